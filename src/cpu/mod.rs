@@ -1,0 +1,110 @@
+//! The CPU device: rayon over lines, vectors along them. One file a loss, same names as in
+//! `loss/`; `lines.rs` knows how memory and threads meet, `row.rs` how one row is worked on,
+//! `softmax.rs` the loops, `simd/` the instruction sets.
+
+mod cross_entropy;
+mod lines;
+mod log_softmax;
+mod logsumexp;
+mod row;
+mod simd;
+mod softmax;
+mod targets;
+
+use crate::{Error, Result, TensorMut, TensorRef};
+use simd::Level;
+
+/// The CPU: an instruction set and a pool of threads.
+#[derive(Debug)]
+pub(crate) struct Cpu {
+    level: Level,
+    /// `None`: the global pool, or the one that the caller is in.
+    pool: Option<rayon::ThreadPool>,
+}
+
+impl Cpu {
+    pub(crate) fn new() -> Cpu {
+        Cpu { level: Level::detect(), pool: None }
+    }
+
+    pub(crate) fn with_threads(threads: usize) -> Result<Cpu> {
+        let legal = threads > 0;
+        crate::loss::check::value("threads", threads as f64, legal, "at least 1")?;
+        let pool = rayon::ThreadPoolBuilder::new()
+            .num_threads(threads)
+            .thread_name(|i| format!("warploss-{i}"))
+            .build()
+            .map_err(|e| Error::Device { reason: e.to_string() })?;
+        Ok(Cpu { level: Level::detect(), pool: Some(pool) })
+    }
+
+    /// The same device held to another instruction set, for tests of every level.
+    #[cfg(test)]
+    pub(crate) fn at_level(level: Level) -> Cpu {
+        Cpu { level, pool: None }
+    }
+
+    pub(crate) fn threads(&self) -> usize {
+        match &self.pool {
+            Some(pool) => pool.current_num_threads(),
+            None => rayon::current_num_threads(),
+        }
+    }
+
+    pub(crate) fn simd(&self) -> &'static str {
+        self.level.name()
+    }
+
+    /// Runs `work` on a thread of the pool, so that what it shares out starts there.
+    pub(crate) fn install<R: Send>(&self, work: impl FnOnce() -> R + Send) -> R {
+        match &self.pool {
+            Some(pool) => pool.install(work),
+            None => rayon::join(work, || ()).0,
+        }
+    }
+}
+
+/// Picks the typed slice of a float tensor's host data, or says which argument has none.
+///
+/// Shapes and dtypes were checked by the loss; what is left over is an error all the same, so
+/// that no caller can make a panic of it.
+macro_rules! each_float {
+    ($data:expr, $argument:literal, $kind:ident, $slice:ident => $body:expr) => {
+        match $data {
+            Some($crate::tensor::$kind::F32($slice)) => $body,
+            Some($crate::tensor::$kind::F16($slice)) => $body,
+            Some($crate::tensor::$kind::BF16($slice)) => $body,
+            _ => Err(crate::Error::Place {
+                argument: $argument,
+                expected: "host floating-point",
+                got: "other",
+            }),
+        }
+    };
+}
+pub(crate) use each_float;
+
+/// The f32 slice of a host tensor, or an error that names the argument.
+pub(crate) fn host_f32<'a>(tensor: TensorMut<'a>, argument: &'static str) -> Result<&'a mut [f32]> {
+    tensor.into_host().ok_or(not_host_f32(argument))
+}
+
+/// As [`host_f32`], shared.
+pub(crate) fn host_f32_ref<'a>(
+    tensor: TensorRef<'a>,
+    argument: &'static str,
+) -> Result<&'a [f32]> {
+    tensor.host().ok_or(not_host_f32(argument))
+}
+
+/// The data of a host tensor, or an error that names the argument.
+pub(crate) fn host_data<'a>(
+    tensor: TensorRef<'a>,
+    argument: &'static str,
+) -> Result<crate::tensor::HostRef<'a>> {
+    tensor.host_data().ok_or(Error::Place { argument, expected: "host", got: "device" })
+}
+
+fn not_host_f32(argument: &'static str) -> Error {
+    Error::Place { argument, expected: "host f32", got: "other" }
+}

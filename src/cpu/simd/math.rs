@@ -1,0 +1,67 @@
+//! exp and tanh over vectors, with stated error bounds.
+
+use super::Simd;
+
+/// 1.5·2^23 + 127: adding it leaves round(t) + 127, the biased exponent of 2^t, in the low bits.
+const ROUND_TO_EXPONENT: f32 = 12_582_912.0 + 127.0;
+/// Below this e^x counts as 0: round(x·log2 e) = −127, whose exponent bits are 0.
+const EXP_LOWEST: f32 = -88.0;
+/// Above this e^x is +∞: round(x·log2 e) = 128, whose exponent bits are all ones.
+const EXP_HIGHEST: f32 = 88.9;
+
+/// e^r ≈ 1 + r·(C1 + r·(C2 + …)) on |r| ≤ ln2/2: degree 5, minimax in relative error (9.2e-8).
+const C1: f32 = 0.999_999_7;
+const C2: f32 = 0.499_991_48;
+const C3: f32 = 0.166_676_39;
+const C4: f32 = 0.041_898_16;
+const C5: f32 = 0.008_290_272;
+
+/// e^x for x ≤ 0 (up to +1, where lse rounding put x): 0 below −87.68, NaN for NaN.
+///
+/// x = n·ln2 + r with n = round(x·log2 e); e^x = 2^n·P(r), the power set by its exponent bits.
+/// Error ≤ 2 ulp for x ≥ −8, ≤ 6 ulp down to −87.33 (ln2 is one constant, so that the error of r
+/// grows with n); results below 2^−126 are rounded to subnormals or 0. The test
+/// `exp_error_bounds` holds these bounds at every level.
+#[inline(always)]
+pub(crate) fn exp_nonpositive<S: Simd>(s: S, x: S::V) -> S::V {
+    // max returns its second operand for NaN: NaN goes through, −∞ becomes EXP_LOWEST.
+    let x = s.max(s.splat(EXP_LOWEST), x);
+    let biased = s.fma(x, s.splat(std::f32::consts::LOG2_E), s.splat(ROUND_TO_EXPONENT));
+    let n = s.sub(biased, s.splat(ROUND_TO_EXPONENT));
+    let r = s.fma(n, s.splat(-std::f32::consts::LN_2), x);
+    let p = s.fma(s.splat(C5), r, s.splat(C4));
+    let p = s.fma(p, r, s.splat(C3));
+    let p = s.fma(p, r, s.splat(C2));
+    let p = s.fma(p, r, s.splat(C1));
+    let p = s.fma(p, r, s.splat(1.0));
+    s.mul(p, s.low_bits_to_exponent(biased))
+}
+
+/// e^x for every x: as [`exp_nonpositive`], and +∞ from 88.38 on.
+#[inline(always)]
+pub(crate) fn exp<S: Simd>(s: S, x: S::V) -> S::V {
+    exp_nonpositive(s, s.min(s.splat(EXP_HIGHEST), x))
+}
+
+/// tanh(u) and 1 − tanh²(u), neither by a difference of near numbers.
+///
+/// With q = e^(−2|u|): tanh = (1 − q)/(1 + q) from |u| = 0.625 on, an odd polynomial below;
+/// 1 − tanh² = 4q/(1 + q)². Relative error ≤ 6 ulp each (test `tanh_error_bounds`).
+#[inline(always)]
+pub(crate) fn tanh_and_slope<S: Simd>(s: S, u: S::V) -> (S::V, S::V) {
+    let one = s.splat(1.0);
+    let size = s.abs(u);
+    let q = exp_nonpositive(s, s.mul(size, s.splat(-2.0)));
+    let rest = s.div(one, s.add(one, q));
+    let slope = s.mul(s.mul(s.splat(4.0), q), s.mul(rest, rest));
+    let large = s.mul(s.sub(one, q), rest);
+    let large = s.select_lt(u, s.splat(0.0), s.sub(s.splat(0.0), large), large);
+    // tanh(u) ≈ u + u³·T(u²), |u| < 0.625: minimax coefficients of the classic Cephes tanhf.
+    let u2 = s.mul(u, u);
+    let t = s.fma(s.splat(-5.704_988e-3), u2, s.splat(2.063_908_9e-2));
+    let t = s.fma(t, u2, s.splat(-5.373_971_6e-2));
+    let t = s.fma(t, u2, s.splat(1.333_144_2e-1));
+    let t = s.fma(t, u2, s.splat(-3.333_328_2e-1));
+    let small = s.fma(s.mul(t, u2), u, u);
+    (s.select_lt(size, s.splat(0.625), small, large), slope)
+}

@@ -1,0 +1,128 @@
+//! The one error type: every variant names the argument, what was expected and what came.
+
+use crate::{DType, Shape};
+
+/// Result of every fallible call of this crate.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// What went wrong, said about the argument that is to blame.
+///
+/// Whenever a call returns an error, nothing has been written to any of the caller's buffers.
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// A tensor's shape is not the one that the other arguments ask for.
+    #[error("{argument}: expected shape {expected}, got {got}")]
+    Shape {
+        /// The argument's name.
+        argument: &'static str,
+        /// The legal shape and where it comes from.
+        expected: String,
+        /// The shape that came.
+        got: Shape,
+    },
+    /// A tensor has too few or too many dimensions.
+    #[error("{argument}: expected {expected} dimensions, got {got}")]
+    Rank {
+        /// The argument's name.
+        argument: &'static str,
+        /// The legal numbers of dimensions.
+        expected: String,
+        /// The number of dimensions that came.
+        got: usize,
+    },
+    /// A tensor's element type is not one that the argument takes.
+    #[error("{argument}: expected dtype {expected}, got {got}")]
+    Dtype {
+        /// The argument's name.
+        argument: &'static str,
+        /// The legal dtypes and where they come from.
+        expected: String,
+        /// The dtype that came.
+        got: DType,
+    },
+    /// A buffer holds fewer elements than its shape and stride reach.
+    #[error(
+        "{argument}: shape {shape} with row stride {row_stride} needs {expected} elements, got a buffer of {got}"
+    )]
+    Length {
+        /// The argument's name.
+        argument: &'static str,
+        /// The shape asked for.
+        shape: Shape,
+        /// The distance between rows, in elements.
+        row_stride: usize,
+        /// Elements that shape and stride reach.
+        expected: usize,
+        /// Elements in the buffer.
+        got: usize,
+    },
+    /// Rows would overlap, or the addressed size does not fit the address space.
+    #[error("{argument}: expected {expected}, got row stride {got}")]
+    Stride {
+        /// The argument's name.
+        argument: &'static str,
+        /// The rule that was broken.
+        expected: String,
+        /// The row stride that came.
+        got: usize,
+    },
+    /// A number is outside its legal range.
+    #[error("{argument}: expected {expected}, got {got}")]
+    Value {
+        /// The argument's name.
+        argument: &'static str,
+        /// The legal range.
+        expected: String,
+        /// The value that came, as text.
+        got: String,
+    },
+    /// A class weight is NaN or infinite.
+    #[error("{argument}: expected finite values, got {got} at index {index}")]
+    NotFinite {
+        /// The argument's name.
+        argument: &'static str,
+        /// Index of the first offending element.
+        index: usize,
+        /// The value found there.
+        got: f32,
+    },
+    /// A kept target names no class.
+    #[error(
+        "target: expected a class in [0, {classes}) or ignore_index {ignore_index}, got {value} at row {row}"
+    )]
+    Target {
+        /// The first bad row, numbered row-major as in the target.
+        row: usize,
+        /// The value found there.
+        value: i64,
+        /// Number of classes.
+        classes: usize,
+        /// The label that marks a row as ignored.
+        ignore_index: i64,
+    },
+    /// A tensor lives where the device cannot reach it.
+    #[error("{argument}: expected {expected} memory, got {got} memory")]
+    Place {
+        /// The argument's name.
+        argument: &'static str,
+        /// Where the device computes.
+        expected: &'static str,
+        /// Where the tensor lives.
+        got: &'static str,
+    },
+    /// An allocation failed; the engine is usable as before.
+    #[error("{argument}: could not allocate {bytes} bytes")]
+    OutOfMemory {
+        /// What the memory was for.
+        argument: &'static str,
+        /// Bytes asked for.
+        bytes: usize,
+    },
+    /// A device cannot be used.
+    #[error("device: {reason}")]
+    Device {
+        /// The plain reason and, where something is missing, what to install.
+        reason: String,
+    },
+}

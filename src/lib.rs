@@ -1,0 +1,43 @@
+//! Losses for training with large vocabularies: exact, fused and fast.
+//!
+//! A trainer owns its memory. It hands in views ([`TensorRef`], [`TensorMut`]) with a shape and a
+//! row stride, picks a [`Device`], and calls a loss in one of two forms: into buffers of its own
+//! (`*_into`, `*_in_place`, no allocation) or allocating. Every call checks its arguments before
+//! it touches memory; when it returns an [`Error`], nothing has been written.
+//!
+//! ```
+//! use warploss::{CrossEntropy, Device, Tensor, TensorRef};
+//!
+//! let device = Device::best();
+//! let logits = Tensor::from_vec(vec![2.0f32, 1.0, 0.1, 0.5, 2.5, 0.0], &[2, 3])?;
+//! let target = TensorRef::new(&[0i64, 1], &[2])?;
+//! let loss = CrossEntropy::default().label_smoothing(0.1);
+//! let result = loss.forward_backward(&device, logits, target, 1.0)?; // consumes the logits
+//! println!("{} {:?}", result.output.loss.item()?, result.grad_logits.as_slice::<f32>());
+//! # Ok::<(), warploss::Error>(())
+//! ```
+
+mod cpu;
+mod device;
+mod dtype;
+mod error;
+mod loss;
+pub mod measure;
+mod reduction;
+mod shape;
+mod tensor;
+
+#[cfg(feature = "cli")]
+pub mod cli;
+
+pub use device::{CpuInfo, Device};
+pub use dtype::{DType, Element, Float, Index};
+pub use error::{Error, Result};
+pub use half::{bf16, f16};
+pub use loss::{
+    CrossEntropy, CrossEntropyGrad, CrossEntropyOut, CrossEntropyOutput, GradOutput, LogSoftmax,
+    LogSumExp,
+};
+pub use reduction::Reduction;
+pub use shape::{MAX_RANK, Shape};
+pub use tensor::{DeviceMemory, Tensor, TensorMut, TensorRef};

@@ -1,0 +1,118 @@
+//! Checks that every loss makes, each naming the argument that is to blame.
+
+use crate::{DType, Element as _, Error, Result, Shape, TensorRef};
+
+/// The input is floating-point.
+pub(crate) fn float(argument: &'static str, tensor: &TensorRef<'_>) -> Result<()> {
+    if tensor.dtype().is_float() {
+        return Ok(());
+    }
+    Err(Error::Dtype {
+        argument,
+        expected: "f32, f16 or bf16".into(),
+        got: tensor.dtype(),
+    })
+}
+
+/// Class indices are integers.
+pub(crate) fn index(argument: &'static str, tensor: &TensorRef<'_>) -> Result<()> {
+    if tensor.dtype().is_index() {
+        return Ok(());
+    }
+    Err(Error::Dtype {
+        argument,
+        expected: "i64, i32, u32 or u8 (class indices)".into(),
+        got: tensor.dtype(),
+    })
+}
+
+/// The tensor has the shape that `owner` gives it.
+pub(crate) fn shape(
+    argument: &'static str,
+    tensor: &TensorRef<'_>,
+    expected: Shape,
+    owner: &str,
+) -> Result<()> {
+    if tensor.shape() == expected {
+        return Ok(());
+    }
+    Err(Error::Shape {
+        argument,
+        expected: format!("{expected} ({owner})"),
+        got: tensor.shape(),
+    })
+}
+
+/// The tensor has one of two dtypes: its own, or the one that `owner` gives it.
+pub(crate) fn dtype(
+    argument: &'static str,
+    tensor: &TensorRef<'_>,
+    expected: &[DType],
+    owner: &str,
+) -> Result<()> {
+    if expected.contains(&tensor.dtype()) {
+        return Ok(());
+    }
+    let mut names: Vec<_> = expected.iter().map(|d| d.name()).collect();
+    names.dedup();
+    Err(Error::Dtype {
+        argument,
+        expected: format!("{} ({owner})", names.join(" or ")),
+        got: tensor.dtype(),
+    })
+}
+
+/// An output of f32 values, contiguous, of the given shape.
+pub(crate) fn f32_output(
+    argument: &'static str,
+    tensor: &TensorRef<'_>,
+    expected: Shape,
+    owner: &str,
+) -> Result<()> {
+    shape(argument, tensor, expected, owner)?;
+    dtype(argument, tensor, &[f32::DTYPE], "results are f32")?;
+    contiguous(argument, tensor)
+}
+
+/// Rows follow one another without padding.
+pub(crate) fn contiguous(argument: &'static str, tensor: &TensorRef<'_>) -> Result<()> {
+    let row: usize = tensor.shape().iter().skip(1).product();
+    if tensor.row_stride() == row || tensor.elements() <= 1 {
+        return Ok(());
+    }
+    Err(Error::Stride {
+        argument,
+        expected: format!("rows without padding, row stride {row}"),
+        got: tensor.row_stride(),
+    })
+}
+
+/// An option lies in its range; `legal` is false for NaN.
+pub(crate) fn value(
+    argument: &'static str,
+    value: f64,
+    legal: bool,
+    expected: &'static str,
+) -> Result<()> {
+    if legal {
+        return Ok(());
+    }
+    Err(Error::Value {
+        argument,
+        expected: expected.into(),
+        got: value.to_string(),
+    })
+}
+
+/// Resolves a dimension by PyTorch's rule: negative counts from the end, 0-d counts as 1-d.
+pub(crate) fn dim(dim: isize, rank: usize) -> Result<usize> {
+    let n = rank.max(1) as isize;
+    if (-n..n).contains(&dim) {
+        return Ok(dim.rem_euclid(n) as usize);
+    }
+    Err(Error::Value {
+        argument: "dim",
+        expected: format!("a dimension in [{}, {}]", -n, n - 1),
+        got: dim.to_string(),
+    })
+}

@@ -1,0 +1,409 @@
+//! Cross entropy with class indices: options, checks and the maths in words.
+//!
+//! With z = c·tanh(s·x/c), or s·x without a cap, m = max z, lse = m + ln Σ e^(z − m),
+//! p_j = e^(z_j − lse), ε the label smoothing and S = Σ_c w_c over all V classes, a kept row has
+//!
+//! ```text
+//! ℓ        = (1−ε)·w_t·(lse − z_t) + (ε/V)·Σ_c w_c·(lse − z_c) + λ·lse²
+//! ∂ℓ/∂z_j  = (A + 2λ·lse)·p_j − (1−ε)·w_t·[j = t] − (ε/V)·w_j,   A = (1−ε)·w_t + (ε/V)·S
+//! ```
+//!
+//! The mean divides the first two terms by W = Σ w_t over kept rows and the last (z-loss) by
+//! their number. An ignored row is never read; its loss and gradient are 0.
+
+use super::{GradOutput, check};
+use crate::{Device, Element as _, Error, Reduction, Result, Shape, Tensor, TensorMut, TensorRef};
+
+/// Cross entropy between logits and class indices, in nats.
+///
+/// Options have PyTorch's names and defaults (`torch.nn.CrossEntropyLoss`); logit scale, soft-cap
+/// and z-loss are extensions. Applied in this order: scale, soft-cap, log-sum-exp, z-loss.
+///
+/// | tensor | shape | dtype |
+/// |---|---|---|
+/// | logits | `[C]`, `[N, C]` or `[N, C, d1, …]`, row stride free | f32, f16, bf16 |
+/// | target | `[]` or `[1]`, `[N]`, `[N, d1, …]` | i64, i32, u32, u8 |
+/// | weight | `[C]` | f32 or the logits' |
+/// | loss | `[]`, or the target's shape for [`Reduction::None`] | f32 |
+/// | lse | the target's shape; 0 for ignored rows | f32 |
+///
+/// Sums are f32 or wider, in an order that does not depend on the number of threads: the same
+/// input gives the same bits. The mean is NaN if no row is kept, as in PyTorch.
+///
+/// ```
+/// use warploss::{CrossEntropy, Device, TensorRef};
+/// let logits = TensorRef::new(&[2.0f32, 1.0, 0.1, 0.5, 2.5, 0.0], &[2, 3])?;
+/// let target = TensorRef::new(&[0i64, 1], &[2])?;
+/// let out = CrossEntropy::default().forward(&Device::best(), logits, target)?;
+/// assert!((out.loss.item()? - 0.3057).abs() < 1e-4);
+/// # Ok::<(), warploss::Error>(())
+/// ```
+#[derive(Debug, Clone, PartialEq)]
+pub struct CrossEntropy<'w> {
+    pub(crate) weight: Option<TensorRef<'w>>,
+    pub(crate) ignore_index: i64,
+    pub(crate) reduction: Reduction,
+    pub(crate) label_smoothing: f64,
+    pub(crate) lse_square_scale: f64,
+    pub(crate) logit_scale: f32,
+    pub(crate) softcap: Option<f32>,
+}
+
+impl Default for CrossEntropy<'_> {
+    fn default() -> Self {
+        CrossEntropy {
+            weight: None,
+            ignore_index: -100,
+            reduction: Reduction::Mean,
+            label_smoothing: 0.0,
+            lse_square_scale: 0.0,
+            logit_scale: 1.0,
+            softcap: None,
+        }
+    }
+}
+
+/// Where a forward pass writes.
+#[derive(Debug)]
+pub struct CrossEntropyOut<'a> {
+    /// `[]` for sum and mean, the target's shape for none; f32. The z-loss is part of it.
+    pub loss: TensorMut<'a>,
+    /// Per-row log-sum-exp of z, which a later backward pass takes; the target's shape, f32.
+    pub lse: Option<TensorMut<'a>>,
+    /// The z-loss part of `loss`, for logging; the loss's shape, f32.
+    pub z_loss: Option<TensorMut<'a>>,
+}
+
+impl<'a> CrossEntropyOut<'a> {
+    /// Only the loss.
+    pub fn loss(loss: TensorMut<'a>) -> Self {
+        CrossEntropyOut { loss, lse: None, z_loss: None }
+    }
+}
+
+/// What an allocating forward pass returns.
+#[derive(Debug, Clone, PartialEq)]
+pub struct CrossEntropyOutput {
+    /// `[]` for sum and mean, the target's shape for none; f32. The z-loss is part of it.
+    pub loss: Tensor,
+    /// Per-row log-sum-exp of z; the target's shape, f32; 0 for ignored rows.
+    pub lse: Tensor,
+    /// The z-loss part of `loss`; its shape, f32; 0 without a z-loss.
+    pub z_loss: Tensor,
+}
+
+/// What a fused forward and backward pass returns: the logits' memory now holds the gradient.
+#[derive(Debug, Clone, PartialEq)]
+pub struct CrossEntropyGrad {
+    /// Loss, log-sum-exp and z-loss.
+    pub output: CrossEntropyOutput,
+    /// Gradient with respect to the logits, in their memory, shape and dtype.
+    pub grad_logits: Tensor,
+}
+
+impl<'w> CrossEntropy<'w> {
+    /// Class weights, `[C]`, finite; f32 or the logits' dtype. Default: 1 each.
+    pub fn weight(self, weight: TensorRef<'_>) -> CrossEntropy<'_> {
+        CrossEntropy {
+            weight: Some(weight),
+            ignore_index: self.ignore_index,
+            reduction: self.reduction,
+            label_smoothing: self.label_smoothing,
+            lse_square_scale: self.lse_square_scale,
+            logit_scale: self.logit_scale,
+            softcap: self.softcap,
+        }
+    }
+
+    /// The label of rows that do not count; any integer. Default −100.
+    pub fn ignore_index(mut self, label: i64) -> Self {
+        self.ignore_index = label;
+        self
+    }
+
+    /// Default [`Reduction::Mean`], which divides by the weights of the kept rows' targets.
+    pub fn reduction(mut self, reduction: Reduction) -> Self {
+        self.reduction = reduction;
+        self
+    }
+
+    /// ε in [0, 1]: the target is mixed with the uniform distribution over classes. Default 0.
+    pub fn label_smoothing(mut self, epsilon: f64) -> Self {
+        self.label_smoothing = epsilon;
+        self
+    }
+
+    /// λ ≥ 0 of the z-loss λ·lse² per kept row. Default 0.
+    pub fn lse_square_scale(mut self, lambda: f64) -> Self {
+        self.lse_square_scale = lambda;
+        self
+    }
+
+    /// s > 0, the inverse temperature. Default 1.
+    pub fn logit_scale(mut self, scale: f32) -> Self {
+        self.logit_scale = scale;
+        self
+    }
+
+    /// c > 0: logits become c·tanh(s·x/c). Default `None`: no cap.
+    pub fn softcap(mut self, cap: Option<f32>) -> Self {
+        self.softcap = cap;
+        self
+    }
+
+    /// Loss and log-sum-exp of every row.
+    ///
+    /// # Errors
+    /// A shape, dtype, stride, option or target that breaks the rules above; out of memory.
+    pub fn forward(
+        &self,
+        device: &Device,
+        logits: TensorRef<'_>,
+        target: TensorRef<'_>,
+    ) -> Result<CrossEntropyOutput> {
+        let checked = self.check(&logits, &target)?;
+        let mut output = checked.allocate()?;
+        self.forward_into(device, logits, target, output.out())?;
+        Ok(output)
+    }
+
+    /// As [`CrossEntropy::forward`], into the caller's buffers; allocates nothing.
+    ///
+    /// # Errors
+    /// As `forward`; nothing is written then.
+    pub fn forward_into(
+        &self,
+        device: &Device,
+        logits: TensorRef<'_>,
+        target: TensorRef<'_>,
+        out: CrossEntropyOut<'_>,
+    ) -> Result<()> {
+        let checked = self.check(&logits, &target)?;
+        checked.check_out(&out)?;
+        device.cpu_for("logits", &[logits.place()])?.cross_entropy_forward(&checked, logits, out)
+    }
+
+    /// Gradient with respect to the logits from the `lse` that a forward pass returned.
+    ///
+    /// # Errors
+    /// As [`CrossEntropy::forward`], and shapes of `lse` and `grad_output`.
+    pub fn backward<'g>(
+        &self,
+        device: &Device,
+        logits: TensorRef<'_>,
+        target: TensorRef<'_>,
+        lse: TensorRef<'_>,
+        grad_output: impl Into<GradOutput<'g>>,
+    ) -> Result<Tensor> {
+        let mut grad = Tensor::zeros("grad_logits", logits.dtype(), logits.shape())?;
+        let saved = (target, lse);
+        self.backward_into(device, logits, saved, grad_output, grad.view_mut())?;
+        Ok(grad)
+    }
+
+    /// As [`CrossEntropy::backward`], into `grad_logits` (the logits' shape and dtype, its own row
+    /// stride); allocates nothing. `saved` is the forward pass's target and `lse`.
+    ///
+    /// # Errors
+    /// As `backward`; nothing is written then.
+    pub fn backward_into<'g>(
+        &self,
+        device: &Device,
+        logits: TensorRef<'_>,
+        saved: (TensorRef<'_>, TensorRef<'_>),
+        grad_output: impl Into<GradOutput<'g>>,
+        grad_logits: TensorMut<'_>,
+    ) -> Result<()> {
+        let (target, lse) = saved;
+        let checked = self.check(&logits, &target)?;
+        let grad_output = grad_output.into();
+        checked.check_backward(&lse, &grad_output)?;
+        let grad = grad_logits.as_ref();
+        check::shape("grad_logits", &grad, logits.shape(), "the logits'")?;
+        check::dtype("grad_logits", &grad, &[logits.dtype()], "the logits'")?;
+        device
+            .cpu_for("logits", &[logits.place(), grad.place(), lse.place()])?
+            .cross_entropy_backward(&checked, logits, lse, grad_output, grad_logits)
+    }
+
+    /// As [`CrossEntropy::backward_into`], **overwriting the logits** with their gradient.
+    ///
+    /// # Errors
+    /// As `backward`; nothing is written then.
+    pub fn backward_in_place<'g>(
+        &self,
+        device: &Device,
+        logits: TensorMut<'_>,
+        target: TensorRef<'_>,
+        lse: TensorRef<'_>,
+        grad_output: impl Into<GradOutput<'g>>,
+    ) -> Result<()> {
+        let checked = self.check(&logits.as_ref(), &target)?;
+        let grad_output = grad_output.into();
+        checked.check_backward(&lse, &grad_output)?;
+        device
+            .cpu_for("logits", &[logits.place(), lse.place()])?
+            .cross_entropy_backward_in_place(&checked, logits, lse, grad_output)
+    }
+
+    /// Loss and gradient in one pass, **overwriting the logits** with their gradient: memory is
+    /// read once and written once, and nothing is allocated.
+    ///
+    /// # Errors
+    /// As [`CrossEntropy::forward`]; nothing is written then, the logits are as they were.
+    pub fn forward_backward_in_place<'g>(
+        &self,
+        device: &Device,
+        logits: TensorMut<'_>,
+        target: TensorRef<'_>,
+        grad_output: impl Into<GradOutput<'g>>,
+        out: CrossEntropyOut<'_>,
+    ) -> Result<()> {
+        let checked = self.check(&logits.as_ref(), &target)?;
+        checked.check_out(&out)?;
+        let grad_output = grad_output.into();
+        checked.check_grad_output(&grad_output)?;
+        device
+            .cpu_for("logits", &[logits.place()])?
+            .cross_entropy_forward_backward(&checked, logits, grad_output, out)
+    }
+
+    /// As [`CrossEntropy::forward_backward_in_place`], **consuming the logits**: the tensor comes
+    /// back as the gradient.
+    ///
+    /// # Errors
+    /// As `forward`.
+    pub fn forward_backward<'g>(
+        &self,
+        device: &Device,
+        mut logits: Tensor,
+        target: TensorRef<'_>,
+        grad_output: impl Into<GradOutput<'g>>,
+    ) -> Result<CrossEntropyGrad> {
+        let mut output = self.check(&logits.view(), &target)?.allocate()?;
+        let view = logits.view_mut();
+        self.forward_backward_in_place(device, view, target, grad_output, output.out())?;
+        Ok(CrossEntropyGrad { output, grad_logits: logits })
+    }
+
+    /// Everything about the inputs that can be told without reading them.
+    fn check<'a>(
+        &'a self,
+        logits: &TensorRef<'_>,
+        target: &TensorRef<'a>,
+    ) -> Result<Checked<'a>> {
+        self.check_options()?;
+        check::float("logits", logits)?;
+        let shape = logits.shape();
+        let (class_dim, rows) = match shape.len() {
+            0 => {
+                return Err(Error::Rank {
+                    argument: "logits",
+                    expected: "at least 1".into(),
+                    got: 0,
+                });
+            }
+            1 => (0, Shape::SCALAR),
+            _ => (1, shape.without(1)),
+        };
+        check::index("target", target)?;
+        let single = shape.len() == 1 && *target.shape() == [1];
+        if !single {
+            let owner = format!("the logits' {shape} without their classes");
+            check::shape("target", target, rows, &owner)?;
+        }
+        check::contiguous("target", target)?;
+        let classes = shape[class_dim];
+        if let Some(weight) = &self.weight {
+            let expected = Shape::new(&[classes]).unwrap_or(Shape::SCALAR);
+            check::shape("weight", weight, expected, "one weight per class")?;
+            let dtypes = [f32::DTYPE, logits.dtype()];
+            check::dtype("weight", weight, &dtypes, "f32, or the logits'")?;
+            check::contiguous("weight", weight)?;
+        }
+        Ok(Checked {
+            options: self,
+            dtype: logits.dtype(),
+            class_dim,
+            classes,
+            target: *target,
+        })
+    }
+
+    fn check_options(&self) -> Result<()> {
+        let (epsilon, lambda) = (self.label_smoothing, self.lse_square_scale);
+        let unit = (0.0..=1.0).contains(&epsilon);
+        check::value("label_smoothing", epsilon, unit, "a number in [0, 1]")?;
+        let legal = lambda >= 0.0 && lambda.is_finite();
+        check::value("lse_square_scale", lambda, legal, "a finite number ≥ 0")?;
+        let positive = |x: f32| x > 0.0 && x.is_finite();
+        let scale = self.logit_scale;
+        let expected = "a finite number > 0";
+        check::value("logit_scale", scale.into(), positive(scale), expected)?;
+        match self.softcap {
+            Some(cap) => check::value("softcap", cap.into(), positive(cap), expected),
+            None => Ok(()),
+        }
+    }
+}
+
+impl CrossEntropyOutput {
+    fn out(&mut self) -> CrossEntropyOut<'_> {
+        CrossEntropyOut {
+            loss: self.loss.view_mut(),
+            lse: Some(self.lse.view_mut()),
+            z_loss: Some(self.z_loss.view_mut()),
+        }
+    }
+}
+
+/// Inputs that have passed the checks: only [`CrossEntropy`] makes one, and a device takes
+/// nothing else.
+#[derive(Debug, Clone)]
+pub(crate) struct Checked<'a> {
+    pub(crate) options: &'a CrossEntropy<'a>,
+    pub(crate) dtype: crate::DType,
+    /// The logits' dimension of classes: 0 or 1.
+    pub(crate) class_dim: usize,
+    pub(crate) classes: usize,
+    pub(crate) target: TensorRef<'a>,
+}
+
+impl Checked<'_> {
+    fn loss_shape(&self) -> Shape {
+        match self.options.reduction {
+            Reduction::None => self.target.shape(),
+            Reduction::Sum | Reduction::Mean => Shape::SCALAR,
+        }
+    }
+
+    fn allocate(&self) -> Result<CrossEntropyOutput> {
+        let f32_zeros = |name, shape| Tensor::zeros(name, f32::DTYPE, shape);
+        Ok(CrossEntropyOutput {
+            loss: f32_zeros("loss", self.loss_shape())?,
+            lse: f32_zeros("lse", self.target.shape())?,
+            z_loss: f32_zeros("z_loss", self.loss_shape())?,
+        })
+    }
+
+    fn check_out(&self, out: &CrossEntropyOut<'_>) -> Result<()> {
+        let loss = self.loss_shape();
+        check::f32_output("loss", &out.loss.as_ref(), loss, "reduction")?;
+        if let Some(lse) = &out.lse {
+            check::f32_output("lse", &lse.as_ref(), self.target.shape(), "the target's")?;
+        }
+        if let Some(z_loss) = &out.z_loss {
+            check::f32_output("z_loss", &z_loss.as_ref(), loss, "the loss's")?;
+        }
+        Ok(())
+    }
+
+    fn check_grad_output(&self, grad_output: &GradOutput<'_>) -> Result<()> {
+        grad_output.check(self.loss_shape(), self.dtype)
+    }
+
+    fn check_backward(&self, lse: &TensorRef<'_>, grad_output: &GradOutput<'_>) -> Result<()> {
+        check::f32_output("lse", lse, self.target.shape(), "the target's")?;
+        self.check_grad_output(grad_output)
+    }
+}

@@ -1,0 +1,30 @@
+//! How the losses of the rows become the result.
+
+/// Reduction of per-row (or per-element) losses, named as in PyTorch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum Reduction {
+    /// Keep one loss per row, in the target's shape.
+    None,
+    /// Add the losses.
+    Sum,
+    /// Divide the sum by the loss's own denominator (each loss says which).
+    #[default]
+    Mean,
+}
+
+impl Reduction {
+    /// The name as PyTorch writes it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Reduction::None => "none",
+            Reduction::Sum => "sum",
+            Reduction::Mean => "mean",
+        }
+    }
+}
+
+impl std::fmt::Display for Reduction {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.name())
+    }
+}
