@@ -12,9 +12,7 @@ fn passes<T: Float>(c: &mut Criterion) {
     for shape in data::SHAPES {
         let rows = [shape[0]];
         let mut logits = data::logits::<T>(shape);
-        let target: Vec<i64> = (0..shape[0])
-            .map(|r| (r * 7919 % shape[1]) as i64)
-            .collect();
+        let target: Vec<i64> = (0..shape[0]).map(|r| (r * 7919 % shape[1]) as i64).collect();
         let (mut value, mut lse) = ([0f32], vec![0f32; shape[0]]);
 
         let mut group = data::group(c, "cross_entropy/forward");
@@ -32,10 +30,7 @@ fn passes<T: Float>(c: &mut Criterion) {
         let mut grad = vec![T::default(); logits.len()];
         let mut group = data::group(c, "cross_entropy/backward");
         data::time::<T>(&mut group, shape, 2 * size_of::<T>(), || {
-            let saved = (
-                TensorRef::new(&target, &rows)?,
-                TensorRef::new(&lse, &rows)?,
-            );
+            let saved = (TensorRef::new(&target, &rows)?, TensorRef::new(&lse, &rows)?);
             let grad = TensorMut::new(&mut grad, &shape)?;
             loss.backward_into(&device, TensorRef::new(&logits, &shape)?, saved, 1.0, grad)
         });
@@ -46,10 +41,8 @@ fn passes<T: Float>(c: &mut Criterion) {
         let mut group = data::group(c, "cross_entropy/forward-backward");
         data::time::<T>(&mut group, shape, 2 * size_of::<T>(), || {
             let out = CrossEntropyOut::loss(TensorMut::new(&mut value, &[])?);
-            let (logits, target) = (
-                TensorMut::new(&mut logits, &shape)?,
-                TensorRef::new(&target, &rows)?,
-            );
+            let (logits, target) =
+                (TensorMut::new(&mut logits, &shape)?, TensorRef::new(&target, &rows)?);
             loss.forward_backward_in_place(&device, logits, target, 1.0, out)
         });
         group.finish();

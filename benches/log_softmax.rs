@@ -25,10 +25,8 @@ fn passes<T: Float>(c: &mut Criterion) {
         let mut grad = vec![T::default(); input.len()];
         let mut group = data::group(c, "log_softmax/backward");
         data::time::<T>(&mut group, shape, 2 * size_of::<T>() + 4, || {
-            let (input, upstream) = (
-                TensorRef::new(&input, &shape)?,
-                TensorRef::new(&upstream, &shape)?,
-            );
+            let (input, upstream) =
+                (TensorRef::new(&input, &shape)?, TensorRef::new(&upstream, &shape)?);
             op.backward_into(&device, input, upstream, TensorMut::new(&mut grad, &shape)?)
         });
         group.finish();

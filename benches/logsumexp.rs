@@ -25,18 +25,10 @@ fn passes<T: Float>(c: &mut Criterion) {
         let mut grad = vec![T::default(); input.len()];
         let mut group = data::group(c, "logsumexp/backward");
         data::time::<T>(&mut group, shape, 2 * size_of::<T>(), || {
-            let (output, upstream) = (
-                TensorRef::new(&output, &rows)?,
-                TensorRef::new(&upstream, &rows)?,
-            );
+            let (output, upstream) =
+                (TensorRef::new(&output, &rows)?, TensorRef::new(&upstream, &rows)?);
             let grad = TensorMut::new(&mut grad, &shape)?;
-            op.backward_into(
-                &device,
-                TensorRef::new(&input, &shape)?,
-                output,
-                upstream,
-                grad,
-            )
+            op.backward_into(&device, TensorRef::new(&input, &shape)?, output, upstream, grad)
         });
         group.finish();
     }

@@ -46,9 +46,7 @@ fn main() -> warploss::Result<()> {
         )?;
         for (grad, x) in logits.chunks(STRIDE).zip(features.chunks(FEATURES)) {
             for (g, w) in grad[..CLASSES].iter().zip(weights.chunks_mut(FEATURES)) {
-                w.iter_mut()
-                    .zip(x)
-                    .for_each(|(w, x)| *w -= LEARNING_RATE * g * x);
+                w.iter_mut().zip(x).for_each(|(w, x)| *w -= LEARNING_RATE * g * x);
             }
         }
         if step == 0 {
@@ -58,11 +56,7 @@ fn main() -> warploss::Result<()> {
             println!("step {step:3}  loss {:.4}", loss[0]);
         }
     }
-    assert!(
-        loss[0] < first / 10.0,
-        "the loss did not fall: {first} to {}",
-        loss[0]
-    );
+    assert!(loss[0] < first / 10.0, "the loss did not fall: {first} to {}", loss[0]);
     Ok(())
 }
 
@@ -84,9 +78,6 @@ impl Random {
 
     /// About normal: the sum of twelve uniform numbers, centred.
     fn normal(&mut self) -> f32 {
-        (0..12)
-            .map(|_| (self.next() >> 40) as f32 / (1u64 << 24) as f32)
-            .sum::<f32>()
-            - 6.0
+        (0..12).map(|_| (self.next() >> 40) as f32 / (1u64 << 24) as f32).sum::<f32>() - 6.0
     }
 }

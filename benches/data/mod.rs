@@ -30,8 +30,6 @@ pub(crate) fn time<T: Float>(
     mut call: impl FnMut() -> Result<()>,
 ) {
     let id = BenchmarkId::new(T::DTYPE.name(), format!("{rows}x{classes}"));
-    group.throughput(Throughput::Bytes(
-        (bytes * shape.iter().product::<usize>()) as u64,
-    ));
+    group.throughput(Throughput::Bytes((bytes * shape.iter().product::<usize>()) as u64));
     group.bench_function(id, |b| b.iter(|| call().expect("a legal call")));
 }
