@@ -24,15 +24,8 @@ pub enum DType {
 
 impl DType {
     /// Every dtype, floats first.
-    pub const ALL: [DType; 7] = [
-        DType::F32,
-        DType::F16,
-        DType::BF16,
-        DType::I64,
-        DType::I32,
-        DType::U32,
-        DType::U8,
-    ];
+    pub const ALL: [DType; 7] =
+        [DType::F32, DType::F16, DType::BF16, DType::I64, DType::I32, DType::U32, DType::U8];
 
     /// Bytes of one element.
     pub const fn size(self) -> usize {
@@ -79,7 +72,9 @@ mod sealed {
 }
 
 /// A Rust type that a tensor can hold.
-pub trait Element: Copy + Send + Sync + Default + std::fmt::Debug + sealed::Sealed + 'static {
+pub trait Element:
+    Copy + Send + Sync + Default + std::fmt::Debug + sealed::Sealed + 'static
+{
     /// The dtype that stands for this type.
     const DTYPE: DType;
 

@@ -66,9 +66,8 @@ impl Targets<'_> {
         if self.rows <= CHUNK {
             return chunk(0);
         }
-        let chunks: Vec<_> = cpu.install(|| {
-            (0..self.rows.div_ceil(CHUNK)).into_par_iter().map(chunk).collect()
-        });
+        let chunks: Vec<_> =
+            cpu.install(|| (0..self.rows.div_ceil(CHUNK)).into_par_iter().map(chunk).collect());
         let mut census = Census::default();
         for chunk in chunks {
             let chunk = chunk?;

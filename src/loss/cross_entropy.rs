@@ -241,9 +241,12 @@ impl<'w> CrossEntropy<'w> {
         let checked = self.check(&logits.as_ref(), &target)?;
         let grad_output = grad_output.into();
         checked.check_backward(&lse, &grad_output)?;
-        device
-            .cpu_for("logits", &[logits.place(), lse.place()])?
-            .cross_entropy_backward_in_place(&checked, logits, lse, grad_output)
+        device.cpu_for("logits", &[logits.place(), lse.place()])?.cross_entropy_backward_in_place(
+            &checked,
+            logits,
+            lse,
+            grad_output,
+        )
     }
 
     /// Loss and gradient in one pass, **overwriting the logits** with their gradient: memory is
@@ -263,9 +266,12 @@ impl<'w> CrossEntropy<'w> {
         checked.check_out(&out)?;
         let grad_output = grad_output.into();
         checked.check_grad_output(&grad_output)?;
-        device
-            .cpu_for("logits", &[logits.place()])?
-            .cross_entropy_forward_backward(&checked, logits, grad_output, out)
+        device.cpu_for("logits", &[logits.place()])?.cross_entropy_forward_backward(
+            &checked,
+            logits,
+            grad_output,
+            out,
+        )
     }
 
     /// As [`CrossEntropy::forward_backward_in_place`], **consuming the logits**: the tensor comes
@@ -287,11 +293,7 @@ impl<'w> CrossEntropy<'w> {
     }
 
     /// Everything about the inputs that can be told without reading them.
-    fn check<'a>(
-        &'a self,
-        logits: &TensorRef<'_>,
-        target: &TensorRef<'a>,
-    ) -> Result<Checked<'a>> {
+    fn check<'a>(&'a self, logits: &TensorRef<'_>, target: &TensorRef<'a>) -> Result<Checked<'a>> {
         self.check_options()?;
         check::float("logits", logits)?;
         let shape = logits.shape();
@@ -321,13 +323,7 @@ impl<'w> CrossEntropy<'w> {
             check::dtype("weight", weight, &dtypes, "f32, or the logits'")?;
             check::contiguous("weight", weight)?;
         }
-        Ok(Checked {
-            options: self,
-            dtype: logits.dtype(),
-            class_dim,
-            classes,
-            target: *target,
-        })
+        Ok(Checked { options: self, dtype: logits.dtype(), class_dim, classes, target: *target })
     }
 
     fn check_options(&self) -> Result<()> {

@@ -122,9 +122,12 @@ impl LogSumExp {
         check::shape("grad_input", &grad, input.shape(), "the input's")?;
         check::dtype("grad_input", &grad, &[input.dtype()], "the input's")?;
         let places = [input.place(), output.place(), grad_output.place(), grad.place()];
-        device
-            .cpu_for("input", &places)?
-            .logsumexp_backward(checked, input, (output, grad_output), grad_input)
+        device.cpu_for("input", &places)?.logsumexp_backward(
+            checked,
+            input,
+            (output, grad_output),
+            grad_input,
+        )
     }
 
     fn check(&self, input: &TensorRef<'_>) -> Result<CheckedLines> {

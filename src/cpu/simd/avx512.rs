@@ -56,9 +56,7 @@ impl Simd for Avx512 {
     unsafe fn load_bf16(self, p: *const bf16) -> __m512 {
         // SAFETY: sixteen bf16 (32 bytes) are readable by the caller's contract.
         let bits = unsafe { _mm256_loadu_si256(p.cast()) };
-        lanewise!(_mm512_castsi512_ps(_mm512_slli_epi32::<16>(
-            _mm512_cvtepu16_epi32(bits)
-        )))
+        lanewise!(_mm512_castsi512_ps(_mm512_slli_epi32::<16>(_mm512_cvtepu16_epi32(bits))))
     }
     #[inline(always)]
     unsafe fn store(self, p: *mut f32, v: __m512) {
@@ -79,10 +77,7 @@ impl Simd for Avx512 {
             // Round to nearest even: add 0x7fff and the bit that will be the last one kept.
             let bits = _mm512_castps_si512(v);
             let last = _mm512_and_si512(_mm512_srli_epi32::<16>(bits), _mm512_set1_epi32(1));
-            let rounded = _mm512_add_epi32(
-                bits,
-                _mm512_add_epi32(last, _mm512_set1_epi32(0x7fff)),
-            );
+            let rounded = _mm512_add_epi32(bits, _mm512_add_epi32(last, _mm512_set1_epi32(0x7fff)));
             let nan = _mm512_cmp_ps_mask::<_CMP_UNORD_Q>(v, v);
             let quiet = _mm512_or_si512(bits, _mm512_set1_epi32(0x0040_0000));
             let kept = _mm512_srli_epi32::<16>(_mm512_mask_blend_epi32(nan, rounded, quiet));
@@ -132,9 +127,7 @@ impl Simd for Avx512 {
     }
     #[inline(always)]
     fn low_bits_to_exponent(self, a: __m512) -> __m512 {
-        lanewise!(_mm512_castsi512_ps(_mm512_slli_epi32::<23>(
-            _mm512_castps_si512(a)
-        )))
+        lanewise!(_mm512_castsi512_ps(_mm512_slli_epi32::<23>(_mm512_castps_si512(a))))
     }
     #[inline(always)]
     fn reduce_add(self, a: __m512) -> f32 {

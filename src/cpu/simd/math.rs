@@ -19,7 +19,7 @@ const C5: f32 = 0.008_290_272;
 /// e^x for x ≤ 0 (up to +1, where lse rounding put x): 0 below −87.68, NaN for NaN.
 ///
 /// x = n·ln2 + r with n = round(x·log2 e); e^x = 2^n·P(r), the power set by its exponent bits.
-/// Error ≤ 2 ulp for x ≥ −8, ≤ 6 ulp down to −87.33 (ln2 is one constant, so that the error of r
+/// Error ≤ 2.5 ulp for x ≥ −8, ≤ 6 ulp down to −87.33 (ln2 is one constant, so that the error of r
 /// grows with n); results below 2^−126 are rounded to subnormals or 0. The test
 /// `exp_error_bounds` holds these bounds at every level.
 #[inline(always)]
