@@ -79,7 +79,9 @@ mod sealed {
 }
 
 /// A Rust type that a tensor can hold.
-pub trait Element: Copy + Send + Sync + Default + std::fmt::Debug + sealed::Sealed + 'static {
+pub trait Element:
+    Copy + Send + Sync + Default + std::fmt::Debug + sealed::Sealed + 'static
+{
     /// The dtype that stands for this type.
     const DTYPE: DType;
 

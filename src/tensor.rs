@@ -416,7 +416,10 @@ impl<'a> TensorMut<'a> {
         row_stride: usize,
     ) -> Result<Self> {
         let layout = Layout::check(shape, Some(row_stride), memory.len)?;
-        Ok(TensorMut { memory: Exclusive::Device(memory), layout })
+        Ok(TensorMut {
+            memory: Exclusive::Device(memory),
+            layout,
+        })
     }
 
     fn memory_ref(&self) -> Shared<'_> {
@@ -581,7 +584,11 @@ mod tests {
         assert!(TensorRef::with_row_stride(&data, &[3, 3], 4).is_ok());
         assert!(matches!(
             TensorRef::with_row_stride(&data[..10], &[3, 3], 4),
-            Err(Error::Length { expected: 11, got: 10, .. })
+            Err(Error::Length {
+                expected: 11,
+                got: 10,
+                ..
+            })
         ));
         assert!(matches!(
             TensorRef::with_row_stride(&data, &[3, 3], 2),

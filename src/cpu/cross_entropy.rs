@@ -2,16 +2,16 @@
 
 use super::lines::{Line, LineOp, Lines, Sink, Source, SyncPtr, each_line};
 use super::log_softmax::fill;
+use super::logit::Transform;
 use super::logsumexp::COARSE_LSE;
-use super::row::{Hole, Row, RowSum, Summed, Terms};
-use super::simd::{Lanes, Simd, Task};
-use super::softmax::{Capped, Linear, Logit, NoSmoothing, Smooth, Uniform, Weighted};
+use super::row::{Hole, Row, RowSum, Terms};
+use super::simd::Lanes;
 use super::targets::{Census, Targets, Weights};
-use super::{Cpu, each_float, host_data, host_f32, host_f32_ref};
+use super::{Cpu, each_float, host_data, host_f32, host_f32_ref, host_like};
 use crate::loss::{Checked, GradOutput};
 use crate::tensor::HostRef;
 use crate::{CrossEntropyOut, DType, Reduction, Result, TensorMut, TensorRef};
-use std::cell::RefCell;
+use std::cell::Cell;
 
 /// Numbers of the batch that every row uses.
 struct Batch<'a> {
@@ -79,12 +79,24 @@ impl<'a> Batch<'a> {
             Some(cap) => {
                 let u = self.scale * x / cap;
                 let q = (-2.0 * u.abs()).exp();
-                (cap * u.tanh(), self.scale * 4.0 * q / ((1.0 + q) * (1.0 + q)))
+                (
+                    cap * u.tanh(),
+                    self.scale * 4.0 * q / ((1.0 + q) * (1.0 + q)),
+                )
             }
             None => (self.scale * x, self.scale),
         };
-        let weight = if self.epsilon > 0.0 { self.weights.get(class) } else { 0.0 };
-        Hole { column: class, z, slope, weight }
+        let weight = if self.epsilon > 0.0 {
+            self.weights.get(class)
+        } else {
+            0.0
+        };
+        Hole {
+            column: class,
+            z,
+            slope,
+            weight,
+        }
     }
 
     /// ℓ of section 3 (without z-loss) and the z-loss of a kept row.
@@ -131,7 +143,11 @@ impl<'a> Batch<'a> {
         let (g, g_z) = self.upstream(row);
         let hard = (1.0 - self.epsilon) * self.weights.get(class);
         let soft = self.smooth();
-        let z = if self.lambda > 0.0 { g_z * 2.0 * self.lambda * lse } else { 0.0 };
+        let z = if self.lambda > 0.0 {
+            g_z * 2.0 * self.lambda * lse
+        } else {
+            0.0
+        };
         Factors {
             hard: g * hard,
             prob_without_hard: g * soft * self.weight_sum + z,
@@ -147,7 +163,14 @@ impl<'a> Batch<'a> {
                 let (w, n) = (self.census.weight, self.census.kept as f64);
                 // No kept row makes 0/0; no weight makes NaN of whatever the sum is.
                 let loss = if w == 0.0 { f64::NAN } else { sum.loss / w };
-                (loss, if self.lambda > 0.0 { sum.z_loss / n } else { 0.0 })
+                (
+                    loss,
+                    if self.lambda > 0.0 {
+                        sum.z_loss / n
+                    } else {
+                        0.0
+                    },
+                )
             }
         };
         ((loss + z_loss) as f32, z_loss as f32)
@@ -167,18 +190,18 @@ struct Factors {
 
 impl Factors {
     /// For the vector loops: the constant part of dz/dx multiplied in.
-    fn terms(&self, slope: f32) -> Terms {
-        let slope = f64::from(slope);
+    fn terms(&self, transform: Transform) -> Terms {
+        let slope = f64::from(transform.slope());
         Terms {
-            prob: ((self.hard + self.prob_without_hard) * slope) as f32,
+            prob: (self.hard + self.prob_without_hard) * slope,
             smooth: (self.smooth * slope) as f32,
         }
     }
 
-    /// The target's gradient; p_t − 1 is −rest/total, a sum and not a difference.
-    fn at_target(&self, rest: f64, total: f64, hole: &Hole) -> f32 {
-        let p = 1.0 - rest / total;
-        let g = self.hard * -(rest / total) + self.prob_without_hard * p - self.smooth * hole.weight;
+    /// The target's gradient; p_t − 1 is −`rest_share`, a sum over classes and not a difference.
+    fn at_target(&self, rest_share: f64, hole: &Hole) -> f32 {
+        let p = 1.0 - rest_share;
+        let g = self.prob_without_hard * p - self.hard * rest_share - self.smooth * hole.weight;
         (g * hole.slope) as f32
     }
 }
@@ -220,20 +243,40 @@ impl Results {
     }
 }
 
-/// Cross entropy of a line: forward alone, or with the gradient in the line's output.
-struct Forward<'a, S, L, W> {
-    simd: S,
+/// A batch with what its rows are worked on with.
+struct Call<'a> {
+    cpu: &'a Cpu,
     batch: &'a Batch<'a>,
-    results: Results,
-    logit: L,
-    weights: W,
+    transform: Transform,
+    /// Smoothing weights; null for 1 each.
+    weights: SyncPtr<f32>,
 }
 
-impl<S: Simd, L: Logit, W: Smooth> LineOp for Forward<'_, S, L, W> {
+impl Call<'_> {
+    fn row<X, A, Y>(&self, line: &Line<X, A, Y>) -> Row<X> {
+        Row {
+            level: self.cpu.level,
+            spread: line.spread,
+            transform: self.transform,
+            x: line.x,
+            len: line.len,
+            smoothing: self.batch.epsilon > 0.0,
+            weights: self.weights.get(),
+        }
+    }
+}
+
+/// Cross entropy of a line: forward alone, or with the gradient in the line's output.
+struct Forward<'a> {
+    call: Call<'a>,
+    results: Results,
+}
+
+impl LineOp for Forward<'_> {
     type Sum = Sums;
 
     unsafe fn line<X: Lanes, A: Lanes, Y: Lanes>(&self, line: Line<X, A, Y>, sums: &mut Sums) {
-        let batch = self.batch;
+        let batch = self.call.batch;
         // SAFETY: the caller's contract for the line; results have an element a row; the
         // census found the class in range.
         unsafe {
@@ -244,45 +287,42 @@ impl<S: Simd, L: Logit, W: Smooth> LineOp for Forward<'_, S, L, W> {
                 }
                 return;
             };
-            let row = Row {
-                x: line.x,
-                len: line.len,
-                logit: self.logit,
-                weights: self.weights,
-                spread: line.spread,
-            };
+            let row = self.call.row(&line);
             let hole = batch.hole(line.x, class);
-            let mut summed = Summed::new();
-            // In place on f32 the exponentials stay where the logits were: one exponential and
-            // one read from memory an element. Narrower types would round them.
-            let keep = !line.y.is_null()
-                && L::LINEAR
-                && X::DTYPE == DType::F32
-                && Y::DTYPE == DType::F32
-                && line.x.cast() == line.y.cast_const();
-            let sum = if keep {
-                row.sum::<S, true>(self.simd, Some(hole), &mut summed)
-            } else {
-                row.sum::<S, false>(self.simd, Some(hole), &mut summed)
+            let mut finish = |sum: &RowSum| {
+                self.results
+                    .put(line.index, batch.loss(sum, class), sum.lse() as f32, sums);
+                batch.factors(line.index, class, sum.lse())
             };
-            let loss = batch.loss(&sum, class);
-            self.results.put(line.index, loss, sum.lse() as f32, sums);
             if line.y.is_null() {
+                finish(&row.sum(Some(hole)));
                 return;
             }
-            if sum.undefined() {
-                return fill(&line, f32::NAN);
-            }
-            let factors = batch.factors(line.index, class, sum.lse());
-            let terms = factors.terms(self.logit.slope());
-            if keep {
-                row.rescale(self.simd, &summed, &sum, &terms);
-            } else {
-                let from = (sum.max, sum.total());
-                row.gradient(self.simd, line.y, Some(class), from, &terms);
-            }
-            let g = factors.at_target(sum.rest, sum.total(), &hole);
-            line.y.add(class).write(Y::from_f32(g));
+            // In place on f32 the exponentials stay where the logits were: one exponential and
+            // one read from memory an element. Narrower types would round them.
+            let at_target = match (self.call.transform, row_of_f32(&row, line.y)) {
+                (Transform::Linear(logit), Some(row)) => {
+                    let kept = row.sum_and_keep(logit, hole);
+                    let factors = finish(&kept.0);
+                    if kept.0.undefined() {
+                        return fill(&line, f32::NAN);
+                    }
+                    row.rescale(&kept, &factors.terms(self.call.transform));
+                    factors.at_target(kept.0.rest_share(), &hole)
+                }
+                _ => {
+                    let sum = row.sum(Some(hole));
+                    let factors = finish(&sum);
+                    if sum.undefined() {
+                        return fill(&line, f32::NAN);
+                    }
+                    let (from, terms) =
+                        ((sum.max, sum.total()), factors.terms(self.call.transform));
+                    row.gradient(line.y, Some(class), from, &terms);
+                    factors.at_target(sum.rest_share(), &hole)
+                }
+            };
+            line.y.add(class).write(Y::from_f32(at_target));
         }
     }
 
@@ -292,50 +332,58 @@ impl<S: Simd, L: Logit, W: Smooth> LineOp for Forward<'_, S, L, W> {
     }
 }
 
-/// Gradient of a line from its saved log-sum-exp.
-struct Backward<'a, S, L, W> {
-    simd: S,
-    batch: &'a Batch<'a>,
-    lse: &'a [f32],
-    logit: L,
-    weights: W,
+/// The row as one of f32 that is worked on in place, if it is that.
+fn row_of_f32<X: Lanes, Y: Lanes>(row: &Row<X>, out: *mut Y) -> Option<Row<f32>> {
+    let f32_both = X::DTYPE == DType::F32 && Y::DTYPE == DType::F32;
+    let x = row.x.cast::<f32>();
+    (f32_both && x == out.cast_const().cast()).then_some(Row {
+        level: row.level,
+        spread: row.spread,
+        transform: row.transform,
+        x,
+        len: row.len,
+        smoothing: row.smoothing,
+        weights: row.weights,
+    })
 }
 
-impl<S: Simd, L: Logit, W: Smooth> LineOp for Backward<'_, S, L, W> {
+/// Gradient of a line from its saved log-sum-exp.
+struct Backward<'a> {
+    call: Call<'a>,
+    lse: &'a [f32],
+}
+
+impl LineOp for Backward<'_> {
     type Sum = ();
 
     unsafe fn line<X: Lanes, A: Lanes, Y: Lanes>(&self, line: Line<X, A, Y>, _: &mut ()) {
-        let batch = self.batch;
+        let batch = self.call.batch;
         // SAFETY: the caller's contract for the line; the census found the class in range.
         unsafe {
             let Some(class) = batch.targets.class(line.index) else {
                 return fill(&line, 0.0);
             };
             let row = Row {
-                x: line.x,
-                len: line.len,
-                logit: self.logit,
-                weights: self.weights,
-                spread: line.spread,
+                smoothing: false,
+                ..self.call.row(&line)
             };
             let hole = batch.hole(line.x, class);
             let saved = self.lse[line.index];
             let (reference, total, lse) = if saved.abs() <= COARSE_LSE {
                 (saved, 1.0, f64::from(saved))
             } else {
-                let sum = row.sum_plain(self.simd, Some(hole));
+                let sum = row.sum(Some(hole));
                 if sum.undefined() {
                     return fill(&line, f32::NAN);
                 }
                 (sum.max, sum.total(), sum.lse())
             };
             let factors = batch.factors(line.index, class, lse);
-            let terms = factors.terms(self.logit.slope());
-            let from = (reference, total);
-            let rest = row.gradient(self.simd, line.y, Some(class), from, &terms);
+            let terms = factors.terms(self.call.transform);
+            let rest = row.gradient(line.y, Some(class), (reference, total), &terms);
             let target = (hole.z - f64::from(reference)).exp();
-            let g = factors.at_target(rest, rest + target, &hole);
-            line.y.add(class).write(Y::from_f32(g));
+            let at_target = factors.at_target(rest / (rest + target), &hole);
+            line.y.add(class).write(Y::from_f32(at_target));
         }
     }
 
@@ -343,21 +391,25 @@ impl<S: Simd, L: Logit, W: Smooth> LineOp for Backward<'_, S, L, W> {
 }
 
 thread_local! {
-    /// Smoothing weights widened to f32, kept so that later calls allocate nothing.
-    static WIDENED: RefCell<Vec<f32>> = const { RefCell::new(Vec::new()) };
+    /// Smoothing weights widened to f32, kept so that later calls allocate nothing. Taken out
+    /// while in use: a thread that waits for others may meanwhile be handed another call.
+    static WIDENED: Cell<Vec<f32>> = const { Cell::new(Vec::new()) };
 }
 
-/// A call whose logits are typed.
-struct Typed<X, Y> {
-    x: Source<X>,
-    y: Option<Sink<Y>>,
-}
-
-/// The rest of a call: what does not depend on the logits' type.
-struct Call<'a> {
-    cpu: &'a Cpu,
-    batch: &'a Batch<'a>,
-    pass: Pass<'a>,
+/// Calls `work` with the smoothing weights as f32; null for 1 each.
+fn with_smoothing_weights<R>(batch: &Batch<'_>, work: impl FnOnce(SyncPtr<f32>) -> R) -> R {
+    match batch.weights.0 {
+        Some(HostRef::F32(w)) => work(SyncPtr(w.as_ptr().cast_mut())),
+        Some(w) if batch.epsilon > 0.0 => {
+            let mut wide = WIDENED.take();
+            wide.clear();
+            wide.extend((0..batch.targets.classes).map(|c| w.float(c)));
+            let result = work(SyncPtr(wide.as_mut_ptr()));
+            WIDENED.set(wide);
+            result
+        }
+        _ => work(SyncPtr(std::ptr::null_mut())),
+    }
 }
 
 #[derive(Clone, Copy)]
@@ -366,71 +418,11 @@ enum Pass<'a> {
     Backward { lse: &'a [f32] },
 }
 
-impl<X: Lanes, Y: Lanes> Task for (Call<'_>, Typed<X, Y>) {
-    type Out = Sums;
-
-    fn run<S: Simd>(self, simd: S) -> Sums {
-        let (call, typed) = self;
-        let scale = call.batch.scale as f32;
-        match call.batch.cap {
-            None => call.with_logit(simd, typed, Linear { scale }),
-            Some(cap) => call.with_logit(simd, typed, Capped { scale, cap: cap as f32 }),
-        }
-    }
-}
-
-impl Call<'_> {
-    fn with_logit<S: Simd, X: Lanes, Y: Lanes, L: Logit>(
-        self,
-        simd: S,
-        typed: Typed<X, Y>,
-        logit: L,
-    ) -> Sums {
-        let smoothing = self.batch.epsilon > 0.0;
-        match self.batch.weights.0 {
-            Some(HostRef::F32(w)) if smoothing => {
-                self.with_weights(simd, typed, logit, Weighted(w.as_ptr()))
-            }
-            Some(w) if smoothing => WIDENED.with_borrow_mut(|wide| {
-                wide.clear();
-                wide.extend((0..self.batch.targets.classes).map(|c| w.float(c)));
-                self.with_weights(simd, typed, logit, Weighted(wide.as_ptr()))
-            }),
-            None if smoothing => self.with_weights(simd, typed, logit, Uniform),
-            _ => self.with_weights(simd, typed, logit, NoSmoothing),
-        }
-    }
-
-    fn with_weights<S: Simd, X: Lanes, Y: Lanes, L: Logit, W: Smooth>(
-        self,
-        simd: S,
-        typed: Typed<X, Y>,
-        logit: L,
-        weights: W,
-    ) -> Sums {
-        let (batch, none) = (self.batch, None::<Source<f32>>);
-        let Typed { x, y } = typed;
-        // SAFETY: views hold their shapes, which were checked to agree; outputs are borrowed
-        // exclusively, and in place the output is the input itself.
-        unsafe {
-            match self.pass {
-                Pass::Forward(results) => {
-                    let op = Forward { simd, batch, results, logit, weights };
-                    each_line(self.cpu, x, none, y, &op)
-                }
-                Pass::Backward { lse } => {
-                    let op = Backward { simd, batch, lse, logit, weights };
-                    each_line(self.cpu, x, none, y, &op);
-                    Sums::default()
-                }
-            }
-        }
-    }
-}
-
 /// Layout of the rows of logits.
 fn rows(checked: &Checked<'_>, logits: &TensorRef<'_>) -> Lines {
-    Lines::new(&logits.shape(), logits.row_stride(), |d| d == checked.class_dim)
+    Lines::new(&logits.shape(), logits.row_stride(), |d| {
+        d == checked.class_dim
+    })
 }
 
 fn upstream<'a>(grad_output: &GradOutput<'a>) -> Result<Upstream<'a>> {
@@ -496,7 +488,29 @@ impl Cpu {
         x: Source<X>,
         y: Option<Sink<Y>>,
     ) -> Sums {
-        self.level.dispatch((Call { cpu: self, batch, pass }, Typed { x, y }))
+        let transform = Transform::new(batch.scale as f32, batch.cap.map(|cap| cap as f32));
+        with_smoothing_weights(batch, |weights| {
+            let call = Call {
+                cpu: self,
+                batch,
+                transform,
+                weights,
+            };
+            let none = None::<Source<f32>>;
+            // SAFETY: views hold their shapes, which were checked to agree; outputs are borrowed
+            // exclusively, and in place the output is the input itself.
+            unsafe {
+                match pass {
+                    Pass::Forward(results) => {
+                        each_line(self, x, none, y, &Forward { call, results })
+                    }
+                    Pass::Backward { lse } => {
+                        each_line(self, x, none, y, &Backward { call, lse });
+                        Sums::default()
+                    }
+                }
+            }
+        })
     }
 
     pub(crate) fn cross_entropy_forward(
@@ -580,14 +594,4 @@ impl Cpu {
             Ok(self.run(batch, pass, x, Some(Sink { base, lines })))
         })
     }
-}
-
-/// The slice of a tensor of the same type as `x`.
-fn host_like<'a, T: Lanes>(
-    _: &Source<T>,
-    tensor: TensorMut<'a>,
-    argument: &'static str,
-) -> Result<&'a mut [T]> {
-    let (expected, got) = ("host", "device");
-    tensor.into_host().ok_or(crate::Error::Place { argument, expected, got })
 }

@@ -4,9 +4,9 @@
 //! scratch memory, a tile of neighbouring lines at a time, worked on there as f32, and scattered
 //! back with one rounding. So a loss is written for contiguous rows alone.
 
+use super::Cpu;
 use super::row::Spread;
 use super::simd::Lanes;
-use super::Cpu;
 use crate::Shape;
 use crate::shape::MAX_RANK;
 use rayon::prelude::*;
@@ -42,7 +42,10 @@ struct Dims {
 }
 
 impl Dims {
-    const NONE: Dims = Dims { dims: [(1, 1); MAX_RANK], rank: 0 };
+    const NONE: Dims = Dims {
+        dims: [(1, 1); MAX_RANK],
+        rank: 0,
+    };
 
     fn push(&mut self, size: usize, stride: usize) {
         if size == 1 {
@@ -94,7 +97,12 @@ impl Lines {
     /// Lines along the dimensions that `along` names, of a tensor whose dimension 0 has stride
     /// `row_stride` and whose others are contiguous.
     pub(crate) fn new(shape: &Shape, row_stride: usize, along: impl Fn(usize) -> bool) -> Lines {
-        let mut lines = Lines { kept: Dims::NONE, along: Dims::NONE, count: 0, len: 0 };
+        let mut lines = Lines {
+            kept: Dims::NONE,
+            along: Dims::NONE,
+            count: 0,
+            len: 0,
+        };
         for (d, &size) in shape.iter().enumerate() {
             let stride = match d {
                 0 => row_stride,
@@ -209,11 +217,7 @@ pub(crate) trait LineOp: Sync {
     /// # Safety
     /// The line's pointers are good for `len` elements (`y` for writing), nobody else touches
     /// `y`'s, and `y` is `x`, or does not overlap the inputs.
-    unsafe fn line<X: Lanes, A: Lanes, Y: Lanes>(
-        &self,
-        line: Line<X, A, Y>,
-        sum: &mut Self::Sum,
-    );
+    unsafe fn line<X: Lanes, A: Lanes, Y: Lanes>(&self, line: Line<X, A, Y>, sum: &mut Self::Sum);
 
     fn merge(total: &mut Self::Sum, part: &Self::Sum);
 }
@@ -253,7 +257,12 @@ pub(crate) unsafe fn each_line<X: Lanes, A: Lanes, Y: Lanes, Op: LineOp>(
     let per_chunk = count.div_ceil(CHUNKS).max(1);
     let mut sums = [Op::Sum::default(); CHUNKS];
     let sums = &mut sums[..count.div_ceil(per_chunk)];
-    let job = Job { x: &x, a: &a, y: &y, op };
+    let job = Job {
+        x: &x,
+        a: &a,
+        y: &y,
+        op,
+    };
     // SAFETY: `Job` holds pointers whose accesses the chunks below keep disjoint by line.
     let job = SyncRef(&job);
     let run = |chunk: usize, spread: Spread, sum: &mut Op::Sum| {
@@ -380,7 +389,14 @@ impl<X: Lanes, A: Lanes, Y: Lanes, Op: LineOp> Job<'_, X, A, Y, Op> {
                             None => std::ptr::null_mut(),
                         };
                         let spread = Spread::Alone;
-                        let line = Line { index: first + i, len, x: x.cast_const(), a, y, spread };
+                        let line = Line {
+                            index: first + i,
+                            len,
+                            x: x.cast_const(),
+                            a,
+                            y,
+                            spread,
+                        };
                         self.op.line::<f32, f32, f32>(line, sum);
                     }
                     if let Some(y) = self.y {
@@ -399,7 +415,9 @@ mod tests {
 
     fn offsets(lines: &Lines, line: usize) -> Vec<usize> {
         let start = lines.kept.offset(line);
-        (0..lines.len()).map(|j| start + lines.along.offset(j)).collect()
+        (0..lines.len())
+            .map(|j| start + lines.along.offset(j))
+            .collect()
     }
 
     #[test]

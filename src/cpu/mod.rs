@@ -5,6 +5,7 @@
 mod cross_entropy;
 mod lines;
 mod log_softmax;
+mod logit;
 mod logsumexp;
 mod row;
 mod simd;
@@ -12,7 +13,7 @@ mod softmax;
 mod targets;
 
 use crate::{Error, Result, TensorMut, TensorRef};
-use simd::Level;
+use simd::{Lanes, Level};
 
 /// The CPU: an instruction set and a pool of threads.
 #[derive(Debug)]
@@ -24,7 +25,10 @@ pub(crate) struct Cpu {
 
 impl Cpu {
     pub(crate) fn new() -> Cpu {
-        Cpu { level: Level::detect(), pool: None }
+        Cpu {
+            level: Level::detect(),
+            pool: None,
+        }
     }
 
     pub(crate) fn with_threads(threads: usize) -> Result<Cpu> {
@@ -34,14 +38,13 @@ impl Cpu {
             .num_threads(threads)
             .thread_name(|i| format!("warploss-{i}"))
             .build()
-            .map_err(|e| Error::Device { reason: e.to_string() })?;
-        Ok(Cpu { level: Level::detect(), pool: Some(pool) })
-    }
-
-    /// The same device held to another instruction set, for tests of every level.
-    #[cfg(test)]
-    pub(crate) fn at_level(level: Level) -> Cpu {
-        Cpu { level, pool: None }
+            .map_err(|e| Error::Device {
+                reason: e.to_string(),
+            })?;
+        Ok(Cpu {
+            level: Level::detect(),
+            pool: Some(pool),
+        })
     }
 
     pub(crate) fn threads(&self) -> usize {
@@ -90,10 +93,7 @@ pub(crate) fn host_f32<'a>(tensor: TensorMut<'a>, argument: &'static str) -> Res
 }
 
 /// As [`host_f32`], shared.
-pub(crate) fn host_f32_ref<'a>(
-    tensor: TensorRef<'a>,
-    argument: &'static str,
-) -> Result<&'a [f32]> {
+pub(crate) fn host_f32_ref<'a>(tensor: TensorRef<'a>, argument: &'static str) -> Result<&'a [f32]> {
     tensor.host().ok_or(not_host_f32(argument))
 }
 
@@ -102,9 +102,31 @@ pub(crate) fn host_data<'a>(
     tensor: TensorRef<'a>,
     argument: &'static str,
 ) -> Result<crate::tensor::HostRef<'a>> {
-    tensor.host_data().ok_or(Error::Place { argument, expected: "host", got: "device" })
+    tensor.host_data().ok_or(Error::Place {
+        argument,
+        expected: "host",
+        got: "device",
+    })
+}
+
+/// The slice of a host tensor of the same type as `x`, or an error that names the argument.
+fn host_like<'a, T: Lanes>(
+    _: &lines::Source<T>,
+    tensor: TensorMut<'a>,
+    argument: &'static str,
+) -> Result<&'a mut [T]> {
+    let (expected, got) = ("host", "device");
+    tensor.into_host().ok_or(Error::Place {
+        argument,
+        expected,
+        got,
+    })
 }
 
 fn not_host_f32(argument: &'static str) -> Error {
-    Error::Place { argument, expected: "host f32", got: "other" }
+    Error::Place {
+        argument,
+        expected: "host f32",
+        got: "other",
+    }
 }

@@ -23,7 +23,11 @@ impl Weights<'_> {
         for index in 0..classes {
             let got = weights.float(index);
             if !got.is_finite() {
-                return Err(Error::NotFinite { argument: "weight", index, got });
+                return Err(Error::NotFinite {
+                    argument: "weight",
+                    index,
+                    got,
+                });
             }
             sum += f64::from(got);
         }
@@ -67,7 +71,10 @@ impl Targets<'_> {
             return chunk(0);
         }
         let chunks: Vec<_> = cpu.install(|| {
-            (0..self.rows.div_ceil(CHUNK)).into_par_iter().map(chunk).collect()
+            (0..self.rows.div_ceil(CHUNK))
+                .into_par_iter()
+                .map(chunk)
+                .collect()
         });
         let mut census = Census::default();
         for chunk in chunks {

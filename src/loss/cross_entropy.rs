@@ -77,7 +77,11 @@ pub struct CrossEntropyOut<'a> {
 impl<'a> CrossEntropyOut<'a> {
     /// Only the loss.
     pub fn loss(loss: TensorMut<'a>) -> Self {
-        CrossEntropyOut { loss, lse: None, z_loss: None }
+        CrossEntropyOut {
+            loss,
+            lse: None,
+            z_loss: None,
+        }
     }
 }
 
@@ -180,7 +184,9 @@ impl<'w> CrossEntropy<'w> {
     ) -> Result<()> {
         let checked = self.check(&logits, &target)?;
         checked.check_out(&out)?;
-        device.cpu_for("logits", &[logits.place()])?.cross_entropy_forward(&checked, logits, out)
+        device
+            .cpu_for("logits", &[logits.place()])?
+            .cross_entropy_forward(&checked, logits, out)
     }
 
     /// Gradient with respect to the logits from the `lse` that a forward pass returned.
@@ -283,15 +289,14 @@ impl<'w> CrossEntropy<'w> {
         let mut output = self.check(&logits.view(), &target)?.allocate()?;
         let view = logits.view_mut();
         self.forward_backward_in_place(device, view, target, grad_output, output.out())?;
-        Ok(CrossEntropyGrad { output, grad_logits: logits })
+        Ok(CrossEntropyGrad {
+            output,
+            grad_logits: logits,
+        })
     }
 
     /// Everything about the inputs that can be told without reading them.
-    fn check<'a>(
-        &'a self,
-        logits: &TensorRef<'_>,
-        target: &TensorRef<'a>,
-    ) -> Result<Checked<'a>> {
+    fn check<'a>(&'a self, logits: &TensorRef<'_>, target: &TensorRef<'a>) -> Result<Checked<'a>> {
         self.check_options()?;
         check::float("logits", logits)?;
         let shape = logits.shape();

@@ -78,10 +78,7 @@ impl Simd for Avx2 {
             // Round to nearest even: add 0x7fff and the bit that will be the last one kept.
             let bits = _mm256_castps_si256(v);
             let last = _mm256_and_si256(_mm256_srli_epi32::<16>(bits), _mm256_set1_epi32(1));
-            let rounded = _mm256_add_epi32(
-                bits,
-                _mm256_add_epi32(last, _mm256_set1_epi32(0x7fff)),
-            );
+            let rounded = _mm256_add_epi32(bits, _mm256_add_epi32(last, _mm256_set1_epi32(0x7fff)));
             let nan = _mm256_castps_si256(_mm256_cmp_ps::<_CMP_UNORD_Q>(v, v));
             let quiet = _mm256_or_si256(bits, _mm256_set1_epi32(0x0040_0000));
             let kept = _mm256_srli_epi32::<16>(_mm256_blendv_epi8(rounded, quiet, nan));

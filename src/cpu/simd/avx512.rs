@@ -79,10 +79,7 @@ impl Simd for Avx512 {
             // Round to nearest even: add 0x7fff and the bit that will be the last one kept.
             let bits = _mm512_castps_si512(v);
             let last = _mm512_and_si512(_mm512_srli_epi32::<16>(bits), _mm512_set1_epi32(1));
-            let rounded = _mm512_add_epi32(
-                bits,
-                _mm512_add_epi32(last, _mm512_set1_epi32(0x7fff)),
-            );
+            let rounded = _mm512_add_epi32(bits, _mm512_add_epi32(last, _mm512_set1_epi32(0x7fff)));
             let nan = _mm512_cmp_ps_mask::<_CMP_UNORD_Q>(v, v);
             let quiet = _mm512_or_si512(bits, _mm512_set1_epi32(0x0040_0000));
             let kept = _mm512_srli_epi32::<16>(_mm512_mask_blend_epi32(nan, rounded, quiet));
@@ -124,11 +121,19 @@ impl Simd for Avx512 {
     }
     #[inline(always)]
     fn select_eq(self, a: __m512, b: __m512, yes: __m512, no: __m512) -> __m512 {
-        lanewise!(_mm512_mask_blend_ps(_mm512_cmp_ps_mask::<_CMP_EQ_OQ>(a, b), no, yes))
+        lanewise!(_mm512_mask_blend_ps(
+            _mm512_cmp_ps_mask::<_CMP_EQ_OQ>(a, b),
+            no,
+            yes
+        ))
     }
     #[inline(always)]
     fn select_lt(self, a: __m512, b: __m512, yes: __m512, no: __m512) -> __m512 {
-        lanewise!(_mm512_mask_blend_ps(_mm512_cmp_ps_mask::<_CMP_LT_OQ>(a, b), no, yes))
+        lanewise!(_mm512_mask_blend_ps(
+            _mm512_cmp_ps_mask::<_CMP_LT_OQ>(a, b),
+            no,
+            yes
+        ))
     }
     #[inline(always)]
     fn low_bits_to_exponent(self, a: __m512) -> __m512 {

@@ -26,7 +26,11 @@ const C5: f32 = 0.008_290_272;
 pub(crate) fn exp_nonpositive<S: Simd>(s: S, x: S::V) -> S::V {
     // max returns its second operand for NaN: NaN goes through, −∞ becomes EXP_LOWEST.
     let x = s.max(s.splat(EXP_LOWEST), x);
-    let biased = s.fma(x, s.splat(std::f32::consts::LOG2_E), s.splat(ROUND_TO_EXPONENT));
+    let biased = s.fma(
+        x,
+        s.splat(std::f32::consts::LOG2_E),
+        s.splat(ROUND_TO_EXPONENT),
+    );
     let n = s.sub(biased, s.splat(ROUND_TO_EXPONENT));
     let r = s.fma(n, s.splat(-std::f32::consts::LN_2), x);
     let p = s.fma(s.splat(C5), r, s.splat(C4));

@@ -70,7 +70,8 @@ impl Simd for Neon {
         // SAFETY: `wide` holds four f32; four f16 are writable by the caller's contract.
         unsafe {
             vst1q_f32(wide.as_mut_ptr(), v);
-            p.cast::<[f16; 4]>().write_unaligned(wide.map(f16::from_f32));
+            p.cast::<[f16; 4]>()
+                .write_unaligned(wide.map(f16::from_f32));
         }
     }
     #[inline(always)]
@@ -83,7 +84,10 @@ impl Simd for Neon {
             let number = vceqq_f32(v, v);
             let quiet = vorrq_u32(bits, vdupq_n_u32(0x0040_0000));
             // The store's 8 bytes are writable by the caller's contract.
-            vst1_u16(p.cast(), vshrn_n_u32::<16>(vbslq_u32(number, rounded, quiet)));
+            vst1_u16(
+                p.cast(),
+                vshrn_n_u32::<16>(vbslq_u32(number, rounded, quiet)),
+            );
         })
     }
     #[inline(always)]
