@@ -32,9 +32,7 @@ impl Device {
 
     /// The CPU, with the threads of rayon's global pool (or of the pool that the caller is in).
     pub fn cpu() -> Device {
-        Device {
-            kind: Kind::Cpu(Arc::new(Cpu::new())),
-        }
+        Device { kind: Kind::Cpu(Arc::new(Cpu::new())) }
     }
 
     /// The CPU, with a pool of `threads` threads of its own.
@@ -42,9 +40,7 @@ impl Device {
     /// # Errors
     /// `threads` is 0, or the threads cannot be had.
     pub fn cpu_with_threads(threads: usize) -> Result<Device> {
-        Ok(Device {
-            kind: Kind::Cpu(Arc::new(Cpu::with_threads(threads)?)),
-        })
+        Ok(Device { kind: Kind::Cpu(Arc::new(Cpu::with_threads(threads)?)) })
     }
 
     /// The name as the command line takes it: `cpu`.
@@ -57,10 +53,7 @@ impl Device {
     /// What the CPU device runs on.
     pub fn cpu_info(&self) -> CpuInfo {
         match &self.kind {
-            Kind::Cpu(cpu) => CpuInfo {
-                threads: cpu.threads(),
-                simd: cpu.simd(),
-            },
+            Kind::Cpu(cpu) => CpuInfo { threads: cpu.threads(), simd: cpu.simd() },
         }
     }
 
@@ -69,11 +62,7 @@ impl Device {
         match &self.kind {
             Kind::Cpu(cpu) => match places.iter().find(|&&place| place != "host") {
                 None => Ok(cpu),
-                Some(got) => Err(Error::Place {
-                    argument,
-                    expected: "host",
-                    got,
-                }),
+                Some(got) => Err(Error::Place { argument, expected: "host", got }),
             },
         }
     }

@@ -24,15 +24,8 @@ pub enum DType {
 
 impl DType {
     /// Every dtype, floats first.
-    pub const ALL: [DType; 7] = [
-        DType::F32,
-        DType::F16,
-        DType::BF16,
-        DType::I64,
-        DType::I32,
-        DType::U32,
-        DType::U8,
-    ];
+    pub const ALL: [DType; 7] =
+        [DType::F32, DType::F16, DType::BF16, DType::I64, DType::I32, DType::U32, DType::U8];
 
     /// Bytes of one element.
     pub const fn size(self) -> usize {

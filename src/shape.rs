@@ -15,10 +15,7 @@ pub struct Shape {
 
 impl Shape {
     /// The shape of a single number, `[]`.
-    pub const SCALAR: Shape = Shape {
-        sizes: [0; MAX_RANK],
-        rank: 0,
-    };
+    pub const SCALAR: Shape = Shape { sizes: [0; MAX_RANK], rank: 0 };
 
     /// `None` where there are more than [`MAX_RANK`] dimensions.
     pub fn new(sizes: &[usize]) -> Option<Shape> {

@@ -183,9 +183,7 @@ impl Layout {
             expected: format!("a size of shape {shape} that fits the address space"),
             got,
         };
-        let elements = shape
-            .elements()
-            .ok_or_else(|| too_large(row_stride.unwrap_or(0)))?;
+        let elements = shape.elements().ok_or_else(|| too_large(row_stride.unwrap_or(0)))?;
         let rows = shape.first().copied().unwrap_or(1);
         let row = match shape.get(1..) {
             Some(inner) => inner.iter().product(),
@@ -207,13 +205,7 @@ impl Layout {
                 .ok_or_else(|| too_large(row_stride))?,
         };
         if reach > len {
-            return Err(Error::Length {
-                argument,
-                shape,
-                row_stride,
-                expected: reach,
-                got: len,
-            });
+            return Err(Error::Length { argument, shape, row_stride, expected: reach, got: len });
         }
         Ok(Layout { shape, row_stride })
     }
@@ -351,11 +343,7 @@ impl<'a> TensorRef<'a> {
     }
 
     fn not_on_host(&self) -> Error {
-        Error::Place {
-            argument: "tensor",
-            expected: "host",
-            got: self.place(),
-        }
+        Error::Place { argument: "tensor", expected: "host", got: self.place() }
     }
 }
 
@@ -380,10 +368,7 @@ impl<'a> TensorMut<'a> {
     /// As [`TensorRef::new`].
     pub fn new<T: Element>(data: &'a mut [T], shape: &[usize]) -> Result<Self> {
         let layout = Layout::check(shape, None, data.len())?;
-        Ok(TensorMut {
-            memory: Exclusive::Host(T::host_mut(data)),
-            layout,
-        })
+        Ok(TensorMut { memory: Exclusive::Host(T::host_mut(data)), layout })
     }
 
     /// A view whose rows (indices of dimension 0) begin `row_stride` elements apart; what lies
@@ -397,10 +382,7 @@ impl<'a> TensorMut<'a> {
         row_stride: usize,
     ) -> Result<Self> {
         let layout = Layout::check(shape, Some(row_stride), data.len())?;
-        Ok(TensorMut {
-            memory: Exclusive::Host(T::host_mut(data)),
-            layout,
-        })
+        Ok(TensorMut { memory: Exclusive::Host(T::host_mut(data)), layout })
     }
 
     /// A view of CUDA device memory, as [`TensorRef::from_device`], to be written.
@@ -416,10 +398,7 @@ impl<'a> TensorMut<'a> {
         row_stride: usize,
     ) -> Result<Self> {
         let layout = Layout::check(shape, Some(row_stride), memory.len)?;
-        Ok(TensorMut {
-            memory: Exclusive::Device(memory),
-            layout,
-        })
+        Ok(TensorMut { memory: Exclusive::Device(memory), layout })
     }
 
     fn memory_ref(&self) -> Shared<'_> {
@@ -433,10 +412,7 @@ impl<'a> TensorMut<'a> {
 
     /// The same view, shared.
     pub fn as_ref(&self) -> TensorRef<'_> {
-        TensorRef {
-            memory: self.memory_ref(),
-            layout: self.layout,
-        }
+        TensorRef { memory: self.memory_ref(), layout: self.layout }
     }
 
     /// The same view for a shorter time.
@@ -484,10 +460,7 @@ impl Tensor {
                 got: layout.shape,
             });
         }
-        Ok(Tensor {
-            memory: T::host_vec(data),
-            shape: layout.shape,
-        })
+        Ok(Tensor { memory: T::host_vec(data), shape: layout.shape })
     }
 
     /// Zeros of `shape`; memory that cannot be had is an error, not an abort.
@@ -526,26 +499,17 @@ impl Tensor {
 
     /// A shared view.
     pub fn view(&self) -> TensorRef<'_> {
-        TensorRef {
-            memory: Shared::Host(self.memory.as_ref()),
-            layout: self.layout(),
-        }
+        TensorRef { memory: Shared::Host(self.memory.as_ref()), layout: self.layout() }
     }
 
     /// An exclusive view.
     pub fn view_mut(&mut self) -> TensorMut<'_> {
         let layout = self.layout();
-        TensorMut {
-            memory: Exclusive::Host(self.memory.as_mut()),
-            layout,
-        }
+        TensorMut { memory: Exclusive::Host(self.memory.as_mut()), layout }
     }
 
     fn layout(&self) -> Layout {
-        Layout {
-            shape: self.shape,
-            row_stride: self.shape.iter().skip(1).product(),
-        }
+        Layout { shape: self.shape, row_stride: self.shape.iter().skip(1).product() }
     }
 
     /// The elements, or `None` where they are of another type.
@@ -584,11 +548,7 @@ mod tests {
         assert!(TensorRef::with_row_stride(&data, &[3, 3], 4).is_ok());
         assert!(matches!(
             TensorRef::with_row_stride(&data[..10], &[3, 3], 4),
-            Err(Error::Length {
-                expected: 11,
-                got: 10,
-                ..
-            })
+            Err(Error::Length { expected: 11, got: 10, .. })
         ));
         assert!(matches!(
             TensorRef::with_row_stride(&data, &[3, 3], 2),

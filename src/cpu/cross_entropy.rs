@@ -79,24 +79,12 @@ impl<'a> Batch<'a> {
             Some(cap) => {
                 let u = self.scale * x / cap;
                 let q = (-2.0 * u.abs()).exp();
-                (
-                    cap * u.tanh(),
-                    self.scale * 4.0 * q / ((1.0 + q) * (1.0 + q)),
-                )
+                (cap * u.tanh(), self.scale * 4.0 * q / ((1.0 + q) * (1.0 + q)))
             }
             None => (self.scale * x, self.scale),
         };
-        let weight = if self.epsilon > 0.0 {
-            self.weights.get(class)
-        } else {
-            0.0
-        };
-        Hole {
-            column: class,
-            z,
-            slope,
-            weight,
-        }
+        let weight = if self.epsilon > 0.0 { self.weights.get(class) } else { 0.0 };
+        Hole { column: class, z, slope, weight }
     }
 
     /// ℓ of section 3 (without z-loss) and the z-loss of a kept row.
@@ -143,11 +131,7 @@ impl<'a> Batch<'a> {
         let (g, g_z) = self.upstream(row);
         let hard = (1.0 - self.epsilon) * self.weights.get(class);
         let soft = self.smooth();
-        let z = if self.lambda > 0.0 {
-            g_z * 2.0 * self.lambda * lse
-        } else {
-            0.0
-        };
+        let z = if self.lambda > 0.0 { g_z * 2.0 * self.lambda * lse } else { 0.0 };
         Factors {
             hard: g * hard,
             prob_without_hard: g * soft * self.weight_sum + z,
@@ -163,14 +147,7 @@ impl<'a> Batch<'a> {
                 let (w, n) = (self.census.weight, self.census.kept as f64);
                 // No kept row makes 0/0; no weight makes NaN of whatever the sum is.
                 let loss = if w == 0.0 { f64::NAN } else { sum.loss / w };
-                (
-                    loss,
-                    if self.lambda > 0.0 {
-                        sum.z_loss / n
-                    } else {
-                        0.0
-                    },
-                )
+                (loss, if self.lambda > 0.0 { sum.z_loss / n } else { 0.0 })
             }
         };
         ((loss + z_loss) as f32, z_loss as f32)
@@ -227,11 +204,8 @@ impl Results {
     /// # Safety
     /// Each pointer is null or good for an element a row; nobody else writes this row's.
     unsafe fn put(&self, row: usize, (loss, z_loss): (f64, f64), lse: f32, sums: &mut Sums) {
-        let values = [
-            (self.loss, (loss + z_loss) as f32),
-            (self.z_loss, z_loss as f32),
-            (self.lse, lse),
-        ];
+        let values =
+            [(self.loss, (loss + z_loss) as f32), (self.z_loss, z_loss as f32), (self.lse, lse)];
         for (out, value) in values {
             if !out.get().is_null() {
                 // SAFETY: the caller's contract.
@@ -290,8 +264,7 @@ impl LineOp for Forward<'_> {
             let row = self.call.row(&line);
             let hole = batch.hole(line.x, class);
             let mut finish = |sum: &RowSum| {
-                self.results
-                    .put(line.index, batch.loss(sum, class), sum.lse() as f32, sums);
+                self.results.put(line.index, batch.loss(sum, class), sum.lse() as f32, sums);
                 batch.factors(line.index, class, sum.lse())
             };
             if line.y.is_null() {
@@ -363,10 +336,7 @@ impl LineOp for Backward<'_> {
             let Some(class) = batch.targets.class(line.index) else {
                 return fill(&line, 0.0);
             };
-            let row = Row {
-                smoothing: false,
-                ..self.call.row(&line)
-            };
+            let row = Row { smoothing: false, ..self.call.row(&line) };
             let hole = batch.hole(line.x, class);
             let saved = self.lse[line.index];
             let (reference, total, lse) = if saved.abs() <= COARSE_LSE {
@@ -420,9 +390,7 @@ enum Pass<'a> {
 
 /// Layout of the rows of logits.
 fn rows(checked: &Checked<'_>, logits: &TensorRef<'_>) -> Lines {
-    Lines::new(&logits.shape(), logits.row_stride(), |d| {
-        d == checked.class_dim
-    })
+    Lines::new(&logits.shape(), logits.row_stride(), |d| d == checked.class_dim)
 }
 
 fn upstream<'a>(grad_output: &GradOutput<'a>) -> Result<Upstream<'a>> {
@@ -490,12 +458,7 @@ impl Cpu {
     ) -> Sums {
         let transform = Transform::new(batch.scale as f32, batch.cap.map(|cap| cap as f32));
         with_smoothing_weights(batch, |weights| {
-            let call = Call {
-                cpu: self,
-                batch,
-                transform,
-                weights,
-            };
+            let call = Call { cpu: self, batch, transform, weights };
             let none = None::<Source<f32>>;
             // SAFETY: views hold their shapes, which were checked to agree; outputs are borrowed
             // exclusively, and in place the output is the input itself.

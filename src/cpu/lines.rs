@@ -42,10 +42,7 @@ struct Dims {
 }
 
 impl Dims {
-    const NONE: Dims = Dims {
-        dims: [(1, 1); MAX_RANK],
-        rank: 0,
-    };
+    const NONE: Dims = Dims { dims: [(1, 1); MAX_RANK], rank: 0 };
 
     fn push(&mut self, size: usize, stride: usize) {
         if size == 1 {
@@ -97,12 +94,7 @@ impl Lines {
     /// Lines along the dimensions that `along` names, of a tensor whose dimension 0 has stride
     /// `row_stride` and whose others are contiguous.
     pub(crate) fn new(shape: &Shape, row_stride: usize, along: impl Fn(usize) -> bool) -> Lines {
-        let mut lines = Lines {
-            kept: Dims::NONE,
-            along: Dims::NONE,
-            count: 0,
-            len: 0,
-        };
+        let mut lines = Lines { kept: Dims::NONE, along: Dims::NONE, count: 0, len: 0 };
         for (d, &size) in shape.iter().enumerate() {
             let stride = match d {
                 0 => row_stride,
@@ -257,12 +249,7 @@ pub(crate) unsafe fn each_line<X: Lanes, A: Lanes, Y: Lanes, Op: LineOp>(
     let per_chunk = count.div_ceil(CHUNKS).max(1);
     let mut sums = [Op::Sum::default(); CHUNKS];
     let sums = &mut sums[..count.div_ceil(per_chunk)];
-    let job = Job {
-        x: &x,
-        a: &a,
-        y: &y,
-        op,
-    };
+    let job = Job { x: &x, a: &a, y: &y, op };
     // SAFETY: `Job` holds pointers whose accesses the chunks below keep disjoint by line.
     let job = SyncRef(&job);
     let run = |chunk: usize, spread: Spread, sum: &mut Op::Sum| {
@@ -293,9 +280,7 @@ pub(crate) unsafe fn each_line<X: Lanes, A: Lanes, Y: Lanes, Op: LineOp>(
         }
     } else {
         cpu.install(|| {
-            sums.par_iter_mut()
-                .enumerate()
-                .for_each(|(chunk, sum)| run(chunk, Spread::Alone, sum));
+            sums.par_iter_mut().enumerate().for_each(|(chunk, sum)| run(chunk, Spread::Alone, sum));
         });
     }
     let mut total = Op::Sum::default();
@@ -389,14 +374,7 @@ impl<X: Lanes, A: Lanes, Y: Lanes, Op: LineOp> Job<'_, X, A, Y, Op> {
                             None => std::ptr::null_mut(),
                         };
                         let spread = Spread::Alone;
-                        let line = Line {
-                            index: first + i,
-                            len,
-                            x: x.cast_const(),
-                            a,
-                            y,
-                            spread,
-                        };
+                        let line = Line { index: first + i, len, x: x.cast_const(), a, y, spread };
                         self.op.line::<f32, f32, f32>(line, sum);
                     }
                     if let Some(y) = self.y {
@@ -415,9 +393,7 @@ mod tests {
 
     fn offsets(lines: &Lines, line: usize) -> Vec<usize> {
         let start = lines.kept.offset(line);
-        (0..lines.len())
-            .map(|j| start + lines.along.offset(j))
-            .collect()
+        (0..lines.len()).map(|j| start + lines.along.offset(j)).collect()
     }
 
     #[test]

@@ -45,10 +45,7 @@ impl LineOp for Backward<'_> {
         let lse = self.output[line.index];
         let g = self.upstream.float(line.index);
         let row = row_of(self.level, &line);
-        let terms = Terms {
-            prob: f64::from(g),
-            smooth: 0.0,
-        };
+        let terms = Terms { prob: f64::from(g), smooth: 0.0 };
         // SAFETY: the caller's contract, for all of this block.
         unsafe {
             if lse.is_infinite() {
@@ -94,10 +91,7 @@ impl Cpu {
         output: TensorMut<'_>,
     ) -> Result<()> {
         let output = SyncPtr(host_f32(output, "output")?.as_mut_ptr());
-        let op = Forward {
-            level: self.level,
-            output,
-        };
+        let op = Forward { level: self.level, output };
         each_float!(input.host_data(), "input", HostRef, x => {
             let x = Source { base: x.as_ptr(), lines: lines_of(checked, &input) };
             // SAFETY: the view holds its shape; the output was checked to have an element for
@@ -116,11 +110,7 @@ impl Cpu {
     ) -> Result<()> {
         let output = host_f32_ref(output, "output")?;
         let upstream = host_data(grad_output, "grad_output")?;
-        let op = Backward {
-            level: self.level,
-            output,
-            upstream,
-        };
+        let op = Backward { level: self.level, output, upstream };
         let lines = lines_of(checked, &grad_input.as_ref());
         each_float!(input.host_data(), "input", HostRef, x => {
             let x = Source { base: x.as_ptr(), lines: lines_of(checked, &input) };

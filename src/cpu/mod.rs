@@ -25,10 +25,7 @@ pub(crate) struct Cpu {
 
 impl Cpu {
     pub(crate) fn new() -> Cpu {
-        Cpu {
-            level: Level::detect(),
-            pool: None,
-        }
+        Cpu { level: Level::detect(), pool: None }
     }
 
     pub(crate) fn with_threads(threads: usize) -> Result<Cpu> {
@@ -38,13 +35,8 @@ impl Cpu {
             .num_threads(threads)
             .thread_name(|i| format!("warploss-{i}"))
             .build()
-            .map_err(|e| Error::Device {
-                reason: e.to_string(),
-            })?;
-        Ok(Cpu {
-            level: Level::detect(),
-            pool: Some(pool),
-        })
+            .map_err(|e| Error::Device { reason: e.to_string() })?;
+        Ok(Cpu { level: Level::detect(), pool: Some(pool) })
     }
 
     pub(crate) fn threads(&self) -> usize {
@@ -102,11 +94,7 @@ pub(crate) fn host_data<'a>(
     tensor: TensorRef<'a>,
     argument: &'static str,
 ) -> Result<crate::tensor::HostRef<'a>> {
-    tensor.host_data().ok_or(Error::Place {
-        argument,
-        expected: "host",
-        got: "device",
-    })
+    tensor.host_data().ok_or(Error::Place { argument, expected: "host", got: "device" })
 }
 
 /// The slice of a host tensor of the same type as `x`, or an error that names the argument.
@@ -116,17 +104,9 @@ fn host_like<'a, T: Lanes>(
     argument: &'static str,
 ) -> Result<&'a mut [T]> {
     let (expected, got) = ("host", "device");
-    tensor.into_host().ok_or(Error::Place {
-        argument,
-        expected,
-        got,
-    })
+    tensor.into_host().ok_or(Error::Place { argument, expected, got })
 }
 
 fn not_host_f32(argument: &'static str) -> Error {
-    Error::Place {
-        argument,
-        expected: "host f32",
-        got: "other",
-    }
+    Error::Place { argument, expected: "host f32", got: "other" }
 }

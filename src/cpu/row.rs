@@ -176,16 +176,10 @@ impl RowSum {
     fn merge(parts: &[Part], hole: Option<Hole>) -> RowSum {
         let z = hole.map_or(f64::NEG_INFINITY, |h| h.z);
         // f32::max disregards a NaN target; the sum does not.
-        let max = parts
-            .iter()
-            .fold(z as f32, |m, p| m.max(p.exponentials.max));
+        let max = parts.iter().fold(z as f32, |m, p| m.max(p.exponentials.max));
         let shift = if max == f32::NEG_INFINITY { 0.0 } else { max };
         let (mut rest, mut deviation) = (0.0, 0.0);
-        for Part {
-            exponentials: e,
-            deviation: d,
-        } in parts
-        {
+        for Part { exponentials: e, deviation: d } in parts {
             rest += match e.max {
                 f32::NEG_INFINITY => f64::from(e.sum), // 0, or NaN
                 _ => f64::from(e.sum) * exp_of_difference(e.max, shift),
@@ -216,11 +210,7 @@ impl RowSum {
 
 /// e^(a − b) for a ≤ b, without a library call where they are equal.
 fn exp_of_difference(a: f32, b: f32) -> f64 {
-    if a == b {
-        1.0
-    } else {
-        (f64::from(a) - f64::from(b)).exp()
-    }
+    if a == b { 1.0 } else { (f64::from(a) - f64::from(b)).exp() }
 }
 
 /// The target's column, taken out of its row.
@@ -288,10 +278,7 @@ impl<T> Memory<T> {
 
 impl<T: Lanes> Row<T> {
     fn memory(&self) -> Memory<T> {
-        Memory {
-            x: SyncPtr(self.x.cast_mut()),
-            weights: SyncPtr(self.weights.cast_mut()),
-        }
+        Memory { x: SyncPtr(self.x.cast_mut()), weights: SyncPtr(self.weights.cast_mut()) }
     }
 
     /// Sums the row.
@@ -340,11 +327,7 @@ impl<T: Lanes> Row<T> {
         let (level, transform, memory) = (self.level, self.transform, self.memory());
         let out = SyncPtr(out);
         let factor = (terms.prob / total) as f32;
-        let terms = GradientTerms {
-            reference,
-            factor,
-            smooth: terms.smooth,
-        };
+        let terms = GradientTerms { reference, factor, smooth: terms.smooth };
         let mut sums = Slots::new();
         let sums = sums.fill(&segments, self.spread, |_, columns| {
             let (at, len) = (columns.start, columns.len());
@@ -366,10 +349,8 @@ impl Row<f32> {
     /// # Safety
     /// As for [`Row::sum`], and the row is writable and nobody else touches it.
     pub(crate) unsafe fn sum_and_keep(&self, logit: Linear, hole: Hole) -> (RowSum, Kept) {
-        let mut kept = Kept {
-            segments: Segments::new(self.len, Some(hole.column)),
-            parts: Slots::new(),
-        };
+        let mut kept =
+            Kept { segments: Segments::new(self.len, Some(hole.column)), parts: Slots::new() };
         let (level, transform, memory) = (self.level, Transform::Linear(logit), self.memory());
         let smoothing = self.smoothing;
         let parts = kept.parts.fill(&kept.segments, self.spread, |_, columns| {
@@ -383,10 +364,7 @@ impl Row<f32> {
                     false => Deviation::NONE,
                 };
                 let exponentials = softmax::accumulate_and_keep(level, logit, x, len);
-                Part {
-                    exponentials,
-                    deviation,
-                }
+                Part { exponentials, deviation }
             }
         });
         (RowSum::merge(parts, Some(hole)), kept)
@@ -427,25 +405,15 @@ mod tests {
 
     #[test]
     fn segments_cover_every_column_but_the_hole_once() {
-        for len in [0, 1, 2, 63, 2047, 2048, 2049, 4096, 5000, 3_000_000] {
-            for hole in [
-                None,
-                Some(0),
-                Some(len / 2),
-                Some(2047),
-                Some(2048),
-                len.checked_sub(1),
-            ] {
+        for len in [0usize, 1, 2, 63, 2047, 2048, 2049, 4096, 5000, 3_000_000] {
+            for hole in [None, Some(0), Some(len / 2), Some(2047), Some(2048), len.checked_sub(1)] {
                 if hole.is_some_and(|h| h >= len) {
                     continue;
                 }
                 let segments = Segments::new(len, hole);
                 assert!(segments.count() <= MAX_SEGMENTS);
                 let columns = (0..segments.count()).flat_map(|i| segments.range(i));
-                assert!(
-                    columns.eq((0..len).filter(|&c| Some(c) != hole)),
-                    "{len} {hole:?}"
-                );
+                assert!(columns.eq((0..len).filter(|&c| Some(c) != hole)), "{len} {hole:?}");
             }
         }
     }

@@ -16,10 +16,7 @@ pub(crate) struct Partial {
 }
 
 impl Partial {
-    pub(crate) const EMPTY: Partial = Partial {
-        max: f32::NEG_INFINITY,
-        sum: 0.0,
-    };
+    pub(crate) const EMPTY: Partial = Partial { max: f32::NEG_INFINITY, sum: 0.0 };
 }
 
 /// What exponentials and deviations are relative to: the maximum, or 0 where that is −∞.
@@ -109,10 +106,7 @@ impl<T: Lanes, L: Logit, const KEEP: bool> Kernel for Accumulate<T, L, KEEP> {
             if max == f32::INFINITY {
                 // No probabilities here; the sum only says whether +∞ or NaN has the last word.
                 let nan = (0..len).any(|i| x.add(i).read().to_f32().is_nan());
-                return Partial {
-                    max,
-                    sum: if nan { f32::NAN } else { f32::INFINITY },
-                };
+                return Partial { max, sum: if nan { f32::NAN } else { f32::INFINITY } };
             }
             let reference = s.splat(reference(max));
             let mut sums = [s.splat(0.0); 2];
@@ -139,10 +133,7 @@ impl<T: Lanes, L: Logit, const KEEP: bool> Kernel for Accumulate<T, L, KEEP> {
                 }
                 i += n;
             }
-            Partial {
-                max,
-                sum: s.reduce_add(s.add(sums[0], sums[1])),
-            }
+            Partial { max, sum: s.reduce_add(s.add(sums[0], sums[1])) }
         }
     }
 }
@@ -158,11 +149,7 @@ pub(crate) struct Deviation {
 }
 
 impl Deviation {
-    pub(crate) const NONE: Deviation = Deviation {
-        reference: 0.0,
-        sum: 0.0,
-        weight: 0.0,
-    };
+    pub(crate) const NONE: Deviation = Deviation { reference: 0.0, sum: 0.0, weight: 0.0 };
 }
 
 /// The smoothed part of a stretch's loss. `weights` are the stretch's own; null for 1 each.
@@ -177,18 +164,8 @@ pub(crate) unsafe fn deviation<T: Lanes>(
     len: usize,
 ) -> Deviation {
     match transform {
-        Transform::Linear(logit) => level.run(Deviate {
-            x,
-            weights,
-            len,
-            logit,
-        }),
-        Transform::Capped(logit) => level.run(Deviate {
-            x,
-            weights,
-            len,
-            logit,
-        }),
+        Transform::Linear(logit) => level.run(Deviate { x, weights, len, logit }),
+        Transform::Capped(logit) => level.run(Deviate { x, weights, len, logit }),
     }
 }
 
@@ -204,12 +181,7 @@ impl<T: Lanes, L: Logit> Kernel for Deviate<T, L> {
 
     #[inline(always)]
     fn run<S: Simd>(self, s: S) -> Deviation {
-        let Deviate {
-            x,
-            weights,
-            len,
-            logit,
-        } = self;
+        let Deviate { x, weights, len, logit } = self;
         let (zero, one) = (s.splat(0.0), s.splat(1.0));
         // SAFETY: whoever makes a `Deviate` vouches for `len` elements at `x` and the weights.
         unsafe {
@@ -220,11 +192,7 @@ impl<T: Lanes, L: Logit> Kernel for Deviate<T, L> {
             while i < len {
                 let n = S::LANES.min(len - i);
                 // Lanes beyond the end are at the reference's own x, or have no weight.
-                let pad = if weights.is_null() {
-                    s.reduce_max(top)
-                } else {
-                    0.0
-                };
+                let pad = if weights.is_null() { s.reduce_max(top) } else { 0.0 };
                 let z = load_lanes(s, x.add(i), n, pad);
                 let w = match weights.is_null() {
                     true => one,
@@ -239,11 +207,7 @@ impl<T: Lanes, L: Logit> Kernel for Deviate<T, L> {
                 true => len as f32,
                 false => Sum { x: weights, len }.run(s),
             };
-            Deviation {
-                reference,
-                sum: s.reduce_add(sum),
-                weight,
-            }
+            Deviation { reference, sum: s.reduce_add(sum), weight }
         }
     }
 }
@@ -263,13 +227,7 @@ impl Kernel for Rescale {
 
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
-        let Rescale {
-            x,
-            len,
-            factor,
-            smooth,
-            weights,
-        } = self;
+        let Rescale { x, len, factor, smooth, weights } = self;
         let (factor, smooth) = (s.splat(factor), s.splat(-smooth));
         let mut i = 0;
         // SAFETY: whoever makes a `Rescale` vouches for `len` elements at `x` and the weights.
@@ -318,22 +276,8 @@ pub(crate) unsafe fn gradient<T: Lanes, U: Lanes>(
     terms: GradientTerms,
 ) -> f32 {
     match transform {
-        Transform::Linear(logit) => level.run(Gradient {
-            x,
-            out,
-            weights,
-            len,
-            terms,
-            logit,
-        }),
-        Transform::Capped(logit) => level.run(Gradient {
-            x,
-            out,
-            weights,
-            len,
-            terms,
-            logit,
-        }),
+        Transform::Linear(logit) => level.run(Gradient { x, out, weights, len, terms, logit }),
+        Transform::Capped(logit) => level.run(Gradient { x, out, weights, len, terms, logit }),
     }
 }
 
@@ -351,14 +295,7 @@ impl<T: Lanes, U: Lanes, L: Logit> Kernel for Gradient<T, U, L> {
 
     #[inline(always)]
     fn run<S: Simd>(self, s: S) -> f32 {
-        let Gradient {
-            x,
-            out,
-            weights,
-            len,
-            terms,
-            logit,
-        } = self;
+        let Gradient { x, out, weights, len, terms, logit } = self;
         let (reference, factor) = (s.splat(terms.reference), s.splat(terms.factor));
         let smooth = s.splat(-terms.smooth);
         let mut sum = s.splat(0.0);
@@ -387,12 +324,7 @@ impl<T: Lanes, U: Lanes, L: Logit> Kernel for Gradient<T, U, L> {
                     false => s.mul(load_lanes(s, weights.add(i), n, 0.0), smooth),
                 };
                 let g = s.fma(e, factor, shift);
-                store_lanes(
-                    s,
-                    out.add(i),
-                    n,
-                    if L::LINEAR { g } else { s.mul(g, slope) },
-                );
+                store_lanes(s, out.add(i), n, if L::LINEAR { g } else { s.mul(g, slope) });
                 i += n;
             }
         }
@@ -414,13 +346,7 @@ impl<T: Lanes, U: Lanes> Kernel for LogProbability<T, U> {
 
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
-        let LogProbability {
-            x,
-            out,
-            len,
-            max,
-            log_sum,
-        } = self;
+        let LogProbability { x, out, len, max, log_sum } = self;
         let (max, log_sum) = (s.splat(max), s.splat(log_sum));
         let mut i = 0;
         // SAFETY: whoever makes a `LogProbability` vouches for `len` elements at `x` and `out`.
@@ -450,14 +376,7 @@ impl<T: Lanes, G: Lanes, U: Lanes> Kernel for LogSoftmaxGradient<T, G, U> {
 
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
-        let LogSoftmaxGradient {
-            x,
-            upstream,
-            out,
-            len,
-            max,
-            factor,
-        } = self;
+        let LogSoftmaxGradient { x, upstream, out, len, max, factor } = self;
         let (max, factor) = (s.splat(max), s.splat(-factor));
         let mut i = 0;
         // SAFETY: whoever makes this kernel vouches for `len` elements at all three pointers.

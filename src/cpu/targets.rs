@@ -23,11 +23,7 @@ impl Weights<'_> {
         for index in 0..classes {
             let got = weights.float(index);
             if !got.is_finite() {
-                return Err(Error::NotFinite {
-                    argument: "weight",
-                    index,
-                    got,
-                });
+                return Err(Error::NotFinite { argument: "weight", index, got });
             }
             sum += f64::from(got);
         }
@@ -70,12 +66,8 @@ impl Targets<'_> {
         if self.rows <= CHUNK {
             return chunk(0);
         }
-        let chunks: Vec<_> = cpu.install(|| {
-            (0..self.rows.div_ceil(CHUNK))
-                .into_par_iter()
-                .map(chunk)
-                .collect()
-        });
+        let chunks: Vec<_> =
+            cpu.install(|| (0..self.rows.div_ceil(CHUNK)).into_par_iter().map(chunk).collect());
         let mut census = Census::default();
         for chunk in chunks {
             let chunk = chunk?;

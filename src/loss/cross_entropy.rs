@@ -77,11 +77,7 @@ pub struct CrossEntropyOut<'a> {
 impl<'a> CrossEntropyOut<'a> {
     /// Only the loss.
     pub fn loss(loss: TensorMut<'a>) -> Self {
-        CrossEntropyOut {
-            loss,
-            lse: None,
-            z_loss: None,
-        }
+        CrossEntropyOut { loss, lse: None, z_loss: None }
     }
 }
 
@@ -184,9 +180,7 @@ impl<'w> CrossEntropy<'w> {
     ) -> Result<()> {
         let checked = self.check(&logits, &target)?;
         checked.check_out(&out)?;
-        device
-            .cpu_for("logits", &[logits.place()])?
-            .cross_entropy_forward(&checked, logits, out)
+        device.cpu_for("logits", &[logits.place()])?.cross_entropy_forward(&checked, logits, out)
     }
 
     /// Gradient with respect to the logits from the `lse` that a forward pass returned.
@@ -247,9 +241,12 @@ impl<'w> CrossEntropy<'w> {
         let checked = self.check(&logits.as_ref(), &target)?;
         let grad_output = grad_output.into();
         checked.check_backward(&lse, &grad_output)?;
-        device
-            .cpu_for("logits", &[logits.place(), lse.place()])?
-            .cross_entropy_backward_in_place(&checked, logits, lse, grad_output)
+        device.cpu_for("logits", &[logits.place(), lse.place()])?.cross_entropy_backward_in_place(
+            &checked,
+            logits,
+            lse,
+            grad_output,
+        )
     }
 
     /// Loss and gradient in one pass, **overwriting the logits** with their gradient: memory is
@@ -269,9 +266,12 @@ impl<'w> CrossEntropy<'w> {
         checked.check_out(&out)?;
         let grad_output = grad_output.into();
         checked.check_grad_output(&grad_output)?;
-        device
-            .cpu_for("logits", &[logits.place()])?
-            .cross_entropy_forward_backward(&checked, logits, grad_output, out)
+        device.cpu_for("logits", &[logits.place()])?.cross_entropy_forward_backward(
+            &checked,
+            logits,
+            grad_output,
+            out,
+        )
     }
 
     /// As [`CrossEntropy::forward_backward_in_place`], **consuming the logits**: the tensor comes
@@ -289,10 +289,7 @@ impl<'w> CrossEntropy<'w> {
         let mut output = self.check(&logits.view(), &target)?.allocate()?;
         let view = logits.view_mut();
         self.forward_backward_in_place(device, view, target, grad_output, output.out())?;
-        Ok(CrossEntropyGrad {
-            output,
-            grad_logits: logits,
-        })
+        Ok(CrossEntropyGrad { output, grad_logits: logits })
     }
 
     /// Everything about the inputs that can be told without reading them.
@@ -326,13 +323,7 @@ impl<'w> CrossEntropy<'w> {
             check::dtype("weight", weight, &dtypes, "f32, or the logits'")?;
             check::contiguous("weight", weight)?;
         }
-        Ok(Checked {
-            options: self,
-            dtype: logits.dtype(),
-            class_dim,
-            classes,
-            target: *target,
-        })
+        Ok(Checked { options: self, dtype: logits.dtype(), class_dim, classes, target: *target })
     }
 
     fn check_options(&self) -> Result<()> {

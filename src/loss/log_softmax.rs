@@ -84,12 +84,7 @@ impl LogSoftmax {
         let checked = self.check(&input)?;
         same_shape("output", &output.as_ref(), &input)?;
         let out = output.as_ref();
-        check::dtype(
-            "output",
-            &out,
-            &[f32::DTYPE, input.dtype()],
-            "f32, or the input's",
-        )?;
+        check::dtype("output", &out, &[f32::DTYPE, input.dtype()], "f32, or the input's")?;
         device
             .cpu_for("input", &[input.place(), output.place()])?
             .log_softmax_forward(checked, input, output)

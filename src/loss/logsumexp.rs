@@ -46,11 +46,7 @@ impl LogSumExp {
                 });
             }
         }
-        Ok(LogSumExp {
-            dims: all,
-            count: dims.len(),
-            keepdim: false,
-        })
+        Ok(LogSumExp { dims: all, count: dims.len(), keepdim: false })
     }
 
     /// Keep the reduced dimensions with size 1. Default: drop them.
@@ -125,12 +121,7 @@ impl LogSumExp {
         let grad = grad_input.as_ref();
         check::shape("grad_input", &grad, input.shape(), "the input's")?;
         check::dtype("grad_input", &grad, &[input.dtype()], "the input's")?;
-        let places = [
-            input.place(),
-            output.place(),
-            grad_output.place(),
-            grad.place(),
-        ];
+        let places = [input.place(), output.place(), grad_output.place(), grad.place()];
         device.cpu_for("input", &places)?.logsumexp_backward(
             checked,
             input,

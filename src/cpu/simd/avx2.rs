@@ -55,9 +55,7 @@ impl Simd for Avx2 {
     unsafe fn load_bf16(self, p: *const bf16) -> __m256 {
         // SAFETY: eight bf16 (16 bytes) are readable by the caller's contract.
         let bits = unsafe { _mm_loadu_si128(p.cast()) };
-        lanewise!(_mm256_castsi256_ps(_mm256_slli_epi32::<16>(
-            _mm256_cvtepu16_epi32(bits)
-        )))
+        lanewise!(_mm256_castsi256_ps(_mm256_slli_epi32::<16>(_mm256_cvtepu16_epi32(bits))))
     }
     #[inline(always)]
     unsafe fn store(self, p: *mut f32, v: __m256) {
@@ -82,10 +80,8 @@ impl Simd for Avx2 {
             let nan = _mm256_castps_si256(_mm256_cmp_ps::<_CMP_UNORD_Q>(v, v));
             let quiet = _mm256_or_si256(bits, _mm256_set1_epi32(0x0040_0000));
             let kept = _mm256_srli_epi32::<16>(_mm256_blendv_epi8(rounded, quiet, nan));
-            let packed = _mm_packus_epi32(
-                _mm256_castsi256_si128(kept),
-                _mm256_extracti128_si256::<1>(kept),
-            );
+            let packed =
+                _mm_packus_epi32(_mm256_castsi256_si128(kept), _mm256_extracti128_si256::<1>(kept));
             // The store's 16 bytes are writable by the caller's contract.
             _mm_storeu_si128(p.cast(), packed);
         })
@@ -132,9 +128,7 @@ impl Simd for Avx2 {
     }
     #[inline(always)]
     fn low_bits_to_exponent(self, a: __m256) -> __m256 {
-        lanewise!(_mm256_castsi256_ps(_mm256_slli_epi32::<23>(
-            _mm256_castps_si256(a)
-        )))
+        lanewise!(_mm256_castsi256_ps(_mm256_slli_epi32::<23>(_mm256_castps_si256(a))))
     }
     #[inline(always)]
     fn reduce_add(self, a: __m256) -> f32 {

@@ -56,9 +56,7 @@ impl Simd for Avx512 {
     unsafe fn load_bf16(self, p: *const bf16) -> __m512 {
         // SAFETY: sixteen bf16 (32 bytes) are readable by the caller's contract.
         let bits = unsafe { _mm256_loadu_si256(p.cast()) };
-        lanewise!(_mm512_castsi512_ps(_mm512_slli_epi32::<16>(
-            _mm512_cvtepu16_epi32(bits)
-        )))
+        lanewise!(_mm512_castsi512_ps(_mm512_slli_epi32::<16>(_mm512_cvtepu16_epi32(bits))))
     }
     #[inline(always)]
     unsafe fn store(self, p: *mut f32, v: __m512) {
@@ -121,25 +119,15 @@ impl Simd for Avx512 {
     }
     #[inline(always)]
     fn select_eq(self, a: __m512, b: __m512, yes: __m512, no: __m512) -> __m512 {
-        lanewise!(_mm512_mask_blend_ps(
-            _mm512_cmp_ps_mask::<_CMP_EQ_OQ>(a, b),
-            no,
-            yes
-        ))
+        lanewise!(_mm512_mask_blend_ps(_mm512_cmp_ps_mask::<_CMP_EQ_OQ>(a, b), no, yes))
     }
     #[inline(always)]
     fn select_lt(self, a: __m512, b: __m512, yes: __m512, no: __m512) -> __m512 {
-        lanewise!(_mm512_mask_blend_ps(
-            _mm512_cmp_ps_mask::<_CMP_LT_OQ>(a, b),
-            no,
-            yes
-        ))
+        lanewise!(_mm512_mask_blend_ps(_mm512_cmp_ps_mask::<_CMP_LT_OQ>(a, b), no, yes))
     }
     #[inline(always)]
     fn low_bits_to_exponent(self, a: __m512) -> __m512 {
-        lanewise!(_mm512_castsi512_ps(_mm512_slli_epi32::<23>(
-            _mm512_castps_si512(a)
-        )))
+        lanewise!(_mm512_castsi512_ps(_mm512_slli_epi32::<23>(_mm512_castps_si512(a))))
     }
     #[inline(always)]
     fn reduce_add(self, a: __m512) -> f32 {

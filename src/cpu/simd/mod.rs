@@ -153,13 +153,7 @@ unsafe fn store_tail<S: Simd, T: Lanes>(s: S, p: *mut T, n: usize, v: S::V) {
 #[inline(always)]
 pub(crate) unsafe fn load_lanes<S: Simd, T: Lanes>(s: S, p: *const T, n: usize, pad: f32) -> S::V {
     // SAFETY: the caller's contract.
-    unsafe {
-        if n == S::LANES {
-            T::load(s, p)
-        } else {
-            load_tail(s, p, n, pad)
-        }
-    }
+    unsafe { if n == S::LANES { T::load(s, p) } else { load_tail(s, p, n, pad) } }
 }
 
 /// The way back of [`load_lanes`].

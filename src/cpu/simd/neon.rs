@@ -70,8 +70,7 @@ impl Simd for Neon {
         // SAFETY: `wide` holds four f32; four f16 are writable by the caller's contract.
         unsafe {
             vst1q_f32(wide.as_mut_ptr(), v);
-            p.cast::<[f16; 4]>()
-                .write_unaligned(wide.map(f16::from_f32));
+            p.cast::<[f16; 4]>().write_unaligned(wide.map(f16::from_f32));
         }
     }
     #[inline(always)]
@@ -84,10 +83,7 @@ impl Simd for Neon {
             let number = vceqq_f32(v, v);
             let quiet = vorrq_u32(bits, vdupq_n_u32(0x0040_0000));
             // The store's 8 bytes are writable by the caller's contract.
-            vst1_u16(
-                p.cast(),
-                vshrn_n_u32::<16>(vbslq_u32(number, rounded, quiet)),
-            );
+            vst1_u16(p.cast(), vshrn_n_u32::<16>(vbslq_u32(number, rounded, quiet)));
         })
     }
     #[inline(always)]
@@ -144,9 +140,7 @@ impl Simd for Neon {
     }
     #[inline(always)]
     fn low_bits_to_exponent(self, a: float32x4_t) -> float32x4_t {
-        lanewise!(vreinterpretq_f32_u32(vshlq_n_u32::<23>(
-            vreinterpretq_u32_f32(a)
-        )))
+        lanewise!(vreinterpretq_f32_u32(vshlq_n_u32::<23>(vreinterpretq_u32_f32(a))))
     }
     #[inline(always)]
     fn reduce_add(self, a: float32x4_t) -> f32 {
