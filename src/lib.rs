@@ -28,6 +28,8 @@ mod shape;
 mod tensor;
 
 #[cfg(feature = "cli")]
+pub mod check;
+#[cfg(feature = "cli")]
 pub mod cli;
 
 pub use device::{CpuInfo, Device};
