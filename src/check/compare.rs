@@ -28,13 +28,7 @@ pub struct Worst {
 }
 
 impl Worst {
-    const NONE: Worst = Worst {
-        index: 0,
-        expected: 0.0,
-        got: 0.0,
-        error: 0.0,
-        allowed: 0.0,
-    };
+    const NONE: Worst = Worst { index: 0, expected: 0.0, got: 0.0, error: 0.0, allowed: 0.0 };
 
     /// Whether every element is within its tolerance.
     pub fn agrees(&self) -> bool {
@@ -52,13 +46,7 @@ impl Worst {
 
 impl fmt::Display for Worst {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Worst {
-            index,
-            expected,
-            got,
-            error,
-            allowed,
-        } = self;
+        let Worst { index, expected, got, error, allowed } = self;
         write!(f, "element {index}: expected {expected:e}, got {got:e} ")?;
         write!(f, "(error {error:.2e}, allowed {allowed:.2e})")
     }
@@ -82,9 +70,7 @@ pub fn gradients(dtype: DType, got: &[f64], expected: &[f64]) -> Worst {
     let finite = expected.iter().filter(|e| e.is_finite());
     let largest = finite.fold(0.0, |m: f64, e| m.max(e.abs()));
     let f32_relative = if dtype == DType::F32 { 1e-5 } else { 0.0 };
-    worst(dtype, got, expected, |i| {
-        f32_relative * expected[i].abs() + 1e-6 * largest
-    })
+    worst(dtype, got, expected, |i| f32_relative * expected[i].abs() + 1e-6 * largest)
 }
 
 /// `sizes` where every result is one term.
@@ -93,11 +79,7 @@ pub fn sizes(expected: &[f64]) -> Vec<f64> {
 }
 
 fn worst(dtype: DType, got: &[f64], expected: &[f64], base: impl Fn(usize) -> f64) -> Worst {
-    assert_eq!(
-        got.len(),
-        expected.len(),
-        "elements of a result and of its reference"
-    );
+    assert_eq!(got.len(), expected.len(), "elements of a result and of its reference");
     let (relative, absolute) = rounding(dtype);
     let mut worst = Worst::NONE;
     for (index, (&got, &expected)) in got.iter().zip(expected).enumerate() {
@@ -112,13 +94,7 @@ fn worst(dtype: DType, got: &[f64], expected: &[f64], base: impl Fn(usize) -> f6
         };
         // An infinite reference has an infinite `allowed`, which must excuse nothing.
         let allowed = if expected.is_finite() { allowed } else { 0.0 };
-        let one = Worst {
-            index,
-            expected,
-            got,
-            error,
-            allowed,
-        };
+        let one = Worst { index, expected, got, error, allowed };
         if index == 0 || one.share() > worst.share() {
             worst = one;
         }
@@ -151,20 +127,9 @@ mod tests {
     fn errors_beyond_the_tolerance_are_found_where_they_are() {
         let expected = [1.0, -2.0, 0.0];
         assert!(
-            losses(
-                DType::F32,
-                &[1.000_003, -2.0, 1e-6],
-                &expected,
-                &sizes(&expected)
-            )
-            .agrees()
+            losses(DType::F32, &[1.000_003, -2.0, 1e-6], &expected, &sizes(&expected)).agrees()
         );
-        let bad = losses(
-            DType::F32,
-            &[1.0, -2.000_01, 1e-6],
-            &expected,
-            &sizes(&expected),
-        );
+        let bad = losses(DType::F32, &[1.0, -2.000_01, 1e-6], &expected, &sizes(&expected));
         assert!(!bad.agrees() && bad.index == 1, "{bad}");
         let bad = gradients(DType::F32, &[1.0, -2.0, 3e-6], &expected);
         assert!(!bad.agrees() && bad.index == 2, "{bad}");
@@ -180,13 +145,7 @@ mod tests {
                 && gradients(DType::F32, &[got], &[expected]).agrees()
         };
         assert!(agree(nan, nan) && agree(inf, inf) && agree(-inf, -inf));
-        for (a, b) in [
-            (nan, 0.0),
-            (inf, -inf),
-            (nan, inf),
-            (0.0, inf),
-            (1e30, -inf),
-        ] {
+        for (a, b) in [(nan, 0.0), (inf, -inf), (nan, inf), (0.0, inf), (1e30, -inf)] {
             assert!(!agree(a, b) && !agree(b, a), "{a} and {b}");
         }
         assert!(agree(inf, 1e39), "1e39 rounds to infinity in f32");

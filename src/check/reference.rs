@@ -18,30 +18,17 @@ pub struct Lines {
 impl Lines {
     /// The lines along `dims` (each in `0..rank`) of a contiguous tensor.
     pub fn new(shape: &[usize], dims: &[usize]) -> Lines {
-        let mut lines = Lines {
-            bases: vec![0],
-            offsets: vec![0],
-        };
+        let mut lines = Lines { bases: vec![0], offsets: vec![0] };
         for (d, &size) in shape.iter().enumerate() {
             let stride: usize = shape[d + 1..].iter().product();
-            let list = if dims.contains(&d) {
-                &mut lines.offsets
-            } else {
-                &mut lines.bases
-            };
-            *list = list
-                .iter()
-                .flat_map(|&at| (0..size).map(move |i| at + i * stride))
-                .collect();
+            let list = if dims.contains(&d) { &mut lines.offsets } else { &mut lines.bases };
+            *list = list.iter().flat_map(|&at| (0..size).map(move |i| at + i * stride)).collect();
         }
         lines
     }
 
     fn read(&self, line: usize, data: &[f64]) -> Vec<f64> {
-        self.offsets
-            .iter()
-            .map(|offset| data[self.bases[line] + offset])
-            .collect()
+        self.offsets.iter().map(|offset| data[self.bases[line] + offset]).collect()
     }
 
     fn write(&self, line: usize, values: &[f64], data: &mut [f64]) {
@@ -54,10 +41,7 @@ impl Lines {
 /// Resolves a dimension as PyTorch does: negative counts from the end, 0-d counts as 1-d.
 fn resolve(dim: isize, rank: usize) -> usize {
     let rank = rank.max(1) as isize;
-    assert!(
-        (-rank..rank).contains(&dim),
-        "dim {dim} out of range for rank {rank}"
-    );
+    assert!((-rank..rank).contains(&dim), "dim {dim} out of range for rank {rank}");
     dim.rem_euclid(rank) as usize
 }
 
@@ -79,11 +63,7 @@ impl Softmax {
             false => z.iter().copied().fold(f64::NEG_INFINITY, f64::max),
         };
         let exps: Vec<f64> = z.iter().map(|z| (z - max).exp()).collect();
-        Softmax {
-            max,
-            total: exps.iter().sum(),
-            exps,
-        }
+        Softmax { max, total: exps.iter().sum(), exps }
     }
 
     /// All −∞, any +∞, or any NaN: there are no probabilities.
@@ -93,11 +73,7 @@ impl Softmax {
 
     /// −∞ for a line of −∞ (or of nothing), +∞ beside a +∞, NaN with a NaN.
     fn lse(&self) -> f64 {
-        if self.undefined() {
-            self.max
-        } else {
-            self.max + self.total.ln()
-        }
+        if self.undefined() { self.max } else { self.max + self.total.ln() }
     }
 
     /// lse − z, which an offset common to all logits does not touch.
@@ -150,9 +126,8 @@ pub fn cross_entropy(
         Some(weight) => weight.to_f64().expect("weights in host memory"),
         None => vec![1.0; classes],
     };
-    let kept: Vec<usize> = (0..target.len())
-        .filter(|&row| target[row] != options.ignore_index)
-        .collect();
+    let kept: Vec<usize> =
+        (0..target.len()).filter(|&row| target[row] != options.ignore_index).collect();
     let count = kept.len() as f64;
     let weight_kept: f64 = kept.iter().map(|&row| weight[target[row] as usize]).sum();
 
@@ -171,11 +146,7 @@ pub fn cross_entropy(
             Reduction::Mean => (g / weight_kept, g / count),
         };
         let x = lines.read(row, logits);
-        let one = Row {
-            options,
-            weight: &weight,
-            target: target[row] as usize,
-        };
+        let one = Row { options, weight: &weight, target: target[row] as usize };
         let out = one.evaluate(&x, g_loss, g_z);
         (losses[row], z_losses[row]) = (out.loss, out.z_loss);
         result.lse[row] = out.lse;
@@ -195,10 +166,8 @@ pub fn cross_entropy(
         _ => reduce(&z_losses, count),
     };
     result.loss = add(reduce(&losses, weight_kept), result.z_loss.clone());
-    result.loss_size = add(
-        reduce(&sizes(&losses), weight_kept.abs()),
-        reduce(&sizes(&z_losses), count),
-    );
+    result.loss_size =
+        add(reduce(&sizes(&losses), weight_kept.abs()), reduce(&sizes(&z_losses), count));
     result
 }
 
@@ -224,12 +193,7 @@ impl Row<'_> {
         let lse = softmax.lse();
         if softmax.undefined() {
             let z_loss = if lambda > 0.0 { f64::NAN } else { 0.0 };
-            return RowResult {
-                loss: f64::NAN,
-                z_loss,
-                lse,
-                grad: vec![f64::NAN; x.len()],
-            };
+            return RowResult { loss: f64::NAN, z_loss, lse, grad: vec![f64::NAN; x.len()] };
         }
         let epsilon = self.options.label_smoothing;
         let hard = (1.0 - epsilon) * self.weight[self.target];
@@ -246,11 +210,7 @@ impl Row<'_> {
                 false => hard * p,
             };
             let dz = g_loss * (hard_part + soft * (weight_sum * p - self.weight[j]));
-            let dz_z_loss = if lambda > 0.0 {
-                g_z * 2.0 * lambda * lse * p
-            } else {
-                0.0
-            };
+            let dz_z_loss = if lambda > 0.0 { g_z * 2.0 * lambda * lse * p } else { 0.0 };
             (dz + dz_z_loss) * slope[j]
         };
         RowResult {
@@ -278,20 +238,12 @@ impl Row<'_> {
 
 /// Coefficient times (lse − z); a coefficient of 0 silences an infinite term.
 fn term(coefficient: f64, nll: f64) -> f64 {
-    if coefficient == 0.0 {
-        0.0
-    } else {
-        coefficient * nll
-    }
+    if coefficient == 0.0 { 0.0 } else { coefficient * nll }
 }
 
 /// `z`, or −∞ where `z − max` does not fit an f32: such a class has probability 0 and loss +∞.
 fn in_f32_range(z: f64, max: f64) -> f64 {
-    if ((z - max) as f32).is_infinite() {
-        f64::NEG_INFINITY
-    } else {
-        z
-    }
+    if ((z - max) as f32).is_infinite() { f64::NEG_INFINITY } else { z }
 }
 
 /// Log-softmax along `dim`: x − lse.
@@ -302,11 +254,7 @@ pub fn log_softmax(shape: &[usize], dim: isize, input: &[f64]) -> Vec<f64> {
         let x = lines.read(line, input);
         let softmax = Softmax::new(&x);
         let y = |&x: &f64| {
-            if softmax.undefined() {
-                f64::NAN
-            } else {
-                -softmax.nll(x)
-            }
+            if softmax.undefined() { f64::NAN } else { -softmax.nll(x) }
         };
         lines.write(line, &x.iter().map(y).collect::<Vec<_>>(), &mut output);
     }
@@ -330,11 +278,7 @@ pub fn log_softmax_grad(
             true => f64::NAN,
             false => g[j] - softmax.probability(j) * sum,
         };
-        lines.write(
-            line,
-            &(0..g.len()).map(gradient).collect::<Vec<_>>(),
-            &mut grad,
-        );
+        lines.write(line, &(0..g.len()).map(gradient).collect::<Vec<_>>(), &mut grad);
     }
     grad
 }
@@ -343,9 +287,7 @@ pub fn log_softmax_grad(
 pub fn logsumexp(shape: &[usize], dims: &[isize], input: &[f64]) -> Vec<f64> {
     let dims: Vec<usize> = dims.iter().map(|&d| resolve(d, shape.len())).collect();
     let lines = Lines::new(shape, &dims);
-    (0..lines.bases.len())
-        .map(|line| Softmax::new(&lines.read(line, input)).lse())
-        .collect()
+    (0..lines.bases.len()).map(|line| Softmax::new(&lines.read(line, input)).lse()).collect()
 }
 
 /// Gradient of [`logsumexp`]: g·e^(x − lse) by the rules of IEEE, so that it is NaN where x and
@@ -369,11 +311,7 @@ pub fn logsumexp_grad(
             };
             grad_output[line] * p
         };
-        lines.write(
-            line,
-            &(0..x.len()).map(gradient).collect::<Vec<_>>(),
-            &mut grad,
-        );
+        lines.write(line, &(0..x.len()).map(gradient).collect::<Vec<_>>(), &mut grad);
     }
     grad
 }
@@ -391,11 +329,7 @@ pub fn indices(target: TensorRef<'_>) -> Result<Vec<i64>> {
         // The other index types are exact in f64.
         return Ok(target.to_f64()?.iter().map(|&v| v as i64).collect());
     }
-    Err(Error::Dtype {
-        argument: "target",
-        expected: "class indices".into(),
-        got: target.dtype(),
-    })
+    Err(Error::Dtype { argument: "target", expected: "class indices".into(), got: target.dtype() })
 }
 
 /// The upstream gradient's values: one, or one per row.

@@ -61,7 +61,8 @@ mod tests {
     fn devices_are_named_as_documented() {
         assert_eq!("cuda:11".parse(), Ok(DeviceChoice::Cuda(11)));
         assert_eq!("cuda".parse(), Ok(DeviceChoice::Cuda(0)));
-        for wrong in ["", "gpu", "cuda:", "cuda:-1", "cuda:+1", "CPU", "cuda:99999999999999999999"] {
+        for wrong in ["", "gpu", "cuda:", "cuda:-1", "cuda:+1", "CPU", "cuda:99999999999999999999"]
+        {
             assert!(wrong.parse::<DeviceChoice>().is_err(), "{wrong}");
         }
     }

@@ -5,6 +5,7 @@
 //! the alignment of the data, which the format recommends and a hostile file may lack.
 
 use super::failure::Failure;
+use crate::check::typed;
 use crate::tensor::HostRef;
 use crate::{DType, Element, Error, MAX_RANK, Tensor, TensorRef, bf16, f16};
 use memmap2::Mmap;
@@ -68,7 +69,10 @@ impl<'a> Inputs<'a> {
     pub(super) fn get(&self, name: &str) -> Result<Input<'a>, Failure> {
         self.find(name)?.ok_or_else(|| {
             let full = self.full_name(name);
-            Failure::input(format!("{full}: expected a tensor of this name, got {}", self.listing()))
+            Failure::input(format!(
+                "{full}: expected a tensor of this name, got {}",
+                self.listing()
+            ))
         })
     }
 
@@ -127,7 +131,8 @@ impl<'a> Input<'a> {
             let known = DType::ALL.map(DType::name).join(", ");
             Failure::input(format!("{name}: expected dtype {known}, got {:?}", view.dtype()))
         })?;
-        let data = Data::new(dtype, view.data()).map_err(|e| Failure::renamed(&e, &[("input", name.clone())]))?;
+        let data = Data::new(dtype, view.data())
+            .map_err(|e| Failure::renamed(&e, &[("input", name.clone())]))?;
         Ok(Input { name, dtype, shape, data })
     }
 
@@ -168,22 +173,10 @@ impl<'a> Input<'a> {
     /// The first `shape[d]` of each dimension `d > 0`, whose rows stand as far apart as in the file.
     pub(super) fn view_as(&self, shape: &[usize]) -> Result<TensorRef<'_>, Failure> {
         let stride = self.shape.iter().skip(1).product();
-        view_of(self.host(), shape, stride).map_err(|e| {
+        typed::view(self.host(), shape, stride).map_err(|e| {
             let names = [("shape", self.name.clone()), ("row_stride", self.name.clone())];
             Failure::renamed(&e, &names)
         })
-    }
-}
-
-fn view_of<'a>(host: HostRef<'a>, shape: &[usize], stride: usize) -> Result<TensorRef<'a>, Error> {
-    match host {
-        HostRef::F32(s) => TensorRef::with_row_stride(s, shape, stride),
-        HostRef::F16(s) => TensorRef::with_row_stride(s, shape, stride),
-        HostRef::BF16(s) => TensorRef::with_row_stride(s, shape, stride),
-        HostRef::I64(s) => TensorRef::with_row_stride(s, shape, stride),
-        HostRef::I32(s) => TensorRef::with_row_stride(s, shape, stride),
-        HostRef::U32(s) => TensorRef::with_row_stride(s, shape, stride),
-        HostRef::U8(s) => TensorRef::with_row_stride(s, shape, stride),
     }
 }
 

@@ -3,6 +3,8 @@
 //! Exit status: 0 done, 1 something failed, 2 bad input. On 1 and 2 there is one line on standard
 //! error, nothing on standard output and no output file. Nobody but `main.rs` knows this module.
 
+mod bench;
+mod check;
 mod device;
 mod eval;
 mod failure;
@@ -21,7 +23,7 @@ use std::process::ExitCode;
 
 /// Losses for training with large vocabularies: evaluate, measure and check them.
 #[derive(Debug, Parser)]
-#[command(name = "warploss", version, after_help = EXAMPLE, arg_required_else_help = true)]
+#[command(name = "warploss", version, after_help = EXAMPLE, arg_required_else_help = false)]
 struct Cli {
     /// Where to compute: auto, cpu, cuda, cuda:N or emulated
     ///
@@ -55,6 +57,10 @@ Exit status: 0 done, 1 something failed, 2 bad input.";
 enum Command {
     /// Compute a loss, and its gradient, from the tensors of a safetensors file
     Eval(eval::Eval),
+    /// Measure losses against the machine's memory bandwidth
+    Bench(bench::BenchArgs),
+    /// Compare the device with a plain f64 computation
+    Check(check::CheckArgs),
     /// Say what there is: CPU, CUDA devices, what is missing
     Info(info::Info),
 }
@@ -88,6 +94,8 @@ impl Cli {
         }
         match self.command {
             Command::Eval(eval) => eval.run(self.device),
+            Command::Bench(bench) => bench.run(self.device),
+            Command::Check(check) => check.run(self.device),
             Command::Info(info) => info.run(),
         }
     }

@@ -37,7 +37,8 @@ impl OutputFile {
 
     /// Writes under a temporary name in the same folder, then renames.
     pub(super) fn write(&self, tensors: &[(String, Tensor)]) -> Result<(), Failure> {
-        let fail = |why: String| Failure::failed(format!("--output {}: {why}", self.path.display()));
+        let fail =
+            |why: String| Failure::failed(format!("--output {}: {why}", self.path.display()));
         let mut builder = tempfile::Builder::new();
         builder.prefix(".warploss-").suffix(".tmp");
         #[cfg(unix)]
@@ -48,7 +49,8 @@ impl OutputFile {
         }
         let file = builder.tempfile_in(&self.folder).map_err(|e| fail(e.to_string()))?;
         let views = tensors.iter().map(|(name, tensor)| (name, Bytes::new(tensor)));
-        safetensors::serialize_to_file(views, None, file.path()).map_err(|e| fail(e.to_string()))?;
+        safetensors::serialize_to_file(views, None, file.path())
+            .map_err(|e| fail(e.to_string()))?;
         file.as_file().sync_all().map_err(|e| fail(e.to_string()))?;
         file.persist(&self.path).map_err(|e| fail(e.error.to_string()))?;
         Ok(())

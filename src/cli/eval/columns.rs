@@ -1,8 +1,8 @@
 //! `--classes V`: the first V columns of each row as a view, the rest as padding left alone.
 
 use super::Failure;
+use crate::check::typed;
 use crate::cli::file::Input;
-use crate::tensor::HostMut;
 use crate::{Error, Tensor, TensorMut, TensorRef};
 
 /// A tensor's shape with and without padding.
@@ -49,17 +49,7 @@ impl Columns {
 
     /// The classes of an owned tensor of the stored shape.
     pub(super) fn of_mut<'a>(&self, tensor: &'a mut Tensor) -> Result<TensorMut<'a>, Error> {
-        let view = tensor.view_mut();
-        let (shape, stride) = (&*self.used, view.row_stride());
-        match view.into_host_data() {
-            Some(HostMut::F32(s)) => TensorMut::with_row_stride(s, shape, stride),
-            Some(HostMut::F16(s)) => TensorMut::with_row_stride(s, shape, stride),
-            Some(HostMut::BF16(s)) => TensorMut::with_row_stride(s, shape, stride),
-            Some(HostMut::I64(s)) => TensorMut::with_row_stride(s, shape, stride),
-            Some(HostMut::I32(s)) => TensorMut::with_row_stride(s, shape, stride),
-            Some(HostMut::U32(s)) => TensorMut::with_row_stride(s, shape, stride),
-            Some(HostMut::U8(s)) => TensorMut::with_row_stride(s, shape, stride),
-            None => Err(Error::Place { argument: "tensor", expected: "host", got: "device" }),
-        }
+        let stride = tensor.view().row_stride();
+        typed::strided_mut(tensor, &self.used, stride)
     }
 }

@@ -23,13 +23,16 @@ use std::path::PathBuf;
 
 /// The command.
 #[derive(Debug, Args)]
-#[command(after_help = "\
+#[command(
+    arg_required_else_help = false,
+    after_help = "\
 Prints one JSON object on one line: op, device, dtype, shape, reduction, loss, rows, ignored,
 seconds (of computing). loss is a number, \"nan\", \"inf\" or \"-inf\", or null where the result
 is not one number.
 
 Example:
-  warploss eval cross-entropy --input logits.safetensors --grad --output grad.safetensors")]
+  warploss eval cross-entropy --input logits.safetensors --grad --output grad.safetensors"
+)]
 pub(super) struct Eval {
     #[command(subcommand)]
     op: Op,
