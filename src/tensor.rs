@@ -562,6 +562,7 @@ mod tests {
         for shape in [[usize::MAX, 2], [2, usize::MAX]] {
             assert!(TensorRef::new(&data, &shape).is_err());
         }
+        assert!(TensorRef::new(&data, &[0, 1 << 40, 1 << 40]).is_err());
         assert!(TensorRef::with_row_stride(&data, &[3, 1], usize::MAX).is_err());
         assert!(TensorRef::new(&data, &[1; 9]).is_err());
     }

@@ -25,6 +25,10 @@ fn reference(max: f32) -> f32 {
     if max == f32::NEG_INFINITY { 0.0 } else { max }
 }
 
+/// How far ahead of the exponentials memory is asked for: a block, which is the stretch that the
+/// next call finds its maximum in. Exponentials are computed meanwhile.
+const PREFETCH: usize = 8 * 1024;
+
 /// Largest x, NaN disregarded.
 /// # Safety
 /// `len` elements are readable at `x`.
@@ -36,9 +40,9 @@ unsafe fn maximum<S: Simd, T: Lanes>(s: S, x: *const T, len: usize) -> f32 {
     // SAFETY: every access stays below `len`.
     unsafe {
         while i + 4 * S::LANES <= len {
-            for (k, best) in best.iter_mut().enumerate() {
-                *best = s.max(T::load(s, x.add(i + k * S::LANES)), *best);
-            }
+            let [a, b] = T::load2(s, x.add(i));
+            let [c, d] = T::load2(s, x.add(i + 2 * S::LANES));
+            best = [s.max(a, best[0]), s.max(b, best[1]), s.max(c, best[2]), s.max(d, best[3])];
             i += 4 * S::LANES;
         }
         while i + S::LANES <= len {
@@ -112,14 +116,16 @@ impl<T: Lanes, L: Logit, const KEEP: bool> Kernel for Accumulate<T, L, KEEP> {
             let mut sums = [s.splat(0.0); 2];
             let mut i = 0;
             while i + 2 * S::LANES <= len {
-                for (k, sum) in sums.iter_mut().enumerate() {
-                    let p = x.add(i + k * S::LANES);
-                    let z = T::load(s, p.cast_const());
-                    let e = exp_nonpositive(s, logit.distance(s, z, reference).0);
-                    *sum = s.add(*sum, e);
-                    if KEEP {
-                        T::store(s, p, e);
-                    }
+                let p = x.add(i);
+                s.prefetch(p.wrapping_add(PREFETCH / size_of::<T>()));
+                // No closures in here: they would not be compiled for the instruction set.
+                let mut e = T::load2(s, p.cast_const());
+                for (z, sum) in e.iter_mut().zip(&mut sums) {
+                    *z = exp_nonpositive(s, logit.distance(s, *z, reference).0);
+                    *sum = s.add(*sum, *z);
+                }
+                if KEEP {
+                    T::store2(s, p, e);
                 }
                 i += 2 * S::LANES;
             }
@@ -298,19 +304,28 @@ impl<T: Lanes, U: Lanes, L: Logit> Kernel for Gradient<T, U, L> {
         let Gradient { x, out, weights, len, terms, logit } = self;
         let (reference, factor) = (s.splat(terms.reference), s.splat(terms.factor));
         let smooth = s.splat(-terms.smooth);
+        let numbers = !(terms.factor + terms.smooth + terms.reference).is_nan();
         let mut sum = s.splat(0.0);
         let mut i = 0;
         // SAFETY: whoever makes a `Gradient` vouches for `len` elements at `x`, `out` and the
         // weights.
         unsafe {
-            if weights.is_null() {
-                while i + S::LANES <= len {
-                    let (d, slope) = logit.distance(s, T::load(s, x.add(i)), reference);
-                    let e = exp(s, d);
-                    sum = s.add(sum, e);
-                    let g = s.fma(e, factor, smooth);
-                    U::store(s, out.add(i), if L::LINEAR { g } else { s.mul(g, slope) });
-                    i += S::LANES;
+            // Lanes in pairs need one type, whose order is its own, and numbers, whose rounding
+            // cannot fail.
+            if weights.is_null() && T::DTYPE == U::DTYPE && numbers {
+                while i + 2 * S::LANES <= len {
+                    let mut g = T::load2(s, x.add(i));
+                    for z in &mut g {
+                        let (d, slope) = logit.distance(s, *z, reference);
+                        let e = exp(s, d);
+                        sum = s.add(sum, e);
+                        *z = s.fma(e, factor, smooth);
+                        if !L::LINEAR {
+                            *z = s.mul(*z, slope);
+                        }
+                    }
+                    U::store2(s, out.add(i), g);
+                    i += 2 * S::LANES;
                 }
             }
             while i < len {

@@ -25,6 +25,16 @@ macro_rules! lanewise {
     };
 }
 
+/// The bits of `v` with the upper halves rounded to nearest even: 0x7fff is added, and the bit
+/// that will be the last one kept.
+#[inline]
+#[target_feature(enable = "avx2")]
+fn round_to_bf16(v: __m256) -> __m256i {
+    let bits = _mm256_castps_si256(v);
+    let last = _mm256_and_si256(_mm256_srli_epi32::<16>(bits), _mm256_set1_epi32(1));
+    _mm256_add_epi32(bits, _mm256_add_epi32(last, _mm256_set1_epi32(0x7fff)))
+}
+
 impl Simd for Avx2 {
     type V = __m256;
     const LANES: usize = 8;
@@ -85,6 +95,29 @@ impl Simd for Avx2 {
             // The store's 16 bytes are writable by the caller's contract.
             _mm_storeu_si128(p.cast(), packed);
         })
+    }
+    /// Even elements, then odd ones: a dword's two halves.
+    #[inline(always)]
+    unsafe fn load2_bf16(self, p: *const bf16) -> [__m256; 2] {
+        // SAFETY: sixteen bf16 (32 bytes) are readable by the caller's contract.
+        let bits = unsafe { _mm256_loadu_si256(p.cast()) };
+        lanewise!([
+            _mm256_castsi256_ps(_mm256_slli_epi32::<16>(bits)),
+            _mm256_castsi256_ps(_mm256_and_si256(bits, _mm256_set1_epi32(-0x1_0000))),
+        ])
+    }
+    #[inline(always)]
+    unsafe fn store2_bf16(self, p: *mut bf16, [even, odd]: [__m256; 2]) {
+        // SAFETY: sixteen bf16 (32 bytes) are writable by the caller's contract.
+        unsafe {
+            let even = _mm256_srli_epi32::<16>(round_to_bf16(even));
+            let both = _mm256_blend_epi16::<0b1010_1010>(even, round_to_bf16(odd));
+            _mm256_storeu_si256(p.cast(), both);
+        }
+    }
+    #[inline(always)]
+    fn prefetch<T>(self, p: *const T) {
+        lanewise!(_mm_prefetch::<_MM_HINT_T0>(p.cast()))
     }
     #[inline(always)]
     fn add(self, a: __m256, b: __m256) -> __m256 {

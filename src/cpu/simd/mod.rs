@@ -57,6 +57,29 @@ pub(crate) trait Simd: Copy + Send + Sync + 'static {
     /// # Safety
     /// As [`Simd::store`].
     unsafe fn store_bf16(self, p: *mut bf16, v: Self::V);
+    /// `2·LANES` elements in an order of this method's own, which [`Simd::store2_bf16`] undoes.
+    /// # Safety
+    /// `2·LANES` elements are readable at `p`.
+    #[inline(always)]
+    unsafe fn load2_bf16(self, p: *const bf16) -> [Self::V; 2] {
+        // SAFETY: the caller's contract.
+        unsafe { [self.load_bf16(p), self.load_bf16(p.add(Self::LANES))] }
+    }
+    /// The way back of [`Simd::load2_bf16`]. A NaN must have its low 16 bits clear, as every NaN
+    /// that arithmetic makes of bf16 values has: rounding would carry into the sign otherwise.
+    /// # Safety
+    /// `2·LANES` elements are writable at `p`.
+    #[inline(always)]
+    unsafe fn store2_bf16(self, p: *mut bf16, [a, b]: [Self::V; 2]) {
+        // SAFETY: the caller's contract.
+        unsafe {
+            self.store_bf16(p, a);
+            self.store_bf16(p.add(Self::LANES), b);
+        }
+    }
+    /// Asks for the cache line at `p`, which need not exist.
+    #[inline(always)]
+    fn prefetch<T>(self, _: *const T) {}
 
     fn add(self, a: Self::V, b: Self::V) -> Self::V;
     fn sub(self, a: Self::V, b: Self::V) -> Self::V;
@@ -96,10 +119,30 @@ pub(crate) trait Lanes: crate::dtype::Float {
     /// # Safety
     /// As [`Simd::store`].
     unsafe fn store<S: Simd>(simd: S, p: *mut Self, v: S::V);
+    /// `2·LANES` elements in an order of the type's own, which [`Lanes::store2`] undoes: cheaper
+    /// than two loads where lanes need not stand in order.
+    /// # Safety
+    /// `2·LANES` elements are readable at `p`.
+    #[inline(always)]
+    unsafe fn load2<S: Simd>(simd: S, p: *const Self) -> [S::V; 2] {
+        // SAFETY: the caller's contract.
+        unsafe { [Self::load(simd, p), Self::load(simd, p.add(S::LANES))] }
+    }
+    /// The way back of [`Lanes::load2`]; NaN as [`Simd::store2_bf16`] says.
+    /// # Safety
+    /// `2·LANES` elements are writable at `p`.
+    #[inline(always)]
+    unsafe fn store2<S: Simd>(simd: S, p: *mut Self, [a, b]: [S::V; 2]) {
+        // SAFETY: the caller's contract.
+        unsafe {
+            Self::store(simd, p, a);
+            Self::store(simd, p.add(S::LANES), b);
+        }
+    }
 }
 
 macro_rules! lanes {
-    ($($type:ty, $load:ident, $store:ident;)*) => {$(
+    ($($type:ty, $load:ident, $store:ident $(, $load2:ident, $store2:ident)?;)*) => {$(
         impl Lanes for $type {
             #[inline(always)]
             unsafe fn load<S: Simd>(simd: S, p: *const Self) -> S::V {
@@ -111,6 +154,18 @@ macro_rules! lanes {
                 // SAFETY: the caller's contract is the callee's.
                 unsafe { simd.$store(p, v) }
             }
+            $(
+                #[inline(always)]
+                unsafe fn load2<S: Simd>(simd: S, p: *const Self) -> [S::V; 2] {
+                    // SAFETY: the caller's contract is the callee's.
+                    unsafe { simd.$load2(p) }
+                }
+                #[inline(always)]
+                unsafe fn store2<S: Simd>(simd: S, p: *mut Self, pair: [S::V; 2]) {
+                    // SAFETY: the caller's contract is the callee's.
+                    unsafe { simd.$store2(p, pair) }
+                }
+            )?
         }
     )*};
 }
@@ -118,7 +173,7 @@ macro_rules! lanes {
 lanes! {
     f32, load, store;
     f16, load_f16, store_f16;
-    bf16, load_bf16, store_bf16;
+    bf16, load_bf16, store_bf16, load2_bf16, store2_bf16;
 }
 
 /// A vector whose first `n` lanes come from `p` and whose others hold `pad`.
