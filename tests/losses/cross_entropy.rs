@@ -4,7 +4,9 @@ use crate::data::{Data, FLOATS, Logits, Rng};
 use crate::harness::{Case, Expected, Got};
 use proptest::prelude::*;
 use warploss::check::reference::{self, Lines};
-use warploss::{CrossEntropy, CrossEntropyOut, DType, Device, GradOutput, Reduction, Result, Tensor};
+use warploss::{
+    CrossEntropy, CrossEntropyOut, DType, Device, GradOutput, Reduction, Result, Tensor,
+};
 
 #[derive(Debug, Clone)]
 pub struct CrossEntropyCase {
@@ -192,8 +194,14 @@ impl CrossEntropyCase {
         let values = self.logits.values();
         let logits = match self.logits.dtype() {
             DType::F32 => Tensor::from_vec(values.iter().map(|&v| v as f32).collect(), shape),
-            DType::F16 => Tensor::from_vec(values.iter().map(|&v| warploss::f16::from_f64(v)).collect(), shape),
-            _ => Tensor::from_vec(values.iter().map(|&v| warploss::bf16::from_f64(v)).collect(), shape),
+            DType::F16 => Tensor::from_vec(
+                values.iter().map(|&v| warploss::f16::from_f64(v)).collect(),
+                shape,
+            ),
+            _ => Tensor::from_vec(
+                values.iter().map(|&v| warploss::bf16::from_f64(v)).collect(),
+                shape,
+            ),
         }?;
         let target = self.target.view();
         let done = self.options().forward_backward(device, logits, target, self.grad_output())?;
@@ -312,7 +320,8 @@ pub fn recipes() -> impl Strategy<Value = Recipe> {
         2 => Just(Weights::Mixed),
         1 => Just(Weights::Zero),
     ];
-    let ignored = select(&[Ignored::None, Ignored::Some, Ignored::Some, Ignored::All, Ignored::Class][..]);
+    let ignored =
+        select(&[Ignored::None, Ignored::Some, Ignored::Some, Ignored::All, Ignored::Class][..]);
     let upstream = prop_oneof![
         Just(UpstreamKind::One),
         Just(UpstreamKind::Number),
@@ -338,19 +347,33 @@ pub fn recipes() -> impl Strategy<Value = Recipe> {
         select(&[0.0, 0.0, 0.1, 1.0][..]),
         extensions,
     )
-        .prop_map(|(seed, shape, padding, dtypes, logits, weights, ignored, upstream, reduction, smoothing, extensions)| Recipe {
-            seed,
-            shape,
-            padding,
-            dtypes,
-            logits,
-            weights,
-            ignored,
-            upstream,
-            reduction,
-            smoothing,
-            extensions,
-        })
+        .prop_map(
+            |(
+                seed,
+                shape,
+                padding,
+                dtypes,
+                logits,
+                weights,
+                ignored,
+                upstream,
+                reduction,
+                smoothing,
+                extensions,
+            )| Recipe {
+                seed,
+                shape,
+                padding,
+                dtypes,
+                logits,
+                weights,
+                ignored,
+                upstream,
+                reduction,
+                smoothing,
+                extensions,
+            },
+        )
 }
 
 impl Recipe {

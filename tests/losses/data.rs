@@ -96,7 +96,9 @@ impl Data {
     pub fn padded(self, padding: usize) -> Data {
         fn spread<T: Copy>(old: Vec<T>, row: usize, stride: usize, poison: T) -> Vec<T> {
             let rows = old.len().checked_div(row).unwrap_or(0);
-            let at = |i: usize| if i % stride < row { old[i / stride * row + i % stride] } else { poison };
+            let at = |i: usize| {
+                if i % stride < row { old[i / stride * row + i % stride] } else { poison }
+            };
             (0..rows * stride).map(at).collect()
         }
         let (row, stride) = (self.row_stride, self.row_stride + padding);
@@ -121,7 +123,8 @@ impl Data {
     }
 
     pub fn view(&self) -> TensorRef<'_> {
-        let view = each!(&self.buffer, v => TensorRef::with_row_stride(v, &self.shape, self.row_stride));
+        let view =
+            each!(&self.buffer, v => TensorRef::with_row_stride(v, &self.shape, self.row_stride));
         view.expect("a buffer that fits its shape")
     }
 
@@ -168,7 +171,12 @@ impl fmt::Debug for Data {
         let values = self.values();
         let (shape, stride) = (&self.shape, self.row_stride);
         write!(f, "{} {shape:?} row stride {stride} ", self.dtype())?;
-        write!(f, "{:?}{}", &values[..values.len().min(12)], if values.len() > 12 { "…" } else { "" })
+        write!(
+            f,
+            "{:?}{}",
+            &values[..values.len().min(12)],
+            if values.len() > 12 { "…" } else { "" }
+        )
     }
 }
 

@@ -36,7 +36,9 @@ fn the_reference_agrees_with_pytorch_to_f64() {
             let mut pytorch = reference.clone();
             golden.answer(&mut pytorch);
             for (i, (&a, &b)) in reference.values.iter().zip(&pytorch.values).enumerate() {
-                let agree = a == b || (a.is_nan() && b.is_nan()) || (a - b).abs() <= 1e-12 * (1.0 + b.abs());
+                let agree = a == b
+                    || (a.is_nan() && b.is_nan())
+                    || (a - b).abs() <= 1e-12 * (1.0 + b.abs());
                 assert!(agree, "{name}.{}[{i}]: {a:e}, PyTorch {b:e}", reference.name);
             }
         }

@@ -23,7 +23,11 @@ fn check_slope(case: &dyn Case) {
         let slope = (at(H) - at(-H)) / (2.0 * H);
         let error = (slope - gradient.values[i]).abs();
         let value = gradient.values[i];
-        assert!(error < 1e-8 * (1.0 + slope.abs()), "element {i}: {value:e}, slope {slope:e}\n  of {}", case.describe());
+        assert!(
+            error < 1e-8 * (1.0 + slope.abs()),
+            "element {i}: {value:e}, slope {slope:e}\n  of {}",
+            case.describe()
+        );
     }
     check(case);
 }
@@ -46,9 +50,11 @@ fn cross_entropy_has_the_slope_of_its_loss_under_every_option() {
                             .collect();
                         let weights: Vec<f64> = (0..classes).map(|_| 0.1 + rng.unit()).collect();
                         let case = CrossEntropyCase::new(&shape, &logits, &target);
-                        let g = Data::floats(DType::F32, case.target.shape(), &rng.normals(rows, 1.0));
+                        let g =
+                            Data::floats(DType::F32, case.target.shape(), &rng.normals(rows, 1.0));
                         check_slope(&CrossEntropyCase {
-                            weight: weighted.then(|| Data::floats(DType::F32, &[classes], &weights)),
+                            weight: weighted
+                                .then(|| Data::floats(DType::F32, &[classes], &weights)),
                             upstream: match reduction {
                                 Reduction::None => Upstream::Tensor(g),
                                 Reduction::Sum | Reduction::Mean => Upstream::Number(-1.75),

@@ -9,11 +9,7 @@ pub fn devices() -> &'static [(&'static str, Device)] {
     static DEVICES: OnceLock<Vec<(&'static str, Device)>> = OnceLock::new();
     DEVICES.get_or_init(|| {
         let threads = |n| Device::cpu_with_threads(n).expect("a pool of threads");
-        vec![
-            ("cpu", Device::cpu()),
-            ("cpu, 1 thread", threads(1)),
-            ("cpu, 3 threads", threads(3)),
-        ]
+        vec![("cpu", Device::cpu()), ("cpu, 1 thread", threads(1)), ("cpu, 3 threads", threads(3))]
     })
 }
 

@@ -215,7 +215,12 @@ fn ignored_rows_give_exact_zeros_whatever_they_hold() {
                         Reduction::None => per_row(&[2.0, NAN, -0.5, INF]),
                         Reduction::Sum | Reduction::Mean => Upstream::Number(0.25),
                     },
-                    ..CrossEntropyCase::with_dtype(dtype, &[4, classes], &logits, &[3, -100, 0, -100])
+                    ..CrossEntropyCase::with_dtype(
+                        dtype,
+                        &[4, classes],
+                        &logits,
+                        &[3, -100, 0, -100],
+                    )
                 };
                 check_loss(&case, |loss| assert!(loss.is_finite()));
                 check_grad(&case, |grad| {
@@ -231,7 +236,12 @@ fn ignored_rows_give_exact_zeros_whatever_they_hold() {
 
 #[test]
 fn with_all_rows_ignored_the_mean_is_nan_the_sum_zero_and_gradients_zero() {
-    for (reduction, z) in [(Reduction::None, 0.0), (Reduction::Sum, 0.0), (Reduction::Mean, 0.0), (Reduction::Mean, 0.1)] {
+    for (reduction, z) in [
+        (Reduction::None, 0.0),
+        (Reduction::Sum, 0.0),
+        (Reduction::Mean, 0.0),
+        (Reduction::Mean, 0.1),
+    ] {
         let case = CrossEntropyCase {
             reduction,
             lse_square_scale: z,
@@ -258,7 +268,9 @@ fn without_weight_the_mean_is_nan_and_so_are_kept_rows() {
             assert!(grad[3..6].iter().all(|&g| g == 0.0));
         });
         // Only the mean divides.
-        check_loss(&CrossEntropyCase { reduction: Reduction::Sum, ..case }, |l| assert!(l.is_finite()));
+        check_loss(&CrossEntropyCase { reduction: Reduction::Sum, ..case }, |l| {
+            assert!(l.is_finite())
+        });
     }
 }
 
@@ -402,7 +414,10 @@ fn log_softmax_of_infinities_follows_the_table() {
         });
         let g = case.grad_output.values()[1];
         check_and(&case, "grad_input", |grad| {
-            assert!((grad[1] - g).abs() <= 2f64.powi(-7) * g.abs(), "the output's gradient as it is");
+            assert!(
+                (grad[1] - g).abs() <= 2f64.powi(-7) * g.abs(),
+                "the output's gradient as it is"
+            );
             assert!(grad[3..].iter().all(|g| g.is_nan()));
         });
     }

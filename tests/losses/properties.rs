@@ -72,7 +72,11 @@ fn real_vocabularies_agree() {
                 lse_square_scale: 1e-4,
                 softcap: Some(30.0),
                 reduction: Reduction::None,
-                upstream: Upstream::Tensor(Data::floats(DType::F32, &[rows], &rng.normals(rows, 1.0))),
+                upstream: Upstream::Tensor(Data::floats(
+                    DType::F32,
+                    &[rows],
+                    &rng.normals(rows, 1.0),
+                )),
                 ..case
             });
         }
@@ -85,7 +89,8 @@ fn long_lines_agree_along_either_dimension() {
         for dtype in FLOATS {
             let mut rng = Rng(3);
             let input = Data::floats(dtype, &shape, &rng.normals(shape.iter().product(), 3.0));
-            let grad_output = Data::floats(DType::F32, &shape, &rng.normals(shape.iter().product(), 1.0));
+            let grad_output =
+                Data::floats(DType::F32, &shape, &rng.normals(shape.iter().product(), 1.0));
             let lines = shape[1 - dim];
             check(&LogSumExpCase {
                 input: input.clone(),
