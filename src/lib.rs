@@ -23,6 +23,7 @@ mod dtype;
 mod error;
 mod loss;
 pub mod measure;
+mod memory;
 mod reduction;
 mod shape;
 mod tensor;

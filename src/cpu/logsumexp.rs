@@ -6,7 +6,7 @@ use super::row::Terms;
 use super::simd::{Lanes, Level};
 use super::{Cpu, each_float, host_data, host_f32, host_f32_ref, host_like};
 use crate::loss::CheckedLines;
-use crate::tensor::HostRef;
+use crate::memory::HostRef;
 use crate::{Result, TensorMut, TensorRef};
 
 /// Beyond this a saved f32 lse is too coarse to make probabilities of: half its last place

@@ -1,7 +1,7 @@
 //! Class indices and class weights as a loop reads them, and the census of a batch's targets.
 
 use super::Cpu;
-use crate::tensor::HostRef;
+use crate::memory::HostRef;
 use crate::{Error, Result};
 use rayon::prelude::*;
 
