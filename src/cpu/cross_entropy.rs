@@ -175,10 +175,13 @@ impl Factors {
         }
     }
 
-    /// The target's gradient; p_t − 1 is −`rest_share`, a sum over classes and not a difference.
-    fn at_target(&self, rest_share: f64, hole: &Hole) -> f32 {
-        let p = 1.0 - rest_share;
-        let g = self.prob_without_hard * p - self.hard * rest_share - self.smooth * hole.weight;
+    /// The target's gradient from the exponentials of all other classes and of the target:
+    /// p_t − 1 is −rest/total, a sum over classes and not a difference.
+    fn at_target(&self, rest: f64, target: f64, hole: &Hole) -> f32 {
+        let total = rest + target;
+        let g = self.prob_without_hard * (target / total)
+            - self.hard * (rest / total)
+            - self.smooth * hole.weight;
         (g * hole.slope) as f32
     }
 }
@@ -281,7 +284,7 @@ impl LineOp for Forward<'_> {
                         return fill(&line, f32::NAN);
                     }
                     row.rescale(&kept, &factors.terms(self.call.transform));
-                    factors.at_target(kept.0.rest_share(), &hole)
+                    factors.at_target(kept.0.rest, kept.0.target, &hole)
                 }
                 _ => {
                     let sum = row.sum(Some(hole));
@@ -292,7 +295,7 @@ impl LineOp for Forward<'_> {
                     let (from, terms) =
                         ((sum.max, sum.total()), factors.terms(self.call.transform));
                     row.gradient(line.y, Some(class), from, &terms);
-                    factors.at_target(sum.rest_share(), &hole)
+                    factors.at_target(sum.rest, sum.target, &hole)
                 }
             };
             line.y.add(class).write(Y::from_f32(at_target));
@@ -352,7 +355,7 @@ impl LineOp for Backward<'_> {
             let terms = factors.terms(self.call.transform);
             let rest = row.gradient(line.y, Some(class), (reference, total), &terms);
             let target = (hole.z - f64::from(reference)).exp();
-            let at_target = factors.at_target(rest / (rest + target), &hole);
+            let at_target = factors.at_target(rest, target, &hole);
             line.y.add(class).write(Y::from_f32(at_target));
         }
     }

@@ -168,11 +168,6 @@ impl RowSum {
         self.rest + self.target
     }
 
-    /// The other classes' share of the sum: 1 − p_t, without a difference.
-    pub(crate) fn rest_share(&self) -> f64 {
-        self.rest / self.total()
-    }
-
     fn merge(parts: &[Part], hole: Option<Hole>) -> RowSum {
         let z = hole.map_or(f64::NEG_INFINITY, |h| h.z);
         // f32::max disregards a NaN target; the sum does not.
@@ -186,11 +181,12 @@ impl RowSum {
             };
             deviation += f64::from(d.sum);
             if d.weight != 0.0 {
-                deviation += f64::from(d.weight) * (f64::from(shift) - f64::from(d.reference));
+                let distance = overflow_as_f32(f64::from(shift) - f64::from(d.reference));
+                deviation += f64::from(d.weight) * distance;
             }
         }
         if let Some(Hole { weight, .. }) = hole.filter(|h| h.weight != 0.0) {
-            deviation += weight * (f64::from(shift) - z);
+            deviation += weight * overflow_as_f32(f64::from(shift) - z);
         }
         let target = match hole {
             Some(_) if z == f64::from(shift) => 1.0,
@@ -202,7 +198,7 @@ impl RowSum {
             rest,
             target,
             log_sum: (rest + target).ln(),
-            target_distance: f64::from(max) - z,
+            target_distance: overflow_as_f32(f64::from(max) - z),
             deviation,
         }
     }
@@ -211,6 +207,11 @@ impl RowSum {
 /// e^(a − b) for a ≤ b, without a library call where they are equal.
 fn exp_of_difference(a: f32, b: f32) -> f64 {
     if a == b { 1.0 } else { (f64::from(a) - f64::from(b)).exp() }
+}
+
+/// A distance between logits, infinite where f32 arithmetic, on any device, would have it so.
+fn overflow_as_f32(distance: f64) -> f64 {
+    if distance > f64::from(f32::MAX) { f64::INFINITY } else { distance }
 }
 
 /// The target's column, taken out of its row.
