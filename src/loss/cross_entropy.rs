@@ -311,8 +311,8 @@ impl<'w> CrossEntropy<'w> {
         check::index("target", target)?;
         let single = shape.len() == 1 && *target.shape() == [1];
         if !single {
-            let owner = format!("the logits' {shape} without their classes");
-            check::shape("target", target, rows, &owner)?;
+            let owner = format_args!("the logits' {shape} without their classes");
+            check::shape("target", target, rows, owner)?;
         }
         check::contiguous("target", target)?;
         let classes = shape[class_dim];
