@@ -44,3 +44,8 @@ pub use loss::{
 pub use reduction::Reduction;
 pub use shape::{MAX_RANK, Shape};
 pub use tensor::{DeviceMemory, Tensor, TensorMut, TensorRef};
+
+/// The README's example, compiled and run as a test.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

@@ -4,8 +4,8 @@ use super::batch::{Batch, Sums, Upstream};
 use super::lines::{Line, LineOp, Lines, Sink, Source, SyncPtr, each_line};
 use super::log_softmax::fill;
 use super::logit::Transform;
-use super::logsumexp::COARSE_LSE;
-use super::row::{Row, RowSum};
+use super::logsumexp::coarse;
+use super::row::{Kept, Normalizer, Row, RowSum};
 use super::simd::Lanes;
 use super::{Cpu, each_float, host_f32, host_f32_ref, host_like};
 use crate::loss::{Checked, GradOutput};
@@ -98,13 +98,14 @@ impl LineOp for Forward<'_> {
             // one read from memory an element. Narrower types would round them.
             let at_target = match (self.call.transform, row_of_f32(&row, line.y)) {
                 (Transform::Linear(logit), Some(row)) => {
-                    let kept = row.sum_and_keep(logit, hole);
-                    let factors = finish(&kept.0);
-                    if kept.0.undefined() {
+                    let mut kept = Kept::new();
+                    let sum = row.sum_and_keep(logit, hole, &mut kept);
+                    let factors = finish(&sum);
+                    if sum.undefined() {
                         return fill(&line, f32::NAN);
                     }
-                    row.rescale(&kept, &factors.terms(self.call.transform));
-                    factors.at_target(kept.0.rest, kept.0.target, &hole)
+                    row.rescale(&sum, &kept, &factors.terms(self.call.transform));
+                    factors.at_target(sum.rest, sum.target, &hole)
                 }
                 _ => {
                     let sum = row.sum(Some(hole));
@@ -112,9 +113,8 @@ impl LineOp for Forward<'_> {
                     if sum.undefined() {
                         return fill(&line, f32::NAN);
                     }
-                    let (from, terms) =
-                        ((sum.max, sum.total()), factors.terms(self.call.transform));
-                    row.gradient(line.y, Some(class), from, &terms);
+                    let terms = factors.terms(self.call.transform);
+                    row.gradient(line.y, Some(class), Normalizer::Sum(&sum), &terms);
                     factors.at_target(sum.rest, sum.target, &hole)
                 }
             };
@@ -162,20 +162,21 @@ impl LineOp for Backward<'_> {
             let row = Row { smoothing: false, ..self.call.row(&line) };
             let hole = batch.hole(line.x, class);
             let saved = self.lse[line.index];
-            let (reference, total, lse) = if saved.abs() <= COARSE_LSE {
-                (saved, 1.0, f64::from(saved))
-            } else {
+            let at_target = if coarse(saved) {
                 let sum = row.sum(Some(hole));
                 if sum.undefined() {
                     return fill(&line, f32::NAN);
                 }
-                (sum.max, sum.total(), sum.lse())
+                let factors = batch.factors(line.index, class, sum.lse());
+                let terms = factors.terms(self.call.transform);
+                row.gradient(line.y, Some(class), Normalizer::Sum(&sum), &terms);
+                factors.at_target(sum.rest, sum.target, &hole)
+            } else {
+                let factors = batch.factors(line.index, class, f64::from(saved));
+                let terms = factors.terms(self.call.transform);
+                let rest = row.gradient(line.y, Some(class), Normalizer::Lse(saved), &terms);
+                factors.at_target(rest, (hole.z - f64::from(saved)).exp(), &hole)
             };
-            let factors = batch.factors(line.index, class, lse);
-            let terms = factors.terms(self.call.transform);
-            let rest = row.gradient(line.y, Some(class), (reference, total), &terms);
-            let target = (hole.z - f64::from(reference)).exp();
-            let at_target = factors.at_target(rest, target, &hole);
             line.y.add(class).write(Y::from_f32(at_target));
         }
     }

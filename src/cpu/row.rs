@@ -244,6 +244,22 @@ pub(crate) struct Kept {
     parts: Slots<Part>,
 }
 
+impl Kept {
+    /// To be filled; too large to be handed about.
+    pub(crate) fn new() -> Kept {
+        Kept { segments: Segments::new(0, None), parts: Slots::new() }
+    }
+}
+
+/// What probabilities are made from.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Normalizer<'a> {
+    /// The row's own sum, just made.
+    Sum(&'a RowSum),
+    /// A saved log-sum-exp.
+    Lse(f32),
+}
+
 /// What multiplies p_j and w_j in the gradient, the constant part of dz/dx included.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Terms {
@@ -311,7 +327,8 @@ impl<T: Lanes> Row<T> {
     }
 
     /// Logits become `(prob·p − smooth·w)·dz/dx` in `out`, but for the hole, with
-    /// p = e^(z − reference)/total; returns the sum of e^(z − reference).
+    /// p = e^(z − reference)/total; returns the sum of e^(z − reference), or 0 where `from` is
+    /// the row's own sum.
     ///
     /// # Safety
     /// `len` elements are readable at `x` and writable at `out`, which is `x` itself or does not
@@ -321,14 +338,18 @@ impl<T: Lanes> Row<T> {
         &self,
         out: *mut U,
         hole: Option<usize>,
-        (reference, total): (f32, f64),
+        from: Normalizer<'_>,
         terms: &Terms,
     ) -> f64 {
         let segments = Segments::new(self.len, hole);
         let (level, transform, memory) = (self.level, self.transform, self.memory());
         let out = SyncPtr(out);
+        let (reference, total, summed) = match from {
+            Normalizer::Sum(sum) => (sum.max, sum.total(), true),
+            Normalizer::Lse(lse) => (lse, 1.0, false),
+        };
         let factor = (terms.prob / total) as f32;
-        let terms = GradientTerms { reference, factor, smooth: terms.smooth };
+        let terms = GradientTerms { reference, factor, smooth: terms.smooth, summed };
         let mut sums = Slots::new();
         let sums = sums.fill(&segments, self.spread, |_, columns| {
             let (at, len) = (columns.start, columns.len());
@@ -349,9 +370,8 @@ impl Row<f32> {
     ///
     /// # Safety
     /// As for [`Row::sum`], and the row is writable and nobody else touches it.
-    pub(crate) unsafe fn sum_and_keep(&self, logit: Linear, hole: Hole) -> (RowSum, Kept) {
-        let mut kept =
-            Kept { segments: Segments::new(self.len, Some(hole.column)), parts: Slots::new() };
+    pub(crate) unsafe fn sum_and_keep(&self, logit: Linear, hole: Hole, kept: &mut Kept) -> RowSum {
+        kept.segments = Segments::new(self.len, Some(hole.column));
         let (level, transform, memory) = (self.level, Transform::Linear(logit), self.memory());
         let smoothing = self.smoothing;
         let parts = kept.parts.fill(&kept.segments, self.spread, |_, columns| {
@@ -368,7 +388,7 @@ impl Row<f32> {
                 Part { exponentials, deviation }
             }
         });
-        (RowSum::merge(parts, Some(hole)), kept)
+        RowSum::merge(parts, Some(hole))
     }
 
     /// Kept exponentials become `prob·p − smooth·w`, but for the hole.
@@ -376,7 +396,7 @@ impl Row<f32> {
     /// # Safety
     /// As for [`Row::sum_and_keep`], which made `sum` and `kept` of this very row; the weights
     /// (if not null) have `len` elements.
-    pub(crate) unsafe fn rescale(&self, (sum, kept): &(RowSum, Kept), terms: &Terms) {
+    pub(crate) unsafe fn rescale(&self, sum: &RowSum, kept: &Kept, terms: &Terms) {
         let (level, memory) = (self.level, self.memory());
         let scale = terms.prob / sum.total();
         // SAFETY: `sum_and_keep` has filled the parts.
