@@ -161,6 +161,29 @@ fn a_zero_coefficient_silences_an_infinite_target_term() {
 }
 
 #[test]
+fn smoothing_of_one_leaves_equal_logits_without_a_gradient() {
+    for (classes, scale) in [(2, 0.6), (33, 1.0), (4097, 1.7)] {
+        for dtype in FLOATS {
+            let case = CrossEntropyCase {
+                label_smoothing: 1.0,
+                logit_scale: scale,
+                ..CrossEntropyCase::with_dtype(dtype, &[1, classes], &vec![2.0; classes], &[1])
+            };
+            // The gradient is p − 1/V; each of the two is 1/V.
+            let limit = 1e-6 / classes as f64;
+            for (_, device) in devices() {
+                for (form, results) in case.forms(device) {
+                    let results = results.expect("a legal call");
+                    let grad = results.iter().find(|got| got.name == "grad_logits");
+                    let grad = &grad.expect("a gradient").values;
+                    assert!(grad.iter().all(|g| g.abs() < limit), "{form}, {classes} classes");
+                }
+            }
+        }
+    }
+}
+
+#[test]
 fn a_broken_row_is_nan_as_a_whole_and_touches_no_other() {
     let classes = 37;
     for dtype in FLOATS {
