@@ -71,6 +71,22 @@ fn an_offset_beyond_f32_precision_leaves_equal_logits() {
 }
 
 #[test]
+fn a_scale_keeps_the_largest_logit_at_distance_zero() {
+    // s·x does not fit an f32 exactly; what is cut off is as large as 1 from 1e8 on.
+    for (low, high) in [(1e4 - 8.0, 1e4), (1e8 - 8.0, 1e8), (-1e30, 1e30), (1e30, 1e30)] {
+        for scale in [0.6, 1.7, 0.1] {
+            for target in [0, 1] {
+                let case = CrossEntropyCase {
+                    logit_scale: scale,
+                    ..CrossEntropyCase::new(&[1, 2], &[low, high], &[target])
+                };
+                check_loss(&case, |loss| assert!(!loss.is_nan()));
+            }
+        }
+    }
+}
+
+#[test]
 fn confident_logits_keep_a_target_gradient_that_is_formed_before_rounding() {
     for dtype in FLOATS {
         let case = CrossEntropyCase::with_dtype(dtype, &[1, 2], &[7.0, 0.0], &[0]);
