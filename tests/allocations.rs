@@ -160,11 +160,11 @@ const CALLS_INTO_BUFFERS: &[Call] = &[
 ];
 
 /// Few long rows, shared within a row; many short ones; and more rows than one thread counts.
-const SHAPES: &[(usize, usize)] = &[(2, 200_000), (300, 100), (40_000, 3)];
+const SHAPES: &[(usize, usize)] = &[(2, 70_000), (300, 100), (40_000, 3)];
 
 /// Times that a call is made before it is watched, and while it is.
 const WARM: usize = 8;
-const WATCHED: usize = 100;
+const WATCHED: usize = 64;
 
 #[test]
 fn the_steady_state_allocates_nothing_and_peaks_stay_of_the_order_of_rows() {

@@ -6,8 +6,9 @@
 //! | f32 gradients | 1e-5·\|ref\| + 1e-6·max\|ref\| |
 //! | f16, bf16 results | one unit in the last place on top: 2^-10·\|ref\| or 2^-7·\|ref\|, and 2^-24 for f16 subnormals |
 //!
-//! Results below the smallest normal f32 may come as 0. NaN and infinities agree only in place and sign. A finite reference that does not fit the
-//! result's dtype allows the infinity that it rounds to.
+//! Results below the smallest normal f32 may come as 0. NaN and infinities agree only in place and
+//! sign. A finite reference that does not fit the result's dtype allows the infinity that it
+//! rounds to.
 
 use crate::{DType, bf16, f16};
 use std::fmt;
