@@ -89,18 +89,22 @@ impl<'a> Batch<'a> {
     /// `class` is a column of the row at `x`.
     pub(crate) unsafe fn hole<X: Lanes>(&self, x: *const X, class: usize) -> Hole {
         // SAFETY: the caller's contract.
-        let x = f64::from(unsafe { x.add(class).read() }.to_f32());
-        let (z, slope) = match self.cap {
-            Some(_) if x == f64::NEG_INFINITY => (x, 0.0),
-            Some(cap) => {
+        let logit = unsafe { x.add(class).read() }.to_f32();
+        let x = f64::from(logit);
+        let weight = if self.epsilon > 0.0 { self.weights.get(class) } else { 0.0 };
+        let Some(cap) = self.cap else {
+            let (z, slope) = (self.scale * x, self.scale);
+            return Hole { column: class, reference: logit, z, slope, weight };
+        };
+        let (z, slope) = match x {
+            f64::NEG_INFINITY => (x, 0.0),
+            _ => {
                 let u = self.scale * x / cap;
                 let q = (-2.0 * u.abs()).exp();
                 (cap * u.tanh(), self.scale * 4.0 * q / ((1.0 + q) * (1.0 + q)))
             }
-            None => (self.scale * x, self.scale),
         };
-        let weight = if self.epsilon > 0.0 { self.weights.get(class) } else { 0.0 };
-        Hole { column: class, z, slope, weight }
+        Hole { column: class, reference: z as f32, z, slope, weight }
     }
 
     /// ℓ without its z-loss, and the z-loss, of a kept row.

@@ -162,7 +162,7 @@ impl LineOp for Backward<'_> {
             let row = Row { smoothing: false, ..self.call.row(&line) };
             let hole = batch.hole(line.x, class);
             let saved = self.lse[line.index];
-            let at_target = if coarse(saved) {
+            let at_target = if coarse(saved, self.call.transform) {
                 let sum = row.sum(Some(hole));
                 if sum.undefined() {
                     return fill(&line, f32::NAN);

@@ -54,7 +54,7 @@ impl LineOp for Forward {
                     x: x.get().add(columns.start).cast_const(),
                     out: y.get().add(columns.start),
                     len: columns.len(),
-                    max: sum.max,
+                    max: sum.reference(),
                     log_sum: sum.log_sum as f32,
                 });
             });
@@ -94,7 +94,7 @@ impl LineOp for Backward {
                     upstream: a.get().add(columns.start).cast_const(),
                     out: y.get().add(columns.start),
                     len: columns.len(),
-                    max: sum.max,
+                    max: sum.reference(),
                     factor,
                 });
             });

@@ -2,6 +2,7 @@
 
 use super::lines::{Line, LineOp, Sink, Source, SyncPtr, each_line};
 use super::log_softmax::{fill, lines_of, row_of};
+use super::logit::{Linear, Transform};
 use super::row::{Normalizer, Terms};
 use super::simd::{Lanes, Level};
 use super::{Cpu, each_float, host_data, host_f32, host_f32_ref, host_like};
@@ -9,11 +10,15 @@ use crate::loss::CheckedLines;
 use crate::memory::HostRef;
 use crate::{Result, TensorMut, TensorRef};
 
-/// Whether a saved f32 lse is too coarse to make probabilities of: beyond 64 half its last place
-/// exceeds 3.8e-6, and every probability would be off by that factor. The row is summed again
-/// then, and where there is no finite lse.
-pub(crate) fn coarse(lse: f32) -> bool {
-    lse.is_nan() || lse.abs() > 64.0
+/// Whether a saved f32 lse is too coarse to make probabilities of. Half its last place, by which
+/// every probability would be off, exceeds 3.8e-6 beyond 64; a scale rounds once more. The row is
+/// summed again then, and where there is no finite lse.
+pub(crate) fn coarse(lse: f32, transform: Transform) -> bool {
+    let limit = match transform {
+        Transform::Linear(Linear::Scaled(_)) => 32.0,
+        Transform::Linear(Linear::Plain(_)) | Transform::Capped(_) => 64.0,
+    };
+    lse.is_nan() || lse.abs() > limit
 }
 
 struct Forward {
@@ -54,7 +59,7 @@ impl LineOp for Backward<'_> {
             if lse.is_infinite() {
                 return self.infinite(line, lse, g);
             }
-            if !coarse(lse) {
+            if !coarse(lse, Transform::IDENTITY) {
                 row.gradient(line.y, None, Normalizer::Lse(lse), &terms);
                 return;
             }

@@ -129,8 +129,10 @@ struct Part {
 /// The merged sums of a row.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct RowSum {
+    /// The largest logit as a reference.
+    reference: f32,
     /// Maximum of z.
-    pub(crate) max: f32,
+    max: f64,
     /// Σ e^(z − max) without the target.
     pub(crate) rest: f64,
     /// e^(z_t − max); 0 without a target.
@@ -146,7 +148,7 @@ pub(crate) struct RowSum {
 impl RowSum {
     /// ln Σ e^z.
     pub(crate) fn lse(&self) -> f64 {
-        f64::from(self.max) + self.log_sum
+        self.max + self.log_sum
     }
 
     /// lse − z_t, formed without the common offset of the logits, and as ln(1 + rest/target)
@@ -168,45 +170,49 @@ impl RowSum {
         self.rest + self.target
     }
 
-    fn merge(parts: &[Part], hole: Option<Hole>) -> RowSum {
-        let z = hole.map_or(f64::NEG_INFINITY, |h| h.z);
+    /// The largest logit, for loops that form distances to it.
+    pub(crate) fn reference(&self) -> f32 {
+        self.reference
+    }
+
+    fn merge(transform: Transform, parts: &[Part], hole: Option<Hole>) -> RowSum {
+        let (at_hole, z) =
+            hole.map_or((f32::NEG_INFINITY, f64::NEG_INFINITY), |h| (h.reference, h.z));
         // f32::max disregards a NaN target; the sum does not.
-        let max = parts.iter().fold(z as f32, |m, p| m.max(p.exponentials.max));
-        let shift = if max == f32::NEG_INFINITY { 0.0 } else { max };
+        let reference = parts.iter().fold(at_hole, |m, p| m.max(p.exponentials.max));
+        let shift = if reference == f32::NEG_INFINITY { 0.0 } else { transform.z(reference) };
         let (mut rest, mut deviation) = (0.0, 0.0);
         for Part { exponentials: e, deviation: d } in parts {
             rest += match e.max {
                 f32::NEG_INFINITY => f64::from(e.sum), // 0, or NaN
-                _ => f64::from(e.sum) * exp_of_difference(e.max, shift),
+                max if max == reference => f64::from(e.sum),
+                max => f64::from(e.sum) * (transform.z(max) - shift).exp(),
             };
             deviation += f64::from(d.sum);
             if d.weight != 0.0 {
-                let distance = overflow_as_f32(f64::from(shift) - f64::from(d.reference));
+                let distance = overflow_as_f32(shift - transform.z(d.reference));
                 deviation += f64::from(d.weight) * distance;
             }
         }
         if let Some(Hole { weight, .. }) = hole.filter(|h| h.weight != 0.0) {
-            deviation += weight * overflow_as_f32(f64::from(shift) - z);
+            deviation += weight * overflow_as_f32(shift - z);
         }
         let target = match hole {
-            Some(_) if z == f64::from(shift) => 1.0,
-            Some(_) => (z - f64::from(shift)).exp(),
+            Some(_) if z == shift => 1.0,
+            Some(_) => (z - shift).exp(),
             None => 0.0,
         };
+        let max = if reference == f32::NEG_INFINITY { f64::NEG_INFINITY } else { shift };
         RowSum {
+            reference,
             max,
             rest,
             target,
             log_sum: (rest + target).ln(),
-            target_distance: overflow_as_f32(f64::from(max) - z),
+            target_distance: overflow_as_f32(max - z),
             deviation,
         }
     }
-}
-
-/// e^(a − b) for a ≤ b, without a library call where they are equal.
-fn exp_of_difference(a: f32, b: f32) -> f64 {
-    if a == b { 1.0 } else { (f64::from(a) - f64::from(b)).exp() }
 }
 
 /// A distance between logits, infinite where f32 arithmetic, on any device, would have it so.
@@ -218,6 +224,8 @@ fn overflow_as_f32(distance: f64) -> f64 {
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Hole {
     pub(crate) column: usize,
+    /// The target's logit as a reference.
+    pub(crate) reference: f32,
     /// z at the target, and dz/dx there.
     pub(crate) z: f64,
     pub(crate) slope: f64,
@@ -323,7 +331,7 @@ impl<T: Lanes> Row<T> {
                 }
             }
         });
-        RowSum::merge(parts, hole)
+        RowSum::merge(transform, parts, hole)
     }
 
     /// Logits become `(prob·p − smooth·w)·dz/dx` in `out`, but for the hole, with
@@ -345,8 +353,8 @@ impl<T: Lanes> Row<T> {
         let (level, transform, memory) = (self.level, self.transform, self.memory());
         let out = SyncPtr(out);
         let (reference, total, summed) = match from {
-            Normalizer::Sum(sum) => (sum.max, sum.total(), true),
-            Normalizer::Lse(lse) => (lse, 1.0, false),
+            Normalizer::Sum(sum) => (sum.reference(), sum.total(), true),
+            Normalizer::Lse(lse) => (transform.reference(lse), 1.0, false),
         };
         let factor = (terms.prob / total) as f32;
         let terms = GradientTerms { reference, factor, smooth: terms.smooth, summed };
@@ -388,7 +396,7 @@ impl Row<f32> {
                 Part { exponentials, deviation }
             }
         });
-        RowSum::merge(parts, Some(hole))
+        RowSum::merge(transform, parts, Some(hole))
     }
 
     /// Kept exponentials become `prob·p − smooth·w`, but for the hole.
@@ -397,14 +405,15 @@ impl Row<f32> {
     /// As for [`Row::sum_and_keep`], which made `sum` and `kept` of this very row; the weights
     /// (if not null) have `len` elements.
     pub(crate) unsafe fn rescale(&self, sum: &RowSum, kept: &Kept, terms: &Terms) {
-        let (level, memory) = (self.level, self.memory());
+        let (level, transform, memory) = (self.level, self.transform, self.memory());
         let scale = terms.prob / sum.total();
         // SAFETY: `sum_and_keep` has filled the parts.
         let parts = unsafe { kept.parts.filled(&kept.segments) };
         kept.segments.each_reversed(self.spread, |i, columns| {
             let factor = match parts[i].exponentials.max {
                 f32::NEG_INFINITY => 0.0,
-                max => (scale * exp_of_difference(max, sum.max)) as f32,
+                max if max == sum.reference => scale as f32,
+                max => (scale * (transform.z(max) - sum.max).exp()) as f32,
             };
             // SAFETY: the columns lie inside the row, and each belongs to one call.
             unsafe {

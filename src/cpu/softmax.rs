@@ -3,7 +3,7 @@
 //! Each is a [`Kernel`] over raw pointers, so that an output may be the input itself: a lane is
 //! always read before it is written, and nothing else is assumed of aliasing.
 
-use super::logit::{Linear, Logit, Transform};
+use super::logit::{Linear, Logit, Transform, each_logit};
 use super::simd::{
     Kernel, Lanes, Level, ScaledExp, Simd, exp, exp_nonpositive, load_lanes, store_lanes,
 };
@@ -11,9 +11,9 @@ use super::simd::{
 /// What one stretch of a row adds to its log-sum-exp.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Partial {
-    /// Maximum of z, NaN disregarded; −∞ for a stretch that is empty or all −∞.
+    /// The largest logit as a reference, NaN disregarded; −∞ for a stretch that is empty or all −∞.
     pub(crate) max: f32,
-    /// Σ e^(z − reference); NaN where the stretch holds a NaN, +∞ where it holds +∞ and no NaN.
+    /// Σ e^(z − z(max)); NaN where the stretch holds a NaN, +∞ where it holds +∞ and no NaN.
     pub(crate) sum: f32,
 }
 
@@ -69,10 +69,7 @@ pub(crate) unsafe fn accumulate<T: Lanes>(
     len: usize,
 ) -> Partial {
     let x = x.cast_mut();
-    match transform {
-        Transform::Linear(logit) => level.run(Accumulate::<T, _, false> { x, len, logit }),
-        Transform::Capped(logit) => level.run(Accumulate::<T, _, false> { x, len, logit }),
-    }
+    each_logit!(transform, logit => level.run(Accumulate::<T, _, false> { x, len, logit }))
 }
 
 /// As [`accumulate`]; the exponentials replace the logits, relative to the stretch's maximum. A
@@ -82,11 +79,14 @@ pub(crate) unsafe fn accumulate<T: Lanes>(
 /// `len` elements are readable and writable at `x`, and nobody else touches them.
 pub(crate) unsafe fn accumulate_and_keep(
     level: Level,
-    logit: Linear,
+    linear: Linear,
     x: *mut f32,
     len: usize,
 ) -> Partial {
-    level.run(Accumulate::<f32, _, true> { x, len, logit })
+    match linear {
+        Linear::Plain(logit) => level.run(Accumulate::<f32, _, true> { x, len, logit }),
+        Linear::Scaled(logit) => level.run(Accumulate::<f32, _, true> { x, len, logit }),
+    }
 }
 
 struct Accumulate<T, L, const KEEP: bool> {
@@ -108,7 +108,7 @@ impl<T: Lanes, L: Logit, const KEEP: bool> Kernel for Accumulate<T, L, KEEP> {
         // SAFETY: whoever makes an `Accumulate` vouches for `len` elements at `x`.
         unsafe {
             let top = s.splat(maximum(s, x.cast_const(), len));
-            let max = s.reduce_max(logit.distance(s, top, s.splat(0.0)).0);
+            let max = s.reduce_max(logit.reference(s, top));
             if max == f32::INFINITY {
                 // No probabilities here; the sum only says whether +∞ or NaN has the last word.
                 let nan = (0..len).any(|i| x.add(i).read().to_f32().is_nan());
@@ -150,7 +150,7 @@ impl<T: Lanes, L: Logit, const KEEP: bool> Kernel for Accumulate<T, L, KEEP> {
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Deviation {
     pub(crate) reference: f32,
-    /// Σ w·(reference − z); a weight of 0 makes 0 of an infinite distance.
+    /// Σ w·(z(reference) − z); a weight of 0 makes 0 of an infinite distance.
     pub(crate) sum: f32,
     /// Σ w.
     pub(crate) weight: f32,
@@ -171,10 +171,7 @@ pub(crate) unsafe fn deviation<T: Lanes>(
     weights: *const f32,
     len: usize,
 ) -> Deviation {
-    match transform {
-        Transform::Linear(logit) => level.run(Deviate { x, weights, len, logit }),
-        Transform::Capped(logit) => level.run(Deviate { x, weights, len, logit }),
-    }
+    each_logit!(transform, logit => level.run(Deviate { x, weights, len, logit }))
 }
 
 struct Deviate<T, L> {
@@ -194,7 +191,7 @@ impl<T: Lanes, L: Logit> Kernel for Deviate<T, L> {
         // SAFETY: whoever makes a `Deviate` vouches for `len` elements at `x` and the weights.
         unsafe {
             let top = s.splat(maximum(s, x, len));
-            let reference = reference(s.reduce_max(logit.distance(s, top, zero).0));
+            let reference = reference(s.reduce_max(logit.reference(s, top)));
             let mut sum = zero;
             let mut i = 0;
             while i < len {
@@ -260,7 +257,7 @@ impl Kernel for Rescale {
     }
 }
 
-/// What a gradient is made of: `(e^(z − reference)·factor − smooth·w)·dz/dx`, where factor and
+/// What a gradient is made of: `(e^(z − z(reference))·factor − smooth·w)·dz/dx`, where factor and
 /// smooth already hold the constant part of dz/dx.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct GradientTerms {
@@ -279,7 +276,7 @@ impl GradientTerms {
     }
 }
 
-/// Logits to gradient; returns Σ e^(z − reference), or 0 where the row is summed already.
+/// Logits to gradient; returns Σ e^(z − z(reference)), or 0 where the row is summed already.
 /// `weights` are the stretch's own; null for 1 each.
 ///
 /// # Safety
@@ -294,18 +291,21 @@ pub(crate) unsafe fn gradient<T: Lanes, U: Lanes>(
     terms: GradientTerms,
 ) -> f32 {
     let pairs = weights.is_null() && T::DTYPE == U::DTYPE && terms.numbers();
-    match transform {
-        Transform::Linear(logit) if pairs && terms.summed => {
-            let done = len - len % PAIRED;
-            level.run(PairedGradient { x, out, len: done, terms, logit });
-            // SAFETY: what is left of the stretch.
-            let (x, out) = unsafe { (x.add(done), out.add(done)) };
-            let len = len - done;
-            level.run(Gradient { x, out, weights, len, terms, logit })
+    let mut done = 0;
+    if let Transform::Linear(linear) = transform
+        && pairs
+        && terms.summed
+    {
+        done = len - len % PAIRED;
+        match linear {
+            Linear::Plain(logit) => level.run(PairedGradient { x, out, len: done, terms, logit }),
+            Linear::Scaled(logit) => level.run(PairedGradient { x, out, len: done, terms, logit }),
         }
-        Transform::Linear(logit) => level.run(Gradient { x, out, weights, len, terms, logit }),
-        Transform::Capped(logit) => level.run(Gradient { x, out, weights, len, terms, logit }),
     }
+    // SAFETY: what is left of the stretch.
+    let (x, out) = unsafe { (x.add(done), out.add(done)) };
+    let len = len - done;
+    each_logit!(transform, logit => level.run(Gradient { x, out, weights, len, terms, logit }))
 }
 
 /// Two of the longest vectors; what [`PairedGradient`] takes a whole number of.
@@ -313,16 +313,16 @@ const PAIRED: usize = 32;
 
 /// The gradient of a row that was just summed, without class weights: most of all calls. Lanes
 /// are taken in pairs, in an order of the type's own, and the factor costs nothing.
-struct PairedGradient<T, U> {
+struct PairedGradient<T, U, L> {
     x: *const T,
     out: *mut U,
     /// A multiple of [`PAIRED`].
     len: usize,
     terms: GradientTerms,
-    logit: Linear,
+    logit: L,
 }
 
-impl<T: Lanes, U: Lanes> Kernel for PairedGradient<T, U> {
+impl<T: Lanes, U: Lanes, L: Logit> Kernel for PairedGradient<T, U, L> {
     type Out = ();
 
     #[inline(always)]
