@@ -5,7 +5,7 @@ use crate::Device;
 use crate::cli::{info, number};
 use crate::measure::Bandwidth;
 use comfy_table::presets::UTF8_HORIZONTAL_ONLY;
-use comfy_table::{CellAlignment, Table};
+use comfy_table::{CellAlignment, Table, TableComponent};
 use serde_json::{Map, Value};
 
 impl Measured {
@@ -51,7 +51,7 @@ pub(super) fn render(device: &Device, bandwidth: &Bandwidth, measured: &[Measure
     let model = info::cpu_model().unwrap_or_else(|| "unknown processor".into());
     let Bandwidth { copy, scale, read } = bandwidth;
     let mut table = Table::new();
-    table.load_preset(UTF8_HORIZONTAL_ONLY).set_header([
+    table.load_preset(UTF8_HORIZONTAL_ONLY).remove_style(TableComponent::HorizontalLines).set_header([
         "op",
         "pass",
         "dtype",
