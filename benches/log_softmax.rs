@@ -1,6 +1,6 @@
 //! Log-softmax over the last dimension, the calls and the byte model of `warploss bench
-//! log-softmax`: forward reads the input and writes f32, backward reads input and upstream
-//! gradient (f32) and writes the gradient.
+//! log-softmax`, all in the input's dtype: forward reads the input and writes the output, backward
+//! reads input and upstream gradient and writes the gradient.
 
 mod data;
 
@@ -12,10 +12,10 @@ fn passes<T: Float>(c: &mut Criterion) {
     let op = LogSoftmax::dim(-1);
     for shape in data::SHAPES {
         let input = data::logits::<T>(shape);
-        let mut output = vec![0f32; input.len()];
+        let mut output = vec![T::default(); input.len()];
 
         let mut group = data::group(c, "log_softmax/forward");
-        data::time::<T>(&mut group, shape, size_of::<T>() + 4, || {
+        data::time::<T>(&mut group, shape, 2 * size_of::<T>(), || {
             let output = TensorMut::new(&mut output, &shape)?;
             op.forward_into(&device, TensorRef::new(&input, &shape)?, output)
         });
@@ -24,7 +24,7 @@ fn passes<T: Float>(c: &mut Criterion) {
         let upstream = output; // any numbers will do
         let mut grad = vec![T::default(); input.len()];
         let mut group = data::group(c, "log_softmax/backward");
-        data::time::<T>(&mut group, shape, 2 * size_of::<T>() + 4, || {
+        data::time::<T>(&mut group, shape, 3 * size_of::<T>(), || {
             let (input, upstream) =
                 (TensorRef::new(&input, &shape)?, TensorRef::new(&upstream, &shape)?);
             op.backward_into(&device, input, upstream, TensorMut::new(&mut grad, &shape)?)

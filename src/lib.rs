@@ -23,6 +23,7 @@ mod dtype;
 mod error;
 mod loss;
 pub mod measure;
+mod memory;
 mod reduction;
 mod shape;
 mod tensor;
@@ -43,3 +44,8 @@ pub use loss::{
 pub use reduction::Reduction;
 pub use shape::{MAX_RANK, Shape};
 pub use tensor::{DeviceMemory, Tensor, TensorMut, TensorRef};
+
+/// The README's example, compiled and run as a test.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

@@ -7,8 +7,8 @@
     python benches/peers/run.py --table          # the table and the README again, from the record
 
 Peers: PyTorch (eager), candle and burn (Rust, package `rust/`, built for this very CPU). Each runs
-in a process of its own with all cores, first on a small case whose loss and gradient must agree,
-then in rounds (warploss, PyTorch, candle, burn, warploss, ...), so that drift of the machine meets
+in a process of its own with all cores, first on a small case whose loss and gradient are compared
+(in f32 they must agree; in bf16 a peer that does not is marked), then in rounds (warploss, PyTorch, candle, burn, warploss, ...), so that drift of the machine meets
 all alike. A ratio is the median over rounds of peer / warploss. warploss overwrites the logits with
 their gradient, which is its normal use; the peers allocate theirs, which is theirs.
 """
@@ -44,7 +44,11 @@ OWN = [
     ("forward", 1024, 128256, "bf16"),
     ("backward", 1024, 128256, "f32"),
 ]
+# The bandwidth that bounds each pass.
+PLAINEST = {"forward": "read", "backward": "copy", "forward-backward": "scale"}
 CHECK_ROWS = 4
+# Largest relative difference of the loss, or of the sum of |gradient|, that counts as agreement.
+AGREES = {"f32": 5e-3, "bf16": 3e-2}
 THREADS = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
 TARGET = Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target"))
 WARPLOSS = TARGET / "release/warploss"
@@ -123,14 +127,17 @@ def answer(classes, dtype):
 
 
 def check(peers, classes, dtype):
-    """How far each peer's loss and gradient are from warploss's; in f32 they must agree."""
+    """How far each peer's loss and gradient are from warploss's; in f32 they must agree.
+
+    The bound is loose: a plain f32 sum over a large vocabulary errs by some 1e-3.
+    """
     loss, grad = answer(classes, dtype)
     errors = {}
     for name in peers:
         got = peer(name, CHECK_ROWS, classes, dtype, 0)
         distance = [abs(got["loss"] / loss - 1), abs(got["grad_abs"] / grad - 1)]
         errors[name] = {"loss": distance[0], "grad_abs": distance[1]}
-        if dtype == "f32" and not all(d < 1e-3 for d in distance):
+        if dtype == "f32" and not all(d < AGREES["f32"] for d in distance):
             sys.exit(f"{name} {classes} {dtype}: loss {got['loss']}, sum of |gradient| "
                      f"{got['grad_abs']}; warploss {loss}, {grad}")
     return errors
@@ -219,6 +226,7 @@ def table(data):
     versions = data["versions"]
     named = {"pytorch": "PyTorch", "candle": "candle", "burn": "burn"}
     head = ["logits", "dtype", "warploss", *(f"{named[p]} {versions[p]}" for p in peers)]
+    marked = 0
     lines = [
         "Cross entropy, mean, forward and backward; median seconds, and how many times warploss's.",
         "",
@@ -228,21 +236,30 @@ def table(data):
     for case in data["cases"]:
         cells = [f"{case['rows']} × {case['classes']}", case["dtype"],
                  f"{case['seconds']['warploss']['median']:.3f} s"]
-        cells += [f"{case['seconds'][p]['median']:.3f} s ({case['ratio'][p]:.1f}×)" for p in peers]
+        for p in peers:
+            wrong = max(case["relative_difference"][p].values()) > AGREES[case["dtype"]]
+            marked += wrong
+            cells.append(f"{case['seconds'][p]['median']:.3f} s ({case['ratio'][p]:.1f}×)" + " †" * wrong)
         lines.append("| " + " | ".join(cells) + " |")
+    if marked:
+        lines += ["", "† Its answer is wrong here: loss or gradient are off by more than 3 %."]
     lines += [
         "",
-        "warploss alone; *share* is of the copy bandwidth in the same run.",
+        "warploss alone, beside the bandwidths of the same run: copying a buffer, and the plainest work",
+        "with the same traffic (scaling in place for fused, reading for forward, copying for backward).",
         "",
-        "| pass | logits | dtype | seconds | ns per element | GB/s | copy GB/s | share |",
+        "| pass | logits | dtype | seconds | ns per element | GB/s | of copy | of the plainest work |",
         "|---|---|---|---|---|---|---|---|",
     ]
     for b in data["warploss"]:
         each = b["median_s"] / (b["rows"] * b["classes"]) * 1e9
+        name = PLAINEST[b["pass"]]
+        bound = b.get(f"{name}_gb_per_s")
+        share = f"{100 * b['gb_per_s'] / bound:.0f} % of {name} ({bound:.1f})" if bound else "not measured"
         lines.append(
             f"| {b['pass']} | {b['rows']} × {b['classes']} | {b['dtype']} | {b['median_s']:.4f} "
-            f"| {each:.3f} | {b['gb_per_s']:.1f} | {b['copy_gb_per_s']:.1f} "
-            f"| {100 * b['share_of_copy']:.0f} % |"
+            f"| {each:.3f} | {b['gb_per_s']:.1f} "
+            f"| {100 * b['share_of_copy']:.0f} % ({b['copy_gb_per_s']:.1f}) | {share} |"
         )
     machine = data["machine"]
     changed = " with uncommitted changes" if data["uncommitted_changes"] else ""
@@ -268,7 +285,7 @@ def write(data):
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--peers", default=",".join(PEERS), help="default: %(default)s")
-    parser.add_argument("--rounds", type=int, default=5, help="default: %(default)s")
+    parser.add_argument("--rounds", type=int, default=3, help="default: %(default)s")
     parser.add_argument("--seconds", type=float, default=2.0, help="per peer and round; default: %(default)s")
     parser.add_argument("--dry", action="store_true", help="write nothing")
     parser.add_argument("--table", action="store_true", help="measure nothing")

@@ -6,8 +6,9 @@
 //! | f32 gradients | 1e-5·\|ref\| + 1e-6·max\|ref\| |
 //! | f16, bf16 results | one unit in the last place on top: 2^-10·\|ref\| or 2^-7·\|ref\|, and 2^-24 for f16 subnormals |
 //!
-//! NaN and infinities agree only in place and sign. A finite reference that does not fit the
-//! result's dtype allows the infinity that it rounds to.
+//! Results below the smallest normal f32 may come as 0. NaN and infinities agree only in place and
+//! sign. A finite reference that does not fit the result's dtype allows the infinity that it
+//! rounds to.
 
 use crate::{DType, bf16, f16};
 use std::fmt;
@@ -106,10 +107,13 @@ fn worst(dtype: DType, got: &[f64], expected: &[f64], base: impl Fn(usize) -> f6
 fn rounding(dtype: DType) -> (f64, f64) {
     match dtype {
         DType::F16 => (2f64.powi(-10), 2f64.powi(-24)),
-        DType::BF16 => (2f64.powi(-7), 0.0),
-        DType::F32 | DType::I64 | DType::I32 | DType::U32 | DType::U8 => (0.0, 0.0),
+        DType::BF16 => (2f64.powi(-7), SMALLEST),
+        DType::F32 | DType::I64 | DType::I32 | DType::U32 | DType::U8 => (0.0, SMALLEST),
     }
 }
+
+/// The smallest normal f32: what underflows may come as 0.
+const SMALLEST: f64 = f32::MIN_POSITIVE as f64;
 
 fn rounded(dtype: DType, value: f64) -> f64 {
     match dtype {

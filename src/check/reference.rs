@@ -301,7 +301,7 @@ pub fn logsumexp_grad(
     let dims: Vec<usize> = dims.iter().map(|&d| resolve(d, shape.len())).collect();
     let lines = Lines::new(shape, &dims);
     let mut grad = vec![0.0; input.len()];
-    for line in 0..lines.bases.len() {
+    for (line, g) in grad_output.iter().enumerate() {
         let x = lines.read(line, input);
         let softmax = Softmax::new(&x);
         let gradient = |j: usize| {
@@ -309,7 +309,7 @@ pub fn logsumexp_grad(
                 true => (x[j] - softmax.lse()).exp(),
                 false => softmax.probability(j),
             };
-            grad_output[line] * p
+            g * p
         };
         lines.write(line, &(0..x.len()).map(gradient).collect::<Vec<_>>(), &mut grad);
     }

@@ -1,6 +1,6 @@
 //! Tensors whose dtype is known only at run time: strided views of them, and their making.
 
-use crate::tensor::{HostMut, HostRef};
+use crate::memory::{HostMut, HostRef};
 use crate::{DType, Error, Result, Tensor, TensorMut, TensorRef, bf16, f16};
 
 /// A view of host data; see [`TensorRef::with_row_stride`].

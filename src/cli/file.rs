@@ -6,7 +6,7 @@
 
 use super::failure::Failure;
 use crate::check::typed;
-use crate::tensor::HostRef;
+use crate::memory::HostRef;
 use crate::{DType, Element, Error, MAX_RANK, Tensor, TensorRef, bf16, f16};
 use memmap2::Mmap;
 use safetensors::SafeTensors;

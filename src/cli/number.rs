@@ -24,6 +24,6 @@ mod tests {
     fn numbers_are_short_and_the_rest_is_text() {
         let texts = [2.009_755f32, f32::NAN, f32::INFINITY, f32::NEG_INFINITY, 0.1, 3e38]
             .map(|v| super::f32(v).to_string());
-        assert_eq!(texts, ["2.009755", "\"nan\"", "\"inf\"", "\"-inf\"", "0.1", "3e38"]);
+        assert_eq!(texts, ["2.009755", "\"nan\"", "\"inf\"", "\"-inf\"", "0.1", "3e+38"]);
     }
 }

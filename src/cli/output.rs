@@ -1,7 +1,7 @@
 //! Output tensors: a safetensors file that is there whole or not at all.
 
 use super::failure::Failure;
-use crate::tensor::HostRef;
+use crate::memory::HostRef;
 use crate::{DType, Element, Tensor};
 use std::borrow::Cow;
 use std::path::{Path, PathBuf};

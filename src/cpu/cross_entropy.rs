@@ -1,194 +1,17 @@
 //! Cross entropy on the CPU: the batch's numbers first, then every row by itself.
 
+use super::batch::{Batch, Sums, Upstream};
 use super::lines::{Line, LineOp, Lines, Sink, Source, SyncPtr, each_line};
 use super::log_softmax::fill;
 use super::logit::Transform;
-use super::logsumexp::COARSE_LSE;
-use super::row::{Hole, Row, RowSum, Terms};
+use super::logsumexp::coarse;
+use super::row::{Kept, Normalizer, Row, RowSum};
 use super::simd::Lanes;
-use super::targets::{Census, Targets, Weights};
-use super::{Cpu, each_float, host_data, host_f32, host_f32_ref, host_like};
+use super::{Cpu, each_float, host_f32, host_f32_ref, host_like};
 use crate::loss::{Checked, GradOutput};
-use crate::tensor::HostRef;
+use crate::memory::HostRef;
 use crate::{CrossEntropyOut, DType, Reduction, Result, TensorMut, TensorRef};
 use std::cell::Cell;
-
-/// Numbers of the batch that every row uses.
-struct Batch<'a> {
-    targets: Targets<'a>,
-    weights: Weights<'a>,
-    weight_sum: f64,
-    census: Census,
-    reduction: Reduction,
-    epsilon: f64,
-    lambda: f64,
-    scale: f64,
-    cap: Option<f64>,
-    upstream: Upstream<'a>,
-}
-
-#[derive(Clone, Copy)]
-enum Upstream<'a> {
-    Number(f32),
-    PerRow(HostRef<'a>),
-}
-
-impl<'a> Batch<'a> {
-    /// Reads targets and weights; an error for what is wrong with them.
-    fn new(cpu: &Cpu, checked: &Checked<'a>, upstream: Upstream<'a>) -> Result<Batch<'a>> {
-        let options = checked.options;
-        let weights = Weights(options.weight.map(|w| host_data(w, "weight")).transpose()?);
-        let weight_sum = weights.sum(checked.classes)?;
-        let targets = Targets {
-            indices: host_data(checked.target, "target")?,
-            rows: checked.target.elements(),
-            classes: checked.classes,
-            ignore_index: options.ignore_index,
-        };
-        Ok(Batch {
-            targets,
-            weights,
-            weight_sum,
-            census: targets.census(cpu, &weights)?,
-            reduction: options.reduction,
-            epsilon: options.label_smoothing,
-            lambda: options.lse_square_scale,
-            scale: f64::from(options.logit_scale),
-            cap: options.softcap.map(f64::from),
-            upstream,
-        })
-    }
-
-    /// ε/V.
-    fn smooth(&self) -> f64 {
-        match self.epsilon {
-            0.0 => 0.0,
-            epsilon => epsilon / self.targets.classes as f64,
-        }
-    }
-
-    /// The target's column with its z, slope and smoothing weight.
-    ///
-    /// # Safety
-    /// `class` is a column of the row at `x`.
-    unsafe fn hole<X: Lanes>(&self, x: *const X, class: usize) -> Hole {
-        // SAFETY: the caller's contract.
-        let x = f64::from(unsafe { x.add(class).read() }.to_f32());
-        let (z, slope) = match self.cap {
-            Some(_) if x == f64::NEG_INFINITY => (x, 0.0),
-            Some(cap) => {
-                let u = self.scale * x / cap;
-                let q = (-2.0 * u.abs()).exp();
-                (cap * u.tanh(), self.scale * 4.0 * q / ((1.0 + q) * (1.0 + q)))
-            }
-            None => (self.scale * x, self.scale),
-        };
-        let weight = if self.epsilon > 0.0 { self.weights.get(class) } else { 0.0 };
-        Hole { column: class, z, slope, weight }
-    }
-
-    /// ℓ of section 3 (without z-loss) and the z-loss of a kept row.
-    fn loss(&self, sum: &RowSum, class: usize) -> (f64, f64) {
-        let hard = (1.0 - self.epsilon) * self.weights.get(class);
-        let mut loss = 0.0;
-        if hard != 0.0 {
-            loss += hard * sum.nll();
-        }
-        if self.epsilon > 0.0 {
-            // Σ w·(lse − z) = (Σ w)·ln Σ + Σ w·(max − z).
-            let spread = match self.weight_sum {
-                0.0 => 0.0,
-                weight_sum => weight_sum * sum.log_sum,
-            };
-            loss += self.smooth() * (spread + sum.deviation);
-        }
-        let mut z_loss = 0.0;
-        if self.lambda > 0.0 {
-            z_loss = self.lambda * sum.lse() * sum.lse();
-        }
-        if sum.undefined() {
-            (f64::NAN, if self.lambda > 0.0 { f64::NAN } else { 0.0 })
-        } else {
-            (loss, z_loss)
-        }
-    }
-
-    /// Upstream gradients of a row's ℓ and of its z-loss: the reduction is in them.
-    fn upstream(&self, row: usize) -> (f64, f64) {
-        let g = match self.upstream {
-            Upstream::Number(g) => f64::from(g),
-            Upstream::PerRow(g) => f64::from(g.float(row)),
-        };
-        match self.reduction {
-            Reduction::None | Reduction::Sum => (g, g),
-            Reduction::Mean if self.census.weight == 0.0 => (f64::NAN, f64::NAN),
-            Reduction::Mean => (g / self.census.weight, g / self.census.kept as f64),
-        }
-    }
-
-    /// Factors of p_j, of w_j and of the target's own term, dz/dx not included.
-    fn factors(&self, row: usize, class: usize, lse: f64) -> Factors {
-        let (g, g_z) = self.upstream(row);
-        let hard = (1.0 - self.epsilon) * self.weights.get(class);
-        let soft = self.smooth();
-        let z = if self.lambda > 0.0 { g_z * 2.0 * self.lambda * lse } else { 0.0 };
-        Factors {
-            hard: g * hard,
-            prob_without_hard: g * soft * self.weight_sum + z,
-            smooth: g * soft,
-        }
-    }
-
-    /// The result from what the kept rows add up to.
-    fn reduce(&self, sum: &Sums) -> (f32, f32) {
-        let (loss, z_loss) = match self.reduction {
-            Reduction::None | Reduction::Sum => (sum.loss, sum.z_loss),
-            Reduction::Mean => {
-                let (w, n) = (self.census.weight, self.census.kept as f64);
-                // No kept row makes 0/0; no weight makes NaN of whatever the sum is.
-                let loss = if w == 0.0 { f64::NAN } else { sum.loss / w };
-                (loss, if self.lambda > 0.0 { sum.z_loss / n } else { 0.0 })
-            }
-        };
-        ((loss + z_loss) as f32, z_loss as f32)
-    }
-}
-
-/// What a row's gradient is made of, in f64.
-#[derive(Clone, Copy)]
-struct Factors {
-    /// g·(1−ε)·w_t: multiplies p_t − 1 at the target and p_j elsewhere.
-    hard: f64,
-    /// The rest of what multiplies p_j.
-    prob_without_hard: f64,
-    /// g·ε/V: multiplies w_j.
-    smooth: f64,
-}
-
-impl Factors {
-    /// For the vector loops: the constant part of dz/dx multiplied in.
-    fn terms(&self, transform: Transform) -> Terms {
-        let slope = f64::from(transform.slope());
-        Terms {
-            prob: (self.hard + self.prob_without_hard) * slope,
-            smooth: (self.smooth * slope) as f32,
-        }
-    }
-
-    /// The target's gradient; p_t − 1 is −`rest_share`, a sum over classes and not a difference.
-    fn at_target(&self, rest_share: f64, hole: &Hole) -> f32 {
-        let p = 1.0 - rest_share;
-        let g = self.prob_without_hard * p - self.hard * rest_share - self.smooth * hole.weight;
-        (g * hole.slope) as f32
-    }
-}
-
-/// Losses of kept rows, added up.
-#[derive(Debug, Clone, Copy, Default)]
-struct Sums {
-    loss: f64,
-    z_loss: f64,
-}
 
 /// Where the results of rows go; null where nobody asked.
 #[derive(Clone, Copy)]
@@ -275,13 +98,14 @@ impl LineOp for Forward<'_> {
             // one read from memory an element. Narrower types would round them.
             let at_target = match (self.call.transform, row_of_f32(&row, line.y)) {
                 (Transform::Linear(logit), Some(row)) => {
-                    let kept = row.sum_and_keep(logit, hole);
-                    let factors = finish(&kept.0);
-                    if kept.0.undefined() {
+                    let mut kept = Kept::new();
+                    let sum = row.sum_and_keep(logit, hole, &mut kept);
+                    let factors = finish(&sum);
+                    if sum.undefined() {
                         return fill(&line, f32::NAN);
                     }
-                    row.rescale(&kept, &factors.terms(self.call.transform));
-                    factors.at_target(kept.0.rest_share(), &hole)
+                    row.rescale(&sum, &kept, &factors.terms(self.call.transform));
+                    factors.at_target(sum.rest, sum.target, &hole)
                 }
                 _ => {
                     let sum = row.sum(Some(hole));
@@ -289,10 +113,9 @@ impl LineOp for Forward<'_> {
                     if sum.undefined() {
                         return fill(&line, f32::NAN);
                     }
-                    let (from, terms) =
-                        ((sum.max, sum.total()), factors.terms(self.call.transform));
-                    row.gradient(line.y, Some(class), from, &terms);
-                    factors.at_target(sum.rest_share(), &hole)
+                    let terms = factors.terms(self.call.transform);
+                    row.gradient(line.y, Some(class), Normalizer::Sum(&sum), &terms);
+                    factors.at_target(sum.rest, sum.target, &hole)
                 }
             };
             line.y.add(class).write(Y::from_f32(at_target));
@@ -339,20 +162,21 @@ impl LineOp for Backward<'_> {
             let row = Row { smoothing: false, ..self.call.row(&line) };
             let hole = batch.hole(line.x, class);
             let saved = self.lse[line.index];
-            let (reference, total, lse) = if saved.abs() <= COARSE_LSE {
-                (saved, 1.0, f64::from(saved))
-            } else {
+            let at_target = if coarse(saved) {
                 let sum = row.sum(Some(hole));
                 if sum.undefined() {
                     return fill(&line, f32::NAN);
                 }
-                (sum.max, sum.total(), sum.lse())
+                let factors = batch.factors(line.index, class, sum.lse());
+                let terms = factors.terms(self.call.transform);
+                row.gradient(line.y, Some(class), Normalizer::Sum(&sum), &terms);
+                factors.at_target(sum.rest, sum.target, &hole)
+            } else {
+                let factors = batch.factors(line.index, class, f64::from(saved));
+                let terms = factors.terms(self.call.transform);
+                let rest = row.gradient(line.y, Some(class), Normalizer::Lse(saved), &terms);
+                factors.at_target(rest, (hole.z - f64::from(saved)).exp(), &hole)
             };
-            let factors = batch.factors(line.index, class, lse);
-            let terms = factors.terms(self.call.transform);
-            let rest = row.gradient(line.y, Some(class), (reference, total), &terms);
-            let target = (hole.z - f64::from(reference)).exp();
-            let at_target = factors.at_target(rest / (rest + target), &hole);
             line.y.add(class).write(Y::from_f32(at_target));
         }
     }
@@ -391,19 +215,6 @@ enum Pass<'a> {
 /// Layout of the rows of logits.
 fn rows(checked: &Checked<'_>, logits: &TensorRef<'_>) -> Lines {
     Lines::new(&logits.shape(), logits.row_stride(), |d| d == checked.class_dim)
-}
-
-fn upstream<'a>(grad_output: &GradOutput<'a>) -> Result<Upstream<'a>> {
-    Ok(match grad_output {
-        GradOutput::Number(g) => Upstream::Number(*g),
-        GradOutput::Tensor(t) => {
-            let data = host_data(*t, "grad_output")?;
-            match t.elements() {
-                1 => Upstream::Number(data.float(0)),
-                _ => Upstream::PerRow(data),
-            }
-        }
-    })
 }
 
 /// The caller's buffers for a forward pass, as slices.
@@ -501,7 +312,7 @@ impl Cpu {
         grad_output: GradOutput<'_>,
         out: CrossEntropyOut<'_>,
     ) -> Result<()> {
-        let batch = Batch::new(self, checked, upstream(&grad_output)?)?;
+        let batch = Batch::new(self, checked, Upstream::new(&grad_output)?)?;
         let mut buffers = Buffers::new(out)?;
         let pass = Pass::Forward(buffers.results(batch.reduction));
         let sums = self.run_in_place(&batch, pass, checked, logits)?;
@@ -517,7 +328,7 @@ impl Cpu {
         grad_output: GradOutput<'_>,
         grad_logits: TensorMut<'_>,
     ) -> Result<()> {
-        let batch = Batch::new(self, checked, upstream(&grad_output)?)?;
+        let batch = Batch::new(self, checked, Upstream::new(&grad_output)?)?;
         let lse = host_f32_ref(lse, "lse")?;
         let x_lines = rows(checked, &logits);
         let y_lines = rows(checked, &grad_logits.as_ref());
@@ -537,7 +348,7 @@ impl Cpu {
         lse: TensorRef<'_>,
         grad_output: GradOutput<'_>,
     ) -> Result<()> {
-        let batch = Batch::new(self, checked, upstream(&grad_output)?)?;
+        let batch = Batch::new(self, checked, Upstream::new(&grad_output)?)?;
         let lse = host_f32_ref(lse, "lse")?;
         self.run_in_place(&batch, Pass::Backward { lse }, checked, logits)?;
         Ok(())

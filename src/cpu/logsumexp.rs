@@ -2,16 +2,19 @@
 
 use super::lines::{Line, LineOp, Sink, Source, SyncPtr, each_line};
 use super::log_softmax::{fill, lines_of, row_of};
-use super::row::Terms;
+use super::row::{Normalizer, Terms};
 use super::simd::{Lanes, Level};
 use super::{Cpu, each_float, host_data, host_f32, host_f32_ref, host_like};
 use crate::loss::CheckedLines;
-use crate::tensor::HostRef;
+use crate::memory::HostRef;
 use crate::{Result, TensorMut, TensorRef};
 
-/// Beyond this a saved f32 lse is too coarse to make probabilities of: half its last place
-/// exceeds 3.9e-6, and every probability would be off by that factor. The row is summed again.
-pub(crate) const COARSE_LSE: f32 = 64.0;
+/// Whether a saved f32 lse is too coarse to make probabilities of: beyond 64 half its last place
+/// exceeds 3.8e-6, and every probability would be off by that factor. The row is summed again
+/// then, and where there is no finite lse.
+pub(crate) fn coarse(lse: f32) -> bool {
+    lse.is_nan() || lse.abs() > 64.0
+}
 
 struct Forward {
     level: Level,
@@ -51,16 +54,15 @@ impl LineOp for Backward<'_> {
             if lse.is_infinite() {
                 return self.infinite(line, lse, g);
             }
-            let (reference, total) = if lse.abs() > COARSE_LSE {
-                let sum = row.sum(None);
-                if sum.undefined() {
-                    return fill(&line, f32::NAN);
-                }
-                (sum.max, sum.total())
-            } else {
-                (lse, 1.0)
-            };
-            row.gradient(line.y, None, (reference, total), &terms);
+            if !coarse(lse) {
+                row.gradient(line.y, None, Normalizer::Lse(lse), &terms);
+                return;
+            }
+            let sum = row.sum(None);
+            if sum.undefined() {
+                return fill(&line, f32::NAN);
+            }
+            row.gradient(line.y, None, Normalizer::Sum(&sum), &terms);
         }
     }
 

@@ -2,6 +2,7 @@
 //! `loss/`; `lines.rs` knows how memory and threads meet, `row.rs` how one row is worked on,
 //! `softmax.rs` the loops, `simd/` the instruction sets.
 
+mod batch;
 mod cross_entropy;
 mod lines;
 mod log_softmax;
@@ -66,9 +67,9 @@ impl Cpu {
 macro_rules! each_float {
     ($data:expr, $argument:literal, $kind:ident, $slice:ident => $body:expr) => {
         match $data {
-            Some($crate::tensor::$kind::F32($slice)) => $body,
-            Some($crate::tensor::$kind::F16($slice)) => $body,
-            Some($crate::tensor::$kind::BF16($slice)) => $body,
+            Some($crate::memory::$kind::F32($slice)) => $body,
+            Some($crate::memory::$kind::F16($slice)) => $body,
+            Some($crate::memory::$kind::BF16($slice)) => $body,
             _ => Err(crate::Error::Place {
                 argument: $argument,
                 expected: "host floating-point",
@@ -93,7 +94,7 @@ pub(crate) fn host_f32_ref<'a>(tensor: TensorRef<'a>, argument: &'static str) ->
 pub(crate) fn host_data<'a>(
     tensor: TensorRef<'a>,
     argument: &'static str,
-) -> Result<crate::tensor::HostRef<'a>> {
+) -> Result<crate::memory::HostRef<'a>> {
     tensor.host_data().ok_or(Error::Place { argument, expected: "host", got: "device" })
 }
 

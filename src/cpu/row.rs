@@ -168,11 +168,6 @@ impl RowSum {
         self.rest + self.target
     }
 
-    /// The other classes' share of the sum: 1 − p_t, without a difference.
-    pub(crate) fn rest_share(&self) -> f64 {
-        self.rest / self.total()
-    }
-
     fn merge(parts: &[Part], hole: Option<Hole>) -> RowSum {
         let z = hole.map_or(f64::NEG_INFINITY, |h| h.z);
         // f32::max disregards a NaN target; the sum does not.
@@ -186,11 +181,12 @@ impl RowSum {
             };
             deviation += f64::from(d.sum);
             if d.weight != 0.0 {
-                deviation += f64::from(d.weight) * (f64::from(shift) - f64::from(d.reference));
+                let distance = overflow_as_f32(f64::from(shift) - f64::from(d.reference));
+                deviation += f64::from(d.weight) * distance;
             }
         }
         if let Some(Hole { weight, .. }) = hole.filter(|h| h.weight != 0.0) {
-            deviation += weight * (f64::from(shift) - z);
+            deviation += weight * overflow_as_f32(f64::from(shift) - z);
         }
         let target = match hole {
             Some(_) if z == f64::from(shift) => 1.0,
@@ -202,7 +198,7 @@ impl RowSum {
             rest,
             target,
             log_sum: (rest + target).ln(),
-            target_distance: f64::from(max) - z,
+            target_distance: overflow_as_f32(f64::from(max) - z),
             deviation,
         }
     }
@@ -211,6 +207,11 @@ impl RowSum {
 /// e^(a − b) for a ≤ b, without a library call where they are equal.
 fn exp_of_difference(a: f32, b: f32) -> f64 {
     if a == b { 1.0 } else { (f64::from(a) - f64::from(b)).exp() }
+}
+
+/// A distance between logits, infinite where f32 arithmetic, on any device, would have it so.
+fn overflow_as_f32(distance: f64) -> f64 {
+    if distance > f64::from(f32::MAX) { f64::INFINITY } else { distance }
 }
 
 /// The target's column, taken out of its row.
@@ -241,6 +242,22 @@ pub(crate) struct Row<T> {
 pub(crate) struct Kept {
     segments: Segments,
     parts: Slots<Part>,
+}
+
+impl Kept {
+    /// To be filled; too large to be handed about.
+    pub(crate) fn new() -> Kept {
+        Kept { segments: Segments::new(0, None), parts: Slots::new() }
+    }
+}
+
+/// What probabilities are made from.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Normalizer<'a> {
+    /// The row's own sum, just made.
+    Sum(&'a RowSum),
+    /// A saved log-sum-exp.
+    Lse(f32),
 }
 
 /// What multiplies p_j and w_j in the gradient, the constant part of dz/dx included.
@@ -310,7 +327,8 @@ impl<T: Lanes> Row<T> {
     }
 
     /// Logits become `(prob·p − smooth·w)·dz/dx` in `out`, but for the hole, with
-    /// p = e^(z − reference)/total; returns the sum of e^(z − reference).
+    /// p = e^(z − reference)/total; returns the sum of e^(z − reference), or 0 where `from` is
+    /// the row's own sum.
     ///
     /// # Safety
     /// `len` elements are readable at `x` and writable at `out`, which is `x` itself or does not
@@ -320,14 +338,18 @@ impl<T: Lanes> Row<T> {
         &self,
         out: *mut U,
         hole: Option<usize>,
-        (reference, total): (f32, f64),
+        from: Normalizer<'_>,
         terms: &Terms,
     ) -> f64 {
         let segments = Segments::new(self.len, hole);
         let (level, transform, memory) = (self.level, self.transform, self.memory());
         let out = SyncPtr(out);
+        let (reference, total, summed) = match from {
+            Normalizer::Sum(sum) => (sum.max, sum.total(), true),
+            Normalizer::Lse(lse) => (lse, 1.0, false),
+        };
         let factor = (terms.prob / total) as f32;
-        let terms = GradientTerms { reference, factor, smooth: terms.smooth };
+        let terms = GradientTerms { reference, factor, smooth: terms.smooth, summed };
         let mut sums = Slots::new();
         let sums = sums.fill(&segments, self.spread, |_, columns| {
             let (at, len) = (columns.start, columns.len());
@@ -348,9 +370,8 @@ impl Row<f32> {
     ///
     /// # Safety
     /// As for [`Row::sum`], and the row is writable and nobody else touches it.
-    pub(crate) unsafe fn sum_and_keep(&self, logit: Linear, hole: Hole) -> (RowSum, Kept) {
-        let mut kept =
-            Kept { segments: Segments::new(self.len, Some(hole.column)), parts: Slots::new() };
+    pub(crate) unsafe fn sum_and_keep(&self, logit: Linear, hole: Hole, kept: &mut Kept) -> RowSum {
+        kept.segments = Segments::new(self.len, Some(hole.column));
         let (level, transform, memory) = (self.level, Transform::Linear(logit), self.memory());
         let smoothing = self.smoothing;
         let parts = kept.parts.fill(&kept.segments, self.spread, |_, columns| {
@@ -367,7 +388,7 @@ impl Row<f32> {
                 Part { exponentials, deviation }
             }
         });
-        (RowSum::merge(parts, Some(hole)), kept)
+        RowSum::merge(parts, Some(hole))
     }
 
     /// Kept exponentials become `prob·p − smooth·w`, but for the hole.
@@ -375,7 +396,7 @@ impl Row<f32> {
     /// # Safety
     /// As for [`Row::sum_and_keep`], which made `sum` and `kept` of this very row; the weights
     /// (if not null) have `len` elements.
-    pub(crate) unsafe fn rescale(&self, (sum, kept): &(RowSum, Kept), terms: &Terms) {
+    pub(crate) unsafe fn rescale(&self, sum: &RowSum, kept: &Kept, terms: &Terms) {
         let (level, memory) = (self.level, self.memory());
         let scale = terms.prob / sum.total();
         // SAFETY: `sum_and_keep` has filled the parts.

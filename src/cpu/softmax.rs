@@ -4,7 +4,9 @@
 //! always read before it is written, and nothing else is assumed of aliasing.
 
 use super::logit::{Linear, Logit, Transform};
-use super::simd::{Kernel, Lanes, Level, Simd, exp, exp_nonpositive, load_lanes, store_lanes};
+use super::simd::{
+    Kernel, Lanes, Level, ScaledExp, Simd, exp, exp_nonpositive, load_lanes, store_lanes,
+};
 
 /// What one stretch of a row adds to its log-sum-exp.
 #[derive(Debug, Clone, Copy)]
@@ -265,10 +267,20 @@ pub(crate) struct GradientTerms {
     pub(crate) reference: f32,
     pub(crate) factor: f32,
     pub(crate) smooth: f32,
+    /// The reference is the row's maximum, and nobody asks for the sum.
+    pub(crate) summed: bool,
 }
 
-/// Logits to gradient; returns Σ e^(z − reference). `weights` are the stretch's own; null for 1
-/// each.
+impl GradientTerms {
+    /// Whether lanes may be stored in pairs, where a NaN that is not of the logits' making could
+    /// be rounded into a number.
+    fn numbers(&self) -> bool {
+        (self.factor + self.smooth).is_finite() && !self.reference.is_nan()
+    }
+}
+
+/// Logits to gradient; returns Σ e^(z − reference), or 0 where the row is summed already.
+/// `weights` are the stretch's own; null for 1 each.
 ///
 /// # Safety
 /// `len` elements are readable at `x` (and `weights`, if not null) and writable at `out`, which is
@@ -281,9 +293,55 @@ pub(crate) unsafe fn gradient<T: Lanes, U: Lanes>(
     len: usize,
     terms: GradientTerms,
 ) -> f32 {
+    let pairs = weights.is_null() && T::DTYPE == U::DTYPE && terms.numbers();
     match transform {
+        Transform::Linear(logit) if pairs && terms.summed => {
+            let done = len - len % PAIRED;
+            level.run(PairedGradient { x, out, len: done, terms, logit });
+            // SAFETY: what is left of the stretch.
+            let (x, out) = unsafe { (x.add(done), out.add(done)) };
+            let len = len - done;
+            level.run(Gradient { x, out, weights, len, terms, logit })
+        }
         Transform::Linear(logit) => level.run(Gradient { x, out, weights, len, terms, logit }),
         Transform::Capped(logit) => level.run(Gradient { x, out, weights, len, terms, logit }),
+    }
+}
+
+/// Two of the longest vectors; what [`PairedGradient`] takes a whole number of.
+const PAIRED: usize = 32;
+
+/// The gradient of a row that was just summed, without class weights: most of all calls. Lanes
+/// are taken in pairs, in an order of the type's own, and the factor costs nothing.
+struct PairedGradient<T, U> {
+    x: *const T,
+    out: *mut U,
+    /// A multiple of [`PAIRED`].
+    len: usize,
+    terms: GradientTerms,
+    logit: Linear,
+}
+
+impl<T: Lanes, U: Lanes> Kernel for PairedGradient<T, U> {
+    type Out = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        let PairedGradient { x, out, len, terms, logit } = self;
+        let reference = s.splat(terms.reference);
+        let exp = ScaledExp::new(s, terms.factor, -terms.smooth);
+        let mut i = 0;
+        while i < len {
+            // SAFETY: whoever makes a `PairedGradient` vouches for `len` elements at `x` and
+            // `out`, of which 2·LANES, a divisor of PAIRED, are taken at a time.
+            unsafe {
+                let [a, b] = T::load2(s, x.add(i));
+                let a = exp.of(s, logit.distance(s, a, reference).0);
+                let b = exp.of(s, logit.distance(s, b, reference).0);
+                U::store2(s, out.add(i), [a, b]);
+            }
+            i += 2 * S::LANES;
+        }
     }
 }
 
@@ -302,31 +360,27 @@ impl<T: Lanes, U: Lanes, L: Logit> Kernel for Gradient<T, U, L> {
     #[inline(always)]
     fn run<S: Simd>(self, s: S) -> f32 {
         let Gradient { x, out, weights, len, terms, logit } = self;
+        let pairs = weights.is_null() && T::DTYPE == U::DTYPE && terms.numbers();
         let (reference, factor) = (s.splat(terms.reference), s.splat(terms.factor));
         let smooth = s.splat(-terms.smooth);
-        let numbers = !(terms.factor + terms.smooth + terms.reference).is_nan();
         let mut sum = s.splat(0.0);
         let mut i = 0;
         // SAFETY: whoever makes a `Gradient` vouches for `len` elements at `x`, `out` and the
         // weights.
         unsafe {
-            // Lanes in pairs need one type, whose order is its own, and numbers, whose rounding
-            // cannot fail.
-            if weights.is_null() && T::DTYPE == U::DTYPE && numbers {
-                while i + 2 * S::LANES <= len {
-                    let mut g = T::load2(s, x.add(i));
-                    for z in &mut g {
-                        let (d, slope) = logit.distance(s, *z, reference);
-                        let e = exp(s, d);
-                        sum = s.add(sum, e);
-                        *z = s.fma(e, factor, smooth);
-                        if !L::LINEAR {
-                            *z = s.mul(*z, slope);
-                        }
+            while pairs && i + 2 * S::LANES <= len {
+                let mut g = T::load2(s, x.add(i));
+                for z in &mut g {
+                    let (d, slope) = logit.distance(s, *z, reference);
+                    let e = exp(s, d);
+                    sum = s.add(sum, e);
+                    *z = s.fma(e, factor, smooth);
+                    if !L::LINEAR {
+                        *z = s.mul(*z, slope);
                     }
-                    U::store2(s, out.add(i), g);
-                    i += 2 * S::LANES;
                 }
+                U::store2(s, out.add(i), g);
+                i += 2 * S::LANES;
             }
             while i < len {
                 let n = S::LANES.min(len - i);

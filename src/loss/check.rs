@@ -27,7 +27,7 @@ pub(crate) fn shape(
     argument: &'static str,
     tensor: &TensorRef<'_>,
     expected: Shape,
-    owner: &str,
+    owner: impl std::fmt::Display,
 ) -> Result<()> {
     if tensor.shape() == expected {
         return Ok(());

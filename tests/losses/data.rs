@@ -5,7 +5,7 @@ use warploss::{DType, TensorMut, TensorRef, bf16, f16};
 
 /// A tensor in a buffer of its own; between rows, and where nothing was written yet, lies poison.
 #[derive(Clone, PartialEq)]
-pub struct Data {
+pub(crate) struct Data {
     buffer: Buffer,
     shape: Vec<usize>,
     row_stride: usize,
@@ -42,11 +42,11 @@ const POISON_F16: f16 = f16::from_bits(0x7e5a);
 const POISON_BF16: bf16 = bf16::from_bits(0x7fda);
 
 /// The dtypes of data.
-pub const FLOATS: [DType; 3] = [DType::F32, DType::F16, DType::BF16];
+pub(crate) const FLOATS: [DType; 3] = [DType::F32, DType::F16, DType::BF16];
 
 impl Data {
     /// Floats rounded to `dtype`.
-    pub fn floats(dtype: DType, shape: &[usize], values: &[f64]) -> Data {
+    pub(crate) fn floats(dtype: DType, shape: &[usize], values: &[f64]) -> Data {
         assert_eq!(values.len(), shape.iter().product::<usize>());
         let buffer = match dtype {
             DType::F32 => Buffer::F32(values.iter().map(|&v| v as f32).collect()),
@@ -58,7 +58,7 @@ impl Data {
     }
 
     /// Class indices; each must fit `dtype`.
-    pub fn indices(dtype: DType, shape: &[usize], values: &[i64]) -> Data {
+    pub(crate) fn indices(dtype: DType, shape: &[usize], values: &[i64]) -> Data {
         assert_eq!(values.len(), shape.iter().product::<usize>());
         fn all<T: TryFrom<i64>>(values: &[i64]) -> Vec<T> {
             let fit = |&v| T::try_from(v).unwrap_or_else(|_| panic!("{v} does not fit"));
@@ -75,7 +75,7 @@ impl Data {
     }
 
     /// Floats not yet written: what an output is before a call.
-    pub fn poison(dtype: DType, shape: &[usize]) -> Data {
+    pub(crate) fn poison(dtype: DType, shape: &[usize]) -> Data {
         let nans = vec![f64::NAN; shape.iter().product()];
         let mut data = Data::floats(dtype, shape, &nans);
         match &mut data.buffer {
@@ -93,7 +93,7 @@ impl Data {
     }
 
     /// The same floats in rows that are `padding` elements longer; the padding is poison.
-    pub fn padded(self, padding: usize) -> Data {
+    pub(crate) fn padded(self, padding: usize) -> Data {
         fn spread<T: Copy>(old: Vec<T>, row: usize, stride: usize, poison: T) -> Vec<T> {
             let rows = old.len().checked_div(row).unwrap_or(0);
             let at = |i: usize| {
@@ -114,32 +114,32 @@ impl Data {
         Data { buffer, shape: self.shape, row_stride: stride }
     }
 
-    pub fn dtype(&self) -> DType {
+    pub(crate) fn dtype(&self) -> DType {
         self.view().dtype()
     }
 
-    pub fn shape(&self) -> &[usize] {
+    pub(crate) fn shape(&self) -> &[usize] {
         &self.shape
     }
 
-    pub fn view(&self) -> TensorRef<'_> {
+    pub(crate) fn view(&self) -> TensorRef<'_> {
         let view =
             each!(&self.buffer, v => TensorRef::with_row_stride(v, &self.shape, self.row_stride));
         view.expect("a buffer that fits its shape")
     }
 
-    pub fn view_mut(&mut self) -> TensorMut<'_> {
+    pub(crate) fn view_mut(&mut self) -> TensorMut<'_> {
         let view = each!(&mut self.buffer, v => TensorMut::with_row_stride(v, &self.shape, self.row_stride));
         view.expect("a buffer that fits its shape")
     }
 
     /// The elements, widened, without padding.
-    pub fn values(&self) -> Vec<f64> {
+    pub(crate) fn values(&self) -> Vec<f64> {
         self.view().to_f64().expect("host memory")
     }
 
     /// Every bit of the buffer, padding included.
-    pub fn bits(&self) -> Vec<u64> {
+    pub(crate) fn bits(&self) -> Vec<u64> {
         match &self.buffer {
             Buffer::F32(v) => v.iter().map(|x| x.to_bits().into()).collect(),
             Buffer::F16(v) => v.iter().map(|x| x.to_bits().into()).collect(),
@@ -152,7 +152,7 @@ impl Data {
     }
 
     /// Panics where something lies between rows that was not there before.
-    pub fn assert_padding_is_poison(&self, what: &str) {
+    pub(crate) fn assert_padding_is_poison(&self, what: &str) {
         let poison = match self.dtype() {
             DType::F32 => u64::from(POISON_F32.to_bits()),
             DType::F16 => u64::from(POISON_F16.to_bits()),
@@ -181,10 +181,10 @@ impl fmt::Debug for Data {
 }
 
 /// SplitMix64: the same numbers everywhere, from a seed that a failure prints.
-pub struct Rng(pub u64);
+pub(crate) struct Rng(pub(crate) u64);
 
 impl Rng {
-    pub fn bits(&mut self) -> u64 {
+    pub(crate) fn bits(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut z = self.0;
         z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -193,28 +193,28 @@ impl Rng {
     }
 
     /// Uniform in [0, 1).
-    pub fn unit(&mut self) -> f64 {
+    pub(crate) fn unit(&mut self) -> f64 {
         (self.bits() >> 11) as f64 / (1u64 << 53) as f64
     }
 
     /// Uniform in `0..n`.
-    pub fn below(&mut self, n: usize) -> usize {
+    pub(crate) fn below(&mut self, n: usize) -> usize {
         (self.unit() * n as f64) as usize
     }
 
     /// About normal: a sum of uniforms, variance 1.
-    pub fn normal(&mut self) -> f64 {
+    pub(crate) fn normal(&mut self) -> f64 {
         (0..12).map(|_| self.unit()).sum::<f64>() - 6.0
     }
 
-    pub fn normals(&mut self, n: usize, scale: f64) -> Vec<f64> {
+    pub(crate) fn normals(&mut self, n: usize, scale: f64) -> Vec<f64> {
         (0..n).map(|_| scale * self.normal()).collect()
     }
 }
 
 /// What logits look like. Tame ones prove little.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub enum Logits {
+pub(crate) enum Logits {
     /// Normal, standard deviation 3.
     Normal,
     /// The same, far from 0: an offset that must not cost digits.
@@ -236,7 +236,7 @@ pub enum Logits {
 }
 
 impl Logits {
-    pub const ALL: [Logits; 10] = [
+    pub(crate) const ALL: [Logits; 10] = [
         Logits::Normal,
         Logits::Offset(1e4),
         Logits::Offset(-1e4),
@@ -250,7 +250,7 @@ impl Logits {
     ];
 
     /// `rows` lines of `classes` values, row after row.
-    pub fn values(self, rng: &mut Rng, rows: usize, classes: usize) -> Vec<f64> {
+    pub(crate) fn values(self, rng: &mut Rng, rows: usize, classes: usize) -> Vec<f64> {
         let mut values = Vec::with_capacity(rows * classes);
         for _ in 0..rows {
             for class in 0..classes {

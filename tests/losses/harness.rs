@@ -5,7 +5,7 @@ use warploss::check::compare::{self, Worst};
 use warploss::{DType, Device, Result, TensorRef};
 
 /// The devices that every case runs on; a new one is a line here.
-pub fn devices() -> &'static [(&'static str, Device)] {
+pub(crate) fn devices() -> &'static [(&'static str, Device)] {
     static DEVICES: OnceLock<Vec<(&'static str, Device)>> = OnceLock::new();
     DEVICES.get_or_init(|| {
         let threads = |n| Device::cpu_with_threads(n).expect("a pool of threads");
@@ -14,7 +14,7 @@ pub fn devices() -> &'static [(&'static str, Device)] {
 }
 
 /// One call's inputs and options, and all the ways to make the call.
-pub trait Case {
+pub(crate) trait Case {
     /// What repeats the case.
     fn describe(&self) -> String;
 
@@ -34,7 +34,7 @@ pub trait Case {
 
 /// How a result is compared.
 #[derive(Debug, Clone)]
-pub enum Rule {
+pub(crate) enum Rule {
     /// As a loss, with the sizes of its terms.
     Loss(Vec<f64>),
     /// As a gradient.
@@ -42,28 +42,28 @@ pub enum Rule {
 }
 
 #[derive(Debug, Clone)]
-pub struct Expected {
-    pub name: &'static str,
-    pub rule: Rule,
-    pub values: Vec<f64>,
+pub(crate) struct Expected {
+    pub(crate) name: &'static str,
+    pub(crate) rule: Rule,
+    pub(crate) values: Vec<f64>,
 }
 
 impl Expected {
-    pub fn loss(name: &'static str, values: Vec<f64>, sizes: Vec<f64>) -> Expected {
+    pub(crate) fn loss(name: &'static str, values: Vec<f64>, sizes: Vec<f64>) -> Expected {
         Expected { name, rule: Rule::Loss(sizes), values }
     }
 
     /// A result of one term each, like a log-sum-exp.
-    pub fn term(name: &'static str, values: Vec<f64>) -> Expected {
+    pub(crate) fn term(name: &'static str, values: Vec<f64>) -> Expected {
         let sizes = compare::sizes(&values);
         Expected::loss(name, values, sizes)
     }
 
-    pub fn gradient(name: &'static str, values: Vec<f64>) -> Expected {
+    pub(crate) fn gradient(name: &'static str, values: Vec<f64>) -> Expected {
         Expected { name, rule: Rule::Gradient, values }
     }
 
-    pub fn compare(&self, dtype: DType, got: &[f64]) -> Worst {
+    pub(crate) fn compare(&self, dtype: DType, got: &[f64]) -> Worst {
         match &self.rule {
             Rule::Loss(sizes) => compare::losses(dtype, got, &self.values, sizes),
             Rule::Gradient => compare::gradients(dtype, got, &self.values),
@@ -73,25 +73,25 @@ impl Expected {
 
 /// A result as it came, widened exactly: equal bits here are equal bits there.
 #[derive(Debug, Clone)]
-pub struct Got {
-    pub name: &'static str,
-    pub dtype: DType,
-    pub values: Vec<f64>,
+pub(crate) struct Got {
+    pub(crate) name: &'static str,
+    pub(crate) dtype: DType,
+    pub(crate) values: Vec<f64>,
 }
 
 impl Got {
-    pub fn new(name: &'static str, tensor: TensorRef<'_>) -> Got {
+    pub(crate) fn new(name: &'static str, tensor: TensorRef<'_>) -> Got {
         Got { name, dtype: tensor.dtype(), values: tensor.to_f64().expect("host memory") }
     }
 }
 
 /// The case agrees with the reference, in every form, on every device.
-pub fn check(case: &dyn Case) {
+pub(crate) fn check(case: &dyn Case) {
     check_against(case, &case.expected());
 }
 
 /// The case agrees with `expected`, in every form, on every device.
-pub fn check_against(case: &dyn Case, expected: &[Expected]) {
+pub(crate) fn check_against(case: &dyn Case, expected: &[Expected]) {
     for (device_name, device) in devices() {
         for (form, results) in case.forms(device) {
             let at = || format!("{device_name}, {form}, {}", case.describe());
@@ -108,7 +108,7 @@ pub fn check_against(case: &dyn Case, expected: &[Expected]) {
 }
 
 /// Every form's results on `device`, bit by bit.
-pub fn bits(case: &dyn Case, device: &Device) -> Vec<(String, Vec<u64>)> {
+pub(crate) fn bits(case: &dyn Case, device: &Device) -> Vec<(String, Vec<u64>)> {
     let mut all = Vec::new();
     for (form, results) in case.forms(device) {
         for got in results.expect("a legal call") {

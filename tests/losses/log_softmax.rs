@@ -7,10 +7,10 @@ use warploss::check::reference::{self, Lines};
 use warploss::{DType, Device, LogSoftmax, Result};
 
 #[derive(Debug, Clone)]
-pub struct LogSoftmaxCase {
-    pub input: Data,
-    pub grad_output: Data,
-    pub dim: isize,
+pub(crate) struct LogSoftmaxCase {
+    pub(crate) input: Data,
+    pub(crate) grad_output: Data,
+    pub(crate) dim: isize,
 }
 
 impl LogSoftmaxCase {
@@ -66,14 +66,14 @@ impl Case for LogSoftmaxCase {
 
 /// What a random case along dimensions is made from; printed when it fails.
 #[derive(Debug, Clone)]
-pub struct LineRecipe {
-    pub seed: u64,
-    pub shape: Vec<usize>,
-    pub dims: Vec<usize>,
-    pub negative: bool,
-    pub padding: usize,
-    pub dtypes: (DType, bool),
-    pub logits: Logits,
+pub(crate) struct LineRecipe {
+    pub(crate) seed: u64,
+    pub(crate) shape: Vec<usize>,
+    pub(crate) dims: Vec<usize>,
+    pub(crate) negative: bool,
+    pub(crate) padding: usize,
+    pub(crate) dtypes: (DType, bool),
+    pub(crate) logits: Logits,
 }
 
 /// Shapes of any rank; a dimension is long, most are short.
@@ -91,7 +91,9 @@ fn shapes() -> impl Strategy<Value = Vec<usize>> {
 }
 
 /// Random cases along `count` dimensions, as far as there are so many.
-pub fn line_recipes(count: std::ops::RangeInclusive<usize>) -> impl Strategy<Value = LineRecipe> {
+pub(crate) fn line_recipes(
+    count: std::ops::RangeInclusive<usize>,
+) -> impl Strategy<Value = LineRecipe> {
     let shape_and_dims = shapes().prop_flat_map(move |shape| {
         let rank = shape.len().max(1);
         let dims: Vec<usize> = (0..rank).collect();
@@ -115,13 +117,13 @@ pub fn line_recipes(count: std::ops::RangeInclusive<usize>) -> impl Strategy<Val
 
 impl LineRecipe {
     /// The dimensions as a caller may write them.
-    pub fn written_dims(&self) -> Vec<isize> {
+    pub(crate) fn written_dims(&self) -> Vec<isize> {
         let rank = self.shape.len().max(1) as isize;
         let written = |&d: &usize| d as isize - if self.negative { rank } else { 0 };
         self.dims.iter().map(written).collect()
     }
 
-    pub fn input(&self, rng: &mut Rng) -> Data {
+    pub(crate) fn input(&self, rng: &mut Rng) -> Data {
         let lines = Lines::new(&self.shape, &self.dims);
         let by_line = self.logits.values(rng, lines.bases.len(), lines.offsets.len());
         let mut values = vec![0.0; by_line.len()];
@@ -134,12 +136,12 @@ impl LineRecipe {
     }
 
     /// An upstream gradient of `shape`, in f32 or the input's dtype.
-    pub fn grad_output(&self, rng: &mut Rng, shape: &[usize]) -> Data {
+    pub(crate) fn grad_output(&self, rng: &mut Rng, shape: &[usize]) -> Data {
         let dtype = if self.dtypes.1 { self.dtypes.0 } else { DType::F32 };
         Data::floats(dtype, shape, &rng.normals(shape.iter().product(), 1.0))
     }
 
-    pub fn log_softmax(&self) -> LogSoftmaxCase {
+    pub(crate) fn log_softmax(&self) -> LogSoftmaxCase {
         let mut rng = Rng(self.seed);
         let input = self.input(&mut rng);
         let grad_output = self.grad_output(&mut rng, &self.shape).padded(2);

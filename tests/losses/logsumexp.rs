@@ -7,11 +7,11 @@ use warploss::check::reference;
 use warploss::{DType, Device, LogSumExp, Result};
 
 #[derive(Debug, Clone)]
-pub struct LogSumExpCase {
-    pub input: Data,
-    pub grad_output: Data,
-    pub dims: Vec<isize>,
-    pub keepdim: bool,
+pub(crate) struct LogSumExpCase {
+    pub(crate) input: Data,
+    pub(crate) grad_output: Data,
+    pub(crate) dims: Vec<isize>,
+    pub(crate) keepdim: bool,
 }
 
 impl LogSumExpCase {
@@ -65,7 +65,7 @@ impl Case for LogSumExpCase {
 }
 
 /// The shape that is left of `shape`.
-pub fn reduced(shape: &[usize], dims: &[usize], keepdim: bool) -> Vec<usize> {
+pub(crate) fn reduced(shape: &[usize], dims: &[usize], keepdim: bool) -> Vec<usize> {
     let mut reduced = Vec::new();
     for (d, &size) in shape.iter().enumerate() {
         match dims.contains(&d) {
@@ -78,7 +78,7 @@ pub fn reduced(shape: &[usize], dims: &[usize], keepdim: bool) -> Vec<usize> {
 }
 
 impl LineRecipe {
-    pub fn logsumexp(&self) -> LogSumExpCase {
+    pub(crate) fn logsumexp(&self) -> LogSumExpCase {
         let mut rng = Rng(self.seed);
         let input = self.input(&mut rng);
         let keepdim = self.seed & 1 == 1;

@@ -71,6 +71,22 @@ fn an_offset_beyond_f32_precision_leaves_equal_logits() {
 }
 
 #[test]
+fn a_scale_keeps_the_largest_logit_at_distance_zero() {
+    // s·x does not fit an f32 exactly; what is cut off is as large as 1 from 1e8 on.
+    for (low, high) in [(1e4 - 8.0, 1e4), (1e8 - 8.0, 1e8), (-1e30, 1e30), (1e30, 1e30)] {
+        for scale in [0.6, 1.7, 0.1] {
+            for target in [0, 1] {
+                let case = CrossEntropyCase {
+                    logit_scale: scale,
+                    ..CrossEntropyCase::new(&[1, 2], &[low, high], &[target])
+                };
+                check_loss(&case, |loss| assert!(!loss.is_nan()));
+            }
+        }
+    }
+}
+
+#[test]
 fn confident_logits_keep_a_target_gradient_that_is_formed_before_rounding() {
     for dtype in FLOATS {
         let case = CrossEntropyCase::with_dtype(dtype, &[1, 2], &[7.0, 0.0], &[0]);
@@ -158,6 +174,29 @@ fn a_zero_coefficient_silences_an_infinite_target_term() {
     // ε = 1 leaves nothing for the target; what is smeared over the others stays finite.
     let smeared = CrossEntropyCase { label_smoothing: 1.0, ..base };
     check_loss(&smeared, |loss| assert!(loss.is_finite() && loss > 0.0));
+}
+
+#[test]
+fn smoothing_of_one_leaves_equal_logits_without_a_gradient() {
+    for (classes, scale) in [(2, 0.6), (33, 1.0), (4097, 1.7)] {
+        for dtype in FLOATS {
+            let case = CrossEntropyCase {
+                label_smoothing: 1.0,
+                logit_scale: scale,
+                ..CrossEntropyCase::with_dtype(dtype, &[1, classes], &vec![2.0; classes], &[1])
+            };
+            // The gradient is p − 1/V; each of the two is 1/V.
+            let limit = 1e-6 / classes as f64;
+            for (_, device) in devices() {
+                for (form, results) in case.forms(device) {
+                    let results = results.expect("a legal call");
+                    let grad = results.iter().find(|got| got.name == "grad_logits");
+                    let grad = &grad.expect("a gradient").values;
+                    assert!(grad.iter().all(|g| g.abs() < limit), "{form}, {classes} classes");
+                }
+            }
+        }
+    }
 }
 
 #[test]

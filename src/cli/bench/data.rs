@@ -1,7 +1,7 @@
 //! What a benchmark works on: logits like a trained model's, made by a small seeded generator.
 
 use crate::check::random::Random;
-use crate::tensor::HostMut;
+use crate::memory::HostMut;
 use crate::{DType, Element, Error, Float, Shape, Tensor, TensorMut, bf16, f16};
 use rayon::prelude::*;
 

@@ -41,6 +41,8 @@ impl Measured {
         put("gb_per_s", number::f64(self.gb_per_s()));
         put("copy_gb_per_s", number::f64(bandwidth.copy));
         put("share_of_copy", number::f64(self.gb_per_s() / bandwidth.copy));
+        put("scale_gb_per_s", number::f64(bandwidth.scale));
+        put("read_gb_per_s", number::f64(bandwidth.read));
         format!("{}\n", Value::Object(object))
     }
 }

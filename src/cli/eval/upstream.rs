@@ -2,7 +2,7 @@
 
 use super::{Failure, zeros};
 use crate::cli::file::Input;
-use crate::tensor::HostMut;
+use crate::memory::HostMut;
 use crate::{DType, Tensor, TensorRef};
 
 /// The result that the upstream gradient belongs to.

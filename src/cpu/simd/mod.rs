@@ -18,7 +18,7 @@ mod scalar;
 mod tests;
 
 use half::{bf16, f16};
-pub(crate) use math::{exp, exp_nonpositive, tanh_and_slope};
+pub(crate) use math::{ScaledExp, exp, exp_nonpositive, tanh_and_slope};
 
 /// Most lanes that any implementation has.
 const MAX_LANES: usize = 16;
