@@ -134,17 +134,20 @@ fn total(tallies: &[Tally]) -> u64 {
 
 fn table(tallies: &[Tally]) -> Table {
     let mut table = Table::new();
-    table.load_preset(UTF8_HORIZONTAL_ONLY).remove_style(TableComponent::HorizontalLines).set_header([
-        "op",
-        "dtype",
-        "cases",
-        "results",
-        "worst error",
-        "allowed",
-        "share",
-        "in",
-        "seed",
-    ]);
+    table
+        .load_preset(UTF8_HORIZONTAL_ONLY)
+        .remove_style(TableComponent::HorizontalLines)
+        .set_header([
+            "op",
+            "dtype",
+            "cases",
+            "results",
+            "worst error",
+            "allowed",
+            "share",
+            "in",
+            "seed",
+        ]);
     for t in tallies {
         let mut row = vec![
             t.op.name().to_owned(),

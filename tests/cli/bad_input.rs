@@ -86,7 +86,9 @@ fn hostile(folder: &Folder, header: &str, data: &[u8]) {
 #[test]
 fn files_that_are_not_safetensors_are_refused() {
     let entry = |dtype: &str, shape: &str, from: u64, to: u64| {
-        format!("{{\"input\":{{\"dtype\":\"{dtype}\",\"shape\":{shape},\"data_offsets\":[{from},{to}]}}}}")
+        format!(
+            "{{\"input\":{{\"dtype\":\"{dtype}\",\"shape\":{shape},\"data_offsets\":[{from},{to}]}}}}"
+        )
     };
     let folder = Folder::new();
     for bytes in [&b""[..], b"\x01", b"not a safetensors file at all", &[0xff; 64], &[0; 64]] {
