@@ -90,7 +90,7 @@ impl Expected {
         let sizes;
         let (expected, size) = match quantity {
             Quantity::Loss => (&self.loss, &self.loss_size),
-            Quantity::ZLoss => (&self.z_loss, &self.loss_size),
+            Quantity::ZLoss => (&self.z_loss, &compare::sizes(&self.z_loss)),
             Quantity::Lse => (&self.lse, &compare::sizes(&self.lse)),
             Quantity::Output => (&self.output, &compare::sizes(&self.output)),
             Quantity::Gradient => (&self.gradient, &self.gradient),

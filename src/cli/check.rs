@@ -7,7 +7,7 @@ use crate::check::cases::{Case, Op};
 use crate::check::subject::{Engine, Finding, Subject, check};
 use clap::{Args, ValueEnum};
 use comfy_table::presets::UTF8_HORIZONTAL_ONLY;
-use comfy_table::{CellAlignment, Table};
+use comfy_table::{CellAlignment, Table, TableComponent};
 use std::io::Write as _;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
@@ -134,17 +134,20 @@ fn total(tallies: &[Tally]) -> u64 {
 
 fn table(tallies: &[Tally]) -> Table {
     let mut table = Table::new();
-    table.load_preset(UTF8_HORIZONTAL_ONLY).set_header([
-        "op",
-        "dtype",
-        "cases",
-        "results",
-        "worst error",
-        "allowed",
-        "share",
-        "in",
-        "seed",
-    ]);
+    table
+        .load_preset(UTF8_HORIZONTAL_ONLY)
+        .remove_style(TableComponent::HorizontalLines)
+        .set_header([
+            "op",
+            "dtype",
+            "cases",
+            "results",
+            "worst error",
+            "allowed",
+            "share",
+            "in",
+            "seed",
+        ]);
     for t in tallies {
         let mut row = vec![
             t.op.name().to_owned(),
