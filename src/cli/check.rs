@@ -30,7 +30,7 @@ pub(super) struct CheckArgs {
     seed: u64,
 
     /// Cases for each op
-    #[arg(long, value_name = "K", default_value_t = 300, value_parser = clap::value_parser!(u64).range(1..))]
+    #[arg(long, value_name = "K", default_value_t = 300, allow_hyphen_values = true, value_parser = clap::value_parser!(u64).range(1..))]
     cases: u64,
 }
 

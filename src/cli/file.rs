@@ -5,6 +5,7 @@
 //! the alignment of the data, which the format recommends and a hostile file may lack.
 
 use super::failure::Failure;
+use super::memory;
 use crate::check::typed;
 use crate::memory::HostRef;
 use crate::{DType, Element, Error, MAX_RANK, Tensor, TensorRef, bf16, f16};
@@ -131,8 +132,7 @@ impl<'a> Input<'a> {
             let known = DType::ALL.map(DType::name).join(", ");
             Failure::input(format!("{name}: expected dtype {known}, got {:?}", view.dtype()))
         })?;
-        let data = Data::new(dtype, view.data())
-            .map_err(|e| Failure::renamed(&e, &[("input", name.clone())]))?;
+        let data = Data::new(dtype, view.data(), &name)?;
         Ok(Input { name, dtype, shape, data })
     }
 
@@ -181,19 +181,19 @@ impl<'a> Input<'a> {
 }
 
 impl<'a> Data<'a> {
-    fn new(dtype: DType, bytes: &'a [u8]) -> Result<Self, Error> {
+    fn new(dtype: DType, bytes: &'a [u8], name: &str) -> Result<Self, Failure> {
         match dtype {
-            DType::F32 => Data::typed::<f32>(bytes),
-            DType::F16 => Data::typed::<f16>(bytes),
-            DType::BF16 => Data::typed::<bf16>(bytes),
-            DType::I64 => Data::typed::<i64>(bytes),
-            DType::I32 => Data::typed::<i32>(bytes),
-            DType::U32 => Data::typed::<u32>(bytes),
-            DType::U8 => Data::typed::<u8>(bytes),
+            DType::F32 => Data::typed::<f32>(bytes, name),
+            DType::F16 => Data::typed::<f16>(bytes, name),
+            DType::BF16 => Data::typed::<bf16>(bytes, name),
+            DType::I64 => Data::typed::<i64>(bytes, name),
+            DType::I32 => Data::typed::<i32>(bytes, name),
+            DType::U32 => Data::typed::<u32>(bytes, name),
+            DType::U8 => Data::typed::<u8>(bytes, name),
         }
     }
 
-    fn typed<T: Element>(bytes: &'a [u8]) -> Result<Self, Error> {
+    fn typed<T: Element>(bytes: &'a [u8], name: &str) -> Result<Self, Failure> {
         let n = bytes.len() / size_of::<T>();
         // SAFETY: `Element` is sealed to numbers (f16 and bf16 are transparent over u16), for
         // which every bit pattern is a value.
@@ -201,6 +201,7 @@ impl<'a> Data<'a> {
         if n == 0 || (head.is_empty() && tail.is_empty()) {
             return Ok(Data::Mapped(T::host_ref(body)));
         }
+        memory::require(bytes.len() as u128, &format!("a copy of {name}, which is misaligned"))?;
         let mut copy: Vec<T> = Vec::new();
         copy.try_reserve_exact(n)
             .map_err(|_| Error::OutOfMemory { argument: "input", bytes: bytes.len() })?;
@@ -214,7 +215,7 @@ impl<'a> Data<'a> {
                 n * size_of::<T>(),
             );
         }
-        Tensor::from_vec(copy, &[n]).map(Data::Copied)
+        Ok(Data::Copied(Tensor::from_vec(copy, &[n])?))
     }
 }
 
@@ -229,12 +230,12 @@ mod tests {
 
     #[test]
     fn data_at_an_odd_address_is_copied() {
-        let mut bytes = vec![0u8; 4 * 4 + 4];
+        let mut bytes = [0u8; 4 * 4 + 4];
         let start = bytes.as_ptr().align_offset(4) + 1;
         for (i, v) in [1.5f32, -2.0, 3.25].iter().enumerate() {
             bytes[start + 4 * i..][..4].copy_from_slice(&v.to_le_bytes());
         }
-        let data = Data::new(DType::F32, &bytes[start..start + 12]).unwrap();
+        let data = Data::new(DType::F32, &bytes[start..start + 12], "input").unwrap();
         let Data::Copied(tensor) = data else {
             panic!("expected a copy");
         };

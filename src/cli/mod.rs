@@ -38,7 +38,7 @@ struct Cli {
     device: DeviceChoice,
 
     /// Upper bound on CPU threads (default: one per core)
-    #[arg(long, global = true, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    #[arg(long, global = true, value_name = "N", allow_hyphen_values = true, value_parser = clap::value_parser!(u16).range(1..=1024))]
     threads: Option<u16>,
 
     #[command(subcommand)]

@@ -151,14 +151,24 @@ fn what_does_not_fit_in_memory_is_an_error_and_no_abort() {
     // A sparse file: 2 TiB of zeros in no space. Its log-softmax needs as much memory.
     let folder = Folder::new();
     let n: u64 = 1 << 39;
-    let header = format!(
+    let mut header = format!(
         "{{\"input\":{{\"dtype\":\"F32\",\"shape\":[1,{n}],\"data_offsets\":[0,{}]}}}}",
         4 * n
     );
-    hostile(&folder, &header, &[]);
+    let aligned = header.len().next_multiple_of(8);
+    let misaligned = format!("{header:aligned$} ");
+    header = format!("{header:aligned$}");
+    for header in [header, misaligned] {
+        sparse_is_refused(&folder, &header, 4 * n);
+    }
+}
+
+#[cfg(target_os = "linux")]
+fn sparse_is_refused(folder: &Folder, header: &str, data: u64) {
+    hostile(folder, header, &[]);
     let path = folder.path("in.safetensors");
     let file = std::fs::OpenOptions::new().write(true).open(path).unwrap();
-    if file.set_len(8 + header.len() as u64 + 4 * n).is_err() {
+    if file.set_len(8 + header.len() as u64 + data).is_err() {
         return; // A file system without sparse files of that size.
     }
     let result = folder.eval("log-softmax");

@@ -89,7 +89,7 @@ fn info_says_what_there_is() {
     assert!(object["cuda"]["devices"].is_array());
     assert!(object["kernel_cache"]["bytes"].is_u64());
     let text = warploss("info --threads 1").stdout;
-    for part in ["warploss", "threads       1", "cuda", "nvrtc", "kernel cache"] {
+    for part in ["warploss", "threads     1", "cuda", "nvrtc", "kernel cache"] {
         assert!(text.contains(part), "{text}");
     }
 }
@@ -119,7 +119,8 @@ fn bench_measures_one_line_of_each_op_and_pass() {
                 "copy_gb_per_s",
                 "share_of_copy",
             ];
-            assert_eq!(keys, expected);
+            // What is there beyond the documented fields comes after them.
+            assert_eq!(keys[..expected.len()], expected);
             assert_eq!((&object["op"], &object["pass"]), (&op.into(), &pass.into()));
             let number = |key: &str| object[key].as_f64().unwrap();
             assert!(number("min_s") <= number("median_s") && number("median_s") <= number("max_s"));

@@ -39,11 +39,11 @@ pub(super) struct BenchArgs {
     op: Option<BenchOp>,
 
     /// Rows of logits [default: 1024]
-    #[arg(long, value_name = "N", requires = "op", value_parser = at_least_one)]
+    #[arg(long, value_name = "N", requires = "op", allow_hyphen_values = true, value_parser = at_least_one)]
     rows: Option<usize>,
 
     /// Classes, columns of logits [default: 128256]
-    #[arg(long, value_name = "V", requires = "op", value_parser = at_least_one)]
+    #[arg(long, value_name = "V", requires = "op", allow_hyphen_values = true, value_parser = at_least_one)]
     classes: Option<usize>,
 
     /// Dtype of the logits [default: f32]
@@ -55,7 +55,7 @@ pub(super) struct BenchArgs {
     pass: Option<PassArg>,
 
     /// Time to spend on each line [default: 1 in the suite, 3 for one line]
-    #[arg(long, value_name = "S", value_parser = seconds)]
+    #[arg(long, value_name = "S", allow_hyphen_values = true, value_parser = seconds)]
     seconds: Option<f64>,
 
     /// One JSON object a line instead of a table

@@ -82,7 +82,7 @@ struct Common {
     reduction: Option<ReductionArg>,
 
     /// Only the first V of each row's columns are classes, the rest is padding
-    #[arg(long, value_name = "V")]
+    #[arg(long, value_name = "V", allow_hyphen_values = true)]
     classes: Option<usize>,
 }
 
