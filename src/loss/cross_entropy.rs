@@ -312,7 +312,7 @@ impl<'w> CrossEntropy<'w> {
             return Err(Error::Dtype {
                 argument: "target",
                 expected: format!(
-                    "{} (class probabilities have the logits' shape)",
+                    "{} (probabilities, by the logits' shape {shape})",
                     logits.dtype()
                 ),
                 got: target.dtype(),

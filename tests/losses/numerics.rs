@@ -185,8 +185,8 @@ fn smoothing_of_one_leaves_equal_logits_without_a_gradient() {
                 logit_scale: scale,
                 ..CrossEntropyCase::with_dtype(dtype, &[1, classes], &vec![2.0; classes], &[1])
             };
-            // The gradient is p − 1/V; each of the two is 1/V.
-            let limit = 1e-6 / classes as f64;
+            // The gradient is p − 1/V; each of the two is 1/V, and a saved lse is rounded twice.
+            let limit = 3e-6 / classes as f64;
             for (_, device) in devices() {
                 for (form, results) in case.forms(device) {
                     let results = results.expect("a legal call");
