@@ -312,9 +312,9 @@ fn cross_entropy(
             false => random.below(legal) as f64,
         })
         .collect();
-    // Full smoothing of nearly equal logits: every gradient is a difference of nearly equal terms,
+    // Full smoothing of nearly equal logits (an offset makes them so in 16 bits): every gradient is a difference of nearly equal terms,
     // which no f32 keeps to a share of that difference.
-    let cancels = matches!(values, Values::Tiny | Values::Equal);
+    let cancels = matches!(values, Values::Tiny | Values::Equal | Values::Offset);
     let smoothing: &[f64] = if cancels { &[0.0, 0.1] } else { &[0.0, 0.0, 0.1, 1.0] };
     let options = CrossEntropy::default()
         .ignore_index(ignore_index)

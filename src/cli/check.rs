@@ -2,12 +2,12 @@
 
 use super::device::DeviceChoice;
 use super::failure::Failure;
+use super::grid;
 use crate::DType;
 use crate::check::cases::{Case, Op};
 use crate::check::subject::{Engine, Finding, Subject, check};
 use clap::{Args, ValueEnum};
-use comfy_table::presets::UTF8_HORIZONTAL_ONLY;
-use comfy_table::{CellAlignment, Table, TableComponent};
+use comfy_table::{CellAlignment, Table};
 use std::io::Write as _;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
@@ -133,21 +133,17 @@ fn total(tallies: &[Tally]) -> u64 {
 }
 
 fn table(tallies: &[Tally]) -> Table {
-    let mut table = Table::new();
-    table
-        .load_preset(UTF8_HORIZONTAL_ONLY)
-        .remove_style(TableComponent::HorizontalLines)
-        .set_header([
-            "op",
-            "dtype",
-            "cases",
-            "results",
-            "worst error",
-            "allowed",
-            "share",
-            "in",
-            "seed",
-        ]);
+    let mut table = grid::new([
+        "op",
+        "dtype",
+        "cases",
+        "results",
+        "worst error",
+        "allowed",
+        "share",
+        "in",
+        "seed",
+    ]);
     for t in tallies {
         let mut row = vec![
             t.op.name().to_owned(),

@@ -9,6 +9,7 @@ mod device;
 mod eval;
 mod failure;
 mod file;
+mod grid;
 mod info;
 mod memory;
 mod number;

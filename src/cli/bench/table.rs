@@ -2,10 +2,9 @@
 
 use super::{Measured, Pass};
 use crate::Device;
-use crate::cli::{info, number};
+use crate::cli::{grid, info, number};
 use crate::measure::Bandwidth;
-use comfy_table::presets::UTF8_HORIZONTAL_ONLY;
-use comfy_table::{CellAlignment, Table, TableComponent};
+use comfy_table::CellAlignment;
 use serde_json::{Map, Value};
 
 impl Measured {
@@ -52,24 +51,20 @@ pub(super) fn render(device: &Device, bandwidth: &Bandwidth, measured: &[Measure
     let cpu = device.cpu_info();
     let model = info::cpu_model().unwrap_or_else(|| "unknown processor".into());
     let Bandwidth { copy, scale, read } = bandwidth;
-    let mut table = Table::new();
-    table
-        .load_preset(UTF8_HORIZONTAL_ONLY)
-        .remove_style(TableComponent::HorizontalLines)
-        .set_header([
-            "op",
-            "pass",
-            "dtype",
-            "rows",
-            "classes",
-            "median ms",
-            "min",
-            "max",
-            "runs",
-            "GB/s",
-            "of copy",
-            "of bound",
-        ]);
+    let mut table = grid::new([
+        "op",
+        "pass",
+        "dtype",
+        "rows",
+        "classes",
+        "median ms",
+        "min",
+        "max",
+        "runs",
+        "GB/s",
+        "of copy",
+        "of bound",
+    ]);
     for m in measured {
         let (bound, name) = m.bound(bandwidth);
         let ms = |s: f64| format!("{:.3}", s * 1e3);
