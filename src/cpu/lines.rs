@@ -5,7 +5,7 @@
 //! back with one rounding. So a loss is written for contiguous rows alone.
 
 use super::Cpu;
-use super::row::Spread;
+use super::segments::Spread;
 use super::simd::Lanes;
 use crate::Shape;
 use crate::shape::MAX_RANK;

@@ -2,9 +2,10 @@
 
 use super::lines::{Line, LineOp, Lines, Sink, Source, SyncPtr, each_line};
 use super::logit::Transform;
-use super::row::{Row, Segments};
-use super::simd::{Lanes, Level};
-use super::softmax::{LogProbability, LogSoftmaxGradient, Sum};
+use super::row::Row;
+use super::segments::Segments;
+use super::simd::{Kernel, Lanes, Level, Simd, exp_nonpositive, load_lanes, store_lanes};
+use super::softmax::Sum;
 use super::{Cpu, each_float, host_f32, host_like};
 use crate::loss::CheckedLines;
 use crate::{Result, TensorMut, TensorRef};
@@ -157,5 +158,94 @@ impl Cpu {
                 Ok(())
             })
         })
+    }
+}
+
+/// Logits to log-probabilities: `(x − max) − log_sum`.
+pub(crate) struct LogProbability<T, U> {
+    pub(crate) x: *const T,
+    pub(crate) out: *mut U,
+    pub(crate) len: usize,
+    pub(crate) max: f32,
+    pub(crate) log_sum: f32,
+}
+
+impl<T: Lanes, U: Lanes> Kernel for LogProbability<T, U> {
+    type Out = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        let LogProbability { x, out, len, max, log_sum } = self;
+        let (max, log_sum) = (s.splat(max), s.splat(log_sum));
+        let mut i = 0;
+        // SAFETY: whoever makes a `LogProbability` vouches for `len` elements at `x` and `out`.
+        unsafe {
+            // A row with NaN does not come here, so that lanes may be stored in pairs.
+            while T::DTYPE == U::DTYPE && i + 2 * S::LANES <= len {
+                let [a, b] = T::load2(s, x.add(i));
+                let [a, b] = [s.sub(s.sub(a, max), log_sum), s.sub(s.sub(b, max), log_sum)];
+                U::store2(s, out.add(i), [a, b]);
+                i += 2 * S::LANES;
+            }
+            while i + S::LANES <= len {
+                let distance = s.sub(T::load(s, x.add(i)), max);
+                U::store(s, out.add(i), s.sub(distance, log_sum));
+                i += S::LANES;
+            }
+            while i < len {
+                let n = S::LANES.min(len - i);
+                let distance = s.sub(load_lanes(s, x.add(i), n, 0.0), max);
+                store_lanes(s, out.add(i), n, s.sub(distance, log_sum));
+                i += n;
+            }
+        }
+    }
+}
+
+/// Gradient of a log-softmax: `g − e^(x − max)·factor`.
+pub(crate) struct LogSoftmaxGradient<T, G, U> {
+    pub(crate) x: *const T,
+    pub(crate) upstream: *const G,
+    pub(crate) out: *mut U,
+    pub(crate) len: usize,
+    pub(crate) max: f32,
+    pub(crate) factor: f32,
+}
+
+impl<T: Lanes, G: Lanes, U: Lanes> Kernel for LogSoftmaxGradient<T, G, U> {
+    type Out = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        let LogSoftmaxGradient { x, upstream, out, len, max, factor } = self;
+        let (max, factor) = (s.splat(max), s.splat(-factor));
+        let mut i = 0;
+        // Pairs need one type; a NaN among its upstream gradients may then be stored in a pair.
+        let pairs = T::DTYPE == U::DTYPE && G::DTYPE == U::DTYPE;
+        // SAFETY: whoever makes this kernel vouches for `len` elements at all three pointers.
+        unsafe {
+            while pairs && i + 2 * S::LANES <= len {
+                let mut pair = T::load2(s, x.add(i));
+                let upstream = G::load2(s, upstream.add(i));
+                for (y, g) in pair.iter_mut().zip(upstream) {
+                    *y = s.fma(exp_nonpositive(s, s.sub(*y, max)), factor, g);
+                }
+                U::store2(s, out.add(i), pair);
+                i += 2 * S::LANES;
+            }
+            while i + S::LANES <= len {
+                let e = exp_nonpositive(s, s.sub(T::load(s, x.add(i)), max));
+                U::store(s, out.add(i), s.fma(e, factor, G::load(s, upstream.add(i))));
+                i += S::LANES;
+            }
+            while i < len {
+                let n = S::LANES.min(len - i);
+                let v = load_lanes(s, x.add(i), n, 0.0);
+                let g = load_lanes(s, upstream.add(i), n, 0.0);
+                let y = s.fma(exp_nonpositive(s, s.sub(v, max)), factor, g);
+                store_lanes(s, out.add(i), n, y);
+                i += n;
+            }
+        }
     }
 }

@@ -1,14 +1,16 @@
 //! The CPU device: rayon over lines, vectors along them. One file a loss, same names as in
 //! `loss/`; `lines.rs` knows how memory and threads meet, `row.rs` how one row is worked on,
-//! `softmax.rs` the loops, `simd/` the instruction sets.
+//! `softmax.rs` and `gradient.rs` the loops, `simd/` the instruction sets.
 
 mod batch;
 mod cross_entropy;
+mod gradient;
 mod lines;
 mod log_softmax;
 mod logit;
 mod logsumexp;
 mod row;
+mod segments;
 mod simd;
 mod softmax;
 mod targets;
