@@ -3,7 +3,6 @@
 use super::random::Random;
 use super::typed;
 use crate::{CrossEntropy, DType, GradOutput, Reduction, Result, Tensor, TensorRef};
-use std::fmt;
 
 /// An op that can be checked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -122,14 +121,14 @@ pub enum Call {
 /// Cross entropy's options and tensors, owned.
 #[derive(Debug, Clone)]
 pub struct CrossEntropyCall {
-    target: Tensor,
-    weight: Option<Tensor>,
-    options: CrossEntropy<'static>,
-    grad_output: Upstream,
+    pub(super) target: Tensor,
+    pub(super) weight: Option<Tensor>,
+    pub(super) options: CrossEntropy<'static>,
+    pub(super) grad_output: Upstream,
 }
 
 #[derive(Debug, Clone)]
-enum Upstream {
+pub(super) enum Upstream {
     Number(f32),
     Tensor(Tensor),
 }
@@ -383,34 +382,4 @@ fn dims(random: &mut Random, rank: usize) -> Vec<isize> {
 fn upstream(random: &mut Random, dtype: DType, shape: &[usize]) -> Result<Tensor> {
     let g: Vec<f64> = (0..shape.iter().product()).map(|_| random.normal().into()).collect();
     typed::tensor(random.pick(&[DType::F32, dtype]), shape, &g)
-}
-
-impl fmt::Display for Case {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Case { op, values, dtype, shape, row_stride, .. } = self;
-        write!(f, "{} {dtype} {shape:?} row stride {row_stride}, values {values:?}", op.name())?;
-        match &self.call {
-            Call::CrossEntropy(call) => {
-                let CrossEntropyCall { target, weight, options, grad_output } = &**call;
-                let weight = weight.as_ref().map(Tensor::dtype);
-                let g = match grad_output {
-                    Upstream::Number(g) => g.to_string(),
-                    Upstream::Tensor(g) => format!("{} per row", g.dtype()),
-                };
-                write!(f, ", target {}, weight {weight:?}, {}", target.dtype(), options.reduction)?;
-                write!(f, ", ignore_index {}", options.ignore_index)?;
-                write!(f, ", label_smoothing {}", options.label_smoothing)?;
-                write!(f, ", lse_square_scale {}", options.lse_square_scale)?;
-                write!(f, ", logit_scale {}", options.logit_scale)?;
-                write!(f, ", softcap {:?}, grad_output {g}", options.softcap)
-            }
-            Call::LogSoftmax { dim, output, grad_output } => {
-                write!(f, ", dim {dim}, output {output}, grad_output {}", grad_output.dtype())
-            }
-            Call::LogSumExp { dims, keepdim, grad_output } => {
-                write!(f, ", dims {dims:?}, keepdim {keepdim}")?;
-                write!(f, ", grad_output {}", grad_output.dtype())
-            }
-        }
-    }
 }

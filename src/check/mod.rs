@@ -5,6 +5,7 @@
 
 pub mod cases;
 pub mod compare;
+mod describe;
 pub(crate) mod random;
 pub mod reference;
 pub mod subject;
