@@ -18,6 +18,8 @@
 //! ```
 
 mod cpu;
+#[cfg(any(feature = "cuda", feature = "emulator"))]
+mod cuda;
 mod device;
 mod dtype;
 mod error;

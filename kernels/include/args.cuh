@@ -78,3 +78,17 @@ static_assert(sizeof(Totals) == 56 && sizeof(Status) == 40, "src/cuda/args.rs");
 static_assert(sizeof(BatchArgs) == 128, "BatchArgs: src/cuda/args.rs");
 static_assert(__builtin_offsetof(BatchArgs, rows) == 80, "BatchArgs: src/cuda/args.rs");
 static_assert(__builtin_offsetof(BatchArgs, mean) == 120, "BatchArgs: src/cuda/args.rs");
+
+// Elements between a tensor and the same elements line by line.
+#define WL_MAX_DIMS 8
+struct PermuteArgs {
+  const void* from;
+  void* to;
+  wl_i64 elements;
+  wl_i64 sizes[WL_MAX_DIMS];    // outermost first, in the order of the lines
+  wl_i64 strides[WL_MAX_DIMS];  // the tensor's, in that order
+  wl_u32 size;                  // bytes of an element: 2 or 4
+  wl_u32 back;                  // 0: from the tensor to the lines, 1: back
+};
+static_assert(sizeof(PermuteArgs) == 160, "PermuteArgs: src/cuda/args.rs");
+static_assert(__builtin_offsetof(PermuteArgs, size) == 152, "PermuteArgs: src/cuda/args.rs");

@@ -94,6 +94,15 @@ impl Loss {
         }
     }
 
+    /// Words of the functor's mergeable state (`State::WORDS`).
+    pub(crate) const fn words(self) -> usize {
+        match self {
+            Loss::CrossEntropy | Loss::LogSoftmax | Loss::LogSoftmaxNarrow | Loss::LogSumExp => 2,
+            Loss::LogSoftmaxGradient | Loss::LogSoftmaxGradientNarrow => 3,
+            Loss::CrossEntropyFull => 4,
+        }
+    }
+
     /// The source file, which is a module of its own.
     pub(crate) const fn module(self) -> Module {
         match self {
@@ -222,6 +231,16 @@ impl Entry {
     }
 }
 
+impl Entry {
+    /// Threads of a launch whose row schedule has `threads` a block.
+    pub(crate) const fn block(self, threads: u32) -> u32 {
+        match self {
+            Entry::SplitFinish | Entry::SplitTarget => self.bounds().0,
+            _ => threads,
+        }
+    }
+}
+
 /// A source file of kernels.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) enum Module {
@@ -230,11 +249,17 @@ pub(crate) enum Module {
     LogSumExp,
     /// What the losses share besides: census of targets, sums over rows.
     Batch,
+    Permute,
 }
 
 impl Module {
-    pub(crate) const ALL: [Module; 4] =
-        [Module::CrossEntropy, Module::LogSoftmax, Module::LogSumExp, Module::Batch];
+    pub(crate) const ALL: [Module; 5] = [
+        Module::CrossEntropy,
+        Module::LogSoftmax,
+        Module::LogSumExp,
+        Module::Batch,
+        Module::Permute,
+    ];
 
     /// The file's name under `kernels/`.
     pub(crate) const fn file(self) -> &'static str {
@@ -243,6 +268,7 @@ impl Module {
             Module::LogSoftmax => "log_softmax.cu",
             Module::LogSumExp => "logsumexp.cu",
             Module::Batch => "batch.cu",
+            Module::Permute => "permute.cu",
         }
     }
 
@@ -251,6 +277,7 @@ impl Module {
         match self {
             Module::CrossEntropy | Module::LogSoftmax | Module::LogSumExp => "RowArgs",
             Module::Batch => "BatchArgs",
+            Module::Permute => "PermuteArgs",
         }
     }
 }
@@ -268,11 +295,28 @@ pub(crate) enum Batch {
     Sum,
     /// The chunks' sums in order.
     SumTotal,
+    /// Elements of a tensor, line by line, and back.
+    Permute,
 }
 
 impl Batch {
-    pub(crate) const ALL: [Batch; 5] =
-        [Batch::Weights, Batch::Census, Batch::CensusTotal, Batch::Sum, Batch::SumTotal];
+    pub(crate) const ALL: [Batch; 6] = [
+        Batch::Weights,
+        Batch::Census,
+        Batch::CensusTotal,
+        Batch::Sum,
+        Batch::SumTotal,
+        Batch::Permute,
+    ];
+
+    const fn module(self) -> Module {
+        match self {
+            Batch::Weights | Batch::Census | Batch::CensusTotal | Batch::Sum | Batch::SumTotal => {
+                Module::Batch
+            }
+            Batch::Permute => Module::Permute,
+        }
+    }
 
     const fn body(self) -> &'static str {
         match self {
@@ -281,6 +325,7 @@ impl Batch {
             Batch::CensusTotal => "census_total",
             Batch::Sum => "sum_chunk",
             Batch::SumTotal => "sum_total",
+            Batch::Permute => "permute",
         }
     }
 }
@@ -317,7 +362,7 @@ impl Variant {
     pub(crate) fn module(self) -> Module {
         match self {
             Variant::Row(loss, ..) => loss.module(),
-            Variant::Batch(_) => Module::Batch,
+            Variant::Batch(batch) => batch.module(),
         }
     }
 
