@@ -22,6 +22,8 @@ mod cpu;
 mod cuda;
 mod device;
 mod dtype;
+#[cfg(feature = "emulator")]
+pub mod emulator;
 mod error;
 mod loss;
 pub mod measure;

@@ -23,7 +23,7 @@ pub(super) fn kernels() -> &'static HashMap<&'static str, Kernel> {
     KERNELS.get_or_init(|| {
         abi::check_layout();
         // Named here, a unit is linked, and with it the constructors that list its kernels.
-        std::hint::black_box(UNITS.iter().map(|unit| *unit as i64).sum::<i64>());
+        std::hint::black_box(UNITS.iter().map(|unit| **unit).sum::<i32>());
         let mut all = HashMap::new();
         // SAFETY: the list is built by constructors before `main` and never changes; its nodes and
         // strings are statics.
