@@ -8,6 +8,18 @@ mod variants;
 #[path = "build/emulator.rs"]
 mod emulator;
 
+#[cfg(feature = "cuda")]
+#[path = "src/cuda/cache.rs"]
+#[allow(dead_code, unreachable_pub)]
+mod cache;
+#[cfg(feature = "cuda")]
+#[path = "src/cuda/nvrtc.rs"]
+#[allow(dead_code, unreachable_pub)]
+mod nvrtc;
+#[cfg(feature = "cuda")]
+#[path = "build/nvrtc.rs"]
+mod nvrtc_build;
+
 fn main() {
     println!("cargo::rerun-if-changed=build.rs");
     println!("cargo::rerun-if-changed=build");
@@ -15,4 +27,6 @@ fn main() {
     println!("cargo::rerun-if-changed=src/cuda/variants.rs");
     #[cfg(feature = "emulator")]
     emulator::build();
+    #[cfg(feature = "cuda")]
+    nvrtc_build::build();
 }

@@ -4,14 +4,22 @@
 
 mod args;
 mod batch;
+#[cfg(feature = "cuda")]
+mod cache;
+#[cfg(feature = "cuda")]
+mod compile;
 mod cross_entropy;
 pub(crate) mod driver;
 mod lines;
 mod log_softmax;
 mod logsumexp;
 mod memory;
+#[cfg(feature = "cuda")]
+mod nvrtc;
 pub(crate) mod plan;
 mod pool;
+#[cfg(feature = "cuda")]
+mod real;
 mod rows;
 mod status;
 pub(crate) mod variants;

@@ -386,6 +386,8 @@ impl Variant {
         let (threads, blocks, body) = match self {
             Variant::Row(loss, entry, data) => {
                 let (threads, blocks) = entry.bounds();
+                // The options' terms need more registers than two such blocks leave.
+                let blocks = if loss == Loss::CrossEntropyFull { blocks / 2 } else { blocks };
                 (threads, blocks, entry.body(&loss.functor(data)))
             }
             Variant::Batch(batch) => (BATCH_THREADS, 1, format!("{}_body", batch.body())),
