@@ -24,15 +24,8 @@ pub enum DType {
 
 impl DType {
     /// Every dtype, floats first.
-    pub const ALL: [DType; 7] = [
-        DType::F32,
-        DType::F16,
-        DType::BF16,
-        DType::I64,
-        DType::I32,
-        DType::U32,
-        DType::U8,
-    ];
+    pub const ALL: [DType; 7] =
+        [DType::F32, DType::F16, DType::BF16, DType::I64, DType::I32, DType::U32, DType::U8];
 
     /// Bytes of one element.
     pub const fn size(self) -> usize {
@@ -79,20 +72,22 @@ mod sealed {
 }
 
 /// A Rust type that a tensor can hold.
-pub trait Element: Copy + Send + Sync + Default + std::fmt::Debug + sealed::Sealed + 'static {
+pub trait Element:
+    Copy + Send + Sync + Default + std::fmt::Debug + sealed::Sealed + 'static
+{
     /// The dtype that stands for this type.
     const DTYPE: DType;
 
     #[doc(hidden)]
-    fn host_ref(slice: &[Self]) -> crate::tensor::HostRef<'_>;
+    fn host_ref(slice: &[Self]) -> crate::memory::HostRef<'_>;
     #[doc(hidden)]
-    fn host_mut(slice: &mut [Self]) -> crate::tensor::HostMut<'_>;
+    fn host_mut(slice: &mut [Self]) -> crate::memory::HostMut<'_>;
     #[doc(hidden)]
-    fn host_vec(vec: Vec<Self>) -> crate::tensor::HostVec;
+    fn host_vec(vec: Vec<Self>) -> crate::memory::HostVec;
     #[doc(hidden)]
-    fn from_host<'a>(host: crate::tensor::HostRef<'a>) -> Option<&'a [Self]>;
+    fn from_host<'a>(host: crate::memory::HostRef<'a>) -> Option<&'a [Self]>;
     #[doc(hidden)]
-    fn from_host_mut<'a>(host: crate::tensor::HostMut<'a>) -> Option<&'a mut [Self]>;
+    fn from_host_mut<'a>(host: crate::memory::HostMut<'a>) -> Option<&'a mut [Self]>;
 }
 
 /// A floating-point element: widened exactly to f32, rounded once (to nearest even) from f32.
@@ -115,24 +110,24 @@ macro_rules! elements {
         impl sealed::Sealed for $type {}
         impl Element for $type {
             const DTYPE: DType = DType::$variant;
-            fn host_ref(slice: &[Self]) -> crate::tensor::HostRef<'_> {
-                crate::tensor::HostRef::$variant(slice)
+            fn host_ref(slice: &[Self]) -> crate::memory::HostRef<'_> {
+                crate::memory::HostRef::$variant(slice)
             }
-            fn host_mut(slice: &mut [Self]) -> crate::tensor::HostMut<'_> {
-                crate::tensor::HostMut::$variant(slice)
+            fn host_mut(slice: &mut [Self]) -> crate::memory::HostMut<'_> {
+                crate::memory::HostMut::$variant(slice)
             }
-            fn host_vec(vec: Vec<Self>) -> crate::tensor::HostVec {
-                crate::tensor::HostVec::$variant(vec)
+            fn host_vec(vec: Vec<Self>) -> crate::memory::HostVec {
+                crate::memory::HostVec::$variant(vec)
             }
-            fn from_host<'a>(host: crate::tensor::HostRef<'a>) -> Option<&'a [Self]> {
+            fn from_host<'a>(host: crate::memory::HostRef<'a>) -> Option<&'a [Self]> {
                 match host {
-                    crate::tensor::HostRef::$variant(slice) => Some(slice),
+                    crate::memory::HostRef::$variant(slice) => Some(slice),
                     _ => None,
                 }
             }
-            fn from_host_mut<'a>(host: crate::tensor::HostMut<'a>) -> Option<&'a mut [Self]> {
+            fn from_host_mut<'a>(host: crate::memory::HostMut<'a>) -> Option<&'a mut [Self]> {
                 match host {
-                    crate::tensor::HostMut::$variant(slice) => Some(slice),
+                    crate::memory::HostMut::$variant(slice) => Some(slice),
                     _ => None,
                 }
             }

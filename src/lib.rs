@@ -27,10 +27,13 @@ pub mod emulator;
 mod error;
 mod loss;
 pub mod measure;
+mod memory;
 mod reduction;
 mod shape;
 mod tensor;
 
+#[cfg(feature = "cli")]
+pub mod check;
 #[cfg(feature = "cli")]
 pub mod cli;
 
@@ -45,3 +48,8 @@ pub use loss::{
 pub use reduction::Reduction;
 pub use shape::{MAX_RANK, Shape};
 pub use tensor::{DeviceMemory, Tensor, TensorMut, TensorRef};
+
+/// The README's example, compiled and run as a test.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

@@ -1,3 +1,5 @@
-//! The command line `warploss`.
+//! The command line `warploss`: see `warploss --help`.
 
-fn main() {}
+fn main() -> std::process::ExitCode {
+    warploss::cli::main()
+}

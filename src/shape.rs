@@ -15,10 +15,7 @@ pub struct Shape {
 
 impl Shape {
     /// The shape of a single number, `[]`.
-    pub const SCALAR: Shape = Shape {
-        sizes: [0; MAX_RANK],
-        rank: 0,
-    };
+    pub const SCALAR: Shape = Shape { sizes: [0; MAX_RANK], rank: 0 };
 
     /// `None` where there are more than [`MAX_RANK`] dimensions.
     pub fn new(sizes: &[usize]) -> Option<Shape> {
@@ -28,9 +25,11 @@ impl Shape {
         Some(shape)
     }
 
-    /// Product of the sizes (1 for `[]`); `None` where it exceeds the address space.
+    /// Product of the sizes (1 for `[]`); `None` where that of the sizes other than 0 exceeds the
+    /// address space, so that no product of some of the sizes can overflow either.
     pub fn elements(&self) -> Option<usize> {
-        self.iter().try_fold(1usize, |n, &d| n.checked_mul(d))
+        let nonzero = self.iter().try_fold(1usize, |n, &d| n.checked_mul(d.max(1)))?;
+        Some(if self.contains(&0) { 0 } else { nonzero })
     }
 
     /// The same shape without dimension `dim`.
@@ -87,5 +86,7 @@ mod tests {
     fn too_many_dimensions_and_too_many_elements_are_refused() {
         assert_eq!(Shape::new(&[1; MAX_RANK + 1]), None);
         assert_eq!(Shape::new(&[usize::MAX, 2]).unwrap().elements(), None);
+        assert_eq!(Shape::new(&[0, 1 << 40, 1 << 40]).unwrap().elements(), None);
+        assert_eq!(Shape::new(&[0, 1 << 40]).unwrap().elements(), Some(0));
     }
 }

@@ -6,121 +6,9 @@
 //! `row_stride` elements apart, so that a padded vocabulary needs no copy.
 
 use crate::dtype::Element;
+use crate::memory::{HostMut, HostRef, HostVec};
 use crate::{DType, Error, Result, Shape};
 use half::{bf16, f16};
-
-/// A typed host slice, shared.
-#[doc(hidden)]
-#[derive(Debug, Clone, Copy)]
-pub enum HostRef<'a> {
-    F32(&'a [f32]),
-    F16(&'a [f16]),
-    BF16(&'a [bf16]),
-    I64(&'a [i64]),
-    I32(&'a [i32]),
-    U32(&'a [u32]),
-    U8(&'a [u8]),
-}
-
-/// A typed host slice, exclusive.
-#[doc(hidden)]
-#[derive(Debug)]
-pub enum HostMut<'a> {
-    F32(&'a mut [f32]),
-    F16(&'a mut [f16]),
-    BF16(&'a mut [bf16]),
-    I64(&'a mut [i64]),
-    I32(&'a mut [i32]),
-    U32(&'a mut [u32]),
-    U8(&'a mut [u8]),
-}
-
-/// Typed owned host memory.
-#[doc(hidden)]
-#[derive(Debug, Clone, PartialEq)]
-pub enum HostVec {
-    F32(Vec<f32>),
-    F16(Vec<f16>),
-    BF16(Vec<bf16>),
-    I64(Vec<i64>),
-    I32(Vec<i32>),
-    U32(Vec<u32>),
-    U8(Vec<u8>),
-}
-
-/// Runs `$body` with `$slice` bound to the typed slice (or vector) inside.
-macro_rules! each_dtype {
-    ($kind:ident, $host:expr, $slice:pat => $body:expr) => {
-        match $host {
-            $kind::F32($slice) => $body,
-            $kind::F16($slice) => $body,
-            $kind::BF16($slice) => $body,
-            $kind::I64($slice) => $body,
-            $kind::I32($slice) => $body,
-            $kind::U32($slice) => $body,
-            $kind::U8($slice) => $body,
-        }
-    };
-}
-
-fn dtype_of<T: Element>(_: &[T]) -> DType {
-    T::DTYPE
-}
-
-impl HostRef<'_> {
-    fn dtype(&self) -> DType {
-        each_dtype!(HostRef, self, s => dtype_of(s))
-    }
-    fn len(&self) -> usize {
-        each_dtype!(HostRef, self, s => s.len())
-    }
-    fn address(&self) -> usize {
-        each_dtype!(HostRef, self, s => s.as_ptr() as usize)
-    }
-}
-
-impl HostRef<'_> {
-    /// Element `i` of float data, widened; NaN for an index dtype, which the checks rule out.
-    #[inline]
-    pub(crate) fn float(&self, i: usize) -> f32 {
-        match self {
-            HostRef::F32(s) => s[i],
-            HostRef::F16(s) => s[i].to_f32(),
-            HostRef::BF16(s) => s[i].to_f32(),
-            HostRef::I64(_) | HostRef::I32(_) | HostRef::U32(_) | HostRef::U8(_) => f32::NAN,
-        }
-    }
-
-    /// Element `i` of index data, widened; −1 for a float dtype, which the checks rule out.
-    #[inline]
-    pub(crate) fn index(&self, i: usize) -> i64 {
-        match self {
-            HostRef::I64(s) => s[i],
-            HostRef::I32(s) => s[i].into(),
-            HostRef::U32(s) => s[i].into(),
-            HostRef::U8(s) => s[i].into(),
-            HostRef::F32(_) | HostRef::F16(_) | HostRef::BF16(_) => -1,
-        }
-    }
-}
-
-impl HostMut<'_> {
-    fn as_ref(&self) -> HostRef<'_> {
-        each_dtype!(HostMut, self, s => Element::host_ref(s))
-    }
-    fn reborrow(&mut self) -> HostMut<'_> {
-        each_dtype!(HostMut, self, s => Element::host_mut(s))
-    }
-}
-
-impl HostVec {
-    fn as_ref(&self) -> HostRef<'_> {
-        each_dtype!(HostVec, self, v => Element::host_ref(v))
-    }
-    fn as_mut(&mut self) -> HostMut<'_> {
-        each_dtype!(HostVec, self, v => Element::host_mut(v))
-    }
-}
 
 /// Memory of a CUDA device: an address, a length in elements and the device it belongs to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -183,9 +71,7 @@ impl Layout {
             expected: format!("a size of shape {shape} that fits the address space"),
             got,
         };
-        let elements = shape
-            .elements()
-            .ok_or_else(|| too_large(row_stride.unwrap_or(0)))?;
+        let elements = shape.elements().ok_or_else(|| too_large(row_stride.unwrap_or(0)))?;
         let rows = shape.first().copied().unwrap_or(1);
         let row = match shape.get(1..) {
             Some(inner) => inner.iter().product(),
@@ -207,13 +93,7 @@ impl Layout {
                 .ok_or_else(|| too_large(row_stride))?,
         };
         if reach > len {
-            return Err(Error::Length {
-                argument,
-                shape,
-                row_stride,
-                expected: reach,
-                got: len,
-            });
+            return Err(Error::Length { argument, shape, row_stride, expected: reach, got: len });
         }
         Ok(Layout { shape, row_stride })
     }
@@ -360,11 +240,7 @@ impl<'a> TensorRef<'a> {
     }
 
     fn not_on_host(&self) -> Error {
-        Error::Place {
-            argument: "tensor",
-            expected: "host",
-            got: self.place(),
-        }
+        Error::Place { argument: "tensor", expected: "host", got: self.place() }
     }
 }
 
@@ -389,10 +265,7 @@ impl<'a> TensorMut<'a> {
     /// As [`TensorRef::new`].
     pub fn new<T: Element>(data: &'a mut [T], shape: &[usize]) -> Result<Self> {
         let layout = Layout::check(shape, None, data.len())?;
-        Ok(TensorMut {
-            memory: Exclusive::Host(T::host_mut(data)),
-            layout,
-        })
+        Ok(TensorMut { memory: Exclusive::Host(T::host_mut(data)), layout })
     }
 
     /// A view whose rows (indices of dimension 0) begin `row_stride` elements apart; what lies
@@ -406,10 +279,7 @@ impl<'a> TensorMut<'a> {
         row_stride: usize,
     ) -> Result<Self> {
         let layout = Layout::check(shape, Some(row_stride), data.len())?;
-        Ok(TensorMut {
-            memory: Exclusive::Host(T::host_mut(data)),
-            layout,
-        })
+        Ok(TensorMut { memory: Exclusive::Host(T::host_mut(data)), layout })
     }
 
     /// A view of CUDA device memory, as [`TensorRef::from_device`], to be written.
@@ -439,10 +309,7 @@ impl<'a> TensorMut<'a> {
 
     /// The same view, shared.
     pub fn as_ref(&self) -> TensorRef<'_> {
-        TensorRef {
-            memory: self.memory_ref(),
-            layout: self.layout,
-        }
+        TensorRef { memory: self.memory_ref(), layout: self.layout }
     }
 
     /// The same view for a shorter time.
@@ -490,10 +357,7 @@ impl Tensor {
                 got: layout.shape,
             });
         }
-        Ok(Tensor {
-            memory: T::host_vec(data),
-            shape: layout.shape,
-        })
+        Ok(Tensor { memory: T::host_vec(data), shape: layout.shape })
     }
 
     /// Zeros of `shape`; memory that cannot be had is an error, not an abort.
@@ -532,26 +396,17 @@ impl Tensor {
 
     /// A shared view.
     pub fn view(&self) -> TensorRef<'_> {
-        TensorRef {
-            memory: Shared::Host(self.memory.as_ref()),
-            layout: self.layout(),
-        }
+        TensorRef { memory: Shared::Host(self.memory.as_ref()), layout: self.layout() }
     }
 
     /// An exclusive view.
     pub fn view_mut(&mut self) -> TensorMut<'_> {
         let layout = self.layout();
-        TensorMut {
-            memory: Exclusive::Host(self.memory.as_mut()),
-            layout,
-        }
+        TensorMut { memory: Exclusive::Host(self.memory.as_mut()), layout }
     }
 
     fn layout(&self) -> Layout {
-        Layout {
-            shape: self.shape,
-            row_stride: self.shape.iter().skip(1).product(),
-        }
+        Layout { shape: self.shape, row_stride: self.shape.iter().skip(1).product() }
     }
 
     /// The elements, or `None` where they are of another type.
@@ -604,6 +459,7 @@ mod tests {
         for shape in [[usize::MAX, 2], [2, usize::MAX]] {
             assert!(TensorRef::new(&data, &shape).is_err());
         }
+        assert!(TensorRef::new(&data, &[0, 1 << 40, 1 << 40]).is_err());
         assert!(TensorRef::with_row_stride(&data, &[3, 1], usize::MAX).is_err());
         assert!(TensorRef::new(&data, &[1; 9]).is_err());
     }

@@ -1,194 +1,17 @@
 //! Cross entropy on the CPU: the batch's numbers first, then every row by itself.
 
+use super::batch::{Batch, Sums, Upstream};
 use super::lines::{Line, LineOp, Lines, Sink, Source, SyncPtr, each_line};
 use super::log_softmax::fill;
-use super::logsumexp::COARSE_LSE;
-use super::row::{Hole, Row, RowSum, Summed, Terms};
-use super::simd::{Lanes, Simd, Task};
-use super::softmax::{Capped, Linear, Logit, NoSmoothing, Smooth, Uniform, Weighted};
-use super::targets::{Census, Targets, Weights};
-use super::{Cpu, each_float, host_data, host_f32, host_f32_ref};
+use super::logit::Transform;
+use super::logsumexp::coarse;
+use super::row::{Kept, Normalizer, Row, RowSum};
+use super::simd::Lanes;
+use super::{Cpu, each_float, host_f32, host_f32_ref, host_like};
 use crate::loss::{Checked, GradOutput};
-use crate::tensor::HostRef;
+use crate::memory::HostRef;
 use crate::{CrossEntropyOut, DType, Reduction, Result, TensorMut, TensorRef};
-use std::cell::RefCell;
-
-/// Numbers of the batch that every row uses.
-struct Batch<'a> {
-    targets: Targets<'a>,
-    weights: Weights<'a>,
-    weight_sum: f64,
-    census: Census,
-    reduction: Reduction,
-    epsilon: f64,
-    lambda: f64,
-    scale: f64,
-    cap: Option<f64>,
-    upstream: Upstream<'a>,
-}
-
-#[derive(Clone, Copy)]
-enum Upstream<'a> {
-    Number(f32),
-    PerRow(HostRef<'a>),
-}
-
-impl<'a> Batch<'a> {
-    /// Reads targets and weights; an error for what is wrong with them.
-    fn new(cpu: &Cpu, checked: &Checked<'a>, upstream: Upstream<'a>) -> Result<Batch<'a>> {
-        let options = checked.options;
-        let weights = Weights(options.weight.map(|w| host_data(w, "weight")).transpose()?);
-        let weight_sum = weights.sum(checked.classes)?;
-        let targets = Targets {
-            indices: host_data(checked.target, "target")?,
-            rows: checked.target.elements(),
-            classes: checked.classes,
-            ignore_index: options.ignore_index,
-        };
-        Ok(Batch {
-            targets,
-            weights,
-            weight_sum,
-            census: targets.census(cpu, &weights)?,
-            reduction: options.reduction,
-            epsilon: options.label_smoothing,
-            lambda: options.lse_square_scale,
-            scale: f64::from(options.logit_scale),
-            cap: options.softcap.map(f64::from),
-            upstream,
-        })
-    }
-
-    /// ε/V.
-    fn smooth(&self) -> f64 {
-        match self.epsilon {
-            0.0 => 0.0,
-            epsilon => epsilon / self.targets.classes as f64,
-        }
-    }
-
-    /// The target's column with its z, slope and smoothing weight.
-    ///
-    /// # Safety
-    /// `class` is a column of the row at `x`.
-    unsafe fn hole<X: Lanes>(&self, x: *const X, class: usize) -> Hole {
-        // SAFETY: the caller's contract.
-        let x = f64::from(unsafe { x.add(class).read() }.to_f32());
-        let (z, slope) = match self.cap {
-            Some(_) if x == f64::NEG_INFINITY => (x, 0.0),
-            Some(cap) => {
-                let u = self.scale * x / cap;
-                let q = (-2.0 * u.abs()).exp();
-                (cap * u.tanh(), self.scale * 4.0 * q / ((1.0 + q) * (1.0 + q)))
-            }
-            None => (self.scale * x, self.scale),
-        };
-        let weight = if self.epsilon > 0.0 { self.weights.get(class) } else { 0.0 };
-        Hole { column: class, z, slope, weight }
-    }
-
-    /// ℓ of section 3 (without z-loss) and the z-loss of a kept row.
-    fn loss(&self, sum: &RowSum, class: usize) -> (f64, f64) {
-        let hard = (1.0 - self.epsilon) * self.weights.get(class);
-        let mut loss = 0.0;
-        if hard != 0.0 {
-            loss += hard * sum.nll();
-        }
-        if self.epsilon > 0.0 {
-            // Σ w·(lse − z) = (Σ w)·ln Σ + Σ w·(max − z).
-            let spread = match self.weight_sum {
-                0.0 => 0.0,
-                weight_sum => weight_sum * sum.log_sum,
-            };
-            loss += self.smooth() * (spread + sum.deviation);
-        }
-        let mut z_loss = 0.0;
-        if self.lambda > 0.0 {
-            z_loss = self.lambda * sum.lse() * sum.lse();
-        }
-        if sum.undefined() {
-            (f64::NAN, if self.lambda > 0.0 { f64::NAN } else { 0.0 })
-        } else {
-            (loss, z_loss)
-        }
-    }
-
-    /// Upstream gradients of a row's ℓ and of its z-loss: the reduction is in them.
-    fn upstream(&self, row: usize) -> (f64, f64) {
-        let g = match self.upstream {
-            Upstream::Number(g) => f64::from(g),
-            Upstream::PerRow(g) => f64::from(g.float(row)),
-        };
-        match self.reduction {
-            Reduction::None | Reduction::Sum => (g, g),
-            Reduction::Mean if self.census.weight == 0.0 => (f64::NAN, f64::NAN),
-            Reduction::Mean => (g / self.census.weight, g / self.census.kept as f64),
-        }
-    }
-
-    /// Factors of p_j, of w_j and of the target's own term, dz/dx not included.
-    fn factors(&self, row: usize, class: usize, lse: f64) -> Factors {
-        let (g, g_z) = self.upstream(row);
-        let hard = (1.0 - self.epsilon) * self.weights.get(class);
-        let soft = self.smooth();
-        let z = if self.lambda > 0.0 { g_z * 2.0 * self.lambda * lse } else { 0.0 };
-        Factors {
-            hard: g * hard,
-            prob_without_hard: g * soft * self.weight_sum + z,
-            smooth: g * soft,
-        }
-    }
-
-    /// The result from what the kept rows add up to.
-    fn reduce(&self, sum: &Sums) -> (f32, f32) {
-        let (loss, z_loss) = match self.reduction {
-            Reduction::None | Reduction::Sum => (sum.loss, sum.z_loss),
-            Reduction::Mean => {
-                let (w, n) = (self.census.weight, self.census.kept as f64);
-                // No kept row makes 0/0; no weight makes NaN of whatever the sum is.
-                let loss = if w == 0.0 { f64::NAN } else { sum.loss / w };
-                (loss, if self.lambda > 0.0 { sum.z_loss / n } else { 0.0 })
-            }
-        };
-        ((loss + z_loss) as f32, z_loss as f32)
-    }
-}
-
-/// What a row's gradient is made of, in f64.
-#[derive(Clone, Copy)]
-struct Factors {
-    /// g·(1−ε)·w_t: multiplies p_t − 1 at the target and p_j elsewhere.
-    hard: f64,
-    /// The rest of what multiplies p_j.
-    prob_without_hard: f64,
-    /// g·ε/V: multiplies w_j.
-    smooth: f64,
-}
-
-impl Factors {
-    /// For the vector loops: the constant part of dz/dx multiplied in.
-    fn terms(&self, slope: f32) -> Terms {
-        let slope = f64::from(slope);
-        Terms {
-            prob: ((self.hard + self.prob_without_hard) * slope) as f32,
-            smooth: (self.smooth * slope) as f32,
-        }
-    }
-
-    /// The target's gradient; p_t − 1 is −rest/total, a sum and not a difference.
-    fn at_target(&self, rest: f64, total: f64, hole: &Hole) -> f32 {
-        let p = 1.0 - rest / total;
-        let g = self.hard * -(rest / total) + self.prob_without_hard * p - self.smooth * hole.weight;
-        (g * hole.slope) as f32
-    }
-}
-
-/// Losses of kept rows, added up.
-#[derive(Debug, Clone, Copy, Default)]
-struct Sums {
-    loss: f64,
-    z_loss: f64,
-}
+use std::cell::Cell;
 
 /// Where the results of rows go; null where nobody asked.
 #[derive(Clone, Copy)]
@@ -204,11 +27,8 @@ impl Results {
     /// # Safety
     /// Each pointer is null or good for an element a row; nobody else writes this row's.
     unsafe fn put(&self, row: usize, (loss, z_loss): (f64, f64), lse: f32, sums: &mut Sums) {
-        let values = [
-            (self.loss, (loss + z_loss) as f32),
-            (self.z_loss, z_loss as f32),
-            (self.lse, lse),
-        ];
+        let values =
+            [(self.loss, (loss + z_loss) as f32), (self.z_loss, z_loss as f32), (self.lse, lse)];
         for (out, value) in values {
             if !out.get().is_null() {
                 // SAFETY: the caller's contract.
@@ -220,20 +40,40 @@ impl Results {
     }
 }
 
-/// Cross entropy of a line: forward alone, or with the gradient in the line's output.
-struct Forward<'a, S, L, W> {
-    simd: S,
+/// A batch with what its rows are worked on with.
+struct Call<'a> {
+    cpu: &'a Cpu,
     batch: &'a Batch<'a>,
-    results: Results,
-    logit: L,
-    weights: W,
+    transform: Transform,
+    /// Smoothing weights; null for 1 each.
+    weights: SyncPtr<f32>,
 }
 
-impl<S: Simd, L: Logit, W: Smooth> LineOp for Forward<'_, S, L, W> {
+impl Call<'_> {
+    fn row<X, A, Y>(&self, line: &Line<X, A, Y>) -> Row<X> {
+        Row {
+            level: self.cpu.level,
+            spread: line.spread,
+            transform: self.transform,
+            x: line.x,
+            len: line.len,
+            smoothing: self.batch.epsilon > 0.0,
+            weights: self.weights.get(),
+        }
+    }
+}
+
+/// Cross entropy of a line: forward alone, or with the gradient in the line's output.
+struct Forward<'a> {
+    call: Call<'a>,
+    results: Results,
+}
+
+impl LineOp for Forward<'_> {
     type Sum = Sums;
 
     unsafe fn line<X: Lanes, A: Lanes, Y: Lanes>(&self, line: Line<X, A, Y>, sums: &mut Sums) {
-        let batch = self.batch;
+        let batch = self.call.batch;
         // SAFETY: the caller's contract for the line; results have an element a row; the
         // census found the class in range.
         unsafe {
@@ -244,45 +84,41 @@ impl<S: Simd, L: Logit, W: Smooth> LineOp for Forward<'_, S, L, W> {
                 }
                 return;
             };
-            let row = Row {
-                x: line.x,
-                len: line.len,
-                logit: self.logit,
-                weights: self.weights,
-                spread: line.spread,
-            };
+            let row = self.call.row(&line);
             let hole = batch.hole(line.x, class);
-            let mut summed = Summed::new();
-            // In place on f32 the exponentials stay where the logits were: one exponential and
-            // one read from memory an element. Narrower types would round them.
-            let keep = !line.y.is_null()
-                && L::LINEAR
-                && X::DTYPE == DType::F32
-                && Y::DTYPE == DType::F32
-                && line.x.cast() == line.y.cast_const();
-            let sum = if keep {
-                row.sum::<S, true>(self.simd, Some(hole), &mut summed)
-            } else {
-                row.sum::<S, false>(self.simd, Some(hole), &mut summed)
+            let mut finish = |sum: &RowSum| {
+                self.results.put(line.index, batch.loss(sum, class), sum.lse() as f32, sums);
+                batch.factors(line.index, class, sum.lse())
             };
-            let loss = batch.loss(&sum, class);
-            self.results.put(line.index, loss, sum.lse() as f32, sums);
             if line.y.is_null() {
+                finish(&row.sum(Some(hole)));
                 return;
             }
-            if sum.undefined() {
-                return fill(&line, f32::NAN);
-            }
-            let factors = batch.factors(line.index, class, sum.lse());
-            let terms = factors.terms(self.logit.slope());
-            if keep {
-                row.rescale(self.simd, &summed, &sum, &terms);
-            } else {
-                let from = (sum.max, sum.total());
-                row.gradient(self.simd, line.y, Some(class), from, &terms);
-            }
-            let g = factors.at_target(sum.rest, sum.total(), &hole);
-            line.y.add(class).write(Y::from_f32(g));
+            // In place on f32 the exponentials stay where the logits were: one exponential and
+            // one read from memory an element. Narrower types would round them.
+            let at_target = match (self.call.transform, row_of_f32(&row, line.y)) {
+                (Transform::Linear(logit), Some(row)) => {
+                    let mut kept = Kept::new();
+                    let sum = row.sum_and_keep(logit, hole, &mut kept);
+                    let factors = finish(&sum);
+                    if sum.undefined() {
+                        return fill(&line, f32::NAN);
+                    }
+                    row.rescale(&sum, &kept, &factors.terms(self.call.transform));
+                    factors.at_target(sum.rest, sum.target, &hole)
+                }
+                _ => {
+                    let sum = row.sum(Some(hole));
+                    let factors = finish(&sum);
+                    if sum.undefined() {
+                        return fill(&line, f32::NAN);
+                    }
+                    let terms = factors.terms(self.call.transform);
+                    row.gradient(line.y, Some(class), Normalizer::Sum(&sum), &terms);
+                    factors.at_target(sum.rest, sum.target, &hole)
+                }
+            };
+            line.y.add(class).write(Y::from_f32(at_target));
         }
     }
 
@@ -292,50 +128,56 @@ impl<S: Simd, L: Logit, W: Smooth> LineOp for Forward<'_, S, L, W> {
     }
 }
 
-/// Gradient of a line from its saved log-sum-exp.
-struct Backward<'a, S, L, W> {
-    simd: S,
-    batch: &'a Batch<'a>,
-    lse: &'a [f32],
-    logit: L,
-    weights: W,
+/// The row as one of f32 that is worked on in place, if it is that.
+fn row_of_f32<X: Lanes, Y: Lanes>(row: &Row<X>, out: *mut Y) -> Option<Row<f32>> {
+    let f32_both = X::DTYPE == DType::F32 && Y::DTYPE == DType::F32;
+    let x = row.x.cast::<f32>();
+    (f32_both && x == out.cast_const().cast()).then_some(Row {
+        level: row.level,
+        spread: row.spread,
+        transform: row.transform,
+        x,
+        len: row.len,
+        smoothing: row.smoothing,
+        weights: row.weights,
+    })
 }
 
-impl<S: Simd, L: Logit, W: Smooth> LineOp for Backward<'_, S, L, W> {
+/// Gradient of a line from its saved log-sum-exp.
+struct Backward<'a> {
+    call: Call<'a>,
+    lse: &'a [f32],
+}
+
+impl LineOp for Backward<'_> {
     type Sum = ();
 
     unsafe fn line<X: Lanes, A: Lanes, Y: Lanes>(&self, line: Line<X, A, Y>, _: &mut ()) {
-        let batch = self.batch;
+        let batch = self.call.batch;
         // SAFETY: the caller's contract for the line; the census found the class in range.
         unsafe {
             let Some(class) = batch.targets.class(line.index) else {
                 return fill(&line, 0.0);
             };
-            let row = Row {
-                x: line.x,
-                len: line.len,
-                logit: self.logit,
-                weights: self.weights,
-                spread: line.spread,
-            };
+            let row = Row { smoothing: false, ..self.call.row(&line) };
             let hole = batch.hole(line.x, class);
             let saved = self.lse[line.index];
-            let (reference, total, lse) = if saved.abs() <= COARSE_LSE {
-                (saved, 1.0, f64::from(saved))
-            } else {
-                let sum = row.sum_plain(self.simd, Some(hole));
+            let at_target = if coarse(saved, self.call.transform) {
+                let sum = row.sum(Some(hole));
                 if sum.undefined() {
                     return fill(&line, f32::NAN);
                 }
-                (sum.max, sum.total(), sum.lse())
+                let factors = batch.factors(line.index, class, sum.lse());
+                let terms = factors.terms(self.call.transform);
+                row.gradient(line.y, Some(class), Normalizer::Sum(&sum), &terms);
+                factors.at_target(sum.rest, sum.target, &hole)
+            } else {
+                let factors = batch.factors(line.index, class, f64::from(saved));
+                let terms = factors.terms(self.call.transform);
+                let rest = row.gradient(line.y, Some(class), Normalizer::Lse(saved), &terms);
+                factors.at_target(rest, (hole.z - f64::from(saved)).exp(), &hole)
             };
-            let factors = batch.factors(line.index, class, lse);
-            let terms = factors.terms(self.logit.slope());
-            let from = (reference, total);
-            let rest = row.gradient(self.simd, line.y, Some(class), from, &terms);
-            let target = (hole.z - f64::from(reference)).exp();
-            let g = factors.at_target(rest, rest + target, &hole);
-            line.y.add(class).write(Y::from_f32(g));
+            line.y.add(class).write(Y::from_f32(at_target));
         }
     }
 
@@ -343,21 +185,25 @@ impl<S: Simd, L: Logit, W: Smooth> LineOp for Backward<'_, S, L, W> {
 }
 
 thread_local! {
-    /// Smoothing weights widened to f32, kept so that later calls allocate nothing.
-    static WIDENED: RefCell<Vec<f32>> = const { RefCell::new(Vec::new()) };
+    /// Smoothing weights widened to f32, kept so that later calls allocate nothing. Taken out
+    /// while in use: a thread that waits for others may meanwhile be handed another call.
+    static WIDENED: Cell<Vec<f32>> = const { Cell::new(Vec::new()) };
 }
 
-/// A call whose logits are typed.
-struct Typed<X, Y> {
-    x: Source<X>,
-    y: Option<Sink<Y>>,
-}
-
-/// The rest of a call: what does not depend on the logits' type.
-struct Call<'a> {
-    cpu: &'a Cpu,
-    batch: &'a Batch<'a>,
-    pass: Pass<'a>,
+/// Calls `work` with the smoothing weights as f32; null for 1 each.
+fn with_smoothing_weights<R>(batch: &Batch<'_>, work: impl FnOnce(SyncPtr<f32>) -> R) -> R {
+    match batch.weights.0 {
+        Some(HostRef::F32(w)) => work(SyncPtr(w.as_ptr().cast_mut())),
+        Some(w) if batch.epsilon > 0.0 => {
+            let mut wide = WIDENED.take();
+            wide.clear();
+            wide.extend((0..batch.targets.classes).map(|c| w.float(c)));
+            let result = work(SyncPtr(wide.as_mut_ptr()));
+            WIDENED.set(wide);
+            result
+        }
+        _ => work(SyncPtr(std::ptr::null_mut())),
+    }
 }
 
 #[derive(Clone, Copy)]
@@ -366,84 +212,9 @@ enum Pass<'a> {
     Backward { lse: &'a [f32] },
 }
 
-impl<X: Lanes, Y: Lanes> Task for (Call<'_>, Typed<X, Y>) {
-    type Out = Sums;
-
-    fn run<S: Simd>(self, simd: S) -> Sums {
-        let (call, typed) = self;
-        let scale = call.batch.scale as f32;
-        match call.batch.cap {
-            None => call.with_logit(simd, typed, Linear { scale }),
-            Some(cap) => call.with_logit(simd, typed, Capped { scale, cap: cap as f32 }),
-        }
-    }
-}
-
-impl Call<'_> {
-    fn with_logit<S: Simd, X: Lanes, Y: Lanes, L: Logit>(
-        self,
-        simd: S,
-        typed: Typed<X, Y>,
-        logit: L,
-    ) -> Sums {
-        let smoothing = self.batch.epsilon > 0.0;
-        match self.batch.weights.0 {
-            Some(HostRef::F32(w)) if smoothing => {
-                self.with_weights(simd, typed, logit, Weighted(w.as_ptr()))
-            }
-            Some(w) if smoothing => WIDENED.with_borrow_mut(|wide| {
-                wide.clear();
-                wide.extend((0..self.batch.targets.classes).map(|c| w.float(c)));
-                self.with_weights(simd, typed, logit, Weighted(wide.as_ptr()))
-            }),
-            None if smoothing => self.with_weights(simd, typed, logit, Uniform),
-            _ => self.with_weights(simd, typed, logit, NoSmoothing),
-        }
-    }
-
-    fn with_weights<S: Simd, X: Lanes, Y: Lanes, L: Logit, W: Smooth>(
-        self,
-        simd: S,
-        typed: Typed<X, Y>,
-        logit: L,
-        weights: W,
-    ) -> Sums {
-        let (batch, none) = (self.batch, None::<Source<f32>>);
-        let Typed { x, y } = typed;
-        // SAFETY: views hold their shapes, which were checked to agree; outputs are borrowed
-        // exclusively, and in place the output is the input itself.
-        unsafe {
-            match self.pass {
-                Pass::Forward(results) => {
-                    let op = Forward { simd, batch, results, logit, weights };
-                    each_line(self.cpu, x, none, y, &op)
-                }
-                Pass::Backward { lse } => {
-                    let op = Backward { simd, batch, lse, logit, weights };
-                    each_line(self.cpu, x, none, y, &op);
-                    Sums::default()
-                }
-            }
-        }
-    }
-}
-
 /// Layout of the rows of logits.
 fn rows(checked: &Checked<'_>, logits: &TensorRef<'_>) -> Lines {
     Lines::new(&logits.shape(), logits.row_stride(), |d| d == checked.class_dim)
-}
-
-fn upstream<'a>(grad_output: &GradOutput<'a>) -> Result<Upstream<'a>> {
-    Ok(match grad_output {
-        GradOutput::Number(g) => Upstream::Number(*g),
-        GradOutput::Tensor(t) => {
-            let data = host_data(*t, "grad_output")?;
-            match t.elements() {
-                1 => Upstream::Number(data.float(0)),
-                _ => Upstream::PerRow(data),
-            }
-        }
-    })
 }
 
 /// The caller's buffers for a forward pass, as slices.
@@ -496,7 +267,24 @@ impl Cpu {
         x: Source<X>,
         y: Option<Sink<Y>>,
     ) -> Sums {
-        self.level.dispatch((Call { cpu: self, batch, pass }, Typed { x, y }))
+        let transform = Transform::new(batch.scale as f32, batch.cap.map(|cap| cap as f32));
+        with_smoothing_weights(batch, |weights| {
+            let call = Call { cpu: self, batch, transform, weights };
+            let none = None::<Source<f32>>;
+            // SAFETY: views hold their shapes, which were checked to agree; outputs are borrowed
+            // exclusively, and in place the output is the input itself.
+            unsafe {
+                match pass {
+                    Pass::Forward(results) => {
+                        each_line(self, x, none, y, &Forward { call, results })
+                    }
+                    Pass::Backward { lse } => {
+                        each_line(self, x, none, y, &Backward { call, lse });
+                        Sums::default()
+                    }
+                }
+            }
+        })
     }
 
     pub(crate) fn cross_entropy_forward(
@@ -524,7 +312,7 @@ impl Cpu {
         grad_output: GradOutput<'_>,
         out: CrossEntropyOut<'_>,
     ) -> Result<()> {
-        let batch = Batch::new(self, checked, upstream(&grad_output)?)?;
+        let batch = Batch::new(self, checked, Upstream::new(&grad_output)?)?;
         let mut buffers = Buffers::new(out)?;
         let pass = Pass::Forward(buffers.results(batch.reduction));
         let sums = self.run_in_place(&batch, pass, checked, logits)?;
@@ -540,7 +328,7 @@ impl Cpu {
         grad_output: GradOutput<'_>,
         grad_logits: TensorMut<'_>,
     ) -> Result<()> {
-        let batch = Batch::new(self, checked, upstream(&grad_output)?)?;
+        let batch = Batch::new(self, checked, Upstream::new(&grad_output)?)?;
         let lse = host_f32_ref(lse, "lse")?;
         let x_lines = rows(checked, &logits);
         let y_lines = rows(checked, &grad_logits.as_ref());
@@ -560,7 +348,7 @@ impl Cpu {
         lse: TensorRef<'_>,
         grad_output: GradOutput<'_>,
     ) -> Result<()> {
-        let batch = Batch::new(self, checked, upstream(&grad_output)?)?;
+        let batch = Batch::new(self, checked, Upstream::new(&grad_output)?)?;
         let lse = host_f32_ref(lse, "lse")?;
         self.run_in_place(&batch, Pass::Backward { lse }, checked, logits)?;
         Ok(())
@@ -580,14 +368,4 @@ impl Cpu {
             Ok(self.run(batch, pass, x, Some(Sink { base, lines })))
         })
     }
-}
-
-/// The slice of a tensor of the same type as `x`.
-fn host_like<'a, T: Lanes>(
-    _: &Source<T>,
-    tensor: TensorMut<'a>,
-    argument: &'static str,
-) -> Result<&'a mut [T]> {
-    let (expected, got) = ("host", "device");
-    tensor.into_host().ok_or(crate::Error::Place { argument, expected, got })
 }

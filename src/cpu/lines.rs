@@ -4,9 +4,9 @@
 //! scratch memory, a tile of neighbouring lines at a time, worked on there as f32, and scattered
 //! back with one rounding. So a loss is written for contiguous rows alone.
 
-use super::row::Spread;
-use super::simd::Lanes;
 use super::Cpu;
+use super::segments::Spread;
+use super::simd::Lanes;
 use crate::Shape;
 use crate::shape::MAX_RANK;
 use rayon::prelude::*;
@@ -209,11 +209,7 @@ pub(crate) trait LineOp: Sync {
     /// # Safety
     /// The line's pointers are good for `len` elements (`y` for writing), nobody else touches
     /// `y`'s, and `y` is `x`, or does not overlap the inputs.
-    unsafe fn line<X: Lanes, A: Lanes, Y: Lanes>(
-        &self,
-        line: Line<X, A, Y>,
-        sum: &mut Self::Sum,
-    );
+    unsafe fn line<X: Lanes, A: Lanes, Y: Lanes>(&self, line: Line<X, A, Y>, sum: &mut Self::Sum);
 
     fn merge(total: &mut Self::Sum, part: &Self::Sum);
 }
@@ -284,9 +280,7 @@ pub(crate) unsafe fn each_line<X: Lanes, A: Lanes, Y: Lanes, Op: LineOp>(
         }
     } else {
         cpu.install(|| {
-            sums.par_iter_mut()
-                .enumerate()
-                .for_each(|(chunk, sum)| run(chunk, Spread::Alone, sum));
+            sums.par_iter_mut().enumerate().for_each(|(chunk, sum)| run(chunk, Spread::Alone, sum));
         });
     }
     let mut total = Op::Sum::default();

@@ -1,18 +1,22 @@
 //! The CPU device: rayon over lines, vectors along them. One file a loss, same names as in
 //! `loss/`; `lines.rs` knows how memory and threads meet, `row.rs` how one row is worked on,
-//! `softmax.rs` the loops, `simd/` the instruction sets.
+//! `softmax.rs` and `gradient.rs` the loops, `simd/` the instruction sets.
 
+mod batch;
 mod cross_entropy;
+mod gradient;
 mod lines;
 mod log_softmax;
+mod logit;
 mod logsumexp;
 mod row;
+mod segments;
 mod simd;
 mod softmax;
 mod targets;
 
 use crate::{Error, Result, TensorMut, TensorRef};
-use simd::Level;
+use simd::{Lanes, Level};
 
 /// The CPU: an instruction set and a pool of threads.
 #[derive(Debug)]
@@ -36,12 +40,6 @@ impl Cpu {
             .build()
             .map_err(|e| Error::Device { reason: e.to_string() })?;
         Ok(Cpu { level: Level::detect(), pool: Some(pool) })
-    }
-
-    /// The same device held to another instruction set, for tests of every level.
-    #[cfg(test)]
-    pub(crate) fn at_level(level: Level) -> Cpu {
-        Cpu { level, pool: None }
     }
 
     pub(crate) fn threads(&self) -> usize {
@@ -71,9 +69,9 @@ impl Cpu {
 macro_rules! each_float {
     ($data:expr, $argument:literal, $kind:ident, $slice:ident => $body:expr) => {
         match $data {
-            Some($crate::tensor::$kind::F32($slice)) => $body,
-            Some($crate::tensor::$kind::F16($slice)) => $body,
-            Some($crate::tensor::$kind::BF16($slice)) => $body,
+            Some($crate::memory::$kind::F32($slice)) => $body,
+            Some($crate::memory::$kind::F16($slice)) => $body,
+            Some($crate::memory::$kind::BF16($slice)) => $body,
             _ => Err(crate::Error::Place {
                 argument: $argument,
                 expected: "host floating-point",
@@ -90,10 +88,7 @@ pub(crate) fn host_f32<'a>(tensor: TensorMut<'a>, argument: &'static str) -> Res
 }
 
 /// As [`host_f32`], shared.
-pub(crate) fn host_f32_ref<'a>(
-    tensor: TensorRef<'a>,
-    argument: &'static str,
-) -> Result<&'a [f32]> {
+pub(crate) fn host_f32_ref<'a>(tensor: TensorRef<'a>, argument: &'static str) -> Result<&'a [f32]> {
     tensor.host().ok_or(not_host_f32(argument))
 }
 
@@ -101,8 +96,18 @@ pub(crate) fn host_f32_ref<'a>(
 pub(crate) fn host_data<'a>(
     tensor: TensorRef<'a>,
     argument: &'static str,
-) -> Result<crate::tensor::HostRef<'a>> {
+) -> Result<crate::memory::HostRef<'a>> {
     tensor.host_data().ok_or(Error::Place { argument, expected: "host", got: "device" })
+}
+
+/// The slice of a host tensor of the same type as `x`, or an error that names the argument.
+fn host_like<'a, T: Lanes>(
+    _: &lines::Source<T>,
+    tensor: TensorMut<'a>,
+    argument: &'static str,
+) -> Result<&'a mut [T]> {
+    let (expected, got) = ("host", "device");
+    tensor.into_host().ok_or(Error::Place { argument, expected, got })
 }
 
 fn not_host_f32(argument: &'static str) -> Error {

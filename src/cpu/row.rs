@@ -6,87 +6,27 @@
 //! The target's column is left out of the segments. Its exponential is added apart, so that
 //! p_t − 1 = −(sum of the others)/(whole sum) and ln of a sum barely above 1 lose no digits.
 
+use super::gradient::{self, GradientTerms, Rescale};
 use super::lines::SyncPtr;
-use super::simd::{Lanes, Simd};
-use super::softmax::{Accumulate, Gradient, Logit, NoSmoothing, Partial, Rescale, Smooth};
-use rayon::prelude::*;
-use std::ops::Range;
+use super::logit::{Linear, Transform};
+use super::segments::{Segments, Slots, Spread};
+use super::simd::{Lanes, Level};
+use super::softmax::{self, Deviation, Partial};
 
-/// Elements of a block: 8 KiB of f32, so that a block stays in a 32 KiB L1 cache between passes.
-const BLOCK: usize = 2048;
-/// Most blocks of a row; a longer row has longer blocks.
-const MAX_BLOCKS: usize = 1024;
-/// Most segments of a row: the target cuts one block in two.
-pub(crate) const MAX_SEGMENTS: usize = MAX_BLOCKS + 1;
-
-/// Who works on a row.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Spread {
-    /// The calling thread alone.
-    Alone,
-    /// All threads of the current pool.
-    Shared,
-}
-
-/// How a row of `len` elements is cut: blocks of equal size, one of them cut at the hole.
+/// What one segment adds to its row.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Segments {
-    len: usize,
-    block: usize,
-    hole: Option<usize>,
-}
-
-impl Segments {
-    pub(crate) fn new(len: usize, hole: Option<usize>) -> Segments {
-        let block = BLOCK.max(len.div_ceil(MAX_BLOCKS).next_multiple_of(64));
-        Segments { len, block, hole }
-    }
-
-    pub(crate) fn count(&self) -> usize {
-        self.len.div_ceil(self.block) + usize::from(self.hole.is_some())
-    }
-
-    pub(crate) fn range(&self, i: usize) -> Range<usize> {
-        let block = |b: usize| b * self.block..((b + 1) * self.block).min(self.len);
-        match self.hole {
-            Some(hole) => match i.cmp(&(hole / self.block)) {
-                std::cmp::Ordering::Less => block(i),
-                std::cmp::Ordering::Equal => block(i).start..hole,
-                std::cmp::Ordering::Greater if i == hole / self.block + 1 => {
-                    hole + 1..block(i - 1).end
-                }
-                std::cmp::Ordering::Greater => block(i - 1),
-            },
-            None => block(i),
-        }
-    }
-
-    /// Calls `work(segment, columns)` once for each segment, in no order that matters.
-    pub(crate) fn each(&self, spread: Spread, work: impl Fn(usize, Range<usize>) + Sync) {
-        match spread {
-            Spread::Alone => (0..self.count()).for_each(|i| work(i, self.range(i))),
-            Spread::Shared => (0..self.count())
-                .into_par_iter()
-                .with_min_len(4)
-                .for_each(|i| work(i, self.range(i))),
-        }
-    }
-
-    /// As [`Segments::each`], from the last segment to the first where one thread does it all:
-    /// the end of a row that was just read is what a cache still holds.
-    pub(crate) fn each_reversed(&self, spread: Spread, work: impl Fn(usize, Range<usize>) + Sync) {
-        match spread {
-            Spread::Alone => (0..self.count()).rev().for_each(|i| work(i, self.range(i))),
-            Spread::Shared => self.each(spread, work),
-        }
-    }
+struct Part {
+    exponentials: Partial,
+    deviation: Deviation,
 }
 
 /// The merged sums of a row.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct RowSum {
+    /// The largest logit as a reference.
+    reference: f32,
     /// Maximum of z.
-    pub(crate) max: f32,
+    max: f64,
     /// Σ e^(z − max) without the target.
     pub(crate) rest: f64,
     /// e^(z_t − max); 0 without a target.
@@ -94,15 +34,15 @@ pub(crate) struct RowSum {
     /// ln Σ e^(z − max).
     pub(crate) log_sum: f64,
     /// max − z_t.
-    pub(crate) target_distance: f64,
-    /// Σ w·(max − z), the target included, where smoothing is on.
+    target_distance: f64,
+    /// Σ_c w_c·(max − z_c), the target included, where smoothing is on.
     pub(crate) deviation: f64,
 }
 
 impl RowSum {
     /// ln Σ e^z.
     pub(crate) fn lse(&self) -> f64 {
-        f64::from(self.max) + self.log_sum
+        self.max + self.log_sum
     }
 
     /// lse − z_t, formed without the common offset of the logits, and as ln(1 + rest/target)
@@ -123,234 +63,262 @@ impl RowSum {
     pub(crate) fn total(&self) -> f64 {
         self.rest + self.target
     }
+
+    /// The largest logit, for loops that form distances to it.
+    pub(crate) fn reference(&self) -> f32 {
+        self.reference
+    }
+
+    fn merge(transform: Transform, parts: &[Part], hole: Option<Hole>) -> RowSum {
+        let (at_hole, z) =
+            hole.map_or((f32::NEG_INFINITY, f64::NEG_INFINITY), |h| (h.reference, h.z));
+        // f32::max disregards a NaN target; the sum does not.
+        let reference = parts.iter().fold(at_hole, |m, p| m.max(p.exponentials.max));
+        let shift = if reference == f32::NEG_INFINITY { 0.0 } else { transform.z(reference) };
+        let (mut rest, mut deviation) = (0.0, 0.0);
+        for Part { exponentials: e, deviation: d } in parts {
+            rest += match e.max {
+                f32::NEG_INFINITY => f64::from(e.sum), // 0, or NaN
+                max if max == reference => f64::from(e.sum),
+                max => f64::from(e.sum) * (transform.z(max) - shift).exp(),
+            };
+            deviation += f64::from(d.sum);
+            if d.weight != 0.0 {
+                let distance = overflow_as_f32(shift - transform.z(d.reference));
+                deviation += f64::from(d.weight) * distance;
+            }
+        }
+        if let Some(Hole { weight, .. }) = hole.filter(|h| h.weight != 0.0) {
+            deviation += weight * overflow_as_f32(shift - z);
+        }
+        let target = match hole {
+            Some(_) if z == shift => 1.0,
+            Some(_) => (z - shift).exp(),
+            None => 0.0,
+        };
+        let max = if reference == f32::NEG_INFINITY { f64::NEG_INFINITY } else { shift };
+        RowSum {
+            reference,
+            max,
+            rest,
+            target,
+            log_sum: (rest + target).ln(),
+            target_distance: overflow_as_f32(max - z),
+            deviation,
+        }
+    }
+}
+
+/// A distance between logits, infinite where f32 arithmetic, on any device, would have it so.
+fn overflow_as_f32(distance: f64) -> f64 {
+    if distance > f64::from(f32::MAX) { f64::INFINITY } else { distance }
 }
 
 /// The target's column, taken out of its row.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Hole {
     pub(crate) column: usize,
+    /// The target's logit as a reference.
+    pub(crate) reference: f32,
     /// z at the target, and dz/dx there.
     pub(crate) z: f64,
     pub(crate) slope: f64,
-    /// The target's smoothing weight.
+    /// The target's smoothing weight; 0 without smoothing.
     pub(crate) weight: f64,
 }
 
-/// A row's segments and what each summed to, for the pass that makes the gradient.
-pub(crate) struct Summed {
-    pub(crate) segments: Segments,
-    pub(crate) partials: [Partial; MAX_SEGMENTS],
-}
-
 /// A row of logits as a pass sees it.
-pub(crate) struct Row<T, L, W> {
+pub(crate) struct Row<T> {
+    pub(crate) level: Level,
+    pub(crate) spread: Spread,
+    pub(crate) transform: Transform,
     pub(crate) x: *const T,
     pub(crate) len: usize,
-    pub(crate) logit: L,
-    pub(crate) weights: W,
-    pub(crate) spread: Spread,
+    /// Whether the loss is smoothed over all classes.
+    pub(crate) smoothing: bool,
+    /// Smoothing weights of all columns; null for 1 each.
+    pub(crate) weights: *const f32,
 }
 
-impl<T: Lanes, L: Logit, W: Smooth> Row<T, L, W> {
-    /// Sums the row; with `KEEP`, its logits become exponentials, each segment's relative to its
-    /// own [`Partial::reference`].
-    ///
-    /// # Safety
-    /// `len` elements are readable at `x` (writable with `KEEP`, and then `T` is f32 and the
-    /// logit linear), the weights have `len` elements, and nobody else touches the row.
-    pub(crate) unsafe fn sum<S: Simd, const KEEP: bool>(
-        &self,
-        simd: S,
-        hole: Option<Hole>,
-        summed: &mut Summed,
-    ) -> RowSum {
-        summed.segments = Segments::new(self.len, hole.map(|h| h.column));
-        let (x, logit, smooth) = (SyncPtr(self.x.cast_mut()), self.logit, self.weights);
-        let partials = SyncPtr(summed.partials.as_mut_ptr());
-        summed.segments.each(self.spread, |i, columns| {
-            // SAFETY: the columns lie inside the row; `i` is this call's own partial.
-            unsafe {
-                let start = x.get().add(columns.start);
-                *partials.get().add(i) = simd.enter(Accumulate::<T, L, W, KEEP> {
-                    x: start,
-                    keep: start,
-                    len: columns.len(),
-                    column: columns.start,
-                    logit,
-                    smooth,
-                });
-            }
-        });
-        merge(&summed.partials[..summed.segments.count()], hole)
-    }
+/// A row's segments and what each summed to, for the pass that makes the gradient.
+pub(crate) struct Kept {
+    segments: Segments,
+    parts: Slots<Part>,
+}
 
-    /// Exponentials kept by [`Row::sum`] become `prob·p − smooth·w`, but for the hole.
-    ///
-    /// # Safety
-    /// As for [`Row::sum`] with `KEEP`, which made `summed` of this very row.
-    pub(crate) unsafe fn rescale<S: Simd>(
-        &self,
-        simd: S,
-        summed: &Summed,
-        sum: &RowSum,
-        terms: &Terms,
-    ) {
-        let x = SyncPtr(self.x.cast_mut().cast::<f32>());
-        let weights = self.weights;
-        let scale = f64::from(terms.prob) / sum.total();
-        summed.segments.each_reversed(self.spread, |i, columns| {
-            let max = summed.partials[i].max;
-            let factor = match max {
-                f32::NEG_INFINITY => 0.0,
-                _ => (scale * exp_of_difference(max, sum.max)) as f32,
-            };
-            // SAFETY: the columns lie inside the row, and each belongs to one call.
-            unsafe {
-                simd.enter(Rescale {
-                    x: x.get().add(columns.start),
-                    len: columns.len(),
-                    column: columns.start,
-                    factor,
-                    smooth: terms.smooth,
-                    weights,
-                });
-            }
-        });
+impl Kept {
+    /// To be filled; too large to be handed about.
+    pub(crate) fn new() -> Kept {
+        Kept { segments: Segments::new(0, None), parts: Slots::new() }
     }
+}
 
-    /// Logits become `(prob·p − smooth·w)·dz/dx` in `out`, but for the hole, with
-    /// p = e^(z − reference)/total; returns the sum of e^(z − reference).
-    ///
-    /// # Safety
-    /// `len` elements are readable at `x` and writable at `out`, which is `x` itself or does not
-    /// overlap it; the weights have `len` elements, and nobody else touches the rows.
-    pub(crate) unsafe fn gradient<S: Simd, U: Lanes>(
-        &self,
-        simd: S,
-        out: *mut U,
-        hole: Option<usize>,
-        (reference, total): (f32, f64),
-        terms: &Terms,
-    ) -> f64 {
-        let segments = Segments::new(self.len, hole);
-        let (x, out) = (SyncPtr(self.x.cast_mut()), SyncPtr(out));
-        let (logit, weights) = (self.logit, self.weights);
-        let factor = (f64::from(terms.prob) / total) as f32;
-        let mut sums = [0f32; MAX_SEGMENTS];
-        let slots = SyncPtr(sums.as_mut_ptr());
-        segments.each_reversed(self.spread, |i, columns| {
-            // SAFETY: the columns lie inside both rows; `i` is this call's own slot.
-            unsafe {
-                *slots.get().add(i) = simd.enter(Gradient {
-                    x: x.get().add(columns.start).cast_const(),
-                    out: out.get().add(columns.start),
-                    len: columns.len(),
-                    column: columns.start,
-                    reference,
-                    factor,
-                    smooth: terms.smooth,
-                    logit,
-                    weights,
-                });
-            }
-        });
-        sums[..segments.count()].iter().map(|&s| f64::from(s)).sum()
-    }
-
-    /// The row's sums alone, without smoothing.
-    ///
-    /// # Safety
-    /// `len` elements are readable at `x`.
-    pub(crate) unsafe fn sum_plain<S: Simd>(&self, simd: S, hole: Option<Hole>) -> RowSum {
-        let plain = Row {
-            x: self.x,
-            len: self.len,
-            logit: self.logit,
-            weights: NoSmoothing,
-            spread: self.spread,
-        };
-        // SAFETY: the caller's contract; nothing is written without KEEP.
-        unsafe { plain.sum::<S, false>(simd, hole, &mut Summed::new()) }
-    }
+/// What probabilities are made from.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Normalizer<'a> {
+    /// The row's own sum, just made.
+    Sum(&'a RowSum),
+    /// A saved log-sum-exp.
+    Lse(f32),
 }
 
 /// What multiplies p_j and w_j in the gradient, the constant part of dz/dx included.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Terms {
-    pub(crate) prob: f32,
+    pub(crate) prob: f64,
     pub(crate) smooth: f32,
 }
 
-impl Summed {
-    pub(crate) fn new() -> Summed {
-        Summed {
-            segments: Segments::new(0, None),
-            partials: [Partial::EMPTY; MAX_SEGMENTS],
+/// The memory of a row as closures on several threads see it.
+#[derive(Clone, Copy)]
+struct Memory<T> {
+    x: SyncPtr<T>,
+    weights: SyncPtr<f32>,
+}
+
+impl<T> Memory<T> {
+    /// # Safety
+    /// `column` lies in the row.
+    unsafe fn x(self, column: usize) -> *mut T {
+        // SAFETY: the caller's contract.
+        unsafe { self.x.get().add(column) }
+    }
+
+    /// # Safety
+    /// `column` lies in the row.
+    unsafe fn weights(self, column: usize) -> *const f32 {
+        match self.weights.get().is_null() {
+            true => std::ptr::null(),
+            // SAFETY: the caller's contract.
+            false => unsafe { self.weights.get().add(column) },
         }
     }
 }
 
-/// e^(a − b) for a ≤ b, without a library call where they are equal.
-fn exp_of_difference(a: f32, b: f32) -> f64 {
-    if a == b {
-        1.0
-    } else {
-        (f64::from(a) - f64::from(b)).exp()
+impl<T: Lanes> Row<T> {
+    fn memory(&self) -> Memory<T> {
+        Memory { x: SyncPtr(self.x.cast_mut()), weights: SyncPtr(self.weights.cast_mut()) }
     }
-}
 
-fn merge(partials: &[Partial], hole: Option<Hole>) -> RowSum {
-    let target = hole.map_or(f32::NEG_INFINITY, |h| h.z as f32);
-    // `target` NaN: f32::max disregards it, the sum does not.
-    let max = partials.iter().fold(target, |m, p| m.max(p.max));
-    let shift = if max == f32::NEG_INFINITY { 0.0 } else { max };
-    let (mut rest, mut deviation) = (0.0, 0.0);
-    for p in partials {
-        if p.max == f32::NEG_INFINITY {
-            rest += f64::from(p.sum); // 0, or NaN
-        } else {
-            rest += f64::from(p.sum) * exp_of_difference(p.max, shift);
-        }
-        deviation += f64::from(p.deviation);
-        if p.weight != 0.0 {
-            deviation += f64::from(p.weight) * (f64::from(shift) - f64::from(p.reference()));
-        }
-    }
-    let (mut target, mut target_distance) = (0.0, 0.0);
-    if let Some(hole) = hole {
-        target_distance = f64::from(max) - hole.z;
-        let shift = f64::from(shift);
-        target = if hole.z == shift { 1.0 } else { (hole.z - shift).exp() };
-        if hole.weight != 0.0 {
-            deviation += hole.weight * (shift - hole.z);
-        }
-    }
-    RowSum {
-        max,
-        rest,
-        target,
-        log_sum: (rest + target).ln(),
-        target_distance,
-        deviation,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn segments_cover_every_column_but_the_hole_once() {
-        for len in [0, 1, 2, 63, 2047, 2048, 2049, 4096, 5000, 3_000_000] {
-            for hole in [None, Some(0), Some(len / 2), Some(2047), Some(2048), len.checked_sub(1)] {
-                if hole.is_some_and(|h| h >= len) {
-                    continue;
+    /// Sums the row.
+    ///
+    /// # Safety
+    /// `len` elements are readable at `x`, the hole's column is one of them, and the weights (if
+    /// not null) have as many.
+    pub(crate) unsafe fn sum(&self, hole: Option<Hole>) -> RowSum {
+        let segments = Segments::new(self.len, hole.map(|h| h.column));
+        let (level, transform, memory) = (self.level, self.transform, self.memory());
+        let smoothing = self.smoothing;
+        let mut parts = Slots::new();
+        let parts = parts.fill(&segments, self.spread, |_, columns| {
+            // SAFETY: the columns lie inside the row, which is only read.
+            unsafe {
+                let x = memory.x(columns.start).cast_const();
+                let len = columns.len();
+                let w = memory.weights(columns.start);
+                Part {
+                    exponentials: softmax::accumulate(level, transform, x, len),
+                    deviation: match smoothing {
+                        true => softmax::deviation(level, transform, x, w, len),
+                        false => Deviation::NONE,
+                    },
                 }
-                let segments = Segments::new(len, hole);
-                assert!(segments.count() <= MAX_SEGMENTS);
-                let columns = (0..segments.count()).flat_map(|i| segments.range(i));
-                assert!(columns.eq((0..len).filter(|&c| Some(c) != hole)), "{len} {hole:?}");
             }
-        }
+        });
+        RowSum::merge(transform, parts, hole)
+    }
+
+    /// Logits become `(prob·p − smooth·w)·dz/dx` in `out`, but for the hole, with
+    /// p = e^(z − reference)/total; returns the sum of e^(z − reference), or 0 where `from` is
+    /// the row's own sum.
+    ///
+    /// # Safety
+    /// `len` elements are readable at `x` and writable at `out`, which is `x` itself or does not
+    /// overlap it; the weights (if not null) have `len` elements, and nobody else touches the
+    /// rows.
+    pub(crate) unsafe fn gradient<U: Lanes>(
+        &self,
+        out: *mut U,
+        hole: Option<usize>,
+        from: Normalizer<'_>,
+        terms: &Terms,
+    ) -> f64 {
+        let segments = Segments::new(self.len, hole);
+        let (level, transform, memory) = (self.level, self.transform, self.memory());
+        let out = SyncPtr(out);
+        let (reference, total, summed) = match from {
+            Normalizer::Sum(sum) => (sum.reference(), sum.total(), true),
+            Normalizer::Lse(lse) => (transform.reference(lse), 1.0, false),
+        };
+        let factor = (terms.prob / total) as f32;
+        let terms = GradientTerms { reference, factor, smooth: terms.smooth, summed };
+        let mut sums = Slots::new();
+        let sums = sums.fill(&segments, self.spread, |_, columns| {
+            let (at, len) = (columns.start, columns.len());
+            // SAFETY: the columns lie inside both rows and in no other segment.
+            unsafe {
+                let rows = (memory.x(at).cast_const(), out.get().add(at));
+                gradient::gradient(level, transform, rows, memory.weights(at), len, terms)
+            }
+        });
+        sums.iter().map(|&s| f64::from(s)).sum()
+    }
+}
+
+/// The passes that keep exponentials where the logits were: f32 in place, linear transform.
+impl Row<f32> {
+    /// As [`Row::sum`]; the logits become exponentials, each segment's relative to its own
+    /// maximum.
+    ///
+    /// # Safety
+    /// As for [`Row::sum`], and the row is writable and nobody else touches it.
+    pub(crate) unsafe fn sum_and_keep(&self, logit: Linear, hole: Hole, kept: &mut Kept) -> RowSum {
+        kept.segments = Segments::new(self.len, Some(hole.column));
+        let (level, transform, memory) = (self.level, Transform::Linear(logit), self.memory());
+        let smoothing = self.smoothing;
+        let parts = kept.parts.fill(&kept.segments, self.spread, |_, columns| {
+            // SAFETY: the columns lie inside the row and in no other segment.
+            unsafe {
+                let (x, len) = (memory.x(columns.start), columns.len());
+                let w = memory.weights(columns.start);
+                // The deviation first: keeping exponentials overwrites the logits.
+                let deviation = match smoothing {
+                    true => softmax::deviation(level, transform, x.cast_const(), w, len),
+                    false => Deviation::NONE,
+                };
+                let exponentials = softmax::accumulate_and_keep(level, logit, x, len);
+                Part { exponentials, deviation }
+            }
+        });
+        RowSum::merge(transform, parts, Some(hole))
+    }
+
+    /// Kept exponentials become `prob·p − smooth·w`, but for the hole.
+    ///
+    /// # Safety
+    /// As for [`Row::sum_and_keep`], which made `sum` and `kept` of this very row; the weights
+    /// (if not null) have `len` elements.
+    pub(crate) unsafe fn rescale(&self, sum: &RowSum, kept: &Kept, terms: &Terms) {
+        let (level, transform, memory) = (self.level, self.transform, self.memory());
+        let scale = terms.prob / sum.total();
+        // SAFETY: `sum_and_keep` has filled the parts.
+        let parts = unsafe { kept.parts.filled(&kept.segments) };
+        kept.segments.each_reversed(self.spread, |i, columns| {
+            let factor = match parts[i].exponentials.max {
+                f32::NEG_INFINITY => 0.0,
+                max if max == sum.reference => scale as f32,
+                max => (scale * (transform.z(max) - sum.max).exp()) as f32,
+            };
+            // SAFETY: the columns lie inside the row, and each belongs to one call.
+            unsafe {
+                level.run(Rescale {
+                    x: memory.x(columns.start),
+                    len: columns.len(),
+                    factor,
+                    smooth: terms.smooth,
+                    weights: memory.weights(columns.start),
+                });
+            }
+        });
     }
 }

@@ -1,7 +1,7 @@
 //! Class indices and class weights as a loop reads them, and the census of a batch's targets.
 
 use super::Cpu;
-use crate::tensor::HostRef;
+use crate::memory::HostRef;
 use crate::{Error, Result};
 use rayon::prelude::*;
 
@@ -41,7 +41,7 @@ pub(crate) struct Targets<'a> {
 }
 
 /// What the mean divides by.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Copy)]
 pub(crate) struct Census {
     /// Rows that are not ignored.
     pub(crate) kept: usize,
@@ -49,8 +49,14 @@ pub(crate) struct Census {
     pub(crate) weight: f64,
 }
 
-/// Rows whose targets are read by one thread at a time; the sum's order follows from it.
-const CHUNK: usize = 16 * 1024;
+impl Census {
+    const NONE: Census = Census { kept: 0, weight: 0.0 };
+}
+
+/// Fewer rows than this are counted by the calling thread alone.
+const ALONE: usize = 16 * 1024;
+/// More rows are counted in this many chunks; the sum's order follows from it.
+const CHUNKS: usize = 64;
 
 impl Targets<'_> {
     /// The class of a kept row, `None` for an ignored one.
@@ -62,14 +68,18 @@ impl Targets<'_> {
 
     /// Counts the kept rows; an error for the first kept target that names no class.
     pub(crate) fn census(&self, cpu: &Cpu, weights: &Weights<'_>) -> Result<Census> {
-        let chunk = |i: usize| self.census_of(i * CHUNK..((i + 1) * CHUNK).min(self.rows), weights);
-        if self.rows <= CHUNK {
-            return chunk(0);
+        if self.rows <= ALONE {
+            return self.census_of(0..self.rows, weights);
         }
-        let chunks: Vec<_> = cpu.install(|| {
-            (0..self.rows.div_ceil(CHUNK)).into_par_iter().map(chunk).collect()
+        let size = self.rows.div_ceil(CHUNKS);
+        let mut chunks = [const { Ok(Census::NONE) }; CHUNKS];
+        cpu.install(|| {
+            chunks.par_iter_mut().enumerate().for_each(|(i, chunk)| {
+                let rows = (i * size).min(self.rows)..((i + 1) * size).min(self.rows);
+                *chunk = self.census_of(rows, weights);
+            });
         });
-        let mut census = Census::default();
+        let mut census = Census::NONE;
         for chunk in chunks {
             let chunk = chunk?;
             census.kept += chunk.kept;
@@ -79,7 +89,7 @@ impl Targets<'_> {
     }
 
     fn census_of(&self, rows: std::ops::Range<usize>, weights: &Weights<'_>) -> Result<Census> {
-        let mut census = Census::default();
+        let mut census = Census::NONE;
         for row in rows {
             let value = self.indices.index(row);
             if value == self.ignore_index {

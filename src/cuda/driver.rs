@@ -40,6 +40,15 @@ pub(crate) trait Driver: Send + Sync + std::fmt::Debug {
     /// The address came from `allocate` and is used no more.
     unsafe fn free(&self, address: u64);
 
+    /// Told of memory that a pool hands out again; it is undefined from now on.
+    ///
+    /// # Safety
+    /// The bytes at `address` are allocated, and nothing needs their contents.
+    unsafe fn reused(&self, address: u64, bytes: usize) -> Result<()> {
+        let _ = (address, bytes);
+        Ok(())
+    }
+
     /// Copies host bytes to the device; `from` may be reused when this returns.
     ///
     /// # Safety
@@ -70,4 +79,9 @@ pub(crate) trait Driver: Send + Sync + std::fmt::Debug {
 
     /// Waits until the stream has come here.
     fn synchronize(&self) -> Result<()>;
+
+    /// Bytes of global memory that kernels have read and written so far, where they are counted.
+    fn traffic(&self) -> Option<(u64, u64)> {
+        None
+    }
 }

@@ -2,7 +2,7 @@
 
 use super::Cuda;
 use super::pool::Block;
-use crate::tensor::{HostMut, HostRef};
+use crate::memory::{HostMut, HostRef};
 use crate::{DType, Result, Shape, TensorMut, TensorRef};
 
 /// A tensor that kernels read.

@@ -10,6 +10,8 @@ mod cache;
 mod compile;
 mod cross_entropy;
 pub(crate) mod driver;
+#[cfg(feature = "emulator")]
+pub(crate) mod emulated;
 mod lines;
 mod log_softmax;
 mod logsumexp;
@@ -19,7 +21,7 @@ mod nvrtc;
 pub(crate) mod plan;
 mod pool;
 #[cfg(feature = "cuda")]
-mod real;
+pub(crate) mod real;
 mod rows;
 mod status;
 pub(crate) mod variants;
@@ -60,6 +62,11 @@ impl Cuda {
 
     pub(crate) fn card(&self) -> &Card {
         self.driver.card()
+    }
+
+    /// Bytes of global memory that kernels have read and written, where they are counted.
+    pub(crate) fn traffic(&self) -> Option<(u64, u64)> {
+        self.driver.traffic()
     }
 
     /// Waits for the stream; the first error that a kernel found since the last check.

@@ -42,7 +42,10 @@ impl Pool {
             best.map(|(i, _)| i).map(|i| free.swap_remove(i))
         };
         if let Some((bytes, address)) = found {
-            return Ok(Block { pool: self, bytes, address });
+            let block = Block { pool: self, bytes, address };
+            // SAFETY: the block was free.
+            unsafe { self.driver.reused(address, bytes)? };
+            return Ok(block);
         }
         let address = match self.driver.allocate(argument, bytes) {
             Err(Error::OutOfMemory { .. }) => {

@@ -7,11 +7,7 @@ pub(crate) fn float(argument: &'static str, tensor: &TensorRef<'_>) -> Result<()
     if tensor.dtype().is_float() {
         return Ok(());
     }
-    Err(Error::Dtype {
-        argument,
-        expected: "f32, f16 or bf16".into(),
-        got: tensor.dtype(),
-    })
+    Err(Error::Dtype { argument, expected: "f32, f16 or bf16".into(), got: tensor.dtype() })
 }
 
 /// Class indices are integers.
@@ -31,16 +27,12 @@ pub(crate) fn shape(
     argument: &'static str,
     tensor: &TensorRef<'_>,
     expected: Shape,
-    owner: &str,
+    owner: impl std::fmt::Display,
 ) -> Result<()> {
     if tensor.shape() == expected {
         return Ok(());
     }
-    Err(Error::Shape {
-        argument,
-        expected: format!("{expected} ({owner})"),
-        got: tensor.shape(),
-    })
+    Err(Error::Shape { argument, expected: format!("{expected} ({owner})"), got: tensor.shape() })
 }
 
 /// The tensor has one of two dtypes: its own, or the one that `owner` gives it.
@@ -97,11 +89,7 @@ pub(crate) fn value(
     if legal {
         return Ok(());
     }
-    Err(Error::Value {
-        argument,
-        expected: expected.into(),
-        got: value.to_string(),
-    })
+    Err(Error::Value { argument, expected: expected.into(), got: value.to_string() })
 }
 
 /// Resolves a dimension by PyTorch's rule: negative counts from the end, 0-d counts as 1-d.

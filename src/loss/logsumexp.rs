@@ -19,7 +19,7 @@ use crate::{Device, Element as _, Error, Result, Tensor, TensorMut, TensorRef};
 /// use warploss::{Device, LogSumExp, TensorRef};
 /// let input = TensorRef::new(&[1000.0f32, 1000.0], &[1, 2])?;
 /// let output = LogSumExp::dims(&[1])?.forward(&Device::best(), input)?;
-/// assert_eq!(output.as_slice::<f32>(), Some(&[1000.6931][..]));
+/// assert_eq!(output.as_slice::<f32>(), Some(&[1000.6932][..]));
 /// # Ok::<(), warploss::Error>(())
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -122,9 +122,12 @@ impl LogSumExp {
         check::shape("grad_input", &grad, input.shape(), "the input's")?;
         check::dtype("grad_input", &grad, &[input.dtype()], "the input's")?;
         let places = [input.place(), output.place(), grad_output.place(), grad.place()];
-        device
-            .cpu_for("input", &places)?
-            .logsumexp_backward(checked, input, (output, grad_output), grad_input)
+        device.cpu_for("input", &places)?.logsumexp_backward(
+            checked,
+            input,
+            (output, grad_output),
+            grad_input,
+        )
     }
 
     fn check(&self, input: &TensorRef<'_>) -> Result<CheckedLines> {

@@ -25,6 +25,16 @@ macro_rules! lanewise {
     };
 }
 
+/// The bits of `v` with the upper halves rounded to nearest even: 0x7fff is added, and the bit
+/// that will be the last one kept.
+#[inline]
+#[target_feature(enable = "avx2")]
+fn round_to_bf16(v: __m256) -> __m256i {
+    let bits = _mm256_castps_si256(v);
+    let last = _mm256_and_si256(_mm256_srli_epi32::<16>(bits), _mm256_set1_epi32(1));
+    _mm256_add_epi32(bits, _mm256_add_epi32(last, _mm256_set1_epi32(0x7fff)))
+}
+
 impl Simd for Avx2 {
     type V = __m256;
     const LANES: usize = 8;
@@ -55,9 +65,7 @@ impl Simd for Avx2 {
     unsafe fn load_bf16(self, p: *const bf16) -> __m256 {
         // SAFETY: eight bf16 (16 bytes) are readable by the caller's contract.
         let bits = unsafe { _mm_loadu_si128(p.cast()) };
-        lanewise!(_mm256_castsi256_ps(_mm256_slli_epi32::<16>(
-            _mm256_cvtepu16_epi32(bits)
-        )))
+        lanewise!(_mm256_castsi256_ps(_mm256_slli_epi32::<16>(_mm256_cvtepu16_epi32(bits))))
     }
     #[inline(always)]
     unsafe fn store(self, p: *mut f32, v: __m256) {
@@ -78,20 +86,38 @@ impl Simd for Avx2 {
             // Round to nearest even: add 0x7fff and the bit that will be the last one kept.
             let bits = _mm256_castps_si256(v);
             let last = _mm256_and_si256(_mm256_srli_epi32::<16>(bits), _mm256_set1_epi32(1));
-            let rounded = _mm256_add_epi32(
-                bits,
-                _mm256_add_epi32(last, _mm256_set1_epi32(0x7fff)),
-            );
+            let rounded = _mm256_add_epi32(bits, _mm256_add_epi32(last, _mm256_set1_epi32(0x7fff)));
             let nan = _mm256_castps_si256(_mm256_cmp_ps::<_CMP_UNORD_Q>(v, v));
             let quiet = _mm256_or_si256(bits, _mm256_set1_epi32(0x0040_0000));
             let kept = _mm256_srli_epi32::<16>(_mm256_blendv_epi8(rounded, quiet, nan));
-            let packed = _mm_packus_epi32(
-                _mm256_castsi256_si128(kept),
-                _mm256_extracti128_si256::<1>(kept),
-            );
+            let packed =
+                _mm_packus_epi32(_mm256_castsi256_si128(kept), _mm256_extracti128_si256::<1>(kept));
             // The store's 16 bytes are writable by the caller's contract.
             _mm_storeu_si128(p.cast(), packed);
         })
+    }
+    /// Even elements, then odd ones: a dword's two halves.
+    #[inline(always)]
+    unsafe fn load2_bf16(self, p: *const bf16) -> [__m256; 2] {
+        // SAFETY: sixteen bf16 (32 bytes) are readable by the caller's contract.
+        let bits = unsafe { _mm256_loadu_si256(p.cast()) };
+        lanewise!([
+            _mm256_castsi256_ps(_mm256_slli_epi32::<16>(bits)),
+            _mm256_castsi256_ps(_mm256_and_si256(bits, _mm256_set1_epi32(-0x1_0000))),
+        ])
+    }
+    #[inline(always)]
+    unsafe fn store2_bf16(self, p: *mut bf16, [even, odd]: [__m256; 2]) {
+        // SAFETY: sixteen bf16 (32 bytes) are writable by the caller's contract.
+        unsafe {
+            let even = _mm256_srli_epi32::<16>(round_to_bf16(even));
+            let both = _mm256_blend_epi16::<0b1010_1010>(even, round_to_bf16(odd));
+            _mm256_storeu_si256(p.cast(), both);
+        }
+    }
+    #[inline(always)]
+    fn prefetch<T>(self, p: *const T) {
+        lanewise!(_mm_prefetch::<_MM_HINT_T0>(p.cast()))
     }
     #[inline(always)]
     fn add(self, a: __m256, b: __m256) -> __m256 {
@@ -135,9 +161,7 @@ impl Simd for Avx2 {
     }
     #[inline(always)]
     fn low_bits_to_exponent(self, a: __m256) -> __m256 {
-        lanewise!(_mm256_castsi256_ps(_mm256_slli_epi32::<23>(
-            _mm256_castps_si256(a)
-        )))
+        lanewise!(_mm256_castsi256_ps(_mm256_slli_epi32::<23>(_mm256_castps_si256(a))))
     }
     #[inline(always)]
     fn reduce_add(self, a: __m256) -> f32 {

@@ -26,6 +26,16 @@ macro_rules! lanewise {
     };
 }
 
+/// The bits of `v` with the upper halves rounded to nearest even: 0x7fff is added, and the bit
+/// that will be the last one kept.
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn round_to_bf16(v: __m512) -> __m512i {
+    let bits = _mm512_castps_si512(v);
+    let last = _mm512_and_si512(_mm512_srli_epi32::<16>(bits), _mm512_set1_epi32(1));
+    _mm512_add_epi32(bits, _mm512_add_epi32(last, _mm512_set1_epi32(0x7fff)))
+}
+
 impl Simd for Avx512 {
     type V = __m512;
     const LANES: usize = 16;
@@ -56,9 +66,7 @@ impl Simd for Avx512 {
     unsafe fn load_bf16(self, p: *const bf16) -> __m512 {
         // SAFETY: sixteen bf16 (32 bytes) are readable by the caller's contract.
         let bits = unsafe { _mm256_loadu_si256(p.cast()) };
-        lanewise!(_mm512_castsi512_ps(_mm512_slli_epi32::<16>(
-            _mm512_cvtepu16_epi32(bits)
-        )))
+        lanewise!(_mm512_castsi512_ps(_mm512_slli_epi32::<16>(_mm512_cvtepu16_epi32(bits))))
     }
     #[inline(always)]
     unsafe fn store(self, p: *mut f32, v: __m512) {
@@ -79,16 +87,36 @@ impl Simd for Avx512 {
             // Round to nearest even: add 0x7fff and the bit that will be the last one kept.
             let bits = _mm512_castps_si512(v);
             let last = _mm512_and_si512(_mm512_srli_epi32::<16>(bits), _mm512_set1_epi32(1));
-            let rounded = _mm512_add_epi32(
-                bits,
-                _mm512_add_epi32(last, _mm512_set1_epi32(0x7fff)),
-            );
+            let rounded = _mm512_add_epi32(bits, _mm512_add_epi32(last, _mm512_set1_epi32(0x7fff)));
             let nan = _mm512_cmp_ps_mask::<_CMP_UNORD_Q>(v, v);
             let quiet = _mm512_or_si512(bits, _mm512_set1_epi32(0x0040_0000));
             let kept = _mm512_srli_epi32::<16>(_mm512_mask_blend_epi32(nan, rounded, quiet));
             // The store's 32 bytes are writable by the caller's contract.
             _mm256_storeu_si256(p.cast(), _mm512_cvtepi32_epi16(kept));
         })
+    }
+    /// Even elements, then odd ones: a dword's two halves.
+    #[inline(always)]
+    unsafe fn load2_bf16(self, p: *const bf16) -> [__m512; 2] {
+        // SAFETY: 32 bf16 (64 bytes) are readable by the caller's contract.
+        let bits = unsafe { _mm512_loadu_si512(p.cast()) };
+        lanewise!([
+            _mm512_castsi512_ps(_mm512_slli_epi32::<16>(bits)),
+            _mm512_castsi512_ps(_mm512_and_si512(bits, _mm512_set1_epi32(-0x1_0000))),
+        ])
+    }
+    #[inline(always)]
+    unsafe fn store2_bf16(self, p: *mut bf16, [even, odd]: [__m512; 2]) {
+        // SAFETY: 32 bf16 (64 bytes) are writable by the caller's contract.
+        unsafe {
+            let even = _mm512_srli_epi32::<16>(round_to_bf16(even));
+            let both = _mm512_mask_blend_epi16(0xaaaa_aaaa, even, round_to_bf16(odd));
+            _mm512_storeu_si512(p.cast(), both);
+        }
+    }
+    #[inline(always)]
+    fn prefetch<T>(self, p: *const T) {
+        lanewise!(_mm_prefetch::<_MM_HINT_T0>(p.cast()))
     }
     #[inline(always)]
     fn add(self, a: __m512, b: __m512) -> __m512 {
@@ -132,9 +160,7 @@ impl Simd for Avx512 {
     }
     #[inline(always)]
     fn low_bits_to_exponent(self, a: __m512) -> __m512 {
-        lanewise!(_mm512_castsi512_ps(_mm512_slli_epi32::<23>(
-            _mm512_castps_si512(a)
-        )))
+        lanewise!(_mm512_castsi512_ps(_mm512_slli_epi32::<23>(_mm512_castps_si512(a))))
     }
     #[inline(always)]
     fn reduce_add(self, a: __m512) -> f32 {

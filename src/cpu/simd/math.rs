@@ -19,22 +19,54 @@ const C5: f32 = 0.008_290_272;
 /// e^x for x ≤ 0 (up to +1, where lse rounding put x): 0 below −87.68, NaN for NaN.
 ///
 /// x = n·ln2 + r with n = round(x·log2 e); e^x = 2^n·P(r), the power set by its exponent bits.
-/// Error ≤ 2 ulp for x ≥ −8, ≤ 6 ulp down to −87.33 (ln2 is one constant, so that the error of r
+/// Error ≤ 2.5 ulp for x ≥ −8, ≤ 6 ulp down to −87.33 (ln2 is one constant, so that the error of r
 /// grows with n); results below 2^−126 are rounded to subnormals or 0. The test
 /// `exp_error_bounds` holds these bounds at every level.
 #[inline(always)]
 pub(crate) fn exp_nonpositive<S: Simd>(s: S, x: S::V) -> S::V {
+    let (p, power) = exp_parts(s, x, &splat_each(s, [1.0, C1, C2, C3, C4, C5]));
+    s.mul(p, power)
+}
+
+/// `factor·e^x + shift` for x ≤ 0 and a finite factor, at the cost of e^x alone.
+#[derive(Clone, Copy)]
+pub(crate) struct ScaledExp<V> {
+    coefficients: [V; 6],
+    shift: V,
+}
+
+impl<V: Copy> ScaledExp<V> {
+    #[inline(always)]
+    pub(crate) fn new<S: Simd<V = V>>(s: S, factor: f32, shift: f32) -> Self {
+        let c = [factor, factor * C1, factor * C2, factor * C3, factor * C4, factor * C5];
+        ScaledExp { coefficients: splat_each(s, c), shift: s.splat(shift) }
+    }
+
+    #[inline(always)]
+    pub(crate) fn of<S: Simd<V = V>>(&self, s: S, x: V) -> V {
+        let (p, power) = exp_parts(s, x, &self.coefficients);
+        s.fma(p, power, self.shift)
+    }
+}
+
+#[inline(always)]
+fn splat_each<S: Simd>(s: S, c: [f32; 6]) -> [S::V; 6] {
+    [s.splat(c[0]), s.splat(c[1]), s.splat(c[2]), s.splat(c[3]), s.splat(c[4]), s.splat(c[5])]
+}
+
+/// P(r) with the given coefficients, and 2^n.
+#[inline(always)]
+fn exp_parts<S: Simd>(s: S, x: S::V, c: &[S::V; 6]) -> (S::V, S::V) {
     // max returns its second operand for NaN: NaN goes through, −∞ becomes EXP_LOWEST.
     let x = s.max(s.splat(EXP_LOWEST), x);
     let biased = s.fma(x, s.splat(std::f32::consts::LOG2_E), s.splat(ROUND_TO_EXPONENT));
     let n = s.sub(biased, s.splat(ROUND_TO_EXPONENT));
     let r = s.fma(n, s.splat(-std::f32::consts::LN_2), x);
-    let p = s.fma(s.splat(C5), r, s.splat(C4));
-    let p = s.fma(p, r, s.splat(C3));
-    let p = s.fma(p, r, s.splat(C2));
-    let p = s.fma(p, r, s.splat(C1));
-    let p = s.fma(p, r, s.splat(1.0));
-    s.mul(p, s.low_bits_to_exponent(biased))
+    let p = s.fma(c[5], r, c[4]);
+    let p = s.fma(p, r, c[3]);
+    let p = s.fma(p, r, c[2]);
+    let p = s.fma(p, r, c[1]);
+    (s.fma(p, r, c[0]), s.low_bits_to_exponent(biased))
 }
 
 /// e^x for every x: as [`exp_nonpositive`], and +∞ from 88.38 on.
@@ -58,10 +90,10 @@ pub(crate) fn tanh_and_slope<S: Simd>(s: S, u: S::V) -> (S::V, S::V) {
     let large = s.select_lt(u, s.splat(0.0), s.sub(s.splat(0.0), large), large);
     // tanh(u) ≈ u + u³·T(u²), |u| < 0.625: minimax coefficients of the classic Cephes tanhf.
     let u2 = s.mul(u, u);
-    let t = s.fma(s.splat(-5.704_988e-3), u2, s.splat(2.063_908_9e-2));
-    let t = s.fma(t, u2, s.splat(-5.373_971_6e-2));
-    let t = s.fma(t, u2, s.splat(1.333_144_2e-1));
-    let t = s.fma(t, u2, s.splat(-3.333_328_2e-1));
+    let t = s.fma(s.splat(-5.704_989e-3), u2, s.splat(2.063_909e-2));
+    let t = s.fma(t, u2, s.splat(-5.373_971_5e-2));
+    let t = s.fma(t, u2, s.splat(0.133_314_42));
+    let t = s.fma(t, u2, s.splat(-0.333_332_8));
     let small = s.fma(s.mul(t, u2), u, u);
     (s.select_lt(size, s.splat(0.625), small, large), slope)
 }

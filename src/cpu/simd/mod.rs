@@ -1,29 +1,32 @@
 //! Vectors of f32 on whatever instruction set the machine has.
 //!
 //! [`Simd`] is the narrow set of operations that the losses need; one implementation an
-//! instruction set, one body a loop, written against the trait. [`Level`] is found out once, when
-//! a device is made; [`Level::dispatch`] is the outermost branch of a call, so that no inner loop
-//! asks again. Loops run inside [`Simd::enter`], where the instruction set may be used.
+//! instruction set, one body a loop, written against the trait. What the machine has is found out
+//! once, when a device is made, and kept as a [`Level`]; [`Level::run`] enters a loop over a
+//! segment of a row, and nothing inside the loop asks again. All that surrounds the loops
+//! (threads, segments, losses) is compiled once and not once an instruction set.
 
-mod math;
-mod scalar;
 #[cfg(target_arch = "x86_64")]
 mod avx2;
 #[cfg(target_arch = "x86_64")]
 mod avx512;
+mod math;
 #[cfg(target_arch = "aarch64")]
 mod neon;
+mod scalar;
+#[cfg(test)]
+mod tests;
 
-pub(crate) use math::{exp, exp_nonpositive, tanh_and_slope};
 use half::{bf16, f16};
+pub(crate) use math::{ScaledExp, exp, exp_nonpositive, tanh_and_slope};
 
 /// Most lanes that any implementation has.
-pub(crate) const MAX_LANES: usize = 16;
+const MAX_LANES: usize = 16;
 
 /// A vector instruction set.
 ///
 /// Values of an implementing type exist only where the instruction set does (they come from
-/// [`Level::dispatch`]), so methods are safe but for those that take pointers. Methods must be
+/// [`Level::detect`]), so methods are safe but for those that take pointers. Methods must be
 /// inlined into [`Simd::enter`]; called elsewhere they are correct and slow.
 pub(crate) trait Simd: Copy + Send + Sync + 'static {
     /// A vector of [`Simd::LANES`] f32.
@@ -54,6 +57,29 @@ pub(crate) trait Simd: Copy + Send + Sync + 'static {
     /// # Safety
     /// As [`Simd::store`].
     unsafe fn store_bf16(self, p: *mut bf16, v: Self::V);
+    /// `2·LANES` elements in an order of this method's own, which [`Simd::store2_bf16`] undoes.
+    /// # Safety
+    /// `2·LANES` elements are readable at `p`.
+    #[inline(always)]
+    unsafe fn load2_bf16(self, p: *const bf16) -> [Self::V; 2] {
+        // SAFETY: the caller's contract.
+        unsafe { [self.load_bf16(p), self.load_bf16(p.add(Self::LANES))] }
+    }
+    /// The way back of [`Simd::load2_bf16`]. A NaN must have its low 16 bits clear, as every NaN
+    /// that arithmetic makes of bf16 values has: rounding would carry into the sign otherwise.
+    /// # Safety
+    /// `2·LANES` elements are writable at `p`.
+    #[inline(always)]
+    unsafe fn store2_bf16(self, p: *mut bf16, [a, b]: [Self::V; 2]) {
+        // SAFETY: the caller's contract.
+        unsafe {
+            self.store_bf16(p, a);
+            self.store_bf16(p.add(Self::LANES), b);
+        }
+    }
+    /// Asks for the cache line at `p`, which need not exist.
+    #[inline(always)]
+    fn prefetch<T>(self, _: *const T) {}
 
     fn add(self, a: Self::V, b: Self::V) -> Self::V;
     fn sub(self, a: Self::V, b: Self::V) -> Self::V;
@@ -85,12 +111,6 @@ pub(crate) trait Kernel {
     fn run<S: Simd>(self, simd: S) -> Self::Out;
 }
 
-/// Work that is generic over the instruction set: the body of a whole call.
-pub(crate) trait Task {
-    type Out;
-    fn run<S: Simd>(self, simd: S) -> Self::Out;
-}
-
 /// A float type that vectors can be loaded from and stored to.
 pub(crate) trait Lanes: crate::dtype::Float {
     /// # Safety
@@ -99,10 +119,30 @@ pub(crate) trait Lanes: crate::dtype::Float {
     /// # Safety
     /// As [`Simd::store`].
     unsafe fn store<S: Simd>(simd: S, p: *mut Self, v: S::V);
+    /// `2·LANES` elements in an order of the type's own, which [`Lanes::store2`] undoes: cheaper
+    /// than two loads where lanes need not stand in order.
+    /// # Safety
+    /// `2·LANES` elements are readable at `p`.
+    #[inline(always)]
+    unsafe fn load2<S: Simd>(simd: S, p: *const Self) -> [S::V; 2] {
+        // SAFETY: the caller's contract.
+        unsafe { [Self::load(simd, p), Self::load(simd, p.add(S::LANES))] }
+    }
+    /// The way back of [`Lanes::load2`]; NaN as [`Simd::store2_bf16`] says.
+    /// # Safety
+    /// `2·LANES` elements are writable at `p`.
+    #[inline(always)]
+    unsafe fn store2<S: Simd>(simd: S, p: *mut Self, [a, b]: [S::V; 2]) {
+        // SAFETY: the caller's contract.
+        unsafe {
+            Self::store(simd, p, a);
+            Self::store(simd, p.add(S::LANES), b);
+        }
+    }
 }
 
 macro_rules! lanes {
-    ($($type:ty, $load:ident, $store:ident;)*) => {$(
+    ($($type:ty, $load:ident, $store:ident $(, $load2:ident, $store2:ident)?;)*) => {$(
         impl Lanes for $type {
             #[inline(always)]
             unsafe fn load<S: Simd>(simd: S, p: *const Self) -> S::V {
@@ -114,6 +154,18 @@ macro_rules! lanes {
                 // SAFETY: the caller's contract is the callee's.
                 unsafe { simd.$store(p, v) }
             }
+            $(
+                #[inline(always)]
+                unsafe fn load2<S: Simd>(simd: S, p: *const Self) -> [S::V; 2] {
+                    // SAFETY: the caller's contract is the callee's.
+                    unsafe { simd.$load2(p) }
+                }
+                #[inline(always)]
+                unsafe fn store2<S: Simd>(simd: S, p: *mut Self, pair: [S::V; 2]) {
+                    // SAFETY: the caller's contract is the callee's.
+                    unsafe { simd.$store2(p, pair) }
+                }
+            )?
         }
     )*};
 }
@@ -121,19 +173,69 @@ macro_rules! lanes {
 lanes! {
     f32, load, store;
     f16, load_f16, store_f16;
-    bf16, load_bf16, store_bf16;
+    bf16, load_bf16, store_bf16, load2_bf16, store2_bf16;
 }
 
-/// Which implementation this machine runs.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// A vector whose first `n` lanes come from `p` and whose others hold `pad`.
+/// # Safety
+/// `n < LANES` elements are readable at `p`.
+#[inline(always)]
+unsafe fn load_tail<S: Simd, T: Lanes>(s: S, p: *const T, n: usize, pad: f32) -> S::V {
+    let mut lanes = [T::from_f32(pad); MAX_LANES];
+    // SAFETY: n < LANES ≤ MAX_LANES, both sides hold n elements, and `lanes` is a full vector.
+    unsafe {
+        std::ptr::copy_nonoverlapping(p, lanes.as_mut_ptr(), n);
+        T::load(s, lanes.as_ptr())
+    }
+}
+
+/// Stores the first `n` lanes of `v` at `p`.
+/// # Safety
+/// `n < LANES` elements are writable at `p`.
+#[inline(always)]
+unsafe fn store_tail<S: Simd, T: Lanes>(s: S, p: *mut T, n: usize, v: S::V) {
+    let mut lanes = [T::default(); MAX_LANES];
+    // SAFETY: n < LANES ≤ MAX_LANES, both sides hold n elements, and `lanes` is a full vector.
+    unsafe {
+        T::store(s, lanes.as_mut_ptr(), v);
+        std::ptr::copy_nonoverlapping(lanes.as_ptr(), p, n);
+    }
+}
+
+/// A whole vector, or the first `n` lanes of one whose others hold `pad`.
+/// # Safety
+/// `n ≤ LANES` elements are readable at `p`.
+#[inline(always)]
+pub(crate) unsafe fn load_lanes<S: Simd, T: Lanes>(s: S, p: *const T, n: usize, pad: f32) -> S::V {
+    // SAFETY: the caller's contract.
+    unsafe { if n == S::LANES { T::load(s, p) } else { load_tail(s, p, n, pad) } }
+}
+
+/// The way back of [`load_lanes`].
+/// # Safety
+/// `n ≤ LANES` elements are writable at `p`.
+#[inline(always)]
+pub(crate) unsafe fn store_lanes<S: Simd, T: Lanes>(s: S, p: *mut T, n: usize, v: S::V) {
+    // SAFETY: the caller's contract.
+    unsafe {
+        if n == S::LANES {
+            T::store(s, p, v);
+        } else {
+            store_tail(s, p, n, v);
+        }
+    }
+}
+
+/// The instruction set that this machine runs, found out once: each variant holds the proof.
+#[derive(Debug, Clone, Copy)]
 pub(crate) enum Level {
-    Scalar,
+    Scalar(scalar::Scalar),
     #[cfg(target_arch = "x86_64")]
-    Avx2,
+    Avx2(avx2::Avx2),
     #[cfg(target_arch = "x86_64")]
-    Avx512,
+    Avx512(avx512::Avx512),
     #[cfg(target_arch = "aarch64")]
-    Neon,
+    Neon(neon::Neon),
 }
 
 impl Level {
@@ -141,68 +243,56 @@ impl Level {
     pub(crate) fn detect() -> Level {
         #[cfg(target_arch = "x86_64")]
         {
-            if avx512::Avx512::detect().is_some() {
-                return Level::Avx512;
+            if let Some(simd) = avx512::Avx512::detect() {
+                return Level::Avx512(simd);
             }
-            if avx2::Avx2::detect().is_some() {
-                return Level::Avx2;
+            if let Some(simd) = avx2::Avx2::detect() {
+                return Level::Avx2(simd);
             }
         }
         #[cfg(target_arch = "aarch64")]
-        if neon::Neon::detect().is_some() {
-            return Level::Neon;
+        if let Some(simd) = neon::Neon::detect() {
+            return Level::Neon(simd);
         }
-        Level::Scalar
+        Level::Scalar(scalar::Scalar)
     }
 
-    /// The levels that this machine can run, best first.
+    /// The levels that this machine can run.
+    #[cfg(test)]
     pub(crate) fn available() -> Vec<Level> {
-        match Level::detect() {
-            Level::Scalar => vec![Level::Scalar],
-            #[cfg(target_arch = "x86_64")]
-            Level::Avx512 => vec![Level::Avx512, Level::Avx2, Level::Scalar],
-            #[cfg(target_arch = "x86_64")]
-            Level::Avx2 => vec![Level::Avx2, Level::Scalar],
-            #[cfg(target_arch = "aarch64")]
-            Level::Neon => vec![Level::Neon, Level::Scalar],
+        let mut levels = vec![Level::Scalar(scalar::Scalar)];
+        #[cfg(target_arch = "x86_64")]
+        {
+            levels.extend(avx2::Avx2::detect().map(Level::Avx2));
+            levels.extend(avx512::Avx512::detect().map(Level::Avx512));
         }
+        #[cfg(target_arch = "aarch64")]
+        levels.extend(neon::Neon::detect().map(Level::Neon));
+        levels
     }
 
     pub(crate) fn name(self) -> &'static str {
         match self {
-            Level::Scalar => "scalar",
+            Level::Scalar(_) => "scalar",
             #[cfg(target_arch = "x86_64")]
-            Level::Avx2 => "AVX2+FMA+F16C",
+            Level::Avx2(_) => "AVX2+FMA+F16C",
             #[cfg(target_arch = "x86_64")]
-            Level::Avx512 => "AVX-512",
+            Level::Avx512(_) => "AVX-512",
             #[cfg(target_arch = "aarch64")]
-            Level::Neon => "NEON",
+            Level::Neon(_) => "NEON",
         }
     }
 
-    /// Runs `task` for this level; a level that the machine lacks runs as scalar code.
-    pub(crate) fn dispatch<T: Task>(self, task: T) -> T::Out {
+    /// Runs a loop on this instruction set.
+    pub(crate) fn run<K: Kernel>(self, kernel: K) -> K::Out {
         match self {
+            Level::Scalar(simd) => simd.enter(kernel),
             #[cfg(target_arch = "x86_64")]
-            Level::Avx512 => {
-                if let Some(simd) = avx512::Avx512::detect() {
-                    return task.run(simd);
-                }
-            }
+            Level::Avx2(simd) => simd.enter(kernel),
             #[cfg(target_arch = "x86_64")]
-            Level::Avx2 => {
-                if let Some(simd) = avx2::Avx2::detect() {
-                    return task.run(simd);
-                }
-            }
+            Level::Avx512(simd) => simd.enter(kernel),
             #[cfg(target_arch = "aarch64")]
-            Level::Neon => {
-                if let Some(simd) = neon::Neon::detect() {
-                    return task.run(simd);
-                }
-            }
-            Level::Scalar => {}
+            Level::Neon(simd) => simd.enter(kernel),
         }
-        task.run(scalar::Scalar)
     }
 }

@@ -140,9 +140,7 @@ impl Simd for Neon {
     }
     #[inline(always)]
     fn low_bits_to_exponent(self, a: float32x4_t) -> float32x4_t {
-        lanewise!(vreinterpretq_f32_u32(vshlq_n_u32::<23>(
-            vreinterpretq_u32_f32(a)
-        )))
+        lanewise!(vreinterpretq_f32_u32(vshlq_n_u32::<23>(vreinterpretq_u32_f32(a))))
     }
     #[inline(always)]
     fn reduce_add(self, a: float32x4_t) -> f32 {

@@ -1,0 +1,132 @@
+//! What a benchmark works on: logits like a trained model's, made by a small seeded generator.
+
+use crate::check::random::Random;
+use crate::memory::HostMut;
+use crate::{DType, Element, Error, Float, Shape, Tensor, TensorMut, bf16, f16};
+use rayon::prelude::*;
+
+/// Elements made, or copied, by one thread at a time.
+const CHUNK: usize = 64 * 1024;
+
+/// Buffers for one shape and dtype; they serve every line of that shape.
+#[derive(Debug)]
+pub(super) struct Data {
+    pub(super) rows: usize,
+    pub(super) classes: usize,
+    pub(super) dtype: DType,
+    /// The logits; nobody writes to them.
+    pub(super) logits: Tensor,
+    /// As large as the logits: takes gradients and outputs, or a copy to be consumed.
+    pub(super) work: Tensor,
+    /// As large as the logits, for ops that take an upstream gradient of that size.
+    pub(super) upstream: Option<Tensor>,
+    /// One class per row.
+    pub(super) target: Vec<i64>,
+    /// One f32 per row: losses.
+    pub(super) loss: Vec<f32>,
+    /// One f32 per row: log-sum-exps.
+    pub(super) lse: Vec<f32>,
+}
+
+impl Data {
+    pub(super) fn new(rows: usize, classes: usize, dtype: DType) -> Result<Data, Error> {
+        let shape = Shape::new(&[rows, classes]).unwrap_or(Shape::SCALAR);
+        let mut logits = Tensor::zeros("logits", dtype, shape)?;
+        fill(&mut logits, 0x5eed, 2.5);
+        let mut random = Random::new(0x7a67);
+        Ok(Data {
+            rows,
+            classes,
+            dtype,
+            logits,
+            work: Tensor::zeros("gradient", dtype, shape)?,
+            upstream: None,
+            target: (0..rows).map(|_| random.below(classes) as i64).collect(),
+            loss: vec![0.0; rows],
+            lse: vec![0.0; rows],
+        })
+    }
+
+    /// Makes the upstream gradient, where it is not there yet.
+    pub(super) fn need_upstream(&mut self) -> Result<(), Error> {
+        if self.upstream.is_none() {
+            let mut tensor = Tensor::zeros("grad_output", self.dtype, self.logits.shape())?;
+            fill(&mut tensor, 0x9a4d, 1.0);
+            self.upstream = Some(tensor);
+        }
+        Ok(())
+    }
+
+    /// Copies the logits to `work`.
+    pub(super) fn restore(&mut self) {
+        fn copy<T: Element>(from: &Tensor, to: &mut [T]) {
+            if let Some(from) = from.as_slice::<T>() {
+                let pairs = to.par_chunks_mut(CHUNK).zip(from.par_chunks(CHUNK));
+                pairs.for_each(|(to, from)| to.copy_from_slice(from));
+            }
+        }
+        match self.work.view_mut().into_host_data() {
+            Some(HostMut::F32(work)) => copy(&self.logits, work),
+            Some(HostMut::F16(work)) => copy(&self.logits, work),
+            Some(HostMut::BF16(work)) => copy(&self.logits, work),
+            // The command line takes floats only.
+            Some(HostMut::I64(_) | HostMut::I32(_) | HostMut::U32(_) | HostMut::U8(_)) | None => {}
+        }
+    }
+
+    /// Rows whose answers are checked: the first, one in the middle, the last.
+    pub(super) fn samples(&self) -> Vec<usize> {
+        let mut rows = vec![0, self.rows / 2, self.rows - 1];
+        rows.dedup();
+        rows
+    }
+
+    /// A row of one of the tensors above, widened.
+    pub(super) fn row(&self, tensor: &Tensor, row: usize) -> Vec<f64> {
+        fn widen<T: Float>(tensor: &Tensor, range: std::ops::Range<usize>) -> Option<Vec<f64>> {
+            Some(tensor.as_slice::<T>()?.get(range)?.iter().map(|x| x.to_f32().into()).collect())
+        }
+        let range = row * self.classes..(row + 1) * self.classes;
+        widen::<f32>(tensor, range.clone())
+            .or_else(|| widen::<f16>(tensor, range.clone()))
+            .or_else(|| widen::<bf16>(tensor, range))
+            .unwrap_or_default()
+    }
+}
+
+/// A view of one f32 per row, or of the single number that a reduction leaves.
+pub(super) fn per_row<'a>(values: &'a mut [f32], shape: &[usize]) -> Result<TensorMut<'a>, Error> {
+    TensorMut::new(values, shape)
+}
+
+fn fill(tensor: &mut Tensor, seed: u64, deviation: f32) {
+    fn normals<T: Float>(data: &mut [T], seed: u64, deviation: f32) {
+        data.par_chunks_mut(CHUNK).enumerate().for_each(|(i, chunk)| {
+            let mut random = Random::new(seed.wrapping_add((i as u64) << 32));
+            chunk.iter_mut().for_each(|x| *x = T::from_f32(deviation * random.normal()));
+        });
+    }
+    match tensor.view_mut().into_host_data() {
+        Some(HostMut::F32(s)) => normals(s, seed, deviation),
+        Some(HostMut::F16(s)) => normals(s, seed, deviation),
+        Some(HostMut::BF16(s)) => normals(s, seed, deviation),
+        // The command line takes floats only.
+        Some(HostMut::I64(_) | HostMut::I32(_) | HostMut::U32(_) | HostMut::U8(_)) | None => {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn logits_look_normal_and_repeat() {
+        let data = Data::new(64, 1024, DType::F32).unwrap();
+        let x = data.logits.as_slice::<f32>().unwrap();
+        let n = x.len() as f32;
+        let mean = x.iter().sum::<f32>() / n;
+        let deviation = (x.iter().map(|x| x * x).sum::<f32>() / n).sqrt();
+        assert!(mean.abs() < 0.1 && (deviation - 2.5).abs() < 0.1, "{mean} {deviation}");
+        assert_eq!(data.logits, Data::new(64, 1024, DType::F32).unwrap().logits);
+    }
+}

@@ -1,0 +1,249 @@
+//! `warploss bench`: every line checks its answer, then times it.
+
+mod data;
+mod ops;
+mod suite;
+mod table;
+
+use super::device::DeviceChoice;
+use super::failure::{self, Failure};
+use super::memory;
+use crate::measure::{Bandwidth, Budget, Pass, Timing, time};
+use crate::{DType, Device, Error};
+use clap::{Args, ValueEnum};
+use data::Data;
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use ops::BenchOp;
+use std::io::{IsTerminal as _, Write as _};
+
+/// The command.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Bytes are a model: every logit-sized tensor that a pass must read or write counts once, what is
+one number per row does not.
+  cross-entropy  forward 1 read; backward 1 read, 1 write; forward-backward (fused, in place)
+                 1 read, 1 write
+  log-softmax    forward 1 read, 1 write (output in the input's dtype); backward 2 reads, 1 write;
+                 forward-backward 3 reads, 2 writes
+  logsumexp      forward 1 read; backward 1 read, 1 write; forward-backward 2 reads, 1 write
+GB/s are 10^9 model bytes a second in the median run. share_of_copy sets them against copying one
+large buffer to another in the same run (bytes read and written both count); the table also sets
+them against summing a buffer and scaling one in place. Data that fits the cache exceeds 1.
+A call that consumes the logits gets them back between runs, outside the timed part.
+
+Example:
+  warploss bench cross-entropy --rows 1024 --classes 128256 --dtype bf16 --pass forward-backward")]
+pub(super) struct BenchArgs {
+    /// Measure one line of this op [default: the standard suite of the device]
+    #[arg(value_name = "OP")]
+    op: Option<BenchOp>,
+
+    /// Rows of logits [default: 1024]
+    #[arg(long, value_name = "N", requires = "op", allow_hyphen_values = true, value_parser = at_least_one)]
+    rows: Option<usize>,
+
+    /// Classes, columns of logits [default: 128256]
+    #[arg(long, value_name = "V", requires = "op", allow_hyphen_values = true, value_parser = at_least_one)]
+    classes: Option<usize>,
+
+    /// Dtype of the logits [default: f32]
+    #[arg(long, requires = "op")]
+    dtype: Option<FloatArg>,
+
+    /// What to compute [default: forward-backward]
+    #[arg(long, requires = "op")]
+    pass: Option<PassArg>,
+
+    /// Time to spend on each line [default: 1 in the suite, 3 for one line]
+    #[arg(long, value_name = "S", allow_hyphen_values = true, value_parser = seconds)]
+    seconds: Option<f64>,
+
+    /// One JSON object a line instead of a table
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum FloatArg {
+    F32,
+    F16,
+    #[value(name = "bf16")]
+    BF16,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum PassArg {
+    Forward,
+    Backward,
+    ForwardBackward,
+}
+
+/// One line to measure.
+#[derive(Debug, Clone, Copy, PartialEq)]
+struct Line {
+    op: BenchOp,
+    pass: Pass,
+    dtype: DType,
+    rows: usize,
+    classes: usize,
+}
+
+/// One line, measured.
+#[derive(Debug, Clone, Copy)]
+struct Measured {
+    line: Line,
+    timing: Timing,
+    bytes: u64,
+}
+
+fn at_least_one(text: &str) -> Result<usize, String> {
+    text.parse().ok().filter(|&n| n > 0).ok_or_else(|| "expected a whole number ≥ 1".into())
+}
+
+fn seconds(text: &str) -> Result<f64, String> {
+    let legal = |s: &f64| (0.0..=3600.0).contains(s);
+    text.parse().ok().filter(legal).ok_or_else(|| "expected a number in [0, 3600]".into())
+}
+
+impl BenchArgs {
+    pub(super) fn run(&self, device: DeviceChoice) -> Result<(), Failure> {
+        let device = device.open()?;
+        let lines = self.lines();
+        let budget = Budget {
+            seconds: self.seconds.unwrap_or(if self.op.is_some() { 3.0 } else { 1.0 }),
+            ..Budget::default()
+        };
+        memory::require(2 * Bandwidth::BYTES as u128, "measuring the copy bandwidth")?;
+        let bandwidth = Bandwidth::measure(Bandwidth::BYTES, &budget)?;
+
+        let progress = progress(lines.len());
+        let mut measured = Vec::new();
+        let mut held: Option<Data> = None;
+        for line in lines {
+            progress.set_message(line.describe());
+            // What does not fit the machine is left out of the suite, and said to be.
+            match line.measure(&device, &budget, &mut held) {
+                Ok(result) => measured.push(result),
+                Err(failure) if self.op.is_none() && failure.message.starts_with("memory: ") => {
+                    progress.suspend(|| {
+                        failure::print(&format!(
+                            "{} left out: {}",
+                            line.describe(),
+                            failure.message
+                        ));
+                    });
+                }
+                Err(failure) => {
+                    progress.finish_and_clear();
+                    return Err(failure);
+                }
+            }
+            progress.inc(1);
+        }
+        progress.finish_and_clear();
+        let text = match self.json {
+            true => measured.iter().map(|m| m.json(&device, &bandwidth)).collect(),
+            false => table::render(&device, &bandwidth, &measured),
+        };
+        std::io::stdout()
+            .write_all(text.as_bytes())
+            .map_err(|e| Failure::failed(format!("standard output: {e}")))
+    }
+
+    fn lines(&self) -> Vec<Line> {
+        let Some(op) = self.op else {
+            return suite::cpu();
+        };
+        let dtype = match self.dtype {
+            Some(FloatArg::F32) | None => DType::F32,
+            Some(FloatArg::F16) => DType::F16,
+            Some(FloatArg::BF16) => DType::BF16,
+        };
+        let pass = match self.pass {
+            Some(PassArg::Forward) => Pass::Forward,
+            Some(PassArg::Backward) => Pass::Backward,
+            Some(PassArg::ForwardBackward) | None => Pass::ForwardBackward,
+        };
+        let (rows, classes) = (self.rows.unwrap_or(1024), self.classes.unwrap_or(128_256));
+        vec![Line { op, pass, dtype, rows, classes }]
+    }
+}
+
+impl Line {
+    fn describe(&self) -> String {
+        let Line { op, pass, dtype, rows, classes } = self;
+        format!("{} {} {dtype} {rows} × {classes}", op.parts().0, pass.name())
+    }
+
+    /// Checks, then times; `held` keeps the buffers from one line to the next of the same shape.
+    fn measure(
+        &self,
+        device: &Device,
+        budget: &Budget,
+        held: &mut Option<Data>,
+    ) -> Result<Measured, Failure> {
+        let (_, bench) = self.op.parts();
+        let shape = (self.rows, self.classes, self.dtype);
+        let upstream = bench.upstream(self.pass);
+        let mut data = match held.take() {
+            Some(data) if (data.rows, data.classes, data.dtype) == shape => {
+                if upstream && data.upstream.is_none() {
+                    self.require(1)?;
+                }
+                data
+            }
+            other => {
+                drop(other);
+                self.require(2 + u128::from(upstream))?;
+                Data::new(self.rows, self.classes, self.dtype)?
+            }
+        };
+        if upstream {
+            data.need_upstream()?;
+        }
+        let prepare = |data: &mut Data| {
+            if bench.consumes(self.pass) {
+                data.restore();
+            }
+        };
+        bench.save(self.pass, device, &mut data)?;
+        prepare(&mut data);
+        bench.run(self.pass, device, &mut data)?;
+        if let Some(wrong) = bench.check(self.pass, device, &mut data)? {
+            let line = self.describe();
+            return Err(Failure::failed(format!("{line}: the answer is wrong: {wrong}")));
+        }
+        let run = |data: &mut Data| -> Result<(), Error> { bench.run(self.pass, device, data) };
+        let timing = time(budget, &mut data, prepare, run)?;
+        *held = Some(data);
+        let elements = self.rows as u64 * self.classes as u64;
+        let bytes = bench.traffic(self.pass).bytes(elements, self.dtype);
+        Ok(Measured { line: *self, timing, bytes })
+    }
+
+    /// Whether so many tensors of this shape fit, and the few numbers per row.
+    fn require(&self, tensors: u128) -> Result<(), Failure> {
+        let (rows, classes) = (self.rows as u128, self.classes as u128);
+        let tensor = rows.saturating_mul(classes).saturating_mul(self.dtype.size() as u128);
+        let bytes = tensor.saturating_mul(tensors).saturating_add(rows * 16);
+        // A size beyond the address space cannot be asked of an allocator either.
+        match bytes > isize::MAX as u128 {
+            true => Err(Failure::failed(format!("memory: {bytes} bytes exceed the address space"))),
+            false => memory::require(bytes, &self.describe()),
+        }
+    }
+}
+
+/// A bar on standard error, where that is a terminal.
+fn progress(lines: usize) -> ProgressBar {
+    let target = match std::io::stderr().is_terminal() {
+        true => ProgressDrawTarget::stderr(),
+        false => ProgressDrawTarget::hidden(),
+    };
+    let style = ProgressStyle::with_template("{bar:24} {pos}/{len} {msg}");
+    let bar = ProgressBar::with_draw_target(Some(lines as u64), target);
+    match style {
+        Ok(style) => bar.with_style(style),
+        Err(_) => bar,
+    }
+}

@@ -1,0 +1,32 @@
+//! The standard suites: what is measured where nobody says what.
+
+use super::Line;
+use super::ops::BenchOp;
+use crate::DType;
+use crate::measure::Pass;
+
+/// Rows × classes, and why: a current vocabulary; an older one; few long rows, which threads must
+/// share; many short ones, where the cost of a row shows.
+const SHAPES: [(usize, usize); 4] =
+    [(1024, 128_256), (4096, 32_000), (4, 1_000_000), (65_536, 512)];
+
+/// The suite of the CPU: under two minutes on two cores.
+pub(super) fn cpu() -> Vec<Line> {
+    let mut lines = Vec::new();
+    for (rows, classes) in SHAPES {
+        for dtype in [DType::F32, DType::BF16, DType::F16] {
+            // f16 differs from bf16 only in how it is widened: one shape shows it.
+            if dtype == DType::F16 && classes != 128_256 {
+                continue;
+            }
+            let line = |op, pass| Line { op, pass, dtype, rows, classes };
+            lines.extend(Pass::ALL.map(|pass| line(BenchOp::CrossEntropy, pass)));
+            if classes == 32_000 {
+                for op in [BenchOp::LogSoftmax, BenchOp::Logsumexp] {
+                    lines.extend([Pass::Forward, Pass::Backward].map(|pass| line(op, pass)));
+                }
+            }
+        }
+    }
+    lines
+}

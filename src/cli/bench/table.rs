@@ -1,0 +1,109 @@
+//! The results as a table for people, or as one JSON object a line for scripts.
+
+use super::{Measured, Pass};
+use crate::Device;
+use crate::cli::{grid, info, number};
+use crate::measure::Bandwidth;
+use comfy_table::CellAlignment;
+use serde_json::{Map, Value};
+
+impl Measured {
+    fn gb_per_s(&self) -> f64 {
+        self.timing.gb_per_s(self.bytes)
+    }
+
+    /// The bandwidth of the plainest work with the same reads and writes, and its name.
+    fn bound(&self, bandwidth: &Bandwidth) -> (f64, &'static str) {
+        let (_, bench) = self.line.op.parts();
+        match bench.traffic(self.line.pass).writes {
+            0 => (bandwidth.read, "read"),
+            _ if bench.consumes(self.line.pass) => (bandwidth.scale, "scale"),
+            _ => (bandwidth.copy, "copy"),
+        }
+    }
+
+    /// One line of JSON, with its line break.
+    pub(super) fn json(&self, device: &Device, bandwidth: &Bandwidth) -> String {
+        let mut object = Map::new();
+        let mut put = |key: &str, value: Value| object.insert(key.into(), value);
+        put("op", self.line.op.parts().0.into());
+        put("pass", self.line.pass.name().into());
+        put("dtype", self.line.dtype.name().into());
+        put("rows", self.line.rows.into());
+        put("classes", self.line.classes.into());
+        put("device", device.name().into());
+        put("median_s", number::f64(self.timing.median));
+        put("min_s", number::f64(self.timing.min));
+        put("max_s", number::f64(self.timing.max));
+        put("runs", self.timing.runs.into());
+        put("bytes", self.bytes.into());
+        put("gb_per_s", number::f64(self.gb_per_s()));
+        put("copy_gb_per_s", number::f64(bandwidth.copy));
+        put("share_of_copy", number::f64(self.gb_per_s() / bandwidth.copy));
+        put("scale_gb_per_s", number::f64(bandwidth.scale));
+        put("read_gb_per_s", number::f64(bandwidth.read));
+        format!("{}\n", Value::Object(object))
+    }
+}
+
+/// The machine, its bandwidths, and a row for each line.
+pub(super) fn render(device: &Device, bandwidth: &Bandwidth, measured: &[Measured]) -> String {
+    let cpu = device.cpu_info();
+    let model = info::cpu_model().unwrap_or_else(|| "unknown processor".into());
+    let Bandwidth { copy, scale, read } = bandwidth;
+    let mut table = grid::new([
+        "op",
+        "pass",
+        "dtype",
+        "rows",
+        "classes",
+        "median ms",
+        "min",
+        "max",
+        "runs",
+        "GB/s",
+        "of copy",
+        "of bound",
+    ]);
+    for m in measured {
+        let (bound, name) = m.bound(bandwidth);
+        let ms = |s: f64| format!("{:.3}", s * 1e3);
+        table.add_row([
+            m.line.op.parts().0.to_owned(),
+            pass_name(m.line.pass).to_owned(),
+            m.line.dtype.to_string(),
+            m.line.rows.to_string(),
+            m.line.classes.to_string(),
+            ms(m.timing.median),
+            ms(m.timing.min),
+            ms(m.timing.max),
+            m.timing.runs.to_string(),
+            format!("{:.1}", m.gb_per_s()),
+            percent(m.gb_per_s() / copy),
+            format!("{} of {name}", percent(m.gb_per_s() / bound)),
+        ]);
+    }
+    for column in table.column_iter_mut().skip(3) {
+        column.set_cell_alignment(CellAlignment::Right);
+    }
+    format!(
+        "warploss {} on {}: {model}, {} threads, {}\n\
+         memory, GB/s in this run: copy {copy:.1}, scale in place {scale:.1}, read {read:.1}\n\
+         {table}\n",
+        env!("CARGO_PKG_VERSION"),
+        device.name(),
+        cpu.threads,
+        cpu.simd,
+    )
+}
+
+fn pass_name(pass: Pass) -> &'static str {
+    match pass {
+        Pass::Forward | Pass::Backward => pass.name(),
+        Pass::ForwardBackward => "fwd-bwd",
+    }
+}
+
+fn percent(share: f64) -> String {
+    format!("{:.0} %", share * 100.0)
+}

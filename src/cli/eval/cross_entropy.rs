@@ -1,0 +1,148 @@
+//! `warploss eval cross-entropy`.
+
+use super::columns::Columns;
+use super::{Call, Common, Evaluate, Evaluation, Failure, bytes, memory, one_number, zeros};
+use crate::{CrossEntropy, DType, Device, Error, GradOutput, Tensor, TensorMut, TensorRef};
+use clap::Args;
+use std::time::Instant;
+
+/// Options of the op.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Reads input (logits [C], [N, C] or [N, C, d1, ...]), target (class indices) and, where the file
+has them, weight [C] and, with --grad, grad_output. Writes loss and lse (f32, one per row); with
+--grad also grad_input.
+
+Example:
+  warploss eval cross-entropy --input logits.safetensors --label-smoothing 0.1")]
+pub(super) struct CrossEntropyArgs {
+    #[command(flatten)]
+    common: Common,
+
+    /// The label of rows that do not count
+    #[arg(long, value_name = "LABEL", default_value_t = -100, allow_hyphen_values = true)]
+    ignore_index: i64,
+
+    /// In [0, 1]: mix the target with the uniform distribution
+    #[arg(long, value_name = "E", default_value_t = 0.0, allow_hyphen_values = true)]
+    label_smoothing: f64,
+
+    /// Add this times the square of the row's log-sum-exp
+    #[arg(long, value_name = "L", default_value_t = 0.0, allow_hyphen_values = true)]
+    z_loss: f64,
+
+    /// Cap the logits smoothly at ±C, as C·tanh(x/C); 0: no cap
+    #[arg(long, value_name = "C", default_value_t = 0.0, allow_hyphen_values = true)]
+    softcap: f32,
+
+    /// Multiply the logits by this first (an inverse temperature)
+    #[arg(long, value_name = "S", default_value_t = 1.0, allow_hyphen_values = true)]
+    logit_scale: f32,
+}
+
+const NAMES: &[(&str, &str)] = &[
+    ("logits", "input"),
+    ("label_smoothing", "--label-smoothing"),
+    ("lse_square_scale", "--z-loss"),
+    ("softcap", "--softcap"),
+    ("logit_scale", "--logit-scale"),
+];
+
+impl Evaluate for CrossEntropyArgs {
+    fn common(&self) -> &Common {
+        &self.common
+    }
+
+    fn evaluate(&self, call: &Call<'_>) -> Result<Evaluation, Failure> {
+        let input = call.inputs.get("input")?;
+        let target = call.inputs.get("target")?;
+        let weight = call.inputs.find("weight")?;
+        let columns = Columns::new(&input, self.common.classes)?;
+        let logits = columns.of(&input)?;
+        let mut loss = self.options();
+        let weight = weight.as_ref().map(|w| w.view()).transpose()?;
+        if let Some(weight) = weight {
+            loss = loss.weight(weight);
+        }
+        let grad_output = if self.common.grad { call.grad_output()? } else { None };
+        let upstream = match &grad_output {
+            Some(tensor) => GradOutput::Tensor(tensor.view()?),
+            None => GradOutput::default(),
+        };
+
+        let rows = target.elements();
+        // Loss, log-sum-exp and z-loss of each row, and the gradient.
+        let grad_bytes = if self.common.grad { bytes(input.dtype(), input.shape()) } else { 0 };
+        memory::require(3 * bytes(DType::F32, &[rows]) + grad_bytes, "the results")?;
+
+        let work = Work { loss: &loss, device: call.device, logits, target: target.view()? };
+        let start = Instant::now();
+        let (value, lse) = work.forward().map_err(|e| call.renamed(&e, NAMES))?;
+        let mut tensors = Vec::new();
+        if self.common.grad {
+            let mut grad = zeros("grad_input", input.dtype(), input.shape())?;
+            columns
+                .of_mut(&mut grad)
+                .and_then(|view| work.backward(&lse, upstream, view))
+                .map_err(|e| call.renamed(&e, NAMES))?;
+            tensors.push(("grad_input".to_owned(), grad));
+        }
+        let seconds = start.elapsed().as_secs_f64();
+
+        let result = Evaluation {
+            dtype: input.dtype(),
+            shape: columns.stored,
+            reduction: self.common.reduction(),
+            loss: one_number(&value),
+            rows,
+            ignored: (0..rows).filter(|&i| target.host().index(i) == self.ignore_index).count(),
+            seconds,
+            tensors: Vec::new(),
+        };
+        if call.output {
+            tensors.push(("loss".to_owned(), value));
+            tensors.push(("lse".to_owned(), lse));
+        }
+        Ok(Evaluation { tensors, ..result })
+    }
+}
+
+impl CrossEntropyArgs {
+    fn options(&self) -> CrossEntropy<'static> {
+        CrossEntropy::default()
+            .reduction(self.common.reduction())
+            .ignore_index(self.ignore_index)
+            .label_smoothing(self.label_smoothing)
+            .lse_square_scale(self.z_loss)
+            .logit_scale(self.logit_scale)
+            .softcap((self.softcap != 0.0).then_some(self.softcap))
+    }
+}
+
+/// The inputs of both passes.
+struct Work<'a> {
+    loss: &'a CrossEntropy<'a>,
+    device: &'a Device,
+    logits: TensorRef<'a>,
+    target: TensorRef<'a>,
+}
+
+impl Work<'_> {
+    /// Loss and log-sum-exp; what is wrong with the inputs comes out here.
+    fn forward(&self) -> Result<(Tensor, Tensor), Error> {
+        let out = self.loss.forward(self.device, self.logits, self.target)?;
+        Ok((out.loss, out.lse))
+    }
+
+    /// The gradient, from the log-sum-exp rather than from a copy of the logits: the mapping is
+    /// read twice, but only the gradient is written.
+    fn backward(
+        &self,
+        lse: &Tensor,
+        upstream: GradOutput<'_>,
+        grad: TensorMut<'_>,
+    ) -> Result<(), Error> {
+        let saved = (self.target, lse.view());
+        self.loss.backward_into(self.device, self.logits, saved, upstream, grad)
+    }
+}

@@ -1,0 +1,244 @@
+//! Input tensors: a safetensors file, memory-mapped, each tensor a checked view of the mapping.
+//!
+//! The safetensors crate validates the header: sizes, offsets and dtypes agree and lie inside the
+//! file. What is left to check is here: shapes that our views can hold, dtypes that we know, and
+//! the alignment of the data, which the format recommends and a hostile file may lack.
+
+use super::failure::Failure;
+use super::memory;
+use crate::check::typed;
+use crate::memory::HostRef;
+use crate::{DType, Element, Error, MAX_RANK, Tensor, TensorRef, bf16, f16};
+use memmap2::Mmap;
+use safetensors::SafeTensors;
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+
+/// A file in memory.
+#[derive(Debug)]
+pub(super) struct InputFile {
+    map: Mmap,
+    path: PathBuf,
+}
+
+impl InputFile {
+    /// Maps the file; nothing is read yet.
+    pub(super) fn open(path: &Path) -> Result<InputFile, Failure> {
+        let fail = |why: String| Failure::input(format!("--input {}: {why}", path.display()));
+        let metadata = fs::metadata(path).map_err(|e| fail(e.to_string()))?;
+        // Opening a pipe would wait for its other end.
+        if !metadata.is_file() {
+            return Err(fail("expected a regular file, got something else".into()));
+        }
+        let file = File::open(path).map_err(|e| fail(e.to_string()))?;
+        // SAFETY: the mapping is private to us and read-only. Another process that writes to the
+        // file meanwhile could change what we see, and one that shortens it could end us with
+        // SIGBUS; no file interface that avoids a copy prevents that, and every value read is
+        // either checked when used (offsets are checked once, by the header, which is parsed into
+        // memory of its own) or data for which all bit patterns are legal.
+        let map = unsafe { Mmap::map(&file) }.map_err(|e| fail(e.to_string()))?;
+        Ok(InputFile { map, path: path.to_owned() })
+    }
+
+    /// Reads the header; the tensors are the names that begin with `prefix`.
+    pub(super) fn inputs<'a>(&'a self, prefix: &'a str) -> Result<Inputs<'a>, Failure> {
+        let tensors = SafeTensors::deserialize(&self.map).map_err(|e| {
+            Failure::input(format!(
+                "--input {}: expected a safetensors file, got: {e}",
+                self.path.display()
+            ))
+        })?;
+        Ok(Inputs { tensors, prefix, path: &self.path })
+    }
+}
+
+/// The tensors of a file, by name.
+#[derive(Debug)]
+pub(super) struct Inputs<'a> {
+    tensors: SafeTensors<'a>,
+    prefix: &'a str,
+    path: &'a Path,
+}
+
+impl<'a> Inputs<'a> {
+    /// The name in the file of the tensor that a loss calls `name`.
+    pub(super) fn full_name(&self, name: &str) -> String {
+        format!("{}{name}", self.prefix)
+    }
+
+    /// A tensor that must be there.
+    pub(super) fn get(&self, name: &str) -> Result<Input<'a>, Failure> {
+        self.find(name)?.ok_or_else(|| {
+            let full = self.full_name(name);
+            Failure::input(format!(
+                "{full}: expected a tensor of this name, got {}",
+                self.listing()
+            ))
+        })
+    }
+
+    /// A tensor that may be there.
+    pub(super) fn find(&self, name: &str) -> Result<Option<Input<'a>>, Failure> {
+        let full = self.full_name(name);
+        match self.tensors.tensor(&full) {
+            Ok(view) => Input::new(full, view).map(Some),
+            Err(_) => Ok(None),
+        }
+    }
+
+    /// The first few names, for an error that says what the file has instead.
+    fn listing(&self) -> String {
+        const SHOWN: usize = 8;
+        let mut names = self.tensors.names();
+        names.sort_unstable();
+        let more = names.len().saturating_sub(SHOWN);
+        names.truncate(SHOWN);
+        let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+        match names.is_empty() {
+            true => format!("none in {}", self.path.display()),
+            false => format!("{}{more} in {}", names.join(", "), self.path.display()),
+        }
+    }
+}
+
+/// One tensor of the file.
+#[derive(Debug)]
+pub(super) struct Input<'a> {
+    name: String,
+    dtype: DType,
+    shape: Vec<usize>,
+    data: Data<'a>,
+}
+
+#[derive(Debug)]
+enum Data<'a> {
+    /// In the mapping.
+    Mapped(HostRef<'a>),
+    /// Copied, since the file has it at an odd address; one-dimensional.
+    Copied(Tensor),
+}
+
+impl<'a> Input<'a> {
+    fn new(name: String, view: safetensors::tensor::TensorView<'a>) -> Result<Self, Failure> {
+        let shape = view.shape().to_vec();
+        // A dimension of 0 must not hide that the others exceed the address space.
+        let row = shape.iter().try_fold(1usize, |n, &d| n.checked_mul(d.max(1)));
+        if shape.len() > MAX_RANK || row.is_none_or(|n| n > isize::MAX as usize / 8) {
+            return Err(Failure::input(format!(
+                "{name}: expected at most {MAX_RANK} dimensions that fit the address space, got shape {shape:?}"
+            )));
+        }
+        let dtype = dtype_of(view.dtype()).ok_or_else(|| {
+            let known = DType::ALL.map(DType::name).join(", ");
+            Failure::input(format!("{name}: expected dtype {known}, got {:?}", view.dtype()))
+        })?;
+        let data = Data::new(dtype, view.data(), &name)?;
+        Ok(Input { name, dtype, shape, data })
+    }
+
+    /// The name in the file.
+    pub(super) fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The sizes as in the file.
+    pub(super) fn shape(&self) -> &[usize] {
+        &self.shape
+    }
+
+    /// Type of the elements.
+    pub(super) fn dtype(&self) -> DType {
+        self.dtype
+    }
+
+    /// Number of elements.
+    pub(super) fn elements(&self) -> usize {
+        self.shape.iter().product()
+    }
+
+    /// The elements, in order.
+    pub(super) fn host(&self) -> HostRef<'_> {
+        match &self.data {
+            Data::Mapped(host) => *host,
+            // An owned tensor is in host memory; the empty slice stands for what cannot be.
+            Data::Copied(tensor) => tensor.view().host_data().unwrap_or(HostRef::U8(&[])),
+        }
+    }
+
+    /// The tensor as it is.
+    pub(super) fn view(&self) -> Result<TensorRef<'_>, Failure> {
+        self.view_as(&self.shape)
+    }
+
+    /// The first `shape[d]` of each dimension `d > 0`, whose rows stand as far apart as in the file.
+    pub(super) fn view_as(&self, shape: &[usize]) -> Result<TensorRef<'_>, Failure> {
+        let stride = self.shape.iter().skip(1).product();
+        typed::view(self.host(), shape, stride).map_err(|e| {
+            let names = [("shape", self.name.clone()), ("row_stride", self.name.clone())];
+            Failure::renamed(&e, &names)
+        })
+    }
+}
+
+impl<'a> Data<'a> {
+    fn new(dtype: DType, bytes: &'a [u8], name: &str) -> Result<Self, Failure> {
+        match dtype {
+            DType::F32 => Data::typed::<f32>(bytes, name),
+            DType::F16 => Data::typed::<f16>(bytes, name),
+            DType::BF16 => Data::typed::<bf16>(bytes, name),
+            DType::I64 => Data::typed::<i64>(bytes, name),
+            DType::I32 => Data::typed::<i32>(bytes, name),
+            DType::U32 => Data::typed::<u32>(bytes, name),
+            DType::U8 => Data::typed::<u8>(bytes, name),
+        }
+    }
+
+    fn typed<T: Element>(bytes: &'a [u8], name: &str) -> Result<Self, Failure> {
+        let n = bytes.len() / size_of::<T>();
+        // SAFETY: `Element` is sealed to numbers (f16 and bf16 are transparent over u16), for
+        // which every bit pattern is a value.
+        let (head, body, tail) = unsafe { bytes.align_to::<T>() };
+        if n == 0 || (head.is_empty() && tail.is_empty()) {
+            return Ok(Data::Mapped(T::host_ref(body)));
+        }
+        memory::require(bytes.len() as u128, &format!("a copy of {name}, which is misaligned"))?;
+        let mut copy: Vec<T> = Vec::new();
+        copy.try_reserve_exact(n)
+            .map_err(|_| Error::OutOfMemory { argument: "input", bytes: bytes.len() })?;
+        copy.resize(n, T::default());
+        // SAFETY: `copy` holds n elements, that is at least n · size bytes, apart from `bytes`,
+        // which has as many; every bit pattern is a value, as above.
+        unsafe {
+            std::ptr::copy_nonoverlapping(
+                bytes.as_ptr(),
+                copy.as_mut_ptr().cast::<u8>(),
+                n * size_of::<T>(),
+            );
+        }
+        Ok(Data::Copied(Tensor::from_vec(copy, &[n])?))
+    }
+}
+
+/// Our dtype for the file's; `None` for those that no loss takes.
+fn dtype_of(dtype: safetensors::Dtype) -> Option<DType> {
+    DType::ALL.into_iter().find(|&d| super::output::file_dtype(d) == dtype)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn data_at_an_odd_address_is_copied() {
+        let mut bytes = [0u8; 4 * 4 + 4];
+        let start = bytes.as_ptr().align_offset(4) + 1;
+        for (i, v) in [1.5f32, -2.0, 3.25].iter().enumerate() {
+            bytes[start + 4 * i..][..4].copy_from_slice(&v.to_le_bytes());
+        }
+        let data = Data::new(DType::F32, &bytes[start..start + 12], "input").unwrap();
+        let Data::Copied(tensor) = data else {
+            panic!("expected a copy");
+        };
+        assert_eq!(tensor.as_slice::<f32>(), Some(&[1.5, -2.0, 3.25][..]));
+    }
+}

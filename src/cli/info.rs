@@ -1,0 +1,160 @@
+//! `warploss info`: what there is, and for what is missing, the plain reason.
+
+use super::failure::Failure;
+use super::memory::in_words;
+use crate::Device;
+use clap::Args;
+use serde_json::{Value, json};
+use std::fs;
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+
+/// The command.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Example:
+  warploss info --json")]
+pub(super) struct Info {
+    /// One JSON object instead of text
+    #[arg(long)]
+    json: bool,
+}
+
+/// What a shared library of CUDA is good for, and how one comes by it.
+struct Library {
+    names: &'static [&'static str],
+    install: &'static str,
+}
+
+const DRIVER: Library = Library {
+    names: if cfg!(windows) { &["nvcuda.dll"] } else { &["libcuda.so.1", "libcuda.so"] },
+    install: "install NVIDIA's driver for the GPU",
+};
+
+const NVRTC: Library = Library {
+    names: if cfg!(windows) {
+        &["nvrtc64_130_0.dll", "nvrtc64_120_0.dll"]
+    } else {
+        &["libnvrtc.so.13", "libnvrtc.so.12", "libnvrtc.so"]
+    },
+    install: "install the CUDA toolkit's NVRTC (pip install nvidia-cuda-nvrtc has it too)",
+};
+
+/// Features of the crate that this build can have.
+const FEATURES: &[(&str, bool)] = &[("cli", cfg!(feature = "cli"))];
+
+impl Info {
+    pub(super) fn run(&self) -> Result<(), Failure> {
+        let value = gather();
+        let text = if self.json { format!("{value}\n") } else { text(&value) };
+        std::io::stdout()
+            .write_all(text.as_bytes())
+            .map_err(|e| Failure::failed(format!("standard output: {e}")))
+    }
+}
+
+fn gather() -> Value {
+    let cpu = Device::cpu().cpu_info();
+    let features: Vec<_> = FEATURES.iter().filter(|(_, on)| *on).map(|(name, _)| *name).collect();
+    let cache = cache_folder();
+    let bytes = cache.as_deref().filter(|folder| folder.is_dir()).map(size_of_folder);
+    json!({
+        "version": env!("CARGO_PKG_VERSION"),
+        "features": features,
+        "cpu": {
+            "model": cpu_model().unwrap_or_else(|| "unknown".into()),
+            "architecture": std::env::consts::ARCH,
+            "threads": cpu.threads,
+            "simd": cpu.simd,
+        },
+        "cuda": {
+            "devices": [],
+            "reason": "this build computes on the CPU only",
+            "driver": DRIVER.probe(),
+            "nvrtc": NVRTC.probe(),
+        },
+        "kernel_cache": {
+            "path": cache.as_ref().map(|path| path.display().to_string()),
+            "exists": bytes.is_some(),
+            "bytes": bytes.unwrap_or(0),
+        },
+    })
+}
+
+impl Library {
+    /// Whether the library loads; where it does not, why and what to do.
+    fn probe(&self) -> Value {
+        let mut reason = String::new();
+        for name in self.names {
+            // SAFETY: loading runs the library's initialisers. These are NVIDIA's own libraries
+            // under their own names, which do nothing before they are called; nothing is.
+            match unsafe { libloading::Library::new(name) } {
+                Ok(_) => return json!({ "found": true, "library": name }),
+                Err(e) if reason.is_empty() => reason = e.to_string(),
+                Err(_) => {}
+            }
+        }
+        json!({ "found": false, "reason": reason, "install": self.install })
+    }
+}
+
+fn text(value: &Value) -> String {
+    let plain = |v: &Value| v.as_str().map_or_else(|| v.to_string(), str::to_owned);
+    let cpu = &value["cpu"];
+    let features: Vec<_> = value["features"].as_array().into_iter().flatten().map(plain).collect();
+    let cache = &value["kernel_cache"];
+    let cache_size = match cache["exists"].as_bool() {
+        Some(true) => in_words(cache["bytes"].as_u64().unwrap_or(0).into()),
+        _ => "not there yet".into(),
+    };
+    let library = |v: &Value| match v["found"].as_bool() {
+        Some(true) => format!("found ({})", plain(&v["library"])),
+        _ => format!("not found ({}); {}", plain(&v["reason"]), plain(&v["install"])),
+    };
+    [
+        ("warploss", plain(&value["version"])),
+        ("features", features.join(", ")),
+        ("cpu", format!("{} ({})", plain(&cpu["model"]), plain(&cpu["architecture"]))),
+        ("  threads", plain(&cpu["threads"])),
+        ("  simd", plain(&cpu["simd"])),
+        ("cuda", format!("no device: {}", plain(&value["cuda"]["reason"]))),
+        ("  driver", library(&value["cuda"]["driver"])),
+        ("  nvrtc", library(&value["cuda"]["nvrtc"])),
+        ("kernel cache", format!("{}, {cache_size}", plain(&cache["path"]))),
+    ]
+    .iter()
+    .map(|(key, value)| format!("{key:<14}{value}\n"))
+    .collect()
+}
+
+/// The processor's name, where the system tells it in a file.
+pub(super) fn cpu_model() -> Option<String> {
+    let text = fs::read_to_string("/proc/cpuinfo").ok()?;
+    let line = text.lines().find(|l| l.starts_with("model name") || l.starts_with("Model"))?;
+    Some(line.split_once(':')?.1.trim().to_owned())
+}
+
+/// The user's cache folder for compiled kernels.
+fn cache_folder() -> Option<PathBuf> {
+    let set = |name: &str| std::env::var_os(name).filter(|v| !v.is_empty()).map(PathBuf::from);
+    let base = if cfg!(windows) {
+        set("LOCALAPPDATA")
+    } else if cfg!(target_os = "macos") {
+        set("HOME").map(|home| home.join("Library/Caches"))
+    } else {
+        set("XDG_CACHE_HOME").or_else(|| set("HOME").map(|home| home.join(".cache")))
+    };
+    base.map(|folder| folder.join("warploss"))
+}
+
+/// Bytes of the files in a folder and below; what cannot be read counts 0, links are not followed.
+fn size_of_folder(folder: &Path) -> u64 {
+    let entries = fs::read_dir(folder).into_iter().flatten().flatten();
+    entries
+        .map(|entry| match entry.metadata() {
+            Ok(m) if m.is_dir() => size_of_folder(&entry.path()),
+            Ok(m) if m.is_file() => m.len(),
+            _ => 0,
+        })
+        .sum()
+}

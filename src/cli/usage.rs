@@ -1,0 +1,54 @@
+//! Usage errors in one line, and help on standard output.
+
+use super::failure;
+use clap::CommandFactory;
+use clap::error::{ContextKind, ContextValue, ErrorKind};
+use std::process::ExitCode;
+
+/// Prints help or version where asked for; else the error as one line, and status 2.
+pub(super) fn report<C: CommandFactory>(error: &clap::Error) -> ExitCode {
+    match error.kind() {
+        ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => {
+            // A reader that has closed its end wants no more of it.
+            let _ = error.print();
+            ExitCode::SUCCESS
+        }
+        ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
+            let _ = error.print();
+            ExitCode::from(failure::BAD_INPUT)
+        }
+        _ => {
+            failure::print(&one_line::<C>(error));
+            ExitCode::from(failure::BAD_INPUT)
+        }
+    }
+}
+
+fn one_line<C: CommandFactory>(error: &clap::Error) -> String {
+    let text = error.render().to_string();
+    // Clap's first paragraph is the error, the rest are hints and the usage.
+    let paragraph = text.split("\n\n").next().unwrap_or_default();
+    let mut line = paragraph.split_whitespace().collect::<Vec<_>>().join(" ");
+    if let Some(rest) = line.strip_prefix("error: ") {
+        line = rest.to_owned();
+    }
+    if error.kind() == ErrorKind::InvalidSubcommand {
+        line = format!("{line}, expected one of {}", known::<C>(error).join(", "));
+    }
+    line
+}
+
+/// The subcommands that were legal where the error happened.
+fn known<C: CommandFactory>(error: &clap::Error) -> Vec<String> {
+    let mut command = C::command();
+    if let Some(ContextValue::StyledStr(usage)) = error.get(ContextKind::Usage) {
+        // "Usage: warploss eval [OPTIONS] …": follow the names as far as they lead.
+        for word in usage.to_string().split_whitespace().skip(2) {
+            match command.find_subcommand(word) {
+                Some(inner) => command = inner.clone(),
+                None => break,
+            }
+        }
+    }
+    command.get_subcommands().map(|c| c.get_name().to_owned()).collect()
+}

@@ -1,0 +1,214 @@
+//! The maths of a batch with class targets, in f64: what a row's sums make of its loss, and what
+//! its gradient is made of. No loops over logits here.
+
+use super::logit::Transform;
+use super::row::{Hole, RowSum, Terms};
+use super::simd::Lanes;
+use super::targets::{Census, Targets, Weights};
+use super::{Cpu, host_data};
+use crate::loss::{Checked, GradOutput};
+use crate::memory::HostRef;
+use crate::{Reduction, Result};
+
+/// Numbers of the batch that every row uses.
+pub(crate) struct Batch<'a> {
+    pub(crate) targets: Targets<'a>,
+    pub(crate) weights: Weights<'a>,
+    pub(crate) weight_sum: f64,
+    pub(crate) census: Census,
+    pub(crate) reduction: Reduction,
+    pub(crate) epsilon: f64,
+    pub(crate) lambda: f64,
+    pub(crate) scale: f64,
+    pub(crate) cap: Option<f64>,
+    pub(crate) upstream: Upstream<'a>,
+}
+
+#[derive(Clone, Copy)]
+pub(crate) enum Upstream<'a> {
+    Number(f32),
+    PerRow(HostRef<'a>),
+}
+
+impl<'a> Upstream<'a> {
+    pub(crate) fn new(grad_output: &GradOutput<'a>) -> Result<Upstream<'a>> {
+        Ok(match grad_output {
+            GradOutput::Number(g) => Upstream::Number(*g),
+            GradOutput::Tensor(t) => {
+                let data = host_data(*t, "grad_output")?;
+                match t.elements() {
+                    1 => Upstream::Number(data.float(0)),
+                    _ => Upstream::PerRow(data),
+                }
+            }
+        })
+    }
+}
+
+impl<'a> Batch<'a> {
+    /// Reads targets and weights; an error for what is wrong with them.
+    pub(crate) fn new(
+        cpu: &Cpu,
+        checked: &Checked<'a>,
+        upstream: Upstream<'a>,
+    ) -> Result<Batch<'a>> {
+        let options = checked.options;
+        let weights = Weights(options.weight.map(|w| host_data(w, "weight")).transpose()?);
+        let weight_sum = weights.sum(checked.classes)?;
+        let targets = Targets {
+            indices: host_data(checked.target, "target")?,
+            rows: checked.target.elements(),
+            classes: checked.classes,
+            ignore_index: options.ignore_index,
+        };
+        Ok(Batch {
+            targets,
+            weights,
+            weight_sum,
+            census: targets.census(cpu, &weights)?,
+            reduction: options.reduction,
+            epsilon: options.label_smoothing,
+            lambda: options.lse_square_scale,
+            scale: f64::from(options.logit_scale),
+            cap: options.softcap.map(f64::from),
+            upstream,
+        })
+    }
+
+    /// ε/V.
+    fn smooth(&self) -> f64 {
+        match self.epsilon {
+            0.0 => 0.0,
+            epsilon => epsilon / self.targets.classes as f64,
+        }
+    }
+
+    /// The target's column with its z, slope and smoothing weight.
+    ///
+    /// # Safety
+    /// `class` is a column of the row at `x`.
+    pub(crate) unsafe fn hole<X: Lanes>(&self, x: *const X, class: usize) -> Hole {
+        // SAFETY: the caller's contract.
+        let logit = unsafe { x.add(class).read() }.to_f32();
+        let x = f64::from(logit);
+        let weight = if self.epsilon > 0.0 { self.weights.get(class) } else { 0.0 };
+        let Some(cap) = self.cap else {
+            let (z, slope) = (self.scale * x, self.scale);
+            return Hole { column: class, reference: logit, z, slope, weight };
+        };
+        let (z, slope) = match x {
+            f64::NEG_INFINITY => (x, 0.0),
+            _ => {
+                let u = self.scale * x / cap;
+                let q = (-2.0 * u.abs()).exp();
+                (cap * u.tanh(), self.scale * 4.0 * q / ((1.0 + q) * (1.0 + q)))
+            }
+        };
+        Hole { column: class, reference: z as f32, z, slope, weight }
+    }
+
+    /// ℓ without its z-loss, and the z-loss, of a kept row.
+    pub(crate) fn loss(&self, sum: &RowSum, class: usize) -> (f64, f64) {
+        let hard = (1.0 - self.epsilon) * self.weights.get(class);
+        let mut loss = 0.0;
+        if hard != 0.0 {
+            loss += hard * sum.nll();
+        }
+        if self.epsilon > 0.0 {
+            // Σ w·(lse − z) = (Σ w)·ln Σ + Σ w·(max − z).
+            let spread = match self.weight_sum {
+                0.0 => 0.0,
+                weight_sum => weight_sum * sum.log_sum,
+            };
+            loss += self.smooth() * (spread + sum.deviation);
+        }
+        let mut z_loss = 0.0;
+        if self.lambda > 0.0 {
+            z_loss = self.lambda * sum.lse() * sum.lse();
+        }
+        if sum.undefined() {
+            (f64::NAN, if self.lambda > 0.0 { f64::NAN } else { 0.0 })
+        } else {
+            (loss, z_loss)
+        }
+    }
+
+    /// Upstream gradients of a row's ℓ and of its z-loss: the reduction is in them.
+    fn upstream(&self, row: usize) -> (f64, f64) {
+        let g = match self.upstream {
+            Upstream::Number(g) => f64::from(g),
+            Upstream::PerRow(g) => f64::from(g.float(row)),
+        };
+        match self.reduction {
+            Reduction::None | Reduction::Sum => (g, g),
+            Reduction::Mean if self.census.weight == 0.0 => (f64::NAN, f64::NAN),
+            Reduction::Mean => (g / self.census.weight, g / self.census.kept as f64),
+        }
+    }
+
+    /// Factors of p_j, of w_j and of the target's own term, dz/dx not included.
+    pub(crate) fn factors(&self, row: usize, class: usize, lse: f64) -> Factors {
+        let (g, g_z) = self.upstream(row);
+        let hard = (1.0 - self.epsilon) * self.weights.get(class);
+        let soft = self.smooth();
+        let z = if self.lambda > 0.0 { g_z * 2.0 * self.lambda * lse } else { 0.0 };
+        Factors {
+            hard: g * hard,
+            prob_without_hard: g * soft * self.weight_sum + z,
+            smooth: g * soft,
+        }
+    }
+
+    /// The result from what the kept rows add up to.
+    pub(crate) fn reduce(&self, sum: &Sums) -> (f32, f32) {
+        let (loss, z_loss) = match self.reduction {
+            Reduction::None | Reduction::Sum => (sum.loss, sum.z_loss),
+            Reduction::Mean => {
+                let (w, n) = (self.census.weight, self.census.kept as f64);
+                // No kept row makes 0/0; no weight makes NaN of whatever the sum is.
+                let loss = if w == 0.0 { f64::NAN } else { sum.loss / w };
+                (loss, if self.lambda > 0.0 { sum.z_loss / n } else { 0.0 })
+            }
+        };
+        ((loss + z_loss) as f32, z_loss as f32)
+    }
+}
+
+/// What a row's gradient is made of, in f64.
+#[derive(Clone, Copy)]
+pub(crate) struct Factors {
+    /// g·(1−ε)·w_t: multiplies p_t − 1 at the target and p_j elsewhere.
+    hard: f64,
+    /// The rest of what multiplies p_j.
+    prob_without_hard: f64,
+    /// g·ε/V: multiplies w_j.
+    smooth: f64,
+}
+
+impl Factors {
+    /// For the vector loops: the constant part of dz/dx multiplied in.
+    pub(crate) fn terms(&self, transform: Transform) -> Terms {
+        let slope = f64::from(transform.slope());
+        Terms {
+            prob: (self.hard + self.prob_without_hard) * slope,
+            smooth: (self.smooth * slope) as f32,
+        }
+    }
+
+    /// The target's gradient from the exponentials of all other classes and of the target:
+    /// p_t − 1 is −rest/total, a sum over classes and not a difference.
+    pub(crate) fn at_target(&self, rest: f64, target: f64, hole: &Hole) -> f32 {
+        let total = rest + target;
+        let g = self.prob_without_hard * (target / total)
+            - self.hard * (rest / total)
+            - self.smooth * hole.weight;
+        (g * hole.slope) as f32
+    }
+}
+
+/// Losses of kept rows, added up.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Sums {
+    pub(crate) loss: f64,
+    pub(crate) z_loss: f64,
+}

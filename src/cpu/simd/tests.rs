@@ -1,0 +1,206 @@
+//! Error bounds and conversions, at every level that the machine has.
+
+use super::{Kernel, Lanes, Level, Simd, load_lanes, store_lanes};
+use super::{exp, exp_nonpositive, tanh_and_slope};
+use half::{bf16, f16};
+
+/// A function of vectors, applied to a slice.
+struct Map<'a, F> {
+    x: &'a [f32],
+    y: &'a mut [f32],
+    f: F,
+}
+
+trait Function {
+    fn of<S: Simd>(&self, s: S, x: S::V) -> S::V;
+}
+
+impl<F: Function> Kernel for Map<'_, F> {
+    type Out = ();
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        for i in (0..self.x.len()).step_by(S::LANES) {
+            let n = S::LANES.min(self.x.len() - i);
+            // SAFETY: n elements from i on exist in both slices.
+            unsafe {
+                let x = load_lanes(s, self.x.as_ptr().add(i), n, 0.0);
+                store_lanes(s, self.y.as_mut_ptr().add(i), n, self.f.of(s, x));
+            }
+        }
+    }
+}
+
+struct Exp;
+impl Function for Exp {
+    #[inline(always)]
+    fn of<S: Simd>(&self, s: S, x: S::V) -> S::V {
+        exp(s, x)
+    }
+}
+
+struct ExpNonpositive;
+impl Function for ExpNonpositive {
+    #[inline(always)]
+    fn of<S: Simd>(&self, s: S, x: S::V) -> S::V {
+        exp_nonpositive(s, x)
+    }
+}
+
+struct Tanh {
+    slope: bool,
+}
+impl Function for Tanh {
+    #[inline(always)]
+    fn of<S: Simd>(&self, s: S, x: S::V) -> S::V {
+        let (tanh, slope) = tanh_and_slope(s, x);
+        if self.slope { slope } else { tanh }
+    }
+}
+
+fn map(level: Level, x: &[f32], f: impl Function) -> Vec<f32> {
+    let mut y = vec![0.0; x.len()];
+    level.run(Map { x, y: &mut y, f });
+    y
+}
+
+/// |got − want| in units of the last place of `want` as f32.
+fn ulps(got: f32, want: f64) -> f64 {
+    let near = want.abs().max(f64::from(f32::MIN_POSITIVE)) as f32;
+    let unit = f64::from(f32::from_bits(near.to_bits() + 1)) - f64::from(near);
+    (f64::from(got) - want).abs() / unit
+}
+
+/// Every 64th f32 between two of one sign, and both ends.
+fn floats(from: f32, to: f32) -> Vec<f32> {
+    let (a, b) = (from.to_bits(), to.to_bits());
+    let mut all: Vec<f32> = (a.min(b)..=a.max(b)).step_by(64).map(f32::from_bits).collect();
+    all.extend([from, to]);
+    all
+}
+
+fn worst(x: &[f32], y: &[f32], want: impl Fn(f64) -> f64) -> f64 {
+    let errors = x.iter().zip(y).map(|(&x, &y)| ulps(y, want(f64::from(x))));
+    errors.fold(0.0, f64::max)
+}
+
+#[test]
+fn exp_error_bounds() {
+    for level in Level::available() {
+        for (from, to, bound) in [(-0.0, -8.0, 2.5), (-8.0, -87.33, 6.0)] {
+            let x = floats(from, to);
+            let near = worst(&x, &map(level, &x, Exp), f64::exp);
+            assert!(near <= bound, "{level:?}: {near} ulp on [{to}, {from}]");
+            let near = worst(&x, &map(level, &x, ExpNonpositive), f64::exp);
+            assert!(near <= bound, "{level:?}: {near} ulp on [{to}, {from}]");
+        }
+        let x = floats(0.0, 88.37);
+        let near = worst(&x, &map(level, &x, Exp), f64::exp);
+        assert!(near <= 6.0, "{level:?}: {near} ulp on [0, 88.37]");
+    }
+}
+
+#[test]
+fn exp_at_the_ends_of_its_range() {
+    let inf = f32::INFINITY;
+    for level in Level::available() {
+        let y = map(level, &[0.0, -0.0, -inf, -1e30, -88.0, inf, 1e30, 89.0, f32::NAN], Exp);
+        assert_eq!(y[..8], [1.0, 1.0, 0.0, 0.0, 0.0, inf, inf, inf], "{level:?}");
+        assert!(y[8].is_nan());
+        let y = map(level, &[f32::NAN, -inf], ExpNonpositive);
+        assert!(y[0].is_nan() && y[1] == 0.0, "{level:?}");
+        // Between the last normal result and 0: never more than the smallest normal.
+        let x = floats(-87.33, -200.0);
+        assert!(map(level, &x, Exp).iter().all(|y| (0.0..=1.2e-38).contains(y)));
+    }
+}
+
+#[test]
+fn tanh_error_bounds() {
+    for level in Level::available() {
+        for sign in [1.0, -1.0] {
+            let x: Vec<f32> = floats(1e-30, 40.0).iter().map(|x| sign * x).collect();
+            let near = worst(&x, &map(level, &x, Tanh { slope: false }), f64::tanh);
+            assert!(near <= 6.0, "{level:?}: tanh {near} ulp");
+            let slope = |x: f64| {
+                let q = (-2.0 * x.abs()).exp();
+                4.0 * q / ((1.0 + q) * (1.0 + q))
+            };
+            let near = worst(&x, &map(level, &x, Tanh { slope: true }), slope);
+            assert!(near <= 12.0, "{level:?}: slope {near} ulp");
+        }
+        let ends = map(level, &[f32::INFINITY, f32::NEG_INFINITY], Tanh { slope: false });
+        assert_eq!(ends, [1.0, -1.0]);
+    }
+}
+
+struct Convert<'a, T> {
+    narrow: &'a [T],
+    wide: &'a mut [f32],
+    back: &'a mut [T],
+}
+
+impl<T: Lanes> Kernel for Convert<'_, T> {
+    type Out = ();
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        for i in (0..self.narrow.len()).step_by(S::LANES) {
+            let n = S::LANES.min(self.narrow.len() - i);
+            // SAFETY: n elements from i on exist in all three slices.
+            unsafe {
+                let v = load_lanes(s, self.narrow.as_ptr().add(i), n, 0.0);
+                store_lanes(s, self.wide.as_mut_ptr().add(i), n, v);
+                store_lanes(s, self.back.as_mut_ptr().add(i), n, v);
+            }
+        }
+    }
+}
+
+/// Widening is exact and rounding is to nearest even, as the `half` crate has them.
+fn conversions_agree<T: Lanes + PartialEq>(all: Vec<T>) {
+    for level in Level::available() {
+        let (mut wide, mut back) = (vec![0.0; all.len()], vec![T::default(); all.len()]);
+        level.run(Convert { narrow: &all, wide: &mut wide, back: &mut back });
+        for ((&n, &w), &b) in all.iter().zip(&wide).zip(&back) {
+            let want = n.to_f32();
+            assert!(w == want || (w.is_nan() && want.is_nan()), "{level:?} {n:?} {w}");
+            assert!(b == n || want.is_nan() && b.to_f32().is_nan(), "{level:?} {n:?} {b:?}");
+        }
+        // Values between the representable ones, ties included.
+        let between: Vec<f32> = wide
+            .windows(2)
+            .flat_map(|w| [0.25, 0.5, 0.75].map(|t| w[0] + (w[1] - w[0]) * t))
+            .collect();
+        let mut rounded = vec![T::default(); between.len()];
+        level.run(Round { wide: &between, narrow: &mut rounded });
+        for (&x, &got) in between.iter().zip(&rounded) {
+            let want = T::from_f32(x);
+            assert!(got == want || x.is_nan() && got.to_f32().is_nan(), "{level:?} {x} {got:?}");
+        }
+    }
+}
+
+struct Round<'a, T> {
+    wide: &'a [f32],
+    narrow: &'a mut [T],
+}
+
+impl<T: Lanes> Kernel for Round<'_, T> {
+    type Out = ();
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        for i in (0..self.wide.len()).step_by(S::LANES) {
+            let n = S::LANES.min(self.wide.len() - i);
+            // SAFETY: n elements from i on exist in both slices.
+            unsafe {
+                let v = load_lanes(s, self.wide.as_ptr().add(i), n, 0.0);
+                store_lanes(s, self.narrow.as_mut_ptr().add(i), n, v);
+            }
+        }
+    }
+}
+
+#[test]
+fn half_precision_is_widened_exactly_and_rounded_to_nearest_even() {
+    conversions_agree((0..=u16::MAX).map(f16::from_bits).collect::<Vec<_>>());
+    conversions_agree((0..=u16::MAX).map(bf16::from_bits).collect::<Vec<_>>());
+}

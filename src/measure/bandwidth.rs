@@ -1,0 +1,97 @@
+//! What the machine's memory can do, measured with the threads that the losses use.
+
+use super::{Budget, time};
+use crate::{Error, Result};
+use rayon::prelude::*;
+use std::convert::Infallible;
+use std::hint::black_box;
+
+/// Elements that one thread works on at a time: 1 MiB, many for each thread, long for a prefetcher.
+const CHUNK: usize = 256 * 1024;
+
+/// Bytes moved a second, in 10⁹, by the three plainest uses of memory; the median run of each.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Bandwidth {
+    /// One buffer copied to another; bytes read and bytes written both count.
+    pub copy: f64,
+    /// One buffer multiplied in place; bytes read and bytes written both count.
+    pub scale: f64,
+    /// One buffer summed.
+    pub read: f64,
+}
+
+impl Bandwidth {
+    /// Bytes of each of the two buffers: several times the last-level cache of common machines.
+    pub const BYTES: usize = 256 << 20;
+
+    /// Measures with two buffers of `bytes` each on rayon's threads; `budget` goes to each of the
+    /// three.
+    ///
+    /// # Errors
+    /// [`Error::OutOfMemory`] where the buffers cannot be had.
+    pub fn measure(bytes: usize, budget: &Budget) -> Result<Bandwidth> {
+        let n = (bytes / size_of::<f32>()).max(1);
+        let mut buffers = (buffer(n)?, buffer(n)?);
+        let moved = (n * size_of::<f32>()) as u64;
+        let mut measure = |work: fn(&mut [f32], &mut [f32])| {
+            let run = |(a, b): &mut (Vec<f32>, Vec<f32>)| {
+                work(a, b);
+                Ok::<(), Infallible>(())
+            };
+            match time(budget, &mut buffers, |_| (), run) {
+                Ok(timing) => timing,
+                Err(never) => match never {},
+            }
+        };
+        Ok(Bandwidth {
+            copy: measure(copy).gb_per_s(2 * moved),
+            scale: measure(scale).gb_per_s(2 * moved),
+            read: measure(read).gb_per_s(moved),
+        })
+    }
+}
+
+fn buffer(n: usize) -> Result<Vec<f32>> {
+    let mut data = Vec::new();
+    data.try_reserve_exact(n)
+        .map_err(|_| Error::OutOfMemory { argument: "bandwidth buffers", bytes: n * 4 })?;
+    data.resize(n, 1.0);
+    Ok(data)
+}
+
+fn copy(a: &mut [f32], b: &mut [f32]) {
+    b.par_chunks_mut(CHUNK).zip(a.par_chunks(CHUNK)).for_each(|(b, a)| b.copy_from_slice(a));
+}
+
+fn scale(a: &mut [f32], _: &mut [f32]) {
+    // A factor that the compiler cannot know, and that keeps the values as they are.
+    let factor = black_box(1.0f32);
+    a.par_chunks_mut(CHUNK).for_each(|a| a.iter_mut().for_each(|x| *x *= factor));
+}
+
+fn read(a: &mut [f32], _: &mut [f32]) {
+    a.par_chunks(CHUNK).for_each(|a| {
+        // Enough independent sums to hide the latency of an addition.
+        let mut sums = [0.0f32; 32];
+        for block in a.chunks_exact(32) {
+            for (sum, x) in sums.iter_mut().zip(block) {
+                *sum += x;
+            }
+        }
+        black_box(sums);
+    });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn all_three_are_measured() {
+        let budget = Budget { warm_up: 0, min_runs: 1, seconds: 0.0 };
+        let bandwidth = Bandwidth::measure(1 << 20, &budget).unwrap();
+        for gb_per_s in [bandwidth.copy, bandwidth.scale, bandwidth.read] {
+            assert!(gb_per_s > 0.0 && gb_per_s.is_finite());
+        }
+    }
+}

@@ -1,0 +1,118 @@
+//! Typed host memory: what a dtype stands for, as slices and vectors.
+
+use crate::DType;
+use crate::dtype::Element;
+use half::{bf16, f16};
+
+/// A typed host slice, shared.
+#[doc(hidden)]
+#[derive(Debug, Clone, Copy)]
+pub enum HostRef<'a> {
+    F32(&'a [f32]),
+    F16(&'a [f16]),
+    BF16(&'a [bf16]),
+    I64(&'a [i64]),
+    I32(&'a [i32]),
+    U32(&'a [u32]),
+    U8(&'a [u8]),
+}
+
+/// A typed host slice, exclusive.
+#[doc(hidden)]
+#[derive(Debug)]
+pub enum HostMut<'a> {
+    F32(&'a mut [f32]),
+    F16(&'a mut [f16]),
+    BF16(&'a mut [bf16]),
+    I64(&'a mut [i64]),
+    I32(&'a mut [i32]),
+    U32(&'a mut [u32]),
+    U8(&'a mut [u8]),
+}
+
+/// Typed owned host memory.
+#[doc(hidden)]
+#[derive(Debug, Clone, PartialEq)]
+pub enum HostVec {
+    F32(Vec<f32>),
+    F16(Vec<f16>),
+    BF16(Vec<bf16>),
+    I64(Vec<i64>),
+    I32(Vec<i32>),
+    U32(Vec<u32>),
+    U8(Vec<u8>),
+}
+
+/// Runs `$body` with `$slice` bound to the typed slice (or vector) inside.
+macro_rules! each_dtype {
+    ($kind:ident, $host:expr, $slice:pat => $body:expr) => {
+        match $host {
+            $kind::F32($slice) => $body,
+            $kind::F16($slice) => $body,
+            $kind::BF16($slice) => $body,
+            $kind::I64($slice) => $body,
+            $kind::I32($slice) => $body,
+            $kind::U32($slice) => $body,
+            $kind::U8($slice) => $body,
+        }
+    };
+}
+
+fn dtype_of<T: Element>(_: &[T]) -> DType {
+    T::DTYPE
+}
+
+impl HostRef<'_> {
+    pub(crate) fn dtype(&self) -> DType {
+        each_dtype!(HostRef, self, s => dtype_of(s))
+    }
+    pub(crate) fn len(&self) -> usize {
+        each_dtype!(HostRef, self, s => s.len())
+    }
+    pub(crate) fn address(&self) -> usize {
+        each_dtype!(HostRef, self, s => s.as_ptr() as usize)
+    }
+}
+
+impl HostRef<'_> {
+    /// Element `i` of float data, widened; NaN for an index dtype, which the checks rule out.
+    #[inline]
+    pub(crate) fn float(&self, i: usize) -> f32 {
+        match self {
+            HostRef::F32(s) => s[i],
+            HostRef::F16(s) => s[i].to_f32(),
+            HostRef::BF16(s) => s[i].to_f32(),
+            HostRef::I64(_) | HostRef::I32(_) | HostRef::U32(_) | HostRef::U8(_) => f32::NAN,
+        }
+    }
+
+    /// Element `i` of index data, widened; −1 for a float dtype, which the checks rule out.
+    #[inline]
+    pub(crate) fn index(&self, i: usize) -> i64 {
+        match self {
+            HostRef::I64(s) => s[i],
+            HostRef::I32(s) => s[i].into(),
+            HostRef::U32(s) => s[i].into(),
+            HostRef::U8(s) => s[i].into(),
+            HostRef::F32(_) | HostRef::F16(_) | HostRef::BF16(_) => -1,
+        }
+    }
+}
+
+impl HostMut<'_> {
+    pub(crate) fn as_ref(&self) -> HostRef<'_> {
+        each_dtype!(HostMut, self, s => Element::host_ref(s))
+    }
+    pub(crate) fn reborrow(&mut self) -> HostMut<'_> {
+        each_dtype!(HostMut, self, s => Element::host_mut(s))
+    }
+}
+
+impl HostVec {
+    pub(crate) fn as_ref(&self) -> HostRef<'_> {
+        each_dtype!(HostVec, self, v => Element::host_ref(v))
+    }
+    pub(crate) fn as_mut(&mut self) -> HostMut<'_> {
+        each_dtype!(HostVec, self, v => Element::host_mut(v))
+    }
+}

@@ -1,0 +1,149 @@
+//! Help, devices, `info`, `bench`, `check`.
+
+use super::*;
+
+#[test]
+fn every_command_has_help_with_an_example() {
+    for line in [
+        "--help",
+        "eval --help",
+        "eval cross-entropy --help",
+        "eval log-softmax --help",
+        "eval logsumexp --help",
+        "bench --help",
+        "check --help",
+        "info --help",
+    ] {
+        let result = warploss(line);
+        assert_eq!((result.status, result.stderr.as_str()), (0, ""), "{line}");
+        assert!(result.stdout.contains("Example:\n  warploss "), "{line}");
+    }
+    assert!(warploss("--version").stdout.contains(env!("CARGO_PKG_VERSION")));
+}
+
+#[test]
+fn the_examples_of_help_are_commands_that_parse() {
+    // Each example with --help behind it: what does not parse does not reach the help.
+    for line in ["--help", "bench --help", "check --help", "info --help"] {
+        let help = warploss(line).stdout;
+        let examples = help.lines().filter_map(|l| l.strip_prefix("  warploss "));
+        for example in examples {
+            assert_eq!(warploss(&format!("{example} --help")).status, 0, "{example}");
+        }
+    }
+}
+
+#[test]
+fn usage_errors_are_one_line() {
+    for (line, part) in [
+        ("", "eval"),
+        ("eval", "cross-entropy"),
+        ("frobnicate", "eval, bench, check, info"),
+        ("eval cross-entropy", "--input"),
+        ("info --nonsense", "--nonsense"),
+        ("bench kl", "cross-entropy"),
+        ("bench --rows 5", "OP"),
+        ("bench cross-entropy --rows 0", "--rows"),
+        ("bench cross-entropy --dtype f64", "--dtype"),
+        ("bench cross-entropy --seconds -1", "--seconds"),
+        ("check nothing", "cross-entropy"),
+        ("check --cases 0", "--cases"),
+    ] {
+        let result = warploss(line);
+        assert!(result.error(2).contains(part), "{line}: {result:?}");
+    }
+}
+
+#[test]
+fn a_device_that_is_not_there_is_status_1_with_the_reason() {
+    let folder = Folder::new();
+    folder.write(&[f32s("input", &[2], &[0.0, 0.0])]);
+    for device in ["cuda:7", "emulated"] {
+        let result = folder.eval(&format!("logsumexp --device {device}"));
+        assert!(result.error(1).contains(&format!("--device {device}")), "{result:?}");
+    }
+    assert_eq!(folder.names(), ["in.safetensors"]);
+}
+
+#[test]
+fn the_environment_sets_the_default_device() {
+    let folder = Folder::new();
+    let path = folder.write(&[f32s("input", &[2], &[0.0, 0.0])]);
+    let with = |value: &str, more: &[&str]| {
+        let mut command = command();
+        command.env("WARPLOSS_DEVICE", value).args(["eval", "logsumexp", "--input"]).arg(&path);
+        run(command.args(more))
+    };
+    assert_eq!(with("cpu", &[]).json()["device"], "cpu");
+    assert!(with("abacus", &[]).error(2).contains("abacus"));
+    assert_eq!(with("cuda:99", &["--device", "cpu"]).json()["device"], "cpu");
+}
+
+#[test]
+fn info_says_what_there_is() {
+    let object = warploss("info --json").json();
+    assert_eq!(object["version"], env!("CARGO_PKG_VERSION"));
+    assert!(object["features"].as_array().unwrap().contains(&"cli".into()));
+    assert!(object["cpu"]["threads"].as_u64().unwrap() >= 1);
+    assert!(object["cpu"]["simd"].is_string());
+    assert!(object["cuda"]["devices"].is_array());
+    assert!(object["kernel_cache"]["bytes"].is_u64());
+    let text = warploss("info --threads 1").stdout;
+    for part in ["warploss", "threads     1", "cuda", "nvrtc", "kernel cache"] {
+        assert!(text.contains(part), "{text}");
+    }
+}
+
+#[test]
+fn bench_measures_one_line_of_each_op_and_pass() {
+    for op in ["cross-entropy", "log-softmax", "logsumexp"] {
+        for pass in ["forward", "backward", "forward-backward"] {
+            let object = warploss(&format!(
+                "bench {op} --pass {pass} --rows 7 --classes 1000 --dtype bf16 --seconds 0 --json"
+            ))
+            .json();
+            let keys: Vec<_> = object.as_object().unwrap().keys().cloned().collect();
+            let expected = [
+                "op",
+                "pass",
+                "dtype",
+                "rows",
+                "classes",
+                "device",
+                "median_s",
+                "min_s",
+                "max_s",
+                "runs",
+                "bytes",
+                "gb_per_s",
+                "copy_gb_per_s",
+                "share_of_copy",
+            ];
+            // What is there beyond the documented fields comes after them.
+            assert_eq!(keys[..expected.len()], expected);
+            assert_eq!((&object["op"], &object["pass"]), (&op.into(), &pass.into()));
+            let number = |key: &str| object[key].as_f64().unwrap();
+            assert!(number("min_s") <= number("median_s") && number("median_s") <= number("max_s"));
+            assert_eq!(number("bytes") % 14_000.0, 0.0);
+            let share = number("gb_per_s") / number("copy_gb_per_s");
+            assert!((share - number("share_of_copy")).abs() < 1e-9);
+        }
+    }
+    let table = warploss("bench logsumexp --rows 2 --classes 100 --seconds 0").stdout;
+    assert!(table.contains("of copy") && table.contains("logsumexp"), "{table}");
+}
+
+#[test]
+fn bench_of_what_does_not_fit_is_an_error() {
+    let result = warploss("bench cross-entropy --rows 99999999 --classes 99999999 --seconds 0");
+    assert!(result.error(1).contains("memory"), "{result:?}");
+}
+
+#[test]
+fn check_passes_and_counts_its_cases() {
+    let result = warploss("check --seed 3 --cases 12");
+    assert_eq!(result.status, 0, "{result:?}");
+    assert!(result.stdout.contains("36 cases agree on cpu"), "{result:?}");
+    let one = warploss("check logsumexp --cases 4").stdout;
+    assert!(one.contains("4 cases agree") && !one.contains("cross-entropy"), "{one}");
+}

@@ -1,0 +1,170 @@
+//! PyTorch's answers: `scripts/golden/make.py` made them, the files are committed.
+
+use crate::cross_entropy::{CrossEntropyCase, Upstream};
+use crate::data::Data;
+use crate::harness::{Case, Expected, check_against};
+use crate::log_softmax::LogSoftmaxCase;
+use crate::logsumexp::LogSumExpCase;
+use safetensors::{Dtype, SafeTensors, tensor::TensorView};
+use serde_json::Value;
+use warploss::{DType, Reduction};
+
+/// A loss is a row: the file's name, the cases it must hold at least, and how one is read.
+type Read = fn(&Golden<'_>) -> Box<dyn Case>;
+const LOSSES: &[(&str, usize, Read)] = &[
+    ("cross_entropy", 140, |g| Box::new(g.cross_entropy())),
+    ("log_softmax", 50, |g| Box::new(g.log_softmax())),
+    ("logsumexp", 130, |g| Box::new(g.logsumexp())),
+];
+
+#[test]
+fn every_loss_agrees_with_pytorch_on_every_device() {
+    each(|_, case, golden| {
+        let mut expected = case.expected();
+        for e in &mut expected {
+            golden.answer(e);
+        }
+        check_against(case, &expected);
+    });
+}
+
+/// The reference is what all other tests lean on.
+#[test]
+fn the_reference_agrees_with_pytorch_to_f64() {
+    each(|name, case, golden| {
+        for reference in case.expected() {
+            let mut pytorch = reference.clone();
+            golden.answer(&mut pytorch);
+            for (i, (&a, &b)) in reference.values.iter().zip(&pytorch.values).enumerate() {
+                let agree = a == b
+                    || (a.is_nan() && b.is_nan())
+                    || (a - b).abs() <= 1e-12 * (1.0 + b.abs());
+                assert!(agree, "{name}.{}[{i}]: {a:e}, PyTorch {b:e}", reference.name);
+            }
+        }
+    });
+}
+
+fn each(test: impl Fn(&str, &dyn Case, &Golden<'_>)) {
+    for (loss, at_least, read) in LOSSES {
+        let path = format!("{}/tests/golden/{loss}.safetensors", env!("CARGO_MANIFEST_DIR"));
+        let bytes = std::fs::read(&path).unwrap_or_else(|e| panic!("{path}: {e}"));
+        let file = SafeTensors::deserialize(&bytes).expect(&path);
+        let (_, metadata) = SafeTensors::read_metadata(&bytes).expect(&path);
+        let golden = &metadata.metadata().as_ref().expect("metadata")["golden"];
+        let golden: Value = serde_json::from_str(golden).expect("JSON");
+        let cases = golden["cases"].as_object().expect("cases");
+        assert!(cases.len() >= *at_least, "{path}: {} cases", cases.len());
+        for (name, options) in cases {
+            let one = Golden { file: &file, name, options };
+            test(name, &*read(&one), &one);
+        }
+    }
+}
+
+/// One case of a file.
+struct Golden<'a> {
+    file: &'a SafeTensors<'a>,
+    name: &'a str,
+    options: &'a Value,
+}
+
+impl Golden<'_> {
+    fn tensor(&self, key: &str) -> Option<TensorView<'_>> {
+        self.file.tensor(&format!("{}.{key}", self.name)).ok()
+    }
+
+    fn f64(&self, key: &str) -> Vec<f64> {
+        let tensor = self.tensor(key).unwrap_or_else(|| panic!("{} lacks {key}", self.name));
+        assert_eq!(tensor.dtype(), Dtype::F64, "{}.{key}", self.name);
+        let number = |b: &[u8]| f64::from_le_bytes(b.try_into().expect("8 bytes"));
+        tensor.data().chunks_exact(8).map(number).collect()
+    }
+
+    /// Puts PyTorch's values in place of the reference's.
+    fn answer(&self, expected: &mut Expected) {
+        let values = self.f64(expected.name);
+        assert_eq!(values.len(), expected.values.len(), "{}.{}", self.name, expected.name);
+        expected.values = values;
+    }
+
+    fn data(&self, key: &str) -> Option<Data> {
+        let tensor = self.tensor(key)?;
+        let size = tensor.dtype().bitsize() / 8;
+        let chunks = || tensor.data().chunks_exact(size);
+        let integer = |b: &[u8]| {
+            let mut wide = [0; 8];
+            wide[..b.len()].copy_from_slice(b);
+            u64::from_le_bytes(wide)
+        };
+        let floats = |dtype, widen: fn(u64) -> f64| {
+            let values: Vec<f64> = chunks().map(|b| widen(integer(b))).collect();
+            Data::floats(dtype, tensor.shape(), &values)
+        };
+        let indices = |dtype, widen: fn(u64) -> i64| {
+            let values: Vec<i64> = chunks().map(|b| widen(integer(b))).collect();
+            Data::indices(dtype, tensor.shape(), &values)
+        };
+        Some(match tensor.dtype() {
+            Dtype::F32 => floats(DType::F32, |b| f32::from_bits(b as u32).into()),
+            Dtype::F16 => floats(DType::F16, |b| warploss::f16::from_bits(b as u16).to_f64()),
+            Dtype::BF16 => floats(DType::BF16, |b| warploss::bf16::from_bits(b as u16).to_f64()),
+            Dtype::I64 => indices(DType::I64, |b| b as i64),
+            Dtype::I32 => indices(DType::I32, |b| (b as i32).into()),
+            Dtype::U32 => indices(DType::U32, |b| b as i64),
+            Dtype::U8 => indices(DType::U8, |b| b as i64),
+            other => panic!("{}.{key} is {other:?}", self.name),
+        })
+    }
+
+    fn number(&self, option: &str) -> f64 {
+        self.options[option].as_f64().unwrap_or_else(|| panic!("{}: {option}", self.name))
+    }
+
+    fn cross_entropy(&self) -> CrossEntropyCase {
+        let upstream = match self.data("grad_output") {
+            Some(g) => Upstream::Tensor(g),
+            None => Upstream::Number(1.0),
+        };
+        CrossEntropyCase {
+            // Padding that PyTorch did not have: nothing may depend on it.
+            logits: self.data("logits").expect("logits").padded(self.name.len() % 4),
+            target: self.data("target").expect("target"),
+            weight: self.data("weight"),
+            upstream,
+            ignore_index: self.options["ignore_index"].as_i64().expect("ignore_index"),
+            reduction: match self.options["reduction"].as_str() {
+                Some("none") => Reduction::None,
+                Some("sum") => Reduction::Sum,
+                Some("mean") => Reduction::Mean,
+                other => panic!("{}: reduction {other:?}", self.name),
+            },
+            label_smoothing: self.number("label_smoothing"),
+            lse_square_scale: self.number("lse_square_scale"),
+            logit_scale: self.number("logit_scale") as f32,
+            softcap: self.options["softcap"].as_f64().map(|cap| cap as f32),
+        }
+    }
+
+    fn dims(&self) -> Vec<isize> {
+        let dims = self.options["dims"].as_array().expect("dims");
+        dims.iter().map(|d| d.as_i64().expect("an integer") as isize).collect()
+    }
+
+    fn log_softmax(&self) -> LogSoftmaxCase {
+        LogSoftmaxCase {
+            input: self.data("input").expect("input").padded(self.name.len() % 3),
+            grad_output: self.data("grad_output").expect("grad_output"),
+            dim: self.dims()[0],
+        }
+    }
+
+    fn logsumexp(&self) -> LogSumExpCase {
+        LogSumExpCase {
+            input: self.data("input").expect("input").padded(self.name.len() % 3),
+            grad_output: self.data("grad_output").expect("grad_output"),
+            dims: self.dims(),
+            keepdim: self.options["keepdim"].as_bool().expect("keepdim"),
+        }
+    }
+}

@@ -1,0 +1,98 @@
+//! Gradients against central differences: of the reference in f64, and of the engine with it.
+
+use crate::cross_entropy::{CrossEntropyCase, Upstream};
+use crate::data::{Data, Logits, Rng};
+use crate::harness::{Case, Rule, check};
+use crate::log_softmax::LogSoftmaxCase;
+use crate::logsumexp::LogSumExpCase;
+use warploss::{DType, Reduction};
+
+/// Step of the differences: errors of h² ≈ 1e-10 and of 1e-16/h meet about here.
+const H: f64 = 1e-5;
+
+fn check_slope(case: &dyn Case) {
+    let x = case.input();
+    let expected = case.expected();
+    let gradient = expected.iter().find(|e| matches!(e.rule, Rule::Gradient)).expect("a gradient");
+    for i in 0..x.len() {
+        let at = |h: f64| {
+            let mut x = x.clone();
+            x[i] += h;
+            case.objective(&x)
+        };
+        let slope = (at(H) - at(-H)) / (2.0 * H);
+        let error = (slope - gradient.values[i]).abs();
+        let value = gradient.values[i];
+        assert!(
+            error < 1e-8 * (1.0 + slope.abs()),
+            "element {i}: {value:e}, slope {slope:e}\n  of {}",
+            case.describe()
+        );
+    }
+    check(case);
+}
+
+#[test]
+fn cross_entropy_has_the_slope_of_its_loss_under_every_option() {
+    let classes = 9;
+    let mut seed = 0;
+    for shape in [vec![classes], vec![4, classes], vec![2, classes, 3]] {
+        for reduction in [Reduction::None, Reduction::Sum, Reduction::Mean] {
+            for (smoothing, z_loss) in [(0.0, 0.0), (0.1, 0.0), (1.0, 0.1), (0.0, 0.1)] {
+                for (scale, softcap) in [(1.0, None), (0.6, None), (1.7, Some(4.0))] {
+                    for weighted in [false, true] {
+                        seed += 1;
+                        let mut rng = Rng(seed);
+                        let rows: usize = shape.iter().product::<usize>() / classes;
+                        let logits = Logits::Normal.values(&mut rng, rows, classes);
+                        let target: Vec<i64> = (0..rows)
+                            .map(|row| if row == 1 { -100 } else { rng.below(classes) as i64 })
+                            .collect();
+                        let weights: Vec<f64> = (0..classes).map(|_| 0.1 + rng.unit()).collect();
+                        let case = CrossEntropyCase::new(&shape, &logits, &target);
+                        let g =
+                            Data::floats(DType::F32, case.target.shape(), &rng.normals(rows, 1.0));
+                        check_slope(&CrossEntropyCase {
+                            weight: weighted
+                                .then(|| Data::floats(DType::F32, &[classes], &weights)),
+                            upstream: match reduction {
+                                Reduction::None => Upstream::Tensor(g),
+                                Reduction::Sum | Reduction::Mean => Upstream::Number(-1.75),
+                            },
+                            reduction,
+                            label_smoothing: smoothing,
+                            lse_square_scale: z_loss,
+                            logit_scale: scale,
+                            softcap,
+                            ..case
+                        });
+                    }
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn log_softmax_and_logsumexp_have_the_slope_of_their_results() {
+    let shape = [3, 4, 5];
+    let mut rng = Rng(11);
+    let input = Data::floats(DType::F32, &shape, &rng.normals(60, 2.0));
+    for dim in [0, 1, 2, -1] {
+        check_slope(&LogSoftmaxCase {
+            input: input.clone(),
+            grad_output: Data::floats(DType::F32, &shape, &rng.normals(60, 1.0)),
+            dim,
+        });
+    }
+    let reduced: [(&[isize], &[usize]); 4] =
+        [(&[1], &[3, 5]), (&[0, 2], &[4]), (&[-1], &[3, 4]), (&[2, 0, 1], &[])];
+    for (dims, left) in reduced {
+        check_slope(&LogSumExpCase {
+            input: input.clone(),
+            grad_output: Data::floats(DType::F32, left, &rng.normals(left.iter().product(), 1.0)),
+            dims: dims.to_vec(),
+            keepdim: false,
+        });
+    }
+}

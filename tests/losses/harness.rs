@@ -1,0 +1,120 @@
+//! What every test of every loss goes through.
+
+use std::sync::OnceLock;
+use warploss::check::compare::{self, Worst};
+use warploss::{DType, Device, Result, TensorRef};
+
+/// The devices that every case runs on; a new one is a line here.
+pub(crate) fn devices() -> &'static [(&'static str, Device)] {
+    static DEVICES: OnceLock<Vec<(&'static str, Device)>> = OnceLock::new();
+    DEVICES.get_or_init(|| {
+        let threads = |n| Device::cpu_with_threads(n).expect("a pool of threads");
+        vec![("cpu", Device::cpu()), ("cpu, 1 thread", threads(1)), ("cpu, 3 threads", threads(3))]
+    })
+}
+
+/// One call's inputs and options, and all the ways to make the call.
+pub(crate) trait Case {
+    /// What repeats the case.
+    fn describe(&self) -> String;
+
+    /// The results by the reference.
+    fn expected(&self) -> Vec<Expected>;
+
+    /// Every form of the call, by name, with its results. A form makes sure itself that it
+    /// touched no padding.
+    fn forms(&self, device: &Device) -> Vec<(&'static str, Result<Vec<Got>>)>;
+
+    /// The input that the gradient belongs to.
+    fn input(&self) -> Vec<f64>;
+
+    /// Σ upstream gradient · result in f64, were `input` the input: its slope is the gradient.
+    fn objective(&self, input: &[f64]) -> f64;
+}
+
+/// How a result is compared.
+#[derive(Debug, Clone)]
+pub(crate) enum Rule {
+    /// As a loss, with the sizes of its terms.
+    Loss(Vec<f64>),
+    /// As a gradient.
+    Gradient,
+}
+
+#[derive(Debug, Clone)]
+pub(crate) struct Expected {
+    pub(crate) name: &'static str,
+    pub(crate) rule: Rule,
+    pub(crate) values: Vec<f64>,
+}
+
+impl Expected {
+    pub(crate) fn loss(name: &'static str, values: Vec<f64>, sizes: Vec<f64>) -> Expected {
+        Expected { name, rule: Rule::Loss(sizes), values }
+    }
+
+    /// A result of one term each, like a log-sum-exp.
+    pub(crate) fn term(name: &'static str, values: Vec<f64>) -> Expected {
+        let sizes = compare::sizes(&values);
+        Expected::loss(name, values, sizes)
+    }
+
+    pub(crate) fn gradient(name: &'static str, values: Vec<f64>) -> Expected {
+        Expected { name, rule: Rule::Gradient, values }
+    }
+
+    pub(crate) fn compare(&self, dtype: DType, got: &[f64]) -> Worst {
+        match &self.rule {
+            Rule::Loss(sizes) => compare::losses(dtype, got, &self.values, sizes),
+            Rule::Gradient => compare::gradients(dtype, got, &self.values),
+        }
+    }
+}
+
+/// A result as it came, widened exactly: equal bits here are equal bits there.
+#[derive(Debug, Clone)]
+pub(crate) struct Got {
+    pub(crate) name: &'static str,
+    pub(crate) dtype: DType,
+    pub(crate) values: Vec<f64>,
+}
+
+impl Got {
+    pub(crate) fn new(name: &'static str, tensor: TensorRef<'_>) -> Got {
+        Got { name, dtype: tensor.dtype(), values: tensor.to_f64().expect("host memory") }
+    }
+}
+
+/// The case agrees with the reference, in every form, on every device.
+pub(crate) fn check(case: &dyn Case) {
+    check_against(case, &case.expected());
+}
+
+/// The case agrees with `expected`, in every form, on every device.
+pub(crate) fn check_against(case: &dyn Case, expected: &[Expected]) {
+    for (device_name, device) in devices() {
+        for (form, results) in case.forms(device) {
+            let at = || format!("{device_name}, {form}, {}", case.describe());
+            let results = results.unwrap_or_else(|e| panic!("{e}\n  on {}", at()));
+            assert!(!results.is_empty(), "no results\n  on {}", at());
+            for got in results {
+                let expected = expected.iter().find(|e| e.name == got.name);
+                let expected = expected.unwrap_or_else(|| panic!("nobody expects {}", got.name));
+                let worst = expected.compare(got.dtype, &got.values);
+                assert!(worst.agrees(), "{}: {worst}\n  on {}", got.name, at());
+            }
+        }
+    }
+}
+
+/// Every form's results on `device`, bit by bit.
+pub(crate) fn bits(case: &dyn Case, device: &Device) -> Vec<(String, Vec<u64>)> {
+    let mut all = Vec::new();
+    for (form, results) in case.forms(device) {
+        for got in results.expect("a legal call") {
+            let bits = got.values.iter().map(|v| v.to_bits()).collect();
+            all.push((format!("{form}: {}", got.name), bits));
+        }
+    }
+    all
+}

@@ -1,0 +1,22 @@
+//! Every loss against PyTorch's answers, a plain f64 reference, and the behaviours promised.
+//!
+//! | file | holds |
+//! |---|---|
+//! | `harness` | devices, comparison: a loss is a [`harness::Case`], and every test takes cases |
+//! | `data` | typed buffers with poisoned padding, random numbers, adversarial logits |
+//! | `cross_entropy`, `log_softmax`, `logsumexp` | a loss: its case, its calls, random cases |
+//! | `golden`, `properties`, `gradients` | one table each, a loss is a row |
+//! | `numerics`, `determinism`, `errors`, `views` | behaviours, a test is named for each |
+
+mod cross_entropy;
+mod data;
+mod determinism;
+mod errors;
+mod golden;
+mod gradients;
+mod harness;
+mod log_softmax;
+mod logsumexp;
+mod numerics;
+mod properties;
+mod views;
