@@ -221,7 +221,7 @@ impl Worker {
                 let mut idle = true;
                 for &warp in &order {
                     loop {
-                        let ready = (*cluster).warps[warp as usize].ready;
+                        let ready = (&(*cluster).warps)[warp as usize].ready;
                         if ready == 0 {
                             break;
                         }
@@ -717,7 +717,7 @@ extern "C" fn wl_emu_peer_access(
             fail(site, FaultKind::SharedMisaligned, detail);
         }
         if rank != (*thread).block {
-            if (*cluster).blocks[rank as usize].live == 0 {
+            if (&(*cluster).blocks)[rank as usize].live == 0 {
                 let detail = format!("block {rank} of the cluster has exited");
                 fail(site, FaultKind::PeerExited, detail);
             }
