@@ -18,8 +18,12 @@
 //! ```
 
 mod cpu;
+#[cfg(any(feature = "cuda", feature = "emulator"))]
+mod cuda;
 mod device;
 mod dtype;
+#[cfg(feature = "emulator")]
+pub mod emulator;
 mod error;
 mod loss;
 pub mod measure;

@@ -207,6 +207,15 @@ impl<'a> TensorRef<'a> {
         }
     }
 
+    /// The device memory that holds it; `None` for host memory.
+    #[cfg(any(feature = "cuda", feature = "emulator"))]
+    pub(crate) fn device(&self) -> Option<DeviceMemory> {
+        match self.memory {
+            Shared::Host(_) => None,
+            Shared::Device(span) => Some(span),
+        }
+    }
+
     /// The elements in order, without padding, widened to f64 (an i64 beyond 2^53 is rounded).
     ///
     /// # Errors

@@ -1,0 +1,32 @@
+//! Compiles the kernels: for the host where the emulator is wanted, for GPUs where NVRTC is found.
+
+#[path = "src/cuda/variants.rs"]
+#[allow(dead_code, unreachable_pub)]
+mod variants;
+
+#[cfg(feature = "emulator")]
+#[path = "build/emulator.rs"]
+mod emulator;
+
+#[cfg(feature = "cuda")]
+#[path = "src/cuda/cache.rs"]
+#[allow(dead_code, unreachable_pub)]
+mod cache;
+#[cfg(feature = "cuda")]
+#[path = "src/cuda/nvrtc.rs"]
+#[allow(dead_code, unreachable_pub)]
+mod nvrtc;
+#[cfg(feature = "cuda")]
+#[path = "build/nvrtc.rs"]
+mod nvrtc_build;
+
+fn main() {
+    println!("cargo::rerun-if-changed=build.rs");
+    println!("cargo::rerun-if-changed=build");
+    println!("cargo::rerun-if-changed=kernels");
+    println!("cargo::rerun-if-changed=src/cuda/variants.rs");
+    #[cfg(feature = "emulator")]
+    emulator::build();
+    #[cfg(feature = "cuda")]
+    nvrtc_build::build();
+}

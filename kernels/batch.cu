@@ -1,0 +1,149 @@
+// What a batch's rows share: how many are kept and what they weigh, the first bad target, and the
+// sum of their losses. Two launches each, chunks and then their total, in f64 and in an order that
+// depends on nothing but the number of rows: the same bits every time, and no atomics.
+// Launches: src/cuda/batch.rs.
+#pragma once
+#include "args.cuh"
+#include "dtype.cuh"
+
+// Two sums and a first position, over the block; thread 0 gets the result.
+struct Tally {
+  double a, b;
+  wl_i64 first;  // -1: none
+
+  WL_FN void merge(const Tally& other) {
+    a += other.a, b += other.b;
+    if (first < 0 || (other.first >= 0 && other.first < first)) first = other.first;
+  }
+
+  WL_FN void reduce(wl_shared<double> sums, wl_shared<wl_i64> firsts) {
+    WL_UNROLL for (int lanes = 16; lanes > 0; lanes /= 2) {
+      merge({wl_shfl_xor(WL_FULL_MASK, a, lanes), wl_shfl_xor(WL_FULL_MASK, b, lanes),
+             wl_shfl_xor(WL_FULL_MASK, first, lanes)});
+    }
+    if (wl_lane() == 0) {
+      sums[2 * wl_warp()] = a, sums[2 * wl_warp() + 1] = b;
+      firsts[wl_warp()] = first;
+    }
+    wl_syncthreads();  // the warps' tallies are there
+    if (wl_thread() == 0) {
+      for (wl_u32 w = 1; w < wl_warps(); w++) merge({sums[2 * w], sums[2 * w + 1], firsts[w]});
+    }
+  }
+};
+
+#define WL_TALLY_SLOTS         \
+  WL_SMEM(double, sums, 64);   \
+  WL_SMEM(wl_i64, firsts, 32)
+
+// The sum of all class weights, and the first that is NaN or infinite. One block.
+WL_FN void weights_total_body(const BatchArgs& a) {
+  WL_TALLY_SLOTS;
+  Tally tally = {0., 0., -1};
+  for (wl_i64 c = wl_thread(); c < a.classes; c += wl_threads()) {
+    const float w = load_float(a.weight, a.weight_kind, c);
+    if (!(wl_abs(w) <= 3.402823466e38f)) {
+      tally.merge({0., 0., c});
+    } else {
+      tally.a += w;
+    }
+  }
+  tally.reduce(sums, firsts);
+  if (wl_thread() != 0) return;
+  wl_st(&a.totals->class_weight, tally.a);
+  if (tally.first >= 0 && wl_ld(&a.status->kind) == 0) {
+    wl_st(&a.status->kind, (wl_u64)2);
+    wl_st(&a.status->index, tally.first);
+    wl_st(&a.status->value, (wl_i64)wl_bits(load_float(a.weight, a.weight_kind, tally.first)));
+    wl_st(&a.status->classes, a.classes);
+    wl_st(&a.status->ignore_index, a.ignore_index);
+  }
+}
+
+// A chunk of targets a block.
+WL_FN void census_chunk_body(const BatchArgs& a) {
+  WL_TALLY_SLOTS;
+  Tally tally = {0., 0., -1};
+  const wl_i64 begin = wl_block() * a.chunk, end = begin + a.chunk < a.rows ? begin + a.chunk : a.rows;
+  for (wl_i64 row = begin + wl_thread(); row < end; row += wl_threads()) {
+    const wl_i64 target = load_index(a.target, a.target_kind, row);
+    if (target == a.ignore_index) continue;
+    if (target < 0 || target >= a.classes) {
+      tally.merge({0., 0., row});
+      continue;
+    }
+    tally.a += a.weight ? load_float(a.weight, a.weight_kind, target) : 1.f;
+    tally.b += 1.;
+  }
+  tally.reduce(sums, firsts);
+  if (wl_thread() != 0) return;
+  wl_st(a.chunks + 2 * wl_block(), tally.a);
+  wl_st(a.chunks + 2 * wl_block() + 1, tally.b);
+  wl_st(a.bad + wl_block(), tally.first);
+}
+
+WL_FN wl_i64 chunks_of(const BatchArgs& a) { return (a.rows + a.chunk - 1) / a.chunk; }
+
+// One block.
+WL_FN void census_total_body(const BatchArgs& a) {
+  WL_TALLY_SLOTS;
+  Tally tally = {0., 0., -1};
+  for (wl_i64 i = wl_thread(); i < chunks_of(a); i += wl_threads()) {
+    tally.merge({wl_ld(a.chunks + 2 * i), wl_ld(a.chunks + 2 * i + 1), wl_ld(a.bad + i)});
+  }
+  tally.reduce(sums, firsts);
+  if (wl_thread() != 0) return;
+  const double class_weight = a.weight ? wl_ld(&a.totals->class_weight) : (double)a.classes;
+  const wl_i64 value = tally.first < 0 ? 0 : load_index(a.target, a.target_kind, tally.first);
+  wl_st(&a.totals->weight, tally.a);
+  wl_st(&a.totals->class_weight, class_weight);
+  wl_st(&a.totals->kept, (wl_i64)tally.b);
+  wl_st(&a.totals->bad_row, tally.first);
+  wl_st(&a.totals->bad_value, value);
+  wl_st(&a.totals->per_weight, tally.a == 0. ? wl_nan() : (float)(1. / tally.a));
+  wl_st(&a.totals->per_row, tally.b == 0. ? wl_nan() : (float)(1. / tally.b));
+  wl_st(&a.totals->class_weight_f32, (float)class_weight);
+  wl_st(&a.totals->pad, 0u);
+  if (tally.first >= 0 && wl_ld(&a.status->kind) == 0) {
+    wl_st(&a.status->kind, (wl_u64)1);
+    wl_st(&a.status->index, tally.first);
+    wl_st(&a.status->value, value);
+    wl_st(&a.status->classes, a.classes);
+    wl_st(&a.status->ignore_index, a.ignore_index);
+  }
+}
+
+// A chunk of rows' losses a block.
+WL_FN void sum_chunk_body(const BatchArgs& a) {
+  WL_TALLY_SLOTS;
+  Tally tally = {0., 0., -1};
+  const wl_i64 begin = wl_block() * a.chunk, end = begin + a.chunk < a.rows ? begin + a.chunk : a.rows;
+  for (wl_i64 row = begin + wl_thread(); row < end; row += wl_threads()) {
+    tally.a += wl_ld(a.loss + row);
+    if (a.z_loss) tally.b += wl_ld(a.z_loss + row);
+  }
+  tally.reduce(sums, firsts);
+  if (wl_thread() != 0) return;
+  wl_st(a.chunks + 2 * wl_block(), tally.a);
+  wl_st(a.chunks + 2 * wl_block() + 1, tally.b);
+}
+
+// One block.
+WL_FN void sum_total_body(const BatchArgs& a) {
+  WL_TALLY_SLOTS;
+  Tally tally = {0., 0., -1};
+  for (wl_i64 i = wl_thread(); i < chunks_of(a); i += wl_threads()) {
+    tally.merge({wl_ld(a.chunks + 2 * i), wl_ld(a.chunks + 2 * i + 1), -1});
+  }
+  tally.reduce(sums, firsts);
+  if (wl_thread() != 0) return;
+  double loss = tally.a, z_loss = tally.b;
+  if (a.mean) {
+    // No kept row makes NaN, and so does no weight, whatever the sum is.
+    const double weight = wl_ld(&a.totals->weight);
+    loss = weight == 0. ? (double)wl_nan() : loss / weight;
+    z_loss = a.z_loss ? z_loss / (double)wl_ld(&a.totals->kept) : 0.;
+  }
+  wl_st(a.loss_out, (float)(loss + z_loss));
+  if (a.z_loss_out) wl_st(a.z_loss_out, (float)z_loss);
+}

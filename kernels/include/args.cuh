@@ -1,0 +1,94 @@
+// What a launch hands to a kernel: one struct, the same on both sides (src/cuda/args.rs).
+#pragma once
+#include "intrinsics.cuh"
+
+// Numbers of the batch: written by the census, read by every row.
+struct Totals {
+  double weight;         // sum of the kept rows' weights
+  double class_weight;   // sum of the weights of all classes
+  wl_i64 kept;           // rows that are not ignored
+  wl_i64 bad_row;        // the first row whose target is no class, or -1
+  wl_i64 bad_value;      // its target
+  float per_weight;      // 1 / weight; NaN where that is 0
+  float per_row;         // 1 / kept
+  float class_weight_f32;
+  wl_u32 pad;
+};
+
+// The device's memory of an error, until the host asks.
+struct Status {
+  wl_u64 kind;  // 0: none, 1: a target, 2: a class weight
+  wl_i64 index;
+  wl_i64 value;  // the target, or the weight's bits
+  wl_i64 classes;
+  wl_i64 ignore_index;
+};
+
+// Rows that a schedule goes through. Pointers that a loss or a schedule has no use for are null.
+struct RowArgs {
+  const void* x;            // rows of logits
+  void* y;                  // rows written: the gradient, or log-probabilities
+  const void* upstream;     // gradient of the result: one number, one a row, or one an element
+  const void* target;       // class indices
+  const void* weight;       // class weights
+  float* loss;              // per row
+  float* z_loss;            // per row
+  float* lse;               // per row: written forward, read backward
+  float* partials;          // split rows: a State a part, then a float a part
+  float* row_target;        // split rows: the target's x, saved before a gradient overwrites it
+  const Totals* totals;
+  wl_i64 rows, classes;
+  wl_i64 x_stride, y_stride, upstream_stride;  // elements between rows
+  wl_i64 ignore_index;
+  float scale;    // z = scale * x, before a cap
+  float cap;      // 0: none
+  float hard;     // 1 - epsilon
+  float soft;     // epsilon / classes
+  float lambda;   // of the z-loss
+  float number;   // the upstream gradient, where `upstream` is null
+  wl_u32 upstream_kind, target_kind, weight_kind;
+  wl_u32 mean;       // divide by the totals
+  wl_u32 whole;      // per-row losses include the z-loss
+  wl_u32 parts;      // split rows: blocks a row
+  wl_u32 slice;      // packs of a block
+  wl_u32 coarse;     // split sums: only rows whose saved lse is too coarse
+};
+static_assert(sizeof(void*) == 8 && sizeof(RowArgs) == 192, "RowArgs: src/cuda/args.rs");
+static_assert(__builtin_offsetof(RowArgs, rows) == 88, "RowArgs: src/cuda/args.rs");
+static_assert(__builtin_offsetof(RowArgs, scale) == 136, "RowArgs: src/cuda/args.rs");
+static_assert(__builtin_offsetof(RowArgs, coarse) == 188, "RowArgs: src/cuda/args.rs");
+
+// Targets, class weights and rows' losses.
+struct BatchArgs {
+  const void* target;
+  const void* weight;
+  const float* loss;     // per row
+  const float* z_loss;   // per row, or null
+  double* chunks;        // two numbers a chunk
+  wl_i64* bad;           // a chunk's first bad row, or -1
+  Totals* totals;
+  Status* status;
+  float* loss_out;
+  float* z_loss_out;     // or null
+  wl_i64 rows, classes, ignore_index, chunk;
+  wl_u32 target_kind, weight_kind;
+  wl_u32 mean, pad;
+};
+static_assert(sizeof(Totals) == 56 && sizeof(Status) == 40, "src/cuda/args.rs");
+static_assert(sizeof(BatchArgs) == 128, "BatchArgs: src/cuda/args.rs");
+static_assert(__builtin_offsetof(BatchArgs, rows) == 80, "BatchArgs: src/cuda/args.rs");
+static_assert(__builtin_offsetof(BatchArgs, mean) == 120, "BatchArgs: src/cuda/args.rs");
+
+// Elements between a tensor and the same elements line by line.
+#define WL_MAX_DIMS 8
+struct PermuteArgs {
+  const void* from;
+  void* to;
+  wl_i64 elements;
+  wl_i64 sizes[WL_MAX_DIMS];    // outermost first, in the order of the lines
+  wl_i64 strides[WL_MAX_DIMS];  // the tensor's, in that order
+  wl_u32 size;                  // bytes of an element: 2 or 4
+  wl_u32 back;                  // 0: from the tensor to the lines, 1: back
+};
+static_assert(sizeof(PermuteArgs) == 160, "PermuteArgs: src/cuda/args.rs");
+static_assert(__builtin_offsetof(PermuteArgs, size) == 152, "PermuteArgs: src/cuda/args.rs");

@@ -1,0 +1,99 @@
+// The (max, sum) pair of a log-sum-exp: push, merge, value.
+//
+// A key is what the exponent is made of: the sum is that of 2^((key - max) * k), k = log2(e) times
+// whatever scale the keys still lack. The difference comes first: a common offset of the keys
+// costs no digits. A vector is pushed with one exponential an element and one for the rescaling:
+// its maximum first. arXiv:1805.02867 has the pair.
+//
+// max ignores NaN; the sum is NaN then. A key of +inf makes the sum +inf, or NaN beside a NaN.
+#pragma once
+#include "intrinsics.cuh"
+
+#define WL_LOG2E 1.4426950408889634f
+#define WL_FLT_MAX 3.402823466e38f
+
+// What a sum is relative to: its maximum, or something finite in its place.
+WL_FN float reference(float max) { return wl_max(wl_min(max, WL_FLT_MAX), -WL_FLT_MAX); }
+
+// The largest of a vector, by a tree: a chain would wait for each comparison.
+template <int n>
+WL_FN float max_of(const float (&v)[n]) {
+  float t[n];
+  WL_UNROLL for (int i = 0; i < n; i++) t[i] = v[i];
+  WL_UNROLL for (int step = n / 2; step > 0; step /= 2) {
+    WL_UNROLL for (int i = 0; i < n / 2; i++) {
+      if (i < step) t[i] = wl_max(t[i], t[i + step]);
+    }
+  }
+  return t[0];
+}
+
+struct Lse {
+  static constexpr int WORDS = 2;
+  float max, sum;
+
+  static WL_FN Lse empty() { return {-wl_inf(), 0.f}; }
+
+  // n is a power of two.
+  template <int n>
+  WL_FN void push(const float (&key)[n], float k) {
+    const float top = wl_max(max, max_of(key));
+    const float ref = reference(top);
+    float part[4] = {0.f, 0.f, 0.f, 0.f};
+    WL_UNROLL for (int i = 0; i < n; i++) part[i % 4] += wl_ex2((key[i] - ref) * k);
+    sum = sum * wl_ex2((max - ref) * k) + ((part[0] + part[1]) + (part[2] + part[3]));
+    max = top;
+  }
+
+  WL_FN void merge(const Lse& other, float k) {
+    const float top = wl_max(max, other.max);
+    const float ref = reference(top);
+    sum = sum * wl_ex2((max - ref) * k) + other.sum * wl_ex2((other.max - ref) * k);
+    max = top;
+  }
+};
+
+// The pair with what label smoothing adds: the weighted distance from the maximum, and the weight.
+struct Smoothed {
+  static constexpr int WORDS = 4;
+  float max, sum;
+  float deviation;  // sum of w * (reference(max) - key)
+  float weight;     // sum of w
+
+  static WL_FN Smoothed empty() { return {-wl_inf(), 0.f, 0.f, 0.f}; }
+
+  template <int n>
+  WL_FN void push(const float (&key)[n], float k) {
+    const float before = reference(max);
+    Lse pair = {max, sum};
+    pair.push(key, k);
+    max = pair.max, sum = pair.sum;
+    shift(before);
+  }
+
+  // After push: the weights of the same keys. A weight of 0 makes 0 of a key of -inf.
+  template <int n>
+  WL_FN void weigh(const float (&key)[n], const float (&w)[n]) {
+    const float ref = reference(max);
+    WL_UNROLL for (int i = 0; i < n; i++) {
+      deviation += w[i] == 0.f ? 0.f : w[i] * (ref - key[i]);
+      weight += w[i];
+    }
+  }
+
+  WL_FN void merge(const Smoothed& other, float k) {
+    Smoothed b = other;
+    const float before = reference(max), b_before = reference(b.max);
+    Lse pair = {max, sum};
+    pair.merge({b.max, b.sum}, k);
+    max = b.max = pair.max, sum = pair.sum;
+    shift(before), b.shift(b_before);
+    deviation += b.deviation, weight += b.weight;
+  }
+
+ private:
+  // Nothing has weight before the first key that is not masked, unless its distance is infinite.
+  WL_FN void shift(float before) {
+    if (weight != 0.f) deviation += weight * (reference(max) - before);
+  }
+};

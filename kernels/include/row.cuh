@@ -1,0 +1,358 @@
+// The schedules: how one row is spread over threads. A loss is a functor that says what to do
+// with packs of it:
+//
+//   In, Out           element types of what is read and written
+//   State             the mergeable pair
+//   Row               what a thread knows of the row, and later what the gradient is made of
+//   begin(i, x_t)     reads the row's target and upstream gradient (x_t: the target's x where
+//                     the row itself may be overwritten by now, or null)
+//   row.kept          false: the row is never read, its outputs are 0
+//   push(s, row, v, packs, p, step)   packs p, p + step, ... into the state; v[] is theirs
+//   finish(s, row)    the state of the whole row is known
+//   write(row)        one thread: the row's numbers
+//   gradient(row, pack, v, p, out)    one pack's outputs
+//   target_gradient(row)              the target's output, written last (Op::TARGET)
+//
+// Every schedule reads a row in the same packs (dtype.cuh), merges by reduce.cuh, and writes each
+// pack by the thread that read it: in place needs no more order than that all have read their
+// part and the target before anyone writes, which the reduction's barrier gives.
+#pragma once
+#include "args.cuh"
+#include "dtype.cuh"
+#include "lse.cuh"
+#include "reduce.cuh"
+
+// Packs of a thread that are pushed together.
+#define WL_UNROLL_PACKS 4
+
+// Calls `full(Count<n>, p)` for packs p, p + threads, ... (n of them) and `edge(p)` for those that
+// are not full, over packs [from, to) of a row; each pack by one thread, the same one every time.
+template <int n, class T, class Full, class Edge>
+WL_FN void each_pack(const Packs<T>& packs, wl_u32 from, wl_u32 to, Full full, Edge edge) {
+  const wl_u32 thread = wl_thread(), threads = wl_threads();
+  const wl_u32 first = from > packs.first ? from : packs.first;
+  const wl_u32 last = to < packs.last ? to : packs.last;
+  wl_u32 p = first + thread;
+  if constexpr (n > 1) {
+    for (; p + (n - 1) * threads < last; p += n * threads) full(Count<n>{}, p);
+  }
+  for (; p < last; p += threads) full(Count<1>{}, p);
+  if (packs.head && from == 0 && to > 0 && thread == 0) edge(0u);
+  if (packs.tail && from < packs.count && to == packs.count && thread == threads - 1) {
+    edge(packs.count - 1);
+  }
+}
+
+// Which packs of a row a block owns.
+template <class T>
+struct Slice {
+  wl_u32 from, to;
+  WL_FN Slice(const Packs<T>& packs, wl_u32 part, wl_u32 slice) {
+    const wl_u64 begin = (wl_u64)part * slice, end = begin + slice;
+    from = begin < packs.count ? (wl_u32)begin : packs.count;
+    to = end < packs.count ? (wl_u32)end : packs.count;
+  }
+  WL_FN bool holds(wl_u32 p) const { return p >= from && p < to; }
+};
+
+template <class Op>
+WL_FN const typename Op::In* x_row(const RowArgs& a, wl_i64 row) {
+  return (const typename Op::In*)a.x + row * a.x_stride;
+}
+template <class Op>
+WL_FN typename Op::Out* y_row(const RowArgs& a, wl_i64 row) {
+  return (typename Op::Out*)a.y + row * a.y_stride;
+}
+
+// Reads a block's packs from global memory, each once.
+template <class Op, class T>
+WL_FN typename Op::State stream_sum(const Op& op, const typename Op::Row& row, const Packs<T>& packs,
+                                    const Slice<T>& slice) {
+  typename Op::State state = Op::State::empty();
+  each_pack<WL_UNROLL_PACKS>(
+      packs, slice.from, slice.to,
+      [&](auto count, wl_u32 p) {
+        constexpr int n = decltype(count)::value;
+        wl_u32x4 v[n];
+        WL_UNROLL for (int i = 0; i < n; i++) v[i] = wl_ld128_stream(packs.at(p + i * wl_threads()));
+        op.push(state, row, v, packs, p, wl_threads());
+      },
+      [&](wl_u32 p) {
+        const wl_u32x4 v[1] = {packs.edge(p)};
+        op.push(state, row, v, packs, p, 0);
+      });
+  return state;
+}
+
+// Writes a block's packs of the output; `load(p)` is where the packs read come from.
+template <class Op, class T, class Load>
+WL_FN void write_packs(const Op& op, const typename Op::Row& row, const Packs<T>& packs,
+                       const Slice<T>& slice, const Sink<T, typename Op::Out>& sink, Load load) {
+  constexpr int LANES = Packs<T>::LANES;
+  each_pack<2>(
+      packs, slice.from, slice.to,
+      [&](auto count, wl_u32 p) {
+        constexpr int n = decltype(count)::value;
+        wl_u32x4 v[n];
+        WL_UNROLL for (int i = 0; i < n; i++) v[i] = load(p + i * wl_threads());
+        WL_UNROLL for (int i = 0; i < n; i++) {
+          float out[LANES];
+          op.gradient(row, packs, v[i], p + i * wl_threads(), out);
+          sink.full(packs.column(p + i * wl_threads()), out);
+        }
+      },
+      [&](wl_u32 p) {
+        float out[LANES];
+        op.gradient(row, packs, packs.edge(p), p, out);
+        sink.edge(packs.column(p), packs.len, out);
+      });
+}
+
+// The thread that wrote the target's pack; the whole block calls it.
+template <class Op, class T>
+WL_FN void write_target(const Op& op, const typename Op::Row& row, const Packs<T>& packs,
+                        const Slice<T>& slice, const Sink<T, typename Op::Out>& sink) {
+  if constexpr (Op::TARGET) {
+    const wl_u32 p = packs.pack_of(row.target);
+    if (!slice.holds(p)) return;
+    const wl_u32 first = slice.from > packs.first ? slice.from : packs.first;
+    const wl_u32 owner = packs.full(p) ? (p - first) % wl_threads() : (p == 0 && packs.head) ? 0 : wl_threads() - 1;
+    if (wl_thread() == owner) Dtype<typename Op::Out>::store(sink.row + row.target, op.target_gradient(row));
+  }
+}
+
+template <class Op, class T>
+WL_FN void fill(const Packs<T>& packs, const Slice<T>& slice, const Sink<T, typename Op::Out>& sink) {
+  constexpr int LANES = Packs<T>::LANES;
+  const float zero[LANES] = {};
+  each_pack<1>(
+      packs, slice.from, slice.to, [&](auto, wl_u32 p) { sink.full(packs.column(p), zero); },
+      [&](wl_u32 p) { sink.edge(packs.column(p), packs.len, zero); });
+}
+
+// ---- lanes: a row in the registers of `width` lanes -------------------------------------------
+template <class Op, int width, bool gradient>
+WL_FN void lanes_row(const RowArgs& a) {
+  typedef typename Op::In T;
+  constexpr int N = 4;  // LANE_PACKS in plan.rs
+  constexpr int LANES = Packs<T>::LANES;
+  const Op op(a);
+  const wl_u32 lane = wl_thread() % width;
+  const wl_i64 index = (wl_i64)wl_block() * (wl_threads() / width) + wl_thread() / width;
+  const bool exists = index < a.rows;
+  const Packs<T> packs(x_row<Op>(a, exists ? index : 0), exists ? a.classes : 0);
+  typename Op::Row row;
+  row.kept = false;
+  if (exists) row = op.begin(index, nullptr);
+
+  wl_u32x4 v[N];
+  WL_UNROLL for (int i = 0; i < N; i++) v[i] = {};
+  typename Op::State state = Op::State::empty();
+  if (row.kept) {
+    WL_UNROLL for (int i = 0; i < N; i++) {
+      const wl_u32 p = lane + i * width;
+      if (packs.full(p)) {
+        v[i] = wl_ld128_stream(packs.at(p));
+      } else if (p < packs.count) {
+        v[i] = packs.edge(p);
+      }
+    }
+    WL_UNROLL for (int i = 0; i < N; i++) {
+      const wl_u32 p = lane + i * width;
+      if (p < packs.count) {
+        const wl_u32x4 one[1] = {v[i]};
+        op.push(state, row, one, packs, p, 0);
+      }
+    }
+  }
+  state = reduce_lanes<width>(state, op.k);
+  if (row.kept) op.finish(state, row);
+  if (exists && lane == 0) op.write(row);
+  if constexpr (gradient) {
+    wl_syncwarp();  // the target was read by all lanes; now it may be overwritten
+    if (!exists) return;
+    const Sink<T, typename Op::Out> sink(y_row<Op>(a, index), packs);
+    WL_UNROLL for (int i = 0; i < N; i++) {
+      const wl_u32 p = lane + i * width;
+      float out[LANES] = {};
+      if (row.kept) op.gradient(row, packs, v[i], p, out);
+      if constexpr (Op::TARGET) {
+        if (row.kept && p == packs.pack_of(row.target)) {
+          const float g = op.target_gradient(row);
+          WL_UNROLL for (int e = 0; e < LANES; e++) {
+            out[e] = e == (int)packs.lane_of(row.target) ? g : out[e];
+          }
+        }
+      }
+      if (packs.full(p)) {
+        sink.full(packs.column(p), out);
+      } else if (p < packs.count) {
+        sink.edge(packs.column(p), packs.len, out);
+      }
+    }
+  }
+}
+
+// ---- stream: a block a row, read once, nothing written but numbers ----------------------------
+template <class Op>
+WL_FN void stream_row(const RowArgs& a) {
+  typedef typename Op::In T;
+  WL_SMEM(float, slots, 32 * Op::State::WORDS);
+  const Op op(a);
+  const wl_i64 index = wl_block();
+  typename Op::Row row = op.begin(index, nullptr);
+  if (row.kept) {
+    const Packs<T> packs(x_row<Op>(a, index), a.classes);
+    const Slice<T> slice(packs, 0, packs.count);
+    const typename Op::State state = stream_sum(op, row, packs, slice);
+    op.finish(reduce_block(state, op.k, slots), row);
+  }
+  if (wl_thread() == 0) op.write(row);
+}
+
+// ---- on chip: a block, or a cluster of them, keeps the row in shared memory -------------------
+template <class Op, bool cluster>
+WL_FN void on_chip_row(const RowArgs& a) {
+  typedef typename Op::In T;
+  WL_SMEM(float, slots, 32 * Op::State::WORDS);
+  WL_SMEM(float, mine, Op::State::WORDS);
+  WL_DYNAMIC_SMEM(wl_u32, kept, 0, 4 * a.slice);
+  const Op op(a);
+  const wl_u32 rank = cluster ? wl_cluster_rank() : 0;
+  const wl_i64 index = cluster ? wl_block() / wl_cluster_size() : wl_block();
+  const Packs<T> packs(x_row<Op>(a, index), a.classes);
+  const Slice<T> slice(packs, rank, a.slice);
+  const Sink<T, typename Op::Out> sink(y_row<Op>(a, index), packs);
+  typename Op::Row row = op.begin(index, nullptr);
+  if (!row.kept) {
+    if (rank == 0 && wl_thread() == 0) op.write(row);
+    return fill<Op>(packs, slice, sink);
+  }
+
+  // A thread reads back what it brought itself, so it waits for nobody else here.
+  each_pack<1>(
+      packs, slice.from, slice.to,
+      [&](auto, wl_u32 p) { wl_cp_async16(kept, 4 * (p - slice.from), packs.at(p)); },
+      [&](wl_u32) {});
+  wl_cp_async_commit();
+  wl_cp_async_wait<0>();
+
+  typename Op::State state = Op::State::empty();
+  each_pack<WL_UNROLL_PACKS>(
+      packs, slice.from, slice.to,
+      [&](auto count, wl_u32 p) {
+        constexpr int n = decltype(count)::value;
+        wl_u32x4 v[n];
+        WL_UNROLL for (int i = 0; i < n; i++) {
+          v[i] = wl_lds128(kept, 4 * (p + i * wl_threads() - slice.from));
+        }
+        op.push(state, row, v, packs, p, wl_threads());
+      },
+      [&](wl_u32 p) {
+        const wl_u32x4 v[1] = {packs.edge(p)};
+        wl_sts128(kept, 4 * (p - slice.from), v[0]);
+        op.push(state, row, v, packs, p, 0);
+      });
+  state = reduce_block(state, op.k, slots);
+  if constexpr (cluster) {
+    state = reduce_cluster(state, op.k, mine);
+  } else if (wl_warps() == 1) {
+    wl_syncthreads();  // the target was read by all; now it may be overwritten
+  }
+  op.finish(state, row);
+  if (rank == 0 && wl_thread() == 0) op.write(row);
+
+  constexpr int LANES = Packs<T>::LANES;
+  each_pack<2>(
+      packs, slice.from, slice.to,
+      [&](auto count, wl_u32 p) {
+        constexpr int n = decltype(count)::value;
+        WL_UNROLL for (int i = 0; i < n; i++) {
+          const wl_u32 at = p + i * wl_threads();
+          float out[LANES];
+          op.gradient(row, packs, wl_lds128(kept, 4 * (at - slice.from)), at, out);
+          sink.full(packs.column(at), out);
+        }
+      },
+      [&](wl_u32 p) {
+        float out[LANES];
+        op.gradient(row, packs, wl_lds128(kept, 4 * (p - slice.from)), p, out);
+        sink.edge(packs.column(p), packs.len, out);
+      });
+  write_target(op, row, packs, slice, sink);
+  if constexpr (cluster) wl_cluster_wait();  // no block ends while a peer reads its pair
+}
+
+// ---- split: blocks that meet in global memory, launch by launch -------------------------------
+// First launch: each part's pair, and the target's x before anyone overwrites it.
+template <class Op>
+WL_FN void split_sum(const RowArgs& a) {
+  typedef typename Op::In T;
+  WL_SMEM(float, slots, 32 * Op::State::WORDS);
+  const Op op(a);
+  const wl_i64 index = wl_block() / a.parts;
+  const wl_u32 part = wl_block() % a.parts;
+  const typename Op::Row row = op.begin(index, nullptr);
+  if (!row.kept) return;
+  if constexpr (Op::TARGET) {
+    if (part == 0 && wl_thread() == 0) wl_st(a.row_target + index, row.x_t);
+  }
+  if (a.coarse && !op.coarse(index)) return;
+  const Packs<T> packs(x_row<Op>(a, index), a.classes);
+  const Slice<T> slice(packs, part, a.slice);
+  const typename Op::State state = reduce_block(stream_sum(op, row, packs, slice), op.k, slots);
+  if (wl_thread() == 0) {
+    const Words<typename Op::State> words = wl_bit_cast<Words<typename Op::State>>(state);
+    float* out = a.partials + (wl_i64)wl_block() * Op::State::WORDS;
+    WL_UNROLL for (int i = 0; i < Op::State::WORDS; i++) wl_st(out + i, words.w[i]);
+  }
+}
+
+// A row's parts, every `step`th from `first` on.
+template <class Op>
+WL_FN typename Op::State parts_of(const Op& op, const RowArgs& a, wl_i64 index, wl_u32 first, wl_u32 step) {
+  typename Op::State state = Op::State::empty();
+  for (wl_u32 part = first; part < a.parts; part += step) {
+    const float* in = a.partials + (index * a.parts + part) * Op::State::WORDS;
+    Words<typename Op::State> words;
+    WL_UNROLL for (int i = 0; i < Op::State::WORDS; i++) words.w[i] = wl_ld(in + i);
+    state.merge(wl_bit_cast<typename Op::State>(words), op.k);
+  }
+  return state;
+}
+
+// Forward, second launch: a warp a row.
+template <class Op>
+WL_FN void split_finish(const RowArgs& a) {
+  const Op op(a);
+  const wl_i64 index = (wl_i64)wl_block() * wl_warps() + wl_warp();
+  if (index >= a.rows) return;
+  typename Op::Row row = op.begin(index, a.row_target);
+  typename Op::State state = Op::State::empty();
+  if (row.kept) state = parts_of(op, a, index, wl_lane(), 32);
+  state = reduce_lanes<32>(state, op.k);
+  if (row.kept) op.finish(state, row);
+  if (wl_lane() == 0) op.write(row);
+}
+
+// With a gradient, second launch: each part again.
+template <class Op>
+WL_FN void split_gradient(const RowArgs& a) {
+  typedef typename Op::In T;
+  WL_SMEM(float, slots, 32 * Op::State::WORDS);
+  const Op op(a);
+  const wl_i64 index = wl_block() / a.parts;
+  const wl_u32 part = wl_block() % a.parts;
+  const Packs<T> packs(x_row<Op>(a, index), a.classes);
+  const Slice<T> slice(packs, part, a.slice);
+  const Sink<T, typename Op::Out> sink(y_row<Op>(a, index), packs);
+  typename Op::Row row = op.begin(index, a.row_target);
+  if (row.kept) {
+    const typename Op::State state = parts_of(op, a, index, wl_thread(), wl_threads());
+    op.finish(reduce_block(state, op.k, slots), row);
+  }
+  if (part == 0 && wl_thread() == 0) op.write(row);
+  if (!row.kept) return fill<Op>(packs, slice, sink);
+  write_packs(op, row, packs, slice, sink, [&](wl_u32 p) { return wl_ld128_stream(packs.at(p)); });
+  write_target(op, row, packs, slice, sink);
+}

@@ -1,0 +1,151 @@
+//! What a launch hands to a kernel: the structs of `kernels/include/args.cuh`, field by field.
+
+use crate::DType;
+
+/// Numbers of the batch, on the device.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Totals {
+    pub(crate) weight: f64,
+    pub(crate) class_weight: f64,
+    pub(crate) kept: i64,
+    pub(crate) bad_row: i64,
+    pub(crate) bad_value: i64,
+    pub(crate) per_weight: f32,
+    pub(crate) per_row: f32,
+    pub(crate) class_weight_f32: f32,
+    pub(crate) pad: u32,
+}
+
+/// The device's memory of an error.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Status {
+    pub(crate) kind: u64,
+    pub(crate) index: i64,
+    pub(crate) value: i64,
+    pub(crate) classes: i64,
+    pub(crate) ignore_index: i64,
+}
+
+/// Rows that a schedule goes through. Addresses are 0 where a loss or a schedule has no use.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct RowArgs {
+    pub(crate) x: u64,
+    pub(crate) y: u64,
+    pub(crate) upstream: u64,
+    pub(crate) target: u64,
+    pub(crate) weight: u64,
+    pub(crate) loss: u64,
+    pub(crate) z_loss: u64,
+    pub(crate) lse: u64,
+    pub(crate) partials: u64,
+    pub(crate) row_target: u64,
+    pub(crate) totals: u64,
+    pub(crate) rows: i64,
+    pub(crate) classes: i64,
+    pub(crate) x_stride: i64,
+    pub(crate) y_stride: i64,
+    pub(crate) upstream_stride: i64,
+    pub(crate) ignore_index: i64,
+    pub(crate) scale: f32,
+    pub(crate) cap: f32,
+    pub(crate) hard: f32,
+    pub(crate) soft: f32,
+    pub(crate) lambda: f32,
+    pub(crate) number: f32,
+    pub(crate) upstream_kind: u32,
+    pub(crate) target_kind: u32,
+    pub(crate) weight_kind: u32,
+    pub(crate) mean: u32,
+    pub(crate) whole: u32,
+    pub(crate) parts: u32,
+    pub(crate) slice: u32,
+    pub(crate) coarse: u32,
+}
+
+/// Targets, class weights and rows' losses.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct BatchArgs {
+    pub(crate) target: u64,
+    pub(crate) weight: u64,
+    pub(crate) loss: u64,
+    pub(crate) z_loss: u64,
+    pub(crate) chunks: u64,
+    pub(crate) bad: u64,
+    pub(crate) totals: u64,
+    pub(crate) status: u64,
+    pub(crate) loss_out: u64,
+    pub(crate) z_loss_out: u64,
+    pub(crate) rows: i64,
+    pub(crate) classes: i64,
+    pub(crate) ignore_index: i64,
+    pub(crate) chunk: i64,
+    pub(crate) target_kind: u32,
+    pub(crate) weight_kind: u32,
+    pub(crate) mean: u32,
+    pub(crate) pad: u32,
+}
+
+/// Most dimensions of a permutation.
+pub(crate) const MAX_DIMS: usize = crate::MAX_RANK;
+
+/// Elements between a tensor and the same elements line by line.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct PermuteArgs {
+    pub(crate) from: u64,
+    pub(crate) to: u64,
+    pub(crate) elements: i64,
+    /// Sizes, outermost first, in the order of the lines; 1 where there are fewer dimensions.
+    pub(crate) sizes: [i64; MAX_DIMS],
+    /// The tensor's strides in that order.
+    pub(crate) strides: [i64; MAX_DIMS],
+    /// Bytes of an element.
+    pub(crate) size: u32,
+    /// 0: from the tensor to the lines, 1: back.
+    pub(crate) back: u32,
+}
+
+const _: () = {
+    use std::mem::{offset_of, size_of};
+    assert!(size_of::<Totals>() == 56 && size_of::<Status>() == 40);
+    assert!(size_of::<RowArgs>() == 192 && offset_of!(RowArgs, rows) == 88);
+    assert!(offset_of!(RowArgs, scale) == 136 && offset_of!(RowArgs, coarse) == 188);
+    assert!(size_of::<BatchArgs>() == 128 && offset_of!(BatchArgs, rows) == 80);
+    assert!(offset_of!(BatchArgs, mean) == 120);
+    assert!(size_of::<PermuteArgs>() == 160 && offset_of!(PermuteArgs, size) == 152);
+};
+
+/// A struct that is handed to a kernel as it lies in memory.
+///
+/// # Safety
+/// `repr(C)` without padding, plain numbers alone, aligned to at most 8 bytes.
+pub(crate) unsafe trait Argument: Copy {}
+// SAFETY: the assertions above leave no room for padding; every field is a number.
+unsafe impl Argument for RowArgs {}
+// SAFETY: as above.
+unsafe impl Argument for BatchArgs {}
+// SAFETY: as above.
+unsafe impl Argument for PermuteArgs {}
+
+/// The bytes of an argument.
+pub(crate) fn bytes<A: Argument>(args: &A) -> &[u8] {
+    // SAFETY: a plain struct without padding is that many initialised bytes.
+    unsafe { std::slice::from_raw_parts((&raw const *args).cast(), size_of::<A>()) }
+}
+
+/// The number that stands for a dtype in a kernel (`KIND_*` in dtype.cuh).
+pub(crate) fn kind(dtype: DType) -> u32 {
+    match dtype {
+        DType::F32 => 0,
+        DType::F16 => 1,
+        DType::BF16 => 2,
+        DType::I64 => 3,
+        DType::I32 => 4,
+        DType::U32 => 5,
+        DType::U8 => 6,
+    }
+}

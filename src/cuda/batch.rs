@@ -1,0 +1,95 @@
+//! The numbers that a batch's rows share, made on the device: census of targets, sums of losses.
+
+use super::args::{self, BatchArgs, Totals};
+use super::lines::count;
+use super::memory::Input;
+use super::pool::Block;
+use super::variants::Batch;
+use super::Cuda;
+use crate::loss::Checked;
+use crate::{Reduction, Result};
+
+/// Rows of a chunk: one block's work.
+const CHUNK: usize = 4096;
+
+/// What a batch's launches share.
+#[derive(Debug)]
+pub(crate) struct Census<'p> {
+    totals: Block<'p>,
+    chunks: Block<'p>,
+    args: BatchArgs,
+}
+
+impl Census<'_> {
+    /// Address of the [`Totals`].
+    pub(crate) fn totals(&self) -> u64 {
+        self.totals.address()
+    }
+}
+
+impl Cuda {
+    /// Counts and weighs the kept rows, and notes the first bad target or class weight.
+    pub(crate) fn census<'p>(
+        &'p self,
+        checked: &Checked<'_>,
+        target: &Input<'_>,
+        weight: Option<&Input<'_>>,
+    ) -> Result<Census<'p>> {
+        let rows = checked.target.elements();
+        let chunks = rows.div_ceil(CHUNK);
+        let totals = self.pool.take("workspace", size_of::<Totals>())?;
+        // Two sums and a row a chunk.
+        let sums = self.pool.take("workspace", chunks * 24)?;
+        let args = BatchArgs {
+            target: target.address,
+            weight: weight.map_or(0, |w| w.address),
+            chunks: sums.address(),
+            bad: sums.address() + 16 * chunks as u64,
+            totals: totals.address(),
+            status: self.status.address(),
+            rows: count("target", rows)?,
+            classes: count("logits", checked.classes)?,
+            ignore_index: checked.options.ignore_index,
+            chunk: CHUNK as i64,
+            target_kind: args::kind(target.dtype),
+            weight_kind: weight.map_or(0, |w| args::kind(w.dtype)),
+            mean: (checked.options.reduction == Reduction::Mean).into(),
+            ..BatchArgs::default()
+        };
+        let census = Census { totals, chunks: sums, args };
+        // SAFETY: targets and weights were checked to have the shapes that the arguments say,
+        // and the workspaces are as long as the chunks need.
+        unsafe {
+            if weight.is_some() {
+                self.launch_batch(Batch::Weights, 1, args::bytes(&args))?;
+            }
+            if chunks > 0 {
+                self.launch_batch(Batch::Census, chunks as u32, args::bytes(&args))?;
+            }
+            self.launch_batch(Batch::CensusTotal, 1, args::bytes(&args))?;
+        }
+        Ok(census)
+    }
+
+    /// Adds up the rows' losses, and divides where the reduction is a mean.
+    ///
+    /// `rows` are the addresses of the rows' losses and z-losses, `out` of the results; 0: none.
+    pub(crate) fn sum(&self, census: &Census<'_>, rows: [u64; 2], out: [u64; 2]) -> Result<()> {
+        let args = BatchArgs {
+            loss: rows[0],
+            z_loss: rows[1],
+            loss_out: out[0],
+            z_loss_out: out[1],
+            chunks: census.chunks.address(),
+            ..census.args
+        };
+        let chunks = (args.rows as usize).div_ceil(CHUNK);
+        // SAFETY: rows have a loss each, and the workspace is the census's.
+        unsafe {
+            if chunks > 0 {
+                self.launch_batch(Batch::Sum, chunks as u32, args::bytes(&args))?;
+            }
+            self.launch_batch(Batch::SumTotal, 1, args::bytes(&args))
+        }
+    }
+}

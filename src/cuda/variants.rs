@@ -1,0 +1,408 @@
+//! The one table of kernels: what is compiled and what a launch looks up are both made of it.
+//!
+//! Used by the build script too, so it knows nothing of the rest of the crate.
+
+/// Bytes of one vector access.
+pub(crate) const PACK_BYTES: usize = 16;
+
+/// Element types of logits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(crate) enum Data {
+    F32,
+    F16,
+    BF16,
+}
+
+impl Data {
+    pub(crate) const ALL: [Data; 3] = [Data::F32, Data::F16, Data::BF16];
+
+    /// Elements of a pack.
+    pub(crate) const fn lanes(self) -> usize {
+        PACK_BYTES / self.size()
+    }
+
+    pub(crate) const fn size(self) -> usize {
+        match self {
+            Data::F32 => 4,
+            Data::F16 | Data::BF16 => 2,
+        }
+    }
+
+    /// The type's name in the kernels and in symbols.
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Data::F32 => "f32",
+            Data::F16 => "f16",
+            Data::BF16 => "bf16",
+        }
+    }
+}
+
+/// What a row is reduced to and what is written of it: a functor of the kernels.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(crate) enum Loss {
+    /// Nothing but class weights, ignored rows, a logit scale and a z-loss.
+    CrossEntropy,
+    /// Soft-cap and label smoothing as well.
+    CrossEntropyFull,
+    /// Log-probabilities in f32.
+    LogSoftmax,
+    /// Log-probabilities in the input's type.
+    LogSoftmaxNarrow,
+    /// Gradient of a log-softmax whose upstream gradient is f32.
+    LogSoftmaxGradient,
+    /// The same with an upstream gradient of the input's type.
+    LogSoftmaxGradientNarrow,
+    /// Log-sum-exp, and its gradient.
+    LogSumExp,
+}
+
+impl Loss {
+    pub(crate) const ALL: [Loss; 7] = [
+        Loss::CrossEntropy,
+        Loss::CrossEntropyFull,
+        Loss::LogSoftmax,
+        Loss::LogSoftmaxNarrow,
+        Loss::LogSoftmaxGradient,
+        Loss::LogSoftmaxGradientNarrow,
+        Loss::LogSumExp,
+    ];
+
+    const fn symbol(self) -> &'static str {
+        match self {
+            Loss::CrossEntropy => "cross_entropy",
+            Loss::CrossEntropyFull => "cross_entropy_full",
+            Loss::LogSoftmax => "log_softmax",
+            Loss::LogSoftmaxNarrow => "log_softmax_narrow",
+            Loss::LogSoftmaxGradient => "log_softmax_gradient",
+            Loss::LogSoftmaxGradientNarrow => "log_softmax_gradient_narrow",
+            Loss::LogSumExp => "logsumexp",
+        }
+    }
+
+    /// The functor over elements of a type.
+    fn functor(self, data: Data) -> String {
+        let t = data.name();
+        match self {
+            Loss::CrossEntropy => format!("CrossEntropy<{t}, false>"),
+            Loss::CrossEntropyFull => format!("CrossEntropy<{t}, true>"),
+            Loss::LogSoftmax => format!("LogSoftmax<{t}, f32>"),
+            Loss::LogSoftmaxNarrow => format!("LogSoftmax<{t}, {t}>"),
+            Loss::LogSoftmaxGradient => format!("LogSoftmaxGradient<{t}, f32>"),
+            Loss::LogSoftmaxGradientNarrow => format!("LogSoftmaxGradient<{t}, {t}>"),
+            Loss::LogSumExp => format!("LogSumExp<{t}>"),
+        }
+    }
+
+    /// Words of the functor's mergeable state (`State::WORDS`).
+    pub(crate) const fn words(self) -> usize {
+        match self {
+            Loss::CrossEntropy | Loss::LogSoftmax | Loss::LogSoftmaxNarrow | Loss::LogSumExp => 2,
+            Loss::LogSoftmaxGradient | Loss::LogSoftmaxGradientNarrow => 3,
+            Loss::CrossEntropyFull => 4,
+        }
+    }
+
+    /// The source file, which is a module of its own.
+    pub(crate) const fn module(self) -> Module {
+        match self {
+            Loss::CrossEntropy | Loss::CrossEntropyFull => Module::CrossEntropy,
+            Loss::LogSoftmax
+            | Loss::LogSoftmaxNarrow
+            | Loss::LogSoftmaxGradient
+            | Loss::LogSoftmaxGradientNarrow => Module::LogSoftmax,
+            Loss::LogSumExp => Module::LogSumExp,
+        }
+    }
+
+    /// Whether the schedule's entry is a kernel of this loss.
+    const fn has(self, entry: Entry) -> bool {
+        match self {
+            Loss::CrossEntropy | Loss::CrossEntropyFull => true,
+            Loss::LogSoftmax
+            | Loss::LogSoftmaxNarrow
+            | Loss::LogSoftmaxGradient
+            | Loss::LogSoftmaxGradientNarrow => match entry {
+                Entry::FewForward
+                | Entry::WarpForward
+                | Entry::Stream
+                | Entry::SplitFinish
+                | Entry::SplitBackward
+                | Entry::SplitTarget => false,
+                Entry::FewGradient
+                | Entry::WarpGradient
+                | Entry::Block
+                | Entry::Cluster
+                | Entry::SplitSum
+                | Entry::SplitGradient => true,
+            },
+            Loss::LogSumExp => !matches!(entry, Entry::SplitBackward | Entry::SplitTarget),
+        }
+    }
+}
+
+/// A schedule's kernels.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(crate) enum Entry {
+    FewForward,
+    FewGradient,
+    WarpForward,
+    WarpGradient,
+    Stream,
+    Block,
+    /// From sm_90 on.
+    Cluster,
+    SplitSum,
+    SplitFinish,
+    SplitGradient,
+    /// Gradient from a saved lse: one read.
+    SplitBackward,
+    /// The target's element of it.
+    SplitTarget,
+}
+
+impl Entry {
+    pub(crate) const ALL: [Entry; 12] = [
+        Entry::FewForward,
+        Entry::FewGradient,
+        Entry::WarpForward,
+        Entry::WarpGradient,
+        Entry::Stream,
+        Entry::Block,
+        Entry::Cluster,
+        Entry::SplitSum,
+        Entry::SplitFinish,
+        Entry::SplitGradient,
+        Entry::SplitBackward,
+        Entry::SplitTarget,
+    ];
+
+    const fn symbol(self) -> &'static str {
+        match self {
+            Entry::FewForward => "few_forward",
+            Entry::FewGradient => "few_gradient",
+            Entry::WarpForward => "warp_forward",
+            Entry::WarpGradient => "warp_gradient",
+            Entry::Stream => "stream",
+            Entry::Block => "block",
+            Entry::Cluster => "cluster",
+            Entry::SplitSum => "split_sum",
+            Entry::SplitFinish => "split_finish",
+            Entry::SplitGradient => "split_gradient",
+            Entry::SplitBackward => "split_backward",
+            Entry::SplitTarget => "split_target",
+        }
+    }
+
+    /// The body in `row.cuh`, given a functor.
+    fn body(self, functor: &str) -> String {
+        match self {
+            Entry::FewForward => format!("lanes_row<{functor}, 4, false>"),
+            Entry::FewGradient => format!("lanes_row<{functor}, 4, true>"),
+            Entry::WarpForward => format!("lanes_row<{functor}, 32, false>"),
+            Entry::WarpGradient => format!("lanes_row<{functor}, 32, true>"),
+            Entry::Stream => format!("stream_row<{functor}>"),
+            Entry::Block => format!("on_chip_row<{functor}, false>"),
+            Entry::Cluster => format!("on_chip_row<{functor}, true>"),
+            Entry::SplitSum => format!("split_sum<{functor}>"),
+            Entry::SplitFinish => format!("split_finish<{functor}>"),
+            Entry::SplitGradient => format!("split_gradient<{functor}>"),
+            Entry::SplitBackward => format!("split_backward<{functor}>"),
+            Entry::SplitTarget => format!("split_target<{functor}>"),
+        }
+    }
+
+    /// Most threads of a block, and blocks that a multiprocessor shall hold at the least.
+    const fn bounds(self) -> (u32, u32) {
+        match self {
+            Entry::FewForward
+            | Entry::FewGradient
+            | Entry::WarpForward
+            | Entry::WarpGradient
+            | Entry::SplitFinish
+            | Entry::SplitTarget => (128, 8),
+            Entry::Stream
+            | Entry::Block
+            | Entry::Cluster
+            | Entry::SplitSum
+            | Entry::SplitGradient
+            | Entry::SplitBackward => (512, 2),
+        }
+    }
+}
+
+impl Entry {
+    /// Threads of a launch whose row schedule has `threads` a block.
+    pub(crate) const fn block(self, threads: u32) -> u32 {
+        match self {
+            Entry::SplitFinish | Entry::SplitTarget => self.bounds().0,
+            _ => threads,
+        }
+    }
+}
+
+/// A source file of kernels.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(crate) enum Module {
+    CrossEntropy,
+    LogSoftmax,
+    LogSumExp,
+    /// What the losses share besides: census of targets, sums over rows.
+    Batch,
+    Permute,
+}
+
+impl Module {
+    pub(crate) const ALL: [Module; 5] = [
+        Module::CrossEntropy,
+        Module::LogSoftmax,
+        Module::LogSumExp,
+        Module::Batch,
+        Module::Permute,
+    ];
+
+    /// The file's name under `kernels/`.
+    pub(crate) const fn file(self) -> &'static str {
+        match self {
+            Module::CrossEntropy => "cross_entropy.cu",
+            Module::LogSoftmax => "log_softmax.cu",
+            Module::LogSumExp => "logsumexp.cu",
+            Module::Batch => "batch.cu",
+            Module::Permute => "permute.cu",
+        }
+    }
+
+    /// The type of its kernels' one argument.
+    const fn arguments(self) -> &'static str {
+        match self {
+            Module::CrossEntropy | Module::LogSoftmax | Module::LogSumExp => "RowArgs",
+            Module::Batch => "BatchArgs",
+            Module::Permute => "PermuteArgs",
+        }
+    }
+}
+
+/// Kernels over targets and rows' results, without element types.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(crate) enum Batch {
+    /// Class weights: their sum, and whether all are finite.
+    Weights,
+    /// Targets, chunk by chunk: rows kept, their weights, the first bad one.
+    Census,
+    /// The chunks' results in order.
+    CensusTotal,
+    /// Losses of rows, chunk by chunk.
+    Sum,
+    /// The chunks' sums in order.
+    SumTotal,
+    /// Elements of a tensor, line by line, and back.
+    Permute,
+}
+
+impl Batch {
+    pub(crate) const ALL: [Batch; 6] = [
+        Batch::Weights,
+        Batch::Census,
+        Batch::CensusTotal,
+        Batch::Sum,
+        Batch::SumTotal,
+        Batch::Permute,
+    ];
+
+    const fn module(self) -> Module {
+        match self {
+            Batch::Weights | Batch::Census | Batch::CensusTotal | Batch::Sum | Batch::SumTotal => {
+                Module::Batch
+            }
+            Batch::Permute => Module::Permute,
+        }
+    }
+
+    const fn body(self) -> &'static str {
+        match self {
+            Batch::Weights => "weights_total",
+            Batch::Census => "census_chunk",
+            Batch::CensusTotal => "census_total",
+            Batch::Sum => "sum_chunk",
+            Batch::SumTotal => "sum_total",
+            Batch::Permute => "permute",
+        }
+    }
+}
+
+/// Threads of every block of [`Batch`].
+pub(crate) const BATCH_THREADS: u32 = 256;
+
+/// One kernel.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(crate) enum Variant {
+    Row(Loss, Entry, Data),
+    Batch(Batch),
+}
+
+impl Variant {
+    /// The table.
+    pub(crate) fn all() -> Vec<Variant> {
+        let mut all: Vec<Variant> = Batch::ALL.iter().map(|&b| Variant::Batch(b)).collect();
+        for loss in Loss::ALL {
+            for entry in Entry::ALL.into_iter().filter(|&e| loss.has(e)) {
+                for data in Data::ALL {
+                    let narrow =
+                        matches!(loss, Loss::LogSoftmaxNarrow | Loss::LogSoftmaxGradientNarrow);
+                    // In the input's own type f32 is the plain variant.
+                    if !(narrow && data == Data::F32) {
+                        all.push(Variant::Row(loss, entry, data));
+                    }
+                }
+            }
+        }
+        all
+    }
+
+    pub(crate) fn module(self) -> Module {
+        match self {
+            Variant::Row(loss, ..) => loss.module(),
+            Variant::Batch(batch) => batch.module(),
+        }
+    }
+
+    /// Whether the architecture has what the kernel needs.
+    pub(crate) fn runs_on(self, arch: u32) -> bool {
+        arch >= 90 || !matches!(self, Variant::Row(_, Entry::Cluster, _))
+    }
+
+    /// The kernel's name in a compiled module.
+    pub(crate) fn symbol(self) -> String {
+        match self {
+            Variant::Row(loss, entry, data) => {
+                format!("{}_{}_{}", loss.symbol(), entry.symbol(), data.name())
+            }
+            Variant::Batch(batch) => batch.body().into(),
+        }
+    }
+
+    /// The line that makes the kernel of its module's templates.
+    pub(crate) fn instance(self) -> String {
+        let (threads, blocks, body) = match self {
+            Variant::Row(loss, entry, data) => {
+                let (threads, blocks) = entry.bounds();
+                // The options' terms need more registers than two such blocks leave.
+                let blocks = if loss == Loss::CrossEntropyFull { blocks / 2 } else { blocks };
+                (threads, blocks, entry.body(&loss.functor(data)))
+            }
+            Variant::Batch(batch) => (BATCH_THREADS, 1, format!("{}_body", batch.body())),
+        };
+        let args = self.module().arguments();
+        format!("WL_KERNEL({}, {args}, {threads}, {blocks}) {{ {body}(args); }}", self.symbol())
+    }
+
+    /// A translation unit of some kernels of one module.
+    pub(crate) fn source(module: Module, variants: &[Variant]) -> String {
+        let mut text = format!("#include \"{}\"\n", module.file());
+        for variant in variants.iter().filter(|v| v.module() == module) {
+            text.push_str(&variant.instance());
+            text.push('\n');
+        }
+        text
+    }
+}

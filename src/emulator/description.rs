@@ -1,0 +1,74 @@
+//! The card that is imitated.
+
+/// What the emulator says of itself and holds launches to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Description {
+    /// The name that it reports.
+    pub name: String,
+    /// 90 for sm_90.
+    pub arch: u32,
+    /// Multiprocessors.
+    pub multiprocessors: u32,
+    /// Bytes of shared memory that one block may ask for.
+    pub shared_per_block: u32,
+    /// Bytes of shared memory of a multiprocessor.
+    pub shared_per_multiprocessor: u32,
+    /// Registers of a multiprocessor.
+    pub registers: u32,
+    /// Blocks of the largest cluster; 1 without clusters.
+    pub cluster: u32,
+    /// Bytes of device memory; what is not touched costs nothing.
+    pub memory: u64,
+}
+
+impl Description {
+    fn new(name: &str, arch: u32, multiprocessors: u32, shared: u32, cluster: u32, gib: u64) -> Self {
+        Description {
+            name: name.into(),
+            arch,
+            multiprocessors,
+            shared_per_block: (shared - 1) << 10,
+            shared_per_multiprocessor: shared << 10,
+            registers: 65536,
+            cluster,
+            memory: gib << 30,
+        }
+    }
+
+    /// A100: no clusters.
+    pub fn a100() -> Description {
+        Description::new("emulated A100", 80, 108, 164, 1, 80)
+    }
+
+    /// GeForce RTX 4090: no clusters, 99 KiB of shared memory a block.
+    pub fn rtx_4090() -> Description {
+        Description::new("emulated RTX 4090", 89, 128, 100, 1, 24)
+    }
+
+    /// H100.
+    pub fn h100() -> Description {
+        Description::new("emulated H100", 90, 132, 228, 16, 80)
+    }
+
+    /// B200.
+    pub fn b200() -> Description {
+        Description::new("emulated B200", 100, 148, 228, 16, 180)
+    }
+
+    /// GeForce RTX 5090: clusters of 8, 99 KiB of shared memory a block.
+    pub fn rtx_5090() -> Description {
+        Description::new("emulated RTX 5090", 120, 170, 100, 8, 32)
+    }
+
+    /// A card of few multiprocessors and little shared memory: every schedule at small shapes.
+    pub fn tiny() -> Description {
+        Description { cluster: 4, ..Description::new("emulated tiny card", 90, 2, 17, 4, 4) }
+    }
+}
+
+impl Default for Description {
+    /// [`Description::h100`].
+    fn default() -> Self {
+        Description::h100()
+    }
+}
