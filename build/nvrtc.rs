@@ -61,7 +61,8 @@ fn compile(nvrtc: &Nvrtc, module: Module, arch: u32, out: &Path) -> PathBuf {
     let source = Variant::source(module, &variants);
     let sources = sources();
     let options = nvrtc::options(arch);
-    let mut key = Key::new().with(source.as_bytes()).with(format!("{:?}", nvrtc.version()).as_bytes());
+    let mut key =
+        Key::new().with(source.as_bytes()).with(format!("{:?}", nvrtc.version()).as_bytes());
     for (name, text) in &sources {
         key = key.with(name.as_bytes()).with(text.as_bytes());
     }

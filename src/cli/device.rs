@@ -36,6 +36,18 @@ impl FromStr for DeviceChoice {
     }
 }
 
+#[cfg(feature = "emulator")]
+fn emulated() -> Result<Device, Failure> {
+    Ok(Device::emulated(crate::emulator::Description::h100(), None)?)
+}
+
+#[cfg(not(feature = "emulator"))]
+fn emulated() -> Result<Device, Failure> {
+    Err(Failure::failed(
+        "--device emulated: this build has no emulator; it needs the feature `emulator`",
+    ))
+}
+
 impl DeviceChoice {
     /// The device, or why there is none.
     pub(super) fn open(self) -> Result<Device, Failure> {
@@ -46,9 +58,7 @@ impl DeviceChoice {
                 "--device cuda:{ordinal}: this build computes on the CPU only; {}",
                 "a build with CUDA support is needed, use --device cpu meanwhile"
             ))),
-            DeviceChoice::Emulated => Err(Failure::failed(
-                "--device emulated: this build has no emulator; it needs the feature `emulator`",
-            )),
+            DeviceChoice::Emulated => emulated(),
         }
     }
 }

@@ -1,11 +1,11 @@
 //! The numbers that a batch's rows share, made on the device: census of targets, sums of losses.
 
+use super::Cuda;
 use super::args::{self, BatchArgs, Totals};
 use super::lines::count;
 use super::memory::Input;
 use super::pool::Block;
 use super::variants::Batch;
-use super::Cuda;
 use crate::loss::Checked;
 use crate::{Reduction, Result};
 

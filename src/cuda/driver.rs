@@ -28,6 +28,9 @@ pub(crate) struct Launch<'a> {
 /// Addresses are the device's. Errors are [`crate::Error::Device`], but for
 /// [`crate::Error::OutOfMemory`] from `allocate`.
 pub(crate) trait Driver: Send + Sync + std::fmt::Debug {
+    /// The name that the command line has for this kind of device.
+    fn name(&self) -> &'static str;
+
     /// What plans are made for.
     fn card(&self) -> &Card;
 

@@ -41,14 +41,16 @@ impl Emulated {
 }
 
 impl Driver for Emulated {
+    fn name(&self) -> &'static str {
+        "emulated"
+    }
+
     fn card(&self) -> &Card {
         &self.card
     }
 
     fn allocate(&self, argument: &'static str, bytes: usize) -> Result<u64> {
-        self.emulator
-            .alloc(bytes as u64)
-            .map_err(|_| Error::OutOfMemory { argument, bytes })
+        self.emulator.alloc(bytes as u64).map_err(|_| Error::OutOfMemory { argument, bytes })
     }
 
     unsafe fn free(&self, address: u64) {
@@ -66,7 +68,8 @@ impl Driver for Emulated {
 
     unsafe fn copy_out(&self, to: &mut [u8], from: u64) -> Result<()> {
         if !self.emulator.written(from, to.len() as u64).map_err(fault)? {
-            let reason = format!("{} bytes at {from:#x} are read back, but not all written", to.len());
+            let reason =
+                format!("{} bytes at {from:#x} are read back, but not all written", to.len());
             return Err(Error::Device { reason });
         }
         self.emulator.copy_to_host(from, to).map_err(fault)

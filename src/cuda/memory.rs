@@ -104,7 +104,10 @@ impl Cuda {
     }
 
     /// Errors that kernels found, if a result goes to the host now; then copies the results.
-    pub(crate) fn read_back<const N: usize>(&self, outputs: [Option<Output<'_, '_>>; N]) -> Result<()> {
+    pub(crate) fn read_back<const N: usize>(
+        &self,
+        outputs: [Option<Output<'_, '_>>; N],
+    ) -> Result<()> {
         if outputs.iter().flatten().any(|o| o.back.is_some()) {
             self.status.check()?;
         }

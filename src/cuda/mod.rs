@@ -60,6 +60,10 @@ impl Cuda {
         })
     }
 
+    pub(crate) fn name(&self) -> &'static str {
+        self.driver.name()
+    }
+
     pub(crate) fn card(&self) -> &Card {
         self.driver.card()
     }

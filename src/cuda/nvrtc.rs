@@ -128,11 +128,8 @@ impl Nvrtc {
         let texts = headers.iter().map(|h| owned(h.1)).collect::<Result<Vec<_>, _>>()?;
         let flags = options.iter().map(|o| owned(o)).collect::<Result<Vec<_>, _>>()?;
         let pointers = |strings: &[CString]| strings.iter().map(|s| s.as_ptr()).collect::<Vec<_>>();
-        let (names, texts, flags) = (
-            (pointers(&names), names),
-            (pointers(&texts), texts),
-            (pointers(&flags), flags),
-        );
+        let (names, texts, flags) =
+            ((pointers(&names), names), (pointers(&texts), texts), (pointers(&flags), flags));
         let (source, unit) = (owned(source)?, owned("warploss.cu")?);
 
         // SAFETY: signatures are NVRTC's; strings live until the end of this function, and

@@ -29,15 +29,14 @@ impl Pool {
     /// # Errors
     /// [`Error::OutOfMemory`] even after all free blocks have been given up.
     pub(crate) fn take(&self, argument: &'static str, bytes: usize) -> Result<Block<'_>> {
-        let bytes = bytes.max(1).checked_next_multiple_of(GRAIN).ok_or(Error::OutOfMemory {
-            argument,
-            bytes,
-        })?;
+        let bytes = bytes
+            .max(1)
+            .checked_next_multiple_of(GRAIN)
+            .ok_or(Error::OutOfMemory { argument, bytes })?;
         let found = {
             let mut free = self.free.lock().unwrap_or_else(PoisonError::into_inner);
-            let fits = |&(_, &(size, _)): &(usize, &(usize, u64))| {
-                size >= bytes && size / WASTE <= bytes
-            };
+            let fits =
+                |&(_, &(size, _)): &(usize, &(usize, u64))| size >= bytes && size / WASTE <= bytes;
             let best = free.iter().enumerate().filter(fits).min_by_key(|(_, (size, _))| *size);
             best.map(|(i, _)| i).map(|i| free.swap_remove(i))
         };
@@ -59,8 +58,7 @@ impl Pool {
 
     /// Gives all free blocks back to the device; returns their bytes.
     pub(crate) fn trim(&self) -> usize {
-        let blocks =
-            std::mem::take(&mut *self.free.lock().unwrap_or_else(PoisonError::into_inner));
+        let blocks = std::mem::take(&mut *self.free.lock().unwrap_or_else(PoisonError::into_inner));
         for &(_, address) in &blocks {
             // SAFETY: a free block is used by no call, and frees are stream-ordered.
             unsafe { self.driver.free(address) };

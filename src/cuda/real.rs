@@ -34,7 +34,8 @@ fn probe() -> Result<()> {
     let mut version = 0;
     // SAFETY: the signature is the driver's.
     let code = unsafe {
-        let get = library.get::<Version>(b"cuDriverGetVersion").map_err(|e| absent(e.to_string()))?;
+        let get =
+            library.get::<Version>(b"cuDriverGetVersion").map_err(|e| absent(e.to_string()))?;
         get(&mut version)
     };
     if code != 0 || version < OLDEST_DRIVER {
@@ -69,8 +70,8 @@ impl Real {
     /// Device `ordinal`, with a stream of its own.
     pub(crate) fn new(ordinal: usize) -> Result<Real> {
         probe()?;
-        let context = CudaContext::new(ordinal)
-            .map_err(|e| device(&format!("CUDA device {ordinal}"), e))?;
+        let context =
+            CudaContext::new(ordinal).map_err(|e| device(&format!("CUDA device {ordinal}"), e))?;
         let stream = context.new_stream().map_err(|e| device("a stream", e))?;
         Real::on_stream(stream)
     }
@@ -83,12 +84,12 @@ impl Real {
         let arch = (major * 10 + minor) as u32;
         if arch < 80 {
             return Err(Error::Device {
-                reason: format!("compute capability {major}.{minor}; the kernels need 8.0 or later"),
+                reason: format!(
+                    "compute capability {major}.{minor}; the kernels need 8.0 or later"
+                ),
             });
         }
-        let get = |attribute| {
-            context.attribute(attribute).map(|v| v.max(0) as usize).map_err(fail)
-        };
+        let get = |attribute| context.attribute(attribute).map(|v| v.max(0) as usize).map_err(fail);
         let card = Card {
             name: context.name().map_err(fail)?,
             arch,
@@ -135,11 +136,13 @@ impl Real {
             None => image(&compile::compile(variant, self.card.arch)?)?,
         };
         let symbol = variant.symbol();
-        let name = CString::new(&symbol[..]).map_err(|e| Error::Device { reason: e.to_string() })?;
+        let name =
+            CString::new(&symbol[..]).map_err(|e| Error::Device { reason: e.to_string() })?;
         let fail = |e| device(&format!("kernel {symbol}"), e);
         // SAFETY: the module was loaded above; modules stay until the context goes.
         unsafe {
-            let function = result::module::get_function(handle as sys::CUmodule, name).map_err(fail)?;
+            let function =
+                result::module::get_function(handle as sys::CUmodule, name).map_err(fail)?;
             let set = |attribute, value| {
                 result::function::set_function_attribute(function, attribute, value).map_err(fail)
             };
@@ -160,6 +163,10 @@ impl Real {
 }
 
 impl Driver for Real {
+    fn name(&self) -> &'static str {
+        "cuda"
+    }
+
     fn card(&self) -> &Card {
         &self.card
     }

@@ -1,10 +1,10 @@
 //! From a plan to launches: the same for every loss.
 
+use super::Cuda;
 use super::args::{self, RowArgs};
 use super::driver::Launch;
 use super::plan::{Pass, Plan, Rows, Schedule};
 use super::variants::{Data, Entry, Loss, Variant};
-use super::Cuda;
 use crate::{DType, Error, Result};
 
 /// What is to be done with rows.
@@ -58,7 +58,11 @@ impl Cuda {
                 blocks,
                 threads: entry.block(plan.threads),
                 cluster: if entry == Entry::Cluster { plan.cluster() } else { 1 },
-                shared: if matches!(entry, Entry::Block | Entry::Cluster) { plan.shared } else { 0 },
+                shared: if matches!(entry, Entry::Block | Entry::Cluster) {
+                    plan.shared
+                } else {
+                    0
+                },
                 args: args::bytes(args),
             };
             // SAFETY: the caller's contract; the workspaces below hold what their entries need.

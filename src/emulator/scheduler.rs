@@ -259,7 +259,9 @@ struct Random(u64);
 
 impl Random {
     fn new(seed: u64, id: u32) -> Random {
-        Random((seed ^ (u64::from(id) << 32 | u64::from(id))).wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1)
+        Random(
+            (seed ^ (u64::from(id) << 32 | u64::from(id))).wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1,
+        )
     }
 
     fn next(&mut self) -> u64 {
@@ -489,7 +491,15 @@ impl Cluster {
     }
 
     /// One access to a block's shared memory, checked.
-    fn shared(&mut self, index: u32, block: usize, offset: u32, size: u32, write: bool, site: Site) -> bool {
+    fn shared(
+        &mut self,
+        index: u32,
+        block: usize,
+        offset: u32,
+        size: u32,
+        write: bool,
+        site: Site,
+    ) -> bool {
         let thread = &self.threads[index as usize];
         let who = Who {
             thread: index,
@@ -595,7 +605,12 @@ extern "C" fn wl_emu_global(
 }
 
 #[unsafe(no_mangle)]
-extern "C" fn wl_emu_global_uninitialised(address: u64, size: u32, file: *const c_char, line: u32) -> ! {
+extern "C" fn wl_emu_global_uninitialised(
+    address: u64,
+    size: u32,
+    file: *const c_char,
+    line: u32,
+) -> ! {
     let (_, cluster) = current();
     // SAFETY: see above.
     let allocations = unsafe { (*cluster).context().allocations };
@@ -606,7 +621,12 @@ extern "C" fn wl_emu_global_uninitialised(address: u64, size: u32, file: *const 
 
 /// Offset of a static shared array.
 #[unsafe(no_mangle)]
-extern "C" fn wl_emu_shared_site(site: *const c_void, bytes: u64, file: *const c_char, line: u32) -> u32 {
+extern "C" fn wl_emu_shared_site(
+    site: *const c_void,
+    bytes: u64,
+    file: *const c_char,
+    line: u32,
+) -> u32 {
     let (_, cluster) = current();
     // SAFETY: see above.
     let cluster = unsafe { &mut *cluster };
@@ -722,7 +742,9 @@ extern "C" fn wl_emu_peer_access(
                 fail(site, FaultKind::PeerExited, detail);
             }
             if (*thread).waited == 0 {
-                let detail = format!("block {rank} of the cluster may not have started: no cluster barrier yet");
+                let detail = format!(
+                    "block {rank} of the cluster may not have started: no cluster barrier yet"
+                );
                 fail(site, FaultKind::PeerNotStarted, detail);
             }
         }
@@ -788,8 +810,16 @@ mod op {
     pub(super) const OR: u32 = 9;
 
     pub(super) const NAMES: [&str; 10] = [
-        "shfl_xor", "shfl_down", "shfl_up", "shfl", "ballot", "syncwarp", "redux_add", "redux_min",
-        "redux_max", "redux_or",
+        "shfl_xor",
+        "shfl_down",
+        "shfl_up",
+        "shfl",
+        "ballot",
+        "syncwarp",
+        "redux_add",
+        "redux_min",
+        "redux_max",
+        "redux_or",
     ];
 
     /// `WlEmuBarrier`.
@@ -831,7 +861,10 @@ fn meet(cluster: &mut Cluster, index: u32) -> Result<bool, (FaultKind, String)> 
     let warp = &mut cluster.warps[number];
     let missing = |lanes: u32, why: &str| {
         let lane = lanes.trailing_zeros();
-        Err((FaultKind::MissingLane, format!("{} with mask {mask:#010x}: lane {lane} {why}", op::NAMES[op as usize])))
+        Err((
+            FaultKind::MissingLane,
+            format!("{} with mask {mask:#010x}: lane {lane} {why}", op::NAMES[op as usize]),
+        ))
     };
     if mask & bit == 0 {
         return missing(bit, "calls it and is not in the mask");
@@ -935,7 +968,8 @@ fn waited_for(cluster: &Cluster, index: u32) -> Result<(), (FaultKind, String)> 
     for lane in bits(cluster.warps[thread.warp as usize].collective) {
         let wait = &cluster.threads[(thread.warp * WARP + lane) as usize].wait;
         if wait.mask & 1 << thread.lane != 0 {
-            let (name, file, line) = (op::NAMES[wait.op as usize], wait.site.file(), wait.site.line);
+            let (name, file, line) =
+                (op::NAMES[wait.op as usize], wait.site.file(), wait.site.line);
             let detail =
                 format!("lane {lane} waits for lane {} in {name} at {file}:{line}", thread.lane);
             return Err((FaultKind::MissingLane, detail));

@@ -12,6 +12,7 @@
 //! their number. An ignored row is never read; its loss and gradient are 0.
 
 use super::{GradOutput, check};
+use crate::device::on_device;
 use crate::{Device, Element as _, Error, Reduction, Result, Shape, Tensor, TensorMut, TensorRef};
 
 /// Cross entropy between logits and class indices, in nats.
@@ -180,7 +181,9 @@ impl<'w> CrossEntropy<'w> {
     ) -> Result<()> {
         let checked = self.check(&logits, &target)?;
         checked.check_out(&out)?;
-        device.cpu_for("logits", &[logits.place()])?.cross_entropy_forward(&checked, logits, out)
+        on_device!(device, "logits", [logits.place()], on => {
+            on.cross_entropy_forward(&checked, logits, out)
+        })
     }
 
     /// Gradient with respect to the logits from the `lse` that a forward pass returned.
@@ -221,9 +224,9 @@ impl<'w> CrossEntropy<'w> {
         let grad = grad_logits.as_ref();
         check::shape("grad_logits", &grad, logits.shape(), "the logits'")?;
         check::dtype("grad_logits", &grad, &[logits.dtype()], "the logits'")?;
-        device
-            .cpu_for("logits", &[logits.place(), grad.place(), lse.place()])?
-            .cross_entropy_backward(&checked, logits, lse, grad_output, grad_logits)
+        on_device!(device, "logits", [logits.place(), grad.place(), lse.place()], on => {
+            on.cross_entropy_backward(&checked, logits, lse, grad_output, grad_logits)
+        })
     }
 
     /// As [`CrossEntropy::backward_into`], **overwriting the logits** with their gradient.
@@ -241,12 +244,9 @@ impl<'w> CrossEntropy<'w> {
         let checked = self.check(&logits.as_ref(), &target)?;
         let grad_output = grad_output.into();
         checked.check_backward(&lse, &grad_output)?;
-        device.cpu_for("logits", &[logits.place(), lse.place()])?.cross_entropy_backward_in_place(
-            &checked,
-            logits,
-            lse,
-            grad_output,
-        )
+        on_device!(device, "logits", [logits.place(), lse.place()], on => {
+            on.cross_entropy_backward_in_place(&checked, logits, lse, grad_output)
+        })
     }
 
     /// Loss and gradient in one pass, **overwriting the logits** with their gradient: memory is
@@ -266,12 +266,9 @@ impl<'w> CrossEntropy<'w> {
         checked.check_out(&out)?;
         let grad_output = grad_output.into();
         checked.check_grad_output(&grad_output)?;
-        device.cpu_for("logits", &[logits.place()])?.cross_entropy_forward_backward(
-            &checked,
-            logits,
-            grad_output,
-            out,
-        )
+        on_device!(device, "logits", [logits.place()], on => {
+            on.cross_entropy_forward_backward(&checked, logits, grad_output, out)
+        })
     }
 
     /// As [`CrossEntropy::forward_backward_in_place`], **consuming the logits**: the tensor comes

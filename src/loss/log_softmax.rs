@@ -1,6 +1,7 @@
 //! Log-softmax along one dimension: `y = x − lse`, gradient `g − e^y·Σg`.
 
 use super::check;
+use crate::device::on_device;
 use crate::{DType, Device, Element as _, Result, Shape, Tensor, TensorMut, TensorRef};
 
 /// Log-probabilities along a dimension (`torch.nn.functional.log_softmax`).
@@ -85,9 +86,9 @@ impl LogSoftmax {
         same_shape("output", &output.as_ref(), &input)?;
         let out = output.as_ref();
         check::dtype("output", &out, &[f32::DTYPE, input.dtype()], "f32, or the input's")?;
-        device
-            .cpu_for("input", &[input.place(), output.place()])?
-            .log_softmax_forward(checked, input, output)
+        on_device!(device, "input", [input.place(), output.place()], on => {
+            on.log_softmax_forward(checked, input, output)
+        })
     }
 
     /// Gradient with respect to the input, from the input itself, so that a rounded output costs
@@ -125,9 +126,10 @@ impl LogSoftmax {
         let grad = grad_input.as_ref();
         same_shape("grad_input", &grad, &input)?;
         check::dtype("grad_input", &grad, &[input.dtype()], "the input's")?;
-        device
-            .cpu_for("input", &[input.place(), grad_output.place(), grad.place()])?
-            .log_softmax_backward(checked, input, grad_output, grad_input)
+        let places = [input.place(), grad_output.place(), grad.place()];
+        on_device!(device, "input", places, on => {
+            on.log_softmax_backward(checked, input, grad_output, grad_input)
+        })
     }
 
     fn check(&self, input: &TensorRef<'_>) -> Result<CheckedLines> {

@@ -1,6 +1,7 @@
 //! Log-sum-exp along dimensions: `ln Σ e^x`, gradient `g·e^(x − lse)`.
 
 use super::{CheckedLines, check};
+use crate::device::on_device;
 use crate::{Device, Element as _, Error, Result, Tensor, TensorMut, TensorRef};
 
 /// Logarithm of the sum of exponentials (`torch.logsumexp`).
@@ -78,9 +79,9 @@ impl LogSumExp {
     ) -> Result<()> {
         let checked = self.check(&input)?;
         check::f32_output("output", &output.as_ref(), checked.reduced, "the lines'")?;
-        device
-            .cpu_for("input", &[input.place(), output.place()])?
-            .logsumexp_forward(checked, input, output)
+        on_device!(device, "input", [input.place(), output.place()], on => {
+            on.logsumexp_forward(checked, input, output)
+        })
     }
 
     /// Gradient with respect to the input, from the input and the `output` of a forward pass.
@@ -122,12 +123,9 @@ impl LogSumExp {
         check::shape("grad_input", &grad, input.shape(), "the input's")?;
         check::dtype("grad_input", &grad, &[input.dtype()], "the input's")?;
         let places = [input.place(), output.place(), grad_output.place(), grad.place()];
-        device.cpu_for("input", &places)?.logsumexp_backward(
-            checked,
-            input,
-            (output, grad_output),
-            grad_input,
-        )
+        on_device!(device, "input", places, on => {
+            on.logsumexp_backward(checked, input, (output, grad_output), grad_input)
+        })
     }
 
     fn check(&self, input: &TensorRef<'_>) -> Result<CheckedLines> {

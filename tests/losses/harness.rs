@@ -9,8 +9,30 @@ pub(crate) fn devices() -> &'static [(&'static str, Device)] {
     static DEVICES: OnceLock<Vec<(&'static str, Device)>> = OnceLock::new();
     DEVICES.get_or_init(|| {
         let threads = |n| Device::cpu_with_threads(n).expect("a pool of threads");
-        vec![("cpu", Device::cpu()), ("cpu, 1 thread", threads(1)), ("cpu, 3 threads", threads(3))]
+        let mut devices = vec![
+            ("cpu", Device::cpu()),
+            ("cpu, 1 thread", threads(1)),
+            ("cpu, 3 threads", threads(3)),
+        ];
+        devices.extend(emulated());
+        devices
     })
+}
+
+/// CUDA cards whose limits lead to different schedules, on the host.
+#[cfg(feature = "emulator")]
+fn emulated() -> Vec<(&'static str, Device)> {
+    use warploss::emulator::Description;
+    let card = |description, seed| Device::emulated(description, seed).expect("an emulated card");
+    vec![
+        ("emulated H100", card(Description::h100(), None)),
+        ("emulated tiny card", card(Description::tiny(), Some(7))),
+    ]
+}
+
+#[cfg(not(feature = "emulator"))]
+fn emulated() -> Vec<(&'static str, Device)> {
+    Vec::new()
 }
 
 /// One call's inputs and options, and all the ways to make the call.
