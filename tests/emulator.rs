@@ -41,9 +41,16 @@ impl Bench {
         Bench { args: Args { x, y, counter, n: n as u64 }, emulator }
     }
 
-    fn launch(&self, kernel: &str, blocks: u32, threads: u32, cluster: u32) -> Result<LaunchStats, Fault> {
+    fn launch(
+        &self,
+        kernel: &str,
+        blocks: u32,
+        threads: u32,
+        cluster: u32,
+    ) -> Result<LaunchStats, Fault> {
         // SAFETY: four words without padding.
-        let args = unsafe { std::slice::from_raw_parts((&raw const self.args).cast(), size_of::<Args>()) };
+        let args =
+            unsafe { std::slice::from_raw_parts((&raw const self.args).cast(), size_of::<Args>()) };
         let shared = 16 * threads;
         self.emulator.launch(&Launch { kernel, grid: [blocks, 1], threads, cluster, shared, args })
     }
@@ -135,7 +142,13 @@ fn the_thread_at_fault_is_named() {
     let fault = bench.launch("fault_global_read_past", 1, 64, 1).unwrap_err();
     assert_eq!((fault.block, fault.thread), ([0, 0], 40));
     let text = fault.to_string();
-    for part in ["kernel fault_global_read_past", "block (0, 0)", "thread 40", "tests/kernels/faults.cu:", "256"] {
+    for part in [
+        "kernel fault_global_read_past",
+        "block (0, 0)",
+        "thread 40",
+        "tests/kernels/faults.cu:",
+        "256",
+    ] {
         assert!(text.contains(part), "{text}");
     }
 }
@@ -160,10 +173,13 @@ fn correct_kernels_are_clean_in_any_order() {
                 assert!((f64::from(got) - log2_sum(row)).abs() < 1e-4);
             }
         }
-        for (rows, n, cluster) in [(3, 1024, 4), (2, 512, 2), (5, 1000, 8), (2, 4096, 16), (2, 200, 1)] {
+        for (rows, n, cluster) in
+            [(3, 1024, 4), (2, 512, 2), (5, 1000, 8), (2, 4096, 16), (2, 200, 1)]
+        {
             let x = numbers(rows * n);
             let bench = Bench::new(seed, &x, n);
-            let stats = bench.launch("test_cluster_sum", rows as u32 * cluster, 32, cluster).unwrap();
+            let stats =
+                bench.launch("test_cluster_sum", rows as u32 * cluster, 32, cluster).unwrap();
             // 32 threads of each block take four elements each.
             let seen = n.min(128 * cluster as usize);
             assert_eq!(stats.bytes_read, (4 * seen * rows) as u64);
@@ -276,7 +292,14 @@ fn launches_that_a_card_refuses() {
     assert!(refused("test_far", 6, 32, 4).contains("clusters of 4 in 6 blocks"));
     assert!(refused("test_far", 32, 32, 32).contains("the largest is 16"));
     let small = Emulator::new(Description::a100());
-    let launch = Launch { kernel: "test_far", grid: [2, 1], threads: 32, cluster: 2, shared: 0, args: &[0; 32] };
+    let launch = Launch {
+        kernel: "test_far",
+        grid: [2, 1],
+        threads: 32,
+        cluster: 2,
+        shared: 0,
+        args: &[0; 32],
+    };
     assert!(small.launch(&launch).unwrap_err().detail.contains("the largest is 1"));
     let launch = Launch { cluster: 1, shared: 164 << 10, ..launch };
     assert!(small.launch(&launch).unwrap_err().detail.contains("shared memory"));
@@ -289,12 +312,21 @@ fn launches_that_a_card_refuses() {
 fn half_width_conversions_round_as_the_half_crate_does() {
     for bits in 0..=u16::MAX {
         let (mine, theirs) = (convert::f16_to_f32(bits), f16::from_bits(bits).to_f32());
-        assert!(mine.to_bits() == theirs.to_bits() || mine.is_nan() && theirs.is_nan(), "{bits:#x}");
+        assert!(
+            mine.to_bits() == theirs.to_bits() || mine.is_nan() && theirs.is_nan(),
+            "{bits:#x}"
+        );
         let (mine, theirs) = (convert::bf16_to_f32(bits), bf16::from_bits(bits).to_f32());
-        assert!(mine.to_bits() == theirs.to_bits() || mine.is_nan() && theirs.is_nan(), "{bits:#x}");
+        assert!(
+            mine.to_bits() == theirs.to_bits() || mine.is_nan() && theirs.is_nan(),
+            "{bits:#x}"
+        );
     }
     // All sign and exponent bits, all of the mantissa that stays, and what decides the rounding.
-    let tails = (0..64u32).chain((0..13).map(|b| 1 << b)).chain((0x0fc0..0x1040).step_by(8)).chain([0x0fff, 0x1000, 0x1001, 0x1fff]);
+    let tails = (0..64u32)
+        .chain((0..13).map(|b| 1 << b))
+        .chain((0x0fc0..0x1040).step_by(8))
+        .chain([0x0fff, 0x1000, 0x1001, 0x1fff]);
     let tails: Vec<u32> = tails.collect();
     for high in 0..1u32 << 19 {
         for tail in &tails {

@@ -225,7 +225,8 @@ impl Arena {
     pub(super) fn written(&self, at: u64, len: u64) -> Result<bool, Fault> {
         self.check("look at", at, len)?;
         // SAFETY: as in `read`.
-        let bytes = unsafe { std::slice::from_raw_parts((at + shadow()) as *const u8, len as usize) };
+        let bytes =
+            unsafe { std::slice::from_raw_parts((at + shadow()) as *const u8, len as usize) };
         Ok(bytes.iter().all(|&byte| byte == 1))
     }
 }

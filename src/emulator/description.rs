@@ -22,7 +22,14 @@ pub struct Description {
 }
 
 impl Description {
-    fn new(name: &str, arch: u32, multiprocessors: u32, shared: u32, cluster: u32, gib: u64) -> Self {
+    fn new(
+        name: &str,
+        arch: u32,
+        multiprocessors: u32,
+        shared: u32,
+        cluster: u32,
+        gib: u64,
+    ) -> Self {
         Description {
             name: name.into(),
             arch,

@@ -12,8 +12,11 @@
 
 mod abi;
 mod arena;
+mod calls;
+mod cluster;
 mod description;
 mod fault;
+mod meeting;
 mod registry;
 mod scheduler;
 mod shared;
@@ -207,9 +210,8 @@ impl Emulator {
     fn check(&self, launch: &Launch<'_>) -> Result<&'static registry::Kernel, String> {
         let card = &self.description;
         let kernel = registry::kernels().get(launch.kernel).ok_or("no such kernel")?;
-        let refuse = |what: &str, got: u64, limit: u64| {
-            Err(format!("{what}: {got}, the limit is {limit}"))
-        };
+        let refuse =
+            |what: &str, got: u64, limit: u64| Err(format!("{what}: {got}, the limit is {limit}"));
         if launch.args.len() != kernel.args_size {
             let (got, expected) = (launch.args.len(), kernel.args_size);
             return Err(format!("arguments: {got} bytes, the kernel takes {expected}"));
