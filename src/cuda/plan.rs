@@ -101,6 +101,8 @@ const LANES_BLOCK: u32 = 128;
 /// multiprocessor, so that some load while others compute; QuACK uses 32 KiB as well. Predicted,
 /// not measured.
 const SLICE_BYTES: usize = 32 * 1024;
+/// Bytes of shared memory that kernels use besides: a state a warp, and what the system reserves.
+const STATIC_SHARED: usize = 2048;
 /// Packs a thread loads at once before it waits: 128 bytes in flight a thread. Predicted.
 const THREAD_PACKS: usize = 8;
 const MIN_THREADS: usize = 64;
@@ -144,10 +146,10 @@ impl Plan {
         }
         if pass == Pass::Gradient {
             let fits = |n: usize, limit: usize| packs.div_ceil(n) * PACK_BYTES * streams <= limit;
-            let limit = card.shared_per_block;
+            let limit = card.shared_per_block.saturating_sub(STATIC_SHARED);
             let largest = 1 << card.cluster.max(1).ilog2();
             let mut sizes = std::iter::successors(Some(1), |n| Some(n * 2));
-            let n = sizes.find(|&n| n >= largest || fits(n, SLICE_BYTES));
+            let n = sizes.find(|&n| n >= largest || fits(n, SLICE_BYTES.min(limit)));
             let n = n.filter(|&n| fits(n, limit));
             // Split moves three times the row where this moves two, over all multiprocessors.
             let filled = |n: usize| rows.rows.saturating_mul(n) * 3 >= multiprocessors * 2;

@@ -12,8 +12,11 @@
 
 mod abi;
 mod arena;
+mod calls;
+mod cluster;
 mod description;
 mod fault;
+mod meeting;
 mod registry;
 mod scheduler;
 mod shared;

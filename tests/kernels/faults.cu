@@ -35,8 +35,8 @@ WL_KERNEL(test_block_sum, TestArgs, 1024, 1) {
   if (wl_thread() == 0) wl_st(args.y + wl_block(), p.max + wl_lg2(p.sum));
 }
 
-// The same, a cluster a row: every block sends its pair to every peer.
-WL_KERNEL(test_cluster_sum, TestArgs, 1024, 1) {
+// The same, a cluster of single warps a row: every block sends its pair to every peer.
+WL_KERNEL(test_cluster_sum, TestArgs, 32, 1) {
   WL_SMEM(Pair, sent, 16);
   WL_DYNAMIC_SMEM(float, row, 0, 4 * wl_threads());
   const wl_u32 ranks = wl_cluster_size(), rank = wl_cluster_rank();
@@ -173,7 +173,7 @@ WL_KERNEL(fault_two_collectives, TestArgs, 64, 1) {
   }
 }
 WL_KERNEL(fault_masks_differ, TestArgs, 64, 1) {
-  wl_ballot(wl_lane() == 0 ? WL_FULL_MASK : 0xfffffffeu, true);  // FAULT masks_differ
+  wl_ballot(wl_lane() < 16 ? WL_FULL_MASK : 0xfffffffeu, true);  // FAULT masks_differ
 }
 WL_KERNEL(fault_global_read_past, TestArgs, 64, 1) {
   wl_ld(args.x + args.n * (wl_thread() == 40));  // FAULT global_read_past

@@ -1,0 +1,264 @@
+//! What kernels call for memory: each access checked, each copy done.
+//!
+//! SAFETY, here and in `meeting.rs`: these functions run on a fiber of the scheduler, so the
+//! current thread and its cluster are alive, and references into them end before the fiber is
+//! suspended.
+
+use super::abi;
+use super::arena;
+use super::cluster::{Cluster, Site, Thread, Transfer};
+use super::fault::FaultKind;
+use std::ffi::{c_char, c_void};
+
+/// Shared addresses of peers: a mark, the rank, the offset.
+const PEER: u32 = 1 << 31;
+const PEER_SHIFT: u32 = 20;
+
+/// The thread that runs, and its cluster.
+pub(super) fn current() -> (*mut Thread, *mut Cluster) {
+    // SAFETY: set before every turn; `shown` is the first field of both.
+    unsafe {
+        let thread = (*abi::wl_emu_self_slot()).cast::<Thread>();
+        (thread, (*thread).shown.cluster.cast::<Cluster>())
+    }
+}
+
+pub(super) unsafe fn suspend(thread: *mut Thread) {
+    // SAFETY: the yielder lives on this fiber's stack.
+    unsafe { (*(*thread).yielder).suspend(()) }
+}
+
+/// Notes a fault of the running thread, which does not run again.
+pub(super) fn fail(site: Site, kind: FaultKind, detail: String) -> ! {
+    let (thread, cluster) = current();
+    // SAFETY: see above.
+    unsafe {
+        (*cluster).note((*thread).index, site, kind, detail);
+        loop {
+            suspend(thread);
+        }
+    }
+}
+
+#[unsafe(no_mangle)]
+extern "C" fn wl_emu_global(
+    address: u64,
+    size: u32,
+    align: u32,
+    write: u32,
+    file: *const c_char,
+    line: u32,
+) {
+    let (_, cluster) = current();
+    let site = Site { file, line };
+    let what = if write != 0 { "write" } else { "read" };
+    if !address.is_multiple_of(u64::from(align)) {
+        let detail = format!("{what} of {size} bytes at {address:#x}, needs a multiple of {align}");
+        fail(site, FaultKind::GlobalMisaligned, detail);
+    }
+    // SAFETY: see above.
+    let cluster = unsafe { &mut *cluster };
+    let allocations = cluster.context().allocations;
+    match arena::find(allocations, address, size.into()) {
+        Some((lo, hi)) if write != 0 => {
+            (cluster.shown.write_lo, cluster.shown.write_hi) = (lo, hi);
+        }
+        Some((lo, hi)) => (cluster.shown.read_lo, cluster.shown.read_hi) = (lo, hi),
+        None => {
+            let detail = format!("{what} of {}", arena::outside(allocations, address, size.into()));
+            fail(site, FaultKind::GlobalOutOfBounds, detail)
+        }
+    }
+}
+
+#[unsafe(no_mangle)]
+extern "C" fn wl_emu_global_uninitialised(
+    address: u64,
+    size: u32,
+    file: *const c_char,
+    line: u32,
+) -> ! {
+    let (_, cluster) = current();
+    // SAFETY: see above.
+    let allocations = unsafe { (*cluster).context().allocations };
+    let at = arena::find(allocations, address, 1).map_or(0, |(start, _)| address - start);
+    let detail = format!("read of {size} bytes at byte {at} of an allocation, not all written");
+    fail(Site { file, line }, FaultKind::GlobalUninitialised, detail)
+}
+
+/// Offset of a static shared array.
+#[unsafe(no_mangle)]
+extern "C" fn wl_emu_shared_site(
+    site: *const c_void,
+    bytes: u64,
+    file: *const c_char,
+    line: u32,
+) -> u32 {
+    let (_, cluster) = current();
+    // SAFETY: see above.
+    let cluster = unsafe { &mut *cluster };
+    if let Some(&(_, offset)) = cluster.sites.iter().find(|known| known.0 == site) {
+        return offset;
+    }
+    let offset = cluster.shared_used;
+    let limit = cluster.context().shared_limit;
+    let end = u64::from(offset).saturating_add(bytes).next_multiple_of(16);
+    if end > limit.into() {
+        let detail = format!("{bytes} bytes after {offset} others: a block has {limit}");
+        fail(Site { file, line }, FaultKind::SharedOutOfBounds, detail);
+    }
+    cluster.shared_used = end as u32;
+    cluster.sites.push((site, offset));
+    offset
+}
+
+/// Offset of a part of the dynamic shared memory.
+#[unsafe(no_mangle)]
+extern "C" fn wl_emu_shared_dynamic(
+    offset: u64,
+    bytes: u64,
+    align: u32,
+    file: *const c_char,
+    line: u32,
+) -> u32 {
+    let (_, cluster) = current();
+    // SAFETY: see above.
+    let dynamic = unsafe { (*cluster).context().dynamic };
+    if offset.checked_add(bytes).is_none_or(|end| end > dynamic.into()) {
+        let detail = format!("{bytes} bytes from byte {offset} on: the launch gave {dynamic}");
+        fail(Site { file, line }, FaultKind::SharedOutOfBounds, detail);
+    }
+    if !offset.is_multiple_of(u64::from(align)) {
+        let detail = format!("an array at byte {offset}, needs a multiple of {align}");
+        fail(Site { file, line }, FaultKind::SharedMisaligned, detail);
+    }
+    offset as u32
+}
+
+#[unsafe(no_mangle)]
+extern "C" fn wl_emu_shared_outside(index: i64, count: u64, file: *const c_char, line: u32) -> ! {
+    let detail = format!("element {index} of a shared array of {count}");
+    fail(Site { file, line }, FaultKind::SharedOutOfBounds, detail)
+}
+
+#[unsafe(no_mangle)]
+extern "C" fn wl_emu_shared(
+    offset: u32,
+    size: u32,
+    align: u32,
+    write: u32,
+    file: *const c_char,
+    line: u32,
+) {
+    let (thread, cluster) = current();
+    let site = Site { file, line };
+    if !offset.is_multiple_of(align) {
+        let detail = format!("{size} bytes at byte {offset}, needs a multiple of {align}");
+        fail(site, FaultKind::SharedMisaligned, detail);
+    }
+    // SAFETY: see above.
+    unsafe {
+        let (index, block) = ((*thread).index, (*thread).block as usize);
+        if !(*cluster).shared(index, block, offset, size, write != 0, site) {
+            loop {
+                suspend(thread);
+            }
+        }
+    }
+}
+
+/// The address of an offset in a peer's shared memory.
+#[unsafe(no_mangle)]
+extern "C" fn wl_emu_peer(offset: u32, rank: u32, file: *const c_char, line: u32) -> u32 {
+    let (_, cluster) = current();
+    // SAFETY: see above.
+    let ranks = unsafe { (*cluster).blocks.len() };
+    if rank as usize >= ranks {
+        let detail = format!("rank {rank} of a cluster of {ranks} blocks");
+        fail(Site { file, line }, FaultKind::SharedOutOfBounds, detail);
+    }
+    PEER | rank << PEER_SHIFT | offset
+}
+
+/// Checks an access to a peer's shared memory and says where it lies.
+#[unsafe(no_mangle)]
+extern "C" fn wl_emu_peer_access(
+    address: u32,
+    size: u32,
+    write: u32,
+    file: *const c_char,
+    line: u32,
+) -> *mut u8 {
+    let (thread, cluster) = current();
+    let site = Site { file, line };
+    let (rank, offset) = ((address & !PEER) >> PEER_SHIFT, address & ((1 << PEER_SHIFT) - 1));
+    // SAFETY: see above.
+    unsafe {
+        let (ranks, used) = ((*cluster).blocks.len(), (*cluster).shared_used);
+        if address & PEER == 0 || rank as usize >= ranks || offset + size > used {
+            let detail = format!("{size} bytes at {address:#x}: no address that wl_peer gave");
+            fail(site, FaultKind::SharedOutOfBounds, detail);
+        }
+        if !offset.is_multiple_of(size) {
+            let detail = format!("{size} bytes at byte {offset}, needs a multiple of {size}");
+            fail(site, FaultKind::SharedMisaligned, detail);
+        }
+        if rank != (*thread).block {
+            if (&(*cluster).blocks)[rank as usize].live == 0 {
+                let detail = format!("block {rank} of the cluster has exited");
+                fail(site, FaultKind::PeerExited, detail);
+            }
+            if (*thread).waited == 0 {
+                let detail = format!(
+                    "block {rank} of the cluster may not have started: no cluster barrier yet"
+                );
+                fail(site, FaultKind::PeerNotStarted, detail);
+            }
+        }
+        if !(*cluster).shared((*thread).index, rank as usize, offset, size, write != 0, site) {
+            loop {
+                suspend(thread);
+            }
+        }
+        let memory = &mut (&mut (*(*cluster).worker).shared)[rank as usize];
+        memory.bytes.as_mut_ptr().cast::<u8>().add(offset as usize)
+    }
+}
+
+#[unsafe(no_mangle)]
+extern "C" fn wl_emu_cp_async(offset: u32, address: u64, file: *const c_char, line: u32) {
+    let (thread, _) = current();
+    if !offset.is_multiple_of(16) {
+        let detail = format!("16 bytes at byte {offset}, needs a multiple of 16");
+        fail(Site { file, line }, FaultKind::SharedMisaligned, detail);
+    }
+    // SAFETY: see above.
+    let thread = unsafe { &mut *thread };
+    thread.copies.push_back(Transfer { to: offset, from: address });
+    thread.open += 1;
+}
+
+#[unsafe(no_mangle)]
+extern "C" fn wl_emu_cp_async_commit() {
+    let (thread, _) = current();
+    // SAFETY: see above.
+    let thread = unsafe { &mut *thread };
+    thread.groups.push_back(std::mem::take(&mut thread.open));
+}
+
+#[unsafe(no_mangle)]
+extern "C" fn wl_emu_cp_async_wait(open: u32, file: *const c_char, line: u32) {
+    let (thread, _) = current();
+    // SAFETY: see above; the source was checked when the copy was asked for.
+    unsafe {
+        while (*thread).groups.len() > open as usize {
+            let copies = (*thread).groups.pop_front().unwrap_or(0);
+            for _ in 0..copies {
+                let Some(Transfer { to, from }) = (*thread).copies.pop_front() else { break };
+                wl_emu_shared(to, 16, 16, 1, file, line);
+                let to = (*thread).shown.shared.add(to as usize);
+                std::ptr::copy_nonoverlapping(from as *const u8, to, 16);
+            }
+        }
+    }
+}
