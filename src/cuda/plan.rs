@@ -122,7 +122,9 @@ impl Plan {
         let lanes = rows.data.lanes();
         // A row that begins in the middle of a pack touches one more.
         let packs = rows.classes.checked_add(2 * lanes - 2)? / lanes;
-        let bytes = packs.checked_mul(PACK_BYTES)?;
+        // Kernels number a row's packs in 32 bits.
+        fit(packs)?;
+        let bytes = packs * PACK_BYTES;
         let streams = rows.streams.max(1);
         let multiprocessors = card.multiprocessors.max(1) as usize;
 
@@ -236,5 +238,102 @@ impl fmt::Display for Plan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Plan { schedule, threads, blocks, shared, .. } = self;
         write!(f, "{schedule}: {blocks} blocks of {threads} threads, {shared} bytes shared")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn a100() -> Card {
+        Card {
+            name: "A100".into(),
+            arch: 80,
+            multiprocessors: 108,
+            shared_per_block: 163 * 1024,
+            shared_per_multiprocessor: 164 * 1024,
+            cluster: 1,
+        }
+    }
+
+    fn plan(rows: usize, classes: usize, data: Data, pass: Pass, card: &Card) -> Plan {
+        Plan::new(Rows { rows, classes, data, streams: 1 }, pass, card).unwrap()
+    }
+
+    #[test]
+    fn schedules_follow_the_shape() {
+        use Data::{BF16, F32};
+        use Pass::{Forward, Gradient};
+        use Schedule::{Block, Cluster, Lanes, Split, Stream};
+        let (h100, a100) = (Card::h100(), a100());
+        for (rows, classes, data, pass, card, expected) in [
+            (32, 10, F32, Gradient, &h100, Lanes(4)),
+            (32, 0, F32, Forward, &h100, Lanes(4)),
+            (32, 500, F32, Forward, &h100, Lanes(32)),
+            (32, 1000, BF16, Gradient, &h100, Lanes(32)),
+            (8192, 8000, F32, Gradient, &h100, Block),
+            (8192, 32_000, BF16, Gradient, &h100, Cluster(2)),
+            (8192, 128_256, BF16, Gradient, &h100, Cluster(8)),
+            (8192, 128_256, F32, Gradient, &h100, Cluster(16)),
+            (8192, 262_144, BF16, Gradient, &h100, Cluster(16)),
+            (8192, 262_144, F32, Gradient, &h100, Cluster(16)),
+            (64, 4_000_000, F32, Gradient, &h100, Split(9)),
+            (8192, 262_144, F32, Forward, &h100, Stream),
+            (1, 262_144, F32, Forward, &h100, Split(65)),
+            (1, 262_144, F32, Gradient, &h100, Split(65)),
+            (1, 60_000, F32, Gradient, &h100, Cluster(8)),
+            (8192, 32_000, BF16, Gradient, &a100, Block),
+            (8192, 128_256, BF16, Gradient, &a100, Split(1)),
+        ] {
+            let got = plan(rows, classes, data, pass, card);
+            assert_eq!(got.schedule, expected, "{rows} × {classes} {data:?} {pass:?}: {got}");
+        }
+    }
+
+    /// Whatever the shape: blocks cover every pack, and nothing exceeds the card.
+    #[test]
+    fn every_plan_covers_its_rows_within_the_card() {
+        let cards = [Card::h100(), a100(), Card { shared_per_block: 4096, ..Card::h100() }];
+        for card in &cards {
+            for rows in [1, 2, 63, 1000, 100_000] {
+                for classes in [0, 1, 63, 64, 65, 2047, 4096, 50_257, 262_145, 40_000_000] {
+                    for data in Data::ALL {
+                        for pass in [Pass::Forward, Pass::Gradient] {
+                            let plan = plan(rows, classes, data, pass, card);
+                            let packs = (classes + 2 * data.lanes() - 2) / data.lanes();
+                            let blocks = plan.blocks as usize;
+                            assert!(plan.slice as usize * plan.parts() as usize >= packs, "{plan}");
+                            assert!(plan.threads.is_multiple_of(32) && plan.threads <= 512);
+                            assert!(plan.cluster() <= card.cluster, "{plan}");
+                            match plan.schedule {
+                                Schedule::Lanes(n) => {
+                                    let n = n as usize;
+                                    assert!(packs <= n * LANE_PACKS, "{plan}");
+                                    assert!(blocks * plan.threads as usize / n >= rows, "{plan}");
+                                }
+                                Schedule::Block | Schedule::Cluster(_) => {
+                                    let needs = plan.shared as usize + STATIC_SHARED;
+                                    assert!(needs <= card.shared_per_block, "{plan}");
+                                    assert!(plan.shared as usize >= plan.slice as usize * PACK_BYTES);
+                                    assert_eq!(blocks, rows * plan.parts() as usize);
+                                }
+                                Schedule::Stream | Schedule::Split(_) => {
+                                    assert_eq!(blocks, rows * plan.parts() as usize);
+                                    assert!(plan.parts() as usize <= MAX_PARTS);
+                                }
+                            }
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn what_a_launch_cannot_count_has_no_plan() {
+        let shape = |rows, classes| Rows { rows, classes, data: Data::F32, streams: 1 };
+        for (rows, classes) in [(1, usize::MAX), (1 << 40, 10), (1 << 31, 5000), (1, 1 << 40)] {
+            assert_eq!(Plan::new(shape(rows, classes), Pass::Forward, &Card::h100()), None);
+        }
     }
 }

@@ -406,3 +406,19 @@ impl Variant {
         text
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn kernels_have_names_of_their_own_and_a_module_has_them_all() {
+        let all = Variant::all();
+        let mut names: Vec<_> = all.iter().map(|v| v.symbol()).collect();
+        names.sort();
+        names.dedup();
+        assert_eq!(names.len(), all.len());
+        let units: String = Module::ALL.iter().map(|&m| Variant::source(m, &all)).collect();
+        assert!(names.iter().all(|name| units.contains(&format!("WL_KERNEL({name},"))));
+    }
+}
