@@ -43,8 +43,12 @@ pub struct CpuInfo {
 }
 
 impl Device {
-    /// The best device present: the CPU, where there is no other.
+    /// The best device present: the first CUDA device that works (feature `cuda`), else the CPU.
     pub fn best() -> Device {
+        #[cfg(feature = "cuda")]
+        if let Ok(device) = Device::cuda(0) {
+            return device;
+        }
         Device::cpu()
     }
 
@@ -105,6 +109,18 @@ impl Device {
         }
     }
 
+    /// Waits until everything that was asked of the device is done.
+    ///
+    /// # Errors
+    /// What the driver reports.
+    pub fn synchronize(&self) -> Result<()> {
+        match &self.kind {
+            Kind::Cpu(_) => Ok(()),
+            #[cfg(any(feature = "cuda", feature = "emulator"))]
+            Kind::Cuda(cuda) => cuda.synchronize(),
+        }
+    }
+
     /// Gives unused workspace back; returns its bytes. The CPU keeps none.
     pub fn trim(&self) -> usize {
         match &self.kind {
@@ -138,6 +154,16 @@ impl Device {
             Kind::Cpu(_) => "cpu",
             #[cfg(any(feature = "cuda", feature = "emulator"))]
             Kind::Cuda(cuda) => cuda.name(),
+        }
+    }
+
+    /// What it is, in words: a card's name, architecture and multiprocessors; a CPU's threads and
+    /// instruction set.
+    pub fn description(&self) -> String {
+        match &self.kind {
+            Kind::Cpu(cpu) => format!("{} threads, {}", cpu.threads(), cpu.simd()),
+            #[cfg(any(feature = "cuda", feature = "emulator"))]
+            Kind::Cuda(cuda) => cuda.description(),
         }
     }
 

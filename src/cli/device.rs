@@ -36,6 +36,18 @@ impl FromStr for DeviceChoice {
     }
 }
 
+#[cfg(feature = "cuda")]
+fn cuda(ordinal: usize) -> Result<Device, Failure> {
+    Ok(Device::cuda(ordinal)?)
+}
+
+#[cfg(not(feature = "cuda"))]
+fn cuda(ordinal: usize) -> Result<Device, Failure> {
+    Err(Failure::failed(format!(
+        "--device cuda:{ordinal}: this build computes on the CPU only; it needs the feature `cuda`"
+    )))
+}
+
 #[cfg(feature = "emulator")]
 fn emulated() -> Result<Device, Failure> {
     Ok(Device::emulated(crate::emulator::Description::h100(), None)?)
@@ -54,10 +66,7 @@ impl DeviceChoice {
         match self {
             DeviceChoice::Auto => Ok(Device::best()),
             DeviceChoice::Cpu => Ok(Device::cpu()),
-            DeviceChoice::Cuda(ordinal) => Err(Failure::failed(format!(
-                "--device cuda:{ordinal}: this build computes on the CPU only; {}",
-                "a build with CUDA support is needed, use --device cpu meanwhile"
-            ))),
+            DeviceChoice::Cuda(ordinal) => cuda(ordinal),
             DeviceChoice::Emulated => emulated(),
         }
     }

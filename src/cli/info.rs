@@ -41,7 +41,11 @@ const NVRTC: Library = Library {
 };
 
 /// Features of the crate that this build can have.
-const FEATURES: &[(&str, bool)] = &[("cli", cfg!(feature = "cli"))];
+const FEATURES: &[(&str, bool)] = &[
+    ("cli", cfg!(feature = "cli")),
+    ("cuda", cfg!(feature = "cuda")),
+    ("emulator", cfg!(feature = "emulator")),
+];
 
 impl Info {
     pub(super) fn run(&self) -> Result<(), Failure> {
@@ -53,11 +57,29 @@ impl Info {
     }
 }
 
+/// The CUDA devices that work, and why there are no more.
+#[cfg(feature = "cuda")]
+fn cuda_devices() -> (Vec<String>, String) {
+    let mut devices = Vec::new();
+    loop {
+        match Device::cuda(devices.len()) {
+            Ok(device) => devices.push(device.description()),
+            Err(e) => return (devices, e.to_string()),
+        }
+    }
+}
+
+#[cfg(not(feature = "cuda"))]
+fn cuda_devices() -> (Vec<String>, String) {
+    (Vec::new(), "this build computes on the CPU only; GPUs need the feature `cuda`".into())
+}
+
 fn gather() -> Value {
     let cpu = Device::cpu().cpu_info();
     let features: Vec<_> = FEATURES.iter().filter(|(_, on)| *on).map(|(name, _)| *name).collect();
     let cache = cache_folder();
     let bytes = cache.as_deref().filter(|folder| folder.is_dir()).map(size_of_folder);
+    let (devices, reason) = cuda_devices();
     json!({
         "version": env!("CARGO_PKG_VERSION"),
         "features": features,
@@ -68,8 +90,8 @@ fn gather() -> Value {
             "simd": cpu.simd,
         },
         "cuda": {
-            "devices": [],
-            "reason": "this build computes on the CPU only",
+            "devices": devices,
+            "reason": reason,
             "driver": DRIVER.probe(),
             "nvrtc": NVRTC.probe(),
         },
@@ -111,13 +133,19 @@ fn text(value: &Value) -> String {
         Some(true) => format!("found ({})", plain(&v["library"])),
         _ => format!("not found ({}); {}", plain(&v["reason"]), plain(&v["install"])),
     };
+    let devices = match value["cuda"]["devices"].as_array() {
+        Some(devices) if !devices.is_empty() => {
+            devices.iter().map(plain).collect::<Vec<_>>().join("; ")
+        }
+        _ => format!("no device: {}", plain(&value["cuda"]["reason"])),
+    };
     [
         ("warploss", plain(&value["version"])),
         ("features", features.join(", ")),
         ("cpu", format!("{} ({})", plain(&cpu["model"]), plain(&cpu["architecture"]))),
         ("  threads", plain(&cpu["threads"])),
         ("  simd", plain(&cpu["simd"])),
-        ("cuda", format!("no device: {}", plain(&value["cuda"]["reason"]))),
+        ("cuda", devices),
         ("  driver", library(&value["cuda"]["driver"])),
         ("  nvrtc", library(&value["cuda"]["nvrtc"])),
         ("kernel cache", format!("{}, {cache_size}", plain(&cache["path"]))),

@@ -28,7 +28,7 @@ pub(crate) mod variants;
 
 use crate::Result;
 use driver::Driver;
-use plan::{Card, Plan};
+use plan::Plan;
 use pool::Pool;
 use rows::Work;
 use status::StatusWord;
@@ -64,8 +64,15 @@ impl Cuda {
         self.driver.name()
     }
 
-    pub(crate) fn card(&self) -> &Card {
-        self.driver.card()
+    /// The card in words.
+    pub(crate) fn description(&self) -> String {
+        let card = self.driver.card();
+        format!("{}, sm_{}, {} multiprocessors", card.name, card.arch, card.multiprocessors)
+    }
+
+    /// Waits for the stream.
+    pub(crate) fn synchronize(&self) -> Result<()> {
+        self.driver.synchronize()
     }
 
     /// Bytes of global memory that kernels have read and written, where they are counted.

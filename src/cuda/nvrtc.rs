@@ -26,6 +26,8 @@ pub(crate) struct Nvrtc {
 pub(crate) struct Compiled {
     pub(crate) cubin: Vec<u8>,
     /// What the compiler and the assembler said, warnings included.
+    /// What the compiler said; the build script passes its warnings on.
+    #[allow(dead_code)]
     pub(crate) log: String,
 }
 

@@ -26,8 +26,9 @@ pub(crate) struct Card {
     pub(crate) cluster: u32,
 }
 
+#[cfg(test)]
 impl Card {
-    /// An H100 SXM: what the emulator imitates unless told otherwise.
+    /// An H100 SXM.
     pub(crate) fn h100() -> Card {
         Card {
             name: "H100".into(),
@@ -314,7 +315,9 @@ mod tests {
                                 Schedule::Block | Schedule::Cluster(_) => {
                                     let needs = plan.shared as usize + STATIC_SHARED;
                                     assert!(needs <= card.shared_per_block, "{plan}");
-                                    assert!(plan.shared as usize >= plan.slice as usize * PACK_BYTES);
+                                    assert!(
+                                        plan.shared as usize >= plan.slice as usize * PACK_BYTES
+                                    );
                                     assert_eq!(blocks, rows * plan.parts() as usize);
                                 }
                                 Schedule::Stream | Schedule::Split(_) => {

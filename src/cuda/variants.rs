@@ -253,6 +253,7 @@ pub(crate) enum Module {
 }
 
 impl Module {
+    #[allow(dead_code)] // The build script's.
     pub(crate) const ALL: [Module; 5] = [
         Module::CrossEntropy,
         Module::LogSoftmax,
@@ -367,6 +368,7 @@ impl Variant {
     }
 
     /// Whether the architecture has what the kernel needs.
+    #[allow(dead_code)] // The build script's.
     pub(crate) fn runs_on(self, arch: u32) -> bool {
         arch >= 90 || !matches!(self, Variant::Row(_, Entry::Cluster, _))
     }
