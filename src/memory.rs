@@ -58,6 +58,9 @@ macro_rules! each_dtype {
     };
 }
 
+#[cfg_attr(not(any(feature = "cuda", feature = "emulator")), allow(unused_imports))]
+pub(crate) use each_dtype;
+
 fn dtype_of<T: Element>(_: &[T]) -> DType {
     T::DTYPE
 }

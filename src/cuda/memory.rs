@@ -2,7 +2,7 @@
 
 use super::Cuda;
 use super::pool::Block;
-use crate::memory::{HostMut, HostRef};
+use crate::memory::{HostMut, HostRef, each_dtype};
 use crate::{DType, Result, Shape, TensorMut, TensorRef};
 
 /// A tensor that kernels read.
@@ -125,25 +125,10 @@ impl Cuda {
     }
 }
 
-/// Runs `$body` with `$slice` bound to the typed slice inside.
-macro_rules! each_slice {
-    ($kind:ident, $host:expr, $slice:ident => $body:expr) => {
-        match $host {
-            $kind::F32($slice) => $body,
-            $kind::F16($slice) => $body,
-            $kind::BF16($slice) => $body,
-            $kind::I64($slice) => $body,
-            $kind::I32($slice) => $body,
-            $kind::U32($slice) => $body,
-            $kind::U8($slice) => $body,
-        }
-    };
-}
-
 impl<'a> HostRef<'a> {
     fn bytes(self) -> &'a [u8] {
         // SAFETY: every element type is plain numbers, which are initialised bytes.
-        each_slice!(HostRef, self, s => unsafe {
+        each_dtype!(HostRef, self, s => unsafe {
             std::slice::from_raw_parts(s.as_ptr().cast(), size_of_val(s))
         })
     }
@@ -152,7 +137,7 @@ impl<'a> HostRef<'a> {
 impl HostMut<'_> {
     fn bytes_mut(&mut self) -> &mut [u8] {
         // SAFETY: every element type is plain numbers, for which any bytes will do.
-        each_slice!(HostMut, self, s => unsafe {
+        each_dtype!(HostMut, self, s => unsafe {
             std::slice::from_raw_parts_mut(s.as_mut_ptr().cast(), size_of_val(*s))
         })
     }
