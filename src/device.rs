@@ -5,7 +5,7 @@ use crate::cpu::Cpu;
 use crate::cuda::Cuda;
 #[cfg(feature = "emulator")]
 use crate::emulator::Description;
-use crate::{Error, Result};
+use crate::{DType, Error, Result, Shape, Tensor, TensorRef};
 use std::sync::Arc;
 
 /// A place that computes losses: cheap to clone, usable from any thread.
@@ -174,6 +174,18 @@ impl Device {
             #[cfg(any(feature = "cuda", feature = "emulator"))]
             Kind::Cuda(_) => Device::cpu().cpu_info(),
         }
+    }
+
+    /// A result of zeros, in the kind of memory that `_beside` lies in; memory that cannot be had is
+    /// an error.
+    pub(crate) fn zeros(
+        &self,
+        argument: &'static str,
+        dtype: DType,
+        shape: Shape,
+        _beside: &TensorRef<'_>,
+    ) -> Result<Tensor> {
+        Tensor::zeros(argument, dtype, shape)
     }
 
     /// What computes, if it can reach all memory: the CPU reaches the host's alone.

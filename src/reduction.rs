@@ -10,6 +10,8 @@ pub enum Reduction {
     /// Divide the sum by the loss's own denominator (each loss says which).
     #[default]
     Mean,
+    /// Divide the sum by the size of the first dimension; for the divergences alone.
+    BatchMean,
 }
 
 impl Reduction {
@@ -19,6 +21,7 @@ impl Reduction {
             Reduction::None => "none",
             Reduction::Sum => "sum",
             Reduction::Mean => "mean",
+            Reduction::BatchMean => "batchmean",
         }
     }
 }

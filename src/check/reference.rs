@@ -142,8 +142,8 @@ pub fn cross_entropy(
         let (g_loss, g_z) = match options.reduction {
             Reduction::None | Reduction::Sum => (g, g),
             // No weight, no mean: 0/0 makes the whole row NaN.
-            Reduction::Mean if weight_kept == 0.0 => (f64::NAN, f64::NAN),
-            Reduction::Mean => (g / weight_kept, g / count),
+            Reduction::Mean | Reduction::BatchMean if weight_kept == 0.0 => (f64::NAN, f64::NAN),
+            Reduction::Mean | Reduction::BatchMean => (g / weight_kept, g / count),
         };
         let x = lines.read(row, logits);
         let one = Row { options, weight: &weight, target: target[row] as usize };
@@ -156,8 +156,8 @@ pub fn cross_entropy(
     let reduce = |values: &[f64], denominator: f64| match options.reduction {
         Reduction::None => values.to_vec(),
         Reduction::Sum => vec![values.iter().sum()],
-        Reduction::Mean if denominator == 0.0 => vec![f64::NAN],
-        Reduction::Mean => vec![values.iter().sum::<f64>() / denominator],
+        Reduction::Mean | Reduction::BatchMean if denominator == 0.0 => vec![f64::NAN],
+        Reduction::Mean | Reduction::BatchMean => vec![values.iter().sum::<f64>() / denominator],
     };
     let add = |a: Vec<f64>, b: Vec<f64>| a.iter().zip(&b).map(|(a, b)| a + b).collect();
     let sizes = |values: &[f64]| values.iter().map(|v| v.abs()).collect::<Vec<f64>>();

@@ -141,8 +141,12 @@ impl<'a> Batch<'a> {
         };
         match self.reduction {
             Reduction::None | Reduction::Sum => (g, g),
-            Reduction::Mean if self.census.weight == 0.0 => (f64::NAN, f64::NAN),
-            Reduction::Mean => (g / self.census.weight, g / self.census.kept as f64),
+            Reduction::Mean | Reduction::BatchMean if self.census.weight == 0.0 => {
+                (f64::NAN, f64::NAN)
+            }
+            Reduction::Mean | Reduction::BatchMean => {
+                (g / self.census.weight, g / self.census.kept as f64)
+            }
         }
     }
 
@@ -163,7 +167,7 @@ impl<'a> Batch<'a> {
     pub(crate) fn reduce(&self, sum: &Sums) -> (f32, f32) {
         let (loss, z_loss) = match self.reduction {
             Reduction::None | Reduction::Sum => (sum.loss, sum.z_loss),
-            Reduction::Mean => {
+            Reduction::Mean | Reduction::BatchMean => {
                 let (w, n) = (self.census.weight, self.census.kept as f64);
                 // No kept row makes 0/0; no weight makes NaN of whatever the sum is.
                 let loss = if w == 0.0 { f64::NAN } else { sum.loss / w };

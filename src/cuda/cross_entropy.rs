@@ -74,7 +74,7 @@ impl Cuda {
                 (args.loss, args.z_loss, args.whole) = (loss.address, z_loss_out, 1);
                 None
             }
-            Reduction::Sum | Reduction::Mean => {
+            Reduction::Sum | Reduction::Mean | Reduction::BatchMean => {
                 workspace = self.pool.take("workspace", rows * 8)?;
                 args.loss = workspace.address();
                 args.z_loss = if wants_z { args.loss + 4 * rows as u64 } else { 0 };

@@ -1,6 +1,6 @@
 //! Checks that every loss makes, each naming the argument that is to blame.
 
-use crate::{DType, Element as _, Error, Result, Shape, TensorRef};
+use crate::{DType, Element as _, Error, Reduction, Result, Shape, TensorRef};
 
 /// The input is floating-point.
 pub(crate) fn float(argument: &'static str, tensor: &TensorRef<'_>) -> Result<()> {
@@ -90,6 +90,18 @@ pub(crate) fn value(
         return Ok(());
     }
     Err(Error::Value { argument, expected: expected.into(), got: value.to_string() })
+}
+
+/// The reduction is one that every loss has; the divergences have `batchmean` too.
+pub(crate) fn reduction(reduction: Reduction) -> Result<()> {
+    match reduction {
+        Reduction::None | Reduction::Sum | Reduction::Mean => Ok(()),
+        Reduction::BatchMean => Err(Error::Value {
+            argument: "reduction",
+            expected: "none, sum or mean".into(),
+            got: reduction.name().into(),
+        }),
+    }
 }
 
 /// Resolves a dimension by PyTorch's rule: negative counts from the end, 0-d counts as 1-d.

@@ -163,7 +163,7 @@ impl<'w> CrossEntropy<'w> {
         target: TensorRef<'_>,
     ) -> Result<CrossEntropyOutput> {
         let checked = self.check(&logits, &target)?;
-        let mut output = checked.allocate()?;
+        let mut output = checked.allocate(device, &logits)?;
         self.forward_into(device, logits, target, output.out())?;
         Ok(output)
     }
@@ -198,7 +198,7 @@ impl<'w> CrossEntropy<'w> {
         lse: TensorRef<'_>,
         grad_output: impl Into<GradOutput<'g>>,
     ) -> Result<Tensor> {
-        let mut grad = Tensor::zeros("grad_logits", logits.dtype(), logits.shape())?;
+        let mut grad = device.zeros("grad_logits", logits.dtype(), logits.shape(), &logits)?;
         let saved = (target, lse);
         self.backward_into(device, logits, saved, grad_output, grad.view_mut())?;
         Ok(grad)
@@ -283,7 +283,7 @@ impl<'w> CrossEntropy<'w> {
         target: TensorRef<'_>,
         grad_output: impl Into<GradOutput<'g>>,
     ) -> Result<CrossEntropyGrad> {
-        let mut output = self.check(&logits.view(), &target)?.allocate()?;
+        let mut output = self.check(&logits.view(), &target)?.allocate(device, &logits.view())?;
         let view = logits.view_mut();
         self.forward_backward_in_place(device, view, target, grad_output, output.out())?;
         Ok(CrossEntropyGrad { output, grad_logits: logits })
@@ -334,6 +334,7 @@ impl<'w> CrossEntropy<'w> {
     }
 
     fn check_options(&self) -> Result<()> {
+        check::reduction(self.reduction)?;
         let (epsilon, lambda) = (self.label_smoothing, self.lse_square_scale);
         let unit = (0.0..=1.0).contains(&epsilon);
         check::value("label_smoothing", epsilon, unit, "a number in [0, 1]")?;
@@ -376,12 +377,12 @@ impl Checked<'_> {
     fn loss_shape(&self) -> Shape {
         match self.options.reduction {
             Reduction::None => self.target.shape(),
-            Reduction::Sum | Reduction::Mean => Shape::SCALAR,
+            Reduction::Sum | Reduction::Mean | Reduction::BatchMean => Shape::SCALAR,
         }
     }
 
-    fn allocate(&self) -> Result<CrossEntropyOutput> {
-        let f32_zeros = |name, shape| Tensor::zeros(name, f32::DTYPE, shape);
+    fn allocate(&self, device: &Device, logits: &TensorRef<'_>) -> Result<CrossEntropyOutput> {
+        let f32_zeros = |name, shape| device.zeros(name, f32::DTYPE, shape, logits);
         Ok(CrossEntropyOutput {
             loss: f32_zeros("loss", self.loss_shape())?,
             lse: f32_zeros("lse", self.target.shape())?,

@@ -67,7 +67,7 @@ impl LogSoftmax {
     /// The input's dtype, `dim` out of range, out of memory.
     pub fn forward(&self, device: &Device, input: TensorRef<'_>) -> Result<Tensor> {
         self.check(&input)?;
-        let mut output = Tensor::zeros("output", f32::DTYPE, input.shape())?;
+        let mut output = device.zeros("output", f32::DTYPE, input.shape(), &input)?;
         self.forward_into(device, input, output.view_mut())?;
         Ok(output)
     }
@@ -103,7 +103,7 @@ impl LogSoftmax {
         grad_output: TensorRef<'_>,
     ) -> Result<Tensor> {
         self.check(&input)?;
-        let mut grad = Tensor::zeros("grad_input", input.dtype(), input.shape())?;
+        let mut grad = device.zeros("grad_input", input.dtype(), input.shape(), &input)?;
         self.backward_into(device, input, grad_output, grad.view_mut())?;
         Ok(grad)
     }

@@ -62,7 +62,7 @@ impl LogSumExp {
     /// The input's dtype, a dimension out of range or repeated, out of memory.
     pub fn forward(&self, device: &Device, input: TensorRef<'_>) -> Result<Tensor> {
         let checked = self.check(&input)?;
-        let mut output = Tensor::zeros("output", f32::DTYPE, checked.reduced)?;
+        let mut output = device.zeros("output", f32::DTYPE, checked.reduced, &input)?;
         self.forward_into(device, input, output.view_mut())?;
         Ok(output)
     }
@@ -96,7 +96,7 @@ impl LogSumExp {
         grad_output: TensorRef<'_>,
     ) -> Result<Tensor> {
         self.check(&input)?;
-        let mut grad = Tensor::zeros("grad_input", input.dtype(), input.shape())?;
+        let mut grad = device.zeros("grad_input", input.dtype(), input.shape(), &input)?;
         self.backward_into(device, input, output, grad_output, grad.view_mut())?;
         Ok(grad)
     }

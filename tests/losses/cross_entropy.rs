@@ -92,7 +92,7 @@ impl CrossEntropyCase {
     fn loss_shape(&self) -> &[usize] {
         match self.reduction {
             Reduction::None => self.target.shape(),
-            Reduction::Sum | Reduction::Mean => &[],
+            Reduction::Sum | Reduction::Mean | Reduction::BatchMean => &[],
         }
     }
 
@@ -452,7 +452,9 @@ impl Recipe {
                         let g = |&t: &i64| if t == ignore_index { f64::NAN } else { rng.normal() };
                         Data::floats(dtype, &shape, &target.iter().map(g).collect::<Vec<_>>())
                     }
-                    Reduction::Sum | Reduction::Mean => Data::floats(dtype, &[], &[rng.normal()]),
+                    Reduction::Sum | Reduction::Mean | Reduction::BatchMean => {
+                        Data::floats(dtype, &[], &[rng.normal()])
+                    }
                 })
             }
         };

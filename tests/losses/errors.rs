@@ -238,6 +238,12 @@ const BAD: &[Bad] = &[
     ),
     // Options.
     (
+        "a reduction of divergences",
+        |c| c.options = c.options.clone().reduction(Reduction::BatchMean),
+        ALL,
+        &["reduction", "batchmean", "none, sum or mean"],
+    ),
+    (
         "smoothing above 1",
         |c| c.options = c.options.clone().label_smoothing(1.5),
         ALL,

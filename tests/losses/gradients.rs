@@ -57,7 +57,9 @@ fn cross_entropy_has_the_slope_of_its_loss_under_every_option() {
                                 .then(|| Data::floats(DType::F32, &[classes], &weights)),
                             upstream: match reduction {
                                 Reduction::None => Upstream::Tensor(g),
-                                Reduction::Sum | Reduction::Mean => Upstream::Number(-1.75),
+                                Reduction::Sum | Reduction::Mean | Reduction::BatchMean => {
+                                    Upstream::Number(-1.75)
+                                }
                             },
                             reduction,
                             label_smoothing: smoothing,
