@@ -2,6 +2,7 @@
 
 use crate::variants::{Module, Variant};
 use std::fmt::Write as _;
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::path::{Path, PathBuf};
 
 /// Kernels that do wrong on purpose, for the emulator's own tests.
@@ -35,28 +36,35 @@ pub(crate) fn build() {
     ] {
         build.flag(flag);
     }
-    build.file("src/emulator/runtime.cpp");
 
     let all = Variant::all();
+    let shared = digest(&["kernels/include", "src/emulator", "build"].map(PathBuf::from));
+    let runtime = PathBuf::from("src/emulator/runtime.cpp");
+    let mut units = vec![Unit { path: runtime, key: shared }];
     let mut names = Vec::new();
-    let mut unit = |name: String, text: String| {
+    let mut unit = |name: String, text: String, kernels: PathBuf| {
         let path = out.join(format!("emulated_{name}.cpp"));
         let anchor = format!("{text}extern \"C\" {{\nint wl_emu_unit_{name} = 1;\n}}\n");
-        write_if_changed(&path, &anchor);
-        build.file(path);
+        std::fs::write(&path, &anchor).expect("OUT_DIR is writable");
+        let key = digest(&[path.clone(), kernels]) ^ shared;
+        units.push(Unit { path, key });
         names.push(name);
     };
     for module in Module::ALL {
         let name = module.file().trim_end_matches(".cu").to_owned();
-        unit(name, Variant::source(module, &all));
+        let kernels = Path::new("kernels").join(module.file());
+        unit(name, Variant::source(module, &all), kernels);
     }
     // Not part of the published crate.
     for entry in std::fs::read_dir(root.join(TEST_KERNELS)).into_iter().flatten().flatten() {
         let path = entry.path();
         if path.extension().is_some_and(|extension| extension == "cu") {
             let stem = path.file_stem().unwrap_or_default().to_string_lossy();
-            unit(format!("test_{stem}"), format!("#include {path:?}\n"));
+            unit(format!("test_{stem}"), format!("#include {path:?}\n"), path.clone());
         }
+    }
+    for object in objects(&build, &units, &out) {
+        build.object(object);
     }
     build.compile("warploss_emulated");
 
@@ -73,8 +81,43 @@ pub(crate) fn build() {
     std::fs::write(out.join("emulator_units.rs"), text).expect("OUT_DIR is writable");
 }
 
-fn write_if_changed(path: &Path, text: &str) {
-    if std::fs::read_to_string(path).ok().as_deref() != Some(text) {
-        std::fs::write(path, text).expect("OUT_DIR is writable");
+/// A translation unit, and what stands for all that it is made of.
+struct Unit {
+    path: PathBuf,
+    key: u64,
+}
+
+/// The units' objects: those of an earlier build where nothing has changed, as compiling takes
+/// its time.
+fn objects(build: &cc::Build, units: &[Unit], out: &Path) -> Vec<PathBuf> {
+    let kept = |unit: &Unit| {
+        let name = unit.path.file_stem().unwrap_or_default().to_string_lossy();
+        out.join(format!("{name}-{:016x}.o", unit.key))
+    };
+    let stale: Vec<&Unit> = units.iter().filter(|unit| !kept(unit).exists()).collect();
+    if !stale.is_empty() {
+        let mut build = build.clone();
+        build.files(stale.iter().map(|unit| &unit.path));
+        for (object, unit) in build.compile_intermediates().iter().zip(&stale) {
+            std::fs::rename(object, kept(unit)).expect("OUT_DIR is writable");
+        }
     }
+    units.iter().map(kept).collect()
+}
+
+/// A number that stands for the contents of files, and of the files of folders.
+fn digest(paths: &[PathBuf]) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    let mut files: Vec<PathBuf> = Vec::new();
+    for path in paths {
+        match std::fs::read_dir(path) {
+            Ok(entries) => files.extend(entries.flatten().map(|entry| entry.path())),
+            Err(_) => files.push(path.clone()),
+        }
+    }
+    files.sort();
+    for file in files {
+        std::fs::read(&file).unwrap_or_default().hash(&mut hasher);
+    }
+    hasher.finish()
 }
