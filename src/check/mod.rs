@@ -5,7 +5,7 @@
 
 pub mod cases;
 pub mod compare;
-mod describe;
+pub mod ops;
 pub(crate) mod random;
 pub mod reference;
 pub mod subject;

@@ -1,9 +1,8 @@
 //! Who is checked, and the check: every result of a case beside the reference.
 
-use super::cases::{Call, Case, CrossEntropyCall};
+use super::cases::Case;
 use super::compare::{self, Worst};
-use super::{reference, typed};
-use crate::{CrossEntropyOut, DType, Device, LogSoftmax, LogSumExp, Result, Shape, Tensor};
+use crate::{DType, Device, Result, Shape, Tensor, TensorRef};
 use std::fmt;
 
 /// What a result is, and so what it is compared with.
@@ -68,82 +67,86 @@ impl fmt::Display for Finding {
 /// # Errors
 /// The subject returned an error or a result of another size than the reference's.
 pub fn check(subject: &dyn Subject, case: &Case) -> std::result::Result<Vec<Finding>, String> {
-    let expected = expect(case).map_err(|e| format!("the reference failed: {e}"))?;
+    let expected = case.call.expect(case).map_err(|e| format!("the reference failed: {e}"))?;
     let outcomes = subject.compute(case).map_err(|e| format!("expected a result, got: {e}"))?;
-    outcomes.iter().map(|outcome| expected.compare(outcome)).collect()
+    outcomes.iter().map(|outcome| outcome.compare(&expected)).collect()
 }
 
-/// What the reference says about a case.
-#[derive(Debug, Default)]
-struct Expected {
-    loss: Vec<f64>,
-    loss_size: Vec<f64>,
-    z_loss: Vec<f64>,
-    lse: Vec<f64>,
-    output: Vec<f64>,
-    gradient: Vec<f64>,
+/// What the reference says about one quantity.
+#[derive(Debug, Clone)]
+pub struct Expected {
+    quantity: Quantity,
+    values: Vec<f64>,
+    rule: Rule,
+}
+
+#[derive(Debug, Clone)]
+enum Rule {
+    /// As a loss whose terms have these sizes.
+    Loss(Vec<f64>),
+    /// As a gradient.
+    Gradient,
 }
 
 impl Expected {
-    fn compare(&self, outcome: &Outcome) -> std::result::Result<Finding, String> {
-        let Outcome { quantity, pass, dtype, values } = outcome;
-        let sizes;
-        let (expected, size) = match quantity {
-            Quantity::Loss => (&self.loss, &self.loss_size),
-            Quantity::ZLoss => (&self.z_loss, &compare::sizes(&self.z_loss)),
-            Quantity::Lse => (&self.lse, &compare::sizes(&self.lse)),
-            Quantity::Output => (&self.output, &compare::sizes(&self.output)),
-            Quantity::Gradient => (&self.gradient, &self.gradient),
-            Quantity::Padding => {
-                sizes = vec![f64::NAN; values.len()];
-                (&sizes, &sizes)
-            }
-        };
-        if expected.len() != values.len() {
-            let (expected, got) = (expected.len(), values.len());
-            return Err(format!("{quantity:?} of {pass}: expected {expected} elements, got {got}"));
-        }
-        let worst = match quantity {
-            Quantity::Gradient => compare::gradients(*dtype, values, expected),
-            _ => compare::losses(*dtype, values, expected, size),
-        };
-        Ok(Finding { quantity: *quantity, pass, worst })
+    /// Compared as a loss; `sizes` is s of [`compare`]'s table.
+    pub fn loss(quantity: Quantity, values: Vec<f64>, sizes: Vec<f64>) -> Expected {
+        Expected { quantity, values, rule: Rule::Loss(sizes) }
+    }
+
+    /// A result of one term each, like a log-sum-exp.
+    pub fn term(quantity: Quantity, values: Vec<f64>) -> Expected {
+        let sizes = compare::sizes(&values);
+        Expected::loss(quantity, values, sizes)
+    }
+
+    /// Compared as a gradient.
+    pub fn gradient(quantity: Quantity, values: Vec<f64>) -> Expected {
+        Expected { quantity, values, rule: Rule::Gradient }
     }
 }
 
-fn expect(case: &Case) -> Result<Expected> {
-    let x = case.input()?.to_f64()?;
-    Ok(match &case.call {
-        Call::CrossEntropy(call) => {
-            let target = reference::indices(call.target())?;
-            let g = reference::upstream(call.grad_output())?;
-            let out = reference::cross_entropy(&call.loss(), &case.shape, &x, &target, &g);
-            Expected {
-                loss: out.loss,
-                loss_size: out.loss_size,
-                z_loss: out.z_loss,
-                lse: out.lse,
-                gradient: out.grad_logits,
-                ..Expected::default()
+impl Outcome {
+    /// An element-by-element copy of a result.
+    pub(super) fn new(
+        quantity: Quantity,
+        pass: &'static str,
+        tensor: TensorRef<'_>,
+    ) -> Result<Outcome> {
+        Ok(Outcome { quantity, pass, dtype: tensor.dtype(), values: tensor.to_f64()? })
+    }
+
+    /// What stands between the rows of `memory`, laid out as the case's input.
+    pub(super) fn padding(case: &Case, pass: &'static str, memory: &Tensor) -> Result<Outcome> {
+        let shape = Shape::new(&case.shape).unwrap_or(Shape::SCALAR);
+        let row: usize = shape.iter().skip(1).product();
+        let data = memory.view().to_f64()?;
+        let between = data.chunks(case.row_stride.max(1)).flat_map(|r| r.iter().skip(row));
+        let values = between.copied().collect();
+        Ok(Outcome { quantity: Quantity::Padding, pass, dtype: case.dtype, values })
+    }
+
+    fn compare(&self, expected: &[Expected]) -> std::result::Result<Finding, String> {
+        let Outcome { quantity, pass, dtype, values } = self;
+        let untouched;
+        let expected = match (expected.iter().find(|e| e.quantity == *quantity), quantity) {
+            (Some(expected), _) => expected,
+            (None, Quantity::Padding) => {
+                untouched = Expected::term(*quantity, vec![f64::NAN; values.len()]);
+                &untouched
             }
+            (None, _) => return Err(format!("nobody expects {quantity:?} of {pass}")),
+        };
+        if expected.values.len() != values.len() {
+            let (expected, got) = (expected.values.len(), values.len());
+            return Err(format!("{quantity:?} of {pass}: expected {expected} elements, got {got}"));
         }
-        Call::LogSoftmax { dim, grad_output, .. } => {
-            let g = grad_output.view().to_f64()?;
-            Expected {
-                output: reference::log_softmax(&case.shape, *dim, &x),
-                gradient: reference::log_softmax_grad(&case.shape, *dim, &x, &g),
-                ..Expected::default()
-            }
-        }
-        Call::LogSumExp { dims, grad_output, .. } => {
-            let g = grad_output.view().to_f64()?;
-            Expected {
-                lse: reference::logsumexp(&case.shape, dims, &x),
-                gradient: reference::logsumexp_grad(&case.shape, dims, &x, &g),
-                ..Expected::default()
-            }
-        }
-    })
+        let worst = match &expected.rule {
+            Rule::Gradient => compare::gradients(*dtype, values, &expected.values),
+            Rule::Loss(sizes) => compare::losses(*dtype, values, &expected.values, sizes),
+        };
+        Ok(Finding { quantity: *quantity, pass, worst })
+    }
 }
 
 /// The engine on a device.
@@ -152,89 +155,8 @@ pub struct Engine(pub Device);
 
 impl Subject for Engine {
     fn compute(&self, case: &Case) -> Result<Vec<Outcome>> {
-        match &case.call {
-            Call::CrossEntropy(call) => self.cross_entropy(case, call),
-            Call::LogSoftmax { dim, output, grad_output } => {
-                let input = case.input()?;
-                let op = LogSoftmax::dim(*dim);
-                let mut out = Tensor::zeros("output", *output, input.shape())?;
-                op.forward_into(&self.0, input, out.view_mut())?;
-                let grad = op.backward(&self.0, input, grad_output.view())?;
-                Ok(vec![
-                    outcome(Quantity::Output, "forward", &out)?,
-                    outcome(Quantity::Gradient, "backward", &grad)?,
-                ])
-            }
-            Call::LogSumExp { dims, keepdim, grad_output } => {
-                let input = case.input()?;
-                let op = LogSumExp::dims(dims)?.keepdim(*keepdim);
-                let lse = op.forward(&self.0, input)?;
-                let grad = op.backward(&self.0, input, lse.view(), grad_output.view())?;
-                Ok(vec![
-                    outcome(Quantity::Lse, "forward", &lse)?,
-                    outcome(Quantity::Gradient, "backward", &grad)?,
-                ])
-            }
-        }
+        case.call.compute(&self.0, case)
     }
-}
-
-impl Engine {
-    /// Forward, backward from its log-sum-exp, and the fused call on a copy of the logits.
-    fn cross_entropy(&self, case: &Case, call: &CrossEntropyCall) -> Result<Vec<Outcome>> {
-        let (logits, target, loss) = (case.input()?, call.target(), call.loss());
-        let g = call.grad_output();
-        let out = loss.forward(&self.0, logits, target)?;
-        let grad = loss.backward(&self.0, logits, target, out.lse.view(), g)?;
-        let mut outcomes = vec![
-            outcome(Quantity::Loss, "forward", &out.loss)?,
-            outcome(Quantity::ZLoss, "forward", &out.z_loss)?,
-            outcome(Quantity::Lse, "forward", &out.lse)?,
-            outcome(Quantity::Gradient, "backward", &grad)?,
-        ];
-
-        let mut memory = case.memory.clone();
-        let mut fused_loss = Tensor::zeros("loss", DType::F32, out.loss.shape())?;
-        let mut fused_lse = Tensor::zeros("lse", DType::F32, out.lse.shape())?;
-        let fused = CrossEntropyOut {
-            loss: fused_loss.view_mut(),
-            lse: Some(fused_lse.view_mut()),
-            z_loss: None,
-        };
-        let view = typed::strided_mut(&mut memory, &case.shape, case.row_stride)?;
-        loss.forward_backward_in_place(&self.0, view, target, g, fused)?;
-        let pass = "forward-backward";
-        outcomes.push(outcome(Quantity::Loss, pass, &fused_loss)?);
-        outcomes.push(outcome(Quantity::Lse, pass, &fused_lse)?);
-        let gradient = typed::strided(&memory, &case.shape, case.row_stride)?.to_f64()?;
-        outcomes.push(Outcome {
-            quantity: Quantity::Gradient,
-            pass,
-            dtype: case.dtype,
-            values: gradient,
-        });
-        outcomes.push(Outcome {
-            quantity: Quantity::Padding,
-            pass,
-            dtype: case.dtype,
-            values: padding(case, &memory)?,
-        });
-        Ok(outcomes)
-    }
-}
-
-fn outcome(quantity: Quantity, pass: &'static str, tensor: &Tensor) -> Result<Outcome> {
-    let values = tensor.view().to_f64()?;
-    Ok(Outcome { quantity, pass, dtype: tensor.dtype(), values })
-}
-
-/// What stands between the rows.
-fn padding(case: &Case, memory: &Tensor) -> Result<Vec<f64>> {
-    let shape = Shape::new(&case.shape).unwrap_or(Shape::SCALAR);
-    let row: usize = shape.iter().skip(1).product();
-    let data = memory.view().to_f64()?;
-    let between = data.chunks(case.row_stride.max(1)).flat_map(|r| r.iter().skip(row));
-    Ok(between.copied().collect())
 }
 
 #[cfg(test)]
@@ -285,7 +207,7 @@ mod tests {
 
     #[test]
     fn a_seed_makes_the_same_case_again() {
-        for op in Op::ALL {
+        for &op in Op::ALL {
             let [a, b] = [(); 2].map(|()| Case::new(op, 7).unwrap());
             assert_eq!(a.to_string(), b.to_string());
             assert_eq!(format!("{:?}", a.memory), format!("{:?}", b.memory));

@@ -6,6 +6,7 @@ use super::grid;
 use crate::DType;
 use crate::check::cases::{Case, Op};
 use crate::check::subject::{Engine, Finding, Subject, check};
+use clap::builder::PossibleValue;
 use clap::{Args, ValueEnum};
 use comfy_table::{CellAlignment, Table};
 use std::io::Write as _;
@@ -23,7 +24,7 @@ Example:
 pub(super) struct CheckArgs {
     /// Ops to check [default: all]
     #[arg(value_name = "OP")]
-    ops: Vec<OpArg>,
+    ops: Vec<Op>,
 
     /// Seed of the first case
     #[arg(long, value_name = "S", default_value_t = 0)]
@@ -34,20 +35,13 @@ pub(super) struct CheckArgs {
     cases: u64,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum OpArg {
-    CrossEntropy,
-    LogSoftmax,
-    Logsumexp,
-}
+impl ValueEnum for Op {
+    fn value_variants<'a>() -> &'a [Op] {
+        Op::ALL
+    }
 
-impl OpArg {
-    fn op(self) -> Op {
-        match self {
-            OpArg::CrossEntropy => Op::CrossEntropy,
-            OpArg::LogSoftmax => Op::LogSoftmax,
-            OpArg::Logsumexp => Op::LogSumExp,
-        }
+    fn to_possible_value(&self) -> Option<PossibleValue> {
+        Some(PossibleValue::new(self.name()))
     }
 }
 
@@ -64,7 +58,7 @@ struct Tally {
 impl CheckArgs {
     pub(super) fn run(&self, device: DeviceChoice) -> Result<(), Failure> {
         let device = device.open()?;
-        let mut ops: Vec<Op> = self.ops.iter().map(|op| op.op()).collect();
+        let mut ops: Vec<Op> = self.ops.clone();
         if ops.is_empty() {
             ops = Op::ALL.to_vec();
         }

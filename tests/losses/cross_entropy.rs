@@ -1,6 +1,7 @@
 //! Cross entropy as a case: its options, its calls, its random cases.
 
 use crate::data::{Data, FLOATS, Logits, Rng};
+use crate::golden::Golden;
 use crate::harness::{Case, Expected, Got};
 use proptest::prelude::*;
 use warploss::check::reference::{self, Lines};
@@ -251,11 +252,11 @@ impl Case for CrossEntropyCase {
         ]
     }
 
-    fn input(&self) -> Vec<f64> {
-        self.logits.values()
+    fn variables(&self) -> Vec<(&'static str, Vec<f64>)> {
+        vec![("grad_logits", self.logits.values())]
     }
 
-    fn objective(&self, input: &[f64]) -> f64 {
+    fn objective(&self, _: &str, input: &[f64]) -> f64 {
         let upstream = reference::upstream(self.grad_output()).expect("host memory");
         let loss = self.reference(input).loss;
         let g = |row: usize| upstream[if upstream.len() == 1 { 0 } else { row }];
@@ -471,6 +472,29 @@ impl Recipe {
             lse_square_scale,
             logit_scale,
             softcap,
+        }
+    }
+}
+
+impl CrossEntropyCase {
+    /// A case of `cross_entropy.safetensors`.
+    pub(crate) fn golden(golden: &Golden<'_>) -> CrossEntropyCase {
+        let upstream = match golden.data("grad_output") {
+            Some(g) => Upstream::Tensor(g),
+            None => Upstream::Number(1.0),
+        };
+        CrossEntropyCase {
+            // Padding that PyTorch did not have: nothing may depend on it.
+            logits: golden.data("logits").expect("logits").padded(golden.name.len() % 4),
+            target: golden.data("target").expect("target"),
+            weight: golden.data("weight"),
+            upstream,
+            ignore_index: golden.options["ignore_index"].as_i64().expect("ignore_index"),
+            reduction: golden.reduction(),
+            label_smoothing: golden.number("label_smoothing"),
+            lse_square_scale: golden.number("lse_square_scale"),
+            logit_scale: golden.number("logit_scale") as f32,
+            softcap: golden.options["softcap"].as_f64().map(|cap| cap as f32),
         }
     }
 }

@@ -1,6 +1,6 @@
 //! PyTorch's answers: `scripts/golden/make.py` made them, the files are committed.
 
-use crate::cross_entropy::{CrossEntropyCase, Upstream};
+use crate::cross_entropy::CrossEntropyCase;
 use crate::data::Data;
 use crate::harness::{Case, Expected, check_against};
 use crate::log_softmax::LogSoftmaxCase;
@@ -12,9 +12,9 @@ use warploss::{DType, Reduction};
 /// A loss is a row: the file's name, the cases it must hold at least, and how one is read.
 type Read = fn(&Golden<'_>) -> Box<dyn Case>;
 const LOSSES: &[(&str, usize, Read)] = &[
-    ("cross_entropy", 140, |g| Box::new(g.cross_entropy())),
-    ("log_softmax", 50, |g| Box::new(g.log_softmax())),
-    ("logsumexp", 130, |g| Box::new(g.logsumexp())),
+    ("cross_entropy", 140, |g| Box::new(CrossEntropyCase::golden(g))),
+    ("log_softmax", 50, |g| Box::new(LogSoftmaxCase::golden(g))),
+    ("logsumexp", 130, |g| Box::new(LogSumExpCase::golden(g))),
 ];
 
 #[test]
@@ -63,10 +63,10 @@ fn each(test: impl Fn(&str, &dyn Case, &Golden<'_>)) {
 }
 
 /// One case of a file.
-struct Golden<'a> {
+pub(crate) struct Golden<'a> {
     file: &'a SafeTensors<'a>,
-    name: &'a str,
-    options: &'a Value,
+    pub(crate) name: &'a str,
+    pub(crate) options: &'a Value,
 }
 
 impl Golden<'_> {
@@ -88,7 +88,7 @@ impl Golden<'_> {
         expected.values = values;
     }
 
-    fn data(&self, key: &str) -> Option<Data> {
+    pub(crate) fn data(&self, key: &str) -> Option<Data> {
         let tensor = self.tensor(key)?;
         let size = tensor.dtype().bitsize() / 8;
         let chunks = || tensor.data().chunks_exact(size);
@@ -117,54 +117,18 @@ impl Golden<'_> {
         })
     }
 
-    fn number(&self, option: &str) -> f64 {
+    pub(crate) fn number(&self, option: &str) -> f64 {
         self.options[option].as_f64().unwrap_or_else(|| panic!("{}: {option}", self.name))
     }
 
-    fn cross_entropy(&self) -> CrossEntropyCase {
-        let upstream = match self.data("grad_output") {
-            Some(g) => Upstream::Tensor(g),
-            None => Upstream::Number(1.0),
-        };
-        CrossEntropyCase {
-            // Padding that PyTorch did not have: nothing may depend on it.
-            logits: self.data("logits").expect("logits").padded(self.name.len() % 4),
-            target: self.data("target").expect("target"),
-            weight: self.data("weight"),
-            upstream,
-            ignore_index: self.options["ignore_index"].as_i64().expect("ignore_index"),
-            reduction: match self.options["reduction"].as_str() {
-                Some("none") => Reduction::None,
-                Some("sum") => Reduction::Sum,
-                Some("mean") => Reduction::Mean,
-                other => panic!("{}: reduction {other:?}", self.name),
-            },
-            label_smoothing: self.number("label_smoothing"),
-            lse_square_scale: self.number("lse_square_scale"),
-            logit_scale: self.number("logit_scale") as f32,
-            softcap: self.options["softcap"].as_f64().map(|cap| cap as f32),
-        }
+    pub(crate) fn reduction(&self) -> Reduction {
+        let all = [Reduction::None, Reduction::Sum, Reduction::Mean, Reduction::BatchMean];
+        let named = all.into_iter().find(|r| self.options["reduction"] == r.name());
+        named.unwrap_or_else(|| panic!("{}: reduction", self.name))
     }
 
-    fn dims(&self) -> Vec<isize> {
+    pub(crate) fn dims(&self) -> Vec<isize> {
         let dims = self.options["dims"].as_array().expect("dims");
         dims.iter().map(|d| d.as_i64().expect("an integer") as isize).collect()
-    }
-
-    fn log_softmax(&self) -> LogSoftmaxCase {
-        LogSoftmaxCase {
-            input: self.data("input").expect("input").padded(self.name.len() % 3),
-            grad_output: self.data("grad_output").expect("grad_output"),
-            dim: self.dims()[0],
-        }
-    }
-
-    fn logsumexp(&self) -> LogSumExpCase {
-        LogSumExpCase {
-            input: self.data("input").expect("input").padded(self.name.len() % 3),
-            grad_output: self.data("grad_output").expect("grad_output"),
-            dims: self.dims(),
-            keepdim: self.options["keepdim"].as_bool().expect("keepdim"),
-        }
     }
 }

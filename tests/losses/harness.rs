@@ -47,11 +47,12 @@ pub(crate) trait Case {
     /// touched no padding.
     fn forms(&self, device: &Device) -> Vec<(&'static str, Result<Vec<Got>>)>;
 
-    /// The input that the gradient belongs to.
-    fn input(&self) -> Vec<f64>;
+    /// For each gradient, by its name, the tensor that it belongs to.
+    fn variables(&self) -> Vec<(&'static str, Vec<f64>)>;
 
-    /// Σ upstream gradient · result in f64, were `input` the input: its slope is the gradient.
-    fn objective(&self, input: &[f64]) -> f64;
+    /// Σ upstream gradient · result in f64, were `values` the tensor whose gradient is named: its
+    /// slope is that gradient.
+    fn objective(&self, gradient: &str, values: &[f64]) -> f64;
 }
 
 /// How a result is compared.

@@ -1,6 +1,7 @@
 //! Log-softmax as a case.
 
 use crate::data::{Data, FLOATS, Logits, Rng};
+use crate::golden::Golden;
 use crate::harness::{Case, Expected, Got};
 use proptest::prelude::*;
 use warploss::check::reference::{self, Lines};
@@ -54,11 +55,11 @@ impl Case for LogSoftmaxCase {
         ]
     }
 
-    fn input(&self) -> Vec<f64> {
-        self.input.values()
+    fn variables(&self) -> Vec<(&'static str, Vec<f64>)> {
+        vec![("grad_input", self.input.values())]
     }
 
-    fn objective(&self, input: &[f64]) -> f64 {
+    fn objective(&self, _: &str, input: &[f64]) -> f64 {
         let output = reference::log_softmax(self.input.shape(), self.dim, input);
         output.iter().zip(self.grad_output.values()).map(|(y, g)| y * g).sum()
     }
@@ -146,5 +147,16 @@ impl LineRecipe {
         let input = self.input(&mut rng);
         let grad_output = self.grad_output(&mut rng, &self.shape).padded(2);
         LogSoftmaxCase { input, grad_output, dim: self.written_dims()[0] }
+    }
+}
+
+impl LogSoftmaxCase {
+    /// A case of `log_softmax.safetensors`.
+    pub(crate) fn golden(golden: &Golden<'_>) -> LogSoftmaxCase {
+        LogSoftmaxCase {
+            input: golden.data("input").expect("input").padded(golden.name.len() % 3),
+            grad_output: golden.data("grad_output").expect("grad_output"),
+            dim: golden.dims()[0],
+        }
     }
 }

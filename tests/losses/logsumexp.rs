@@ -1,6 +1,7 @@
 //! Log-sum-exp as a case.
 
 use crate::data::{Data, Rng};
+use crate::golden::Golden;
 use crate::harness::{Case, Expected, Got};
 use crate::log_softmax::LineRecipe;
 use warploss::check::reference;
@@ -54,11 +55,11 @@ impl Case for LogSumExpCase {
         vec![("allocating", self.allocating(device)), ("into", self.into(device))]
     }
 
-    fn input(&self) -> Vec<f64> {
-        self.input.values()
+    fn variables(&self) -> Vec<(&'static str, Vec<f64>)> {
+        vec![("grad_input", self.input.values())]
     }
 
-    fn objective(&self, input: &[f64]) -> f64 {
+    fn objective(&self, _: &str, input: &[f64]) -> f64 {
         let output = reference::logsumexp(self.input.shape(), &self.dims, input);
         output.iter().zip(self.grad_output.values()).map(|(y, g)| y * g).sum()
     }
@@ -85,5 +86,17 @@ impl LineRecipe {
         let shape = reduced(&self.shape, &self.dims, keepdim);
         let grad_output = self.grad_output(&mut rng, &shape);
         LogSumExpCase { input, grad_output, dims: self.written_dims(), keepdim }
+    }
+}
+
+impl LogSumExpCase {
+    /// A case of `logsumexp.safetensors`.
+    pub(crate) fn golden(golden: &Golden<'_>) -> LogSumExpCase {
+        LogSumExpCase {
+            input: golden.data("input").expect("input").padded(golden.name.len() % 3),
+            grad_output: golden.data("grad_output").expect("grad_output"),
+            dims: golden.dims(),
+            keepdim: golden.options["keepdim"].as_bool().expect("keepdim"),
+        }
     }
 }

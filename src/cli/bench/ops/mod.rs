@@ -1,0 +1,55 @@
+//! The ops that can be measured: their calls, their byte models, and the check of their answers.
+//!
+//! To add one: a type with [`Bench`] in a file of its own, a variant and a line in [`BenchOp`].
+
+mod cross_entropy;
+mod log_softmax;
+mod logsumexp;
+
+use super::data::Data;
+use crate::measure::{Pass, Traffic};
+use crate::{Device, Error};
+use clap::ValueEnum;
+
+/// What `bench OP` takes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(super) enum BenchOp {
+    /// Fused in place where forward-backward
+    CrossEntropy,
+    /// Output in the input's dtype
+    LogSoftmax,
+    /// Along rows
+    Logsumexp,
+}
+
+impl BenchOp {
+    pub(super) fn parts(self) -> (&'static str, &'static dyn Bench) {
+        match self {
+            BenchOp::CrossEntropy => ("cross-entropy", &cross_entropy::CrossEntropyBench),
+            BenchOp::LogSoftmax => ("log-softmax", &log_softmax::LogSoftmaxBench),
+            BenchOp::Logsumexp => ("logsumexp", &logsumexp::LogsumexpBench),
+        }
+    }
+}
+
+/// A measured op.
+pub(super) trait Bench {
+    /// What each pass must move.
+    fn traffic(&self, pass: Pass) -> Traffic;
+    /// Whether the pass consumes its input in `data.work`.
+    fn consumes(&self, _pass: Pass) -> bool {
+        false
+    }
+    /// Whether the pass needs an upstream gradient as large as the logits.
+    fn upstream(&self, _pass: Pass) -> bool {
+        false
+    }
+    /// Makes what an earlier pass saves.
+    fn save(&self, _pass: Pass, _device: &Device, _data: &mut Data) -> Result<(), Error> {
+        Ok(())
+    }
+    /// One run.
+    fn run(&self, pass: Pass, device: &Device, data: &mut Data) -> Result<(), Error>;
+    /// Compares a few rows of the last run with a plain f64 computation; what differs, in words.
+    fn check(&self, pass: Pass, device: &Device, data: &mut Data) -> Result<Option<String>, Error>;
+}
