@@ -17,6 +17,7 @@
 //! # Ok::<(), warploss::Error>(())
 //! ```
 
+pub mod balance;
 mod cpu;
 #[cfg(any(feature = "cuda", feature = "emulator"))]
 mod cuda;
