@@ -18,13 +18,14 @@ use std::path::{Path, PathBuf};
 #[derive(Debug)]
 pub(super) struct InputFile {
     map: Mmap,
+    option: &'static str,
     path: PathBuf,
 }
 
 impl InputFile {
-    /// Maps the file; nothing is read yet.
-    pub(super) fn open(path: &Path) -> Result<InputFile, Failure> {
-        let fail = |why: String| Failure::input(format!("--input {}: {why}", path.display()));
+    /// Maps the file that `option` names; nothing is read yet.
+    pub(super) fn open(option: &'static str, path: &Path) -> Result<InputFile, Failure> {
+        let fail = |why: String| Failure::input(format!("{option} {}: {why}", path.display()));
         let metadata = fs::metadata(path).map_err(|e| fail(e.to_string()))?;
         // Opening a pipe would wait for its other end.
         if !metadata.is_file() {
@@ -37,14 +38,15 @@ impl InputFile {
         // either checked when used (offsets are checked once, by the header, which is parsed into
         // memory of its own) or data for which all bit patterns are legal.
         let map = unsafe { Mmap::map(&file) }.map_err(|e| fail(e.to_string()))?;
-        Ok(InputFile { map, path: path.to_owned() })
+        Ok(InputFile { map, option, path: path.to_owned() })
     }
 
     /// Reads the header; the tensors are the names that begin with `prefix`.
     pub(super) fn inputs<'a>(&'a self, prefix: &'a str) -> Result<Inputs<'a>, Failure> {
         let tensors = SafeTensors::deserialize(&self.map).map_err(|e| {
             Failure::input(format!(
-                "--input {}: expected a safetensors file, got: {e}",
+                "{} {}: expected a safetensors file, got: {e}",
+                self.option,
                 self.path.display()
             ))
         })?;

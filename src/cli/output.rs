@@ -4,6 +4,7 @@ use super::failure::Failure;
 use crate::memory::HostRef;
 use crate::{DType, Element, Tensor};
 use std::borrow::Cow;
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
 /// Where the result goes; the path was found fit before anything was computed.
@@ -55,12 +56,17 @@ impl OutputFile {
         file.persist(&self.path).map_err(|e| fail(e.error.to_string()))?;
         Ok(())
     }
+}
 
-    /// Takes the file back, where a later step failed.
-    pub(super) fn remove(&self) {
-        // It may be gone already; the failure that led here is what is reported.
-        let _ = std::fs::remove_file(&self.path);
-    }
+/// Prints what was done as one line; where that fails, takes back the file that was written.
+pub(super) fn print(line: &serde_json::Value, written: Option<&OutputFile>) -> Result<(), Failure> {
+    writeln!(std::io::stdout(), "{line}").map_err(|e| {
+        if let Some(output) = written {
+            // It may be gone already; the failure that led here is what is reported.
+            let _ = std::fs::remove_file(&output.path);
+        }
+        Failure::failed(format!("standard output: {e}"))
+    })
 }
 
 /// The file's dtype for ours.

@@ -12,6 +12,7 @@ fn every_command_has_help_with_an_example() {
         "eval logsumexp --help",
         "bench --help",
         "check --help",
+        "sample --help",
         "info --help",
     ] {
         let result = warploss(line);
@@ -24,7 +25,7 @@ fn every_command_has_help_with_an_example() {
 #[test]
 fn the_examples_of_help_are_commands_that_parse() {
     // Each example with --help behind it: what does not parse does not reach the help.
-    for line in ["--help", "bench --help", "check --help", "info --help"] {
+    for line in ["--help", "bench --help", "check --help", "sample --help", "info --help"] {
         let help = warploss(line).stdout;
         let examples = help.lines().filter_map(|l| l.strip_prefix("  warploss "));
         for example in examples {
@@ -38,7 +39,7 @@ fn usage_errors_are_one_line() {
     for (line, part) in [
         ("", "eval"),
         ("eval", "cross-entropy"),
-        ("frobnicate", "eval, bench, check, info"),
+        ("frobnicate", "eval, bench, check, sample, info"),
         ("eval cross-entropy", "--input"),
         ("info --nonsense", "--nonsense"),
         ("bench kl", "cross-entropy"),

@@ -3,6 +3,7 @@
 mod bad_input;
 mod commands;
 mod eval;
+mod sample;
 
 use safetensors::{Dtype, SafeTensors, tensor::TensorView};
 use serde_json::Value;

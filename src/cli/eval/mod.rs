@@ -14,11 +14,10 @@ use super::device::DeviceChoice;
 use super::failure::Failure;
 use super::file::{Input, InputFile, Inputs};
 use super::output::OutputFile;
-use super::{memory, number};
+use super::{memory, number, output};
 use crate::{DType, Device, Error, Reduction, Shape, Tensor};
 use clap::{Args, Subcommand, ValueEnum};
 use serde_json::{Map, Value};
-use std::io::Write as _;
 use std::path::PathBuf;
 
 /// The command.
@@ -152,7 +151,7 @@ impl Eval {
         let (name, op) = self.op.parts();
         let common = op.common();
         let output = common.output.as_deref().map(OutputFile::new).transpose()?;
-        let file = InputFile::open(&common.input)?;
+        let file = InputFile::open("--input", &common.input)?;
         let inputs = file.inputs(&common.prefix)?;
         let device = device.open()?;
         let call = Call { device: &device, inputs: &inputs, output: output.is_some() };
@@ -160,13 +159,7 @@ impl Eval {
         if let Some(output) = &output {
             output.write(&evaluation.tensors)?;
         }
-        let line = evaluation.json(name, &device);
-        writeln!(std::io::stdout(), "{line}").map_err(|e| {
-            if let Some(output) = &output {
-                output.remove();
-            }
-            Failure::failed(format!("standard output: {e}"))
-        })
+        output::print(&evaluation.json(name, &device), output.as_ref())
     }
 }
 
