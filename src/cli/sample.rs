@@ -26,7 +26,7 @@ line: samples, classes (those with samples), largest (samples of the largest), b
 closing_epochs, seed, batches, indices, seconds (of drawing). Computes on the host, on one thread.
 
 Example:
-  warploss sample --labels in.safetensors --batch 256 --closing-epochs 1 --output out.safetensors"
+  warploss sample --labels in.safetensors --batch 256 --output out.safetensors"
 )]
 pub(super) struct Sample {
     /// Safetensors file with the tensor `labels`; memory-mapped
