@@ -2,9 +2,9 @@
 
 use crate::cpu::Cpu;
 #[cfg(any(feature = "cuda", feature = "emulator"))]
-use crate::cuda::Cuda;
+use crate::cuda::{Stream, resident::Resident};
 #[cfg(feature = "emulator")]
-use crate::emulator::Description;
+use crate::emulator::{Description, Graph};
 use crate::{DType, Error, Result, Shape, Tensor, TensorRef};
 use std::sync::Arc;
 
@@ -18,7 +18,7 @@ pub struct Device {
 pub(crate) enum Kind {
     Cpu(Arc<Cpu>),
     #[cfg(any(feature = "cuda", feature = "emulator"))]
-    Cuda(Arc<Cuda>),
+    Cuda(Arc<Stream>),
 }
 
 /// Calls a loss on whichever device it is: both have a method of the same name and arguments.
@@ -27,11 +27,34 @@ macro_rules! on_device {
         match $device.kind_for($argument, &$places)? {
             $crate::device::Kind::Cpu($on) => $call,
             #[cfg(any(feature = "cuda", feature = "emulator"))]
-            $crate::device::Kind::Cuda($on) => $call,
+            $crate::device::Kind::Cuda(stream) => {
+                let $on = &$crate::cuda::Cuda::new(stream);
+                $call
+            }
         }
     };
 }
 pub(crate) use on_device;
+
+/// What a device's driver was asked, where an emulator counts it: what tells whether a call
+/// allocates or waits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct DriverCalls {
+    /// Memory taken, on the device or pinned.
+    pub allocations: u64,
+    /// Memory given back.
+    pub frees: u64,
+    /// Copies to, from and on the device.
+    pub copies: u64,
+    /// Times that the host waited for the device.
+    pub waits: u64,
+    /// Times that a stream was made to wait for another.
+    pub orders: u64,
+    /// Kernels launched.
+    pub launches: u64,
+    /// Memory set to zero.
+    pub clears: u64,
+}
 
 /// What the CPU device runs on.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -65,24 +88,36 @@ impl Device {
         Ok(Device { kind: Kind::Cpu(Arc::new(Cpu::with_threads(threads)?)) })
     }
 
+    #[cfg(any(feature = "cuda", feature = "emulator"))]
+    fn on_driver(driver: Arc<dyn crate::cuda::driver::Driver>) -> Result<Device> {
+        Ok(Device { kind: Kind::Cuda(Arc::new(Stream::new(driver)?)) })
+    }
+
     /// CUDA device `ordinal`, on a stream of its own. Host tensors are copied there and back.
     ///
     /// # Errors
     /// No driver or no such device, with the plain reason and what to install.
     #[cfg(feature = "cuda")]
     pub fn cuda(ordinal: usize) -> Result<Device> {
-        let driver = Arc::new(crate::cuda::real::Real::new(ordinal)?);
-        Ok(Device { kind: Kind::Cuda(Arc::new(Cuda::new(driver)?)) })
+        Device::on_driver(Arc::new(crate::cuda::real::Real::new(ordinal)?))
     }
 
     /// The CUDA device of the caller's stream; calls are ordered with the caller's own work.
+    ///
+    /// Devices on streams of one context share what they have compiled and loaded.
+    ///
+    /// A call whose tensors all lie on the device only launches kernels and sets memory, once the
+    /// same call was made before: so it can be captured into a CUDA graph, between cudarc's
+    /// `begin_capture` and `end_capture` (with event tracking off). Workspace that a captured call
+    /// used stays where it is as long as the device lives, whatever [`Device::trim`] gives back.
+    /// Keep the device, and the tensors, as long as the graph, and launch the graph on the
+    /// device's own stream: its workspace serves later calls there too.
     ///
     /// # Errors
     /// As [`Device::cuda`].
     #[cfg(feature = "cuda")]
     pub fn on_stream(stream: Arc<cudarc::driver::CudaStream>) -> Result<Device> {
-        let driver = Arc::new(crate::cuda::real::Real::on_stream(stream)?);
-        Ok(Device { kind: Kind::Cuda(Arc::new(Cuda::new(driver)?)) })
+        Device::on_driver(Arc::new(crate::cuda::real::Real::on_stream(stream)?))
     }
 
     /// The CUDA kernels on the host, every thread by itself and every access checked, for a card
@@ -92,12 +127,53 @@ impl Device {
     /// Memory for the emulated card cannot be had.
     #[cfg(feature = "emulator")]
     pub fn emulated(description: Description, seed: Option<u64>) -> Result<Device> {
-        let driver = Arc::new(crate::cuda::emulated::Emulated::new(description, seed));
-        Ok(Device { kind: Kind::Cuda(Arc::new(Cuda::new(driver)?)) })
+        Device::on_driver(Arc::new(crate::cuda::emulated::Emulated::new(description, seed)?))
+    }
+
+    /// The same device with a stream of its own, so that calls on the two need not wait for each
+    /// other; tensors of one may be used on the other. On the CPU, the same device.
+    ///
+    /// # Errors
+    /// What the driver reports.
+    pub fn another_stream(&self) -> Result<Device> {
+        match &self.kind {
+            Kind::Cpu(_) => Ok(self.clone()),
+            #[cfg(any(feature = "cuda", feature = "emulator"))]
+            Kind::Cuda(stream) => Device::on_driver(stream.driver.another_stream()?),
+        }
+    }
+
+    /// A copy of a host tensor on the device, without padding; on the CPU, on the host. Calls
+    /// that are given it put their results beside it, and need not wait for them.
+    ///
+    /// # Errors
+    /// [`Error::Place`] where `tensor` is not on the host; out of memory.
+    pub fn upload(&self, tensor: TensorRef<'_>) -> Result<Tensor> {
+        match &self.kind {
+            Kind::Cpu(_) => tensor.to_owned_host(),
+            #[cfg(any(feature = "cuda", feature = "emulator"))]
+            Kind::Cuda(stream) => {
+                Ok(Tensor::resident(Resident::upload(stream, tensor)?, tensor.shape()))
+            }
+        }
+    }
+
+    /// What comes on an emulated device's stream while `work` runs, kept instead of done.
+    ///
+    /// # Errors
+    /// Those of `work`; a device that is not emulated.
+    #[cfg(feature = "emulator")]
+    #[doc(hidden)]
+    pub fn capture(&self, work: impl FnOnce() -> Result<()>) -> Result<Graph> {
+        match &self.kind {
+            Kind::Cuda(stream) if stream.driver.emulated().is_some() => Graph::of(stream, work),
+            _ => Err(Error::Device { reason: "only an emulated device is captured so".into() }),
+        }
     }
 
     /// Waits for the device, and gives the first error that one of its kernels found (a target
-    /// out of range, a class weight that is not finite) since the last call.
+    /// out of range, a class weight that is not finite) since the last call, for results that
+    /// stayed on the device. A call that returns a result to the host returns its own error.
     ///
     /// # Errors
     /// That error.
@@ -117,16 +193,17 @@ impl Device {
         match &self.kind {
             Kind::Cpu(_) => Ok(()),
             #[cfg(any(feature = "cuda", feature = "emulator"))]
-            Kind::Cuda(cuda) => cuda.synchronize(),
+            Kind::Cuda(cuda) => cuda.driver.synchronize(),
         }
     }
 
-    /// Gives unused workspace back; returns its bytes. The CPU keeps none.
+    /// Gives unused workspace back, but for what a captured graph names; returns its bytes. The
+    /// CPU keeps none.
     pub fn trim(&self) -> usize {
         match &self.kind {
             Kind::Cpu(_) => 0,
             #[cfg(any(feature = "cuda", feature = "emulator"))]
-            Kind::Cuda(cuda) => cuda.trim(),
+            Kind::Cuda(cuda) => cuda.pool.trim(),
         }
     }
 
@@ -135,7 +212,16 @@ impl Device {
         match &self.kind {
             Kind::Cpu(_) => None,
             #[cfg(any(feature = "cuda", feature = "emulator"))]
-            Kind::Cuda(cuda) => cuda.traffic(),
+            Kind::Cuda(cuda) => cuda.driver.traffic(),
+        }
+    }
+
+    /// What the device's driver was asked so far, where an emulator counts it.
+    pub fn driver_calls(&self) -> Option<DriverCalls> {
+        match &self.kind {
+            Kind::Cpu(_) => None,
+            #[cfg(any(feature = "cuda", feature = "emulator"))]
+            Kind::Cuda(cuda) => cuda.driver.calls(),
         }
     }
 
@@ -153,7 +239,7 @@ impl Device {
         match &self.kind {
             Kind::Cpu(_) => "cpu",
             #[cfg(any(feature = "cuda", feature = "emulator"))]
-            Kind::Cuda(cuda) => cuda.name(),
+            Kind::Cuda(cuda) => cuda.driver.name(),
         }
     }
 
@@ -176,16 +262,27 @@ impl Device {
         }
     }
 
-    /// A result of zeros, in the kind of memory that `_beside` lies in; memory that cannot be had is
-    /// an error.
+    /// Memory for a result that a call is about to write, of the kind that `beside` lies in; on
+    /// the host it is zeros. Memory that cannot be had is an error.
     pub(crate) fn zeros(
         &self,
         argument: &'static str,
         dtype: DType,
         shape: Shape,
-        _beside: &TensorRef<'_>,
+        beside: &TensorRef<'_>,
     ) -> Result<Tensor> {
-        Tensor::zeros(argument, dtype, shape)
+        match &self.kind {
+            #[cfg(any(feature = "cuda", feature = "emulator"))]
+            Kind::Cuda(stream) if beside.place() == "device" => {
+                let elements = shape.elements().unwrap_or(usize::MAX);
+                let memory = Resident::new(argument, stream, dtype, elements)?;
+                Ok(Tensor::resident(memory, shape))
+            }
+            _ => {
+                let _ = beside;
+                Tensor::zeros(argument, dtype, shape)
+            }
+        }
     }
 
     /// What computes, if it can reach all memory: the CPU reaches the host's alone.

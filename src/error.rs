@@ -112,12 +112,14 @@ pub enum Error {
         got: &'static str,
     },
     /// An allocation failed; the engine is usable as before.
-    #[error("{argument}: could not allocate {bytes} bytes")]
+    #[error("{argument}: could not allocate {bytes} bytes{}", Free(*free))]
     OutOfMemory {
         /// What the memory was for.
         argument: &'static str,
         /// Bytes asked for.
         bytes: usize,
+        /// Bytes free on the device; `None` on the host.
+        free: Option<usize>,
     },
     /// A device cannot be used.
     #[error("device: {reason}")]
@@ -125,4 +127,16 @@ pub enum Error {
         /// The plain reason and, where something is missing, what to install.
         reason: String,
     },
+}
+
+/// Free bytes, as an ending of a sentence.
+struct Free(Option<usize>);
+
+impl std::fmt::Display for Free {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self.0 {
+            Some(free) => write!(f, ", {free} are free"),
+            None => Ok(()),
+        }
+    }
 }

@@ -29,6 +29,7 @@ mod error;
 mod loss;
 pub mod measure;
 mod memory;
+mod place;
 mod reduction;
 mod shape;
 mod tensor;
@@ -38,7 +39,7 @@ pub mod check;
 #[cfg(feature = "cli")]
 pub mod cli;
 
-pub use device::{CpuInfo, Device};
+pub use device::{CpuInfo, Device, DriverCalls};
 pub use dtype::{DType, Element, Float, Index};
 pub use error::{Error, Result};
 pub use half::{bf16, f16};
@@ -46,9 +47,10 @@ pub use loss::{
     CrossEntropy, CrossEntropyGrad, CrossEntropyOut, CrossEntropyOutput, GradOutput, LogSoftmax,
     LogSumExp,
 };
+pub use place::DeviceMemory;
 pub use reduction::Reduction;
 pub use shape::{MAX_RANK, Shape};
-pub use tensor::{DeviceMemory, Tensor, TensorMut, TensorRef};
+pub use tensor::{Tensor, TensorMut, TensorRef};
 
 /// The README's example, compiled and run as a test.
 #[cfg(doctest)]

@@ -58,7 +58,6 @@ macro_rules! each_dtype {
     };
 }
 
-#[cfg_attr(not(any(feature = "cuda", feature = "emulator")), allow(unused_imports))]
 pub(crate) use each_dtype;
 
 fn dtype_of<T: Element>(_: &[T]) -> DType {
@@ -117,5 +116,38 @@ impl HostVec {
     }
     pub(crate) fn as_mut(&mut self) -> HostMut<'_> {
         each_dtype!(HostVec, self, v => Element::host_mut(v))
+    }
+}
+
+#[cfg(any(feature = "cuda", feature = "emulator"))]
+impl<'a> HostRef<'a> {
+    /// The bytes of all elements.
+    pub(crate) fn bytes(self) -> &'a [u8] {
+        // SAFETY: every element type is plain numbers, which are initialised bytes.
+        each_dtype!(HostRef, self, s => unsafe {
+            std::slice::from_raw_parts(s.as_ptr().cast(), size_of_val(s))
+        })
+    }
+}
+
+#[cfg(any(feature = "cuda", feature = "emulator"))]
+impl HostMut<'_> {
+    /// The bytes of all elements, to be written.
+    pub(crate) fn bytes_mut(&mut self) -> &mut [u8] {
+        // SAFETY: every element type is plain numbers, for which any bytes will do.
+        each_dtype!(HostMut, self, s => unsafe {
+            std::slice::from_raw_parts_mut(s.as_mut_ptr().cast(), size_of_val(*s))
+        })
+    }
+}
+
+#[cfg(any(feature = "cuda", feature = "emulator"))]
+impl HostVec {
+    /// The bytes of all elements, to be written.
+    pub(crate) fn bytes_mut(&mut self) -> &mut [u8] {
+        // SAFETY: as for `HostMut`.
+        each_dtype!(HostVec, self, v => unsafe {
+            std::slice::from_raw_parts_mut(v.as_mut_ptr().cast(), size_of_val(&v[..]))
+        })
     }
 }

@@ -7,45 +7,34 @@
 
 use crate::dtype::Element;
 use crate::memory::{HostMut, HostRef, HostVec};
+use crate::place::{DeviceMemory, DeviceMut, DeviceRef, Resident};
 use crate::{DType, Error, Result, Shape};
 use half::{bf16, f16};
-
-/// Memory of a CUDA device: an address, a length in elements and the device it belongs to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct DeviceMemory {
-    /// Device address of the first element.
-    pub address: u64,
-    /// Number of elements.
-    pub len: usize,
-    /// Type of the elements.
-    pub dtype: DType,
-    /// Which CUDA device.
-    pub ordinal: usize,
-}
+use std::sync::Arc;
 
 #[derive(Debug, Clone, Copy)]
-enum Shared<'a> {
+pub(crate) enum Shared<'a> {
     Host(HostRef<'a>),
-    Device(DeviceMemory),
+    Device(DeviceRef<'a>),
 }
 
 #[derive(Debug)]
-enum Exclusive<'a> {
+pub(crate) enum Exclusive<'a> {
     Host(HostMut<'a>),
-    Device(DeviceMemory),
+    Device(DeviceMut<'a>),
 }
 
 impl Shared<'_> {
     fn len(&self) -> usize {
         match self {
             Shared::Host(host) => host.len(),
-            Shared::Device(span) => span.len,
+            Shared::Device(device) => device.len(),
         }
     }
     fn dtype(&self) -> DType {
         match self {
             Shared::Host(host) => host.dtype(),
-            Shared::Device(span) => span.dtype,
+            Shared::Device(device) => device.dtype(),
         }
     }
 }
@@ -58,6 +47,11 @@ struct Layout {
 }
 
 impl Layout {
+    /// Elements of a row.
+    fn row(&self) -> usize {
+        self.shape.iter().skip(1).product()
+    }
+
     /// The one place where a shape and a stride meet a length.
     fn check(sizes: &[usize], row_stride: Option<usize>, len: usize) -> Result<Layout> {
         let argument = "shape";
@@ -166,10 +160,13 @@ impl<'a> TensorRef<'a> {
         Self::build(Shared::Host(T::host_ref(data)), shape, Some(row_stride))
     }
 
-    /// A view of CUDA device memory that the caller owns.
+    /// A view of CUDA device memory that the caller owns, and orders.
     ///
     /// # Safety
-    /// The memory is allocated there, holds initialised elements of `dtype`, and outlives `'a`.
+    /// The memory is allocated on that device, holds initialised elements of `dtype` and outlives
+    /// `'a`. Work that writes it comes earlier on the stream of the [`crate::Device`] that is
+    /// called, or that stream was made to wait for it; and what writes or frees it later waits for
+    /// that stream.
     ///
     /// # Errors
     /// As [`TensorRef::with_row_stride`].
@@ -178,10 +175,14 @@ impl<'a> TensorRef<'a> {
         shape: &[usize],
         row_stride: usize,
     ) -> Result<Self> {
-        Self::build(Shared::Device(memory), shape, Some(row_stride))
+        Self::build(Shared::Device(DeviceRef::Raw(memory)), shape, Some(row_stride))
     }
 
-    fn build(memory: Shared<'a>, shape: &[usize], row_stride: Option<usize>) -> Result<Self> {
+    pub(crate) fn build(
+        memory: Shared<'a>,
+        shape: &[usize],
+        row_stride: Option<usize>,
+    ) -> Result<Self> {
         let layout = Layout::check(shape, row_stride, memory.len())?;
         Ok(TensorRef { memory, layout })
     }
@@ -207,22 +208,44 @@ impl<'a> TensorRef<'a> {
         }
     }
 
-    /// The device memory that holds it; `None` for host memory.
     #[cfg(any(feature = "cuda", feature = "emulator"))]
-    pub(crate) fn device(&self) -> Option<DeviceMemory> {
-        match self.memory {
-            Shared::Host(_) => None,
-            Shared::Device(span) => Some(span),
+    pub(crate) fn memory(&self) -> Shared<'a> {
+        self.memory
+    }
+
+    /// A copy of host memory, without padding.
+    pub(crate) fn to_owned_host(self) -> Result<Tensor> {
+        fn copy<T: Element>(tensor: &TensorRef<'_>, from: &[T]) -> Result<Tensor> {
+            let (shape, row) = (tensor.shape(), tensor.layout.row());
+            let mut copy = Tensor::zeros("tensor", T::DTYPE, shape)?;
+            let to = copy.view_mut().into_host::<T>().unwrap_or_default();
+            if row > 0 {
+                for (i, to) in to.chunks_exact_mut(row).enumerate() {
+                    to.copy_from_slice(&from[i * tensor.row_stride()..][..row]);
+                }
+            }
+            Ok(copy)
         }
+        let Shared::Host(host) = self.memory else {
+            return Err(not_on_host("tensor"));
+        };
+        crate::memory::each_dtype!(HostRef, host, s => copy(&self, s))
     }
 
     /// The elements in order, without padding, widened to f64 (an i64 beyond 2^53 is rounded).
+    /// Waits for the memory of a tensor on a device.
     ///
     /// # Errors
-    /// [`Error::Place`] for device memory.
+    /// [`Error::Place`] for other device memory; as [`Tensor::to_host`].
     pub fn to_f64(&self) -> Result<Vec<f64>> {
-        let Shared::Host(host) = self.memory else {
-            return Err(self.not_on_host());
+        let host = match self.memory {
+            Shared::Host(host) => host,
+            Shared::Device(DeviceRef::Owned(resident)) => {
+                return resident.to_host(self.shape(), self.row_stride())?.view().to_f64();
+            }
+            Shared::Device(DeviceRef::Raw(_) | DeviceRef::Slice(_)) => {
+                return Err(not_on_host("tensor"));
+            }
         };
         let row = self.elements() / self.shape().first().map_or(1, |&n| n.max(1));
         let rows = self.elements().checked_div(row).unwrap_or(0);
@@ -238,10 +261,16 @@ impl<'a> TensorRef<'a> {
             HostRef::U8(s) => (0..n).map(|i| f64::from(s[at(i)])).collect(),
         })
     }
+}
 
-    fn not_on_host(&self) -> Error {
-        Error::Place { argument: "tensor", expected: "host", got: self.place() }
-    }
+fn not_on_host(argument: &'static str) -> Error {
+    Error::Place { argument, expected: "host", got: "device" }
+}
+
+/// The host memory of a tensor that must lie there.
+#[cfg(any(feature = "cuda", feature = "emulator"))]
+pub(crate) fn on_host<'a>(argument: &'static str, tensor: &TensorRef<'a>) -> Result<HostRef<'a>> {
+    tensor.host_data().ok_or(not_on_host(argument))
 }
 
 /// Equal where they name the same memory in the same way; contents are not compared.
@@ -295,13 +324,13 @@ impl<'a> TensorMut<'a> {
         row_stride: usize,
     ) -> Result<Self> {
         let layout = Layout::check(shape, Some(row_stride), memory.len)?;
-        Ok(TensorMut { memory: Exclusive::Device(memory), layout })
+        Ok(TensorMut { memory: Exclusive::Device(DeviceMut::Raw(memory)), layout })
     }
 
     fn memory_ref(&self) -> Shared<'_> {
         match &self.memory {
             Exclusive::Host(host) => Shared::Host(host.as_ref()),
-            Exclusive::Device(span) => Shared::Device(*span),
+            Exclusive::Device(device) => Shared::Device(device.as_ref()),
         }
     }
 
@@ -317,10 +346,29 @@ impl<'a> TensorMut<'a> {
         TensorMut {
             memory: match &mut self.memory {
                 Exclusive::Host(host) => Exclusive::Host(host.reborrow()),
-                Exclusive::Device(span) => Exclusive::Device(*span),
+                Exclusive::Device(device) => Exclusive::Device(device.reborrow()),
             },
             layout: self.layout,
         }
+    }
+
+    /// As [`TensorMut::with_row_stride`], over memory of any kind.
+    #[cfg(feature = "cuda")]
+    pub(crate) fn build(
+        memory: Exclusive<'a>,
+        shape: &[usize],
+        row_stride: Option<usize>,
+    ) -> Result<Self> {
+        let len = match &memory {
+            Exclusive::Host(host) => host.as_ref().len(),
+            Exclusive::Device(device) => device.as_ref().len(),
+        };
+        Ok(TensorMut { layout: Layout::check(shape, row_stride, len)?, memory })
+    }
+
+    #[cfg(any(feature = "cuda", feature = "emulator"))]
+    pub(crate) fn into_memory(self) -> Exclusive<'a> {
+        self.memory
     }
 
     /// The whole host buffer, padding included; `None` for device memory or another type.
@@ -336,11 +384,36 @@ impl<'a> TensorMut<'a> {
     }
 }
 
-/// An owned, contiguous tensor: what an allocating call returns, on the device of its inputs.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone)]
+enum Owned {
+    Host(HostVec),
+    /// Shared by clones until one of them is written.
+    Device(Arc<Resident>),
+}
+
+/// An owned, contiguous tensor: what an allocating call returns, in the memory of its inputs'
+/// kind, host or device.
+///
+/// A tensor on a device is written in the order of the device's stream: the call that returns it
+/// does not wait. [`Tensor::to_host`] and [`Tensor::item`] do, and tell errors that kernels found
+/// (a bad target) up to there. A clone shares device memory until one of the two is written.
+///
+/// Tensors on the host are equal where their elements are; on a device, where they share memory.
+#[derive(Debug, Clone)]
 pub struct Tensor {
-    memory: HostVec,
+    memory: Owned,
     shape: Shape,
+}
+
+impl PartialEq for Tensor {
+    fn eq(&self, other: &Self) -> bool {
+        let same = match (&self.memory, &other.memory) {
+            (Owned::Host(a), Owned::Host(b)) => a == b,
+            (Owned::Device(a), Owned::Device(b)) => Arc::ptr_eq(a, b),
+            _ => false,
+        };
+        same && self.shape == other.shape
+    }
 }
 
 impl Tensor {
@@ -357,7 +430,7 @@ impl Tensor {
                 got: layout.shape,
             });
         }
-        Ok(Tensor { memory: T::host_vec(data), shape: layout.shape })
+        Ok(Tensor { memory: Owned::Host(T::host_vec(data)), shape: layout.shape })
     }
 
     /// Zeros of `shape`; memory that cannot be had is an error, not an abort.
@@ -367,6 +440,7 @@ impl Tensor {
             data.try_reserve_exact(n).map_err(|_| Error::OutOfMemory {
                 argument,
                 bytes: n.saturating_mul(T::DTYPE.size()),
+                free: None,
             })?;
             data.resize(n, T::default());
             Ok(T::host_vec(data))
@@ -381,12 +455,18 @@ impl Tensor {
             DType::U32 => zeros::<u32>(argument, n)?,
             DType::U8 => zeros::<u8>(argument, n)?,
         };
-        Ok(Tensor { memory, shape })
+        Ok(Tensor { memory: Owned::Host(memory), shape })
+    }
+
+    /// A tensor on a device.
+    #[cfg(any(feature = "cuda", feature = "emulator"))]
+    pub(crate) fn resident(memory: Resident, shape: Shape) -> Tensor {
+        Tensor { memory: Owned::Device(Arc::new(memory)), shape }
     }
 
     /// Type of the elements.
     pub fn dtype(&self) -> DType {
-        self.memory.as_ref().dtype()
+        self.shared().dtype()
     }
 
     /// Sizes of the dimensions.
@@ -394,43 +474,110 @@ impl Tensor {
         self.shape
     }
 
+    /// Whether the elements lie on a device, in its order.
+    pub fn is_on_device(&self) -> bool {
+        matches!(self.memory, Owned::Device(_))
+    }
+
+    fn shared(&self) -> Shared<'_> {
+        match &self.memory {
+            Owned::Host(host) => Shared::Host(host.as_ref()),
+            Owned::Device(resident) => Shared::Device(DeviceRef::Owned(resident)),
+        }
+    }
+
+    fn exclusive(&mut self) -> Exclusive<'_> {
+        match &mut self.memory {
+            Owned::Host(host) => Exclusive::Host(host.as_mut()),
+            Owned::Device(resident) => Exclusive::Device(DeviceMut::Owned(resident)),
+        }
+    }
+
     /// A shared view.
     pub fn view(&self) -> TensorRef<'_> {
-        TensorRef { memory: Shared::Host(self.memory.as_ref()), layout: self.layout() }
+        TensorRef { memory: self.shared(), layout: self.layout() }
     }
 
     /// An exclusive view.
     pub fn view_mut(&mut self) -> TensorMut<'_> {
         let layout = self.layout();
-        TensorMut { memory: Exclusive::Host(self.memory.as_mut()), layout }
+        TensorMut { memory: self.exclusive(), layout }
+    }
+
+    /// A shared view of the elements as another shape, rows (indices of dimension 0) beginning
+    /// `row_stride` elements apart.
+    ///
+    /// # Errors
+    /// As [`TensorRef::with_row_stride`].
+    pub fn view_as(&self, shape: &[usize], row_stride: usize) -> Result<TensorRef<'_>> {
+        TensorRef::build(self.shared(), shape, Some(row_stride))
+    }
+
+    /// As [`Tensor::view_as`], exclusive; what lies between rows is never written.
+    ///
+    /// # Errors
+    /// As [`TensorRef::with_row_stride`].
+    pub fn view_as_mut(&mut self, shape: &[usize], row_stride: usize) -> Result<TensorMut<'_>> {
+        let layout = Layout::check(shape, Some(row_stride), self.shared().len())?;
+        Ok(TensorMut { memory: self.exclusive(), layout })
     }
 
     fn layout(&self) -> Layout {
         Layout { shape: self.shape, row_stride: self.shape.iter().skip(1).product() }
     }
 
-    /// The elements, or `None` where they are of another type.
+    /// The elements, or `None` where they are of another type, or on a device.
     pub fn as_slice<T: Element>(&self) -> Option<&[T]> {
-        T::from_host(self.memory.as_ref())
+        match &self.memory {
+            Owned::Host(host) => T::from_host(host.as_ref()),
+            Owned::Device(_) => None,
+        }
     }
 
-    /// The single number of a one-element f32 tensor.
+    /// The same elements on the host. Waits for the device that they lie on.
     ///
     /// # Errors
-    /// [`Error::Dtype`] or [`Error::Shape`] where it is not one f32.
+    /// The first error that kernels found on the device's stream since the last such call or
+    /// [`crate::Device::check`]: a target out of range, a class weight that is not finite. What
+    /// the driver reports; out of memory.
+    pub fn to_host(&self) -> Result<Tensor> {
+        match &self.memory {
+            Owned::Host(_) => Ok(self.clone()),
+            Owned::Device(resident) => resident.to_host(self.shape, self.layout().row_stride),
+        }
+    }
+
+    /// The single number of a one-element f32 tensor. Waits for the device that it lies on.
+    ///
+    /// # Errors
+    /// [`Error::Dtype`] or [`Error::Shape`] where it is not one f32; as [`Tensor::to_host`].
     pub fn item(&self) -> Result<f32> {
-        let values = self.as_slice::<f32>().ok_or_else(|| Error::Dtype {
-            argument: "tensor",
-            expected: "f32".into(),
-            got: self.dtype(),
-        })?;
-        match values {
-            [value] => Ok(*value),
-            _ => Err(Error::Shape {
+        if self.dtype() != DType::F32 {
+            return Err(Error::Dtype {
+                argument: "tensor",
+                expected: "f32".into(),
+                got: self.dtype(),
+            });
+        }
+        if self.shape.elements() != Some(1) {
+            return Err(Error::Shape {
                 argument: "tensor",
                 expected: "of one element".into(),
                 got: self.shape,
-            }),
+            });
+        }
+        match &self.memory {
+            Owned::Host(host) => Ok(host.as_ref().float(0)),
+            Owned::Device(_) => self.to_host()?.item(),
+        }
+    }
+
+    /// The bytes of all elements; none on a device.
+    #[cfg(any(feature = "cuda", feature = "emulator"))]
+    pub(crate) fn bytes_mut(&mut self) -> &mut [u8] {
+        match &mut self.memory {
+            Owned::Host(host) => host.bytes_mut(),
+            Owned::Device(_) => &mut [],
         }
     }
 }

@@ -25,7 +25,7 @@ const Y_BYTES: usize = 4 * 4096;
 
 impl Bench {
     fn new(seed: Option<u64>, x: &[f32], n: usize) -> Bench {
-        let emulator = Emulator::new(Description::h100());
+        let emulator = Emulator::new(Description::h100()).unwrap();
         let emulator = match seed {
             None => emulator,
             Some(seed) => emulator.with_seed(seed),
@@ -261,7 +261,7 @@ fn elements_beyond_the_32nd_bit_are_reached() {
 
 #[test]
 fn memory_runs_out_where_the_card_says() {
-    let emulator = Emulator::new(Description { memory: 1000, ..Description::tiny() });
+    let emulator = Emulator::new(Description { memory: 1000, ..Description::tiny() }).unwrap();
     let first = emulator.alloc(600).unwrap();
     let error = emulator.alloc(500).unwrap_err();
     assert_eq!((error.requested, error.free), (500, 400));
@@ -291,7 +291,7 @@ fn launches_that_a_card_refuses() {
     assert!(refused("test_far", 0, 32, 1).contains("blocks"));
     assert!(refused("test_far", 6, 32, 4).contains("clusters of 4 in 6 blocks"));
     assert!(refused("test_far", 32, 32, 32).contains("the largest is 16"));
-    let small = Emulator::new(Description::a100());
+    let small = Emulator::new(Description::a100()).unwrap();
     let launch = Launch {
         kernel: "test_far",
         grid: [2, 1],

@@ -46,7 +46,7 @@ impl Cuda {
             chunks: sums.address(),
             bad: sums.address() + 16 * chunks as u64,
             totals: totals.address(),
-            status: self.status.address(),
+            status: self.status()?,
             rows: count("target", rows)?,
             classes: count("logits", checked.classes)?,
             ignore_index: checked.options.ignore_index,

@@ -16,7 +16,6 @@ impl Cuda {
         logits: TensorRef<'_>,
         out: CrossEntropyOut<'_>,
     ) -> Result<()> {
-        let _turn = self.turn();
         let x = self.input("logits", logits)?;
         let lines = lines(checked, &x.shape, x.row_stride);
         let rows = self.rows_in(&x, &lines)?;
@@ -31,7 +30,6 @@ impl Cuda {
         grad_output: GradOutput<'_>,
         out: CrossEntropyOut<'_>,
     ) -> Result<()> {
-        let _turn = self.turn();
         self.with_losses(checked, RowArgs::default(), &grad_output, Work::Fused, out, Some(logits))
     }
 
@@ -100,7 +98,6 @@ impl Cuda {
         grad_output: GradOutput<'_>,
         grad_logits: TensorMut<'_>,
     ) -> Result<()> {
-        let _turn = self.turn();
         let x = self.input("logits", logits)?;
         let x_lines = lines(checked, &x.shape, x.row_stride);
         let x_rows = self.rows_in(&x, &x_lines)?;
@@ -115,7 +112,6 @@ impl Cuda {
         lse: TensorRef<'_>,
         grad_output: GradOutput<'_>,
     ) -> Result<()> {
-        let _turn = self.turn();
         self.gradient(checked, None, lse, &grad_output, logits)
     }
 
@@ -167,7 +163,7 @@ struct Batch<'p> {
 }
 
 impl<'p> Batch<'p> {
-    fn new(cuda: &'p Cuda, checked: &Checked<'_>, grad_output: &GradOutput<'_>) -> Result<Self> {
+    fn new(cuda: &'p Cuda, checked: &Checked<'p>, grad_output: &GradOutput<'p>) -> Result<Self> {
         let options = checked.options;
         let target = cuda.input("target", checked.target)?;
         let weight = options.weight.map(|w| cuda.input("weight", w)).transpose()?;

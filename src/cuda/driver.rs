@@ -3,7 +3,8 @@
 
 use super::plan::Card;
 use super::variants::Variant;
-use crate::Result;
+use crate::{DriverCalls, Error, Result};
+use std::sync::Arc;
 
 /// A kernel that a driver has loaded: its own number for it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -23,16 +24,50 @@ pub(crate) struct Launch<'a> {
     pub(crate) args: &'a [u8],
 }
 
+/// Host memory that the device copies from and to on its own, and a number (an event) that
+/// stands for the last such copy. Given back by [`Driver::free_pinned`].
+#[derive(Debug)]
+pub(crate) struct Pinned {
+    pub(crate) address: *mut u8,
+    pub(crate) bytes: usize,
+    pub(crate) event: u64,
+}
+
+// SAFETY: the memory is this object's alone, whichever thread holds it.
+unsafe impl Send for Pinned {}
+
 /// A device and the stream that everything on it is ordered by.
 ///
+/// Beside the stream there is a copy queue, ordered in itself: `upload` and `download` go there,
+/// all else to the stream, and nothing orders the two but `copies_after_kernels` and
+/// `kernels_after_copies`.
+///
 /// Addresses are the device's. Errors are [`crate::Error::Device`], but for
-/// [`crate::Error::OutOfMemory`] from `allocate`.
+/// [`crate::Error::OutOfMemory`] from `allocate` and `pinned`. Calls may come from any thread.
 pub(crate) trait Driver: Send + Sync + std::fmt::Debug {
     /// The name that the command line has for this kind of device.
     fn name(&self) -> &'static str;
 
     /// What plans are made for.
     fn card(&self) -> &Card;
+
+    /// Which of the machine's devices it is.
+    fn ordinal(&self) -> usize;
+
+    /// The same for all streams that share addresses, and for no others.
+    fn space(&self) -> u64;
+
+    /// Another stream of the same device.
+    fn another_stream(&self) -> Result<Arc<dyn Driver>>;
+
+    /// Whether the stream is being captured into a graph: only launches and `clear` may be put
+    /// on it then.
+    fn capturing(&self) -> Result<bool>;
+
+    /// What comes on this stream from now on runs after what `other` was given so far.
+    ///
+    /// `other` has the same [`Driver::space`].
+    fn after(&self, other: &dyn Driver) -> Result<()>;
 
     /// Memory for `argument` (named in the error), aligned to 256 bytes, undefined.
     fn allocate(&self, argument: &'static str, bytes: usize) -> Result<u64>;
@@ -52,17 +87,17 @@ pub(crate) trait Driver: Send + Sync + std::fmt::Debug {
         Ok(())
     }
 
-    /// Copies host bytes to the device; `from` may be reused when this returns.
-    ///
-    /// # Safety
-    /// The bytes at `to` are allocated.
-    unsafe fn copy_in(&self, to: u64, from: &[u8]) -> Result<()>;
-
-    /// Copies device bytes to the host and waits for them.
+    /// Copies a few device bytes to the host and waits for them.
     ///
     /// # Safety
     /// The bytes at `from` are allocated and initialised.
     unsafe fn copy_out(&self, to: &mut [u8], from: u64) -> Result<()>;
+
+    /// Copies on the device.
+    ///
+    /// # Safety
+    /// Both ranges are allocated and do not overlap.
+    unsafe fn copy_within(&self, to: u64, from: u64, bytes: usize) -> Result<()>;
 
     /// Zeros `bytes` bytes.
     ///
@@ -83,8 +118,74 @@ pub(crate) trait Driver: Send + Sync + std::fmt::Debug {
     /// Waits until the stream has come here.
     fn synchronize(&self) -> Result<()>;
 
+    /// Bytes of a buffer, and of the chunks that larger copies are cut into.
+    fn chunk(&self) -> usize {
+        4 << 20
+    }
+
+    /// A buffer for `upload` and `download`, initialised.
+    fn pinned(&self, bytes: usize) -> Result<Pinned>;
+
+    /// Gives a buffer back.
+    ///
+    /// # Safety
+    /// It came from `pinned` of a driver of the same space, and its copies are done.
+    unsafe fn free_pinned(&self, buffer: Pinned);
+
+    /// Puts a copy of the buffer's first `bytes` bytes to `to` on the copy queue.
+    ///
+    /// # Safety
+    /// The bytes at `to` are allocated; the buffer is not written before `await_copy`.
+    unsafe fn upload(&self, from: &Pinned, to: u64, bytes: usize) -> Result<()>;
+
+    /// Puts a copy of `bytes` bytes at `from` into the buffer on the copy queue.
+    ///
+    /// # Safety
+    /// The bytes at `from` are allocated and initialised once the queue gets there; the buffer is
+    /// not touched before `await_copy`.
+    unsafe fn download(&self, to: &Pinned, from: u64, bytes: usize) -> Result<()>;
+
+    /// Waits for the buffer's last copy.
+    fn await_copy(&self, buffer: &Pinned) -> Result<()>;
+
+    /// Whether the buffer's last copy is done.
+    fn copied(&self, buffer: &Pinned) -> bool;
+
+    /// Copies from now on run after what the stream was given so far.
+    fn copies_after_kernels(&self) -> Result<()>;
+
+    /// What comes on the stream from now on runs after the copies so far.
+    fn kernels_after_copies(&self) -> Result<()>;
+
     /// Bytes of global memory that kernels have read and written so far, where they are counted.
     fn traffic(&self) -> Option<(u64, u64)> {
         None
+    }
+
+    /// What this driver was asked so far, where it is counted.
+    fn calls(&self) -> Option<DriverCalls> {
+        None
+    }
+
+    /// The driver of a GPU, where this is one.
+    #[cfg(feature = "cuda")]
+    fn real(&self) -> Option<&super::real::Real> {
+        None
+    }
+
+    /// The driver of an imitated card, where this is one.
+    #[cfg(feature = "emulator")]
+    fn emulated(&self) -> Option<&super::emulated::Emulated> {
+        None
+    }
+}
+
+/// An error where the stream is being captured into a graph, which cannot hold `what`.
+pub(crate) fn not_captured(driver: &dyn Driver, what: &str) -> Result<()> {
+    match driver.capturing()? {
+        false => Ok(()),
+        true => Err(Error::Device {
+            reason: format!("{what} while the stream is captured into a graph"),
+        }),
     }
 }

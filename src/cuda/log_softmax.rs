@@ -15,7 +15,6 @@ impl Cuda {
         input: TensorRef<'_>,
         output: TensorMut<'_>,
     ) -> Result<()> {
-        let _turn = self.turn();
         let narrow = output.dtype() != DType::F32;
         let loss = if narrow { Loss::LogSoftmaxNarrow } else { Loss::LogSoftmax };
         self.log_softmax(checked, loss, input, None, output)
@@ -28,7 +27,6 @@ impl Cuda {
         grad_output: TensorRef<'_>,
         grad_input: TensorMut<'_>,
     ) -> Result<()> {
-        let _turn = self.turn();
         let narrow = grad_output.dtype() != DType::F32;
         let loss = if narrow { Loss::LogSoftmaxGradientNarrow } else { Loss::LogSoftmaxGradient };
         self.log_softmax(checked, loss, input, Some(grad_output), grad_input)

@@ -15,7 +15,6 @@ impl Cuda {
         input: TensorRef<'_>,
         output: TensorMut<'_>,
     ) -> Result<()> {
-        let _turn = self.turn();
         let x = self.input("input", input)?;
         let lines = Lines::new(&x.shape, x.row_stride, |d| checked.along(d));
         let rows = self.rows_in(&x, &lines)?;
@@ -42,7 +41,6 @@ impl Cuda {
         (_, grad_output): (TensorRef<'_>, TensorRef<'_>),
         grad_input: TensorMut<'_>,
     ) -> Result<()> {
-        let _turn = self.turn();
         let along = |d| checked.along(d);
         let x = self.input("input", input)?;
         let x_lines = Lines::new(&x.shape, x.row_stride, along);

@@ -1,18 +1,27 @@
 //! Views as a kernel sees them: device memory as it is, host memory through a copy.
 
 use super::Cuda;
+use super::driver::Driver;
 use super::pool::Block;
-use crate::memory::{HostMut, HostRef, each_dtype};
-use crate::{DType, Result, Shape, TensorMut, TensorRef};
+use super::resident::Resident;
+#[cfg(feature = "cuda")]
+use super::slices::Events;
+use super::staging::HostRows;
+use crate::memory::HostMut;
+use crate::place::{DeviceMut, DeviceRef};
+use crate::tensor::{Exclusive, Shared};
+use crate::{DType, DeviceMemory, Error, Result, Shape, TensorMut, TensorRef};
 
-/// A tensor that kernels read.
+/// A tensor that kernels read. Lives until all launches that read it are on the stream.
 #[derive(Debug)]
 pub(crate) struct Input<'p> {
     pub(crate) address: u64,
     pub(crate) dtype: DType,
     pub(crate) shape: Shape,
+    /// Elements between rows, on the device.
     pub(crate) row_stride: usize,
     _copy: Option<Block<'p>>,
+    _order: Order<'p>,
 }
 
 /// A tensor that kernels write, and that goes back to the host where it came from there.
@@ -21,29 +30,43 @@ pub(crate) struct Output<'a, 'p> {
     pub(crate) address: u64,
     pub(crate) dtype: DType,
     pub(crate) shape: Shape,
+    /// Elements between rows, on the device.
     pub(crate) row_stride: usize,
-    back: Option<(HostMut<'a>, Block<'p>)>,
+    back: Option<Back<'a, 'p>>,
+    _order: Order<'a>,
 }
 
-/// Byte ranges of a tensor's rows (one range where they are contiguous), padding left out.
-fn ranges(
-    shape: &Shape,
-    row_stride: usize,
-    size: usize,
-) -> impl Iterator<Item = std::ops::Range<usize>> + use<> {
-    let row: usize = shape.iter().skip(1).product();
-    let rows = shape.first().copied().unwrap_or(1);
-    let (rows, row, stride) = match row_stride == row || rows == 1 {
-        true => (1, rows * row, 0),
-        false => (rows, row, row_stride),
-    };
-    let rows = if row == 0 { 0 } else { rows };
-    (0..rows).map(move |r| r * stride * size..(r * stride + row) * size)
+#[derive(Debug)]
+struct Back<'a, 'p> {
+    host: HostMut<'a>,
+    rows: HostRows,
+    block: Block<'p>,
 }
 
-/// Bytes from a tensor's first element to its last.
-fn reach(shape: &Shape, row_stride: usize, size: usize) -> usize {
-    ranges(shape, row_stride, size).last().map_or(0, |range| range.end)
+/// What is owed to others that use the same memory, once a call's launches are on the stream.
+#[derive(Debug)]
+pub(crate) enum Order<'p> {
+    /// Nothing: the memory is used on this stream alone, or the caller sees to it.
+    None,
+    /// The owner's stream waits for the user's.
+    Streams { owner: &'p dyn Driver, user: &'p dyn Driver },
+    /// cudarc's events are recorded.
+    #[cfg(feature = "cuda")]
+    Events { _events: Events<'p> },
+}
+
+impl Drop for Order<'_> {
+    fn drop(&mut self) {
+        if let Order::Streams { owner, user } = self {
+            // A stream that cannot be made to wait has failed; its next call says so.
+            let _ = owner.after(*user);
+        }
+    }
+}
+
+/// Elements between rows without padding.
+fn row(shape: &Shape) -> usize {
+    shape.iter().skip(1).product()
 }
 
 impl Cuda {
@@ -51,56 +74,113 @@ impl Cuda {
     pub(crate) fn input<'p>(
         &'p self,
         argument: &'static str,
-        tensor: TensorRef<'_>,
+        tensor: TensorRef<'p>,
     ) -> Result<Input<'p>> {
         let (dtype, shape, row_stride) = (tensor.dtype(), tensor.shape(), tensor.row_stride());
-        let (address, copy) = match (tensor.host_data(), tensor.device()) {
-            (Some(host), _) => {
-                let block = self.pool.take(argument, reach(&shape, row_stride, dtype.size()))?;
-                self.copy_in(&block, host.bytes(), &shape, row_stride, dtype)?;
-                (block.address(), Some(block))
+        let device = match tensor.memory() {
+            Shared::Device(device) => device,
+            Shared::Host(host) => {
+                let rows = HostRows::new(&shape, row_stride, dtype.size());
+                let block = self.pool.take(argument, rows.bytes())?;
+                // SAFETY: the block is this call's and holds the rows.
+                unsafe { self.staging.send(block.address(), host.bytes(), rows)? };
+                let address = block.address();
+                let (copy, row_stride) = (Some(block), row(&shape));
+                return Ok(Input {
+                    address,
+                    dtype,
+                    shape,
+                    row_stride,
+                    _copy: copy,
+                    _order: Order::None,
+                });
             }
-            (None, span) => (span.map_or(0, |s| s.address), None),
         };
-        Ok(Input { address, dtype, shape, row_stride, _copy: copy })
+        let (address, order) = match device {
+            DeviceRef::Raw(memory) => (self.raw(argument, memory)?, Order::None),
+            DeviceRef::Owned(resident) => self.owned(argument, resident)?,
+            #[cfg(feature = "cuda")]
+            DeviceRef::Slice(slice) => {
+                let (address, events) = slice.begin(argument, self.driver.real())?;
+                (address, Order::Events { _events: events })
+            }
+            #[cfg(not(feature = "cuda"))]
+            DeviceRef::Slice(slice) => (slice.len() as u64, Order::None),
+        };
+        Ok(Input { address, dtype, shape, row_stride, _copy: None, _order: order })
     }
 
     /// A tensor to write; `read` where its contents are read as well.
-    pub(crate) fn output<'a, 'p>(
+    pub(crate) fn output<'a, 'p: 'a>(
         &'p self,
         argument: &'static str,
         tensor: TensorMut<'a>,
         read: bool,
     ) -> Result<Output<'a, 'p>> {
         let (dtype, shape, row_stride) = (tensor.dtype(), tensor.shape(), tensor.row_stride());
-        let span = tensor.as_ref().device();
-        let Some(mut host) = tensor.into_host_data() else {
-            let address = span.map_or(0, |s| s.address);
-            return Ok(Output { address, dtype, shape, row_stride, back: None });
+        let device = match tensor.into_memory() {
+            Exclusive::Device(device) => device,
+            Exclusive::Host(mut host) => {
+                self.to_host.set(true);
+                let rows = HostRows::new(&shape, row_stride, dtype.size());
+                let block = self.pool.take(argument, rows.bytes())?;
+                let address = block.address();
+                if read {
+                    // SAFETY: the block is this call's and holds the rows.
+                    unsafe { self.staging.send(address, host.bytes_mut(), rows)? };
+                }
+                let back = Some(Back { host, rows, block });
+                let row_stride = row(&shape);
+                return Ok(Output { address, dtype, shape, row_stride, back, _order: Order::None });
+            }
         };
-        let block = self.pool.take(argument, reach(&shape, row_stride, dtype.size()))?;
-        if read {
-            self.copy_in(&block, host.bytes_mut(), &shape, row_stride, dtype)?;
-        }
-        let address = block.address();
-        Ok(Output { address, dtype, shape, row_stride, back: Some((host, block)) })
+        let (address, order) = match device {
+            DeviceMut::Raw(memory) => (self.raw(argument, memory)?, Order::None),
+            DeviceMut::Owned(resident) => {
+                Resident::unshare(resident, argument)?;
+                self.owned(argument, resident)?
+            }
+            #[cfg(feature = "cuda")]
+            DeviceMut::Slice(slice) => {
+                let (address, events) = slice.begin(argument, self.driver.real())?;
+                (address, Order::Events { _events: events })
+            }
+            #[cfg(not(feature = "cuda"))]
+            DeviceMut::Slice(slice) => (slice.as_ref().len() as u64, Order::None),
+        };
+        Ok(Output { address, dtype, shape, row_stride, back: None, _order: order })
     }
 
-    fn copy_in(
-        &self,
-        block: &Block<'_>,
-        bytes: &[u8],
-        shape: &Shape,
-        row_stride: usize,
-        dtype: DType,
-    ) -> Result<()> {
-        for range in ranges(shape, row_stride, dtype.size()) {
-            // SAFETY: the block reaches as far as the tensor's last row.
-            unsafe {
-                self.driver.copy_in(block.address() + range.start as u64, &bytes[range])?;
-            }
+    /// The caller's memory, in the caller's order.
+    fn raw(&self, argument: &'static str, memory: DeviceMemory) -> Result<u64> {
+        match memory.ordinal == self.driver.ordinal() {
+            true => Ok(memory.address),
+            false => Err(elsewhere(argument)),
         }
-        Ok(())
+    }
+
+    /// A tensor's memory, from now on in order on this stream.
+    fn owned<'p>(
+        &'p self,
+        argument: &'static str,
+        resident: &'p Resident,
+    ) -> Result<(u64, Order<'p>)> {
+        let owner = &*resident.stream().driver;
+        let user = &*self.driver;
+        if std::ptr::addr_eq(owner, user) {
+            return Ok((resident.address(), Order::None));
+        }
+        if owner.space() != user.space() {
+            return Err(elsewhere(argument));
+        }
+        if owner.capturing()? || user.capturing()? {
+            let reason = format!(
+                "{argument}: memory of another stream, while a stream is captured into a graph"
+            );
+            return Err(Error::Device { reason });
+        }
+        user.after(owner)?;
+        Ok((resident.address(), Order::Streams { owner, user }))
     }
 
     /// Errors that kernels found, if a result goes to the host now; then copies the results.
@@ -108,37 +188,20 @@ impl Cuda {
         &self,
         outputs: [Option<Output<'_, '_>>; N],
     ) -> Result<()> {
-        if outputs.iter().flatten().any(|o| o.back.is_some()) {
-            self.status.check()?;
+        if self.to_host.get() {
+            self.check_call()?;
         }
         for output in outputs.into_iter().flatten() {
-            let Some((mut host, block)) = output.back else { continue };
-            let bytes = host.bytes_mut();
-            for range in ranges(&output.shape, output.row_stride, output.dtype.size()) {
-                let from = block.address() + range.start as u64;
-                // SAFETY: the block reaches as far as the tensor's last row, and kernels that
-                // have written all of it are on the stream.
-                unsafe { self.driver.copy_out(&mut bytes[range], from)? };
-            }
+            let Some(Back { mut host, rows, block }) = output.back else { continue };
+            // SAFETY: the block holds the rows, and kernels that write all of them are on the
+            // stream.
+            unsafe { self.staging.receive(host.bytes_mut(), block.address(), rows)? };
         }
         Ok(())
     }
 }
 
-impl<'a> HostRef<'a> {
-    fn bytes(self) -> &'a [u8] {
-        // SAFETY: every element type is plain numbers, which are initialised bytes.
-        each_dtype!(HostRef, self, s => unsafe {
-            std::slice::from_raw_parts(s.as_ptr().cast(), size_of_val(s))
-        })
-    }
-}
-
-impl HostMut<'_> {
-    fn bytes_mut(&mut self) -> &mut [u8] {
-        // SAFETY: every element type is plain numbers, for which any bytes will do.
-        each_dtype!(HostMut, self, s => unsafe {
-            std::slice::from_raw_parts_mut(s.as_mut_ptr().cast(), size_of_val(*s))
-        })
-    }
+/// Memory that is not this device's.
+pub(crate) fn elsewhere(argument: &'static str) -> Error {
+    Error::Place { argument, expected: "this device's", got: "another device's" }
 }

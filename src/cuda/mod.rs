@@ -22,46 +22,53 @@ pub(crate) mod plan;
 mod pool;
 #[cfg(feature = "cuda")]
 pub(crate) mod real;
+pub(crate) mod resident;
 mod rows;
+#[cfg(feature = "cuda")]
+pub(crate) mod slices;
+mod staging;
 mod status;
 pub(crate) mod variants;
 
 use crate::Result;
 use driver::Driver;
 use plan::Plan;
-use pool::Pool;
+use pool::{Pool, Span};
 use rows::Work;
+use staging::Staging;
 use status::StatusWord;
+use std::cell::{Cell, RefCell};
 use std::collections::BTreeSet;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use variants::{Data, Loss};
 
-/// A CUDA device and one of its streams.
+/// A CUDA device and one of its streams, with all that calls on it share.
+///
+/// Nothing is locked during a call. Each call takes its workspace for itself, and a block that is
+/// given back is taken only by what comes later on the same stream (`pool.rs`); pinned buffers
+/// carry an event of their own (`staging.rs`); an error is noted in a word of the call's own where
+/// the call waits for its results.
 #[derive(Debug)]
-pub(crate) struct Cuda {
+pub(crate) struct Stream {
     // Fields are dropped in this order: memory goes back before its driver does.
-    pool: Pool,
-    status: StatusWord,
-    driver: Arc<dyn Driver>,
-    /// Held during a call, so that a call's error is its own and launches do not interleave.
-    turn: Mutex<()>,
+    pub(crate) staging: Staging,
+    pub(crate) pool: Pool,
+    /// Errors of calls whose results stay on the device.
+    noted: StatusWord,
+    pub(crate) driver: Arc<dyn Driver>,
     /// Which plans were carried out, as `loss dtype work: schedule`.
     notes: Mutex<BTreeSet<String>>,
 }
 
-impl Cuda {
-    pub(crate) fn new(driver: Arc<dyn Driver>) -> Result<Cuda> {
-        Ok(Cuda {
+impl Stream {
+    pub(crate) fn new(driver: Arc<dyn Driver>) -> Result<Stream> {
+        Ok(Stream {
+            staging: Staging::new(driver.clone()),
             pool: Pool::new(driver.clone()),
-            status: StatusWord::new(driver.clone())?,
+            noted: StatusWord::new(driver.clone())?,
             driver,
-            turn: Mutex::new(()),
             notes: Mutex::new(BTreeSet::new()),
         })
-    }
-
-    pub(crate) fn name(&self) -> &'static str {
-        self.driver.name()
     }
 
     /// The card in words.
@@ -70,29 +77,10 @@ impl Cuda {
         format!("{}, sm_{}, {} multiprocessors", card.name, card.arch, card.multiprocessors)
     }
 
-    /// Waits for the stream.
-    pub(crate) fn synchronize(&self) -> Result<()> {
-        self.driver.synchronize()
-    }
-
-    /// Bytes of global memory that kernels have read and written, where they are counted.
-    pub(crate) fn traffic(&self) -> Option<(u64, u64)> {
-        self.driver.traffic()
-    }
-
-    /// Waits for the stream; the first error that a kernel found since the last check.
+    /// Waits for the stream; the first error that a kernel noted for a call whose results stay on
+    /// the device, since the last check.
     pub(crate) fn check(&self) -> Result<()> {
-        let _turn = self.turn();
-        self.status.check()
-    }
-
-    /// Gives unused workspace back to the device; returns its bytes.
-    pub(crate) fn trim(&self) -> usize {
-        self.pool.trim()
-    }
-
-    fn turn(&self) -> MutexGuard<'_, ()> {
-        self.turn.lock().unwrap_or_else(PoisonError::into_inner)
+        self.noted.check()
     }
 
     fn note(&self, loss: Loss, data: Data, work: Work, plan: Plan) {
@@ -104,5 +92,64 @@ impl Cuda {
     pub(crate) fn notes(&self) -> Vec<String> {
         let notes = self.notes.lock().unwrap_or_else(PoisonError::into_inner);
         notes.iter().cloned().collect()
+    }
+}
+
+/// One call on a stream: what the losses' launches are methods of.
+#[derive(Debug)]
+pub(crate) struct Cuda {
+    stream: Arc<Stream>,
+    /// Whether a result goes to the host, so that the call waits at its end.
+    to_host: Cell<bool>,
+    /// The call's own status word, once it has one.
+    status: RefCell<Option<Span>>,
+}
+
+impl Cuda {
+    pub(crate) fn new(stream: &Arc<Stream>) -> Cuda {
+        Cuda { stream: stream.clone(), to_host: Cell::new(false), status: RefCell::new(None) }
+    }
+
+    /// Address of the word that this call's kernels note errors in. Comes after the call's
+    /// outputs: if one goes to the host, the word is the call's own, and its error nobody else's.
+    pub(crate) fn status(&self) -> Result<u64> {
+        if !self.to_host.get() {
+            return Ok(self.noted.address());
+        }
+        let mut status = self.status.borrow_mut();
+        if let Some(span) = &*status {
+            return Ok(span.address);
+        }
+        let span = self.pool.span("status", status::BYTES)?;
+        let address = span.address;
+        *status = Some(span);
+        // SAFETY: the block is this call's.
+        unsafe { self.driver.clear(address, status::BYTES)? };
+        Ok(address)
+    }
+
+    /// Waits for the stream; the error that this call's kernels noted.
+    fn check_call(&self) -> Result<()> {
+        match &*self.status.borrow() {
+            // SAFETY: `status` has zeroed the word.
+            Some(span) => unsafe { status::read(&*self.driver, span.address) },
+            None => Ok(()),
+        }
+    }
+}
+
+impl std::ops::Deref for Cuda {
+    type Target = Arc<Stream>;
+
+    fn deref(&self) -> &Arc<Stream> {
+        &self.stream
+    }
+}
+
+impl Drop for Cuda {
+    fn drop(&mut self) {
+        if let Some(span) = self.status.take() {
+            self.pool.give(span);
+        }
     }
 }

@@ -1,22 +1,35 @@
 //! Workspace: blocks of device memory that calls take and give back, reused in stream order.
 //!
-//! A block that a call gives back may be handed to the next call at once: both run on the same
-//! stream, so the second's kernels start when the first's have ended.
+//! A block that a call gives back may be handed to the next call at once, on whatever thread: both
+//! run on the same stream, and a block is given back only when all that uses it is on the stream,
+//! so that the second call's kernels start when the first's have ended.
+//!
+//! A block that was used while the stream was captured into a graph is *kept*: the graph names its
+//! address for good, so it is never given back to the device while the pool lives.
 
 use super::driver::Driver;
 use crate::{Error, Result};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// Blocks are multiples of this, so that neighbouring sizes share them.
 const GRAIN: usize = 512;
 /// A block is reused for a request down to this fraction of it.
 const WASTE: usize = 4;
 
+/// Device memory of a pool, as a plain value: whoever holds it gives it back once.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Span {
+    pub(crate) address: u64,
+    bytes: usize,
+    /// Whether a graph names it.
+    kept: bool,
+}
+
 /// Free blocks of one stream.
 #[derive(Debug)]
 pub(crate) struct Pool {
     driver: Arc<dyn Driver>,
-    free: Mutex<Vec<(usize, u64)>>,
+    free: Mutex<Vec<Span>>,
 }
 
 impl Pool {
@@ -24,27 +37,42 @@ impl Pool {
         Pool { driver, free: Mutex::new(Vec::new()) }
     }
 
-    /// A block of at least `bytes` bytes, undefined.
+    /// A block of at least `bytes` bytes, undefined, for as long as the value lives.
     ///
     /// # Errors
-    /// [`Error::OutOfMemory`] even after all free blocks have been given up.
+    /// As [`Pool::span`].
     pub(crate) fn take(&self, argument: &'static str, bytes: usize) -> Result<Block<'_>> {
-        let bytes = bytes
-            .max(1)
-            .checked_next_multiple_of(GRAIN)
-            .ok_or(Error::OutOfMemory { argument, bytes })?;
-        let found = {
-            let mut free = self.free.lock().unwrap_or_else(PoisonError::into_inner);
-            let fits =
-                |&(_, &(size, _)): &(usize, &(usize, u64))| size >= bytes && size / WASTE <= bytes;
-            let best = free.iter().enumerate().filter(fits).min_by_key(|(_, (size, _))| *size);
-            best.map(|(i, _)| i).map(|i| free.swap_remove(i))
-        };
-        if let Some((bytes, address)) = found {
-            let block = Block { pool: self, bytes, address };
+        Ok(Block { pool: self, span: Some(self.span(argument, bytes)?) })
+    }
+
+    /// A block of at least `bytes` bytes, undefined, until [`Pool::give`].
+    ///
+    /// # Errors
+    /// [`Error::OutOfMemory`] even after all free blocks have been given up; none free while the
+    /// stream is captured.
+    pub(crate) fn span(&self, argument: &'static str, bytes: usize) -> Result<Span> {
+        let bytes = bytes.max(1).checked_next_multiple_of(GRAIN).ok_or(Error::OutOfMemory {
+            argument,
+            bytes,
+            free: None,
+        })?;
+        let capturing = self.driver.capturing()?;
+        if let Some(mut span) = self.reuse(bytes) {
+            span.kept |= capturing;
             // SAFETY: the block was free.
-            unsafe { self.driver.reused(address, bytes)? };
-            return Ok(block);
+            let told = unsafe { self.driver.reused(span.address, span.bytes) };
+            if let Err(error) = told {
+                self.give(span);
+                return Err(error);
+            }
+            return Ok(span);
+        }
+        if capturing {
+            let reason = format!(
+                "no workspace of {bytes} bytes for {argument} while the stream is captured into a \
+                 graph; make the same call once before"
+            );
+            return Err(Error::Device { reason });
         }
         let address = match self.driver.allocate(argument, bytes) {
             Err(Error::OutOfMemory { .. }) => {
@@ -53,23 +81,52 @@ impl Pool {
             }
             other => other?,
         };
-        Ok(Block { pool: self, bytes, address })
+        Ok(Span { address, bytes, kept: false })
     }
 
-    /// Gives all free blocks back to the device; returns their bytes.
+    /// The smallest free block that fits.
+    fn reuse(&self, bytes: usize) -> Option<Span> {
+        let mut free = self.free();
+        let fits = |&(_, span): &(usize, &Span)| span.bytes >= bytes && span.bytes / WASTE <= bytes;
+        let best = free.iter().enumerate().filter(fits).min_by_key(|(_, span)| span.bytes);
+        best.map(|(i, _)| i).map(|i| free.swap_remove(i))
+    }
+
+    /// Takes a block back. All that uses it is on the stream.
+    pub(crate) fn give(&self, span: Span) {
+        self.free().push(span);
+    }
+
+    /// Gives all free blocks back to the device, but for those that a graph names; returns their
+    /// bytes. None while the stream is captured.
     pub(crate) fn trim(&self) -> usize {
-        let blocks = std::mem::take(&mut *self.free.lock().unwrap_or_else(PoisonError::into_inner));
-        for &(_, address) in &blocks {
-            // SAFETY: a free block is used by no call, and frees are stream-ordered.
-            unsafe { self.driver.free(address) };
+        if !matches!(self.driver.capturing(), Ok(false)) {
+            return 0;
         }
-        blocks.iter().map(|b| b.0).sum()
+        let mut free = self.free();
+        let (kept, blocks): (Vec<_>, Vec<_>) = free.drain(..).partition(|span| span.kept);
+        *free = kept;
+        drop(free);
+        self.release(&blocks)
+    }
+
+    fn release(&self, blocks: &[Span]) -> usize {
+        for span in blocks {
+            // SAFETY: a free block is used by no call, and frees are stream-ordered.
+            unsafe { self.driver.free(span.address) };
+        }
+        blocks.iter().map(|span| span.bytes).sum()
+    }
+
+    fn free(&self) -> MutexGuard<'_, Vec<Span>> {
+        self.free.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Drop for Pool {
     fn drop(&mut self) {
-        self.trim();
+        let blocks = std::mem::take(&mut *self.free());
+        self.release(&blocks);
     }
 }
 
@@ -77,19 +134,20 @@ impl Drop for Pool {
 #[derive(Debug)]
 pub(crate) struct Block<'p> {
     pool: &'p Pool,
-    bytes: usize,
-    address: u64,
+    /// `None` only while being dropped.
+    span: Option<Span>,
 }
 
 impl Block<'_> {
     pub(crate) fn address(&self) -> u64 {
-        self.address
+        self.span.as_ref().map_or(0, |span| span.address)
     }
 }
 
 impl Drop for Block<'_> {
     fn drop(&mut self) {
-        let mut free = self.pool.free.lock().unwrap_or_else(PoisonError::into_inner);
-        free.push((self.bytes, self.address));
+        if let Some(span) = self.span.take() {
+            self.pool.give(span);
+        }
     }
 }

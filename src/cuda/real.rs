@@ -1,8 +1,8 @@
-//! The driver of a GPU, by cudarc. Nothing here panics without one: the library is looked for
-//! before cudarc is asked anything.
+//! The driver of a GPU, by cudarc. Nothing here panics without one: the library, and every
+//! function of it that is used, is looked for before cudarc is asked anything.
 
 use super::compile;
-use super::driver::{Driver, Kernel, Launch};
+use super::driver::{Driver, Kernel, Launch, Pinned};
 use super::plan::Card;
 use super::variants::{Module, Variant};
 use crate::{Error, Result};
@@ -10,14 +10,55 @@ use cudarc::driver::sys::{self, CUdevice_attribute as Attribute};
 use cudarc::driver::{CudaContext, CudaStream, DriverError, result};
 use std::collections::HashMap;
 use std::ffi::{CString, c_void};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 /// Oldest driver that knows all calls made here: CUDA 12.0.
 const OLDEST_DRIVER: i32 = 12000;
 /// Blocks of a cluster that every device with clusters runs.
 const PORTABLE_CLUSTER: u32 = 8;
 
-fn device(what: &str, error: DriverError) -> Error {
+/// The driver's functions that this file, `slices.rs` and cudarc on their behalf call; cudarc
+/// panics where one is missing. All of them are in the driver of CUDA 12.0.
+const FUNCTIONS: &[&str] = &[
+    "cuCtxGetCurrent",
+    "cuCtxSetCurrent",
+    "cuCtxSynchronize",
+    "cuDeviceGet",
+    "cuDeviceGetAttribute",
+    "cuDeviceGetName",
+    "cuDevicePrimaryCtxRelease_v2",
+    "cuDevicePrimaryCtxRetain",
+    "cuEventCreate",
+    "cuEventDestroy_v2",
+    "cuEventQuery",
+    "cuEventRecord",
+    "cuEventSynchronize",
+    "cuFuncGetAttribute",
+    "cuFuncSetAttribute",
+    "cuInit",
+    "cuLaunchKernelEx",
+    "cuMemAllocAsync",
+    "cuMemAlloc_v2",
+    "cuMemFreeAsync",
+    "cuMemFreeHost",
+    "cuMemFree_v2",
+    "cuMemGetInfo_v2",
+    "cuMemHostAlloc",
+    "cuMemcpyDtoDAsync_v2",
+    "cuMemcpyDtoHAsync_v2",
+    "cuMemcpyHtoDAsync_v2",
+    "cuMemsetD8Async",
+    "cuModuleGetFunction",
+    "cuModuleLoadData",
+    "cuModuleUnload",
+    "cuStreamCreate",
+    "cuStreamDestroy_v2",
+    "cuStreamIsCapturing",
+    "cuStreamSynchronize",
+    "cuStreamWaitEvent",
+];
+
+pub(crate) fn device(what: &str, error: DriverError) -> Error {
     Error::Device { reason: format!("{what}: {error:?}") }
 }
 
@@ -41,6 +82,12 @@ fn probe() -> Result<()> {
     if code != 0 || version < OLDEST_DRIVER {
         return Err(absent(format!("it speaks CUDA {}.{}", version / 1000, version % 100 / 10)));
     }
+    for name in FUNCTIONS {
+        // SAFETY: the symbol is only looked for.
+        if let Err(why) = unsafe { library.get::<*const c_void>(name.as_bytes()) } {
+            return Err(absent(format!("it lacks {name}: {why}")));
+        }
+    }
     // Loaded for good: cudarc's own handle comes next.
     std::mem::forget(library);
     Ok(())
@@ -50,96 +97,60 @@ fn probe() -> Result<()> {
 struct Loaded {
     modules: HashMap<Module, Option<usize>>,
     functions: HashMap<Variant, usize>,
+    /// Every module that was loaded.
+    handles: Vec<usize>,
 }
 
-/// A GPU and a stream of it.
-pub(crate) struct Real {
+/// A context and what is loaded in it, shared by its streams.
+struct Gpu {
     context: Arc<CudaContext>,
-    stream: Arc<CudaStream>,
     card: Card,
     loaded: Mutex<Loaded>,
 }
 
-impl std::fmt::Debug for Real {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Real").field("card", &self.card).finish_non_exhaustive()
-    }
-}
-
-impl Real {
-    /// Device `ordinal`, with a stream of its own.
-    pub(crate) fn new(ordinal: usize) -> Result<Real> {
-        probe()?;
-        let context =
-            CudaContext::new(ordinal).map_err(|e| device(&format!("CUDA device {ordinal}"), e))?;
-        let stream = context.new_stream().map_err(|e| device("a stream", e))?;
-        Real::on_stream(stream)
-    }
-
-    /// The caller's stream.
-    pub(crate) fn on_stream(stream: Arc<CudaStream>) -> Result<Real> {
-        let context = stream.context().clone();
-        let fail = |e| device("device properties", e);
-        let (major, minor) = context.compute_capability().map_err(fail)?;
-        let arch = (major * 10 + minor) as u32;
-        if arch < 80 {
-            return Err(Error::Device {
-                reason: format!(
-                    "compute capability {major}.{minor}; the kernels need 8.0 or later"
-                ),
-            });
+impl Gpu {
+    /// The one of this context.
+    fn of(context: &Arc<CudaContext>) -> Result<Arc<Gpu>> {
+        static ALL: Mutex<Vec<Weak<Gpu>>> = Mutex::new(Vec::new());
+        let mut all = ALL.lock().unwrap_or_else(PoisonError::into_inner);
+        all.retain(|gpu| gpu.strong_count() > 0);
+        let known = all.iter().filter_map(Weak::upgrade).find(|gpu| gpu.context == *context);
+        if let Some(gpu) = known {
+            return Ok(gpu);
         }
-        let get = |attribute| context.attribute(attribute).map(|v| v.max(0) as usize).map_err(fail);
-        let card = Card {
-            name: context.name().map_err(fail)?,
-            arch,
-            multiprocessors: get(Attribute::CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT)? as u32,
-            shared_per_block: get(
-                Attribute::CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_BLOCK_OPTIN,
-            )?,
-            shared_per_multiprocessor: get(
-                Attribute::CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_MULTIPROCESSOR,
-            )?,
-            cluster: match arch {
-                // Data-centre parts take 16 with the non-portable attribute.
-                90..=109 => 2 * PORTABLE_CLUSTER,
-                110.. => PORTABLE_CLUSTER,
-                _ => 1,
-            },
-        };
-        Ok(Real { context, stream, card, loaded: Mutex::default() })
+        let gpu = Arc::new(Gpu {
+            context: context.clone(),
+            card: card(context)?,
+            loaded: Mutex::default(),
+        });
+        all.push(Arc::downgrade(&gpu));
+        Ok(gpu)
     }
 
-    fn bind(&self) -> Result<sys::CUstream> {
-        self.context.bind_to_thread().map_err(|e| device("the context", e))?;
-        Ok(self.stream.cu_stream())
+    fn bind(&self) -> Result<()> {
+        self.context.bind_to_thread().map_err(|e| device("the context", e))
     }
 
     fn load(&self, loaded: &mut Loaded, variant: Variant) -> Result<usize> {
         let module = variant.module();
-        let image = |code: &[u8]| -> Result<usize> {
-            // SAFETY: the code is a whole cubin, from the build or from NVRTC.
-            let module = unsafe { result::module::load_data(code.as_ptr().cast()) };
-            module.map(|m| m as usize).map_err(|e| device("loading kernels", e))
-        };
         let whole = match loaded.modules.get(&module) {
             Some(&whole) => whole,
             None => {
                 let code = compile::embedded(module, self.card.arch)?;
-                let whole = code.map(|code| image(&code)).transpose()?;
+                let whole = code.map(|code| loaded.image(&code)).transpose()?;
                 loaded.modules.insert(module, whole);
                 whole
             }
         };
         let handle = match whole {
             Some(handle) => handle,
-            None => image(&compile::compile(variant, self.card.arch)?)?,
+            None => loaded.image(&compile::compile(variant, self.card.arch)?)?,
         };
         let symbol = variant.symbol();
         let name =
             CString::new(&symbol[..]).map_err(|e| Error::Device { reason: e.to_string() })?;
         let fail = |e| device(&format!("kernel {symbol}"), e);
-        // SAFETY: the module was loaded above; modules stay until the context goes.
+        // SAFETY: the module was loaded above, and stays until this object goes.
         unsafe {
             let function =
                 result::module::get_function(handle as sys::CUmodule, name).map_err(fail)?;
@@ -162,59 +173,248 @@ impl Real {
     }
 }
 
+impl Loaded {
+    /// Loads machine code into the context that is bound.
+    fn image(&mut self, code: &[u8]) -> Result<usize> {
+        // SAFETY: the code is a whole cubin, from the build or from NVRTC.
+        let module = unsafe { result::module::load_data(code.as_ptr().cast()) };
+        let handle = module.map_err(|e| device("loading kernels", e))? as usize;
+        self.handles.push(handle);
+        Ok(handle)
+    }
+}
+
+impl Drop for Gpu {
+    fn drop(&mut self) {
+        let loaded = self.loaded.get_mut().unwrap_or_else(PoisonError::into_inner);
+        // Kernels may still run. Where that cannot be waited for, the modules stay.
+        if loaded.handles.is_empty() || self.context.synchronize().is_err() {
+            return;
+        }
+        for handle in loaded.handles.drain(..) {
+            // SAFETY: loaded by this object, whose functions nobody can launch any more.
+            let _ = unsafe { result::module::unload(handle as sys::CUmodule) };
+        }
+    }
+}
+
+fn card(context: &CudaContext) -> Result<Card> {
+    let fail = |e| device("device properties", e);
+    let (major, minor) = context.compute_capability().map_err(fail)?;
+    let arch = (major * 10 + minor) as u32;
+    if arch < 80 {
+        return Err(Error::Device {
+            reason: format!("compute capability {major}.{minor}; the kernels need 8.0 or later"),
+        });
+    }
+    let get = |attribute| context.attribute(attribute).map(|v| v.max(0) as usize).map_err(fail);
+    Ok(Card {
+        name: context.name().map_err(fail)?,
+        arch,
+        multiprocessors: get(Attribute::CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT)? as u32,
+        shared_per_block: get(Attribute::CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_BLOCK_OPTIN)?,
+        shared_per_multiprocessor: get(
+            Attribute::CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_MULTIPROCESSOR,
+        )?,
+        cluster: match arch {
+            // Data-centre parts take 16 with the non-portable attribute.
+            90..=109 => 2 * PORTABLE_CLUSTER,
+            110.. => PORTABLE_CLUSTER,
+            _ => 1,
+        },
+    })
+}
+
+/// An event without a time, as a number.
+fn event() -> Result<u64> {
+    let event = result::event::create(sys::CUevent_flags::CU_EVENT_DISABLE_TIMING);
+    event.map(|e| e as u64).map_err(|e| device("an event", e))
+}
+
+/// What comes on `stream` from now on runs after the event.
+///
+/// # Safety
+/// Both are of the context that is bound.
+unsafe fn wait(stream: sys::CUstream, event: u64) -> std::result::Result<(), DriverError> {
+    let flags = sys::CUevent_wait_flags::CU_EVENT_WAIT_DEFAULT;
+    // SAFETY: the caller's contract.
+    unsafe { result::stream::wait_event(stream, event as sys::CUevent, flags) }
+}
+
+/// The queue of copies: a stream of its own, and an event for each way of waiting. Not one of
+/// cudarc's streams, so that a caller with a single stream stays one.
+struct Copies {
+    stream: usize,
+    kernels: u64,
+    copies: u64,
+}
+
+/// A GPU and a stream of it.
+pub(crate) struct Real {
+    copies: Copies,
+    stream: Arc<CudaStream>,
+    gpu: Arc<Gpu>,
+}
+
+impl std::fmt::Debug for Real {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Real").field("card", &self.gpu.card).finish_non_exhaustive()
+    }
+}
+
+impl Real {
+    /// Device `ordinal`, with a stream of its own.
+    pub(crate) fn new(ordinal: usize) -> Result<Real> {
+        probe()?;
+        let context =
+            CudaContext::new(ordinal).map_err(|e| device(&format!("CUDA device {ordinal}"), e))?;
+        let stream = context.new_stream().map_err(|e| device("a stream", e))?;
+        Real::on_stream(stream)
+    }
+
+    /// The caller's stream.
+    pub(crate) fn on_stream(stream: Arc<CudaStream>) -> Result<Real> {
+        probe()?;
+        let gpu = Gpu::of(stream.context())?;
+        gpu.bind()?;
+        let (kernels, copies) = (event()?, event()?);
+        let queue = result::stream::create(result::stream::StreamKind::NonBlocking);
+        let queue = queue.map_err(|e| device("a stream for copies", e))? as usize;
+        Ok(Real { copies: Copies { stream: queue, kernels, copies }, stream, gpu })
+    }
+
+    /// cudarc's stream.
+    pub(crate) fn stream(&self) -> &Arc<CudaStream> {
+        &self.stream
+    }
+
+    /// Whether the stream is being captured.
+    pub(crate) fn captured(&self) -> Result<bool> {
+        let status = self.stream.capture_status().map_err(|e| device("the stream", e))?;
+        Ok(status != sys::CUstreamCaptureStatus::CU_STREAM_CAPTURE_STATUS_NONE)
+    }
+
+    fn bind(&self) -> Result<sys::CUstream> {
+        self.gpu.bind()?;
+        Ok(self.stream.cu_stream())
+    }
+
+    fn queue(&self) -> sys::CUstream {
+        self.copies.stream as sys::CUstream
+    }
+
+    /// Records an event of this object on one stream and makes another wait for it. Where several
+    /// threads do so at once, the event may be recorded once more before the wait, which then
+    /// waits for more than it has to.
+    fn order(&self, first: sys::CUstream, event: u64, then: sys::CUstream) -> Result<()> {
+        // SAFETY: streams and event are of this object's context, which the caller has bound.
+        unsafe {
+            result::event::record(event as sys::CUevent, first)
+                .and_then(|()| wait(then, event))
+                .map_err(|e| device("ordering copies and kernels", e))
+        }
+    }
+
+    fn out_of_memory(&self, argument: &'static str, bytes: usize, error: DriverError) -> Error {
+        match error.0 {
+            sys::CUresult::CUDA_ERROR_OUT_OF_MEMORY => {
+                let free = self.gpu.context.mem_get_info().ok().map(|(free, _)| free);
+                Error::OutOfMemory { argument, bytes, free }
+            }
+            _ => device("an allocation", error),
+        }
+    }
+}
+
+impl Drop for Real {
+    fn drop(&mut self) {
+        if self.bind().is_err() {
+            return;
+        }
+        let Copies { stream, kernels, copies } = self.copies;
+        // SAFETY: all three are this object's, and used by nobody else. The driver keeps what is
+        // still needed until its work is done.
+        unsafe {
+            let _ = result::stream::destroy(stream as sys::CUstream);
+            let _ = result::event::destroy(kernels as sys::CUevent);
+            let _ = result::event::destroy(copies as sys::CUevent);
+        }
+    }
+}
+
 impl Driver for Real {
     fn name(&self) -> &'static str {
         "cuda"
     }
 
     fn card(&self) -> &Card {
-        &self.card
+        &self.gpu.card
+    }
+
+    fn ordinal(&self) -> usize {
+        self.gpu.context.ordinal()
+    }
+
+    fn space(&self) -> u64 {
+        self.gpu.context.cu_ctx() as u64
+    }
+
+    fn another_stream(&self) -> Result<Arc<dyn Driver>> {
+        let stream = self.gpu.context.new_stream().map_err(|e| device("a stream", e))?;
+        Ok(Arc::new(Real::on_stream(stream)?))
+    }
+
+    fn capturing(&self) -> Result<bool> {
+        self.captured()
+    }
+
+    fn after(&self, other: &dyn Driver) -> Result<()> {
+        let Some(other) = other.real() else {
+            return Err(Error::Device { reason: "streams of different devices".into() });
+        };
+        self.stream.join(&other.stream).map_err(|e| device("waiting for a stream", e))
     }
 
     fn allocate(&self, argument: &'static str, bytes: usize) -> Result<u64> {
         let stream = self.bind()?;
         // SAFETY: the context is bound, the stream is its own.
         let address = unsafe {
-            match self.context.has_async_alloc() {
+            match self.gpu.context.has_async_alloc() {
                 true => result::malloc_async(stream, bytes),
                 false => result::malloc_sync(bytes),
             }
         };
-        address.map_err(|error| match error.0 {
-            sys::CUresult::CUDA_ERROR_OUT_OF_MEMORY => Error::OutOfMemory { argument, bytes },
-            _ => device("an allocation", error),
-        })
+        address.map_err(|error| self.out_of_memory(argument, bytes, error))
     }
 
     unsafe fn free(&self, address: u64) {
         let Ok(stream) = self.bind() else { return };
         // SAFETY: the caller's contract. A failure here leaves the memory with the device.
         let _ = unsafe {
-            match self.context.has_async_alloc() {
+            match self.gpu.context.has_async_alloc() {
                 true => result::free_async(address, stream),
-                false => result::free_sync(address),
+                false => {
+                    result::stream::synchronize(stream).and_then(|()| result::free_sync(address))
+                }
             }
         };
     }
 
-    unsafe fn copy_in(&self, to: u64, from: &[u8]) -> Result<()> {
-        let stream = self.bind()?;
-        // SAFETY: the caller's contract; the wait lets `from` go.
-        unsafe {
-            result::memcpy_htod_async(to, from, stream)
-                .and_then(|()| result::stream::synchronize(stream))
-                .map_err(|e| device("a copy to the device", e))
-        }
-    }
-
     unsafe fn copy_out(&self, to: &mut [u8], from: u64) -> Result<()> {
         let stream = self.bind()?;
-        // SAFETY: the caller's contract.
+        // SAFETY: the caller's contract; `to` is pageable and waited for.
         unsafe {
             result::memcpy_dtoh_async(to, from, stream)
                 .and_then(|()| result::stream::synchronize(stream))
                 .map_err(|e| device("a copy from the device", e))
         }
+    }
+
+    unsafe fn copy_within(&self, to: u64, from: u64, bytes: usize) -> Result<()> {
+        let stream = self.bind()?;
+        // SAFETY: the caller's contract.
+        unsafe { result::memcpy_dtod_async(to, from, bytes, stream) }
+            .map_err(|e| device("a copy on the device", e))
     }
 
     unsafe fn clear(&self, address: u64, bytes: usize) -> Result<()> {
@@ -226,11 +426,11 @@ impl Driver for Real {
 
     fn kernel(&self, variant: Variant) -> Result<Kernel> {
         self.bind()?;
-        let mut loaded = self.loaded.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut loaded = self.gpu.loaded.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(&function) = loaded.functions.get(&variant) {
             return Ok(Kernel(function as u64));
         }
-        let function = self.load(&mut loaded, variant)?;
+        let function = self.gpu.load(&mut loaded, variant)?;
         loaded.functions.insert(variant, function);
         Ok(Kernel(function as u64))
     }
@@ -271,5 +471,84 @@ impl Driver for Real {
         let stream = self.bind()?;
         // SAFETY: the stream is this object's.
         unsafe { result::stream::synchronize(stream) }.map_err(|e| device("the stream", e))
+    }
+
+    fn pinned(&self, bytes: usize) -> Result<Pinned> {
+        self.bind()?;
+        let event = event()?;
+        // SAFETY: the context is bound. Not write-combined: results are read from it too.
+        let memory = unsafe { result::malloc_host(bytes, 0) };
+        let address = memory.map_err(|error| {
+            // SAFETY: made above.
+            let _ = unsafe { result::event::destroy(event as sys::CUevent) };
+            match error.0 {
+                sys::CUresult::CUDA_ERROR_OUT_OF_MEMORY => {
+                    Error::OutOfMemory { argument: "pinned memory", bytes, free: None }
+                }
+                _ => device("pinned memory", error),
+            }
+        })?;
+        // SAFETY: as many bytes were allocated.
+        unsafe { std::ptr::write_bytes(address.cast::<u8>(), 0, bytes) };
+        Ok(Pinned { address: address.cast(), bytes, event })
+    }
+
+    unsafe fn free_pinned(&self, buffer: Pinned) {
+        if self.bind().is_err() {
+            return;
+        }
+        // SAFETY: the caller's contract; a failure leaves the memory where it is.
+        unsafe {
+            let _ = result::free_host(buffer.address.cast());
+            let _ = result::event::destroy(buffer.event as sys::CUevent);
+        }
+    }
+
+    unsafe fn upload(&self, from: &Pinned, to: u64, bytes: usize) -> Result<()> {
+        self.bind()?;
+        // SAFETY: the caller's contract; the buffer is initialised, and not written meanwhile.
+        unsafe {
+            let from_bytes = std::slice::from_raw_parts(from.address, bytes.min(from.bytes));
+            result::memcpy_htod_async(to, from_bytes, self.queue())
+                .and_then(|()| result::event::record(from.event as sys::CUevent, self.queue()))
+                .map_err(|e| device("a copy to the device", e))
+        }
+    }
+
+    unsafe fn download(&self, to: &Pinned, from: u64, bytes: usize) -> Result<()> {
+        self.bind()?;
+        // SAFETY: the caller's contract; the buffer is not touched meanwhile.
+        unsafe {
+            let to_bytes = std::slice::from_raw_parts_mut(to.address, bytes.min(to.bytes));
+            result::memcpy_dtoh_async(to_bytes, from, self.queue())
+                .and_then(|()| result::event::record(to.event as sys::CUevent, self.queue()))
+                .map_err(|e| device("a copy from the device", e))
+        }
+    }
+
+    fn await_copy(&self, buffer: &Pinned) -> Result<()> {
+        self.bind()?;
+        // SAFETY: the event is the buffer's.
+        unsafe { result::event::synchronize(buffer.event as sys::CUevent) }
+            .map_err(|e| device("a copy", e))
+    }
+
+    fn copied(&self, buffer: &Pinned) -> bool {
+        // SAFETY: the event is the buffer's.
+        self.bind().is_ok() && unsafe { result::event::query(buffer.event as sys::CUevent) }.is_ok()
+    }
+
+    fn copies_after_kernels(&self) -> Result<()> {
+        let stream = self.bind()?;
+        self.order(stream, self.copies.kernels, self.queue())
+    }
+
+    fn kernels_after_copies(&self) -> Result<()> {
+        let stream = self.bind()?;
+        self.order(self.queue(), self.copies.copies, stream)
+    }
+
+    fn real(&self) -> Option<&Real> {
+        Some(self)
     }
 }

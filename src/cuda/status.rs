@@ -1,21 +1,56 @@
 //! Errors that only a kernel can find: noted on the device, told where a result is next read.
 
 use super::args::Status;
-use super::driver::Driver;
+use super::driver::{Driver, not_captured};
 use crate::{Error, Result};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
-/// The status word of a stream.
+/// Bytes of a status word.
+pub(crate) const BYTES: usize = size_of::<Status>();
+
+/// Waits for the stream; the error that kernels noted in the word at `address`.
+///
+/// # Safety
+/// A word is allocated there, and was zeroed.
+pub(crate) unsafe fn read(driver: &dyn Driver, address: u64) -> Result<()> {
+    not_captured(driver, "a wait for results")?;
+    let mut bytes = [0u8; BYTES];
+    // SAFETY: the caller's contract.
+    unsafe { driver.copy_out(&mut bytes, address)? };
+    let field = |i: usize| {
+        let mut number = [0u8; 8];
+        number.copy_from_slice(&bytes[8 * i..8 * i + 8]);
+        i64::from_ne_bytes(number)
+    };
+    match field(0) {
+        0 => Ok(()),
+        1 => Err(Error::Target {
+            row: field(1) as usize,
+            value: field(2),
+            classes: field(3) as usize,
+            ignore_index: field(4),
+        }),
+        _ => Err(Error::NotFinite {
+            argument: "weight",
+            index: field(1) as usize,
+            got: f32::from_bits(field(2) as u32),
+        }),
+    }
+}
+
+/// The status word of a stream, for calls whose results stay on the device.
 #[derive(Debug)]
 pub(crate) struct StatusWord {
     driver: Arc<dyn Driver>,
     address: u64,
+    /// Held while the word is read and zeroed, so that an error is told once.
+    reading: Mutex<()>,
 }
 
 impl StatusWord {
     pub(crate) fn new(driver: Arc<dyn Driver>) -> Result<StatusWord> {
-        let address = driver.allocate("status", size_of::<Status>())?;
-        let word = StatusWord { driver, address };
+        let address = driver.allocate("status", BYTES)?;
+        let word = StatusWord { driver, address, reading: Mutex::new(()) };
         word.reset()?;
         Ok(word)
     }
@@ -26,35 +61,21 @@ impl StatusWord {
 
     fn reset(&self) -> Result<()> {
         // SAFETY: the word is this object's own.
-        unsafe { self.driver.clear(self.address, size_of::<Status>()) }
+        unsafe { self.driver.clear(self.address, BYTES) }
     }
 
     /// Waits for the stream; the first error since the last call, which is forgotten then.
+    ///
+    /// Until the word is zeroed again, kernels on other threads' behalf note nothing more in it:
+    /// the first error stands, and what follows it is not kept.
     pub(crate) fn check(&self) -> Result<()> {
-        let mut bytes = [0u8; size_of::<Status>()];
-        // SAFETY: the word is this object's own, and was initialised.
-        unsafe { self.driver.copy_out(&mut bytes, self.address)? };
-        let field = |i: usize| {
-            let mut number = [0u8; 8];
-            number.copy_from_slice(&bytes[8 * i..8 * i + 8]);
-            i64::from_ne_bytes(number)
-        };
-        let error = match field(0) {
-            0 => return Ok(()),
-            1 => Error::Target {
-                row: field(1) as usize,
-                value: field(2),
-                classes: field(3) as usize,
-                ignore_index: field(4),
-            },
-            _ => Error::NotFinite {
-                argument: "weight",
-                index: field(1) as usize,
-                got: f32::from_bits(field(2) as u32),
-            },
-        };
-        self.reset()?;
-        Err(error)
+        let _reading = self.reading.lock().unwrap_or_else(PoisonError::into_inner);
+        // SAFETY: the word is this object's own, and was zeroed.
+        let noted = unsafe { read(&*self.driver, self.address) };
+        if matches!(noted, Err(Error::Target { .. } | Error::NotFinite { .. })) {
+            self.reset()?;
+        }
+        noted
     }
 }
 

@@ -43,23 +43,23 @@ fn reserve(bytes: u64) -> Option<u64> {
     (at != libc::MAP_FAILED).then_some(at as u64)
 }
 
-fn range() -> &'static Range {
-    static RANGE: OnceLock<Range> = OnceLock::new();
-    RANGE.get_or_init(|| {
+/// The range; `None` where not even 1 GiB of addresses can be had, now or when first asked.
+fn range() -> Option<&'static Range> {
+    static RANGE: OnceLock<Option<Range>> = OnceLock::new();
+    let range = RANGE.get_or_init(|| {
         // 8 TiB, or what there is, down to 1 GiB; half of it the shadow.
         let bytes = (30..=43).rev().map(|bits| 1u64 << bits);
-        let (base, bytes) = bytes
-            .filter_map(|bytes| reserve(bytes).map(|base| (base, bytes / 2)))
-            .next()
-            .expect("the emulator needs 1 GiB of address space");
+        let (base, bytes) =
+            bytes.filter_map(|bytes| reserve(bytes).map(|base| (base, bytes / 2))).next()?;
         let free = Mutex::new(Free { next: base + PAGE, returned: Vec::new() });
-        Range { base, bytes, shadow: bytes, free }
-    })
+        Some(Range { base, bytes, shadow: bytes, free })
+    });
+    range.as_ref()
 }
 
-/// From an address to its shadow byte.
+/// From an address to its shadow byte. Called where there is an arena, and so a range.
 pub(super) fn shadow() -> u64 {
-    range().shadow
+    range().map_or(0, |range| range.shadow)
 }
 
 impl Range {
@@ -97,6 +97,7 @@ struct Allocation {
 
 /// One device's memory.
 pub(super) struct Arena {
+    range: &'static Range,
     total: u64,
     state: Mutex<State>,
 }
@@ -109,8 +110,10 @@ struct State {
 }
 
 impl Arena {
-    pub(super) fn new(total: u64) -> Arena {
-        Arena { total, state: Mutex::new(State { used: 0, live: BTreeMap::new(), snapshot: None }) }
+    /// `None` where there are no addresses for it.
+    pub(super) fn new(total: u64) -> Option<Arena> {
+        let state = State { used: 0, live: BTreeMap::new(), snapshot: None };
+        Some(Arena { range: range()?, total, state: Mutex::new(state) })
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -129,7 +132,7 @@ impl Arena {
         if len > free {
             return Err(free);
         }
-        let (at, reserved) = range().take(len).ok_or(free)?;
+        let (at, reserved) = self.range.take(len).ok_or(free)?;
         if len <= POISON_BYTES {
             // SAFETY: `take` hands out `len` bytes of the range to us alone.
             unsafe { std::ptr::write_bytes(at as *mut u8, 0xff, len as usize) };
@@ -148,7 +151,7 @@ impl Arena {
         state.used -= allocation.len;
         state.snapshot = None;
         drop(state);
-        range().give(at, allocation.len, allocation.reserved);
+        self.range.give(at, allocation.len, allocation.reserved);
         Ok(())
     }
 
@@ -235,7 +238,7 @@ impl Drop for Arena {
     fn drop(&mut self) {
         let state = self.state.get_mut().unwrap_or_else(PoisonError::into_inner);
         for (&at, allocation) in &state.live {
-            range().give(at, allocation.len, allocation.reserved);
+            self.range.give(at, allocation.len, allocation.reserved);
         }
     }
 }

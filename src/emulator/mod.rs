@@ -16,6 +16,7 @@ mod calls;
 mod cluster;
 mod description;
 mod fault;
+mod graph;
 mod meeting;
 mod registry;
 mod scheduler;
@@ -24,6 +25,7 @@ mod stacks;
 
 pub use description::Description;
 pub use fault::{Fault, FaultKind};
+pub use graph::Graph;
 
 use arena::Arena;
 use rayon::iter::{IntoParallelIterator, ParallelIterator};
@@ -36,6 +38,11 @@ pub struct OutOfMemory {
     /// Bytes free.
     pub free: u64,
 }
+
+/// The process may not have the address space that an emulator's memory needs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the emulator needs 1 GiB of address space, which this process may not have")]
+pub struct NoAddresses;
 
 /// A kernel and the shape of its grid.
 #[derive(Debug, Clone, Copy)]
@@ -72,9 +79,12 @@ pub struct Emulator {
 
 impl Emulator {
     /// A card of this description. Threads take turns in a fixed order.
-    pub fn new(description: Description) -> Emulator {
-        let memory = Arena::new(description.memory);
-        Emulator { description, seed: None, memory }
+    ///
+    /// # Errors
+    /// There is no address space for its memory: all cards together need 1 GiB at the least.
+    pub fn new(description: Description) -> Result<Emulator, NoAddresses> {
+        let memory = Arena::new(description.memory).ok_or(NoAddresses)?;
+        Ok(Emulator { description, seed: None, memory })
     }
 
     /// Threads, warps and clusters take turns in a random order, the same for the same seed within
