@@ -36,17 +36,34 @@ struct Tally {
   WL_SMEM(double, sums, 64);   \
   WL_SMEM(wl_i64, firsts, 32)
 
-// The sum of all class weights, and the first that is NaN or infinite. One block.
-WL_FN void weights_total_body(const BatchArgs& a) {
+// A chunk of class weights a block: their sum, and the first that is NaN or infinite.
+WL_FN void weights_chunk_body(const BatchArgs& a) {
   WL_TALLY_SLOTS;
   Tally tally = {0., 0., -1};
-  for (wl_i64 c = wl_thread(); c < a.classes; c += wl_threads()) {
+  const wl_i64 begin = wl_block() * a.chunk;
+  const wl_i64 end = begin + a.chunk < a.classes ? begin + a.chunk : a.classes;
+  for (wl_i64 c = begin + wl_thread(); c < end; c += wl_threads()) {
     const float w = load_float(a.weight, a.weight_kind, c);
     if (!(wl_abs(w) <= 3.402823466e38f)) {
       tally.merge({0., 0., c});
     } else {
       tally.a += w;
     }
+  }
+  tally.reduce(sums, firsts);
+  if (wl_thread() != 0) return;
+  wl_st(a.chunks + 2 * wl_block(), tally.a);
+  wl_st(a.bad + wl_block(), tally.first);
+}
+
+WL_FN wl_i64 chunks_of(const BatchArgs& a, wl_i64 n) { return (n + a.chunk - 1) / a.chunk; }
+
+// One block.
+WL_FN void weights_total_body(const BatchArgs& a) {
+  WL_TALLY_SLOTS;
+  Tally tally = {0., 0., -1};
+  for (wl_i64 i = wl_thread(); i < chunks_of(a, a.classes); i += wl_threads()) {
+    tally.merge({wl_ld(a.chunks + 2 * i), 0., wl_ld(a.bad + i)});
   }
   tally.reduce(sums, firsts);
   if (wl_thread() != 0) return;
@@ -82,13 +99,11 @@ WL_FN void census_chunk_body(const BatchArgs& a) {
   wl_st(a.bad + wl_block(), tally.first);
 }
 
-WL_FN wl_i64 chunks_of(const BatchArgs& a) { return (a.rows + a.chunk - 1) / a.chunk; }
-
 // One block.
 WL_FN void census_total_body(const BatchArgs& a) {
   WL_TALLY_SLOTS;
   Tally tally = {0., 0., -1};
-  for (wl_i64 i = wl_thread(); i < chunks_of(a); i += wl_threads()) {
+  for (wl_i64 i = wl_thread(); i < chunks_of(a, a.rows); i += wl_threads()) {
     tally.merge({wl_ld(a.chunks + 2 * i), wl_ld(a.chunks + 2 * i + 1), wl_ld(a.bad + i)});
   }
   tally.reduce(sums, firsts);
@@ -132,7 +147,7 @@ WL_FN void sum_chunk_body(const BatchArgs& a) {
 WL_FN void sum_total_body(const BatchArgs& a) {
   WL_TALLY_SLOTS;
   Tally tally = {0., 0., -1};
-  for (wl_i64 i = wl_thread(); i < chunks_of(a); i += wl_threads()) {
+  for (wl_i64 i = wl_thread(); i < chunks_of(a, a.rows); i += wl_threads()) {
     tally.merge({wl_ld(a.chunks + 2 * i), wl_ld(a.chunks + 2 * i + 1), -1});
   }
   tally.reduce(sums, firsts);

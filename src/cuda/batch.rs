@@ -9,7 +9,7 @@ use super::variants::Batch;
 use crate::loss::Checked;
 use crate::{Reduction, Result};
 
-/// Rows of a chunk: one block's work.
+/// Rows, or classes, of a chunk: one block's work.
 const CHUNK: usize = 4096;
 
 /// What a batch's launches share.
@@ -38,13 +38,15 @@ impl Cuda {
         let rows = checked.target.elements();
         let chunks = rows.div_ceil(CHUNK);
         let totals = self.pool.take("workspace", size_of::<Totals>())?;
-        // Two sums and a row a chunk.
-        let sums = self.pool.take("workspace", chunks * 24)?;
+        // Two sums and an index a chunk.
+        let weights = weight.map_or(0, |_| checked.classes.div_ceil(CHUNK));
+        let most = chunks.max(weights);
+        let sums = self.pool.take("workspace", most * 24)?;
         let args = BatchArgs {
             target: target.address,
             weight: weight.map_or(0, |w| w.address),
             chunks: sums.address(),
-            bad: sums.address() + 16 * chunks as u64,
+            bad: sums.address() + 16 * most as u64,
             totals: totals.address(),
             status: self.status()?,
             rows: count("target", rows)?,
@@ -60,8 +62,11 @@ impl Cuda {
         // SAFETY: targets and weights were checked to have the shapes that the arguments say,
         // and the workspaces are as long as the chunks need.
         unsafe {
+            if weights > 0 {
+                self.launch_batch(Batch::Weights, weights as u32, args::bytes(&args))?;
+            }
             if weight.is_some() {
-                self.launch_batch(Batch::Weights, 1, args::bytes(&args))?;
+                self.launch_batch(Batch::WeightsTotal, 1, args::bytes(&args))?;
             }
             if chunks > 0 {
                 self.launch_batch(Batch::Census, chunks as u32, args::bytes(&args))?;

@@ -83,6 +83,8 @@ pub(crate) struct Rows<'p> {
 /// Threads of a block of the permuting kernel, and the most blocks it is given.
 const THREADS: usize = super::variants::BATCH_THREADS as usize;
 const MAX_BLOCKS: usize = 1 << 16;
+/// Elements of a tile's side (`WL_TILE`).
+const TILE: usize = 32;
 
 impl Cuda {
     /// Rows of a tensor to read.
@@ -147,9 +149,13 @@ impl Cuda {
             size: dtype.size() as u32,
             back: back.into(),
         };
-        let blocks = elements.div_ceil(THREADS).min(MAX_BLOCKS) as u32;
+        let (batch, blocks) = match tiles(dims) {
+            Some(tiles) => (Batch::PermuteTiled, tiles),
+            None => (Batch::Permute, elements.div_ceil(THREADS)),
+        };
+        let blocks = blocks.min(MAX_BLOCKS) as u32;
         // SAFETY: the lines are those of the tensor at one end, the workspace holds them all.
-        unsafe { self.launch_batch(Batch::Permute, blocks, args::bytes(&args)) }
+        unsafe { self.launch_batch(batch, blocks, args::bytes(&args)) }
     }
 
     /// Launches a kernel without element types.
@@ -163,6 +169,18 @@ impl Cuda {
         // SAFETY: the caller's contract.
         unsafe { self.driver.launch(launch) }
     }
+}
+
+/// Tiles of the last two dimensions, where they are lines that are neighbours in the tensor, and
+/// the columns of each; `None` for any other order.
+fn tiles(dims: [(i64, i64); MAX_DIMS]) -> Option<usize> {
+    let [outer @ .., (lines, 1), (columns, _)] = dims else { return None };
+    if lines == 1 || columns == 1 {
+        return None;
+    }
+    let matrices: i64 = outer.iter().map(|d| d.0).product();
+    let tiles = |n: i64| (n as usize).div_ceil(TILE);
+    (matrices as usize).checked_mul(tiles(lines))?.checked_mul(tiles(columns))
 }
 
 /// The same number, or an error where a kernel cannot count that far.
@@ -200,5 +218,21 @@ mod tests {
         let dims = lines(&[2, 7, 3], 21, 1).permuted.unwrap();
         assert_eq!(dims[5..], [(2, 21), (3, 1), (7, 3)]);
         assert!(lines(&[2, 3, 7], 25, 2).permuted.is_some());
+    }
+
+    #[test]
+    fn lines_that_are_neighbours_are_turned_tile_by_tile() {
+        let tiles = |sizes: &[usize], along: usize| {
+            let row = sizes[1..].iter().product();
+            super::tiles(lines(sizes, row, along).permuted.unwrap())
+        };
+        assert_eq!(tiles(&[2, 70, 33], 1), Some(2 * 3 * 2));
+        assert_eq!(tiles(&[2, 70, 3, 11], 1), Some(2 * 3 * 2));
+        assert_eq!(tiles(&[64, 65], 0), Some(2 * 3));
+        assert_eq!(tiles(&[2, 3, 5, 7], 2), Some(2 * 3));
+        assert_eq!(super::tiles(lines(&[2, 3, 7], 25, 2).permuted.unwrap()), None);
+        // Two dimensions along, the outer one too.
+        let both = Lines::new(&Shape::new(&[4, 5, 6]).unwrap(), 30, |d| d != 1);
+        assert_eq!(super::tiles(both.permuted.unwrap()), None);
     }
 }

@@ -286,8 +286,10 @@ impl Module {
 /// Kernels over targets and rows' results, without element types.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) enum Batch {
-    /// Class weights: their sum, and whether all are finite.
+    /// Class weights, chunk by chunk: their sum, and the first that is not finite.
     Weights,
+    /// The chunks' results in order.
+    WeightsTotal,
     /// Targets, chunk by chunk: rows kept, their weights, the first bad one.
     Census,
     /// The chunks' results in order.
@@ -298,35 +300,44 @@ pub(crate) enum Batch {
     SumTotal,
     /// Elements of a tensor, line by line, and back.
     Permute,
+    /// The same by tiles, where lines are neighbours in the tensor.
+    PermuteTiled,
 }
 
 impl Batch {
-    pub(crate) const ALL: [Batch; 6] = [
+    pub(crate) const ALL: [Batch; 8] = [
         Batch::Weights,
+        Batch::WeightsTotal,
         Batch::Census,
         Batch::CensusTotal,
         Batch::Sum,
         Batch::SumTotal,
         Batch::Permute,
+        Batch::PermuteTiled,
     ];
 
     const fn module(self) -> Module {
         match self {
-            Batch::Weights | Batch::Census | Batch::CensusTotal | Batch::Sum | Batch::SumTotal => {
-                Module::Batch
-            }
-            Batch::Permute => Module::Permute,
+            Batch::Weights
+            | Batch::WeightsTotal
+            | Batch::Census
+            | Batch::CensusTotal
+            | Batch::Sum
+            | Batch::SumTotal => Module::Batch,
+            Batch::Permute | Batch::PermuteTiled => Module::Permute,
         }
     }
 
     const fn body(self) -> &'static str {
         match self {
-            Batch::Weights => "weights_total",
+            Batch::Weights => "weights_chunk",
+            Batch::WeightsTotal => "weights_total",
             Batch::Census => "census_chunk",
             Batch::CensusTotal => "census_total",
             Batch::Sum => "sum_chunk",
             Batch::SumTotal => "sum_total",
             Batch::Permute => "permute",
+            Batch::PermuteTiled => "permute_tiled",
         }
     }
 }

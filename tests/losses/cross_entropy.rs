@@ -5,9 +5,7 @@ use crate::golden::Golden;
 use crate::harness::{Case, Expected, Got};
 use proptest::prelude::*;
 use warploss::check::reference::{self, Lines};
-use warploss::{
-    CrossEntropy, CrossEntropyOut, DType, Device, GradOutput, Reduction, Result, Tensor,
-};
+use warploss::{CrossEntropy, CrossEntropyOut, DType, Device, GradOutput, Reduction, Result};
 
 #[derive(Debug, Clone)]
 pub(crate) struct CrossEntropyCase {
@@ -202,19 +200,7 @@ impl CrossEntropyCase {
     }
 
     fn consuming(&self, device: &Device) -> Result<Vec<Got>> {
-        let shape = self.logits.shape();
-        let values = self.logits.values();
-        let logits = match self.logits.dtype() {
-            DType::F32 => Tensor::from_vec(values.iter().map(|&v| v as f32).collect(), shape),
-            DType::F16 => Tensor::from_vec(
-                values.iter().map(|&v| warploss::f16::from_f64(v)).collect(),
-                shape,
-            ),
-            _ => Tensor::from_vec(
-                values.iter().map(|&v| warploss::bf16::from_f64(v)).collect(),
-                shape,
-            ),
-        }?;
+        let logits = self.logits.tensor();
         let target = self.target.view();
         let done = self.options().forward_backward(device, logits, target, self.grad_output())?;
         Ok(vec![

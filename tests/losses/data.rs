@@ -1,7 +1,8 @@
 //! Typed buffers as a trainer would own them, and what to fill them with.
 
+use std::cell::{OnceCell, RefCell};
 use std::fmt;
-use warploss::{DType, TensorMut, TensorRef, bf16, f16};
+use warploss::{DType, Device, Tensor, TensorMut, TensorRef, bf16, f16};
 
 /// A tensor in a buffer of its own; between rows, and where nothing was written yet, lies poison.
 #[derive(Clone, PartialEq)]
@@ -9,6 +10,42 @@ pub(crate) struct Data {
     buffer: Buffer,
     shape: Vec<usize>,
     row_stride: usize,
+    resident: Resident,
+}
+
+/// The buffer's copy on a device, once something asked for it there. A clone has none.
+#[derive(Default)]
+struct Resident(OnceCell<Tensor>);
+
+impl Clone for Resident {
+    fn clone(&self) -> Self {
+        Resident::default()
+    }
+}
+
+impl PartialEq for Resident {
+    fn eq(&self, _: &Self) -> bool {
+        true
+    }
+}
+
+thread_local! {
+    /// Where this thread's data is seen: on the host, or on a device.
+    static PLACE: RefCell<Option<Device>> = const { RefCell::new(None) };
+}
+
+/// Runs `work` with all data on `device`: views are of copies there, padding and all, and what is
+/// read comes from there. One device for all: a copy is made once.
+pub(crate) fn on_device<R>(device: &Device, work: impl FnOnce() -> R) -> R {
+    struct Back;
+    impl Drop for Back {
+        fn drop(&mut self) {
+            PLACE.set(None);
+        }
+    }
+    PLACE.set(Some(device.clone()));
+    let _back = Back;
+    work()
 }
 
 #[derive(Clone, PartialEq)]
@@ -89,7 +126,7 @@ impl Data {
 
     fn contiguous(buffer: Buffer, shape: &[usize]) -> Data {
         let row_stride = shape.iter().skip(1).product();
-        Data { buffer, shape: shape.to_vec(), row_stride }
+        Data { buffer, shape: shape.to_vec(), row_stride, resident: Resident::default() }
     }
 
     /// The same floats in rows that are `padding` elements longer; the padding is poison.
@@ -111,26 +148,64 @@ impl Data {
             Buffer::BF16(v) => Buffer::BF16(spread(v, row, stride, POISON_BF16)),
             other => other,
         };
-        Data { buffer, shape: self.shape, row_stride: stride }
+        Data { buffer, shape: self.shape, row_stride: stride, resident: Resident::default() }
     }
 
     pub(crate) fn dtype(&self) -> DType {
-        self.view().dtype()
+        self.flat().dtype()
     }
 
     pub(crate) fn shape(&self) -> &[usize] {
         &self.shape
     }
 
+    /// The whole buffer on the host.
+    fn flat(&self) -> TensorRef<'_> {
+        each!(&self.buffer, v => TensorRef::new(v, &[v.len()])).expect("a buffer")
+    }
+
+    /// Where it is to be seen on a device: the copy there.
+    fn there(&self) -> Option<&Tensor> {
+        PLACE.with_borrow(|place| {
+            let device = place.as_ref()?;
+            Some(self.resident.0.get_or_init(|| device.upload(self.flat()).expect("an upload")))
+        })
+    }
+
     pub(crate) fn view(&self) -> TensorRef<'_> {
-        let view =
-            each!(&self.buffer, v => TensorRef::with_row_stride(v, &self.shape, self.row_stride));
+        let view = match self.there() {
+            Some(tensor) => tensor.view_as(&self.shape, self.row_stride),
+            None => {
+                each!(&self.buffer, v => TensorRef::with_row_stride(v, &self.shape, self.row_stride))
+            }
+        };
         view.expect("a buffer that fits its shape")
     }
 
     pub(crate) fn view_mut(&mut self) -> TensorMut<'_> {
-        let view = each!(&mut self.buffer, v => TensorMut::with_row_stride(v, &self.shape, self.row_stride));
+        let there = self.there().is_some();
+        let view = match self.resident.0.get_mut() {
+            Some(tensor) if there => tensor.view_as_mut(&self.shape, self.row_stride),
+            _ => {
+                each!(&mut self.buffer, v => TensorMut::with_row_stride(v, &self.shape, self.row_stride))
+            }
+        };
         view.expect("a buffer that fits its shape")
+    }
+
+    /// The elements as an owned tensor, without padding.
+    pub(crate) fn tensor(&self) -> Tensor {
+        let row: usize = self.shape.iter().skip(1).product();
+        let n = self.shape.iter().product();
+        let at = |i: usize| i / row * self.row_stride + i % row;
+        let host = each!(&self.buffer, v => {
+            Tensor::from_vec((0..n).map(|i| v[at(i)]).collect(), &self.shape)
+        });
+        let host = host.expect("as many elements as the shape has");
+        PLACE.with_borrow(|place| match place {
+            Some(device) => device.upload(host.view()).expect("an upload"),
+            None => host,
+        })
     }
 
     /// The elements, widened, without padding.
@@ -140,6 +215,20 @@ impl Data {
 
     /// Every bit of the buffer, padding included.
     pub(crate) fn bits(&self) -> Vec<u64> {
+        fn all<T: warploss::Element, R>(t: &Tensor, of: impl Fn(&[T]) -> R) -> Option<R> {
+            t.as_slice::<T>().map(of)
+        }
+        if let Some(tensor) = self.there() {
+            let host = tensor.to_host().expect("a copy");
+            return all::<f32, _>(&host, |v| v.iter().map(|x| x.to_bits().into()).collect())
+                .or_else(|| {
+                    all::<f16, _>(&host, |v| v.iter().map(|x| x.to_bits().into()).collect())
+                })
+                .or_else(|| {
+                    all::<bf16, _>(&host, |v| v.iter().map(|x| x.to_bits().into()).collect())
+                })
+                .expect("only floats are written");
+        }
         match &self.buffer {
             Buffer::F32(v) => v.iter().map(|x| x.to_bits().into()).collect(),
             Buffer::F16(v) => v.iter().map(|x| x.to_bits().into()).collect(),

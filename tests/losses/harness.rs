@@ -1,5 +1,6 @@
 //! What every test of every loss goes through.
 
+use crate::data;
 use std::sync::OnceLock;
 use warploss::check::compare::{self, Worst};
 use warploss::{DType, Device, Result, TensorRef};
@@ -19,6 +20,9 @@ pub(crate) fn devices() -> &'static [(&'static str, Device)] {
     })
 }
 
+/// The device on which cases run once more with all their data there.
+pub(crate) const RESIDENT: &str = "emulated tiny card";
+
 /// CUDA cards whose limits lead to different schedules, on the host.
 #[cfg(feature = "emulator")]
 fn emulated() -> Vec<(&'static str, Device)> {
@@ -26,7 +30,7 @@ fn emulated() -> Vec<(&'static str, Device)> {
     let card = |description, seed| Device::emulated(description, seed).expect("an emulated card");
     vec![
         ("emulated H100", card(Description::h100(), None)),
-        ("emulated tiny card", card(Description::tiny(), Some(7))),
+        (RESIDENT, card(Description::tiny(), Some(7))),
     ]
 }
 
@@ -44,7 +48,7 @@ pub(crate) trait Case {
     fn expected(&self) -> Vec<Expected>;
 
     /// Every form of the call, by name, with its results. A form makes sure itself that it
-    /// touched no padding.
+    /// touched no padding. Data comes from [`data::Data`] alone, which may lie on the device.
     fn forms(&self, device: &Device) -> Vec<(&'static str, Result<Vec<Got>>)>;
 
     /// For each gradient, by its name, the tensor that it belongs to.
@@ -116,7 +120,13 @@ pub(crate) fn check(case: &dyn Case) {
 /// The case agrees with `expected`, in every form, on every device.
 pub(crate) fn check_against(case: &dyn Case, expected: &[Expected]) {
     for (device_name, device) in devices() {
-        for (form, results) in case.forms(device) {
+        let mut forms: Vec<_> =
+            case.forms(device).into_iter().map(|(form, got)| (form.to_string(), got)).collect();
+        if *device_name == RESIDENT {
+            let there = data::on_device(device, || case.forms(device));
+            forms.extend(there.into_iter().map(|(f, got)| (format!("{f}, on the device"), got)));
+        }
+        for (form, results) in forms {
             let at = || format!("{device_name}, {form}, {}", case.describe());
             let results = results.unwrap_or_else(|e| panic!("{e}\n  on {}", at()));
             assert!(!results.is_empty(), "no results\n  on {}", at());
