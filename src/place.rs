@@ -23,6 +23,7 @@ pub struct DeviceMemory {
 
 /// Device memory, shared.
 #[derive(Debug, Clone, Copy)]
+#[cfg_attr(not(feature = "cuda"), allow(dead_code))] // A build without it has no such slice.
 pub(crate) enum DeviceRef<'a> {
     /// The caller orders all use of it.
     Raw(DeviceMemory),
@@ -34,6 +35,7 @@ pub(crate) enum DeviceRef<'a> {
 
 /// Device memory, exclusive.
 #[derive(Debug)]
+#[cfg_attr(not(feature = "cuda"), allow(dead_code))] // As above.
 pub(crate) enum DeviceMut<'a> {
     Raw(DeviceMemory),
     /// A tensor's, shared with its clones until it is written.

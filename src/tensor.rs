@@ -385,6 +385,7 @@ impl<'a> TensorMut<'a> {
 }
 
 #[derive(Debug, Clone)]
+#[cfg_attr(not(any(feature = "cuda", feature = "emulator")), allow(dead_code))] // Never on a device.
 enum Owned {
     Host(HostVec),
     /// Shared by clones until one of them is written.

@@ -483,3 +483,20 @@ fn class_weights_are_summed_over_blocks() {
         }
     }
 }
+
+/// Where the process may not have the addresses, there is an error and no panic.
+#[cfg(all(unix, feature = "cli"))]
+#[test]
+fn a_card_without_address_space_is_an_error() {
+    let limited = |kib: u32| {
+        let command = format!(
+            "ulimit -v {kib} && exec {} check cross-entropy --cases 1 --device emulated",
+            env!("CARGO_BIN_EXE_warploss")
+        );
+        let run = std::process::Command::new("sh").args(["-c", &command]).output().unwrap();
+        (run.status.code(), String::from_utf8_lossy(&run.stderr).into_owned())
+    };
+    let (code, said) = limited(800 << 10);
+    assert_eq!(code, Some(1), "{said}");
+    assert!(said.contains("1 GiB of address space") && !said.contains("panicked"), "{said}");
+}
