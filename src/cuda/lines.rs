@@ -83,6 +83,8 @@ pub(crate) struct Rows<'p> {
 /// Threads of a block of the permuting kernel, and the most blocks it is given.
 const THREADS: usize = super::variants::BATCH_THREADS as usize;
 const MAX_BLOCKS: usize = 1 << 16;
+/// Blocks a multiprocessor is given tiles for: some four at once, four times over. Predicted.
+const TILED_BLOCKS: usize = 16;
 /// Elements of a tile's side (`WL_TILE`).
 const TILE: usize = 32;
 
@@ -150,10 +152,13 @@ impl Cuda {
             back: back.into(),
         };
         let (batch, blocks) = match tiles(dims) {
-            Some(tiles) => (Batch::PermuteTiled, tiles),
+            Some(tiles) => {
+                let multiprocessors = self.driver.card().multiprocessors as usize;
+                (Batch::PermuteTiled, tiles.min(TILED_BLOCKS * multiprocessors))
+            }
             None => (Batch::Permute, elements.div_ceil(THREADS)),
         };
-        let blocks = blocks.min(MAX_BLOCKS) as u32;
+        let blocks = blocks.clamp(1, MAX_BLOCKS) as u32;
         // SAFETY: the lines are those of the tensor at one end, the workspace holds them all.
         unsafe { self.launch_batch(batch, blocks, args::bytes(&args)) }
     }

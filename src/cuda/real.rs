@@ -17,6 +17,9 @@ const OLDEST_DRIVER: i32 = 12000;
 /// Blocks of a cluster that every device with clusters runs.
 const PORTABLE_CLUSTER: u32 = 8;
 
+/// What stands for the per-thread default stream (`CU_STREAM_PER_THREAD`).
+const PER_THREAD: usize = 2;
+
 /// The driver's functions that this file, `slices.rs` and cudarc on their behalf call; cudarc
 /// panics where one is missing. All of them are in the driver of CUDA 12.0.
 const FUNCTIONS: &[&str] = &[
@@ -275,6 +278,13 @@ impl Real {
     /// The caller's stream.
     pub(crate) fn on_stream(stream: Arc<CudaStream>) -> Result<Real> {
         probe()?;
+        if stream.cu_stream() as usize == PER_THREAD {
+            return Err(Error::Device {
+                reason: "the per-thread default stream is another one on every thread; give a \
+                         stream of its own (CudaContext::new_stream)"
+                    .into(),
+            });
+        }
         let gpu = Gpu::of(stream.context())?;
         gpu.bind()?;
         let (kernels, copies) = (event()?, event()?);

@@ -403,7 +403,11 @@ impl Variant {
                 let blocks = if loss == Loss::CrossEntropyFull { blocks / 2 } else { blocks };
                 (threads, blocks, entry.body(&loss.functor(data)))
             }
-            Variant::Batch(batch) => (BATCH_THREADS, 1, format!("{}_body", batch.body())),
+            Variant::Batch(batch) => {
+                // Tiles wait for memory alone, and more of them at once hide it.
+                let blocks = if batch == Batch::PermuteTiled { 4 } else { 1 };
+                (BATCH_THREADS, blocks, format!("{}_body", batch.body()))
+            }
         };
         let args = self.module().arguments();
         format!("WL_KERNEL({}, {args}, {threads}, {blocks}) {{ {body}(args); }}", self.symbol())
