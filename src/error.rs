@@ -129,6 +129,13 @@ pub enum Error {
     },
 }
 
+impl Error {
+    /// Host memory that could not be had.
+    pub(crate) fn no_memory(argument: &'static str, bytes: usize) -> Error {
+        Error::OutOfMemory { argument, bytes, free: None }
+    }
+}
+
 /// Free bytes, as an ending of a sentence.
 struct Free(Option<usize>);
 

@@ -438,11 +438,8 @@ impl Tensor {
     pub(crate) fn zeros(argument: &'static str, dtype: DType, shape: Shape) -> Result<Tensor> {
         fn zeros<T: Element>(argument: &'static str, n: usize) -> Result<HostVec> {
             let mut data: Vec<T> = Vec::new();
-            data.try_reserve_exact(n).map_err(|_| Error::OutOfMemory {
-                argument,
-                bytes: n.saturating_mul(T::DTYPE.size()),
-                free: None,
-            })?;
+            data.try_reserve_exact(n)
+                .map_err(|_| Error::no_memory(argument, n.saturating_mul(T::DTYPE.size())))?;
             data.resize(n, T::default());
             Ok(T::host_vec(data))
         }

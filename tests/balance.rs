@@ -330,7 +330,7 @@ fn batches_that_memory_cannot_hold_are_an_error_and_no_abort() {
     // A stream of half a million classes, half a million rounds: 2 TB of indices in one batch.
     let labels: Vec<u32> = (0..1_000_000u32).map(|i| i.saturating_sub(500_000)).collect();
     match BalancedSampler::new(view(&labels), &SamplerOptions::new(usize::MAX)) {
-        Err(Error::OutOfMemory { argument: "batch_size", bytes }) => assert!(bytes > 1 << 30),
+        Err(Error::OutOfMemory { argument: "batch_size", bytes, .. }) => assert!(bytes > 1 << 30),
         Err(other) => panic!("{other}"),
         Ok(sampler) => assert_eq!(sampler.epoch_batch_count(Phase::Balanced), 1),
     }

@@ -265,10 +265,9 @@ impl Words {
 /// An empty vector with room for `len`; memory that cannot be had is an error, not an abort.
 fn reserved<T>(len: usize) -> Result<Vec<T>> {
     let mut words = Vec::new();
-    words.try_reserve_exact(len).map_err(|_| Error::OutOfMemory {
-        argument: "labels",
-        bytes: len.saturating_mul(size_of::<T>()),
-    })?;
+    words
+        .try_reserve_exact(len)
+        .map_err(|_| Error::no_memory("labels", len.saturating_mul(size_of::<T>())))?;
     Ok(words)
 }
 

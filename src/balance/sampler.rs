@@ -132,7 +132,7 @@ impl BalancedSampler {
         let fits = usize::try_from(batch).is_ok_and(|n| Vec::<usize>::new().try_reserve(n).is_ok());
         if !fits {
             let bytes = usize::try_from(bytes).unwrap_or(usize::MAX);
-            return Err(Error::OutOfMemory { argument: "batch_size", bytes });
+            return Err(Error::no_memory("batch_size", bytes));
         }
         let options = options.clone();
         Ok(BalancedSampler { rings, options, phase: Phase::Balanced, epoch: 0, position: 0 })

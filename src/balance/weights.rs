@@ -105,7 +105,7 @@ pub fn weights_from_counts(counts: &[u64], rule: ClassWeights) -> Result<Vec<f32
     let mut weights = Vec::new();
     weights
         .try_reserve_exact(counts.len())
-        .map_err(|_| Error::OutOfMemory { argument: "weight", bytes: size_of_val(counts) / 2 })?;
+        .map_err(|_| Error::no_memory("weight", size_of_val(counts) / 2))?;
     weights.extend(counts.iter().map(|count| (scale * weight(count)) as f32));
     Ok(weights)
 }

@@ -85,7 +85,7 @@ mod tests {
 
     #[test]
     fn want_of_memory_is_not_the_callers_fault() {
-        let error = Error::OutOfMemory { argument: "loss", bytes: 1, free: None };
+        let error = Error::no_memory("loss", 1);
         assert_eq!(Failure::from(error).status, FAILED);
     }
 }

@@ -205,11 +205,7 @@ impl<'a> Data<'a> {
         }
         memory::require(bytes.len() as u128, &format!("a copy of {name}, which is misaligned"))?;
         let mut copy: Vec<T> = Vec::new();
-        copy.try_reserve_exact(n).map_err(|_| Error::OutOfMemory {
-            argument: "input",
-            bytes: bytes.len(),
-            free: None,
-        })?;
+        copy.try_reserve_exact(n).map_err(|_| Error::no_memory("input", bytes.len()))?;
         copy.resize(n, T::default());
         // SAFETY: `copy` holds n elements, that is at least n · size bytes, apart from `bytes`,
         // which has as many; every bit pattern is a value, as above.

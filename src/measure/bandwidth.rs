@@ -53,11 +53,7 @@ impl Bandwidth {
 
 fn buffer(n: usize) -> Result<Vec<f32>> {
     let mut data = Vec::new();
-    data.try_reserve_exact(n).map_err(|_| Error::OutOfMemory {
-        argument: "bandwidth buffers",
-        bytes: n * 4,
-        free: None,
-    })?;
+    data.try_reserve_exact(n).map_err(|_| Error::no_memory("bandwidth buffers", n * 4))?;
     data.resize(n, 1.0);
     Ok(data)
 }
