@@ -12,6 +12,8 @@ mod cross_entropy;
 pub(crate) mod driver;
 #[cfg(feature = "emulator")]
 pub(crate) mod emulated;
+#[cfg(feature = "cuda")]
+mod gpu;
 mod lines;
 mod log_softmax;
 mod logsumexp;

@@ -6,8 +6,9 @@
 //! not keep events (one stream, or tracking switched off), a slice of another stream is ordered by
 //! joining the two streams.
 
+use super::gpu::device;
 use super::memory::elsewhere;
-use super::real::{Real, device};
+use super::real::Real;
 use crate::dtype::Element;
 use crate::place::{DeviceMut, DeviceRef};
 use crate::tensor::{Exclusive, Shared};
