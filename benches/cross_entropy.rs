@@ -18,9 +18,8 @@ fn passes<T: Float>(c: &mut Criterion) {
         let mut group = data::group(c, "cross_entropy/forward");
         data::time::<T>(&mut group, shape, size_of::<T>(), || {
             let out = CrossEntropyOut {
-                loss: TensorMut::new(&mut value, &[])?,
                 lse: Some(TensorMut::new(&mut lse, &rows)?),
-                z_loss: None,
+                ..CrossEntropyOut::loss(TensorMut::new(&mut value, &[])?)
             };
             let target = TensorRef::new(&target, &rows)?;
             loss.forward_into(&device, TensorRef::new(&logits, &shape)?, target, out)

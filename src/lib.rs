@@ -47,6 +47,10 @@ pub use loss::{
     CrossEntropy, CrossEntropyGrad, CrossEntropyOut, CrossEntropyOutput, GradOutput, LogSoftmax,
     LogSumExp,
 };
+pub use loss::{
+    LogprobEntropy, LogprobEntropyGrad, LogprobEntropyOut, LogprobEntropyOutput,
+    LogprobEntropyUpstream, Ranks, TopkAccuracy, topk_accuracy,
+};
 pub use place::DeviceMemory;
 pub use reduction::Reduction;
 pub use shape::{MAX_RANK, Shape};

@@ -84,9 +84,8 @@ impl Buffers {
         let logits = TensorMut::new(&mut self.logits, &shape).expect("a view");
         let target = TensorRef::new(&self.target, &shape[..1]).expect("a view");
         let out = CrossEntropyOut {
-            loss: TensorMut::new(&mut self.loss, &[]).expect("a view"),
             lse: Some(TensorMut::new(&mut self.lse, &shape[..1]).expect("a view")),
-            z_loss: None,
+            ..CrossEntropyOut::loss(TensorMut::new(&mut self.loss, &[]).expect("a view"))
         };
         CrossEntropy::default()
             .weight(weight)
@@ -112,9 +111,8 @@ impl Buffers {
         let target = TensorRef::new(&self.target, &shape[..1]).expect("a view");
         let loss = CrossEntropy::default();
         let out = CrossEntropyOut {
-            loss: TensorMut::new(&mut self.loss, &[]).expect("a view"),
             lse: Some(TensorMut::new(&mut self.lse, &shape[..1]).expect("a view")),
-            z_loss: None,
+            ..CrossEntropyOut::loss(TensorMut::new(&mut self.loss, &[]).expect("a view"))
         };
         let logits = TensorRef::new(&self.logits, &shape).expect("a view");
         loss.forward_into(device, logits, target, out).expect("a legal call");

@@ -32,16 +32,32 @@ pub(crate) enum Upstream<'a> {
 
 impl<'a> Upstream<'a> {
     pub(crate) fn new(grad_output: &GradOutput<'a>) -> Result<Upstream<'a>> {
+        Upstream::new_as("grad_output", grad_output)
+    }
+
+    /// As [`Upstream::new`], under the name that it has beside another one.
+    pub(crate) fn new_as(
+        argument: &'static str,
+        grad_output: &GradOutput<'a>,
+    ) -> Result<Upstream<'a>> {
         Ok(match grad_output {
             GradOutput::Number(g) => Upstream::Number(*g),
             GradOutput::Tensor(t) => {
-                let data = host_data(*t, "grad_output")?;
+                let data = host_data(*t, argument)?;
                 match t.elements() {
                     1 => Upstream::Number(data.float(0)),
                     _ => Upstream::PerRow(data),
                 }
             }
         })
+    }
+
+    /// A row's.
+    pub(crate) fn of(&self, row: usize) -> f32 {
+        match self {
+            Upstream::Number(g) => *g,
+            Upstream::PerRow(g) => g.float(row),
+        }
     }
 }
 
@@ -94,7 +110,7 @@ impl<'a> Batch<'a> {
         let weight = if self.epsilon > 0.0 { self.weights.get(class) } else { 0.0 };
         let Some(cap) = self.cap else {
             let (z, slope) = (self.scale * x, self.scale);
-            return Hole { column: class, reference: logit, z, slope, weight };
+            return Hole { column: class, logit, reference: logit, z, slope, weight };
         };
         let (z, slope) = match x {
             f64::NEG_INFINITY => (x, 0.0),
@@ -104,7 +120,7 @@ impl<'a> Batch<'a> {
                 (cap * u.tanh(), self.scale * 4.0 * q / ((1.0 + q) * (1.0 + q)))
             }
         };
-        Hole { column: class, reference: z as f32, z, slope, weight }
+        Hole { column: class, logit, reference: z as f32, z, slope, weight }
     }
 
     /// ℓ without its z-loss, and the z-loss, of a kept row.
@@ -135,10 +151,7 @@ impl<'a> Batch<'a> {
 
     /// Upstream gradients of a row's ℓ and of its z-loss: the reduction is in them.
     fn upstream(&self, row: usize) -> (f64, f64) {
-        let g = match self.upstream {
-            Upstream::Number(g) => f64::from(g),
-            Upstream::PerRow(g) => f64::from(g.float(row)),
-        };
+        let g = f64::from(self.upstream.of(row));
         match self.reduction {
             Reduction::None | Reduction::Sum => (g, g),
             Reduction::Mean | Reduction::BatchMean if self.census.weight == 0.0 => {
@@ -190,6 +203,11 @@ pub(crate) struct Factors {
 }
 
 impl Factors {
+    /// Those of the negative log-likelihood alone, for its upstream gradient.
+    pub(crate) fn of_nll(upstream: f64) -> Factors {
+        Factors { hard: upstream, prob_without_hard: 0.0, smooth: 0.0 }
+    }
+
     /// For the vector loops: the constant part of dz/dx multiplied in.
     pub(crate) fn terms(&self, transform: Transform) -> Terms {
         let slope = f64::from(transform.slope());

@@ -5,7 +5,8 @@ use super::lines::{Line, LineOp, Lines, Sink, Source, SyncPtr, each_line};
 use super::log_softmax::fill;
 use super::logit::Transform;
 use super::logsumexp::coarse;
-use super::row::{Kept, Normalizer, Row, RowSum};
+use super::ranks::RankResults;
+use super::row::{Also, Kept, Normalizer, Row, RowSum};
 use super::simd::Lanes;
 use super::{Cpu, each_float, host_f32, host_f32_ref, host_like};
 use crate::loss::{Checked, GradOutput};
@@ -19,6 +20,7 @@ struct Results {
     loss: SyncPtr<f32>,
     z_loss: SyncPtr<f32>,
     lse: SyncPtr<f32>,
+    ranks: RankResults,
 }
 
 impl Results {
@@ -47,6 +49,8 @@ struct Call<'a> {
     transform: Transform,
     /// Smoothing weights; null for 1 each.
     weights: SyncPtr<f32>,
+    /// Whether anyone asks for argmax or rank.
+    standing: bool,
 }
 
 impl Call<'_> {
@@ -59,6 +63,7 @@ impl Call<'_> {
             len: line.len,
             smoothing: self.batch.epsilon > 0.0,
             weights: self.weights.get(),
+            also: Also { standing: self.standing, ..Also::default() },
         }
     }
 }
@@ -79,6 +84,7 @@ impl LineOp for Forward<'_> {
         unsafe {
             let Some(class) = batch.targets.class(line.index) else {
                 self.results.put(line.index, (0.0, 0.0), 0.0, sums);
+                self.results.ranks.put(line.index, None);
                 if !line.y.is_null() {
                     fill(&line, 0.0);
                 }
@@ -88,6 +94,7 @@ impl LineOp for Forward<'_> {
             let hole = batch.hole(line.x, class);
             let mut finish = |sum: &RowSum| {
                 self.results.put(line.index, batch.loss(sum, class), sum.lse() as f32, sums);
+                self.results.ranks.put(line.index, Some(&sum.standing));
                 batch.factors(line.index, class, sum.lse())
             };
             if line.y.is_null() {
@@ -140,6 +147,7 @@ fn row_of_f32<X: Lanes, Y: Lanes>(row: &Row<X>, out: *mut Y) -> Option<Row<f32>>
         len: row.len,
         smoothing: row.smoothing,
         weights: row.weights,
+        also: row.also,
     })
 }
 
@@ -213,7 +221,7 @@ enum Pass<'a> {
 }
 
 /// Layout of the rows of logits.
-fn rows(checked: &Checked<'_>, logits: &TensorRef<'_>) -> Lines {
+pub(super) fn rows(checked: &Checked<'_>, logits: &TensorRef<'_>) -> Lines {
     Lines::new(&logits.shape(), logits.row_stride(), |d| d == checked.class_dim)
 }
 
@@ -222,6 +230,9 @@ struct Buffers<'o> {
     loss: &'o mut [f32],
     z_loss: Option<&'o mut [f32]>,
     lse: Option<&'o mut [f32]>,
+    ranks: RankResults,
+    /// What `ranks` points to.
+    _ranks: std::marker::PhantomData<&'o mut [i64]>,
 }
 
 impl<'o> Buffers<'o> {
@@ -230,6 +241,8 @@ impl<'o> Buffers<'o> {
             loss: host_f32(out.loss, "loss")?,
             z_loss: out.z_loss.map(|t| host_f32(t, "z_loss")).transpose()?,
             lse: out.lse.map(|t| host_f32(t, "lse")).transpose()?,
+            ranks: RankResults::new(out.argmax, out.rank)?,
+            _ranks: std::marker::PhantomData,
         })
     }
 
@@ -244,6 +257,7 @@ impl<'o> Buffers<'o> {
             loss: pointer(Some(&mut self.loss).filter(|_| per_row)),
             z_loss: pointer(self.z_loss.as_mut().filter(|_| per_row)),
             lse: pointer(self.lse.as_mut()),
+            ranks: self.ranks,
         }
     }
 
@@ -269,7 +283,8 @@ impl Cpu {
     ) -> Sums {
         let transform = Transform::new(batch.scale as f32, batch.cap.map(|cap| cap as f32));
         with_smoothing_weights(batch, |weights| {
-            let call = Call { cpu: self, batch, transform, weights };
+            let standing = matches!(pass, Pass::Forward(results) if results.ranks.wanted());
+            let call = Call { cpu: self, batch, transform, weights, standing };
             let none = None::<Source<f32>>;
             // SAFETY: views hold their shapes, which were checked to agree; outputs are borrowed
             // exclusively, and in place the output is the input itself.

@@ -2,7 +2,7 @@
 
 use super::lines::{Line, LineOp, Lines, Sink, Source, SyncPtr, each_line};
 use super::logit::Transform;
-use super::row::Row;
+use super::row::{Also, Row};
 use super::segments::Segments;
 use super::simd::{Kernel, Lanes, Level, Simd, exp_nonpositive, load_lanes, store_lanes};
 use super::softmax::Sum;
@@ -20,6 +20,7 @@ pub(crate) fn row_of<X, A, Y>(level: Level, line: &Line<X, A, Y>) -> Row<X> {
         len: line.len,
         smoothing: false,
         weights: std::ptr::null(),
+        also: Also::default(),
     }
 }
 

@@ -4,11 +4,14 @@
 
 mod batch;
 mod cross_entropy;
+mod entropy;
 mod gradient;
 mod lines;
 mod log_softmax;
 mod logit;
+mod logprob_entropy;
 mod logsumexp;
+mod ranks;
 mod row;
 mod segments;
 mod simd;

@@ -9,6 +9,7 @@
 use super::gradient::{self, GradientTerms, Rescale};
 use super::lines::SyncPtr;
 use super::logit::{Linear, Transform};
+use super::ranks::{self, Standing};
 use super::segments::{Segments, Slots, Spread};
 use super::simd::{Lanes, Level};
 use super::softmax::{self, Deviation, Partial};
@@ -18,6 +19,16 @@ use super::softmax::{self, Deviation, Partial};
 struct Part {
     exponentials: Partial,
     deviation: Deviation,
+    standing: Standing,
+}
+
+/// What a row is asked for besides its sum.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Also {
+    /// Σ e^(z − max)·(z − max).
+    pub(crate) moment: bool,
+    /// How the target stands among the classes.
+    pub(crate) standing: bool,
 }
 
 /// The merged sums of a row.
@@ -37,6 +48,10 @@ pub(crate) struct RowSum {
     target_distance: f64,
     /// Σ_c w_c·(max − z_c), the target included, where smoothing is on.
     pub(crate) deviation: f64,
+    /// Σ_c e^(z_c − max)·(z_c − max), the target included, where it was asked for.
+    moment: f64,
+    /// The best class and what beats the target, where it was asked for.
+    pub(crate) standing: Standing,
 }
 
 impl RowSum {
@@ -64,6 +79,21 @@ impl RowSum {
         self.rest + self.target
     }
 
+    /// Σ p_c·(max − z_c), never negative.
+    pub(crate) fn mean_distance(&self) -> f64 {
+        -self.moment / self.total()
+    }
+
+    /// −Σ p_c·ln p_c, as ln Σ + Σ p_c·(max − z_c): without the common offset of the logits.
+    pub(crate) fn entropy(&self) -> f64 {
+        self.log_sum + self.mean_distance()
+    }
+
+    /// p_t·(max − z_t); 0 for a target of probability 0.
+    pub(crate) fn target_moment(&self) -> f64 {
+        times(self.target / self.total(), self.target_distance)
+    }
+
     /// The largest logit, for loops that form distances to it.
     pub(crate) fn reference(&self) -> f32 {
         self.reference
@@ -75,13 +105,24 @@ impl RowSum {
         // f32::max disregards a NaN target; the sum does not.
         let reference = parts.iter().fold(at_hole, |m, p| m.max(p.exponentials.max));
         let shift = if reference == f32::NEG_INFINITY { 0.0 } else { transform.z(reference) };
-        let (mut rest, mut deviation) = (0.0, 0.0);
-        for Part { exponentials: e, deviation: d } in parts {
-            rest += match e.max {
-                f32::NEG_INFINITY => f64::from(e.sum), // 0, or NaN
-                max if max == reference => f64::from(e.sum),
-                max => f64::from(e.sum) * (transform.z(max) - shift).exp(),
-            };
+        let (mut rest, mut deviation, mut moment) = (0.0, 0.0, 0.0);
+        let mut standing = Standing::NONE;
+        for Part { exponentials: e, deviation: d, standing: s } in parts {
+            let (sum, own_moment) = (f64::from(e.sum), f64::from(e.moment));
+            match e.max {
+                f32::NEG_INFINITY => rest += sum, // 0, or NaN
+                max if max == reference => {
+                    rest += sum;
+                    moment += own_moment;
+                }
+                max => {
+                    let distance = transform.z(max) - shift;
+                    let scale = distance.exp();
+                    rest += sum * scale;
+                    moment += scale * (own_moment + sum * distance);
+                }
+            }
+            standing.merge(s);
             deviation += f64::from(d.sum);
             if d.weight != 0.0 {
                 let distance = overflow_as_f32(shift - transform.z(d.reference));
@@ -90,6 +131,9 @@ impl RowSum {
         }
         if let Some(Hole { weight, .. }) = hole.filter(|h| h.weight != 0.0) {
             deviation += weight * overflow_as_f32(shift - z);
+        }
+        if let Some(hole) = hole {
+            standing.merge(&Standing { beats: 0, best: hole.logit, column: hole.column });
         }
         let target = match hole {
             Some(_) if z == shift => 1.0,
@@ -105,6 +149,8 @@ impl RowSum {
             log_sum: (rest + target).ln(),
             target_distance: overflow_as_f32(max - z),
             deviation,
+            moment: moment - times(target, shift - z),
+            standing,
         }
     }
 }
@@ -114,10 +160,17 @@ fn overflow_as_f32(distance: f64) -> f64 {
     if distance > f64::from(f32::MAX) { f64::INFINITY } else { distance }
 }
 
+/// A probability times a distance; a probability of 0 makes 0 of an infinite one.
+fn times(probability: f64, distance: f64) -> f64 {
+    if probability == 0.0 { 0.0 } else { probability * distance }
+}
+
 /// The target's column, taken out of its row.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Hole {
     pub(crate) column: usize,
+    /// The target's logit as given.
+    pub(crate) logit: f32,
     /// The target's logit as a reference.
     pub(crate) reference: f32,
     /// z at the target, and dz/dx there.
@@ -138,6 +191,7 @@ pub(crate) struct Row<T> {
     pub(crate) smoothing: bool,
     /// Smoothing weights of all columns; null for 1 each.
     pub(crate) weights: *const f32,
+    pub(crate) also: Also,
 }
 
 /// A row's segments and what each summed to, for the pass that makes the gradient.
@@ -208,7 +262,7 @@ impl<T: Lanes> Row<T> {
     pub(crate) unsafe fn sum(&self, hole: Option<Hole>) -> RowSum {
         let segments = Segments::new(self.len, hole.map(|h| h.column));
         let (level, transform, memory) = (self.level, self.transform, self.memory());
-        let smoothing = self.smoothing;
+        let (smoothing, also) = (self.smoothing, self.also);
         let mut parts = Slots::new();
         let parts = parts.fill(&segments, self.spread, |_, columns| {
             // SAFETY: the columns lie inside the row, which is only read.
@@ -217,10 +271,17 @@ impl<T: Lanes> Row<T> {
                 let len = columns.len();
                 let w = memory.weights(columns.start);
                 Part {
-                    exponentials: softmax::accumulate(level, transform, x, len),
+                    exponentials: match also.moment {
+                        true => softmax::accumulate_with_moment(level, transform, x, len),
+                        false => softmax::accumulate(level, transform, x, len),
+                    },
                     deviation: match smoothing {
                         true => softmax::deviation(level, transform, x, w, len),
                         false => Deviation::NONE,
+                    },
+                    standing: match hole.filter(|_| also.standing) {
+                        Some(hole) => ranks::standing(level, x, columns, &hole),
+                        None => Standing::NONE,
                     },
                 }
             }
@@ -275,19 +336,23 @@ impl Row<f32> {
     pub(crate) unsafe fn sum_and_keep(&self, logit: Linear, hole: Hole, kept: &mut Kept) -> RowSum {
         kept.segments = Segments::new(self.len, Some(hole.column));
         let (level, transform, memory) = (self.level, Transform::Linear(logit), self.memory());
-        let smoothing = self.smoothing;
+        let (smoothing, also) = (self.smoothing, self.also);
         let parts = kept.parts.fill(&kept.segments, self.spread, |_, columns| {
             // SAFETY: the columns lie inside the row and in no other segment.
             unsafe {
                 let (x, len) = (memory.x(columns.start), columns.len());
                 let w = memory.weights(columns.start);
-                // The deviation first: keeping exponentials overwrites the logits.
+                // The exponentials last: keeping them overwrites the logits.
+                let standing = match also.standing {
+                    true => ranks::standing(level, x.cast_const(), columns, &hole),
+                    false => Standing::NONE,
+                };
                 let deviation = match smoothing {
                     true => softmax::deviation(level, transform, x.cast_const(), w, len),
                     false => Deviation::NONE,
                 };
                 let exponentials = softmax::accumulate_and_keep(level, logit, x, len);
-                Part { exponentials, deviation }
+                Part { exponentials, deviation, standing }
             }
         });
         RowSum::merge(transform, parts, Some(hole))

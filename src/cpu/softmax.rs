@@ -10,10 +10,12 @@ pub(crate) struct Partial {
     pub(crate) max: f32,
     /// Σ e^(z − z(max)); NaN where the stretch holds a NaN, +∞ where it holds +∞ and no NaN.
     pub(crate) sum: f32,
+    /// Σ e^(z − z(max))·(z − z(max)), where it was asked for; a masked class adds 0.
+    pub(crate) moment: f32,
 }
 
 impl Partial {
-    pub(crate) const EMPTY: Partial = Partial { max: f32::NEG_INFINITY, sum: 0.0 };
+    pub(crate) const EMPTY: Partial = Partial { max: f32::NEG_INFINITY, sum: 0.0, moment: 0.0 };
 }
 
 /// What exponentials and deviations are relative to: the maximum, or 0 where that is −∞.
@@ -25,6 +27,9 @@ fn reference(max: f32) -> f32 {
 /// How far ahead of the exponentials memory is asked for: a block, which is the stretch that the
 /// next call finds its maximum in. Exponentials are computed meanwhile.
 const PREFETCH: usize = 8 * 1024;
+
+/// Distances further off than this have an exponential of 0; it stands for them, as 0·∞ is NaN.
+pub(crate) const FARTHEST: f32 = -88.0;
 
 /// Largest x, NaN disregarded.
 /// # Safety
@@ -64,7 +69,21 @@ pub(crate) unsafe fn accumulate<T: Lanes>(
     len: usize,
 ) -> Partial {
     let x = x.cast_mut();
-    each_logit!(transform, logit => level.run(Accumulate::<T, _, false> { x, len, logit }))
+    each_logit!(transform, logit => level.run(Accumulate::<T, _, false, false> { x, len, logit }))
+}
+
+/// As [`accumulate`], with the moment.
+///
+/// # Safety
+/// As for `accumulate`.
+pub(crate) unsafe fn accumulate_with_moment<T: Lanes>(
+    level: Level,
+    transform: Transform,
+    x: *const T,
+    len: usize,
+) -> Partial {
+    let x = x.cast_mut();
+    each_logit!(transform, logit => level.run(Accumulate::<T, _, false, true> { x, len, logit }))
 }
 
 /// As [`accumulate`]; the exponentials replace the logits, relative to the stretch's maximum. A
@@ -79,19 +98,21 @@ pub(crate) unsafe fn accumulate_and_keep(
     len: usize,
 ) -> Partial {
     match linear {
-        Linear::Plain(logit) => level.run(Accumulate::<f32, _, true> { x, len, logit }),
-        Linear::Scaled(logit) => level.run(Accumulate::<f32, _, true> { x, len, logit }),
+        Linear::Plain(logit) => level.run(Accumulate::<f32, _, true, false> { x, len, logit }),
+        Linear::Scaled(logit) => level.run(Accumulate::<f32, _, true, false> { x, len, logit }),
     }
 }
 
-struct Accumulate<T, L, const KEEP: bool> {
+struct Accumulate<T, L, const KEEP: bool, const MOMENT: bool> {
     /// Written only with KEEP.
     x: *mut T,
     len: usize,
     logit: L,
 }
 
-impl<T: Lanes, L: Logit, const KEEP: bool> Kernel for Accumulate<T, L, KEEP> {
+impl<T: Lanes, L: Logit, const KEEP: bool, const MOMENT: bool> Kernel
+    for Accumulate<T, L, KEEP, MOMENT>
+{
     type Out = Partial;
 
     #[inline(always)]
@@ -107,19 +128,25 @@ impl<T: Lanes, L: Logit, const KEEP: bool> Kernel for Accumulate<T, L, KEEP> {
             if max == f32::INFINITY {
                 // No probabilities here; the sum only says whether +∞ or NaN has the last word.
                 let nan = (0..len).any(|i| x.add(i).read().to_f32().is_nan());
-                return Partial { max, sum: if nan { f32::NAN } else { f32::INFINITY } };
+                let sum = if nan { f32::NAN } else { f32::INFINITY };
+                return Partial { max, sum, moment: f32::NAN };
             }
-            let reference = s.splat(reference(max));
+            let (reference, farthest) = (s.splat(reference(max)), s.splat(FARTHEST));
             let mut sums = [s.splat(0.0); 2];
+            let mut moments = [s.splat(0.0); 2];
             let mut i = 0;
             while i + 2 * S::LANES <= len {
                 let p = x.add(i);
                 s.prefetch(p.wrapping_add(PREFETCH / size_of::<T>()));
                 // No closures in here: they would not be compiled for the instruction set.
                 let mut e = T::load2(s, p.cast_const());
-                for (z, sum) in e.iter_mut().zip(&mut sums) {
-                    *z = exp_nonpositive(s, logit.distance(s, *z, reference).0);
+                for ((z, sum), moment) in e.iter_mut().zip(&mut sums).zip(&mut moments) {
+                    let d = logit.distance(s, *z, reference).0;
+                    *z = exp_nonpositive(s, d);
                     *sum = s.add(*sum, *z);
+                    if MOMENT {
+                        *moment = s.fma(*z, s.max(farthest, d), *moment);
+                    }
                 }
                 if KEEP {
                     T::store2(s, p, e);
@@ -129,14 +156,22 @@ impl<T: Lanes, L: Logit, const KEEP: bool> Kernel for Accumulate<T, L, KEEP> {
             while i < len {
                 let n = S::LANES.min(len - i);
                 let z = load_lanes(s, x.add(i).cast_const(), n, f32::NEG_INFINITY);
-                let e = exp_nonpositive(s, logit.distance(s, z, reference).0);
+                let d = logit.distance(s, z, reference).0;
+                let e = exp_nonpositive(s, d);
                 sums[0] = s.add(sums[0], e);
+                if MOMENT {
+                    moments[0] = s.fma(e, s.max(farthest, d), moments[0]);
+                }
                 if KEEP {
                     store_lanes(s, x.add(i), n, e);
                 }
                 i += n;
             }
-            Partial { max, sum: s.reduce_add(s.add(sums[0], sums[1])) }
+            Partial {
+                max,
+                sum: s.reduce_add(s.add(sums[0], sums[1])),
+                moment: s.reduce_add(s.add(moments[0], moments[1])),
+            }
         }
     }
 }

@@ -66,6 +66,18 @@ pub(crate) fn f32_output(
     contiguous(argument, tensor)
 }
 
+/// An output of class indices or counts of classes, contiguous, of the given shape.
+pub(crate) fn i64_output(
+    argument: &'static str,
+    tensor: &TensorRef<'_>,
+    expected: Shape,
+    owner: &str,
+) -> Result<()> {
+    shape(argument, tensor, expected, owner)?;
+    dtype(argument, tensor, &[i64::DTYPE], "classes and ranks are i64")?;
+    contiguous(argument, tensor)
+}
+
 /// Rows follow one another without padding.
 pub(crate) fn contiguous(argument: &'static str, tensor: &TensorRef<'_>) -> Result<()> {
     let row: usize = tensor.shape().iter().skip(1).product();

@@ -11,7 +11,7 @@
 //! The mean divides the first two terms by W = Σ w_t over kept rows and the last (z-loss) by
 //! their number. An ignored row is never read; its loss and gradient are 0.
 
-use super::{GradOutput, check};
+use super::{GradOutput, Ranks, check};
 use crate::device::on_device;
 use crate::{Device, Element as _, Error, Reduction, Result, Shape, Tensor, TensorMut, TensorRef};
 
@@ -27,6 +27,7 @@ use crate::{Device, Element as _, Error, Reduction, Result, Shape, Tensor, Tenso
 /// | weight | `[C]` | f32 or the logits' |
 /// | loss | `[]`, or the target's shape for [`Reduction::None`] | f32 |
 /// | lse | the target's shape; 0 for ignored rows | f32 |
+/// | argmax, rank | the target's shape, on request; −1 for ignored rows | i64 |
 ///
 /// Sums are f32 or wider, in an order that does not depend on the number of threads: the same
 /// input gives the same bits. The mean is NaN if no row is kept, as in PyTorch.
@@ -73,12 +74,16 @@ pub struct CrossEntropyOut<'a> {
     pub lse: Option<TensorMut<'a>>,
     /// The z-loss part of `loss`, for logging; the loss's shape, f32.
     pub z_loss: Option<TensorMut<'a>>,
+    /// The class that beats all others ([`Ranks::argmax`]); the target's shape, i64.
+    pub argmax: Option<TensorMut<'a>>,
+    /// How many classes beat the target ([`Ranks::rank`]); the target's shape, i64.
+    pub rank: Option<TensorMut<'a>>,
 }
 
 impl<'a> CrossEntropyOut<'a> {
     /// Only the loss.
     pub fn loss(loss: TensorMut<'a>) -> Self {
-        CrossEntropyOut { loss, lse: None, z_loss: None }
+        CrossEntropyOut { loss, lse: None, z_loss: None, argmax: None, rank: None }
     }
 }
 
@@ -166,6 +171,29 @@ impl<'w> CrossEntropy<'w> {
         let mut output = checked.allocate(device, &logits)?;
         self.forward_into(device, logits, target, output.out())?;
         Ok(output)
+    }
+
+    /// As [`CrossEntropy::forward`], with what each row's logits say of the target beside the
+    /// other classes, from the same read.
+    ///
+    /// # Errors
+    /// As `forward`.
+    pub fn forward_with_ranks(
+        &self,
+        device: &Device,
+        logits: TensorRef<'_>,
+        target: TensorRef<'_>,
+    ) -> Result<(CrossEntropyOutput, Ranks)> {
+        let checked = self.check(&logits, &target)?;
+        let mut output = checked.allocate(device, &logits)?;
+        let mut ranks = Ranks::new(device, target.shape(), &logits)?;
+        let out = CrossEntropyOut {
+            argmax: Some(ranks.argmax.view_mut()),
+            rank: Some(ranks.rank.view_mut()),
+            ..output.out()
+        };
+        self.forward_into(device, logits, target, out)?;
+        Ok((output, ranks))
     }
 
     /// As [`CrossEntropy::forward`], into the caller's buffers; allocates nothing.
@@ -290,7 +318,11 @@ impl<'w> CrossEntropy<'w> {
     }
 
     /// Everything about the inputs that can be told without reading them.
-    fn check<'a>(&'a self, logits: &TensorRef<'_>, target: &TensorRef<'a>) -> Result<Checked<'a>> {
+    pub(super) fn check<'a>(
+        &'a self,
+        logits: &TensorRef<'_>,
+        target: &TensorRef<'a>,
+    ) -> Result<Checked<'a>> {
         self.check_options()?;
         check::float("logits", logits)?;
         let shape = logits.shape();
@@ -357,6 +389,8 @@ impl CrossEntropyOutput {
             loss: self.loss.view_mut(),
             lse: Some(self.lse.view_mut()),
             z_loss: Some(self.z_loss.view_mut()),
+            argmax: None,
+            rank: None,
         }
     }
 }
@@ -398,6 +432,19 @@ impl Checked<'_> {
         }
         if let Some(z_loss) = &out.z_loss {
             check::f32_output("z_loss", &z_loss.as_ref(), loss, "the loss's")?;
+        }
+        self.check_ranks(&out.argmax, &out.rank)
+    }
+
+    pub(super) fn check_ranks(
+        &self,
+        argmax: &Option<TensorMut<'_>>,
+        rank: &Option<TensorMut<'_>>,
+    ) -> Result<()> {
+        for (argument, out) in [("argmax", argmax), ("rank", rank)] {
+            if let Some(out) = out {
+                check::i64_output(argument, &out.as_ref(), self.target.shape(), "the target's")?;
+            }
         }
         Ok(())
     }

@@ -37,10 +37,19 @@ impl<'a> From<TensorRef<'a>> for GradOutput<'a> {
 impl GradOutput<'_> {
     /// Checks shape and dtype against the result's shape and the input's dtype.
     pub(crate) fn check(&self, result: Shape, input: DType) -> Result<()> {
+        self.check_as("grad_output", result, input)
+    }
+
+    /// As [`GradOutput::check`], under the name that it has beside another one.
+    pub(crate) fn check_as(
+        &self,
+        argument: &'static str,
+        result: Shape,
+        input: DType,
+    ) -> Result<()> {
         let GradOutput::Tensor(g) = self else {
             return Ok(());
         };
-        let argument = "grad_output";
         if g.shape() != result && g.elements() != 1 {
             return Err(Error::Shape {
                 argument,

@@ -4,12 +4,19 @@ pub(crate) mod check;
 mod cross_entropy;
 mod grad_output;
 mod log_softmax;
+mod logprob_entropy;
 mod logsumexp;
+mod ranks;
 
 pub use cross_entropy::{CrossEntropy, CrossEntropyGrad, CrossEntropyOut, CrossEntropyOutput};
 pub use grad_output::GradOutput;
 pub use log_softmax::LogSoftmax;
+pub use logprob_entropy::{
+    LogprobEntropy, LogprobEntropyGrad, LogprobEntropyOut, LogprobEntropyOutput,
+    LogprobEntropyUpstream,
+};
 pub use logsumexp::LogSumExp;
+pub use ranks::{Ranks, TopkAccuracy, topk_accuracy};
 
 pub(crate) use cross_entropy::Checked;
 pub(crate) use log_softmax::CheckedLines;

@@ -128,9 +128,9 @@ impl Out {
 
     fn all(&mut self) -> CrossEntropyOut<'_> {
         CrossEntropyOut {
-            loss: self.loss.view_mut(),
             lse: Some(self.lse.view_mut()),
             z_loss: Some(self.z_loss.view_mut()),
+            ..CrossEntropyOut::loss(self.loss.view_mut())
         }
     }
 

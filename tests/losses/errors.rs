@@ -64,9 +64,9 @@ impl Call {
             None => GradOutput::default(),
         };
         let out = CrossEntropyOut {
-            loss: self.loss.view_mut(),
             lse: Some(self.lse.view_mut()),
             z_loss: Some(self.z_loss.view_mut()),
+            ..CrossEntropyOut::loss(self.loss.view_mut())
         };
         let grad = self.grad_logits.view_mut();
         match form {

@@ -65,9 +65,8 @@ impl Call for CrossEntropyCall {
         let mut fused_loss = Tensor::zeros("loss", DType::F32, out.loss.shape())?;
         let mut fused_lse = Tensor::zeros("lse", DType::F32, out.lse.shape())?;
         let fused = CrossEntropyOut {
-            loss: fused_loss.view_mut(),
             lse: Some(fused_lse.view_mut()),
-            z_loss: None,
+            ..CrossEntropyOut::loss(fused_loss.view_mut())
         };
         let view = typed::strided_mut(&mut memory, &case.shape, case.row_stride)?;
         loss.forward_backward_in_place(device, view, target, g, fused)?;

@@ -21,7 +21,7 @@ use half::{bf16, f16};
 pub(crate) use math::{ScaledExp, exp, exp_nonpositive, tanh_and_slope};
 
 /// Most lanes that any implementation has.
-const MAX_LANES: usize = 16;
+pub(crate) const MAX_LANES: usize = 16;
 
 /// A vector instruction set.
 ///
