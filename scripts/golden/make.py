@@ -218,12 +218,101 @@ def line_case(file, name, forward, shape, dtype, dims, keepdim, edit=None):
              dict(input=values, grad_output=grad_output, output=output, grad_input=x.grad))
 
 
+def logprob_entropy(file, name, shape, dtype="f32", index="i64", ignore_index=-100, scale=1.0,
+                    softcap=None, upstream="tensor", edit=None):
+    """Composed: PyTorch has no such function. Ignored rows are left out by selection."""
+    g = generator(f"logprob_entropy {name}")
+    dim = 1 if len(shape) > 1 else 0
+    classes = shape[dim]
+    rows = (shape[0], *shape[2:]) if len(shape) > 1 else ()
+    logits = normal(shape, dtype, g)
+    target = torch.randint(0, classes, rows, generator=g)
+    if rows and not edit:
+        target.view(-1)[::3] = ignore_index
+    if edit:
+        edit(logits, target)
+    grads = {}
+    if upstream == "tensor":
+        grads = {key: normal(rows, "f32", g, 1.0) for key in ("grad_logprob", "grad_entropy")}
+    elif upstream == "entropy":
+        grads = dict(grad_logprob=torch.tensor(0.0), grad_entropy=torch.tensor(f32(0.3)))
+
+    x, scale = widened(logits), f32(scale)
+    z = x * scale
+    if softcap is not None:
+        softcap = f32(softcap)
+        z = softcap * torch.tanh(z / softcap)
+    kept = target != ignore_index
+    log_p = torch.log_softmax(z, dim)
+    lse = torch.logsumexp(z, dim)
+    at = torch.where(kept, target, 0).unsqueeze(dim)
+    logprob = log_p.gather(dim, at).squeeze(dim)
+    # A masked class has p = 0 and adds 0: in the product and in its gradient.
+    finite = torch.where(log_p == -INF, torch.zeros_like(log_p), log_p)
+    entropy = -(log_p.exp() * finite).sum(dim)
+    zero = torch.zeros_like(lse)
+    logprob, entropy, lse = (torch.where(kept, t, zero) for t in (logprob, entropy, lse))
+    a = grads.get("grad_logprob", torch.tensor(1.0)).double()
+    b = grads.get("grad_entropy", torch.tensor(0.0)).double()
+    (a * logprob + b * entropy).sum().backward()
+
+    # NaN first, equals by their index: what the order promises.
+    order = torch.sort(logits.double(), dim=dim, descending=True, stable=True).indices
+    rank = (order == at).double().argmax(dim)
+    best = logits.double().argmax(dim)
+    minus = torch.full_like(rank, -1)
+    rank, best = (torch.where(kept, t, minus).double() for t in (rank, best))
+    file.add(name, dict(ignore_index=ignore_index, logit_scale=scale, softcap=softcap),
+             dict(logits=logits, target=target.to(INDICES[index]), logprob=logprob,
+                  entropy=entropy, lse=lse, grad_logits=x.grad, argmax=best, rank=rank, **grads))
+
+
+def logprob_entropy_cases(file):
+    layouts = {"c": (11,), "nc": (7, 33), "ncd": (3, 17, 5), "ncdd": (2, 9, 3, 4)}
+    extensions = {"plain": {}, "scale": dict(scale=0.6), "softcap": dict(softcap=5.0),
+                  "both": dict(scale=1.7, softcap=4.0)}
+    for (layout, shape), dtype, (extension, options) in itertools.product(
+            layouts.items(), DTYPES, extensions.items()):
+        logprob_entropy(file, f"{layout}_{dtype}_{extension}", shape, dtype, **options)
+    for upstream in (None, "entropy"):
+        logprob_entropy(file, f"upstream_{upstream}", (6, 21), upstream=upstream)
+    for index, label in (("i32", -100), ("u32", 255), ("u8", 255), ("u8", 3)):
+        logprob_entropy(file, f"index_{index}_{label}", (9, 12), index=index, ignore_index=label)
+    for classes in (1, 2, 7, 8, 9, 31, 33, 1025, 2049):
+        logprob_entropy(file, f"classes_{classes}", (4, classes))
+
+    def ties(logits, target):
+        logits.copy_((logits.double() / 3).round().to(logits.dtype))
+
+    def masked(logits, target):
+        plant(logits, [(0, 0), (0, 20), (1, 5), (2, slice(1, 40))], -INF)
+        target[:] = torch.tensor([7, 39, 0])
+
+    def broken(logits, target):
+        plant(logits, [(0, slice(None))], -INF)
+        plant(logits, [(1, 3)], INF)
+        plant(logits, [(2, 9), (2, 30)], float("nan"))
+        target[:] = torch.tensor([7, 39, 12])
+
+    def equal(logits, target):
+        logits.fill_(-3.5)
+
+    for dtype in DTYPES:
+        logprob_entropy(file, f"ties_{dtype}", (5, 40), dtype, edit=ties)
+        logprob_entropy(file, f"equal_{dtype}", (3, 40), dtype, edit=equal)
+        logprob_entropy(file, f"masked_{dtype}", (3, 40), dtype, edit=masked)
+        logprob_entropy(file, f"broken_{dtype}", (3, 40), dtype, edit=broken)
+    logprob_entropy(file, "offset_1e4", (4, 50), edit=lambda x, _: x.add_(1e4))
+    logprob_entropy(file, "all_ignored", (4, 6), edit=lambda _, t: t.fill_(-100))
+
+
 def main():
     OUT.mkdir(parents=True, exist_ok=True)
     for loss, cases in (
         ("cross_entropy", cross_entropy_cases),
         ("log_softmax", lambda f: line_cases(f, lambda x, d, _: torch.log_softmax(x, d[0]))),
         ("logsumexp", lambda f: line_cases(f, lambda x, d, k: torch.logsumexp(x, d, k))),
+        ("logprob_entropy", logprob_entropy_cases),
     ):
         file = File(loss)
         cases(file)

@@ -42,6 +42,8 @@ ops! {
     LogSoftmax "log-softmax" log_softmax,
     /// [`crate::LogSumExp`].
     LogSumExp "logsumexp" logsumexp,
+    /// [`crate::LogprobEntropy`].
+    LogprobEntropy "logprob-entropy" logprob_entropy,
 }
 
 /// What makes a case's values hard.

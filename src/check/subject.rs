@@ -16,6 +16,12 @@ pub enum Quantity {
     Lse,
     /// Log-probabilities.
     Output,
+    /// The entropy of a row.
+    Entropy,
+    /// The class that beats all others.
+    Argmax,
+    /// How many classes beat the target.
+    Rank,
     /// The gradient with respect to the input.
     Gradient,
     /// What lies between the rows of the input, which must stay as it was (NaN).

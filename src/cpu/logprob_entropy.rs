@@ -132,9 +132,7 @@ impl<'a> Call<'a> {
                 entropy_gradient(level, transform, rows, columns.len(), terms);
             }
         });
-        let total = sum.total();
-        let moment = sum.target_moment() - sum.target / total * sum.mean_distance();
-        let at_target = (a * (sum.rest / total) + b * moment) * hole.slope;
+        let at_target = (a * (sum.rest / sum.total()) + b * sum.entropy_slope()) * hole.slope;
         // SAFETY: the class is a column of the row.
         unsafe { line.y.add(hole.column).write(Y::from_f32(at_target as f32)) };
     }

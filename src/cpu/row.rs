@@ -48,8 +48,8 @@ pub(crate) struct RowSum {
     target_distance: f64,
     /// Σ_c w_c·(max − z_c), the target included, where smoothing is on.
     pub(crate) deviation: f64,
-    /// Σ_c e^(z_c − max)·(z_c − max), the target included, where it was asked for.
-    moment: f64,
+    /// Σ e^(z − max)·(max − z) without the target, where it was asked for.
+    rest_moment: f64,
     /// The best class and what beats the target, where it was asked for.
     pub(crate) standing: Standing,
 }
@@ -81,7 +81,7 @@ impl RowSum {
 
     /// Σ p_c·(max − z_c), never negative.
     pub(crate) fn mean_distance(&self) -> f64 {
-        -self.moment / self.total()
+        (self.rest_moment + times(self.target, self.target_distance)) / self.total()
     }
 
     /// −Σ p_c·ln p_c, as ln Σ + Σ p_c·(max − z_c): without the common offset of the logits.
@@ -89,9 +89,12 @@ impl RowSum {
         self.log_sum + self.mean_distance()
     }
 
-    /// p_t·(max − z_t); 0 for a target of probability 0.
-    pub(crate) fn target_moment(&self) -> f64 {
-        times(self.target / self.total(), self.target_distance)
+    /// −p_t·(z_t − lse + H), the slope of the entropy at the target's z. The target's own share of
+    /// the mean distance is taken off before anything is added: nearly alone, p_t loses no digits.
+    pub(crate) fn entropy_slope(&self) -> f64 {
+        let total = self.total();
+        let own = times(self.target / total, self.target_distance) * (self.rest / total);
+        own - self.target / total * (self.rest_moment / total)
     }
 
     /// The largest logit, for loops that form distances to it.
@@ -149,7 +152,7 @@ impl RowSum {
             log_sum: (rest + target).ln(),
             target_distance: overflow_as_f32(max - z),
             deviation,
-            moment: moment - times(target, shift - z),
+            rest_moment: -moment,
             standing,
         }
     }

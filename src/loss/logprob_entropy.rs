@@ -45,7 +45,7 @@ use crate::{Device, Element as _, Reduction, Result, Tensor, TensorMut, TensorRe
 #[derive(Debug, Clone, PartialEq)]
 pub struct LogprobEntropy {
     /// Its rows are those of cross entropy: the same options, checks and targets.
-    rows: CrossEntropy<'static>,
+    pub(crate) rows: CrossEntropy<'static>,
 }
 
 impl Default for LogprobEntropy {

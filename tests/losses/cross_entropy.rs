@@ -88,7 +88,7 @@ impl CrossEntropyCase {
         }
     }
 
-    fn loss_shape(&self) -> &[usize] {
+    pub(crate) fn loss_shape(&self) -> &[usize] {
         match self.reduction {
             Reduction::None => self.target.shape(),
             Reduction::Sum | Reduction::Mean | Reduction::BatchMean => &[],

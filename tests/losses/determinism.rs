@@ -4,6 +4,7 @@ use crate::cross_entropy::{CrossEntropyCase, Upstream};
 use crate::data::{Data, Logits, Rng};
 use crate::harness::{Case, bits, check};
 use crate::log_softmax::LogSoftmaxCase;
+use crate::logprob_entropy::LogprobEntropyCase;
 use crate::logsumexp::LogSumExpCase;
 use warploss::{DType, Device, Reduction};
 
@@ -31,6 +32,7 @@ fn few_long_rows_give_the_same_bits_on_any_number_of_threads() {
     for dtype in [DType::F32, DType::BF16] {
         check_threads(&random(dtype, 1, 300_001));
         check_threads(&random(dtype, 3, 140_000));
+        check_threads(&LogprobEntropyCase::random(3, dtype, 3, 140_000, Logits::Normal));
     }
 }
 
@@ -38,6 +40,7 @@ fn few_long_rows_give_the_same_bits_on_any_number_of_threads() {
 fn many_short_rows_give_the_same_bits_on_any_number_of_threads() {
     for dtype in [DType::F32, DType::F16] {
         check_threads(&random(dtype, 3001, 33));
+        check_threads(&LogprobEntropyCase::random(4, dtype, 3001, 33, Logits::Ties));
         // Enough rows that the targets are counted by several threads.
         check_threads(&random(dtype, 40_000, 3));
     }

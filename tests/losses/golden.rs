@@ -4,6 +4,7 @@ use crate::cross_entropy::CrossEntropyCase;
 use crate::data::Data;
 use crate::harness::{Case, Expected, check_against};
 use crate::log_softmax::LogSoftmaxCase;
+use crate::logprob_entropy::LogprobEntropyCase;
 use crate::logsumexp::LogSumExpCase;
 use safetensors::{Dtype, SafeTensors, tensor::TensorView};
 use serde_json::Value;
@@ -15,6 +16,7 @@ const LOSSES: &[(&str, usize, Read)] = &[
     ("cross_entropy", 140, |g| Box::new(CrossEntropyCase::golden(g))),
     ("log_softmax", 50, |g| Box::new(LogSoftmaxCase::golden(g))),
     ("logsumexp", 130, |g| Box::new(LogSumExpCase::golden(g))),
+    ("logprob_entropy", 60, |g| Box::new(LogprobEntropyCase::golden(g))),
 ];
 
 #[test]

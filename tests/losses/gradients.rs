@@ -4,6 +4,7 @@ use crate::cross_entropy::{CrossEntropyCase, Upstream};
 use crate::data::{Data, Logits, Rng};
 use crate::harness::{Case, check};
 use crate::log_softmax::LogSoftmaxCase;
+use crate::logprob_entropy::LogprobEntropyCase;
 use crate::logsumexp::LogSumExpCase;
 use warploss::{DType, Reduction};
 
@@ -97,5 +98,32 @@ fn log_softmax_and_logsumexp_have_the_slope_of_their_results() {
             dims: dims.to_vec(),
             keepdim: false,
         });
+    }
+}
+
+#[test]
+fn logprob_entropy_has_the_slope_of_both_results_under_every_option() {
+    let classes = 9;
+    let mut seed = 0;
+    for shape in [vec![classes], vec![4, classes], vec![2, classes, 3]] {
+        for (scale, softcap) in [(1.0, None), (0.6, None), (1.7, Some(4.0))] {
+            for grads in [[1.0, 0.0], [0.0, 1.0], [-1.75, 0.3]] {
+                seed += 1;
+                let mut rng = Rng(seed);
+                let rows: usize = shape.iter().product::<usize>() / classes;
+                let logits = Logits::Normal.values(&mut rng, rows, classes);
+                let target: Vec<i64> = (0..rows)
+                    .map(|row| if row == 1 { -100 } else { rng.below(classes) as i64 })
+                    .collect();
+                let case = CrossEntropyCase {
+                    logit_scale: scale,
+                    softcap,
+                    ..CrossEntropyCase::new(&shape, &logits, &target)
+                };
+                let case = LogprobEntropyCase::of(case, grads);
+                check_slope(&case.clone().with_upstream_per_row(seed));
+                check_slope(&case);
+            }
+        }
     }
 }

@@ -4,7 +4,7 @@
 //! |---|---|
 //! | `harness` | devices, comparison: a loss is a [`harness::Case`], and every test takes cases |
 //! | `data` | typed buffers with poisoned padding, random numbers, adversarial logits |
-//! | `cross_entropy`, `log_softmax`, `logsumexp` | a loss: its case, its calls, random cases |
+//! | `cross_entropy`, `log_softmax`, `logsumexp`, `logprob_entropy`, `ranks` | a loss: its case, its calls, random cases |
 //! | `golden`, `properties`, `gradients` | one table each, a loss is a row |
 //! | `numerics`, `determinism`, `errors`, `views` | behaviours, a test is named for each |
 
@@ -12,11 +12,14 @@ mod cross_entropy;
 mod data;
 mod determinism;
 mod errors;
+mod errors_logprob_entropy;
 mod golden;
 mod gradients;
 mod harness;
 mod log_softmax;
+mod logprob_entropy;
 mod logsumexp;
 mod numerics;
 mod properties;
+mod ranks;
 mod views;

@@ -4,7 +4,9 @@ use crate::cross_entropy::{self, CrossEntropyCase, Upstream};
 use crate::data::{Data, FLOATS, Logits, Rng};
 use crate::harness::check;
 use crate::log_softmax::{LogSoftmaxCase, line_recipes};
+use crate::logprob_entropy::LogprobEntropyCase;
 use crate::logsumexp::LogSumExpCase;
+use crate::ranks::RanksCase;
 use proptest::strategy::Strategy;
 use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
 use warploss::{DType, Reduction};
@@ -28,6 +30,16 @@ fn cross_entropy_agrees_with_the_reference() {
 }
 
 #[test]
+fn logprob_entropy_agrees_with_the_reference() {
+    for_all(400, cross_entropy::recipes(), |recipe| check(&recipe.logprob_entropy()));
+}
+
+#[test]
+fn ranks_of_cross_entropy_agree_with_the_reference() {
+    for_all(300, cross_entropy::recipes(), |recipe| check(&RanksCase(recipe.case())));
+}
+
+#[test]
 fn log_softmax_agrees_with_the_reference() {
     for_all(300, line_recipes(1..=1), |recipe| check(&recipe.log_softmax()));
 }
@@ -48,6 +60,7 @@ fn every_small_row_length_and_block_edge_agrees() {
                     label_smoothing: 0.1,
                     ..CrossEntropyCase::random(classes as u64, dtype, 2, classes, logits)
                 });
+                check(&LogprobEntropyCase::random(classes as u64, dtype, 2, classes, logits));
             }
         }
     }
@@ -62,6 +75,7 @@ fn real_vocabularies_agree() {
             for logits in [Logits::Normal, Logits::Offset(1e4), Logits::MaskedFront] {
                 let case = CrossEntropyCase::random(i as u64, dtype, rows, classes, logits);
                 check(&CrossEntropyCase { logits: case.logits.clone().padded(padding), ..case });
+                check(&LogprobEntropyCase::random(i as u64, dtype, rows, classes, logits));
             }
             let mut rng = Rng(i as u64);
             let case = CrossEntropyCase::random(7, dtype, rows, classes, Logits::Confident);

@@ -1,6 +1,7 @@
 //! Cross entropy with class indices.
 
-use super::{Call, Draw, First, INDICES, Upstream, logits_shape};
+use super::targets::{Targets, unread};
+use super::{Call, Draw, First, Upstream, logits_shape};
 use crate::check::cases::{Case, Values};
 use crate::check::random::Random;
 use crate::check::subject::{Expected, Outcome, Quantity};
@@ -46,20 +47,25 @@ impl Call for CrossEntropyCall {
         let target = reference::indices(self.target.view())?;
         let g = reference::upstream(self.grad_output.view())?;
         let out = reference::cross_entropy(&self.loss(), &case.shape, &x, &target, &g);
+        let [argmax, rank] = reference::ranks(&case.shape, &x, &target, self.options.ignore_index);
         Ok(vec![
             Expected::loss(Quantity::Loss, out.loss, out.loss_size),
             Expected::term(Quantity::ZLoss, out.z_loss),
             Expected::term(Quantity::Lse, out.lse),
             Expected::gradient(Quantity::Gradient, out.grad_logits),
+            Expected::term(Quantity::Argmax, argmax),
+            Expected::term(Quantity::Rank, rank),
         ])
     }
 
-    /// Forward, backward from its log-sum-exp, and the fused call on a copy of the logits.
+    /// Forward, with and without ranks, backward from its log-sum-exp, and the fused call on a
+    /// copy of the logits.
     fn compute(&self, device: &Device, case: &Case) -> Result<Vec<Outcome>> {
         let (logits, target, loss) = (case.input()?, self.target.view(), self.loss());
         let g = self.grad_output.view();
         let out = loss.forward(device, logits, target)?;
         let grad = loss.backward(device, logits, target, out.lse.view(), g)?;
+        let (ranked, ranks) = loss.forward_with_ranks(device, logits, target)?;
 
         let mut memory = case.memory.clone();
         let mut fused_loss = Tensor::zeros("loss", DType::F32, out.loss.shape())?;
@@ -77,6 +83,9 @@ impl Call for CrossEntropyCall {
             Outcome::new(Quantity::ZLoss, "forward", out.z_loss.view())?,
             Outcome::new(Quantity::Lse, "forward", out.lse.view())?,
             Outcome::new(Quantity::Gradient, "backward", grad.view())?,
+            Outcome::new(Quantity::Loss, "forward with ranks", ranked.loss.view())?,
+            Outcome::new(Quantity::Argmax, "forward with ranks", ranks.argmax.view())?,
+            Outcome::new(Quantity::Rank, "forward with ranks", ranks.rank.view())?,
             Outcome::new(Quantity::Loss, pass, fused_loss.view())?,
             Outcome::new(Quantity::Lse, pass, fused_lse.view())?,
             Outcome::new(Quantity::Gradient, pass, gradient)?,
@@ -84,14 +93,8 @@ impl Call for CrossEntropyCall {
         ])
     }
 
-    /// The logits of ignored rows.
     fn unread(&self, case: &Case) -> Result<Vec<usize>> {
-        let class_dim = usize::from(case.shape.len() > 1);
-        let lines = reference::Lines::new(&case.shape, &[class_dim]);
-        let target = reference::indices(self.target.view())?;
-        let rows = lines.bases.iter().zip(&target);
-        let ignored = rows.filter(|(_, t)| **t == self.options.ignore_index);
-        Ok(ignored.flat_map(|(base, _)| lines.offsets.iter().map(move |o| base + o)).collect())
+        unread(case, self.target.view(), self.options.ignore_index)
     }
 }
 
@@ -103,21 +106,7 @@ fn draw(random: &mut Random, first: &First<'_>) -> Result<Box<dyn Call>> {
     rows_shape.remove(class_dim);
     let rows: usize = rows_shape.iter().product();
 
-    let index = random.pick(&INDICES);
-    let ignore_index: i64 = match random.below(4) {
-        0 => random.below(classes) as i64,
-        1 => 255,
-        _ => -100,
-    };
-    let fits = ignore_index >= 0 || matches!(index, DType::I64 | DType::I32);
-    let legal = if index == DType::U8 { classes.min(256) } else { classes };
-    let ignored_in = random.pick(&[1, 2, 5, 1000]);
-    let target: Vec<f64> = (0..rows)
-        .map(|_| match fits && ignore_index < 256 && random.one_in(ignored_in) {
-            true => ignore_index as f64,
-            false => random.below(legal) as f64,
-        })
-        .collect();
+    let Targets { indices: target, ignore_index } = Targets::draw(random, classes, &rows_shape)?;
     // Full smoothing of nearly equal logits (an offset makes them so in 16 bits): every gradient is a difference of nearly equal terms,
     // which no f32 keeps to a share of that difference.
     let cancels = matches!(values, Values::Tiny | Values::Equal | Values::Offset);
@@ -149,6 +138,5 @@ fn draw(random: &mut Random, first: &First<'_>) -> Result<Box<dyn Call>> {
         }
         _ => Upstream::Number(random.normal()),
     };
-    let target = typed::tensor(index, &rows_shape, &target)?;
     Ok(Box::new(CrossEntropyCall { target, weight, options, grad_output }))
 }

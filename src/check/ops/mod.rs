@@ -3,7 +3,9 @@
 
 pub(super) mod cross_entropy;
 pub(super) mod log_softmax;
+pub(super) mod logprob_entropy;
 pub(super) mod logsumexp;
+mod targets;
 
 use super::cases::{Case, Values};
 use super::random::Random;

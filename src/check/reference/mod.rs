@@ -6,9 +6,13 @@
 
 mod cross_entropy;
 mod lines;
+mod logprob_entropy;
+mod ranks;
 
 pub use cross_entropy::{CrossEntropyReference, cross_entropy};
 pub use lines::{log_softmax, log_softmax_grad, logsumexp, logsumexp_grad};
+pub use logprob_entropy::{LogprobEntropyReference, logprob_entropy};
+pub use ranks::ranks;
 
 use crate::{Error, GradOutput, Result, TensorRef};
 

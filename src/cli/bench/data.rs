@@ -26,6 +26,8 @@ pub(super) struct Data {
     pub(super) loss: Vec<f32>,
     /// One f32 per row: log-sum-exps.
     pub(super) lse: Vec<f32>,
+    /// One f32 per row: the second result of an op that has two.
+    pub(super) second: Vec<f32>,
 }
 
 impl Data {
@@ -44,6 +46,7 @@ impl Data {
             target: (0..rows).map(|_| random.below(classes) as i64).collect(),
             loss: vec![0.0; rows],
             lse: vec![0.0; rows],
+            second: vec![0.0; rows],
         })
     }
 

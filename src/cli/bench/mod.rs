@@ -25,6 +25,7 @@ one number per row does not.
                  1 read, 1 write
   log-softmax    forward 1 read, 1 write (output in the input's dtype); backward 2 reads, 1 write;
                  forward-backward 3 reads, 2 writes
+  logprob-entropy  as cross-entropy; a backward pass sums each row again, from cache
   logsumexp      forward 1 read; backward 1 read, 1 write; forward-backward 2 reads, 1 write
 GB/s are 10^9 model bytes a second in the median run. share_of_copy sets them against copying one
 large buffer to another in the same run (bytes read and written both count); the table also sets
@@ -225,7 +226,7 @@ impl Line {
     fn require(&self, tensors: u128) -> Result<(), Failure> {
         let (rows, classes) = (self.rows as u128, self.classes as u128);
         let tensor = rows.saturating_mul(classes).saturating_mul(self.dtype.size() as u128);
-        let bytes = tensor.saturating_mul(tensors).saturating_add(rows * 16);
+        let bytes = tensor.saturating_mul(tensors).saturating_add(rows * 20);
         // A size beyond the address space cannot be asked of an allocator either.
         match bytes > isize::MAX as u128 {
             true => Err(Failure::failed(format!("memory: {bytes} bytes exceed the address space"))),

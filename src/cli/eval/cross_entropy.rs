@@ -1,8 +1,9 @@
 //! `warploss eval cross-entropy`.
 
 use super::columns::Columns;
+use super::ranks;
 use super::{Call, Common, Evaluate, Evaluation, Failure, bytes, memory, one_number, zeros};
-use crate::{CrossEntropy, DType, Device, Error, GradOutput, Tensor, TensorMut, TensorRef};
+use crate::{CrossEntropy, DType, Device, Error, GradOutput, Ranks, Tensor, TensorMut, TensorRef};
 use clap::Args;
 use std::time::Instant;
 
@@ -11,7 +12,7 @@ use std::time::Instant;
 #[command(after_help = "\
 Reads input (logits [C], [N, C] or [N, C, d1, ...]), target (class indices) and, where the file
 has them, weight [C] and, with --grad, grad_output. Writes loss and lse (f32, one per row); with
---grad also grad_input.
+--grad also grad_input, with --ranks argmax and rank.
 
 Example:
   warploss eval cross-entropy --input logits.safetensors --label-smoothing 0.1")]
@@ -38,6 +39,10 @@ pub(super) struct CrossEntropyArgs {
     /// Multiply the logits by this first (an inverse temperature)
     #[arg(long, value_name = "S", default_value_t = 1.0, allow_hyphen_values = true)]
     logit_scale: f32,
+
+    /// Write argmax (the best class) and rank (classes that beat the target) too, i64, one per row
+    #[arg(long)]
+    ranks: bool,
 }
 
 const NAMES: &[(&str, &str)] = &[
@@ -73,11 +78,12 @@ impl Evaluate for CrossEntropyArgs {
         let rows = target.elements();
         // Loss, log-sum-exp and z-loss of each row, and the gradient.
         let grad_bytes = if self.common.grad { bytes(input.dtype(), input.shape()) } else { 0 };
-        memory::require(3 * bytes(DType::F32, &[rows]) + grad_bytes, "the results")?;
+        let per_row = 3 * bytes(DType::F32, &[rows]) + ranks::bytes(self.ranks, rows);
+        memory::require(per_row + grad_bytes, "the results")?;
 
         let work = Work { loss: &loss, device: call.device, logits, target: target.view()? };
         let start = Instant::now();
-        let (value, lse) = work.forward().map_err(|e| call.renamed(&e, NAMES))?;
+        let (value, lse, ranks) = work.forward(self.ranks).map_err(|e| call.renamed(&e, NAMES))?;
         let mut tensors = Vec::new();
         if self.common.grad {
             let mut grad = zeros("grad_input", input.dtype(), input.shape())?;
@@ -102,6 +108,7 @@ impl Evaluate for CrossEntropyArgs {
         if call.output {
             tensors.push(("loss".to_owned(), value));
             tensors.push(("lse".to_owned(), lse));
+            tensors.extend(ranks::named(ranks));
         }
         Ok(Evaluation { tensors, ..result })
     }
@@ -128,10 +135,17 @@ struct Work<'a> {
 }
 
 impl Work<'_> {
-    /// Loss and log-sum-exp; what is wrong with the inputs comes out here.
-    fn forward(&self) -> Result<(Tensor, Tensor), Error> {
-        let out = self.loss.forward(self.device, self.logits, self.target)?;
-        Ok((out.loss, out.lse))
+    /// Loss, log-sum-exp and, where asked for, ranks; what is wrong with the inputs comes out here.
+    fn forward(&self, ranks: bool) -> Result<(Tensor, Tensor, Option<Ranks>), Error> {
+        let (device, logits, target) = (self.device, self.logits, self.target);
+        let (out, ranks) = match ranks {
+            false => (self.loss.forward(device, logits, target)?, None),
+            true => {
+                let (out, ranks) = self.loss.forward_with_ranks(device, logits, target)?;
+                (out, Some(ranks))
+            }
+        };
+        Ok((out.loss, out.lse, ranks))
     }
 
     /// The gradient, from the log-sum-exp rather than from a copy of the logits: the mapping is

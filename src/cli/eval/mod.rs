@@ -7,7 +7,9 @@
 mod columns;
 mod cross_entropy;
 mod log_softmax;
+mod logprob_entropy;
 mod logsumexp;
+mod ranks;
 mod upstream;
 
 use super::device::DeviceChoice;
@@ -45,6 +47,8 @@ enum Op {
     LogSoftmax(log_softmax::LogSoftmaxArgs),
     /// Logarithm of the sum of exponentials along dimensions
     Logsumexp(logsumexp::LogsumexpArgs),
+    /// Log-probability of the target and entropy of each row of logits
+    LogprobEntropy(logprob_entropy::LogprobEntropyArgs),
 }
 
 impl Op {
@@ -53,6 +57,7 @@ impl Op {
             Op::CrossEntropy(op) => ("cross-entropy", op),
             Op::LogSoftmax(op) => ("log-softmax", op),
             Op::Logsumexp(op) => ("logsumexp", op),
+            Op::LogprobEntropy(op) => ("logprob-entropy", op),
         }
     }
 }

@@ -4,6 +4,7 @@
 
 mod cross_entropy;
 mod log_softmax;
+mod logprob_entropy;
 mod logsumexp;
 
 use super::data::Data;
@@ -20,6 +21,8 @@ pub(super) enum BenchOp {
     LogSoftmax,
     /// Along rows
     Logsumexp,
+    /// Fused in place where forward-backward; both results have a gradient
+    LogprobEntropy,
 }
 
 impl BenchOp {
@@ -28,6 +31,7 @@ impl BenchOp {
             BenchOp::CrossEntropy => ("cross-entropy", &cross_entropy::CrossEntropyBench),
             BenchOp::LogSoftmax => ("log-softmax", &log_softmax::LogSoftmaxBench),
             BenchOp::Logsumexp => ("logsumexp", &logsumexp::LogsumexpBench),
+            BenchOp::LogprobEntropy => ("logprob-entropy", &logprob_entropy::LogprobEntropyBench),
         }
     }
 }

@@ -1,0 +1,117 @@
+//! `warploss eval logprob-entropy`.
+
+use super::columns::Columns;
+use super::ranks;
+use super::{Call, Common, Evaluate, Evaluation, Failure, bytes, memory, zeros};
+use crate::{DType, GradOutput, LogprobEntropy, LogprobEntropyUpstream};
+use clap::Args;
+use std::time::Instant;
+
+/// Options of the op.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Reads input (logits [C], [N, C] or [N, C, d1, ...]) and target (class indices). Writes logprob and
+entropy (f32, one per row); with --grad also grad_input, from grad_logprob and grad_entropy (each
+one per row or one number; where the file has none: 1 and 0).
+
+Example:
+  warploss eval logprob-entropy --input logits.safetensors --logit-scale 0.7 --output out.safetensors")]
+pub(super) struct LogprobEntropyArgs {
+    #[command(flatten)]
+    common: Common,
+
+    /// The label of rows that do not count
+    #[arg(long, value_name = "LABEL", default_value_t = -100, allow_hyphen_values = true)]
+    ignore_index: i64,
+
+    /// Cap the logits smoothly at ±C, as C·tanh(x/C); 0: no cap
+    #[arg(long, value_name = "C", default_value_t = 0.0, allow_hyphen_values = true)]
+    softcap: f32,
+
+    /// Multiply the logits by this first (an inverse temperature)
+    #[arg(long, value_name = "S", default_value_t = 1.0, allow_hyphen_values = true)]
+    logit_scale: f32,
+
+    /// Write argmax (the best class) and rank (classes that beat the target) too, i64, one per row
+    #[arg(long)]
+    ranks: bool,
+}
+
+const NAMES: &[(&str, &str)] = &[
+    ("logits", "input"),
+    ("softcap", "--softcap"),
+    ("logit_scale", "--logit-scale"),
+    ("grad_logprob", "grad_logprob"),
+    ("grad_entropy", "grad_entropy"),
+];
+
+impl Evaluate for LogprobEntropyArgs {
+    fn common(&self) -> &Common {
+        &self.common
+    }
+
+    fn evaluate(&self, call: &Call<'_>) -> Result<Evaluation, Failure> {
+        let reduction = self.common.unreduced("logprob-entropy")?;
+        let input = call.inputs.get("input")?;
+        let target = call.inputs.get("target")?;
+        let columns = Columns::new(&input, self.common.classes)?;
+        let (logits, target_view) = (columns.of(&input)?, target.view()?);
+        let upstream = |name| match self.common.grad {
+            true => call.inputs.find(name),
+            false => Ok(None),
+        };
+        let (grad_logprob, grad_entropy) = (upstream("grad_logprob")?, upstream("grad_entropy")?);
+        let mut given = LogprobEntropyUpstream::default();
+        if let Some(tensor) = &grad_logprob {
+            given.grad_logprob = GradOutput::Tensor(tensor.view()?);
+        }
+        if let Some(tensor) = &grad_entropy {
+            given.grad_entropy = GradOutput::Tensor(tensor.view()?);
+        }
+
+        let rows = target.elements();
+        let per_row = 3 * bytes(DType::F32, &[rows]) + ranks::bytes(self.ranks, rows);
+        let grad_bytes = if self.common.grad { bytes(input.dtype(), input.shape()) } else { 0 };
+        memory::require(per_row + grad_bytes, "the results")?;
+
+        let op = LogprobEntropy::default()
+            .ignore_index(self.ignore_index)
+            .logit_scale(self.logit_scale)
+            .softcap((self.softcap != 0.0).then_some(self.softcap));
+        let renamed = |e| call.renamed(&e, NAMES);
+        let device = call.device;
+        let start = Instant::now();
+        let (out, ranks) = match self.ranks {
+            false => op.forward(device, logits, target_view).map(|out| (out, None)),
+            true => op
+                .forward_with_ranks(device, logits, target_view)
+                .map(|(out, ranks)| (out, Some(ranks))),
+        }
+        .map_err(renamed)?;
+        let mut tensors = Vec::new();
+        if self.common.grad {
+            let mut grad = zeros("grad_input", input.dtype(), input.shape())?;
+            let saved = (target_view, out.lse.view());
+            columns
+                .of_mut(&mut grad)
+                .and_then(|grad| op.backward_into(device, logits, saved, given, grad))
+                .map_err(renamed)?;
+            tensors.push(("grad_input".to_owned(), grad));
+        }
+        let seconds = start.elapsed().as_secs_f64();
+
+        tensors.push(("logprob".to_owned(), out.logprob));
+        tensors.push(("entropy".to_owned(), out.entropy));
+        tensors.extend(ranks::named(ranks));
+        Ok(Evaluation {
+            dtype: input.dtype(),
+            shape: columns.stored,
+            reduction,
+            loss: None,
+            rows,
+            ignored: (0..rows).filter(|&i| target.host().index(i) == self.ignore_index).count(),
+            seconds,
+            tensors,
+        })
+    }
+}
