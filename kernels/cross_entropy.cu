@@ -14,28 +14,9 @@
 // Traffic: 2 * rows * classes * size where a row stays on chip; split rows 3 *, 2 * from a saved
 // lse; forward 1 *. Launches: src/cuda/cross_entropy.rs.
 #pragma once
-#include "row.cuh"
-
-// Beyond this a saved f32 lse is too coarse to make probabilities of (COARSE_LSE on the CPU).
-#define WL_COARSE_LSE 64.f
-
-// cap * tanh(u) with u = scale * x / cap, and d tanh / du. -inf stays: a masked class is masked.
-struct Capped {
-  float key, slope;
-  WL_FN Capped(float x, float rate, float cap) {
-    const float u = x * rate, a = wl_abs(u);
-    const float q = wl_ex2(a * (-2.f * WL_LOG2E)), r = wl_rcp(1.f + q);
-    const float far = (1.f - q) * r, s = a * a;
-    float near = wl_fma(s, -1382.f / 155925.f, 62.f / 2835.f);
-    near = wl_fma(s, near, -17.f / 315.f);
-    near = wl_fma(s, near, 2.f / 15.f);
-    near = wl_fma(s, near, -1.f / 3.f);
-    near = wl_fma(a * s, near, a);
-    const float t = a < 0.35f ? near : far;  // below, 1 - q would lose digits
-    key = x == -wl_inf() ? x : cap * (u < 0.f ? -t : t);
-    slope = 4.f * q * r * r;
-  }
-};
+#include "backward.cuh"
+#include "ranked.cuh"
+#include "target.cuh"
 
 template <class T, bool FULL>
 struct StateOf {
@@ -48,56 +29,32 @@ struct StateOf<T, true> {
 
 // FULL: with soft-cap and label smoothing, both of which may be off.
 template <class T, bool FULL>
-struct CrossEntropy {
-  typedef T In;
-  typedef T Out;
+struct CrossEntropy : TargetRows<T, FULL> {
+  typedef TargetRows<T, FULL> Rows;
   typedef typename StateOf<T, FULL>::Type State;
-  static constexpr bool TARGET = true;
-  static constexpr int LANES = Dtype<T>::LANES;
+  static constexpr int LANES = Rows::LANES;
+  using Rows::a;
+  using Rows::k;
+  using Rows::rate;
+  using Rows::z_unit;
 
-  const RowArgs& a;
-  float k;       // log2(e) times what keys lack to be z
-  float z_unit;  // z of a key of 1
-  float rate;    // scale / cap
+  WL_FN CrossEntropy(const RowArgs& a) : Rows(a) {}
 
-  WL_FN CrossEntropy(const RowArgs& a) : a(a) {
-    const bool capped = FULL && a.cap > 0.f;
-    z_unit = capped ? 1.f : a.scale;
-    k = z_unit * WL_LOG2E;
-    rate = capped ? a.scale / a.cap : 0.f;
-  }
-
-  struct Row {
-    wl_i64 index, target;
-    bool kept;
-    float x_t, key_t, slope_t, w_t;
-    // Once the row is summed:
-    float max, rest, at_target, total, deviation;
+  struct Row : Rows::Row {
+    float w_t;
+    float deviation;  // once the row is summed
     // What the gradient is made of:
     float hard, other, prob, smooth;
   };
 
   WL_FN Row begin(wl_i64 index, const float* saved) const {
     Row row = {};
-    row.index = index;
-    row.target = load_index(a.target, a.target_kind, index);
-    // The census reports a target that is no class; here it contributes nothing.
-    row.kept = row.target != a.ignore_index && row.target >= 0 && row.target < a.classes;
-    if (!row.kept) return row;
-    row.x_t = saved ? wl_ld(saved + index) : Dtype<T>::load((const T*)a.x + index * a.x_stride + row.target);
+    if (!Rows::begin(row, index, saved)) return row;
     row.w_t = a.weight ? load_float(a.weight, a.weight_kind, row.target) : 1.f;
-    row.key_t = row.x_t;
-    row.slope_t = a.scale;
-    if (FULL && rate > 0.f) {
-      const Capped z(row.x_t, rate, a.cap);
-      row.key_t = z.key;
-      row.slope_t = a.scale * z.slope;
-    }
     return row;
   }
 
-  // The saved lse cannot serve as the row's normaliser.
-  WL_FN bool coarse(wl_i64 index) const { return !(wl_abs(wl_ld(a.lse + index)) <= WL_COARSE_LSE); }
+  WL_FN bool coarse(wl_i64 index) const { return this->coarse_lse(index); }
 
   // Weights of a pack's columns; 0 where there are none.
   WL_FN void weights(const Packs<T>& packs, wl_u32 p, float (&w)[LANES]) const {
@@ -114,24 +71,17 @@ struct CrossEntropy {
   template <int n>
   WL_FN void push(State& s, const Row& row, const wl_u32x4 (&v)[n], const Packs<T>& packs, wl_u32 p,
                   wl_u32 step) const {
-    const wl_u32 target = packs.pack_of(row.target);
     if constexpr (!FULL) {
       float x[n * LANES];
-      widen_all<0>(v, x);
-      // The target is no part of the rest. One comparison a pack, not one an element.
-      WL_UNROLL for (int i = 0; i < n; i++) {
-        if (p + i * step == target) mask<n * LANES>(x, i * LANES + packs.lane_of(row.target));
-      }
+      Rows::keys(v, packs, row, p, step, x);
       s.push(x, k);
     } else {
+      const wl_u32 target = packs.pack_of(row.target);
       WL_UNROLL for (int i = 0; i < n; i++) {
         const wl_u32 at = p + i * step;
         float x[LANES], w[LANES];
-        Dtype<T>::template widen<0>(v[i], x);
-        if (rate > 0.f) {
-          WL_UNROLL for (int e = 0; e < LANES; e++) x[e] = Capped(x[e], rate, a.cap).key;
-        }
-        if (at == target) mask<LANES>(x, packs.lane_of(row.target));
+        const wl_u32x4 one[1] = {v[i]};
+        Rows::keys(one, packs, row, at, 0, x);
         s.push(x, k);
         if (a.soft > 0.f) {
           weights(packs, at, w);
@@ -147,23 +97,14 @@ struct CrossEntropy {
   }
 
   WL_FN void finish(const State& s, Row& row) const {
-    row.max = wl_max(s.max, row.key_t);
-    const float ref = reference(row.max);
-    row.rest = s.sum * wl_ex2((s.max - ref) * k);
-    row.at_target = wl_ex2((row.key_t - ref) * k);
-    row.total = row.rest + row.at_target;
+    const float ref = Rows::total(s, row);
     if constexpr (FULL) {
       row.deviation = s.deviation;
       if (s.weight != 0.f) row.deviation += s.weight * (ref - reference(s.max));
       if (row.w_t != 0.f) row.deviation += row.w_t * (ref - row.key_t);
     }
     factors(row, z_unit * row.max + wl_log(row.total));
-    if (undefined(row)) row.prob = wl_nan();
-  }
-
-  // All -inf, or +inf or NaN among the logits: no probabilities.
-  static WL_FN bool undefined(const Row& row) {
-    return !(wl_abs(row.max) <= WL_FLT_MAX) || wl_isnan(row.total);
+    if (Rows::undefined(row)) row.prob = wl_nan();
   }
 
   // What multiplies p_j, and w_j, in the gradient.
@@ -201,7 +142,7 @@ struct CrossEntropy {
         loss += a.soft * ((all == 0.f ? 0.f : all * log_sum) + z_unit * row.deviation);
       }
       if (a.lambda > 0.f) z_loss = a.lambda * lse * lse;
-      if (undefined(row)) {
+      if (Rows::undefined(row)) {
         loss = wl_nan();
         if (a.lambda > 0.f) z_loss = wl_nan();
       }
@@ -225,7 +166,7 @@ struct CrossEntropy {
         slope[e] = a.scale * z.slope;
       }
     }
-    if (SUM && p == packs.pack_of(row.target)) mask<LANES>(x, packs.lane_of(row.target));
+    if (SUM && p == packs.pack_of(row.target)) Rows::mask(x, packs.lane_of(row.target));
     float part = 0.f;
     WL_UNROLL for (int e = 0; e < LANES; e++) {
       const float exponential = wl_ex2((x[e] - row.max) * k);
@@ -258,98 +199,4 @@ struct CrossEntropy {
  private:
   // g * soft: `smooth` without the constant slope.
   WL_FN float smooth_of(const Row& row) const { return rate > 0.f ? row.smooth : row.smooth / a.scale; }
-
-  template <int n>
-  static WL_FN void mask(float (&x)[n], wl_u32 lane) {
-    WL_UNROLL for (int e = 0; e < n; e++) x[e] = e == (int)lane ? -wl_inf() : x[e];
-  }
-  template <int i, int n>
-  static WL_FN void widen_all(const wl_u32x4 (&v)[n], float (&x)[n * LANES]) {
-    if constexpr (i < n) {
-      Dtype<T>::template widen<i * LANES>(v[i], x);
-      widen_all<i + 1>(v, x);
-    }
-  }
 };
-
-// A float that adds up.
-struct Total {
-  static constexpr int WORDS = 1;
-  float sum;
-  static WL_FN Total empty() { return {0.f}; }
-  WL_FN void merge(const Total& other, float) { sum += other.sum; }
-};
-
-// The row as a saved lse, or else the parts' pairs, have it; `fine` says which.
-template <class Op>
-WL_FN void from_lse(const Op& op, const RowArgs& a, typename Op::Row& row) {
-  const float lse = wl_ld(a.lse + row.index);
-  row.max = lse / op.z_unit;
-  row.total = 1.f;
-  op.factors(row, lse);
-}
-
-// Split rows, gradient from a saved lse: one read. Each part leaves the sum of its exponentials.
-template <class Op>
-WL_FN void split_backward(const RowArgs& a) {
-  typedef typename Op::In T;
-  WL_SMEM(float, slots, 32 * Op::State::WORDS);
-  WL_SMEM(float, sums, 32);
-  const Op op(a);
-  const wl_i64 index = wl_block() / a.parts;
-  const wl_u32 part = wl_block() % a.parts;
-  const Packs<T> packs(x_row<Op>(a, index), a.classes);
-  const Slice<T> slice(packs, part, a.slice);
-  const Sink<T, typename Op::Out> sink(y_row<Op>(a, index), packs);
-  typename Op::Row row = op.begin(index, a.row_target);
-  if (!row.kept) return fill<Op>(packs, slice, sink);
-  if (op.coarse(index)) {
-    const typename Op::State state = parts_of(op, a, index, wl_thread(), wl_threads());
-    op.finish(reduce_block(state, op.k, slots), row);
-  } else {
-    from_lse(op, a, row);
-  }
-  Total total = Total::empty();
-  each_pack<1>(
-      packs, slice.from, slice.to,
-      [&](auto, wl_u32 p) {
-        float out[Op::LANES];
-        op.template terms<true>(row, packs, wl_ld128_stream(packs.at(p)), p, out, total.sum);
-        sink.full(packs.column(p), out);
-      },
-      [&](wl_u32 p) {
-        float out[Op::LANES];
-        op.template terms<true>(row, packs, packs.edge(p), p, out, total.sum);
-        sink.edge(packs.column(p), packs.len, out);
-      });
-  total = reduce_block(total, op.k, sums);
-  if (wl_thread() == 0) {
-    wl_st(a.partials + a.rows * a.parts * Op::State::WORDS + wl_block(), total.sum);
-  }
-}
-
-// The target's element, which needs them all: a warp a row.
-template <class Op>
-WL_FN void split_target(const RowArgs& a) {
-  const Op op(a);
-  const wl_i64 index = (wl_i64)wl_block() * wl_warps() + wl_warp();
-  if (index >= a.rows) return;
-  typename Op::Row row = op.begin(index, a.row_target);
-  if (!row.kept) return;  // the whole warp: it has one row
-  if (op.coarse(index)) {
-    op.finish(reduce_lanes<32>(parts_of(op, a, index, wl_lane(), 32), op.k), row);
-  } else {
-    from_lse(op, a, row);
-    const float* rests = a.partials + a.rows * a.parts * Op::State::WORDS + index * a.parts;
-    Total rest = Total::empty();
-    for (wl_u32 part = wl_lane(); part < a.parts; part += 32) rest.sum += wl_ld(rests + part);
-    rest = reduce_lanes<32>(rest, op.k);
-    row.rest = rest.sum;
-    row.at_target = wl_ex2((row.key_t - row.max) * op.k);
-    row.total = row.rest + row.at_target;
-  }
-  if (wl_lane() == 0) {
-    typedef typename Op::Out U;
-    Dtype<U>::store(y_row<Op>(a, index) + row.target, op.target_gradient(row));
-  }
-}

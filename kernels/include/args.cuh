@@ -37,8 +37,11 @@ struct RowArgs {
   float* partials;          // split rows: a State a part, then a float a part
   float* row_target;        // split rows: the target's x, saved before a gradient overwrites it
   const Totals* totals;
+  const void* second;       // gradient of the row's second result, as `upstream`
+  wl_i64* argmax;           // per row: the class that beats all others
+  wl_i64* rank;             // per row: how many classes beat the target
   wl_i64 rows, classes;
-  wl_i64 x_stride, y_stride, upstream_stride;  // elements between rows
+  wl_i64 x_stride, y_stride, upstream_stride, second_stride;  // elements between rows
   wl_i64 ignore_index;
   float scale;    // z = scale * x, before a cap
   float cap;      // 0: none
@@ -46,17 +49,18 @@ struct RowArgs {
   float soft;     // epsilon / classes
   float lambda;   // of the z-loss
   float number;   // the upstream gradient, where `upstream` is null
-  wl_u32 upstream_kind, target_kind, weight_kind;
+  float second_number;
+  wl_u32 upstream_kind, second_kind, target_kind, weight_kind;
   wl_u32 mean;       // divide by the totals
   wl_u32 whole;      // per-row losses include the z-loss
   wl_u32 parts;      // split rows: blocks a row
   wl_u32 slice;      // packs of a block
   wl_u32 coarse;     // split sums: only rows whose saved lse is too coarse
 };
-static_assert(sizeof(void*) == 8 && sizeof(RowArgs) == 192, "RowArgs: src/cuda/args.rs");
-static_assert(__builtin_offsetof(RowArgs, rows) == 88, "RowArgs: src/cuda/args.rs");
-static_assert(__builtin_offsetof(RowArgs, scale) == 136, "RowArgs: src/cuda/args.rs");
-static_assert(__builtin_offsetof(RowArgs, coarse) == 188, "RowArgs: src/cuda/args.rs");
+static_assert(sizeof(void*) == 8 && sizeof(RowArgs) == 232, "RowArgs: src/cuda/args.rs");
+static_assert(__builtin_offsetof(RowArgs, rows) == 112, "RowArgs: src/cuda/args.rs");
+static_assert(__builtin_offsetof(RowArgs, scale) == 168, "RowArgs: src/cuda/args.rs");
+static_assert(__builtin_offsetof(RowArgs, coarse) == 228, "RowArgs: src/cuda/args.rs");
 
 // Targets, class weights and rows' losses.
 struct BatchArgs {
@@ -78,6 +82,15 @@ static_assert(sizeof(Totals) == 56 && sizeof(Status) == 40, "src/cuda/args.rs");
 static_assert(sizeof(BatchArgs) == 128, "BatchArgs: src/cuda/args.rs");
 static_assert(__builtin_offsetof(BatchArgs, rows) == 80, "BatchArgs: src/cuda/args.rs");
 static_assert(__builtin_offsetof(BatchArgs, mean) == 120, "BatchArgs: src/cuda/args.rs");
+
+// Ranks of rows, and the limits that they are counted below.
+struct RankArgs {
+  const wl_i64* ranks;
+  const wl_i64* limits;
+  wl_i64* counts;  // one a limit
+  wl_i64 rows;
+};
+static_assert(sizeof(RankArgs) == 32, "RankArgs: src/cuda/args.rs");
 
 // Elements between a tensor and the same elements line by line.
 #define WL_MAX_DIMS 8

@@ -10,6 +10,7 @@
 #include "intrinsics.cuh"
 
 #define WL_LOG2E 1.4426950408889634f
+#define WL_LN2 0.6931471805599453f
 #define WL_FLT_MAX 3.402823466e38f
 
 // What a sum is relative to: its maximum, or something finite in its place.
@@ -95,5 +96,52 @@ struct Smoothed {
   // Nothing has weight before the first key that is not masked, unless its distance is infinite.
   WL_FN void shift(float before) {
     if (weight != 0.f) deviation += weight * (reference(max) - before);
+  }
+};
+
+// What stands for any distance whose exponential is 0, in powers of two: 0 times infinity is NaN.
+#define WL_FARTHEST 200.f
+
+// The pair with its moment: how far the keys lie below the maximum, in powers of two, weighted by
+// their exponentials. Its share of the sum is the mean distance, without any difference of large
+// numbers.
+struct Moments {
+  static constexpr int WORDS = 3;
+  float max, sum;
+  float moment;  // sum of 2^-d * d, d = (reference(max) - key) * k; a key of -inf adds 0
+
+  static WL_FN Moments empty() { return {-wl_inf(), 0.f, 0.f}; }
+
+  template <int n>
+  WL_FN void push(const float (&key)[n], float k) {
+    const float top = wl_max(max, max_of(key));
+    const float ref = reference(top);
+    float part[4] = {0.f, 0.f, 0.f, 0.f}, moments[4] = {0.f, 0.f, 0.f, 0.f};
+    WL_UNROLL for (int i = 0; i < n; i++) {
+      const float d = (ref - key[i]) * k;
+      const float exponential = wl_ex2(-d);
+      part[i % 4] += exponential;
+      moments[i % 4] = wl_fma(exponential, wl_min(d, WL_FARTHEST), moments[i % 4]);
+    }
+    shift(ref, k);
+    max = top;
+    sum += (part[0] + part[1]) + (part[2] + part[3]);
+    moment += (moments[0] + moments[1]) + (moments[2] + moments[3]);
+  }
+
+  WL_FN void merge(const Moments& other, float k) {
+    Moments b = other;
+    const float top = wl_max(max, b.max);
+    const float ref = reference(top);
+    shift(ref, k), b.shift(ref, k);
+    max = top, sum += b.sum, moment += b.moment;
+  }
+
+  // Relative to `ref`, which is no less than the maximum.
+  WL_FN void shift(float ref, float k) {
+    const float d = (ref - max) * k;
+    const float scale = wl_ex2(-d);
+    sum *= scale;
+    moment = wl_fma(sum, wl_min(d, WL_FARTHEST), moment * scale);
   }
 };

@@ -43,11 +43,15 @@ pub(crate) struct RowArgs {
     pub(crate) partials: u64,
     pub(crate) row_target: u64,
     pub(crate) totals: u64,
+    pub(crate) second: u64,
+    pub(crate) argmax: u64,
+    pub(crate) rank: u64,
     pub(crate) rows: i64,
     pub(crate) classes: i64,
     pub(crate) x_stride: i64,
     pub(crate) y_stride: i64,
     pub(crate) upstream_stride: i64,
+    pub(crate) second_stride: i64,
     pub(crate) ignore_index: i64,
     pub(crate) scale: f32,
     pub(crate) cap: f32,
@@ -55,7 +59,9 @@ pub(crate) struct RowArgs {
     pub(crate) soft: f32,
     pub(crate) lambda: f32,
     pub(crate) number: f32,
+    pub(crate) second_number: f32,
     pub(crate) upstream_kind: u32,
+    pub(crate) second_kind: u32,
     pub(crate) target_kind: u32,
     pub(crate) weight_kind: u32,
     pub(crate) mean: u32,
@@ -89,6 +95,16 @@ pub(crate) struct BatchArgs {
     pub(crate) pad: u32,
 }
 
+/// Ranks of rows, and the limits that they are counted below.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct RankArgs {
+    pub(crate) ranks: u64,
+    pub(crate) limits: u64,
+    pub(crate) counts: u64,
+    pub(crate) rows: i64,
+}
+
 /// Most dimensions of a permutation.
 pub(crate) const MAX_DIMS: usize = crate::MAX_RANK;
 
@@ -112,10 +128,11 @@ pub(crate) struct PermuteArgs {
 const _: () = {
     use std::mem::{offset_of, size_of};
     assert!(size_of::<Totals>() == 56 && size_of::<Status>() == 40);
-    assert!(size_of::<RowArgs>() == 192 && offset_of!(RowArgs, rows) == 88);
-    assert!(offset_of!(RowArgs, scale) == 136 && offset_of!(RowArgs, coarse) == 188);
+    assert!(size_of::<RowArgs>() == 232 && offset_of!(RowArgs, rows) == 112);
+    assert!(offset_of!(RowArgs, scale) == 168 && offset_of!(RowArgs, coarse) == 228);
     assert!(size_of::<BatchArgs>() == 128 && offset_of!(BatchArgs, rows) == 80);
     assert!(offset_of!(BatchArgs, mean) == 120);
+    assert!(size_of::<RankArgs>() == 32);
     assert!(size_of::<PermuteArgs>() == 160 && offset_of!(PermuteArgs, size) == 152);
 };
 
@@ -128,6 +145,8 @@ pub(crate) unsafe trait Argument: Copy {}
 unsafe impl Argument for RowArgs {}
 // SAFETY: as above.
 unsafe impl Argument for BatchArgs {}
+// SAFETY: as above.
+unsafe impl Argument for RankArgs {}
 // SAFETY: as above.
 unsafe impl Argument for PermuteArgs {}
 

@@ -4,6 +4,7 @@ use super::Cuda;
 use super::args::{self, RowArgs};
 use super::lines::{Lines, count};
 use super::memory::Input;
+use super::ranks::Ranks;
 use super::rows::{Work, data};
 use super::variants::Loss;
 use crate::loss::{Checked, GradOutput};
@@ -47,6 +48,7 @@ impl Cuda {
         let loss = self.output("loss", out.loss, false)?;
         let z_loss = out.z_loss.map(|t| self.output("z_loss", t, false)).transpose()?;
         let lse = out.lse.map(|t| self.output("lse", t, false)).transpose()?;
+        let ranks = Ranks::new(self, checked.classes, out.argmax, out.rank)?;
         let logits = logits.map(|t| self.output("logits", t, true)).transpose()?;
         let batch = Batch::new(self, checked, grad_output)?;
         batch.fill(checked, &mut args)?;
@@ -62,6 +64,8 @@ impl Cuda {
             None => None,
         };
         args.lse = lse.as_ref().map_or(0, |t| t.address);
+        ranks.fill(&mut args);
+        let kernel = if ranks.wanted() { Loss::CrossEntropyRanked } else { batch.loss };
         let z_loss_out = z_loss.as_ref().map_or(0, |t| t.address);
         // Without a z-loss its rows are 0, and only written where the caller asked for them.
         let wants_z = args.lambda > 0.0;
@@ -80,14 +84,14 @@ impl Cuda {
             }
         };
         // SAFETY: shapes, strides and lengths were checked; outputs are borrowed exclusively.
-        unsafe { self.go(batch.loss, data(checked.dtype)?, work, args)? };
+        unsafe { self.go(kernel, data(checked.dtype)?, work, args)? };
         if let Some(rows) = summed {
             self.sum(&batch.census, rows, [loss.address, z_loss_out])?;
         }
         if let (Some((rows, lines)), Some(x)) = (written, &logits) {
             self.settle(rows, x, &lines)?;
         }
-        self.read_back([Some(loss), z_loss, lse, logits])
+        self.read_back([Some(loss), z_loss, lse, logits, ranks.argmax, ranks.rank])
     }
 
     pub(crate) fn cross_entropy_backward(
@@ -147,40 +151,79 @@ impl Cuda {
 }
 
 /// Rows of logits.
-fn lines(checked: &Checked<'_>, shape: &Shape, row_stride: usize) -> Lines {
+pub(super) fn lines(checked: &Checked<'_>, shape: &Shape, row_stride: usize) -> Lines {
     Lines::new(shape, row_stride, |d| d == checked.class_dim)
 }
 
+/// An upstream gradient: one number, or a tensor with elements between rows.
+pub(super) struct Upstream<'p> {
+    number: f32,
+    tensor: Option<(Input<'p>, i64)>,
+}
+
+/// An upstream gradient as [`RowArgs`] have it.
+pub(super) struct UpstreamFields {
+    pub(super) address: u64,
+    pub(super) stride: i64,
+    pub(super) kind: u32,
+    pub(super) number: f32,
+}
+
+impl<'p> Upstream<'p> {
+    pub(super) fn new(
+        cuda: &'p Cuda,
+        argument: &'static str,
+        grad_output: &GradOutput<'p>,
+    ) -> Result<Self> {
+        Ok(match grad_output {
+            GradOutput::Number(number) => Upstream { number: *number, tensor: None },
+            GradOutput::Tensor(t) => {
+                let stride = i64::from(t.elements() != 1);
+                Upstream { number: 0.0, tensor: Some((cuda.input(argument, *t)?, stride)) }
+            }
+        })
+    }
+
+    pub(super) fn fields(&self) -> UpstreamFields {
+        let number = self.number;
+        match &self.tensor {
+            None => UpstreamFields { address: 0, stride: 0, kind: 0, number },
+            Some((t, stride)) => UpstreamFields {
+                address: t.address,
+                stride: *stride,
+                kind: args::kind(t.dtype),
+                number,
+            },
+        }
+    }
+}
+
 /// A call's inputs besides the logits.
-struct Batch<'p> {
+pub(super) struct Batch<'p> {
     loss: Loss,
     target: Input<'p>,
     weight: Option<Input<'p>>,
-    /// The upstream gradient, and elements between rows.
-    upstream: Option<(Input<'p>, i64)>,
-    number: f32,
+    upstream: Upstream<'p>,
     census: super::batch::Census<'p>,
 }
 
 impl<'p> Batch<'p> {
-    fn new(cuda: &'p Cuda, checked: &Checked<'p>, grad_output: &GradOutput<'p>) -> Result<Self> {
+    pub(super) fn new(
+        cuda: &'p Cuda,
+        checked: &Checked<'p>,
+        grad_output: &GradOutput<'p>,
+    ) -> Result<Self> {
         let options = checked.options;
         let target = cuda.input("target", checked.target)?;
         let weight = options.weight.map(|w| cuda.input("weight", w)).transpose()?;
-        let (number, upstream) = match grad_output {
-            GradOutput::Number(g) => (*g, None),
-            GradOutput::Tensor(t) => {
-                let stride = i64::from(t.elements() != 1);
-                (0.0, Some((cuda.input("grad_output", *t)?, stride)))
-            }
-        };
+        let upstream = Upstream::new(cuda, "grad_output", grad_output)?;
         let census = cuda.census(checked, &target, weight.as_ref())?;
         let full = options.softcap.is_some() || options.label_smoothing > 0.0;
         let loss = if full { Loss::CrossEntropyFull } else { Loss::CrossEntropy };
-        Ok(Batch { loss, target, weight, upstream, number, census })
+        Ok(Batch { loss, target, weight, upstream, census })
     }
 
-    fn fill(&self, checked: &Checked<'_>, args: &mut RowArgs) -> Result<()> {
+    pub(super) fn fill(&self, checked: &Checked<'_>, args: &mut RowArgs) -> Result<()> {
         let options = checked.options;
         let epsilon = options.label_smoothing;
         args.target = self.target.address;
@@ -188,11 +231,9 @@ impl<'p> Batch<'p> {
         if let Some(weight) = &self.weight {
             (args.weight, args.weight_kind) = (weight.address, args::kind(weight.dtype));
         }
-        if let Some((upstream, stride)) = &self.upstream {
-            (args.upstream, args.upstream_stride) = (upstream.address, *stride);
-            args.upstream_kind = args::kind(upstream.dtype);
-        }
-        args.number = self.number;
+        let upstream = self.upstream.fields();
+        (args.upstream, args.upstream_stride) = (upstream.address, upstream.stride);
+        (args.upstream_kind, args.number) = (upstream.kind, upstream.number);
         args.totals = self.census.totals();
         args.rows = count("target", checked.target.elements())?;
         args.classes = count("logits", checked.classes)?;

@@ -16,12 +16,14 @@ pub(crate) mod emulated;
 mod gpu;
 mod lines;
 mod log_softmax;
+mod logprob_entropy;
 mod logsumexp;
 mod memory;
 #[cfg(feature = "cuda")]
 mod nvrtc;
 pub(crate) mod plan;
 mod pool;
+mod ranks;
 #[cfg(feature = "cuda")]
 pub(crate) mod real;
 pub(crate) mod resident;

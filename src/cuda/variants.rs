@@ -55,10 +55,16 @@ pub(crate) enum Loss {
     LogSoftmaxGradientNarrow,
     /// Log-sum-exp, and its gradient.
     LogSumExp,
+    /// Cross entropy with every option, argmax and the target's rank.
+    CrossEntropyRanked,
+    /// Log-probability of the target and entropy.
+    LogprobEntropy,
+    /// The same with argmax and the target's rank.
+    LogprobEntropyRanked,
 }
 
 impl Loss {
-    pub(crate) const ALL: [Loss; 7] = [
+    pub(crate) const ALL: [Loss; 10] = [
         Loss::CrossEntropy,
         Loss::CrossEntropyFull,
         Loss::LogSoftmax,
@@ -66,6 +72,9 @@ impl Loss {
         Loss::LogSoftmaxGradient,
         Loss::LogSoftmaxGradientNarrow,
         Loss::LogSumExp,
+        Loss::CrossEntropyRanked,
+        Loss::LogprobEntropy,
+        Loss::LogprobEntropyRanked,
     ];
 
     const fn symbol(self) -> &'static str {
@@ -77,6 +86,9 @@ impl Loss {
             Loss::LogSoftmaxGradient => "log_softmax_gradient",
             Loss::LogSoftmaxGradientNarrow => "log_softmax_gradient_narrow",
             Loss::LogSumExp => "logsumexp",
+            Loss::CrossEntropyRanked => "cross_entropy_ranked",
+            Loss::LogprobEntropy => "logprob_entropy",
+            Loss::LogprobEntropyRanked => "logprob_entropy_ranked",
         }
     }
 
@@ -91,6 +103,9 @@ impl Loss {
             Loss::LogSoftmaxGradient => format!("LogSoftmaxGradient<{t}, f32>"),
             Loss::LogSoftmaxGradientNarrow => format!("LogSoftmaxGradient<{t}, {t}>"),
             Loss::LogSumExp => format!("LogSumExp<{t}>"),
+            Loss::CrossEntropyRanked => format!("Ranked<CrossEntropy<{t}, true>>"),
+            Loss::LogprobEntropy => format!("LogprobEntropy<{t}>"),
+            Loss::LogprobEntropyRanked => format!("Ranked<LogprobEntropy<{t}>>"),
         }
     }
 
@@ -98,27 +113,40 @@ impl Loss {
     pub(crate) const fn words(self) -> usize {
         match self {
             Loss::CrossEntropy | Loss::LogSoftmax | Loss::LogSoftmaxNarrow | Loss::LogSumExp => 2,
-            Loss::LogSoftmaxGradient | Loss::LogSoftmaxGradientNarrow => 3,
+            Loss::LogSoftmaxGradient | Loss::LogSoftmaxGradientNarrow | Loss::LogprobEntropy => 3,
             Loss::CrossEntropyFull => 4,
+            Loss::LogprobEntropyRanked => 6,
+            Loss::CrossEntropyRanked => 7,
         }
+    }
+
+    /// Whether its kernels need more registers than others.
+    const fn wide(self) -> bool {
+        matches!(
+            self,
+            Loss::CrossEntropyFull | Loss::CrossEntropyRanked | Loss::LogprobEntropyRanked
+        )
     }
 
     /// The source file, which is a module of its own.
     pub(crate) const fn module(self) -> Module {
         match self {
-            Loss::CrossEntropy | Loss::CrossEntropyFull => Module::CrossEntropy,
+            Loss::CrossEntropy | Loss::CrossEntropyFull | Loss::CrossEntropyRanked => {
+                Module::CrossEntropy
+            }
             Loss::LogSoftmax
             | Loss::LogSoftmaxNarrow
             | Loss::LogSoftmaxGradient
             | Loss::LogSoftmaxGradientNarrow => Module::LogSoftmax,
             Loss::LogSumExp => Module::LogSumExp,
+            Loss::LogprobEntropy | Loss::LogprobEntropyRanked => Module::LogprobEntropy,
         }
     }
 
     /// Whether the schedule's entry is a kernel of this loss.
     const fn has(self, entry: Entry) -> bool {
         match self {
-            Loss::CrossEntropy | Loss::CrossEntropyFull => true,
+            Loss::CrossEntropy | Loss::CrossEntropyFull | Loss::LogprobEntropy => true,
             Loss::LogSoftmax
             | Loss::LogSoftmaxNarrow
             | Loss::LogSoftmaxGradient
@@ -136,7 +164,9 @@ impl Loss {
                 | Entry::SplitSum
                 | Entry::SplitGradient => true,
             },
-            Loss::LogSumExp => !matches!(entry, Entry::SplitBackward | Entry::SplitTarget),
+            Loss::LogSumExp | Loss::CrossEntropyRanked | Loss::LogprobEntropyRanked => {
+                !matches!(entry, Entry::SplitBackward | Entry::SplitTarget)
+            }
         }
     }
 }
@@ -247,6 +277,9 @@ pub(crate) enum Module {
     CrossEntropy,
     LogSoftmax,
     LogSumExp,
+    LogprobEntropy,
+    /// Counts of ranks.
+    Ranks,
     /// What the losses share besides: census of targets, sums over rows.
     Batch,
     Permute,
@@ -254,10 +287,12 @@ pub(crate) enum Module {
 
 impl Module {
     #[allow(dead_code)] // The build script's.
-    pub(crate) const ALL: [Module; 5] = [
+    pub(crate) const ALL: [Module; 7] = [
         Module::CrossEntropy,
         Module::LogSoftmax,
         Module::LogSumExp,
+        Module::LogprobEntropy,
+        Module::Ranks,
         Module::Batch,
         Module::Permute,
     ];
@@ -268,6 +303,8 @@ impl Module {
             Module::CrossEntropy => "cross_entropy.cu",
             Module::LogSoftmax => "log_softmax.cu",
             Module::LogSumExp => "logsumexp.cu",
+            Module::LogprobEntropy => "logprob_entropy.cu",
+            Module::Ranks => "ranks.cu",
             Module::Batch => "batch.cu",
             Module::Permute => "permute.cu",
         }
@@ -276,7 +313,11 @@ impl Module {
     /// The type of its kernels' one argument.
     const fn arguments(self) -> &'static str {
         match self {
-            Module::CrossEntropy | Module::LogSoftmax | Module::LogSumExp => "RowArgs",
+            Module::CrossEntropy
+            | Module::LogSoftmax
+            | Module::LogSumExp
+            | Module::LogprobEntropy => "RowArgs",
+            Module::Ranks => "RankArgs",
             Module::Batch => "BatchArgs",
             Module::Permute => "PermuteArgs",
         }
@@ -302,10 +343,12 @@ pub(crate) enum Batch {
     Permute,
     /// The same by tiles, where lines are neighbours in the tensor.
     PermuteTiled,
+    /// Ranks below each of some limits.
+    Ranks,
 }
 
 impl Batch {
-    pub(crate) const ALL: [Batch; 8] = [
+    pub(crate) const ALL: [Batch; 9] = [
         Batch::Weights,
         Batch::WeightsTotal,
         Batch::Census,
@@ -314,6 +357,7 @@ impl Batch {
         Batch::SumTotal,
         Batch::Permute,
         Batch::PermuteTiled,
+        Batch::Ranks,
     ];
 
     const fn module(self) -> Module {
@@ -325,6 +369,7 @@ impl Batch {
             | Batch::Sum
             | Batch::SumTotal => Module::Batch,
             Batch::Permute | Batch::PermuteTiled => Module::Permute,
+            Batch::Ranks => Module::Ranks,
         }
     }
 
@@ -338,6 +383,7 @@ impl Batch {
             Batch::SumTotal => "sum_total",
             Batch::Permute => "permute",
             Batch::PermuteTiled => "permute_tiled",
+            Batch::Ranks => "count_ranks",
         }
     }
 }
@@ -400,7 +446,7 @@ impl Variant {
             Variant::Row(loss, entry, data) => {
                 let (threads, blocks) = entry.bounds();
                 // The options' terms need more registers than two such blocks leave.
-                let blocks = if loss == Loss::CrossEntropyFull { blocks / 2 } else { blocks };
+                let blocks = if loss.wide() { blocks / 2 } else { blocks };
                 (threads, blocks, entry.body(&loss.functor(data)))
             }
             Variant::Batch(batch) => {
