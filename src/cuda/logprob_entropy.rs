@@ -6,7 +6,7 @@ use super::cross_entropy::{Batch, Upstream, lines};
 use super::ranks::Ranks;
 use super::rows::{Work, data};
 use super::variants::Loss;
-use crate::loss::{Checked, GradOutput};
+use crate::loss::Checked;
 use crate::{LogprobEntropyOut, LogprobEntropyUpstream, Result, TensorMut, TensorRef};
 
 /// What a call takes besides the logits: targets and options, and both upstream gradients.
