@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use warploss::{
     CrossEntropy, CrossEntropyOut, Device, LogSoftmax, LogSumExp, TensorMut, TensorRef,
 };
+use warploss::{LogprobEntropy, LogprobEntropyOut, LogprobEntropyUpstream};
 
 /// The system's allocator, counting.
 struct Counting;
@@ -60,6 +61,8 @@ struct Buffers {
     per_row: Vec<f32>,
     lse: Vec<f32>,
     loss: Vec<f32>,
+    results: [Vec<f32>; 2],
+    rank: Vec<i64>,
 }
 
 impl Buffers {
@@ -75,6 +78,8 @@ impl Buffers {
             per_row: vec![0.5; rows],
             lse: vec![0.0; rows],
             loss: vec![0.0; 1],
+            results: [vec![0.0; rows], vec![0.0; rows]],
+            rank: vec![0; rows],
         }
     }
 
@@ -123,6 +128,39 @@ impl Buffers {
         loss.backward_in_place(device, logits, target, lse, 1.0).expect("a legal call");
     }
 
+    fn logprob_entropy(&mut self, device: &Device) {
+        let shape = [self.rows, self.classes];
+        let target = TensorRef::new(&self.target, &shape[..1]).expect("a view");
+        let per_row = TensorRef::new(&self.per_row, &shape[..1]).expect("a view");
+        let upstream = LogprobEntropyUpstream {
+            grad_logprob: per_row.into(),
+            ..LogprobEntropyUpstream::default()
+        };
+        let [logprob, entropy] = &mut self.results;
+        let out = LogprobEntropyOut {
+            lse: Some(TensorMut::new(&mut self.lse, &shape[..1]).expect("a view")),
+            rank: Some(TensorMut::new(&mut self.rank, &shape[..1]).expect("a view")),
+            ..LogprobEntropyOut::new(
+                TensorMut::new(logprob, &shape[..1]).expect("a view"),
+                TensorMut::new(entropy, &shape[..1]).expect("a view"),
+            )
+        };
+        let loss = LogprobEntropy::default();
+        let logits = TensorRef::new(&self.logits, &shape).expect("a view");
+        loss.forward_into(device, logits, target, out).expect("a legal call");
+        let saved = (target, TensorRef::new(&self.lse, &shape[..1]).expect("a view"));
+        let grad = TensorMut::new(&mut self.grad, &shape).expect("a view");
+        loss.backward_into(device, logits, saved, upstream, grad).expect("a legal call");
+        let upstream = LogprobEntropyUpstream { grad_entropy: per_row.into(), ..upstream };
+        let out = LogprobEntropyOut::new(
+            TensorMut::new(logprob, &shape[..1]).expect("a view"),
+            TensorMut::new(entropy, &shape[..1]).expect("a view"),
+        );
+        let logits = TensorMut::new(&mut self.logits, &shape).expect("a view");
+        loss.forward_backward_in_place(device, logits, target, upstream, out)
+            .expect("a legal call");
+    }
+
     fn log_softmax(&mut self, device: &Device) {
         let shape = [self.rows, self.classes];
         for dim in [0, 1] {
@@ -153,6 +191,7 @@ const CALLS_INTO_BUFFERS: &[Call] = &[
     ("fused cross entropy", Buffers::fused_plain),
     ("fused cross entropy with every option", Buffers::fused),
     ("cross entropy, forward and backward", Buffers::forward_and_backward),
+    ("log-probability and entropy", Buffers::logprob_entropy),
     ("log-softmax", Buffers::log_softmax),
     ("logsumexp", Buffers::logsumexp),
 ];

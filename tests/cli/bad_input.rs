@@ -29,6 +29,9 @@ fn options_out_of_range_are_named_with_what_was_expected() {
         ("log-softmax --reduction sum", ["--reduction", "none", "sum"]),
         ("logsumexp --dim 1,-1", ["--dim", "distinct", "twice"]),
         ("logsumexp --dim -3", ["--dim", "[-2, 1]", "-3"]),
+        ("logprob-entropy --logit-scale -1", ["--logit-scale", "> 0", "-1"]),
+        ("logprob-entropy --softcap inf", ["--softcap", "finite", "inf"]),
+        ("logprob-entropy --reduction mean", ["--reduction", "none", "mean"]),
         ("log-softmax --keepdim", ["--keepdim", "unexpected", ""]),
         ("mse", ["mse", "cross-entropy, log-softmax, logsumexp", ""]),
     ] {
@@ -126,7 +129,7 @@ fn sizes_that_overflow_behind_a_dimension_of_0_are_refused() {
         &format!("{{\"input\":{{\"dtype\":\"F32\",\"shape\":{huge},\"data_offsets\":[0,0]}}}}"),
         &[],
     );
-    for op in ["cross-entropy", "log-softmax", "logsumexp"] {
+    for op in ["cross-entropy", "log-softmax", "logsumexp", "logprob-entropy"] {
         assert!(folder.eval(op).error(2).contains("input: expected"), "{op}");
     }
 }

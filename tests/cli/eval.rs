@@ -233,3 +233,64 @@ fn an_existing_output_is_replaced_and_may_be_the_input() {
     assert_close(&read(&path, "output").2, &[-(2f32.ln()); 2], 1e-6);
     assert_eq!(folder.names(), ["in.safetensors"]);
 }
+
+#[test]
+fn logprob_entropy_writes_both_and_takes_an_upstream_gradient_for_each() {
+    let folder = Folder::new();
+    let tensors = || {
+        vec![
+            f32s("input", &[3, 2], &logs(&[1.0, 3.0, 1.0, 1.0, 5.0, 1.0])),
+            i64s("target", &[3], &[1, 0, -100]),
+        ]
+    };
+    folder.write(&tensors());
+    let object = folder.eval("logprob-entropy --device cpu").json();
+    assert_eq!(object["op"], "logprob-entropy");
+    assert_eq!(object["loss"], Value::Null);
+    assert_eq!(object["reduction"], "none");
+    assert_eq!((&object["rows"], &object["ignored"]), (&3.into(), &1.into()));
+    assert_eq!(folder.outputs(), ["entropy", "logprob"]);
+    assert_close(&folder.read("logprob").2, &[0.75f32.ln(), 0.5f32.ln(), 0.0], 1e-6);
+    let (dtype, shape, entropy) = folder.read("entropy");
+    let of = |p: f32| -p * p.ln() - (1.0 - p) * (1.0 - p).ln();
+    assert_eq!((dtype, shape), (Dtype::F32, vec![3]));
+    assert_close(&entropy, &[of(0.75), of(0.5), 0.0], 1e-6);
+
+    // Absent, they are 1 and 0: the gradient of the log-probability alone.
+    folder.eval("logprob-entropy --grad --ranks").json();
+    assert_eq!(folder.outputs(), ["argmax", "entropy", "grad_input", "logprob", "rank"]);
+    assert_close(&folder.read("grad_input").2, &[-0.25, 0.25, 0.5, -0.5, 0.0, 0.0], 1e-6);
+    let mut more = tensors();
+    more.push(f32s("grad_logprob", &[], &[0.0]));
+    more.push(f32s("grad_entropy", &[3], &[2.0, 2.0, f32::NAN]));
+    folder.write(&more);
+    folder.eval("logprob-entropy --grad").json();
+    // −p·(ln p + H), doubled: two classes have opposite slopes.
+    let slope = -2.0 * 0.25 * (0.25f32.ln() + of(0.75));
+    assert_close(&folder.read("grad_input").2, &[slope, -slope, 0.0, 0.0, 0.0, 0.0], 1e-6);
+    folder.eval("logprob-entropy --logit-scale 2").json();
+    assert_close(&folder.read("logprob").2[..1], &[0.9f32.ln()], 1e-6);
+
+    let mut wrong = tensors();
+    wrong.push(f32s("grad_entropy", &[2], &[0.0; 2]));
+    folder.write(&wrong);
+    assert_eq!(folder.eval("logprob-entropy").status, 0);
+    let result = folder.eval("logprob-entropy --grad");
+    let line = result.error(2);
+    assert!(line.contains("grad_entropy: expected") && line.contains("[2]"), "{line}");
+}
+
+#[test]
+fn ranks_are_written_on_request_and_the_line_stays_as_it_is() {
+    let folder = Folder::new();
+    folder.write(&[
+        f32s("input", &[3, 3], &[1.0, 3.0, 2.0, 5.0, 5.0, 5.0, 0.0, 0.0, 0.0]),
+        i64s("target", &[3], &[2, 1, -100]),
+    ]);
+    let plain = folder.eval("cross-entropy").json();
+    let ranked = folder.eval("cross-entropy --ranks --grad").json();
+    assert_eq!(folder.outputs(), ["argmax", "grad_input", "loss", "lse", "rank"]);
+    assert!(ranked.as_object().unwrap().keys().eq(plain.as_object().unwrap().keys()));
+    assert_eq!(folder.read("argmax"), (Dtype::I64, vec![3], vec![1.0, 0.0, -1.0]));
+    assert_eq!(folder.read("rank"), (Dtype::I64, vec![3], vec![1.0, 1.0, -1.0]));
+}

@@ -144,6 +144,10 @@ fn read(path: &Path, name: &str) -> (Dtype, Vec<usize>, Vec<f32>) {
             let (words, _) = view.data().as_chunks::<2>();
             words.iter().map(|w| warploss::bf16::from_le_bytes(*w).to_f32()).collect()
         }
+        Dtype::I64 => {
+            let (words, _) = view.data().as_chunks::<8>();
+            words.iter().map(|w| i64::from_le_bytes(*w) as f32).collect()
+        }
         other => panic!("unexpected dtype {other:?}"),
     };
     (view.dtype(), view.shape().to_vec(), values)

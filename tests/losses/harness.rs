@@ -120,22 +120,25 @@ pub(crate) fn check(case: &dyn Case) {
 /// The case agrees with `expected`, in every form, on every device.
 pub(crate) fn check_against(case: &dyn Case, expected: &[Expected]) {
     for (device_name, device) in devices() {
-        let mut forms: Vec<_> =
-            case.forms(device).into_iter().map(|(form, got)| (form.to_string(), got)).collect();
+        check_on(device_name, device, case, expected);
         if *device_name == RESIDENT {
-            let there = data::on_device(device, || case.forms(device));
-            forms.extend(there.into_iter().map(|(f, got)| (format!("{f}, on the device"), got)));
+            let there = format!("data on the {device_name}");
+            data::on_device(device, || check_on(&there, device, case, expected));
         }
-        for (form, results) in forms {
-            let at = || format!("{device_name}, {form}, {}", case.describe());
-            let results = results.unwrap_or_else(|e| panic!("{e}\n  on {}", at()));
-            assert!(!results.is_empty(), "no results\n  on {}", at());
-            for got in results {
-                let expected = expected.iter().find(|e| e.name == got.name);
-                let expected = expected.unwrap_or_else(|| panic!("nobody expects {}", got.name));
-                let worst = expected.compare(got.dtype, &got.values);
-                assert!(worst.agrees(), "{}: {worst}\n  on {}", got.name, at());
-            }
+    }
+}
+
+/// The case agrees with `expected`, in every form, on one device.
+pub(crate) fn check_on(device_name: &str, device: &Device, case: &dyn Case, expected: &[Expected]) {
+    for (form, results) in case.forms(device) {
+        let at = || format!("{device_name}, {form}, {}", case.describe());
+        let results = results.unwrap_or_else(|e| panic!("{e}\n  on {}", at()));
+        assert!(!results.is_empty(), "no results\n  on {}", at());
+        for got in results {
+            let expected = expected.iter().find(|e| e.name == got.name);
+            let expected = expected.unwrap_or_else(|| panic!("nobody expects {}", got.name));
+            let worst = expected.compare(got.dtype, &got.values);
+            assert!(worst.agrees(), "{}: {worst}\n  on {}", got.name, at());
         }
     }
 }

@@ -3,7 +3,7 @@
 use crate::cross_entropy::{CrossEntropyCase, Recipe, UpstreamKind};
 use crate::data::{Data, Logits, Rng};
 use crate::golden::Golden;
-use crate::harness::{Case, Expected, Got};
+use crate::harness::{Case, Expected, Got, check};
 use crate::ranks::unwritten;
 use warploss::check::reference::{self, LogprobEntropyReference};
 use warploss::{
@@ -286,5 +286,77 @@ impl Case for LogprobEntropyCase {
         let of = |g: &[f64], row: usize| g[if g.len() == 1 { 0 } else { row }];
         let rows = out.logprob.iter().zip(&out.entropy).enumerate();
         rows.map(|(row, (logp, h))| of(&a, row) * logp + of(&b, row) * h).sum()
+    }
+}
+
+/// Every class alike: the entropy is ln V and has no slope, whatever the offset.
+#[test]
+fn equal_logits_have_the_entropy_of_the_uniform_distribution_and_no_slope() {
+    for (dtype, offset) in [(DType::F32, 1e4), (DType::F32, -1e30), (DType::BF16, 300.0)] {
+        for classes in [1, 2, 50, 3000] {
+            let case = CrossEntropyCase::with_dtype(
+                dtype,
+                &[1, classes],
+                &vec![offset; classes],
+                &[classes as i64 - 1],
+            );
+            let case = LogprobEntropyCase::of(case, [0.0, 1.0]);
+            check(&case);
+            let out =
+                case.options().forward(&Device::cpu(), case.logits.view(), case.target.view());
+            let entropy = out.expect("a legal call").entropy.item().expect("one row");
+            let expected = (classes as f64).ln();
+            assert!((f64::from(entropy) - expected).abs() <= 1e-6 * expected, "{entropy}");
+        }
+    }
+}
+
+/// A common offset is taken off before anything is added: as exact as without it.
+#[test]
+fn a_common_offset_costs_entropy_and_gradient_no_digits() {
+    let device = Device::cpu();
+    // Steps of 1/8 are exact at 1e4.
+    let step = |i: usize| ((i * 7919) % 97) as f64 / 8.0;
+    let values: Vec<f64> = (0..3 * 1000).map(step).collect();
+    let run = |offset: f64| {
+        let shifted: Vec<f64> = values.iter().map(|v| v + offset).collect();
+        let case = CrossEntropyCase::new(&[3, 1000], &shifted, &[0, 500, 999]);
+        let case = LogprobEntropyCase::of(case, [0.0, 1.0]);
+        let forms = case.forms(&device);
+        let (_, fused) = forms.into_iter().find(|(name, _)| *name == "fused").expect("a form");
+        let mut got = fused.expect("a legal call");
+        got.retain(|g| g.name != "lse");
+        got.into_iter().map(|g| (g.name, g.values)).collect::<Vec<_>>()
+    };
+    assert_eq!(run(0.0), run(1e4));
+}
+
+/// p so near 1 that 1 − p is nothing in f32: the slopes of the others, and of the best class
+/// itself, are sums of what is small and no differences of what is large.
+#[test]
+fn a_confident_row_keeps_the_digits_of_its_small_entropy_gradient() {
+    for target in 0..3 {
+        let logits = [30.0, 0.5, -1.0];
+        let case = CrossEntropyCase::new(&[1, 3], &logits, &[target]);
+        check(&LogprobEntropyCase::of(case, [0.0, 1.0]));
+    }
+}
+
+#[test]
+fn ignored_rows_give_exact_zeros_and_minus_one_whatever_they_hold() {
+    let nan = f64::NAN;
+    let case = CrossEntropyCase::new(&[3, 2], &[nan, nan, 1.0, 2.0, nan, nan], &[-100, 0, -100]);
+    let case = LogprobEntropyCase::of(case, [1.0, 1.0]);
+    let case = LogprobEntropyCase {
+        grad_logprob: Data::floats(DType::F32, &[3], &[nan, 1.0, nan]),
+        ..case
+    };
+    check(&case);
+    let (_, got) = case.forms(&Device::cpu()).swap_remove(4);
+    for got in got.expect("a legal call") {
+        let zero = if matches!(got.name, "argmax" | "rank") { -1.0 } else { 0.0 };
+        let per_row = got.values.len() / 3;
+        let ignored = got.values[..per_row].iter().chain(&got.values[2 * per_row..]);
+        assert!(ignored.copied().all(|v| v == zero), "{}: {:?}", got.name, got.values);
     }
 }

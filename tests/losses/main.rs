@@ -22,4 +22,6 @@ mod logsumexp;
 mod numerics;
 mod properties;
 mod ranks;
+#[cfg(feature = "emulator")]
+mod schedules_tokens;
 mod views;
