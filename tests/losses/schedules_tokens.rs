@@ -18,7 +18,7 @@ const ROUTES: [(&str, u32, u32, u32, usize, usize); 6] = [
     ("block a row, on chip", 1, 227, 16, 3, 3001),
     ("cluster of", 1, 18, 16, 2, 5001 * 2),
     ("blocks a row, two phases", 2, 3, 1, 4, 9001),
-    ("blocks a row, two phases", 132, 227, 16, 1, 300_003),
+    ("blocks a row, two phases", 132, 227, 16, 1, 700_003),
 ];
 
 fn card(multiprocessors: u32, shared_kib: u32, cluster: u32) -> Device {
