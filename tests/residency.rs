@@ -81,8 +81,10 @@ fn every_option(weight: &Tensor) -> CrossEntropy<'_> {
 type Call = (&'static str, fn(&Device, &mut Buffers) -> Result<()>);
 const CALLS: &[Call] = &[
     ("cross entropy forward", |device, b| {
-        let out =
-            CrossEntropyOut { loss: b.loss.view_mut(), lse: Some(b.lse.view_mut()), z_loss: None };
+        let out = CrossEntropyOut {
+            lse: Some(b.lse.view_mut()),
+            ..CrossEntropyOut::loss(b.loss.view_mut())
+        };
         CrossEntropy::default().forward_into(device, b.logits.view(), b.target.view(), out)
     }),
     ("cross entropy backward", |device, b| {
@@ -100,8 +102,10 @@ const CALLS: &[Call] = &[
         CrossEntropy::default().backward_in_place(device, b.logits.view_mut(), target, lse, 0.5)
     }),
     ("cross entropy fused, every option", |device, b| {
-        let out =
-            CrossEntropyOut { loss: b.loss.view_mut(), lse: Some(b.lse.view_mut()), z_loss: None };
+        let out = CrossEntropyOut {
+            lse: Some(b.lse.view_mut()),
+            ..CrossEntropyOut::loss(b.loss.view_mut())
+        };
         every_option(&b.weight).forward_backward_in_place(
             device,
             b.logits.view_mut(),

@@ -141,7 +141,7 @@ impl<'a> Call<'a> {
     ///
     /// # Safety
     /// As for [`LineOp::line`].
-    unsafe fn from_lse<X: Lanes, A, Y: Lanes>(
+    unsafe fn short_gradient<X: Lanes, A, Y: Lanes>(
         &self,
         line: &Line<X, A, Y>,
         lse: f32,
@@ -184,7 +184,7 @@ impl LineOp for Call<'_> {
                 && b == 0.0
                 && !coarse(lse, self.transform)
             {
-                return self.from_lse(&line, lse, a, &hole);
+                return self.short_gradient(&line, lse, a, &hole);
             }
             let sum = self.row(&line).sum(Some(hole));
             if let Some(results) = &self.results {
