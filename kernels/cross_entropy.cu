@@ -101,6 +101,9 @@ struct CrossEntropy {
   // The saved lse cannot serve as the row's normaliser.
   WL_FN bool coarse(wl_i64 index) const { return !(wl_abs(wl_ld(a.lse + index)) <= WL_COARSE_LSE); }
 
+  // Whether every column of a pack has weight 1.
+  WL_FN bool all_one(const Packs<T>& packs, wl_u32 p) const { return !a.weight && packs.full(p); }
+
   // Weights of a pack's columns; 0 where there are none.
   WL_FN void weights(const Packs<T>& packs, wl_u32 p, float (&w)[LANES]) const {
     const wl_i64 c = packs.column(p);
@@ -135,7 +138,9 @@ struct CrossEntropy {
         }
         if (at == target) mask<LANES>(x, packs.lane_of(row.target));
         s.push(x, k);
-        if (a.soft > 0.f) {
+        if (a.soft > 0.f && all_one(packs, at) && at != target) {
+          s.weigh(x);
+        } else if (a.soft > 0.f) {
           weights(packs, at, w);
           if (at == target) {
             WL_UNROLL for (int e = 0; e < LANES; e++) {
@@ -235,7 +240,9 @@ struct CrossEntropy {
       out[e] = exponential * row.prob;
     }
     if (SUM) sum += part;
-    if (FULL && a.soft > 0.f) {
+    if (FULL && a.soft > 0.f && all_one(packs, p)) {
+      WL_UNROLL for (int e = 0; e < LANES; e++) out[e] -= row.smooth;
+    } else if (FULL && a.soft > 0.f) {
       float w[LANES];
       weights(packs, p, w);
       WL_UNROLL for (int e = 0; e < LANES; e++) out[e] = wl_fma(-w[e], row.smooth, out[e]);

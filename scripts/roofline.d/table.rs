@@ -10,7 +10,7 @@ mod plan;
 mod variants;
 
 use plan::{Card, Pass, Plan, Rows};
-use variants::{Data, Loss, Module, Variant};
+use variants::{Data, Variant};
 
 /// A card as its maker describes it.
 fn card(name: &str, arch: u32, multiprocessors: u32, shared_kib: usize, cluster: u32) -> Card {
@@ -27,15 +27,15 @@ fn card(name: &str, arch: u32, multiprocessors: u32, shared_kib: usize, cluster:
 fn kernels() -> String {
     let line = |v: &Variant| {
         let (threads, blocks) = v.bounds();
-        let (loss, entry, data) = match v {
+        let (loss, entry, data, beside) = match v {
             Variant::Row(loss, entry, data) => {
-                (format!("{loss:?}"), format!("{entry:?}"), data.name())
+                (format!("{loss:?}"), format!("{entry:?}"), data.name(), loss.beside(*data))
             }
-            Variant::Batch(batch) => ("Batch".into(), format!("{batch:?}"), ""),
+            Variant::Batch(batch) => ("Batch".into(), format!("{batch:?}"), "", 0),
         };
         format!(
             "{{\"symbol\": {:?}, \"module\": {:?}, \"loss\": {loss:?}, \"entry\": {entry:?}, \
-             \"data\": {data:?}, \"threads\": {threads}, \"blocks\": {blocks}, \"oldest\": {}, \
+             \"data\": {data:?}, \"beside\": {beside}, \"threads\": {threads}, \"blocks\": {blocks}, \"oldest\": {}, \
              \"text\": {:?}}}",
             v.symbol(),
             v.module().file(),
@@ -43,7 +43,6 @@ fn kernels() -> String {
             v.instance(),
         )
     };
-    let _ = (Module::ALL, Loss::ALL);
     Variant::all().iter().map(line).collect::<Vec<_>>().join(",\n")
 }
 
