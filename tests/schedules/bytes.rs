@@ -15,7 +15,7 @@ const ROUTES: [Route; 8] = [
     route("cluster of", (1, 227, 2), (4, 30_005)),
     route("cluster of", (1, 18, 8), (4, 20_010)),
     route("two phases", (2, 3, 1), (8, 9_001)),
-    route("two phases", (132, 227, 16), (1, 300_003)),
+    route("two phases", (132, 227, 16), (1, 600_003)),
 ];
 
 /// Threads that a row has at the most: one for 8 packs, but at least 64 a block of 16 in a

@@ -13,7 +13,7 @@ const ROUTES: [Route; 7] = [
     route("cluster of", (1, 18, 16), (4, 10_002)),
     route("cluster of", (1, 10, 16), (2, 20_001)),
     route("blocks a row, two phases", (2, 3, 1), (8, 9_001)),
-    route("blocks a row, two phases", (132, 227, 16), (1, 300_003)),
+    route("blocks a row, two phases", (132, 227, 16), (1, 700_003)),
 ];
 
 /// Schedules as they name themselves, for calls that leave numbers alone and for those that write
