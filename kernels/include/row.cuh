@@ -28,14 +28,15 @@
 #include "lse.cuh"
 #include "reduce.cuh"
 
-// Packs of a thread that are pushed together: what a functor says (Op::TOGETHER), or 4.
+// Packs of a thread that are worked on together: loads in flight where rows come from global memory,
+// and code. From shared memory there is nothing to wait for: a functor that says TOGETHER takes half.
 template <class Op, class = int>
 struct Together {
-  static constexpr int packs = 4;
+  static constexpr int packs = 4, kept = 4, written = 2;
 };
 template <class Op>
 struct Together<Op, decltype((int)Op::TOGETHER)> {
-  static constexpr int packs = Op::TOGETHER;
+  static constexpr int packs = Op::TOGETHER, kept = packs > 1 ? packs / 2 : 1, written = kept > 1 ? 2 : 1;
 };
 
 // The other tensor that a functor reads: void where there is none.
@@ -145,7 +146,7 @@ template <class Op, class T>
 WL_FN void write_packs(const Op& op, const typename Op::Row& row, const Packs<T>& packs, const Slice<T>& slice,
                        const Sink<T, typename Op::Out>& sink, const OpBeside<Op>& beside) {
   constexpr int LANES = Packs<T>::LANES, B = OpBeside<Op>::PACKS;
-  each_pack<2>(
+  each_pack<Together<Op>::written>(
       packs, slice.from, slice.to,
       [&](auto count, wl_u32 p) {
         constexpr int n = decltype(count)::value;
@@ -327,7 +328,7 @@ WL_FN void on_chip_row(const RowArgs& a) {
   };
 
   typename Op::State state = Op::State::empty();
-  each_pack<Together<Op>::packs>(
+  each_pack<Together<Op>::kept>(
       packs, slice.from, slice.to,
       [&](auto count, wl_u32 p) {
         constexpr int n = decltype(count)::value;
@@ -360,7 +361,7 @@ WL_FN void on_chip_row(const RowArgs& a) {
     beside_of(p, b);
     gradient_of(op, row, packs, wl_lds128(kept, place(p)), b, p, out);
   };
-  each_pack<2>(
+  each_pack<Together<Op>::written>(
       packs, slice.from, slice.to,
       [&](auto count, wl_u32 p) {
         constexpr int n = decltype(count)::value;
