@@ -42,25 +42,26 @@ pub(crate) fn build() {
     let runtime = PathBuf::from("src/emulator/runtime.cpp");
     let mut units = vec![Unit { path: runtime, key: shared }];
     let mut names = Vec::new();
-    let mut unit = |name: String, text: String, kernels: PathBuf| {
+    let mut unit = |name: String, text: String, kernels: &[PathBuf]| {
         let path = out.join(format!("emulated_{name}.cpp"));
         let anchor = format!("{text}extern \"C\" {{\nint wl_emu_unit_{name} = 1;\n}}\n");
         std::fs::write(&path, &anchor).expect("OUT_DIR is writable");
-        let key = digest(&[path.clone(), kernels]) ^ shared;
+        let key = digest(&[std::slice::from_ref(&path), kernels].concat()) ^ shared;
         units.push(Unit { path, key });
         names.push(name);
     };
     for module in Module::ALL {
         let name = module.file().trim_end_matches(".cu").to_owned();
         let kernels = Path::new("kernels").join(module.file());
-        unit(name, Variant::source(module, &all), kernels);
+        unit(name, Variant::source(module, &all), &[kernels]);
     }
     // Not part of the published crate.
     for entry in std::fs::read_dir(root.join(TEST_KERNELS)).into_iter().flatten().flatten() {
         let path = entry.path();
         if path.extension().is_some_and(|extension| extension == "cu") {
             let stem = path.file_stem().unwrap_or_default().to_string_lossy();
-            unit(format!("test_{stem}"), format!("#include {path:?}\n"), path.clone());
+            let made_of = [path.clone(), PathBuf::from("kernels")];
+            unit(format!("test_{stem}"), format!("#include {path:?}\n"), &made_of);
         }
     }
     for object in objects(&build, &units, &out) {

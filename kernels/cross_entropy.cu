@@ -37,6 +37,8 @@ struct CrossEntropy : TargetRows<T, FULL> {
   using Rows::k;
   using Rows::rate;
   using Rows::z_unit;
+  // The options' terms are pushed pack by pack: more at once only adds code.
+  static constexpr int TOGETHER = FULL ? 2 : 4;
 
   WL_FN CrossEntropy(const RowArgs& a) : Rows(a) {}
 
@@ -55,6 +57,9 @@ struct CrossEntropy : TargetRows<T, FULL> {
   }
 
   WL_FN bool coarse(wl_i64 index) const { return this->coarse_lse(index); }
+
+  // Whether every column of a pack has weight 1.
+  WL_FN bool all_one(const Packs<T>& packs, wl_u32 p) const { return !a.weight && packs.full(p); }
 
   // Weights of a pack's columns; 0 where there are none.
   WL_FN void weights(const Packs<T>& packs, wl_u32 p, float (&w)[LANES]) const {
@@ -83,7 +88,9 @@ struct CrossEntropy : TargetRows<T, FULL> {
         const wl_u32x4 one[1] = {v[i]};
         Rows::keys(one, packs, row, at, 0, x);
         s.push(x, k);
-        if (a.soft > 0.f) {
+        if (a.soft > 0.f && all_one(packs, at) && at != target) {
+          s.weigh(x);
+        } else if (a.soft > 0.f) {
           weights(packs, at, w);
           if (at == target) {
             WL_UNROLL for (int e = 0; e < LANES; e++) {
@@ -174,7 +181,9 @@ struct CrossEntropy : TargetRows<T, FULL> {
       out[e] = exponential * row.prob;
     }
     if (SUM) sum += part;
-    if (FULL && a.soft > 0.f) {
+    if (FULL && a.soft > 0.f && all_one(packs, p)) {
+      WL_UNROLL for (int e = 0; e < LANES; e++) out[e] -= row.smooth;
+    } else if (FULL && a.soft > 0.f) {
       float w[LANES];
       weights(packs, p, w);
       WL_UNROLL for (int e = 0; e < LANES; e++) out[e] = wl_fma(-w[e], row.smooth, out[e]);

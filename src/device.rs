@@ -262,6 +262,27 @@ impl Device {
         }
     }
 
+    /// Seconds that the device needs for `work`: on a GPU between two events of its stream.
+    ///
+    /// # Errors
+    /// Those of `work`; what the driver reports.
+    pub(crate) fn time(&self, work: impl FnOnce() -> Result<()>) -> Result<f64> {
+        match &self.kind {
+            Kind::Cpu(_) => {
+                let begin = std::time::Instant::now();
+                work()?;
+                Ok(begin.elapsed().as_secs_f64())
+            }
+            #[cfg(any(feature = "cuda", feature = "emulator"))]
+            Kind::Cuda(cuda) => {
+                let from = cuda.driver.moment()?;
+                let done = work();
+                let seconds = cuda.driver.seconds([from, cuda.driver.moment()?]);
+                done.and(seconds)
+            }
+        }
+    }
+
     /// Memory for a result that a call is about to write, of the kind that `beside` lies in; on
     /// the host it is zeros. Memory that cannot be had is an error.
     pub(crate) fn zeros(

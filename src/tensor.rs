@@ -570,6 +570,27 @@ impl Tensor {
         }
     }
 
+    /// Copies another tensor of the same dtype and shape over this one where both lie on a device;
+    /// whether they do.
+    ///
+    /// # Errors
+    /// What the driver reports.
+    #[cfg(feature = "cli")]
+    pub(crate) fn copy_on_device(&mut self, from: &Tensor) -> Result<bool> {
+        let same = (self.dtype(), self.shape) == (from.dtype(), from.shape);
+        match (&mut self.memory, &from.memory) {
+            #[cfg(any(feature = "cuda", feature = "emulator"))]
+            (Owned::Device(to), Owned::Device(from)) if same => {
+                Resident::copy(to, from)?;
+                Ok(true)
+            }
+            _ => {
+                let _ = same;
+                Ok(false)
+            }
+        }
+    }
+
     /// The bytes of all elements; none on a device.
     #[cfg(any(feature = "cuda", feature = "emulator"))]
     pub(crate) fn bytes_mut(&mut self) -> &mut [u8] {

@@ -72,6 +72,16 @@ struct Smoothed {
     shift(before);
   }
 
+  // After push: the same keys, each with weight 1.
+  template <int n>
+  WL_FN void weigh(const float (&key)[n]) {
+    const float ref = reference(max);
+    float part = 0.f;
+    WL_UNROLL for (int i = 0; i < n; i++) part += ref - key[i];
+    deviation += part;
+    weight += (float)n;
+  }
+
   // After push: the weights of the same keys. A weight of 0 makes 0 of a key of -inf.
   template <int n>
   WL_FN void weigh(const float (&key)[n], const float (&w)[n]) {

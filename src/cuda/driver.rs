@@ -118,6 +118,19 @@ pub(crate) trait Driver: Send + Sync + std::fmt::Debug {
     /// Waits until the stream has come here.
     fn synchronize(&self) -> Result<()>;
 
+    /// A moment of the stream, for [`Driver::seconds`]: here by the host's clock once the stream
+    /// has come here, on a GPU by an event.
+    fn moment(&self) -> Result<u64> {
+        static START: std::sync::OnceLock<std::time::Instant> = std::sync::OnceLock::new();
+        self.synchronize()?;
+        Ok(START.get_or_init(std::time::Instant::now).elapsed().as_nanos() as u64)
+    }
+
+    /// Seconds from one moment to a later one, each given to this once; waits for the later one.
+    fn seconds(&self, [from, to]: [u64; 2]) -> Result<f64> {
+        Ok(to.saturating_sub(from) as f64 * 1e-9)
+    }
+
     /// Bytes of a buffer, and of the chunks that larger copies are cut into.
     fn chunk(&self) -> usize {
         4 << 20

@@ -262,6 +262,35 @@ impl Driver for Real {
         unsafe { result::stream::synchronize(stream) }.map_err(|e| device("the stream", e))
     }
 
+    fn moment(&self) -> Result<u64> {
+        let stream = self.bind()?;
+        // SAFETY: the stream is this object's, the event its context's.
+        unsafe {
+            let event = result::event::create(sys::CUevent_flags::CU_EVENT_DEFAULT)
+                .map_err(|e| device("an event", e))?;
+            match result::event::record(event, stream) {
+                Ok(()) => Ok(event as u64),
+                Err(error) => {
+                    let _ = result::event::destroy(event);
+                    Err(device("an event", error))
+                }
+            }
+        }
+    }
+
+    fn seconds(&self, moments: [u64; 2]) -> Result<f64> {
+        self.bind()?;
+        let [from, to] = moments.map(|event| event as sys::CUevent);
+        // SAFETY: events of `moment`, which are used no more after this.
+        unsafe {
+            let elapsed = result::event::synchronize(to)
+                .and_then(|()| result::event::elapsed(from, to))
+                .map_err(|e| device("an event", e));
+            let _ = (result::event::destroy(from), result::event::destroy(to));
+            elapsed.map(|ms| f64::from(ms) * 1e-3)
+        }
+    }
+
     fn pinned(&self, bytes: usize) -> Result<Pinned> {
         self.bind()?;
         let event = event()?;

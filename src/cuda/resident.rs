@@ -90,6 +90,18 @@ impl Resident {
         Ok(host)
     }
 
+    /// Copies elements on the device; both have as many bytes.
+    ///
+    /// # Errors
+    /// What the driver reports.
+    #[cfg(feature = "cli")]
+    pub(crate) fn copy(to: &mut Arc<Resident>, from: &Arc<Resident>) -> Result<()> {
+        Resident::unshare(to, "tensor")?;
+        let bytes = (to.len * to.dtype.size()).min(from.len * from.dtype.size());
+        // SAFETY: two allocations of that size at least, and nobody else has `to`.
+        unsafe { to.stream.driver.copy_within(to.address(), from.address(), bytes) }
+    }
+
     /// Memory that no other tensor shares, with the same elements.
     ///
     /// # Errors

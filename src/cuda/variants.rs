@@ -128,6 +128,22 @@ impl Loss {
         )
     }
 
+    /// Packs of another tensor that lie beside one pack of logits (`Beside::PACKS`).
+    pub(crate) const fn beside(self, data: Data) -> usize {
+        match self {
+            Loss::LogSoftmaxGradient => data.lanes() / Data::F32.lanes(),
+            Loss::LogSoftmaxGradientNarrow => 1,
+            Loss::CrossEntropy
+            | Loss::CrossEntropyFull
+            | Loss::CrossEntropyRanked
+            | Loss::LogprobEntropy
+            | Loss::LogprobEntropyRanked
+            | Loss::LogSoftmax
+            | Loss::LogSoftmaxNarrow
+            | Loss::LogSumExp => 0,
+        }
+    }
+
     /// The source file, which is a module of its own.
     pub(crate) const fn module(self) -> Module {
         match self {
@@ -440,20 +456,29 @@ impl Variant {
         }
     }
 
-    /// The line that makes the kernel of its module's templates.
-    pub(crate) fn instance(self) -> String {
-        let (threads, blocks, body) = match self {
+    /// Most threads of a block, and blocks that a multiprocessor shall hold at the least.
+    pub(crate) fn bounds(self) -> (u32, u32) {
+        match self {
             Variant::Row(loss, entry, data) => {
                 let (threads, blocks) = entry.bounds();
-                // The options' terms need more registers than two such blocks leave.
-                let blocks = if loss.wide() { blocks / 2 } else { blocks };
-                (threads, blocks, entry.body(&loss.functor(data)))
+                // The options' terms need more registers than so many blocks leave, and so do
+                // rows in registers beside a tensor of a larger type.
+                let lanes = matches!(entry, Entry::FewGradient | Entry::WarpGradient);
+                let large = loss.wide() || lanes && loss.beside(data) > 1;
+                (threads, if large { blocks / 2 } else { blocks })
             }
-            Variant::Batch(batch) => {
-                // Tiles wait for memory alone, and more of them at once hide it.
-                let blocks = if batch == Batch::PermuteTiled { 4 } else { 1 };
-                (BATCH_THREADS, blocks, format!("{}_body", batch.body()))
-            }
+            // Tiles wait for memory alone, and more of them at once hide it.
+            Variant::Batch(Batch::PermuteTiled) => (BATCH_THREADS, 4),
+            Variant::Batch(_) => (BATCH_THREADS, 1),
+        }
+    }
+
+    /// The line that makes the kernel of its module's templates.
+    pub(crate) fn instance(self) -> String {
+        let (threads, blocks) = self.bounds();
+        let body = match self {
+            Variant::Row(loss, entry, data) => entry.body(&loss.functor(data)),
+            Variant::Batch(batch) => format!("{}_body", batch.body()),
         };
         let args = self.module().arguments();
         format!("WL_KERNEL({}, {args}, {threads}, {blocks}) {{ {body}(args); }}", self.symbol())

@@ -1,6 +1,10 @@
 //! What the machine's memory can do, measured with the threads that the losses use.
 
+#[cfg(feature = "cli")]
+use super::time_by;
 use super::{Budget, time};
+#[cfg(feature = "cli")]
+use crate::{Device, Tensor};
 use crate::{Error, Result};
 use rayon::prelude::*;
 use std::convert::Infallible;
@@ -14,10 +18,10 @@ const CHUNK: usize = 256 * 1024;
 pub struct Bandwidth {
     /// One buffer copied to another; bytes read and bytes written both count.
     pub copy: f64,
-    /// One buffer multiplied in place; bytes read and bytes written both count.
-    pub scale: f64,
-    /// One buffer summed.
-    pub read: f64,
+    /// One buffer multiplied in place; bytes read and bytes written both count. On the CPU alone.
+    pub scale: Option<f64>,
+    /// One buffer summed. On the CPU alone.
+    pub read: Option<f64>,
 }
 
 impl Bandwidth {
@@ -45,9 +49,30 @@ impl Bandwidth {
         };
         Ok(Bandwidth {
             copy: measure(copy).gb_per_s(2 * moved),
-            scale: measure(scale).gb_per_s(2 * moved),
-            read: measure(read).gb_per_s(moved),
+            scale: Some(measure(scale).gb_per_s(2 * moved)),
+            read: Some(measure(read).gb_per_s(moved)),
         })
+    }
+
+    /// What a device's own memory can do: the machine's by [`Bandwidth::measure`], a GPU's by
+    /// copying from one buffer of its memory to another.
+    ///
+    /// # Errors
+    /// [`Error::OutOfMemory`] where the buffers cannot be had; what the driver reports.
+    #[cfg(feature = "cli")]
+    pub fn of_device(device: &Device, bytes: usize, budget: &Budget) -> Result<Bandwidth> {
+        if device.name() == "cpu" {
+            return Bandwidth::measure(bytes, budget);
+        }
+        let host = Tensor::from_vec(buffer((bytes / size_of::<f32>()).max(1))?, &[bytes / 4])?;
+        let mut buffers = (device.upload(host.view())?, device.upload(host.view())?);
+        let timing = time_by(
+            budget,
+            &mut buffers,
+            |_| Ok(()),
+            |(a, b)| device.time(|| b.copy_on_device(a).map(|_| ())),
+        )?;
+        Ok(Bandwidth { copy: timing.gb_per_s(2 * bytes as u64), scale: None, read: None })
     }
 }
 
@@ -89,8 +114,8 @@ mod tests {
     fn all_three_are_measured() {
         let budget = Budget { warm_up: 0, min_runs: 1, seconds: 0.0 };
         let bandwidth = Bandwidth::measure(1 << 20, &budget).unwrap();
-        for gb_per_s in [bandwidth.copy, bandwidth.scale, bandwidth.read] {
-            assert!(gb_per_s > 0.0 && gb_per_s.is_finite());
+        for gb_per_s in [Some(bandwidth.copy), bandwidth.scale, bandwidth.read] {
+            assert!(gb_per_s.is_some_and(|rate| rate > 0.0 && rate.is_finite()));
         }
     }
 }

@@ -84,17 +84,37 @@ pub fn time<S: ?Sized, E>(
     mut prepare: impl FnMut(&mut S),
     mut run: impl FnMut(&mut S) -> Result<(), E>,
 ) -> Result<Timing, E> {
-    for _ in 0..budget.warm_up {
+    let prepare = |state: &mut S| {
         prepare(state);
+        Ok(())
+    };
+    time_by(budget, state, prepare, |state| {
+        let begin = Instant::now();
+        run(state)?;
+        Ok(begin.elapsed().as_secs_f64())
+    })
+}
+
+/// As [`time`], where `run` says itself how many seconds it took and `prepare` may fail: for
+/// devices that have clocks of their own.
+///
+/// # Errors
+/// The first error that either returns.
+pub fn time_by<S: ?Sized, E>(
+    budget: &Budget,
+    state: &mut S,
+    mut prepare: impl FnMut(&mut S) -> Result<(), E>,
+    mut run: impl FnMut(&mut S) -> Result<f64, E>,
+) -> Result<Timing, E> {
+    for _ in 0..budget.warm_up {
+        prepare(state)?;
         run(state)?;
     }
     let start = Instant::now();
     let mut seconds = Vec::new();
     while seconds.len() < budget.min_runs || start.elapsed().as_secs_f64() < budget.seconds {
-        prepare(state);
-        let begin = Instant::now();
-        run(state)?;
-        seconds.push(begin.elapsed().as_secs_f64());
+        prepare(state)?;
+        seconds.push(run(state)?);
     }
     Ok(Timing::of(seconds))
 }

@@ -136,6 +136,24 @@ fn bench_measures_one_line_of_each_op_and_pass() {
     assert!(table.contains("of copy") && table.contains("logsumexp"), "{table}");
 }
 
+/// On an emulated card: tensors and copies on the device, no times that mean anything.
+#[cfg(feature = "emulator")]
+#[test]
+fn bench_measures_on_the_device() {
+    for op in ["cross-entropy", "log-softmax", "logsumexp"] {
+        for pass in ["forward", "backward", "forward-backward"] {
+            let object = warploss(&format!(
+                "bench {op} --pass {pass} --rows 3 --classes 1003 --seconds 0 --json --device emulated"
+            ))
+            .json();
+            let number = |key: &str| object[key].as_f64().unwrap();
+            assert!(number("median_s") > 0.0 && number("copy_gb_per_s") > 0.0, "{object}");
+            assert_eq!(object["device"], "emulated");
+            assert!(object["read_gb_per_s"].is_null(), "{object}");
+        }
+    }
+}
+
 #[test]
 fn bench_of_what_does_not_fit_is_an_error() {
     let result = warploss("bench cross-entropy --rows 99999999 --classes 99999999 --seconds 0");

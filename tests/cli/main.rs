@@ -1,6 +1,8 @@
 //! The command line as a process.
 
 mod bad_input;
+#[cfg(feature = "emulator")]
+mod broken_kernels;
 mod commands;
 mod eval;
 mod sample;

@@ -1,8 +1,9 @@
-//! What a benchmark works on: logits like a trained model's, made by a small seeded generator.
+//! What a benchmark works on: logits like a trained model's, made by a small seeded generator. All
+//! of it lies on the device that is measured, so that no time goes into staging.
 
 use crate::check::random::Random;
 use crate::memory::HostMut;
-use crate::{DType, Element, Error, Float, Shape, Tensor, TensorMut, bf16, f16};
+use crate::{DType, Device, Element, Error, Float, Shape, Tensor, TensorMut, bf16, f16};
 use rayon::prelude::*;
 
 /// Elements made, or copied, by one thread at a time.
@@ -20,48 +21,75 @@ pub(super) struct Data {
     pub(super) work: Tensor,
     /// As large as the logits, for ops that take an upstream gradient of that size.
     pub(super) upstream: Option<Tensor>,
-    /// One class per row.
+    /// One class per row, on the host and on the device.
     pub(super) target: Vec<i64>,
+    pub(super) targets: Tensor,
     /// One f32 per row: losses.
-    pub(super) loss: Vec<f32>,
+    pub(super) loss: Tensor,
     /// One f32 per row: log-sum-exps.
-    pub(super) lse: Vec<f32>,
+    pub(super) lse: Tensor,
     /// One f32 per row: the second result of an op that has two.
-    pub(super) second: Vec<f32>,
+    pub(super) second: Tensor,
+}
+
+/// A tensor of the host's on the device.
+fn on(device: &Device, tensor: Tensor) -> Result<Tensor, Error> {
+    match device.name() {
+        "cpu" => Ok(tensor),
+        _ => device.upload(tensor.view()),
+    }
 }
 
 impl Data {
-    pub(super) fn new(rows: usize, classes: usize, dtype: DType) -> Result<Data, Error> {
+    pub(super) fn new(
+        device: &Device,
+        rows: usize,
+        classes: usize,
+        dtype: DType,
+    ) -> Result<Data, Error> {
         let shape = Shape::new(&[rows, classes]).unwrap_or(Shape::SCALAR);
         let mut logits = Tensor::zeros("logits", dtype, shape)?;
         fill(&mut logits, 0x5eed, 2.5);
+        let logits = on(device, logits)?;
         let mut random = Random::new(0x7a67);
+        let target: Vec<i64> = (0..rows).map(|_| random.below(classes) as i64).collect();
+        let numbers = || on(device, Tensor::from_vec(vec![0f32; rows], &[rows])?);
         Ok(Data {
             rows,
             classes,
             dtype,
+            work: device.zeros("gradient", dtype, shape, &logits.view())?,
             logits,
-            work: Tensor::zeros("gradient", dtype, shape)?,
             upstream: None,
-            target: (0..rows).map(|_| random.below(classes) as i64).collect(),
-            loss: vec![0.0; rows],
-            lse: vec![0.0; rows],
-            second: vec![0.0; rows],
+            targets: on(device, Tensor::from_vec(target.clone(), &[rows])?)?,
+            target,
+            loss: numbers()?,
+            lse: numbers()?,
+            second: numbers()?,
         })
     }
 
+    /// Makes all losses `value`: an upstream gradient.
+    pub(super) fn set_loss(&mut self, device: &Device, value: f32) -> Result<(), Error> {
+        self.loss = on(device, Tensor::from_vec(vec![value; self.rows], &[self.rows])?)?;
+        Ok(())
+    }
+
     /// Makes the upstream gradient, where it is not there yet.
-    pub(super) fn need_upstream(&mut self) -> Result<(), Error> {
+    pub(super) fn need_upstream(&mut self, device: &Device) -> Result<(), Error> {
         if self.upstream.is_none() {
             let mut tensor = Tensor::zeros("grad_output", self.dtype, self.logits.shape())?;
             fill(&mut tensor, 0x9a4d, 1.0);
-            self.upstream = Some(tensor);
+            self.upstream = Some(on(device, tensor)?);
         }
         Ok(())
     }
 
     /// Copies the logits to `work`.
-    pub(super) fn restore(&mut self) {
+    pub(super) fn restore(&mut self) -> Result<(), Error> {
+        if self.work.copy_on_device(&self.logits)? {
+            return Ok(());
+        }
         fn copy<T: Element>(from: &Tensor, to: &mut [T]) {
             if let Some(from) = from.as_slice::<T>() {
                 let pairs = to.par_chunks_mut(CHUNK).zip(from.par_chunks(CHUNK));
@@ -75,6 +103,7 @@ impl Data {
             // The command line takes floats only.
             Some(HostMut::I64(_) | HostMut::I32(_) | HostMut::U32(_) | HostMut::U8(_)) | None => {}
         }
+        Ok(())
     }
 
     /// Rows whose answers are checked: the first, one in the middle, the last.
@@ -84,22 +113,32 @@ impl Data {
         rows
     }
 
+    /// Numbers of one of the tensors above, widened.
+    pub(super) fn numbers(&self, tensor: &Tensor) -> Result<Vec<f64>, Error> {
+        tensor.view().to_f64()
+    }
+
     /// A row of one of the tensors above, widened.
-    pub(super) fn row(&self, tensor: &Tensor, row: usize) -> Vec<f64> {
-        fn widen<T: Float>(tensor: &Tensor, range: std::ops::Range<usize>) -> Option<Vec<f64>> {
-            Some(tensor.as_slice::<T>()?.get(range)?.iter().map(|x| x.to_f32().into()).collect())
-        }
+    pub(super) fn row(&self, tensor: &Tensor, row: usize) -> Result<Vec<f64>, Error> {
+        let all = match tensor.is_on_device() {
+            true => &tensor.to_host()?,
+            false => tensor,
+        };
         let range = row * self.classes..(row + 1) * self.classes;
-        widen::<f32>(tensor, range.clone())
-            .or_else(|| widen::<f16>(tensor, range.clone()))
-            .or_else(|| widen::<bf16>(tensor, range))
-            .unwrap_or_default()
+        Ok(widen::<f32>(all, range.clone())
+            .or_else(|| widen::<f16>(all, range.clone()))
+            .or_else(|| widen::<bf16>(all, range))
+            .unwrap_or_default())
     }
 }
 
+fn widen<T: Float>(tensor: &Tensor, range: std::ops::Range<usize>) -> Option<Vec<f64>> {
+    Some(tensor.as_slice::<T>()?.get(range)?.iter().map(|x| x.to_f32().into()).collect())
+}
+
 /// A view of one f32 per row, or of the single number that a reduction leaves.
-pub(super) fn per_row<'a>(values: &'a mut [f32], shape: &[usize]) -> Result<TensorMut<'a>, Error> {
-    TensorMut::new(values, shape)
+pub(super) fn per_row<'a>(values: &'a mut Tensor, shape: &[usize]) -> Result<TensorMut<'a>, Error> {
+    values.view_as_mut(shape, 1)
 }
 
 fn fill(tensor: &mut Tensor, seed: u64, deviation: f32) {
@@ -124,12 +163,12 @@ mod tests {
 
     #[test]
     fn logits_look_normal_and_repeat() {
-        let data = Data::new(64, 1024, DType::F32).unwrap();
+        let data = Data::new(&Device::cpu(), 64, 1024, DType::F32).unwrap();
         let x = data.logits.as_slice::<f32>().unwrap();
         let n = x.len() as f32;
         let mean = x.iter().sum::<f32>() / n;
         let deviation = (x.iter().map(|x| x * x).sum::<f32>() / n).sqrt();
         assert!(mean.abs() < 0.1 && (deviation - 2.5).abs() < 0.1, "{mean} {deviation}");
-        assert_eq!(data.logits, Data::new(64, 1024, DType::F32).unwrap().logits);
+        assert_eq!(data.logits, Data::new(&Device::cpu(), 64, 1024, DType::F32).unwrap().logits);
     }
 }

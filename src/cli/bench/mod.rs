@@ -8,8 +8,8 @@ mod table;
 use super::device::DeviceChoice;
 use super::failure::{self, Failure};
 use super::memory;
-use crate::measure::{Bandwidth, Budget, Pass, Timing, time};
-use crate::{DType, Device, Error};
+use crate::measure::{Bandwidth, Budget, Pass, Timing, time_by};
+use crate::{DType, Device};
 use clap::{Args, ValueEnum};
 use data::Data;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
@@ -30,7 +30,9 @@ one number per row does not.
 GB/s are 10^9 model bytes a second in the median run. share_of_copy sets them against copying one
 large buffer to another in the same run (bytes read and written both count); the table also sets
 them against summing a buffer and scaling one in place. Data that fits the cache exceeds 1.
-A call that consumes the logits gets them back between runs, outside the timed part.
+A call that consumes the logits gets them back between runs, outside the timed part. All tensors
+lie on the device that is measured, copies of it are measured there, and on a GPU the clock is its
+own (events of its stream).
 
 Example:
   warploss bench cross-entropy --rows 1024 --classes 128256 --dtype bf16 --pass forward-backward")]
@@ -109,13 +111,13 @@ fn seconds(text: &str) -> Result<f64, String> {
 impl BenchArgs {
     pub(super) fn run(&self, device: DeviceChoice) -> Result<(), Failure> {
         let device = device.open()?;
-        let lines = self.lines();
+        let lines = self.lines(&device);
         let budget = Budget {
             seconds: self.seconds.unwrap_or(if self.op.is_some() { 3.0 } else { 1.0 }),
             ..Budget::default()
         };
         memory::require(2 * Bandwidth::BYTES as u128, "measuring the copy bandwidth")?;
-        let bandwidth = Bandwidth::measure(Bandwidth::BYTES, &budget)?;
+        let bandwidth = Bandwidth::of_device(&device, Bandwidth::BYTES, &budget)?;
 
         let progress = progress(lines.len());
         let mut measured = Vec::new();
@@ -151,9 +153,9 @@ impl BenchArgs {
             .map_err(|e| Failure::failed(format!("standard output: {e}")))
     }
 
-    fn lines(&self) -> Vec<Line> {
+    fn lines(&self, device: &Device) -> Vec<Line> {
         let Some(op) = self.op else {
-            return suite::cpu();
+            return if device.name() == "cuda" { suite::gpu() } else { suite::cpu() };
         };
         let dtype = match self.dtype {
             Some(FloatArg::F32) | None => DType::F32,
@@ -196,26 +198,25 @@ impl Line {
             other => {
                 drop(other);
                 self.require(2 + u128::from(upstream))?;
-                Data::new(self.rows, self.classes, self.dtype)?
+                Data::new(device, self.rows, self.classes, self.dtype)?
             }
         };
         if upstream {
-            data.need_upstream()?;
+            data.need_upstream(device)?;
         }
-        let prepare = |data: &mut Data| {
-            if bench.consumes(self.pass) {
-                data.restore();
-            }
+        let prepare = |data: &mut Data| match bench.consumes(self.pass) {
+            true => data.restore(),
+            false => Ok(()),
         };
         bench.save(self.pass, device, &mut data)?;
-        prepare(&mut data);
+        prepare(&mut data)?;
         bench.run(self.pass, device, &mut data)?;
         if let Some(wrong) = bench.check(self.pass, device, &mut data)? {
             let line = self.describe();
             return Err(Failure::failed(format!("{line}: the answer is wrong: {wrong}")));
         }
-        let run = |data: &mut Data| -> Result<(), Error> { bench.run(self.pass, device, data) };
-        let timing = time(budget, &mut data, prepare, run)?;
+        let run = |data: &mut Data| device.time(|| bench.run(self.pass, device, data));
+        let timing = time_by(budget, &mut data, prepare, run)?;
         *held = Some(data);
         let elements = self.rows as u64 * self.classes as u64;
         let bytes = bench.traffic(self.pass).bytes(elements, self.dtype);

@@ -10,6 +10,24 @@ use crate::measure::Pass;
 const SHAPES: [(usize, usize); 4] =
     [(1024, 128_256), (4096, 32_000), (4, 1_000_000), (65_536, 512)];
 
+/// The suite of a GPU: current vocabularies, and few long rows. Tensors far larger than its cache.
+pub(super) fn gpu() -> Vec<Line> {
+    let shapes = [(8192, 32_000), (8192, 128_256), (8192, 262_144), (64, 4_000_000)];
+    let mut lines = Vec::new();
+    for (rows, classes) in shapes {
+        for dtype in [DType::BF16, DType::F32] {
+            let line = |op, pass| Line { op, pass, dtype, rows, classes };
+            lines.extend(Pass::ALL.map(|pass| line(BenchOp::CrossEntropy, pass)));
+            if classes == 32_000 {
+                for op in [BenchOp::LogSoftmax, BenchOp::Logsumexp] {
+                    lines.extend([Pass::Forward, Pass::Backward].map(|pass| line(op, pass)));
+                }
+            }
+        }
+    }
+    lines
+}
+
 /// The suite of the CPU: under two minutes on two cores.
 pub(super) fn cpu() -> Vec<Line> {
     let mut lines = Vec::new();

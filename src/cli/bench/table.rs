@@ -15,11 +15,12 @@ impl Measured {
     /// The bandwidth of the plainest work with the same reads and writes, and its name.
     fn bound(&self, bandwidth: &Bandwidth) -> (f64, &'static str) {
         let (_, bench) = self.line.op.parts();
-        match bench.traffic(self.line.pass).writes {
+        let (plainest, name) = match bench.traffic(self.line.pass).writes {
             0 => (bandwidth.read, "read"),
             _ if bench.consumes(self.line.pass) => (bandwidth.scale, "scale"),
-            _ => (bandwidth.copy, "copy"),
-        }
+            _ => (None, "copy"),
+        };
+        plainest.map_or((bandwidth.copy, "copy"), |rate| (rate, name))
     }
 
     /// One line of JSON, with its line break.
@@ -40,17 +41,27 @@ impl Measured {
         put("gb_per_s", number::f64(self.gb_per_s()));
         put("copy_gb_per_s", number::f64(bandwidth.copy));
         put("share_of_copy", number::f64(self.gb_per_s() / bandwidth.copy));
-        put("scale_gb_per_s", number::f64(bandwidth.scale));
-        put("read_gb_per_s", number::f64(bandwidth.read));
+        put("scale_gb_per_s", bandwidth.scale.map_or(Value::Null, number::f64));
+        put("read_gb_per_s", bandwidth.read.map_or(Value::Null, number::f64));
         format!("{}\n", Value::Object(object))
     }
 }
 
 /// The machine, its bandwidths, and a row for each line.
 pub(super) fn render(device: &Device, bandwidth: &Bandwidth, measured: &[Measured]) -> String {
-    let cpu = device.cpu_info();
-    let model = info::cpu_model().unwrap_or_else(|| "unknown processor".into());
-    let Bandwidth { copy, scale, read } = bandwidth;
+    let machine = match device.name() {
+        "cpu" => {
+            let model = info::cpu_model().unwrap_or_else(|| "unknown processor".into());
+            format!("{model}, {}", device.description())
+        }
+        _ => device.description(),
+    };
+    let Bandwidth { copy, scale, read } = *bandwidth;
+    let others = [("scale in place", scale), ("read", read)];
+    let rates: String = others
+        .iter()
+        .filter_map(|(name, rate)| rate.map(|rate| format!(", {name} {rate:.1}")))
+        .collect();
     let mut table = grid::new([
         "op",
         "pass",
@@ -87,13 +98,11 @@ pub(super) fn render(device: &Device, bandwidth: &Bandwidth, measured: &[Measure
         column.set_cell_alignment(CellAlignment::Right);
     }
     format!(
-        "warploss {} on {}: {model}, {} threads, {}\n\
-         memory, GB/s in this run: copy {copy:.1}, scale in place {scale:.1}, read {read:.1}\n\
+        "warploss {} on {}: {machine}\n\
+         memory, GB/s in this run: copy {copy:.1}{rates}\n\
          {table}\n",
         env!("CARGO_PKG_VERSION"),
         device.name(),
-        cpu.threads,
-        cpu.simd,
     )
 }
 

@@ -4,7 +4,7 @@ use super::Bench;
 use crate::check::{compare, reference};
 use crate::cli::bench::data::{Data, per_row};
 use crate::measure::{Pass, Traffic};
-use crate::{CrossEntropy, CrossEntropyOut, DType, Device, Error, Reduction, TensorRef};
+use crate::{CrossEntropy, CrossEntropyOut, DType, Device, Error, Reduction};
 
 pub(super) struct CrossEntropyBench;
 
@@ -12,7 +12,7 @@ impl CrossEntropyBench {
     /// Fused on `work`, which holds the logits.
     fn fused(op: &CrossEntropy<'_>, device: &Device, data: &mut Data) -> Result<(), Error> {
         let shape: &[usize] = if op.reduction == Reduction::None { &[data.rows] } else { &[] };
-        let target = TensorRef::new(&data.target, &[data.rows])?;
+        let target = data.targets.view();
         let mut out = CrossEntropyOut::loss(per_row(&mut data.loss, shape)?);
         out.lse = Some(per_row(&mut data.lse, &[data.rows])?);
         op.forward_backward_in_place(device, data.work.view_mut(), target, 1.0, out)
@@ -20,7 +20,7 @@ impl CrossEntropyBench {
 
     fn forward(op: &CrossEntropy<'_>, device: &Device, data: &mut Data) -> Result<(), Error> {
         let shape: &[usize] = if op.reduction == Reduction::None { &[data.rows] } else { &[] };
-        let target = TensorRef::new(&data.target, &[data.rows])?;
+        let target = data.targets.view();
         let mut out = CrossEntropyOut::loss(per_row(&mut data.loss, shape)?);
         out.lse = Some(per_row(&mut data.lse, &[data.rows])?);
         op.forward_into(device, data.logits.view(), target, out)
@@ -49,37 +49,37 @@ impl Bench for CrossEntropyBench {
             Pass::Forward => Self::forward(&op, device, data),
             Pass::ForwardBackward => Self::fused(&op, device, data),
             Pass::Backward => {
-                let target = TensorRef::new(&data.target, &[data.rows])?;
-                let lse = TensorRef::new(&data.lse, &[data.rows])?;
+                let saved = (data.targets.view(), data.lse.view());
                 let grad = data.work.view_mut();
-                op.backward_into(device, data.logits.view(), (target, lse), 1.0, grad)
+                op.backward_into(device, data.logits.view(), saved, 1.0, grad)
             }
         }
     }
 
     fn check(&self, pass: Pass, device: &Device, data: &mut Data) -> Result<Option<String>, Error> {
         let op = CrossEntropy::default().reduction(Reduction::None);
-        let mean = data.loss[0];
-        let gradients: Vec<_> =
-            data.samples().into_iter().map(|row| data.row(&data.work, row)).collect();
+        let mean = data.numbers(&data.loss)?[0];
+        let samples = data.samples().into_iter();
+        let gradients =
+            samples.map(|row| data.row(&data.work, row)).collect::<Result<Vec<_>, _>>()?;
         match pass {
             Pass::Forward | Pass::Backward => Self::forward(&op, device, data)?,
             Pass::ForwardBackward => {
-                data.restore();
+                data.restore()?;
                 Self::fused(&op, device, data)?;
             }
         }
-        let sum: f64 = data.loss.iter().map(|&l| f64::from(l)).sum();
-        let expected = sum / data.rows as f64;
-        if pass != Pass::Backward && (f64::from(mean) - expected).abs() > 1e-5 * expected {
+        let losses = data.numbers(&data.loss)?;
+        let expected = losses.iter().sum::<f64>() / data.rows as f64;
+        if pass != Pass::Backward && (mean - expected).abs() > 1e-5 * expected {
             return Ok(Some(format!("mean loss: expected {expected}, got {mean}")));
         }
         for (row, gradient) in data.samples().into_iter().zip(gradients) {
-            let x = data.row(&data.logits, row);
+            let x = data.row(&data.logits, row)?;
             let (shape, target) = ([1, data.classes], [data.target[row]]);
             let g = [1.0 / data.rows as f64];
             let expected = reference::cross_entropy(&op, &shape, &x, &target, &g);
-            let got = [data.loss[row].into()];
+            let got = [losses[row]];
             let loss = compare::losses(DType::F32, &got, &expected.loss, &expected.loss_size);
             let grad = compare::gradients(data.dtype, &gradient, &expected.grad_logits);
             if !loss.agrees() {

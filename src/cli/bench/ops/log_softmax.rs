@@ -33,11 +33,11 @@ impl Bench for LogSoftmaxBench {
 
     fn check(&self, pass: Pass, _: &Device, data: &mut Data) -> Result<Option<String>, Error> {
         for row in data.samples() {
-            let (x, got) = (data.row(&data.logits, row), data.row(&data.work, row));
+            let (x, got) = (data.row(&data.logits, row)?, data.row(&data.work, row)?);
             let shape = [1, data.classes];
             let worst = match &data.upstream {
                 Some(upstream) if pass != Pass::Forward => {
-                    let g = data.row(upstream, row);
+                    let g = data.row(upstream, row)?;
                     let expected = reference::log_softmax_grad(&shape, 1, &x, &g);
                     compare::gradients(data.dtype, &got, &expected)
                 }

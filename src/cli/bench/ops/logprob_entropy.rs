@@ -1,7 +1,7 @@
 //! Log-probability and entropy, each with an upstream gradient.
 
 use super::Bench;
-use crate::TensorRef;
+use crate::Tensor;
 use crate::check::{compare, reference};
 use crate::cli::bench::data::{Data, per_row};
 use crate::measure::{Pass, Traffic};
@@ -19,7 +19,7 @@ fn upstream() -> LogprobEntropyUpstream<'static> {
 
 /// The results' buffers, one number a row each.
 fn out<'a>(
-    [logprob, entropy, lse]: [&'a mut Vec<f32>; 3],
+    [logprob, entropy, lse]: [&'a mut Tensor; 3],
     rows: usize,
 ) -> Result<LogprobEntropyOut<'a>, Error> {
     let mut out = LogprobEntropyOut::new(per_row(logprob, &[rows])?, per_row(entropy, &[rows])?);
@@ -29,9 +29,9 @@ fn out<'a>(
 
 impl LogprobEntropyBench {
     fn forward(device: &Device, data: &mut Data) -> Result<(), Error> {
-        let target = TensorRef::new(&data.target, &[data.rows])?;
         let out = out([&mut data.loss, &mut data.second, &mut data.lse], data.rows)?;
-        LogprobEntropy::default().forward_into(device, data.logits.view(), target, out)
+        let (logits, target) = (data.logits.view(), data.targets.view());
+        LogprobEntropy::default().forward_into(device, logits, target, out)
     }
 }
 
@@ -53,16 +53,16 @@ impl Bench for LogprobEntropyBench {
 
     fn run(&self, pass: Pass, device: &Device, data: &mut Data) -> Result<(), Error> {
         let op = LogprobEntropy::default();
-        let target = TensorRef::new(&data.target, &[data.rows])?;
         match pass {
             Pass::Forward => Self::forward(device, data),
             Pass::ForwardBackward => {
                 let out = out([&mut data.loss, &mut data.second, &mut data.lse], data.rows)?;
                 let logits = data.work.view_mut();
+                let target = data.targets.view();
                 op.forward_backward_in_place(device, logits, target, upstream(), out)
             }
             Pass::Backward => {
-                let saved = (target, TensorRef::new(&data.lse, &[data.rows])?);
+                let saved = (data.targets.view(), data.lse.view());
                 let grad = data.work.view_mut();
                 op.backward_into(device, data.logits.view(), saved, upstream(), grad)
             }
@@ -72,22 +72,23 @@ impl Bench for LogprobEntropyBench {
     fn check(&self, pass: Pass, _: &Device, data: &mut Data) -> Result<Option<String>, Error> {
         let op = LogprobEntropy::default();
         let grads = GRADS.map(|g| [f64::from(g)]);
+        let [logprob, entropy] = [data.numbers(&data.loss)?, data.numbers(&data.second)?];
         for row in data.samples() {
-            let x = data.row(&data.logits, row);
+            let x = data.row(&data.logits, row)?;
             let (shape, target) = ([1, data.classes], [data.target[row]]);
             let grads = [&grads[0][..], &grads[1][..]];
             let expected = reference::logprob_entropy(&op, &shape, &x, &target, grads);
             for (name, got, expected) in [
-                ("log-probability", data.loss[row], &expected.logprob),
-                ("entropy", data.second[row], &expected.entropy),
+                ("log-probability", logprob[row], &expected.logprob),
+                ("entropy", entropy[row], &expected.entropy),
             ] {
                 let size = compare::sizes(expected);
-                let worst = compare::losses(DType::F32, &[got.into()], expected, &size);
+                let worst = compare::losses(DType::F32, &[got], expected, &size);
                 if !worst.agrees() {
                     return Ok(Some(format!("{name} of row {row}: {worst}")));
                 }
             }
-            let got = data.row(&data.work, row);
+            let got = data.row(&data.work, row)?;
             let worst = compare::gradients(data.dtype, &got, &expected.grad_logits);
             if pass != Pass::Forward && !worst.agrees() {
                 return Ok(Some(format!("gradient of row {row}: {worst}")));

@@ -4,7 +4,7 @@ use super::Bench;
 use crate::check::{compare, reference};
 use crate::cli::bench::data::{Data, per_row};
 use crate::measure::{Pass, Traffic};
-use crate::{DType, Device, Error, LogSumExp, TensorRef};
+use crate::{DType, Device, Error, LogSumExp};
 
 pub(super) struct LogsumexpBench;
 
@@ -21,7 +21,7 @@ impl Bench for LogsumexpBench {
     }
 
     fn save(&self, pass: Pass, device: &Device, data: &mut Data) -> Result<(), Error> {
-        data.loss.fill(1.0);
+        data.set_loss(device, 1.0)?;
         match pass {
             Pass::Backward => Self::forward(device, data),
             Pass::Forward | Pass::ForwardBackward => Ok(()),
@@ -36,20 +36,20 @@ impl Bench for LogsumexpBench {
             return Ok(());
         }
         // The losses, all 1, are the upstream gradient.
-        let lse = TensorRef::new(&data.lse, &[data.rows])?;
-        let upstream = TensorRef::new(&data.loss, &[data.rows])?;
+        let (lse, upstream) = (data.lse.view(), data.loss.view());
         let grad = data.work.view_mut();
         LogSumExp::dims(&[1])?.backward_into(device, data.logits.view(), lse, upstream, grad)
     }
 
     fn check(&self, pass: Pass, _: &Device, data: &mut Data) -> Result<Option<String>, Error> {
+        let sums = data.numbers(&data.lse)?;
         for row in data.samples() {
-            let (x, shape) = (data.row(&data.logits, row), [1, data.classes]);
+            let (x, shape) = (data.row(&data.logits, row)?, [1, data.classes]);
             let expected = reference::logsumexp(&shape, &[1], &x);
             let size = compare::sizes(&expected);
-            let lse = compare::losses(DType::F32, &[data.lse[row].into()], &expected, &size);
+            let lse = compare::losses(DType::F32, &[sums[row]], &expected, &size);
             let expected = reference::logsumexp_grad(&shape, &[1], &x, &[1.0]);
-            let grad = compare::gradients(data.dtype, &data.row(&data.work, row), &expected);
+            let grad = compare::gradients(data.dtype, &data.row(&data.work, row)?, &expected);
             if !lse.agrees() {
                 return Ok(Some(format!("row {row}: {lse}")));
             }

@@ -1,0 +1,86 @@
+"""What a multiprocessor can do in a clock, and what that makes of a hot loop.
+
+Per 16 bytes of logits of a warp (512 bytes), in clocks of one multiprocessor:
+
+    issue   instructions / 4             (four schedulers, one instruction each)
+    MUFU    special functions * 32 / 16
+    ALU     compare, select, min/max, logic, shift, convert * 32 / 64
+    FMA     add, multiply, fused * 32 / 128
+    memory  bytes moved / (bandwidth / multiprocessors / clock)
+
+The loops of a kernel (bring a row on chip, sum it, write what comes of it) add up; instructions are
+counted along the longest way round each loop, all options on. It knows nothing of latency and L2: an
+upper bound, no prediction. Assumed: 16 special functions, 64 ALU and 128 FMA lanes a clock on every
+architecture from sm_80 on; data-sheet bandwidths; the clocks below.
+"""
+
+import dataclasses
+
+
+@dataclasses.dataclass(frozen=True)
+class Card:
+    name: str
+    arch: int
+    bandwidth: float  # bytes a second
+    copy: float  # of which a copy reaches: predictions use it
+    multiprocessors: int
+    clock: float
+    registers: int = 65536
+    shared: int = 228 * 1024
+    threads: int = 2048
+    blocks: int = 32
+
+    @property
+    def bytes_per_clock(self):
+        return self.bandwidth / self.multiprocessors / self.clock
+
+
+# Copies: public measurements of others (3.0 and 4.3 TB/s); the B200's is assumed at the same share.
+H100 = Card("H100", 90, 3.35e12, 3.0e12, 132, 1.755e9)
+H200 = Card("H200", 90, 4.8e12, 4.3e12, 132, 1.755e9)
+B200 = Card("B200", 100, 8.0e12, 7.1e12, 148, 1.85e9)
+
+# A kernel's loops by the schedule's entry; `moves` counts packs of logits read and written, to which
+# come the packs that lie beside them.
+#   entry: (loops, whether x and what lies beside it are read, whether an output is written)
+ENTRIES = {
+    "Stream": (("sum",), True, False),
+    "Block": (("bring", "sum", "gradient"), True, True),
+    "Cluster": (("bring", "sum", "gradient"), True, True),
+    "SplitSum": (("sum",), True, False),
+    "SplitGradient": (("gradient",), True, True),
+    "SplitBackward": (("gradient",), True, True),
+}
+# Kernels of other shapes, by a pattern of their symbol: loops, packs read and packs written for each
+# pack of the first input, loads of 128 bits among them. A file of elementwise kernels has a line here.
+OTHERS = {}
+
+# Kernels whose bound may lie under the limit, by a pattern of their symbol, and why.
+LIMIT = 1.10
+EXCUSED = {
+    r"cross_entropy_full_.*": "all options at once: a soft-cap's tanh is two special functions and some twenty "
+    "instructions an element, label smoothing with class weights ten more. Rows without these options "
+    "never run it",
+}
+
+
+def output_packs(loss, data):
+    """16-byte packs written for one of logits."""
+    return 2 if loss == "LogSoftmax" and data != "f32" else 1
+
+
+def bounds(sums):
+    return {
+        "issue": sums["instructions"] / 4,
+        "MUFU": sums["mufu"] * 2,
+        "ALU": sums["alu"] / 2,
+        "FMA": sums["fma"] / 4,
+    }
+
+
+def occupancy(card, registers, threads, shared):
+    """Blocks of a multiprocessor. `shared`: static and dynamic, without the 1 KiB that the system adds."""
+    warps = -(-threads // 32)
+    by_registers = card.registers // (-(-registers * 32 // 256) * 256 * warps)
+    by_shared = card.shared // (shared + 1024)
+    return min(card.blocks, card.threads // (warps * 32), by_registers, by_shared)

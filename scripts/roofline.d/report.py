@@ -1,0 +1,135 @@
+"""benches/results/static.md: what the machine code promises."""
+
+import collections, dataclasses, re
+
+import model, sass
+
+
+@dataclasses.dataclass
+class Hot:
+    """A kernel's hot loops, per pack of logits."""
+
+    name: str
+    registers: int
+    shared: int
+    threads: int
+    moved: int  # packs read and written
+    sums: collections.Counter
+    missing: list
+
+    @staticmethod
+    def of(kernel, resources, lines):
+        """None where a kernel has no hot loop: rows in registers, and what is done once a row."""
+        other = next((o for o in model.OTHERS if re.fullmatch(o, kernel["symbol"])), None)
+        if other is not None:
+            kinds, reads, writes = model.OTHERS[other]
+            beside = reads - 1
+        elif kernel["entry"] in model.ENTRIES:
+            kinds, read, written = model.ENTRIES[kernel["entry"]]
+            beside = kernel["beside"]
+            reads = (1 + beside) * read
+            writes = model.output_packs(kernel["loss"], kernel["data"]) * written
+        else:
+            return None
+        found = sass.phases(lines, beside)
+        sums = collections.Counter()
+        for kind in kinds:
+            tally, packs = found.get(kind, ({}, 1))
+            for unit, n in tally.items():
+                sums[unit] += n / packs
+        missing = [kind for kind in kinds if kind not in found]
+        return Hot(kernel["symbol"], resources["REG"], resources["SHARED"], kernel["threads"], reads + writes, sums,
+                   missing)
+
+    def memory(self, card):
+        return self.moved * 512 / card.bytes_per_clock
+
+    def tightest(self, card):
+        """The unit that is needed longest, and the memory's time over that unit's."""
+        bounds = model.bounds(self.sums)
+        unit = max(bounds, key=bounds.get)
+        return unit, self.memory(card) / bounds[unit]
+
+
+def loops(card, hot, others=()):
+    """The table of one architecture."""
+    heads = "".join(f" {c.name} |" for c in (card, *others))
+    yield ("| kernel | registers | shared | blocks | instr | MUFU | LDG | LDGSTS | LDS | STG | issue | MUFU | ALU | FMA "
+           f"| memory | tightest |{heads}")
+    yield "|---|" + "---|" * (15 + 1 + len(others))
+    for h in hot:
+        bounds = model.bounds(h.sums)
+        unit, _ = h.tightest(card)
+        cells = [
+            f"`{h.name}`", h.registers, h.shared, model.occupancy(card, h.registers, h.threads, h.shared),
+            f"{h.sums['instructions']:.1f}", f"{h.sums['mufu']:.2f}",
+            *(f"{h.sums[m]:.3g}" for m in ("LDG", "LDGSTS", "LDS", "STG")),
+            *(f"{bounds[u]:.1f}" for u in ("issue", "MUFU", "ALU", "FMA")), f"{h.memory(card):.1f}", unit,
+            *(f"{h.tightest(c)[1]:.0%}" for c in (card, *others)),
+        ]
+        yield "| " + " | ".join(map(str, cells)) + " |"
+
+
+def plans(crate, hot, used):
+    """What the planner chooses for the shapes that matter, and the bounds that follow."""
+    cards = {c.name: c for c in (model.H100, model.H200, model.B200)}
+    yield ("| card | rows × classes | dtype | pass | schedule | threads | blocks of a multiprocessor | on chip "
+           "| bytes | floor, data sheet | prediction, copy rate | tightest unit |")
+    yield "|---|" + "---|" * 11
+    for plan in crate["plans"]:
+        card = cards.get(plan["card"])
+        if card is None:
+            continue
+        entries = {"Forward": {"SplitSum": ["split_sum"]}, "Gradient": {"SplitSum": ["split_sum", "split_gradient"]}}
+        symbols = entries[plan["pass"]].get(plan["entry"]) or [re.sub(r"(?<!^)([A-Z])", r"_\1", plan["entry"]).lower()]
+        names = [f"cross_entropy_{s}_{plan['data']}" for s in symbols]
+        found = [h for name in names for h in hot[card.arch] if h.name == name]
+        tensor = plan["rows"] * plan["classes"] * plan["size"]
+        # A row's logits and gradient; what a number a row or a block costs is left out.
+        moved = tensor * (sum(h.moved for h in found) or (1 if plan["pass"] == "Forward" else 2))
+        clocks = collections.Counter()
+        for h in found:
+            clocks.update(model.bounds(h.sums))
+        seconds = {u: c * tensor / 512 / card.multiprocessors / card.clock for u, c in clocks.items()}
+        unit = max(seconds, key=seconds.get) if seconds else None
+        numbers = used[card.arch][names[0]]
+        blocks = model.occupancy(card, numbers["REG"], plan["threads"], numbers["SHARED"] + plan["shared"])
+        on_chip = f"{blocks * plan['shared'] / 1024:.0f} KiB" if plan["shared"] else ""
+        tight = f"{unit} {seconds[unit] * 1e3:.3f} ms" if unit else "no loop: rows in registers"
+        cells = [
+            card.name, f"{plan['rows']} × {plan['classes']}", plan["data"],
+            "forward" if plan["pass"] == "Forward" else "fused", plan["schedule"], plan["threads"], blocks, on_chip,
+            f"{moved / 1e9:.2f} GB", f"{moved / card.bandwidth * 1e3:.3f} ms", f"{moved / card.copy * 1e3:.3f} ms", tight,
+        ]
+        yield "| " + " | ".join(map(str, cells)) + " |"
+
+
+def render(crate, hot, used):
+    count = sum(len(kernels) for kernels in used.values())
+    excused = [f"- `{pattern}`: {reason}." for pattern, reason in model.EXCUSED.items()]
+    archs = ", ".join(f"sm_{a}" for a in sorted(used))
+    lines = [
+        "# What the machine code promises", "",
+        "Made by `scripts/roofline --write`, which compiles every kernel and reads the code. **Nothing here was",
+        "measured.**", "",
+        f"{count} kernels in all, for {archs}: no warning, no spill, no local memory.", "",
+        "## Model", "", model.__doc__.strip(), "",
+        "| card | architecture | bandwidth | copy | multiprocessors | clock | bytes a clock of one |",
+        "|---|---|---|---|---|---|---|",
+        *(f"| {c.name} | sm_{c.arch} | {c.bandwidth / 1e12} TB/s | {c.copy / 1e12} TB/s | {c.multiprocessors} "
+          f"| {c.clock / 1e9} GHz | {c.bytes_per_clock:.1f} |" for c in (model.H100, model.H200, model.B200)), "",
+        "## Cross entropy at the shapes that matter", "",
+        "What the planner chooses, made of the crate's own `plan.rs`. The tightest unit's time is the bound of the loops;",
+        "where it is below the floor, memory is the limit. Blocks of a multiprocessor follow from registers, threads and",
+        "shared memory; with two or more, one row's loads overlap another's stores.", "",
+        *plans(crate, hot, used), "",
+        f"## Hot loops on sm_{model.H100.arch}", "",
+        "Per pack of 16 bytes of logits; `blocks` at the most threads a block may have and without dynamic shared memory;",
+        "LDG to STG count 128-bit accesses. The last columns: the memory's time over that of the tightest unit. Under",
+        f"{model.LIMIT:.0%} on an {model.H100.name} a kernel fails, but for those named below.", "",
+        *loops(model.H100, hot[model.H100.arch], (model.H200,)), "",
+        "Excused:", "", *(excused or ["nobody."]), "",
+        f"## Hot loops on sm_{model.B200.arch}", "",
+        *loops(model.B200, hot[model.B200.arch]), "",
+    ]
+    return "\n".join(lines)

@@ -1,0 +1,43 @@
+// Kernels of the crate with a mistake in each, to be put in the place of the sound ones
+// (WARPLOSS_EMULATOR_REPLACE): `warploss check` must find every one of them.
+#include "cross_entropy.cu"
+#include "log_softmax.cu"
+#include "logsumexp.cu"
+
+// The target's gradient without its -1.
+struct ForgetsTarget : CrossEntropy<f32, false> {
+  WL_FN ForgetsTarget(const RowArgs& a) : CrossEntropy<f32, false>(a) {}
+  WL_FN float target_gradient(const Row& row) const { return row.prob * row.at_target; }
+};
+WL_KERNEL(broken_target, RowArgs, 128, 8) { lanes_row<ForgetsTarget, 4, true>(args); }
+
+// A sum that is not scaled when its maximum moves.
+struct StaleSum : Lse {
+  static WL_FN StaleSum empty() { return {Lse::empty()}; }
+  WL_FN void merge(const StaleSum& other, float) {
+    max = wl_max(max, other.max);
+    sum += other.sum;
+  }
+};
+struct ForgetsRescale : LogSumExp<bf16> {
+  typedef StaleSum State;
+  WL_FN ForgetsRescale(const RowArgs& a) : LogSumExp<bf16>(a) {}
+};
+WL_KERNEL(broken_merge, RowArgs, 128, 8) { lanes_row<ForgetsRescale, 32, false>(args); }
+
+// A row that takes one column of its padding, or of its neighbour, for its own.
+WL_KERNEL(broken_length, RowArgs, 128, 8) {
+  RowArgs longer = args;
+  longer.classes += longer.x_stride > longer.classes;
+  lanes_row<LogSoftmax<f32, f32>, 4, true>(longer);
+}
+
+// A subtle one: a relative error of 2e-5 in every probability.
+struct Imprecise : CrossEntropy<f32, false> {
+  WL_FN Imprecise(const RowArgs& a) : CrossEntropy<f32, false>(a) {}
+  WL_FN void gradient(const Row& row, const Packs<f32>& packs, wl_u32x4 v, wl_u32 p, float (&out)[4]) const {
+    CrossEntropy<f32, false>::gradient(row, packs, v, p, out);
+    WL_UNROLL for (int e = 0; e < 4; e++) out[e] *= 1.00002f;
+  }
+};
+WL_KERNEL(broken_precision, RowArgs, 512, 2) { on_chip_row<Imprecise, false>(args); }

@@ -1,0 +1,67 @@
+//! The CUDA schedules on the emulator: that each is reached by every loss, dtype and pass, agrees
+//! with the CPU whatever the rows' length, distance and address, and moves the bytes it should.
+#![cfg(feature = "emulator")]
+
+mod bytes;
+mod calls;
+mod coverage;
+mod data;
+mod offsets;
+mod remainders;
+
+use warploss::Device;
+use warploss::emulator::Description;
+
+/// A card, and rows and classes that lead to a schedule on it.
+#[derive(Debug, Clone, Copy)]
+struct Route {
+    /// What the schedule says of itself.
+    schedule: &'static str,
+    multiprocessors: u32,
+    shared_kib: u32,
+    cluster: u32,
+    rows: usize,
+    classes: usize,
+}
+
+const fn route(
+    schedule: &'static str,
+    card: (u32, u32, u32),
+    (rows, classes): (usize, usize),
+) -> Route {
+    let (multiprocessors, shared_kib, cluster) = card;
+    Route { schedule, multiprocessors, shared_kib, cluster, rows, classes }
+}
+
+impl Route {
+    fn card(&self) -> Description {
+        Description {
+            multiprocessors: self.multiprocessors,
+            shared_per_block: self.shared_kib << 10,
+            cluster: self.cluster,
+            ..Description::h100()
+        }
+    }
+
+    /// Threads take turns in a random order.
+    fn device(&self) -> Device {
+        Device::emulated(self.card(), Some(7)).unwrap()
+    }
+}
+
+#[test]
+fn a_bad_target_is_reported_and_nothing_is_written() {
+    use warploss::{CrossEntropy, Error, TensorRef};
+    let device = Device::emulated(Description::h100(), None).unwrap();
+    let logits = vec![1f32; 3 * 5000];
+    let target = [1i64, 5000, 2];
+    let error = CrossEntropy::default()
+        .forward(
+            &device,
+            TensorRef::new(&logits, &[3, 5000]).unwrap(),
+            TensorRef::new(&target, &[3]).unwrap(),
+        )
+        .unwrap_err();
+    assert!(matches!(error, Error::Target { row: 1, value: 5000, .. }), "{error}");
+    device.check().unwrap();
+}
