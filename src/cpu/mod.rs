@@ -9,9 +9,14 @@ mod lines;
 mod log_softmax;
 mod logit;
 mod logsumexp;
+mod nll;
+mod results;
 mod row;
 mod segments;
 mod simd;
+mod soft_cross_entropy;
+mod soft_row;
+mod soft_target;
 mod softmax;
 mod targets;
 
