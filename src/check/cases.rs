@@ -42,6 +42,10 @@ ops! {
     LogSoftmax "log-softmax" log_softmax,
     /// [`crate::LogSumExp`].
     LogSumExp "logsumexp" logsumexp,
+    /// [`crate::Nll`].
+    Nll "nll" nll,
+    /// [`crate::CrossEntropy`] against probabilities or a teacher's logits.
+    SoftCrossEntropy "soft-cross-entropy" soft_cross_entropy,
 }
 
 /// What makes a case's values hard.

@@ -18,7 +18,13 @@ impl Results {
     ///
     /// # Safety
     /// Each pointer is null or good for an element a row; nobody else writes this row's.
-    pub(crate) unsafe fn put(&self, row: usize, (loss, z_loss): (f64, f64), lse: f32, sums: &mut Sums) {
+    pub(crate) unsafe fn put(
+        &self,
+        row: usize,
+        (loss, z_loss): (f64, f64),
+        lse: f32,
+        sums: &mut Sums,
+    ) {
         let values =
             [(self.loss, (loss + z_loss) as f32), (self.z_loss, z_loss as f32), (self.lse, lse)];
         for (out, value) in values {

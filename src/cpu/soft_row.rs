@@ -263,8 +263,7 @@ impl<T: Lanes> SoftRow<T> {
                     self.each_gradient((out, out_target), sum, kept, (g, z), share);
                 }
                 Some(Teacher { scale }) => {
-                    let quantity =
-                        Exponential { scale, reference: softmax::reference(sum.top) };
+                    let quantity = Exponential { scale, reference: softmax::reference(sum.top) };
                     let hard = (hard / sum.norm) as f32;
                     let share = Share { quantity, hard, soft, weights };
                     self.each_gradient((out, out_target), sum, kept, (g, z), share);
@@ -373,7 +372,7 @@ impl<T: Lanes> SoftRow<T> {
                     each_logit!(transform, logit => level.run(FindTop { x, len, logit, max }))
                 };
             let (mut rest, mut others) = (0.0, 0.0);
-            for (i, part) in parts.iter().enumerate().filter(|(i, _)| *i != own) {
+            for part in parts[..own].iter().chain(&parts[own + 1..]) {
                 rest += f64::from(part.soft.sum)
                     * share_of(part.soft.max, transform, sum.reference, sum.max);
                 let share = self.teacher_share(part.top, sum.top);
@@ -388,8 +387,7 @@ impl<T: Lanes> SoftRow<T> {
             let mut own_share = 0.0;
             if self.teacher.is_some() {
                 others *= self.hard / sum.norm;
-                let weight =
-                    if self.weights.is_null() { 1.0 } else { *self.weights.add(column) };
+                let weight = if self.weights.is_null() { 1.0 } else { *self.weights.add(column) };
                 own_share = self.soft * (self.weight_sum - f64::from(weight));
             }
             let total = 1.0 + rest;

@@ -12,6 +12,8 @@ use super::softmax::{PREFETCH, maximum, reference};
 pub(super) trait Quantity: Copy {
     /// Whether the q of a row have a sum of their own to be divided by.
     const SUMMED: bool;
+    /// A target whose q is 0.
+    const NOTHING: f32;
     fn of<S: Simd>(self, s: S, y: S::V) -> S::V;
 }
 
@@ -21,6 +23,7 @@ pub(super) struct Probability;
 
 impl Quantity for Probability {
     const SUMMED: bool = false;
+    const NOTHING: f32 = 0.0;
     #[inline(always)]
     fn of<S: Simd>(self, _: S, y: S::V) -> S::V {
         y
@@ -36,6 +39,7 @@ pub(super) struct Exponential {
 
 impl Quantity for Exponential {
     const SUMMED: bool = true;
+    const NOTHING: f32 = f32::NEG_INFINITY;
     #[inline(always)]
     fn of<S: Simd>(self, s: S, y: S::V) -> S::V {
         let distance = s.sub(y, s.splat(self.reference));
@@ -61,7 +65,7 @@ impl<Q: Quantity> Share<Q> {
         const ONES: [f32; 16] = [1.0; 16];
         // SAFETY: the caller's contract; no vector is longer than ONES.
         unsafe {
-            let y = load_lanes(s, target.add(i), n, 0.0);
+            let y = load_lanes(s, target.add(i), n, Q::NOTHING);
             let u = self.unweighted(s, self.quantity.of(s, y));
             match self.weights.is_null() {
                 true if n == S::LANES => u,
@@ -155,7 +159,7 @@ impl<T: Lanes, L: Logit, Q: Quantity, const KEEP: bool> Kernel for SoftAccumulat
                 let e = exp_nonpositive(s, d);
                 sums[0] = s.add(sums[0], e);
                 if Q::SUMMED {
-                    let y = load_lanes(s, target.add(i), n, f32::NEG_INFINITY);
+                    let y = load_lanes(s, target.add(i), n, Q::NOTHING);
                     norms[0] = s.add(norms[0], share.quantity.of(s, y));
                 }
                 let u = share.of(s, target, i, n);

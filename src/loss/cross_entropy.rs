@@ -431,8 +431,7 @@ impl<'w> CrossEntropy<'w> {
         let scale = self.logit_scale;
         let expected = "a finite number > 0";
         check::value("logit_scale", scale.into(), positive(scale), expected)?;
-        for (argument, value) in
-            [("softcap", self.softcap), ("teacher_scale", self.teacher_scale)]
+        for (argument, value) in [("softcap", self.softcap), ("teacher_scale", self.teacher_scale)]
         {
             if let Some(value) = value {
                 check::value(argument, value.into(), positive(value), expected)?;

@@ -5,6 +5,7 @@ use crate::data::{Data, FLOATS, Logits, Rng};
 use crate::harness::check;
 use crate::log_softmax::{LogSoftmaxCase, line_recipes};
 use crate::logsumexp::LogSumExpCase;
+use crate::soft_cross_entropy;
 use proptest::strategy::Strategy;
 use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
 use warploss::{DType, Reduction};
@@ -25,6 +26,16 @@ fn for_all<S: Strategy>(cases: u32, strategy: S, test: impl Fn(S::Value)) {
 #[test]
 fn cross_entropy_agrees_with_the_reference() {
     for_all(600, cross_entropy::recipes(), |recipe| check(&recipe.case()));
+}
+
+#[test]
+fn nll_agrees_with_the_reference() {
+    for_all(300, cross_entropy::recipes(), |recipe| check(&recipe.nll()));
+}
+
+#[test]
+fn soft_cross_entropy_agrees_with_the_reference() {
+    for_all(600, soft_cross_entropy::recipes(), |recipe| check(&recipe.case()));
 }
 
 #[test]

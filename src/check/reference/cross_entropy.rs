@@ -98,7 +98,8 @@ struct RowResult {
 
 impl Row<'_> {
     fn evaluate(&self, x: &[f64], g_loss: f64, g_z: f64) -> RowResult {
-        let (z, slope): (Vec<f64>, Vec<f64>) = x.iter().map(|&x| self.transform(x)).unzip();
+        let (z, slope): (Vec<f64>, Vec<f64>) =
+            x.iter().map(|&x| transform(self.options, x)).unzip();
         let softmax = Softmax::new(&z);
         let lambda = self.options.lse_square_scale;
         let lse = softmax.lse();
@@ -131,29 +132,29 @@ impl Row<'_> {
             grad: (0..x.len()).map(gradient).collect(),
         }
     }
+}
 
-    /// z and dz/dx: scale, then soft-cap. A masked class (−∞) stays masked.
-    fn transform(&self, x: f64) -> (f64, f64) {
-        let scale = f64::from(self.options.logit_scale);
-        match self.options.softcap.map(f64::from) {
-            None => (scale * x, scale),
-            Some(_) if x == f64::NEG_INFINITY => (x, 0.0),
-            Some(cap) => {
-                // 1 − tanh² as 1/cosh²: near the cap the difference would lose all digits.
-                let u = scale * x / cap;
-                (cap * u.tanh(), scale / u.cosh().powi(2))
-            }
+/// z and dz/dx: scale, then soft-cap. A masked class (−∞) stays masked.
+pub(super) fn transform(options: &CrossEntropy<'_>, x: f64) -> (f64, f64) {
+    let scale = f64::from(options.logit_scale);
+    match options.softcap.map(f64::from) {
+        None => (scale * x, scale),
+        Some(_) if x == f64::NEG_INFINITY => (x, 0.0),
+        Some(cap) => {
+            // 1 − tanh² as 1/cosh²: near the cap the difference would lose all digits.
+            let u = scale * x / cap;
+            (cap * u.tanh(), scale / u.cosh().powi(2))
         }
     }
 }
 
 /// Coefficient times (lse − z); a coefficient of 0 silences an infinite term.
-fn term(coefficient: f64, nll: f64) -> f64 {
+pub(super) fn term(coefficient: f64, nll: f64) -> f64 {
     if coefficient == 0.0 { 0.0 } else { coefficient * nll }
 }
 
 /// `z`, or −∞ where `z − max` does not fit an f32: such a class has probability 0 and loss +∞.
-fn in_f32_range(z: f64, max: f64) -> f64 {
+pub(super) fn in_f32_range(z: f64, max: f64) -> f64 {
     if ((z - max) as f32).is_infinite() { f64::NEG_INFINITY } else { z }
 }
 

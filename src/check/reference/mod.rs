@@ -6,9 +6,13 @@
 
 mod cross_entropy;
 mod lines;
+mod nll;
+mod soft_cross_entropy;
 
 pub use cross_entropy::{CrossEntropyReference, cross_entropy};
 pub use lines::{log_softmax, log_softmax_grad, logsumexp, logsumexp_grad};
+pub use nll::{NllReference, nll};
+pub use soft_cross_entropy::soft_cross_entropy;
 
 use crate::{Error, GradOutput, Result, TensorRef};
 
