@@ -22,8 +22,15 @@
 #include "lse.cuh"
 #include "reduce.cuh"
 
-// Packs of a thread that are pushed together.
-#define WL_UNROLL_PACKS 4
+// Packs of a thread that are pushed together: what a functor says (Op::TOGETHER), or 4.
+template <class Op, class = int>
+struct Together {
+  static constexpr int packs = 4;
+};
+template <class Op>
+struct Together<Op, decltype((int)Op::TOGETHER)> {
+  static constexpr int packs = Op::TOGETHER;
+};
 
 // Calls `full(Count<n>, p)` for packs p, p + threads, ... (n of them) and `edge(p)` for those that
 // are not full, over packs [from, to) of a row; each pack by one thread, the same one every time.
@@ -37,10 +44,10 @@ WL_FN void each_pack(const Packs<T>& packs, wl_u32 from, wl_u32 to, Full full, E
     for (; p + (n - 1) * threads < last; p += n * threads) full(Count<n>{}, p);
   }
   for (; p < last; p += threads) full(Count<1>{}, p);
-  if (packs.head && from == 0 && to > 0 && thread == 0) edge(0u);
-  if (packs.tail && from < packs.count && to == packs.count && thread == threads - 1) {
-    edge(packs.count - 1);
-  }
+  // The first thread and the last: never the same one, so a thread has one edge at most.
+  const bool head = packs.head && from == 0 && to > 0 && thread == 0;
+  const bool tail = packs.tail && from < packs.count && to == packs.count && thread == threads - 1;
+  if (head || tail) edge(head ? 0u : packs.count - 1);
 }
 
 // Which packs of a row a block owns.
@@ -69,7 +76,7 @@ template <class Op, class T>
 WL_FN typename Op::State stream_sum(const Op& op, const typename Op::Row& row, const Packs<T>& packs,
                                     const Slice<T>& slice) {
   typename Op::State state = Op::State::empty();
-  each_pack<WL_UNROLL_PACKS>(
+  each_pack<Together<Op>::packs>(
       packs, slice.from, slice.to,
       [&](auto count, wl_u32 p) {
         constexpr int n = decltype(count)::value;
@@ -238,7 +245,7 @@ WL_FN void on_chip_row(const RowArgs& a) {
   wl_cp_async_wait<0>();
 
   typename Op::State state = Op::State::empty();
-  each_pack<WL_UNROLL_PACKS>(
+  each_pack<Together<Op>::packs>(
       packs, slice.from, slice.to,
       [&](auto count, wl_u32 p) {
         constexpr int n = decltype(count)::value;

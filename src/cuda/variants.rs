@@ -394,20 +394,27 @@ impl Variant {
         }
     }
 
+    /// Most threads of a block, and blocks that a multiprocessor shall hold at the least.
+    pub(crate) fn bounds(self) -> (u32, u32) {
+        match self {
+            // The options' terms need more registers than two such blocks leave.
+            Variant::Row(Loss::CrossEntropyFull, entry, _) => {
+                let (threads, blocks) = entry.bounds();
+                (threads, blocks / 2)
+            }
+            Variant::Row(_, entry, _) => entry.bounds(),
+            // Tiles wait for memory alone, and more of them at once hide it.
+            Variant::Batch(Batch::PermuteTiled) => (BATCH_THREADS, 4),
+            Variant::Batch(_) => (BATCH_THREADS, 1),
+        }
+    }
+
     /// The line that makes the kernel of its module's templates.
     pub(crate) fn instance(self) -> String {
-        let (threads, blocks, body) = match self {
-            Variant::Row(loss, entry, data) => {
-                let (threads, blocks) = entry.bounds();
-                // The options' terms need more registers than two such blocks leave.
-                let blocks = if loss == Loss::CrossEntropyFull { blocks / 2 } else { blocks };
-                (threads, blocks, entry.body(&loss.functor(data)))
-            }
-            Variant::Batch(batch) => {
-                // Tiles wait for memory alone, and more of them at once hide it.
-                let blocks = if batch == Batch::PermuteTiled { 4 } else { 1 };
-                (BATCH_THREADS, blocks, format!("{}_body", batch.body()))
-            }
+        let (threads, blocks) = self.bounds();
+        let body = match self {
+            Variant::Row(loss, entry, data) => entry.body(&loss.functor(data)),
+            Variant::Batch(batch) => format!("{}_body", batch.body()),
         };
         let args = self.module().arguments();
         format!("WL_KERNEL({}, {args}, {threads}, {blocks}) {{ {body}(args); }}", self.symbol())

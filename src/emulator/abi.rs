@@ -10,6 +10,7 @@ pub(super) struct Cluster {
     pub(super) write_lo: u64,
     pub(super) write_hi: u64,
     pub(super) shadow: u64,
+    pub(super) counted: u64,
     pub(super) bytes_read: u64,
     pub(super) bytes_written: u64,
 }

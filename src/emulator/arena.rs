@@ -219,8 +219,19 @@ impl Arena {
     /// Makes bytes count as never written.
     pub(super) fn forget(&self, at: u64, len: u64) -> Result<(), Fault> {
         self.check("forget", at, len)?;
-        // SAFETY: as in `write`.
-        unsafe { std::ptr::write_bytes((at + shadow()) as *mut u8, 0, len as usize) };
+        let (start, end) = (at + shadow(), at + shadow() + len);
+        let (first, last) = (start.next_multiple_of(PAGE).min(end), end - end % PAGE);
+        let last = last.max(first);
+        // SAFETY: as in `write`; whole pages of the shadow read as zero once they are given up,
+        // and those of a sparse allocation that nobody touched cost nothing that way.
+        unsafe {
+            std::ptr::write_bytes(start as *mut u8, 0, (first - start) as usize);
+            std::ptr::write_bytes(last as *mut u8, 0, (end - last) as usize);
+            let pages = (last - first) as usize;
+            if pages > 0 {
+                libc::madvise(first as *mut libc::c_void, pages, libc::MADV_DONTNEED);
+            }
+        }
         Ok(())
     }
 

@@ -141,6 +141,7 @@ impl Cluster {
             write_lo: 0,
             write_hi: 0,
             shadow: arena::shadow(),
+            counted: context.counted,
             bytes_read: 0,
             bytes_written: 0,
         };

@@ -19,6 +19,9 @@ pub struct Description {
     pub cluster: u32,
     /// Bytes of device memory; what is not touched costs nothing.
     pub memory: u64,
+    /// Traffic is counted of allocations of so many bytes and more; 0: of all. So the bytes of
+    /// large tensors are told from what is a number a row or a thread.
+    pub counted: u64,
 }
 
 impl Description {
@@ -39,6 +42,7 @@ impl Description {
             registers: 65536,
             cluster,
             memory: gib << 30,
+            counted: 0,
         }
     }
 

@@ -31,6 +31,8 @@ struct WlEmuCluster {
   wl_u64 read_lo, read_hi, write_lo, write_hi;
   // From an address to the byte that says whether it was ever written.
   wl_u64 shadow;
+  // Traffic counts in allocations of so many bytes and more.
+  wl_u64 counted;
   wl_u64 bytes_read, bytes_written;
 };
 struct WlEmuThread {
@@ -348,7 +350,7 @@ WL_FN void wl_emu_read(const void* p, wl_u32 align, const char* file, wl_u32 lin
   wl_u64 at = (wl_u64)p;
   if ((at & (align - 1)) || at < c->read_lo || at + size > c->read_hi) wl_emu_global(at, size, align, 0, file, line);
   if (!wl_emu_written<size>((const wl_u8*)(at + c->shadow))) wl_emu_global_uninitialised(at, size, file, line);
-  c->bytes_read += size;
+  if (c->read_hi - c->read_lo >= c->counted) c->bytes_read += size;
 }
 template <wl_u32 size>
 WL_FN void wl_emu_write(void* p, wl_u32 align, const char* file, wl_u32 line) {
@@ -356,7 +358,7 @@ WL_FN void wl_emu_write(void* p, wl_u32 align, const char* file, wl_u32 line) {
   wl_u64 at = (wl_u64)p;
   if ((at & (align - 1)) || at < c->write_lo || at + size > c->write_hi) wl_emu_global(at, size, align, 1, file, line);
   memset((void*)(at + c->shadow), 1, size);
-  c->bytes_written += size;
+  if (c->write_hi - c->write_lo >= c->counted) c->bytes_written += size;
 }
 template <class T>
 WL_FN T wl_ld(const T* p, WL_AT) {

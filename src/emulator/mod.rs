@@ -64,7 +64,8 @@ pub struct Launch<'a> {
 /// What a launch did.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct LaunchStats {
-    /// Bytes of global memory read, counted at each access.
+    /// Bytes of global memory read, counted at each access (of the allocations that
+    /// [`Description::counted`] says).
     pub bytes_read: u64,
     /// Bytes of global memory written.
     pub bytes_written: u64,
@@ -205,6 +206,7 @@ impl Emulator {
             dynamic: launch.shared,
             shared_limit: self.description.shared_per_block,
             allocations: &allocations,
+            counted: self.description.counted,
             seed: self.seed,
         };
         let clusters = launch.grid[0] / launch.cluster * launch.grid[1];

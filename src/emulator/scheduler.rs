@@ -27,6 +27,8 @@ pub(super) struct Context<'a> {
     pub(super) dynamic: u32,
     pub(super) shared_limit: u32,
     pub(super) allocations: &'a [(u64, u64)],
+    /// Bytes of the smallest allocation whose traffic is counted.
+    pub(super) counted: u64,
     pub(super) seed: Option<u64>,
 }
 

@@ -1,0 +1,91 @@
+//! Prints what `scripts/roofline` needs of the crate, as JSON: the kernels to compile, and the
+//! plans for the shapes that matter. No dependencies: `rustc` alone makes it, from the crate's own
+//! table and planner.
+
+#[allow(dead_code, unreachable_pub)]
+#[path = "../../src/cuda/plan.rs"]
+mod plan;
+#[allow(dead_code, unreachable_pub)]
+#[path = "../../src/cuda/variants.rs"]
+mod variants;
+
+use plan::{Card, Pass, Plan, Rows};
+use variants::{Data, Loss, Module, Variant};
+
+/// A card as its maker describes it.
+fn card(name: &str, arch: u32, multiprocessors: u32, shared_kib: usize, cluster: u32) -> Card {
+    Card {
+        name: name.into(),
+        arch,
+        multiprocessors,
+        shared_per_block: (shared_kib - 1) << 10,
+        shared_per_multiprocessor: shared_kib << 10,
+        cluster,
+    }
+}
+
+fn kernels() -> String {
+    let line = |v: &Variant| {
+        let (threads, blocks) = v.bounds();
+        let (loss, entry, data) = match v {
+            Variant::Row(loss, entry, data) => {
+                (format!("{loss:?}"), format!("{entry:?}"), data.name())
+            }
+            Variant::Batch(batch) => ("Batch".into(), format!("{batch:?}"), ""),
+        };
+        format!(
+            "{{\"symbol\": {:?}, \"module\": {:?}, \"loss\": {loss:?}, \"entry\": {entry:?}, \
+             \"data\": {data:?}, \"threads\": {threads}, \"blocks\": {blocks}, \"oldest\": {}, \
+             \"text\": {:?}}}",
+            v.symbol(),
+            v.module().file(),
+            if v.runs_on(80) { 80 } else { 90 },
+            v.instance(),
+        )
+    };
+    let _ = (Module::ALL, Loss::ALL);
+    Variant::all().iter().map(line).collect::<Vec<_>>().join(",\n")
+}
+
+fn plans() -> String {
+    let cards = [
+        card("A100", 80, 108, 164, 1),
+        card("RTX 4090", 89, 128, 100, 1),
+        card("H100", 90, 132, 228, 16),
+        card("H200", 90, 132, 228, 16),
+        card("B200", 100, 148, 228, 16),
+    ];
+    let shapes =
+        [(8192, 32_000), (8192, 128_256), (8192, 262_144), (64, 4_000_000), (65_536, 512)];
+    let mut lines = Vec::new();
+    for card in &cards {
+        for (rows, classes) in shapes {
+            for data in [Data::BF16, Data::F32] {
+                for pass in [Pass::Forward, Pass::Gradient] {
+                    let shape = Rows { rows, classes, data, streams: 1 };
+                    let Some(plan) = Plan::new(shape, pass, card) else { continue };
+                    lines.push(format!(
+                        "{{\"card\": {:?}, \"rows\": {rows}, \"classes\": {classes}, \
+                         \"data\": {:?}, \"size\": {}, \"pass\": \"{pass:?}\", \
+                         \"schedule\": \"{}\", \"entry\": \"{:?}\", \"threads\": {}, \
+                         \"blocks\": {}, \"shared\": {}, \"cluster\": {}}}",
+                        card.name,
+                        data.name(),
+                        data.size(),
+                        plan.schedule,
+                        plan.entry(pass),
+                        plan.threads,
+                        plan.blocks,
+                        plan.shared,
+                        plan.cluster(),
+                    ));
+                }
+            }
+        }
+    }
+    lines.join(",\n")
+}
+
+fn main() {
+    println!("{{\"kernels\": [\n{}\n],\n\"plans\": [\n{}\n]}}", kernels(), plans());
+}
