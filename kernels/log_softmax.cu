@@ -4,7 +4,7 @@
 //   dx[n,v] = g[n,v] - exp(x[n,v] - lse[n]) * sum_v g[n,v]
 //
 // x, y, g, dx [rows, classes], row strides in elements. A row that is all -inf, or holds +inf or
-// NaN, becomes NaN. Traffic: x and y once each where a row stays on chip; g twice.
+// NaN, becomes NaN. Traffic: x, g and y once each where a row stays on chip; a split row reads twice.
 // Launches: src/cuda/log_softmax.rs.
 #pragma once
 #include "row.cuh"
@@ -62,31 +62,32 @@ template <class T, class A>
 struct LogSoftmaxGradient {
   typedef T In;
   typedef T Out;
+  typedef A Beside;  // the upstream gradient
   typedef LseUpstream State;
   static constexpr bool TARGET = false;
   static constexpr int LANES = Dtype<T>::LANES;
+  static constexpr int PACKS = ::Beside<T, A>::PACKS;
+  static constexpr int TOGETHER = 4 / PACKS;
   struct Row {
     bool kept;
-    const A* g;
     float max, factor;
   };
   static constexpr float k = WL_LOG2E;
   const RowArgs& a;
 
   WL_FN LogSoftmaxGradient(const RowArgs& a) : a(a) {}
-  WL_FN Row begin(wl_i64 index, const float*) const {
-    return {true, (const A*)a.upstream + index * a.upstream_stride, 0.f, 0.f};
-  }
+  WL_FN const A* beside(wl_i64 index) const { return (const A*)a.upstream + index * a.upstream_stride; }
+  WL_FN Row begin(wl_i64, const float*) const { return {true, 0.f, 0.f}; }
   WL_FN bool coarse(wl_i64) const { return true; }
   WL_FN void write(const Row&) const {}
 
   template <int n>
-  WL_FN void push(LseUpstream& s, const Row& row, const wl_u32x4 (&v)[n], const Packs<T>& packs, wl_u32 p,
-                  wl_u32 step) const {
+  WL_FN void push(LseUpstream& s, const Row&, const wl_u32x4 (&v)[n], const wl_u32x4 (&b)[n * PACKS], const Packs<T>&,
+                  wl_u32, wl_u32) const {
     WL_UNROLL for (int i = 0; i < n; i++) {
       float x[LANES], g[LANES];
       Dtype<T>::template widen<0>(v[i], x);
-      load_columns(row.g, packs.column(p + i * step), packs.len, 0.f, g);
+      widen_beside<A, 0>(b + i * PACKS, g);
       Lse pair = {s.max, s.sum};
       pair.push(x, k);
       float part = 0.f;
@@ -98,10 +99,10 @@ struct LogSoftmaxGradient {
     row.max = s.max;
     row.factor = wl_abs(s.max) <= WL_FLT_MAX ? s.upstream / s.sum : wl_nan();
   }
-  WL_FN void gradient(const Row& row, const Packs<T>& packs, wl_u32x4 v, wl_u32 p, float (&out)[LANES]) const {
+  WL_FN void gradient(const Row& row, const Packs<T>&, wl_u32x4 v, const wl_u32x4* b, wl_u32, float (&out)[LANES]) const {
     float x[LANES], g[LANES];
     Dtype<T>::template widen<0>(v, x);
-    load_columns(row.g, packs.column(p), packs.len, 0.f, g);
+    widen_beside<A, 0>(b, g);
     WL_UNROLL for (int e = 0; e < LANES; e++) {
       out[e] = wl_fma(-wl_ex2((x[e] - row.max) * k), row.factor, g[e]);
     }

@@ -144,6 +144,66 @@ struct Packs {
   }
 };
 
+// Another row that is read column by column beside a row of `Packs<T>`: what lies beside one pack of
+// that row, as packs of its own type. A is void where there is none.
+template <class T, class A>
+struct Beside {
+  static constexpr int STEP = Dtype<A>::LANES;
+  static constexpr int PACKS = Dtype<T>::LANES / STEP;
+  static_assert(PACKS * STEP == Dtype<T>::LANES, "the row beside has elements of the same size, or larger");
+  const A* row;
+  wl_i64 len;
+  bool aligned;  // what lies beside a full pack begins at a 16-byte boundary
+
+  WL_FN Beside(const A* row, const Packs<T>& packs)
+      : row(row), len(packs.len), aligned((wl_u64)(row + packs.column(0)) % 16 == 0) {}
+
+  // Whether the whole of it can be had in 128-bit accesses.
+  WL_FN bool wide(const Packs<T>& packs, wl_u32 p) const { return aligned && packs.full(p); }
+  WL_FN const A* at(const Packs<T>& packs, wl_u32 p) const { return row + packs.column(p); }
+
+  // Columns that there are not are 0.
+  WL_FN void load(const Packs<T>& packs, wl_u32 p, wl_u32x4* to) const {
+    const wl_i64 column = packs.column(p);
+    if (wide(packs, p)) {
+      WL_UNROLL for (int i = 0; i < PACKS; i++) to[i] = wl_ld128_stream(row + column + i * STEP);
+    } else {
+      WL_UNROLL for (int i = 0; i < PACKS; i++) to[i] = gather(column + i * STEP);
+    }
+  }
+
+ private:
+  WL_FN wl_u32x4 gather(wl_i64 column) const {
+    constexpr int PER_WORD = 4 / (int)sizeof(A);
+    wl_u32 words[4];
+    WL_UNROLL for (int w = 0; w < 4; w++) {
+      words[w] = 0;
+      WL_UNROLL for (int i = 0; i < PER_WORD; i++) {
+        const wl_i64 c = column + w * PER_WORD + i;
+        words[w] |= (c >= 0 && c < len ? Dtype<A>::bits(row + c) : 0u) << (16 * i);
+      }
+    }
+    return {words[0], words[1], words[2], words[3]};
+  }
+};
+template <class T>
+struct Beside<T, void> {
+  static constexpr int PACKS = 0;
+  WL_FN Beside(const void*, const Packs<T>&) {}
+  WL_FN bool wide(const Packs<T>&, wl_u32) const { return false; }
+  WL_FN const void* at(const Packs<T>&, wl_u32) const { return nullptr; }
+  WL_FN void load(const Packs<T>&, wl_u32, wl_u32x4*) const {}
+};
+
+// What lies beside one pack, as floats.
+template <class A, int at, int n>
+WL_FN void widen_beside(const wl_u32x4* from, float (&v)[n]) {
+  if constexpr (at < n) {
+    Dtype<A>::template widen<at>(from[at / Dtype<A>::LANES], v);
+    widen_beside<A, at + Dtype<A>::LANES>(from, v);
+  }
+}
+
 // A row that is written, column by column beside a row of `Packs<T>`.
 template <class T, class U>
 struct Sink {

@@ -13,6 +13,12 @@
 //   gradient(row, pack, v, p, out)    one pack's outputs
 //   target_gradient(row)              the target's output, written last (Op::TARGET)
 //
+// and, where it says so:
+//
+//   TOGETHER          packs pushed together (4)
+//   Beside            element type of another tensor read column by column; then beside(i) is its
+//                     row, and push and gradient take what lies beside their packs after v
+//
 // Every schedule reads a row in the same packs (dtype.cuh), merges by reduce.cuh, and writes each
 // pack by the thread that read it: in place needs no more order than that all have read their
 // part and the target before anyone writes, which the reduction's barrier gives.
@@ -31,6 +37,43 @@ template <class Op>
 struct Together<Op, decltype((int)Op::TOGETHER)> {
   static constexpr int packs = Op::TOGETHER;
 };
+
+// The other tensor that a functor reads: void where there is none.
+template <class Op, class = int>
+struct BesideOf {
+  typedef void Type;
+  static WL_FN const void* row(const Op&, wl_i64) { return nullptr; }
+};
+template <class Op>
+struct BesideOf<Op, decltype((void)sizeof(typename Op::Beside), 0)> {
+  typedef typename Op::Beside Type;
+  static WL_FN const Type* row(const Op& op, wl_i64 index) { return op.beside(index); }
+};
+template <class Op>
+using OpBeside = Beside<typename Op::In, typename BesideOf<Op>::Type>;
+
+// What the functors are called with, whether or not they read another tensor. b[] holds what lies
+// beside v[], and an array has one element at least.
+template <class Op, int packs>
+constexpr int BESIDE_PACKS = packs * OpBeside<Op>::PACKS > 0 ? packs * OpBeside<Op>::PACKS : 1;
+template <class Op, int n, int m>
+WL_FN void push_packs(const Op& op, typename Op::State& state, const typename Op::Row& row, const wl_u32x4 (&v)[n],
+                      const wl_u32x4 (&b)[m], const Packs<typename Op::In>& packs, wl_u32 p, wl_u32 step) {
+  if constexpr (OpBeside<Op>::PACKS > 0) {
+    op.push(state, row, v, b, packs, p, step);
+  } else {
+    op.push(state, row, v, packs, p, step);
+  }
+}
+template <class Op, int lanes>
+WL_FN void gradient_of(const Op& op, const typename Op::Row& row, const Packs<typename Op::In>& packs, wl_u32x4 v,
+                       const wl_u32x4* b, wl_u32 p, float (&out)[lanes]) {
+  if constexpr (OpBeside<Op>::PACKS > 0) {
+    op.gradient(row, packs, v, b, p, out);
+  } else {
+    op.gradient(row, packs, v, p, out);
+  }
+}
 
 // Calls `full(Count<n>, p)` for packs p, p + threads, ... (n of them) and `edge(p)` for those that
 // are not full, over packs [from, to) of a row; each pack by one thread, the same one every time.
@@ -74,43 +117,54 @@ WL_FN typename Op::Out* y_row(const RowArgs& a, wl_i64 row) {
 // Reads a block's packs from global memory, each once.
 template <class Op, class T>
 WL_FN typename Op::State stream_sum(const Op& op, const typename Op::Row& row, const Packs<T>& packs,
-                                    const Slice<T>& slice) {
+                                    const Slice<T>& slice, const OpBeside<Op>& beside) {
+  constexpr int B = OpBeside<Op>::PACKS;
   typename Op::State state = Op::State::empty();
   each_pack<Together<Op>::packs>(
       packs, slice.from, slice.to,
       [&](auto count, wl_u32 p) {
         constexpr int n = decltype(count)::value;
-        wl_u32x4 v[n];
-        WL_UNROLL for (int i = 0; i < n; i++) v[i] = wl_ld128_stream(packs.at(p + i * wl_threads()));
-        op.push(state, row, v, packs, p, wl_threads());
+        wl_u32x4 v[n], b[BESIDE_PACKS<Op, n>];
+        WL_UNROLL for (int i = 0; i < n; i++) {
+          v[i] = wl_ld128_stream(packs.at(p + i * wl_threads()));
+          beside.load(packs, p + i * wl_threads(), b + i * B);
+        }
+        push_packs(op, state, row, v, b, packs, p, wl_threads());
       },
       [&](wl_u32 p) {
         const wl_u32x4 v[1] = {packs.edge(p)};
-        op.push(state, row, v, packs, p, 0);
+        wl_u32x4 b[BESIDE_PACKS<Op, 1>];
+        beside.load(packs, p, b);
+        push_packs(op, state, row, v, b, packs, p, 0);
       });
   return state;
 }
 
-// Writes a block's packs of the output; `load(p)` is where the packs read come from.
-template <class Op, class T, class Load>
-WL_FN void write_packs(const Op& op, const typename Op::Row& row, const Packs<T>& packs,
-                       const Slice<T>& slice, const Sink<T, typename Op::Out>& sink, Load load) {
-  constexpr int LANES = Packs<T>::LANES;
+// Writes a block's packs of the output; both tensors are read again.
+template <class Op, class T>
+WL_FN void write_packs(const Op& op, const typename Op::Row& row, const Packs<T>& packs, const Slice<T>& slice,
+                       const Sink<T, typename Op::Out>& sink, const OpBeside<Op>& beside) {
+  constexpr int LANES = Packs<T>::LANES, B = OpBeside<Op>::PACKS;
   each_pack<2>(
       packs, slice.from, slice.to,
       [&](auto count, wl_u32 p) {
         constexpr int n = decltype(count)::value;
-        wl_u32x4 v[n];
-        WL_UNROLL for (int i = 0; i < n; i++) v[i] = load(p + i * wl_threads());
+        wl_u32x4 v[n], b[BESIDE_PACKS<Op, n>];
+        WL_UNROLL for (int i = 0; i < n; i++) {
+          v[i] = wl_ld128_stream(packs.at(p + i * wl_threads()));
+          beside.load(packs, p + i * wl_threads(), b + i * B);
+        }
         WL_UNROLL for (int i = 0; i < n; i++) {
           float out[LANES];
-          op.gradient(row, packs, v[i], p + i * wl_threads(), out);
+          gradient_of(op, row, packs, v[i], b + i * B, p + i * wl_threads(), out);
           sink.full(packs.column(p + i * wl_threads()), out);
         }
       },
       [&](wl_u32 p) {
         float out[LANES];
-        op.gradient(row, packs, packs.edge(p), p, out);
+        wl_u32x4 b[BESIDE_PACKS<Op, 1>];
+        beside.load(packs, p, b);
+        gradient_of(op, row, packs, packs.edge(p), b, p, out);
         sink.edge(packs.column(p), packs.len, out);
       });
 }
@@ -152,8 +206,11 @@ WL_FN void lanes_row(const RowArgs& a) {
   row.kept = false;
   if (exists) row = op.begin(index, nullptr);
 
-  wl_u32x4 v[N];
+  constexpr int B = OpBeside<Op>::PACKS;
+  const OpBeside<Op> beside(BesideOf<Op>::row(op, exists ? index : 0), packs);
+  wl_u32x4 v[N], b[BESIDE_PACKS<Op, N>];
   WL_UNROLL for (int i = 0; i < N; i++) v[i] = {};
+  WL_UNROLL for (int i = 0; i < BESIDE_PACKS<Op, N>; i++) b[i] = {};
   typename Op::State state = Op::State::empty();
   if (row.kept) {
     WL_UNROLL for (int i = 0; i < N; i++) {
@@ -163,12 +220,15 @@ WL_FN void lanes_row(const RowArgs& a) {
       } else if (p < packs.count) {
         v[i] = packs.edge(p);
       }
+      if (p < packs.count) beside.load(packs, p, b + i * B);
     }
     WL_UNROLL for (int i = 0; i < N; i++) {
       const wl_u32 p = lane + i * width;
       if (p < packs.count) {
         const wl_u32x4 one[1] = {v[i]};
-        op.push(state, row, one, packs, p, 0);
+        wl_u32x4 by[BESIDE_PACKS<Op, 1>] = {};
+        WL_UNROLL for (int k = 0; k < B; k++) by[k] = b[i * B + k];
+        push_packs(op, state, row, one, by, packs, p, 0);
       }
     }
   }
@@ -182,7 +242,7 @@ WL_FN void lanes_row(const RowArgs& a) {
     WL_UNROLL for (int i = 0; i < N; i++) {
       const wl_u32 p = lane + i * width;
       float out[LANES] = {};
-      if (row.kept) op.gradient(row, packs, v[i], p, out);
+      if (row.kept) gradient_of(op, row, packs, v[i], b + i * B, p, out);
       if constexpr (Op::TARGET) {
         if (row.kept && p == packs.pack_of(row.target)) {
           const float g = op.target_gradient(row);
@@ -211,7 +271,8 @@ WL_FN void stream_row(const RowArgs& a) {
   if (row.kept) {
     const Packs<T> packs(x_row<Op>(a, index), a.classes);
     const Slice<T> slice(packs, 0, packs.count);
-    const typename Op::State state = stream_sum(op, row, packs, slice);
+    const OpBeside<Op> beside(BesideOf<Op>::row(op, index), packs);
+    const typename Op::State state = stream_sum(op, row, packs, slice, beside);
     op.finish(reduce_block(state, op.k, slots), row);
   }
   if (wl_thread() == 0) op.write(row);
@@ -223,7 +284,9 @@ WL_FN void on_chip_row(const RowArgs& a) {
   typedef typename Op::In T;
   WL_SMEM(float, slots, 32 * Op::State::WORDS);
   WL_SMEM(float, mine, Op::State::WORDS);
-  WL_DYNAMIC_SMEM(wl_u32, kept, 0, 4 * a.slice);
+  constexpr int LANES = Packs<T>::LANES, B = OpBeside<Op>::PACKS;
+  // The slice's packs, then what lies beside them.
+  WL_DYNAMIC_SMEM(wl_u32, kept, 0, 4 * (1 + B) * a.slice);
   const Op op(a);
   const wl_u32 rank = cluster ? wl_cluster_rank() : 0;
   const wl_i64 index = cluster ? wl_block() / wl_cluster_size() : wl_block();
@@ -237,28 +300,51 @@ WL_FN void on_chip_row(const RowArgs& a) {
   }
 
   // A thread reads back what it brought itself, so it waits for nobody else here.
+  const OpBeside<Op> beside(BesideOf<Op>::row(op, index), packs);
+  const auto place = [&](wl_u32 p) { return 4 * (p - slice.from); };
+  const auto place_beside = [&](wl_u32 p) { return 4 * (a.slice + B * (p - slice.from)); };
   each_pack<1>(
       packs, slice.from, slice.to,
-      [&](auto, wl_u32 p) { wl_cp_async16(kept, 4 * (p - slice.from), packs.at(p)); },
+      [&](auto, wl_u32 p) {
+        wl_cp_async16(kept, place(p), packs.at(p));
+        if constexpr (B > 0) {
+          if (beside.aligned) {
+            WL_UNROLL for (int i = 0; i < B; i++) {
+              wl_cp_async16(kept, place_beside(p) + 4 * i, beside.at(packs, p) + i * beside.STEP);
+            }
+          } else {
+            wl_u32x4 b[B];
+            beside.load(packs, p, b);
+            WL_UNROLL for (int i = 0; i < B; i++) wl_sts128(kept, place_beside(p) + 4 * i, b[i]);
+          }
+        }
+      },
       [&](wl_u32) {});
   wl_cp_async_commit();
   wl_cp_async_wait<0>();
+  const auto beside_of = [&](wl_u32 p, wl_u32x4* to) {
+    WL_UNROLL for (int i = 0; i < B; i++) to[i] = wl_lds128(kept, place_beside(p) + 4 * i);
+  };
 
   typename Op::State state = Op::State::empty();
   each_pack<Together<Op>::packs>(
       packs, slice.from, slice.to,
       [&](auto count, wl_u32 p) {
         constexpr int n = decltype(count)::value;
-        wl_u32x4 v[n];
+        wl_u32x4 v[n], b[BESIDE_PACKS<Op, n>];
         WL_UNROLL for (int i = 0; i < n; i++) {
-          v[i] = wl_lds128(kept, 4 * (p + i * wl_threads() - slice.from));
+          v[i] = wl_lds128(kept, place(p + i * wl_threads()));
+          beside_of(p + i * wl_threads(), b + i * B);
         }
-        op.push(state, row, v, packs, p, wl_threads());
+        push_packs(op, state, row, v, b, packs, p, wl_threads());
       },
       [&](wl_u32 p) {
         const wl_u32x4 v[1] = {packs.edge(p)};
-        wl_sts128(kept, 4 * (p - slice.from), v[0]);
-        op.push(state, row, v, packs, p, 0);
+        wl_u32x4 b[BESIDE_PACKS<Op, 1>];
+        beside.load(packs, p, b);
+        wl_sts128(kept, place(p), v[0]);
+        WL_UNROLL for (int i = 0; i < B; i++) wl_sts128(kept, place_beside(p) + 4 * i, b[i]);
+        push_packs(op, state, row, v, b, packs, p, 0);
       });
   state = reduce_block(state, op.k, slots);
   if constexpr (cluster) {
@@ -269,21 +355,24 @@ WL_FN void on_chip_row(const RowArgs& a) {
   op.finish(state, row);
   if (rank == 0 && wl_thread() == 0) op.write(row);
 
-  constexpr int LANES = Packs<T>::LANES;
+  const auto gradient = [&](wl_u32 p, float (&out)[LANES]) {
+    wl_u32x4 b[BESIDE_PACKS<Op, 1>];
+    beside_of(p, b);
+    gradient_of(op, row, packs, wl_lds128(kept, place(p)), b, p, out);
+  };
   each_pack<2>(
       packs, slice.from, slice.to,
       [&](auto count, wl_u32 p) {
         constexpr int n = decltype(count)::value;
         WL_UNROLL for (int i = 0; i < n; i++) {
-          const wl_u32 at = p + i * wl_threads();
           float out[LANES];
-          op.gradient(row, packs, wl_lds128(kept, 4 * (at - slice.from)), at, out);
-          sink.full(packs.column(at), out);
+          gradient(p + i * wl_threads(), out);
+          sink.full(packs.column(p + i * wl_threads()), out);
         }
       },
       [&](wl_u32 p) {
         float out[LANES];
-        op.gradient(row, packs, wl_lds128(kept, 4 * (p - slice.from)), p, out);
+        gradient(p, out);
         sink.edge(packs.column(p), packs.len, out);
       });
   write_target(op, row, packs, slice, sink);
@@ -307,7 +396,8 @@ WL_FN void split_sum(const RowArgs& a) {
   if (a.coarse && !op.coarse(index)) return;
   const Packs<T> packs(x_row<Op>(a, index), a.classes);
   const Slice<T> slice(packs, part, a.slice);
-  const typename Op::State state = reduce_block(stream_sum(op, row, packs, slice), op.k, slots);
+  const OpBeside<Op> beside(BesideOf<Op>::row(op, index), packs);
+  const typename Op::State state = reduce_block(stream_sum(op, row, packs, slice, beside), op.k, slots);
   if (wl_thread() == 0) {
     const Words<typename Op::State> words = wl_bit_cast<Words<typename Op::State>>(state);
     float* out = a.partials + (wl_i64)wl_block() * Op::State::WORDS;
@@ -360,6 +450,7 @@ WL_FN void split_gradient(const RowArgs& a) {
   }
   if (part == 0 && wl_thread() == 0) op.write(row);
   if (!row.kept) return fill<Op>(packs, slice, sink);
-  write_packs(op, row, packs, slice, sink, [&](wl_u32 p) { return wl_ld128_stream(packs.at(p)); });
+  const OpBeside<Op> beside(BesideOf<Op>::row(op, index), packs);
+  write_packs(op, row, packs, slice, sink, beside);
   write_target(op, row, packs, slice, sink);
 }

@@ -56,8 +56,8 @@ pub(crate) struct Rows {
     pub(crate) rows: usize,
     pub(crate) classes: usize,
     pub(crate) data: Data,
-    /// Inputs that are kept on chip side by side: 1, or 2 where a gradient comes element by
-    /// element.
+    /// Packs that are kept on chip for each pack of logits: 1, and those of a tensor that is read
+    /// beside them.
     pub(crate) streams: usize,
 }
 
@@ -98,7 +98,7 @@ const WARP: usize = 32;
 /// Threads of a block of the lanes schedule: small, so that few rows spread over the card.
 const LANES_BLOCK: u32 = 128;
 
-/// Bytes of a row that one block of a cluster keeps. Six such blocks share an H100's
+/// Bytes of a row, with what lies beside it, that one block of a cluster keeps. Six such blocks share an H100's
 /// multiprocessor, so that some load while others compute; QuACK uses 32 KiB as well. Predicted,
 /// not measured.
 const SLICE_BYTES: usize = 32 * 1024;
@@ -130,7 +130,7 @@ impl Plan {
         let multiprocessors = card.multiprocessors.max(1) as usize;
 
         for width in [FEW_LANES, WARP] {
-            if packs <= width * LANE_PACKS && streams == 1 {
+            if packs <= width * LANE_PACKS {
                 let a_block = LANES_BLOCK as usize / width;
                 return Some(Plan {
                     schedule: Schedule::Lanes(width as u32),

@@ -42,7 +42,7 @@ impl Cuda {
             Work::Forward => Pass::Forward,
             Work::Fused | Work::FromLse => Pass::Gradient,
         };
-        let shape = Rows { rows, classes, data, streams: 1 };
+        let shape = Rows { rows, classes, data, streams: 1 + loss.beside(data) };
         let plan = Plan::new(shape, pass, self.driver.card()).ok_or_else(|| Error::Value {
             argument: "logits",
             expected: "rows and classes that a launch can count".into(),

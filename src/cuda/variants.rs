@@ -103,6 +103,19 @@ impl Loss {
         }
     }
 
+    /// Packs of another tensor that lie beside one pack of logits (`Beside::PACKS`).
+    pub(crate) const fn beside(self, data: Data) -> usize {
+        match self {
+            Loss::LogSoftmaxGradient => data.lanes() / Data::F32.lanes(),
+            Loss::LogSoftmaxGradientNarrow => 1,
+            Loss::CrossEntropy
+            | Loss::CrossEntropyFull
+            | Loss::LogSoftmax
+            | Loss::LogSoftmaxNarrow
+            | Loss::LogSumExp => 0,
+        }
+    }
+
     /// The source file, which is a module of its own.
     pub(crate) const fn module(self) -> Module {
         match self {
@@ -397,12 +410,14 @@ impl Variant {
     /// Most threads of a block, and blocks that a multiprocessor shall hold at the least.
     pub(crate) fn bounds(self) -> (u32, u32) {
         match self {
-            // The options' terms need more registers than two such blocks leave.
-            Variant::Row(Loss::CrossEntropyFull, entry, _) => {
+            Variant::Row(loss, entry, data) => {
                 let (threads, blocks) = entry.bounds();
-                (threads, blocks / 2)
+                // The options' terms need more registers than so many blocks leave, and so do
+                // rows in registers beside a tensor of a larger type.
+                let lanes = matches!(entry, Entry::FewGradient | Entry::WarpGradient);
+                let large = loss == Loss::CrossEntropyFull || lanes && loss.beside(data) > 1;
+                (threads, if large { blocks / 2 } else { blocks })
             }
-            Variant::Row(_, entry, _) => entry.bounds(),
             // Tiles wait for memory alone, and more of them at once hide it.
             Variant::Batch(Batch::PermuteTiled) => (BATCH_THREADS, 4),
             Variant::Batch(_) => (BATCH_THREADS, 1),
