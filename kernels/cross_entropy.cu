@@ -14,28 +14,11 @@
 // Traffic: 2 * rows * classes * size where a row stays on chip; split rows 3 *, 2 * from a saved
 // lse; forward 1 *. Launches: src/cuda/cross_entropy.rs.
 #pragma once
+#include "logits.cuh"
 #include "row.cuh"
 
 // Beyond this a saved f32 lse is too coarse to make probabilities of (COARSE_LSE on the CPU).
 #define WL_COARSE_LSE 64.f
-
-// cap * tanh(u) with u = scale * x / cap, and d tanh / du. -inf stays: a masked class is masked.
-struct Capped {
-  float key, slope;
-  WL_FN Capped(float x, float rate, float cap) {
-    const float u = x * rate, a = wl_abs(u);
-    const float q = wl_ex2(a * (-2.f * WL_LOG2E)), r = wl_rcp(1.f + q);
-    const float far = (1.f - q) * r, s = a * a;
-    float near = wl_fma(s, -1382.f / 155925.f, 62.f / 2835.f);
-    near = wl_fma(s, near, -17.f / 315.f);
-    near = wl_fma(s, near, 2.f / 15.f);
-    near = wl_fma(s, near, -1.f / 3.f);
-    near = wl_fma(a * s, near, a);
-    const float t = a < 0.35f ? near : far;  // below, 1 - q would lose digits
-    key = x == -wl_inf() ? x : cap * (u < 0.f ? -t : t);
-    slope = 4.f * q * r * r;
-  }
-};
 
 template <class T, bool FULL>
 struct StateOf {
@@ -101,18 +84,6 @@ struct CrossEntropy {
   // The saved lse cannot serve as the row's normaliser.
   WL_FN bool coarse(wl_i64 index) const { return !(wl_abs(wl_ld(a.lse + index)) <= WL_COARSE_LSE); }
 
-  // Weights of a pack's columns; 0 where there are none.
-  WL_FN void weights(const Packs<T>& packs, wl_u32 p, float (&w)[LANES]) const {
-    const wl_i64 c = packs.column(p);
-    if (!a.weight) {
-      WL_UNROLL for (int e = 0; e < LANES; e++) w[e] = c + e >= 0 && c + e < a.classes ? 1.f : 0.f;
-    } else if (a.weight_kind == KIND_F32) {
-      load_columns((const f32*)a.weight, c, a.classes, 0.f, w);
-    } else {
-      load_columns((const T*)a.weight, c, a.classes, 0.f, w);
-    }
-  }
-
   template <int n>
   WL_FN void push(State& s, const Row& row, const wl_u32x4 (&v)[n], const Packs<T>& packs, wl_u32 p,
                   wl_u32 step) const {
@@ -136,7 +107,7 @@ struct CrossEntropy {
         if (at == target) mask<LANES>(x, packs.lane_of(row.target));
         s.push(x, k);
         if (a.soft > 0.f) {
-          weights(packs, at, w);
+          class_weights(a, packs, at, w);
           if (at == target) {
             WL_UNROLL for (int e = 0; e < LANES; e++) {
               w[e] = e == (int)packs.lane_of(row.target) ? 0.f : w[e];
@@ -237,7 +208,7 @@ struct CrossEntropy {
     if (SUM) sum += part;
     if (FULL && a.soft > 0.f) {
       float w[LANES];
-      weights(packs, p, w);
+      class_weights(a, packs, p, w);
       WL_UNROLL for (int e = 0; e < LANES; e++) out[e] = wl_fma(-w[e], row.smooth, out[e]);
     }
     if (capped) {

@@ -67,7 +67,7 @@ pub(crate) fn read<'a>(labels: &Labels<'a>) -> Result<(Targets<'a>, Weights<'a>)
     let weights = Weights(labels.weight.map(|w| host_data(w, "weight")).transpose()?);
     let targets = Targets {
         indices: host_data(labels.target, "target")?,
-        rows: labels.target.elements(),
+        rows: labels.rows,
         classes: labels.classes,
         ignore_index: labels.ignore_index,
     };

@@ -174,7 +174,7 @@ impl<'p> Batch<'p> {
                 (0.0, Some((cuda.input("grad_output", *t)?, stride)))
             }
         };
-        let census = cuda.census(checked, &target, weight.as_ref())?;
+        let census = cuda.census(&checked.labels(), Some(&target), weight.as_ref())?;
         let full = options.softcap.is_some() || options.label_smoothing > 0.0;
         let loss = if full { Loss::CrossEntropyFull } else { Loss::CrossEntropy };
         Ok(Batch { loss, target, weight, upstream, number, census })

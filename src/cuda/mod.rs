@@ -18,6 +18,7 @@ mod lines;
 mod log_softmax;
 mod logsumexp;
 mod memory;
+mod nll;
 #[cfg(feature = "cuda")]
 mod nvrtc;
 pub(crate) mod plan;
@@ -28,6 +29,7 @@ pub(crate) mod resident;
 mod rows;
 #[cfg(feature = "cuda")]
 pub(crate) mod slices;
+mod soft_cross_entropy;
 mod staging;
 mod status;
 pub(crate) mod variants;

@@ -55,10 +55,16 @@ pub(crate) enum Loss {
     LogSoftmaxGradientNarrow,
     /// Log-sum-exp, and its gradient.
     LogSumExp,
+    /// Against probabilities: nothing but a logit scale and a z-loss.
+    SoftCrossEntropy,
+    /// All options, and the gradient of the probabilities.
+    SoftCrossEntropyFull,
+    /// Against a teacher's logits, with all options.
+    Distillation,
 }
 
 impl Loss {
-    pub(crate) const ALL: [Loss; 7] = [
+    pub(crate) const ALL: [Loss; 10] = [
         Loss::CrossEntropy,
         Loss::CrossEntropyFull,
         Loss::LogSoftmax,
@@ -66,6 +72,9 @@ impl Loss {
         Loss::LogSoftmaxGradient,
         Loss::LogSoftmaxGradientNarrow,
         Loss::LogSumExp,
+        Loss::SoftCrossEntropy,
+        Loss::SoftCrossEntropyFull,
+        Loss::Distillation,
     ];
 
     const fn symbol(self) -> &'static str {
@@ -77,6 +86,9 @@ impl Loss {
             Loss::LogSoftmaxGradient => "log_softmax_gradient",
             Loss::LogSoftmaxGradientNarrow => "log_softmax_gradient_narrow",
             Loss::LogSumExp => "logsumexp",
+            Loss::SoftCrossEntropy => "soft_cross_entropy",
+            Loss::SoftCrossEntropyFull => "soft_cross_entropy_full",
+            Loss::Distillation => "distillation",
         }
     }
 
@@ -91,6 +103,9 @@ impl Loss {
             Loss::LogSoftmaxGradient => format!("LogSoftmaxGradient<{t}, f32>"),
             Loss::LogSoftmaxGradientNarrow => format!("LogSoftmaxGradient<{t}, {t}>"),
             Loss::LogSumExp => format!("LogSumExp<{t}>"),
+            Loss::SoftCrossEntropy => format!("SoftCrossEntropy<{t}, false, false>"),
+            Loss::SoftCrossEntropyFull => format!("SoftCrossEntropy<{t}, false, true>"),
+            Loss::Distillation => format!("SoftCrossEntropy<{t}, true, true>"),
         }
     }
 
@@ -99,7 +114,8 @@ impl Loss {
         match self {
             Loss::CrossEntropy | Loss::LogSoftmax | Loss::LogSoftmaxNarrow | Loss::LogSumExp => 2,
             Loss::LogSoftmaxGradient | Loss::LogSoftmaxGradientNarrow => 3,
-            Loss::CrossEntropyFull => 4,
+            Loss::CrossEntropyFull | Loss::SoftCrossEntropy | Loss::SoftCrossEntropyFull => 4,
+            Loss::Distillation => 9,
         }
     }
 
@@ -107,7 +123,10 @@ impl Loss {
     pub(crate) const fn beside(self, data: Data) -> usize {
         match self {
             Loss::LogSoftmaxGradient => data.lanes() / Data::F32.lanes(),
-            Loss::LogSoftmaxGradientNarrow => 1,
+            Loss::LogSoftmaxGradientNarrow
+            | Loss::SoftCrossEntropy
+            | Loss::SoftCrossEntropyFull
+            | Loss::Distillation => 1,
             Loss::CrossEntropy
             | Loss::CrossEntropyFull
             | Loss::LogSoftmax
@@ -125,6 +144,9 @@ impl Loss {
             | Loss::LogSoftmaxGradient
             | Loss::LogSoftmaxGradientNarrow => Module::LogSoftmax,
             Loss::LogSumExp => Module::LogSumExp,
+            Loss::SoftCrossEntropy | Loss::SoftCrossEntropyFull | Loss::Distillation => {
+                Module::SoftCrossEntropy
+            }
         }
     }
 
@@ -149,7 +171,10 @@ impl Loss {
                 | Entry::SplitSum
                 | Entry::SplitGradient => true,
             },
-            Loss::LogSumExp => !matches!(entry, Entry::SplitBackward | Entry::SplitTarget),
+            Loss::LogSumExp
+            | Loss::SoftCrossEntropy
+            | Loss::SoftCrossEntropyFull
+            | Loss::Distillation => !matches!(entry, Entry::SplitBackward | Entry::SplitTarget),
         }
     }
 }
@@ -260,6 +285,8 @@ pub(crate) enum Module {
     CrossEntropy,
     LogSoftmax,
     LogSumExp,
+    SoftCrossEntropy,
+    Nll,
     /// What the losses share besides: census of targets, sums over rows.
     Batch,
     Permute,
@@ -267,10 +294,12 @@ pub(crate) enum Module {
 
 impl Module {
     #[allow(dead_code)] // The build script's.
-    pub(crate) const ALL: [Module; 5] = [
+    pub(crate) const ALL: [Module; 7] = [
         Module::CrossEntropy,
         Module::LogSoftmax,
         Module::LogSumExp,
+        Module::SoftCrossEntropy,
+        Module::Nll,
         Module::Batch,
         Module::Permute,
     ];
@@ -281,6 +310,8 @@ impl Module {
             Module::CrossEntropy => "cross_entropy.cu",
             Module::LogSoftmax => "log_softmax.cu",
             Module::LogSumExp => "logsumexp.cu",
+            Module::SoftCrossEntropy => "soft_cross_entropy.cu",
+            Module::Nll => "nll.cu",
             Module::Batch => "batch.cu",
             Module::Permute => "permute.cu",
         }
@@ -289,7 +320,11 @@ impl Module {
     /// The type of its kernels' one argument.
     const fn arguments(self) -> &'static str {
         match self {
-            Module::CrossEntropy | Module::LogSoftmax | Module::LogSumExp => "RowArgs",
+            Module::CrossEntropy
+            | Module::LogSoftmax
+            | Module::LogSumExp
+            | Module::SoftCrossEntropy => "RowArgs",
+            Module::Nll => "NllArgs",
             Module::Batch => "BatchArgs",
             Module::Permute => "PermuteArgs",
         }
@@ -315,10 +350,14 @@ pub(crate) enum Batch {
     Permute,
     /// The same by tiles, where lines are neighbours in the tensor.
     PermuteTiled,
+    /// One element of each row, to its loss.
+    NllPick,
+    /// Zeros, and one element of each row.
+    NllSpread,
 }
 
 impl Batch {
-    pub(crate) const ALL: [Batch; 8] = [
+    pub(crate) const ALL: [Batch; 10] = [
         Batch::Weights,
         Batch::WeightsTotal,
         Batch::Census,
@@ -327,6 +366,8 @@ impl Batch {
         Batch::SumTotal,
         Batch::Permute,
         Batch::PermuteTiled,
+        Batch::NllPick,
+        Batch::NllSpread,
     ];
 
     const fn module(self) -> Module {
@@ -338,6 +379,7 @@ impl Batch {
             | Batch::Sum
             | Batch::SumTotal => Module::Batch,
             Batch::Permute | Batch::PermuteTiled => Module::Permute,
+            Batch::NllPick | Batch::NllSpread => Module::Nll,
         }
     }
 
@@ -351,6 +393,8 @@ impl Batch {
             Batch::SumTotal => "sum_total",
             Batch::Permute => "permute",
             Batch::PermuteTiled => "permute_tiled",
+            Batch::NllPick => "nll_pick",
+            Batch::NllSpread => "nll_spread",
         }
     }
 }
@@ -415,7 +459,11 @@ impl Variant {
                 // The options' terms need more registers than so many blocks leave, and so do
                 // rows in registers beside a tensor of a larger type.
                 let lanes = matches!(entry, Entry::FewGradient | Entry::WarpGradient);
-                let large = loss == Loss::CrossEntropyFull || lanes && loss.beside(data) > 1;
+                let full = matches!(
+                    loss,
+                    Loss::CrossEntropyFull | Loss::SoftCrossEntropyFull | Loss::Distillation
+                );
+                let large = full || lanes && loss.beside(data) > 1;
                 (threads, if large { blocks / 2 } else { blocks })
             }
             // Tiles wait for memory alone, and more of them at once hide it.

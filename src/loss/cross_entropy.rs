@@ -475,6 +475,7 @@ impl<'a> Checked<'a> {
     pub(crate) fn labels(&self) -> Labels<'a> {
         Labels {
             target: self.target,
+            rows: self.rows.iter().product(),
             weight: self.options.weight,
             classes: self.classes,
             ignore_index: self.options.ignore_index,

@@ -212,6 +212,7 @@ impl<'w> Nll<'w> {
         check::class_weight(self.weight.as_ref(), classes, ("input", input.dtype()))?;
         Ok(CheckedNll(Labels {
             target: *target,
+            rows: target.elements(),
             weight: self.weight,
             classes,
             ignore_index: self.ignore_index,
