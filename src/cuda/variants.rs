@@ -457,13 +457,14 @@ impl Variant {
             Variant::Row(loss, entry, data) => {
                 let (threads, blocks) = entry.bounds();
                 // The options' terms need more registers than so many blocks leave, and so do
-                // rows in registers beside a tensor of a larger type.
+                // rows in registers beside targets, or beside a tensor of a larger type.
                 let lanes = matches!(entry, Entry::FewGradient | Entry::WarpGradient);
                 let full = matches!(
                     loss,
                     Loss::CrossEntropyFull | Loss::SoftCrossEntropyFull | Loss::Distillation
                 );
-                let large = full || lanes && loss.beside(data) > 1;
+                let beside = loss.beside(data) > 1 || loss == Loss::SoftCrossEntropy;
+                let large = full || lanes && beside;
                 (threads, if large { blocks / 2 } else { blocks })
             }
             // Tiles wait for memory alone, and more of them at once hide it.

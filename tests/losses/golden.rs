@@ -5,6 +5,8 @@ use crate::data::Data;
 use crate::harness::{Case, Expected, check_against};
 use crate::log_softmax::LogSoftmaxCase;
 use crate::logsumexp::LogSumExpCase;
+use crate::nll::NllCase;
+use crate::soft_cross_entropy::SoftCrossEntropyCase;
 use safetensors::{Dtype, SafeTensors, tensor::TensorView};
 use serde_json::Value;
 use warploss::{DType, Reduction};
@@ -13,6 +15,8 @@ use warploss::{DType, Reduction};
 type Read = fn(&Golden<'_>) -> Box<dyn Case>;
 const LOSSES: &[(&str, usize, Read)] = &[
     ("cross_entropy", 140, |g| Box::new(CrossEntropyCase::golden(g))),
+    ("soft_cross_entropy", 130, |g| Box::new(SoftCrossEntropyCase::golden(g))),
+    ("nll", 50, |g| Box::new(NllCase::golden(g))),
     ("log_softmax", 50, |g| Box::new(LogSoftmaxCase::golden(g))),
     ("logsumexp", 130, |g| Box::new(LogSumExpCase::golden(g))),
 ];

@@ -1,9 +1,9 @@
 //! Negative log-likelihood as a case: its options, its calls, its random cases.
 
 use crate::cross_entropy::{Recipe, Upstream, target_shape};
-use crate::data::Data;
+use crate::data::{Data, FLOATS, Rng};
 use crate::golden::Golden;
-use crate::harness::{Case, Expected, Got};
+use crate::harness::{Case, Expected, Got, check};
 use warploss::check::reference;
 use warploss::{DType, Device, GradOutput, Nll, Reduction, Result};
 
@@ -150,6 +150,57 @@ impl NllCase {
             },
             ignore_index: golden.options["ignore_index"].as_i64().expect("ignore_index"),
             reduction: golden.reduction(),
+        }
+    }
+}
+
+#[test]
+fn only_picked_elements_are_read_and_a_weight_of_0_silences_minus_infinity() {
+    let (nan, inf) = (f64::NAN, f64::INFINITY);
+    let case = NllCase::new(&[3, 2], &[-inf, nan, nan, -1.5, nan, nan], &[0, 1, -100]);
+    check(&NllCase {
+        weight: Some(Data::floats(DType::F32, &[2], &[0.0, 2.0])),
+        reduction: Reduction::Sum,
+        ..case.clone()
+    });
+    check(&NllCase { reduction: Reduction::None, ..case });
+}
+
+#[test]
+fn a_batch_without_weight_has_no_mean_and_ignored_rows_keep_a_gradient_of_0() {
+    let case = NllCase::new(&[3, 2], &[-1.0; 6], &[0, 0, -100]);
+    check(&NllCase { weight: Some(Data::floats(DType::F32, &[2], &[0.0, 1.0])), ..case.clone() });
+    check(&NllCase { target: Data::indices(DType::I64, &[3], &[-100; 3]), ..case });
+}
+
+/// Classes at a distance, positions that fill no pack, and more of them than a thread has.
+#[test]
+fn every_layout_agrees() {
+    for (shape, padding) in [
+        (vec![33], 0),
+        (vec![5, 1, 3], 1),
+        (vec![3, 2, 1031], 5),
+        (vec![2, 70, 2, 9], 3),
+        (vec![2, 1030, 8], 0),
+        (vec![0, 7, 3], 0),
+        (vec![2, 7, 0], 0),
+        (vec![3, 5001], 2),
+    ] {
+        for dtype in FLOATS {
+            let mut rng = Rng(3);
+            let classes = shape[usize::from(shape.len() > 1)];
+            let input = rng.normals(shape.iter().product(), 3.0);
+            let rows = target_shape(&shape);
+            let target: Vec<i64> =
+                (0..rows.iter().product()).map(|_| rng.below(classes) as i64).collect();
+            let case = NllCase::new(&shape, &input, &target);
+            let g = rng.normals(target.len(), 1.0);
+            check(&NllCase {
+                input: Data::floats(dtype, &shape, &input).padded(padding),
+                reduction: Reduction::None,
+                upstream: Upstream::Tensor(Data::floats(DType::F32, &rows, &g)),
+                ..case
+            });
         }
     }
 }
