@@ -99,12 +99,16 @@ WL_FN void census_chunk_body(const BatchArgs& a) {
   wl_st(a.bad + wl_block(), tally.first);
 }
 
-// One block.
+// One block. Without targets every row counts, and as 1; rows without classes count for nothing.
 WL_FN void census_total_body(const BatchArgs& a) {
   WL_TALLY_SLOTS;
   Tally tally = {0., 0., -1};
-  for (wl_i64 i = wl_thread(); i < chunks_of(a, a.rows); i += wl_threads()) {
-    tally.merge({wl_ld(a.chunks + 2 * i), wl_ld(a.chunks + 2 * i + 1), wl_ld(a.bad + i)});
+  if (a.target) {
+    for (wl_i64 i = wl_thread(); i < chunks_of(a, a.rows); i += wl_threads()) {
+      tally.merge({wl_ld(a.chunks + 2 * i), wl_ld(a.chunks + 2 * i + 1), wl_ld(a.bad + i)});
+    }
+  } else if (wl_thread() == 0 && a.classes > 0) {
+    tally.a = tally.b = (double)a.rows;
   }
   tally.reduce(sums, firsts);
   if (wl_thread() != 0) return;

@@ -61,18 +61,6 @@ struct CrossEntropy : TargetRows<T, FULL> {
   // Whether every column of a pack has weight 1.
   WL_FN bool all_one(const Packs<T>& packs, wl_u32 p) const { return !a.weight && packs.full(p); }
 
-  // Weights of a pack's columns; 0 where there are none.
-  WL_FN void weights(const Packs<T>& packs, wl_u32 p, float (&w)[LANES]) const {
-    const wl_i64 c = packs.column(p);
-    if (!a.weight) {
-      WL_UNROLL for (int e = 0; e < LANES; e++) w[e] = c + e >= 0 && c + e < a.classes ? 1.f : 0.f;
-    } else if (a.weight_kind == KIND_F32) {
-      load_columns((const f32*)a.weight, c, a.classes, 0.f, w);
-    } else {
-      load_columns((const T*)a.weight, c, a.classes, 0.f, w);
-    }
-  }
-
   template <int n>
   WL_FN void push(State& s, const Row& row, const wl_u32x4 (&v)[n], const Packs<T>& packs, wl_u32 p,
                   wl_u32 step) const {
@@ -91,7 +79,7 @@ struct CrossEntropy : TargetRows<T, FULL> {
         if (a.soft > 0.f && all_one(packs, at) && at != target) {
           s.weigh(x);
         } else if (a.soft > 0.f) {
-          weights(packs, at, w);
+          class_weights(a, packs, at, w);
           if (at == target) {
             WL_UNROLL for (int e = 0; e < LANES; e++) {
               w[e] = e == (int)packs.lane_of(row.target) ? 0.f : w[e];
@@ -185,7 +173,7 @@ struct CrossEntropy : TargetRows<T, FULL> {
       WL_UNROLL for (int e = 0; e < LANES; e++) out[e] -= row.smooth;
     } else if (FULL && a.soft > 0.f) {
       float w[LANES];
-      weights(packs, p, w);
+      class_weights(a, packs, p, w);
       WL_UNROLL for (int e = 0; e < LANES; e++) out[e] = wl_fma(-w[e], row.smooth, out[e]);
     }
     if (capped) {

@@ -44,8 +44,8 @@ pub use dtype::{DType, Element, Float, Index};
 pub use error::{Error, Result};
 pub use half::{bf16, f16};
 pub use loss::{
-    CrossEntropy, CrossEntropyGrad, CrossEntropyOut, CrossEntropyOutput, GradOutput, LogSoftmax,
-    LogSumExp,
+    CrossEntropy, CrossEntropyGrad, CrossEntropyGradients, CrossEntropyOut, CrossEntropyOutput,
+    GradOutput, LogSoftmax, LogSumExp, Nll, NllGrad,
 };
 pub use loss::{
     LogprobEntropy, LogprobEntropyGrad, LogprobEntropyOut, LogprobEntropyOutput,

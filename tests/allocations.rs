@@ -5,7 +5,7 @@
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use warploss::{
-    CrossEntropy, CrossEntropyOut, Device, LogSoftmax, LogSumExp, TensorMut, TensorRef,
+    CrossEntropy, CrossEntropyOut, Device, LogSoftmax, LogSumExp, Nll, TensorMut, TensorRef,
 };
 use warploss::{LogprobEntropy, LogprobEntropyOut, LogprobEntropyUpstream};
 
@@ -185,6 +185,36 @@ impl Buffers {
     }
 }
 
+impl Buffers {
+    fn nll(&mut self, device: &Device) {
+        let shape = [self.rows, self.classes];
+        let target = TensorRef::new(&self.target, &shape[..1]).expect("a view");
+        let weight = TensorRef::new(&self.weight, &shape[1..]).expect("a view");
+        let nll = Nll::default().weight(weight);
+        let input = TensorRef::new(&self.logits, &shape).expect("a view");
+        let loss = TensorMut::new(&mut self.loss, &[]).expect("a view");
+        nll.forward_into(device, input, target, loss).expect("a legal call");
+        let grad = TensorMut::new(&mut self.grad, &shape).expect("a view");
+        nll.backward_into(device, target, 1.0, grad).expect("a legal call");
+        let grad = TensorMut::new(&mut self.grad, &shape).expect("a view");
+        let loss = TensorMut::new(&mut self.loss, &[]).expect("a view");
+        nll.forward_backward_in_place(device, grad, target, 1.0, loss).expect("a legal call");
+    }
+
+    fn soft(&mut self, device: &Device) {
+        let shape = [self.rows, self.classes];
+        let weight = TensorRef::new(&self.weight, &shape[1..]).expect("a view");
+        let loss = CrossEntropy::default().weight(weight).label_smoothing(0.1);
+        for teacher in [None, Some(0.5)] {
+            let loss = loss.clone().teacher_scale(teacher);
+            let target = TensorRef::new(&self.logits, &shape).expect("a view");
+            let grad = TensorMut::new(&mut self.grad, &shape).expect("a view");
+            let out = CrossEntropyOut::loss(TensorMut::new(&mut self.loss, &[]).expect("a view"));
+            loss.forward_backward_in_place(device, grad, target, 1.0, out).expect("a legal call");
+        }
+    }
+}
+
 /// A call that must not allocate.
 type Call = (&'static str, fn(&mut Buffers, &Device));
 const CALLS_INTO_BUFFERS: &[Call] = &[
@@ -192,6 +222,8 @@ const CALLS_INTO_BUFFERS: &[Call] = &[
     ("fused cross entropy with every option", Buffers::fused),
     ("cross entropy, forward and backward", Buffers::forward_and_backward),
     ("log-probability and entropy", Buffers::logprob_entropy),
+    ("nll", Buffers::nll),
+    ("cross entropy against probabilities and a teacher", Buffers::soft),
     ("log-softmax", Buffers::log_softmax),
     ("logsumexp", Buffers::logsumexp),
 ];

@@ -29,7 +29,7 @@ struct RowArgs {
   const void* x;            // rows of logits
   void* y;                  // rows written: the gradient, or log-probabilities
   const void* upstream;     // gradient of the result: one number, one a row, or one an element
-  const void* target;       // class indices
+  const void* target;       // class indices, or rows as long as the logits'
   const void* weight;       // class weights
   float* loss;              // per row
   float* z_loss;            // per row
@@ -56,15 +56,20 @@ struct RowArgs {
   wl_u32 parts;      // split rows: blocks a row
   wl_u32 slice;      // packs of a block
   wl_u32 coarse;     // split sums: only rows whose saved lse is too coarse
+  float teacher;     // the target holds a teacher's logits, times this
+  wl_u32 pad;
+  void* grad_target; // gradient of a target of the logits' size
+  wl_i64 target_stride, grad_target_stride;
 };
-static_assert(sizeof(void*) == 8 && sizeof(RowArgs) == 232, "RowArgs: src/cuda/args.rs");
+static_assert(sizeof(void*) == 8 && sizeof(RowArgs) == 264, "RowArgs: src/cuda/args.rs");
 static_assert(__builtin_offsetof(RowArgs, rows) == 112, "RowArgs: src/cuda/args.rs");
 static_assert(__builtin_offsetof(RowArgs, scale) == 168, "RowArgs: src/cuda/args.rs");
 static_assert(__builtin_offsetof(RowArgs, coarse) == 228, "RowArgs: src/cuda/args.rs");
+static_assert(__builtin_offsetof(RowArgs, grad_target) == 240, "RowArgs: src/cuda/args.rs");
 
 // Targets, class weights and rows' losses.
 struct BatchArgs {
-  const void* target;
+  const void* target;    // class indices; null where every row counts
   const void* weight;
   const float* loss;     // per row
   const float* z_loss;   // per row, or null
@@ -91,6 +96,28 @@ struct RankArgs {
   wl_i64 rows;
 };
 static_assert(sizeof(RankArgs) == 32, "RankArgs: src/cuda/args.rs");
+// Negative log-likelihood: position k of block n has class c at n * stride + c * class_stride + k.
+struct NllArgs {
+  const void* x;
+  void* y;                // gradient
+  const void* target;     // class indices, a block's positions after one another
+  const void* weight;     // class weights, or null
+  const void* upstream;   // gradient of the result: one number or one a row, or null
+  float* loss;            // per row
+  const Totals* totals;
+  wl_i64 rows, classes;   // blocks times positions; classes
+  wl_i64 stride, class_stride, positions;
+  wl_i64 ignore_index;
+  wl_i64 parts, slice;    // rows of neighbouring classes: stretches of a row, and their packs
+  float number;           // the upstream gradient, where `upstream` is null
+  wl_u32 kind;            // of x and y
+  wl_u32 target_kind, weight_kind, upstream_kind;
+  wl_u32 upstream_rows;   // 1: one a row
+  wl_u32 mean, pad;       // divide by the totals
+};
+static_assert(sizeof(NllArgs) == 152, "NllArgs: src/cuda/args.rs");
+static_assert(__builtin_offsetof(NllArgs, rows) == 56, "NllArgs: src/cuda/args.rs");
+static_assert(__builtin_offsetof(NllArgs, mean) == 144, "NllArgs: src/cuda/args.rs");
 
 // Elements between a tensor and the same elements line by line.
 #define WL_MAX_DIMS 8

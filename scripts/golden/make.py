@@ -115,6 +115,117 @@ def cross_entropy(file, name, shape, dtype="f32", index="i64", weighted=False, i
                                  grad_logits=x.grad))
 
 
+def nll(file, name, shape, dtype="f32", index="i64", weighted=False, ignore_index=-100,
+        reduction="mean", upstream=None, ignored=True):
+    g = generator(f"nll {name}")
+    classes = shape[1] if len(shape) > 1 else shape[0]
+    rows = (shape[0], *shape[2:]) if len(shape) > 1 else ()
+    values = normal(shape, dtype, g)
+    target = torch.randint(0, classes, rows, generator=g)
+    if ignored and rows:
+        target.view(-1)[::3] = ignore_index
+    weight = None
+    if weighted:
+        weight = torch.rand(classes, generator=g, dtype=torch.float64).add(0.25).to(torch.float32)
+    grad_output = None
+    if upstream:
+        grad_output = normal(rows if reduction == "none" else (), "f32", g, 1.0)
+    x = widened(values)
+    loss = F.nll_loss(x, target, None if weight is None else weight.double(),
+                      ignore_index=ignore_index, reduction=reduction)
+    loss.backward(torch.ones_like(loss) if grad_output is None else grad_output.double())
+    file.add(name, dict(ignore_index=ignore_index, reduction=reduction),
+             dict(input=values, target=target.to(INDICES[index]), weight=weight,
+                  grad_output=grad_output, loss=loss, grad_input=x.grad))
+
+
+def nll_cases(file):
+    layouts = {"c": (11,), "nc": (7, 33), "ncd": (3, 17, 5), "ncdd": (2, 9, 3, 4)}
+    for (layout, shape), dtype, reduction in itertools.product(
+            layouts.items(), DTYPES, ("none", "sum", "mean")):
+        nll(file, f"layout_{layout}_{dtype}_{reduction}", shape, dtype, weighted=True,
+            reduction=reduction, upstream=True)
+    for reduction, weighted, label in itertools.product(
+            ("none", "sum", "mean"), (False, True), (-100, 4)):
+        nll(file, f"grid_{reduction}_{'w' if weighted else 'n'}_{label}", (6, 19),
+            weighted=weighted, reduction=reduction, ignore_index=label)
+    for index, label in (("i32", -100), ("u32", 255), ("u8", 255), ("u8", 3)):
+        nll(file, f"index_{index}_{label}", (9, 12), index=index, ignore_index=label, weighted=True)
+
+
+def soft_cross_entropy(file, name, shape, dtype="f32", weighted=False, reduction="mean",
+                       smoothing=0.0, z_loss=0.0, scale=1.0, softcap=None, teacher=None,
+                       upstream=True, edit=None):
+    """Against probabilities, or against a teacher's logits times `teacher`."""
+    g = generator(f"soft {name}")
+    dim = 1 if len(shape) > 1 else 0
+    classes = shape[dim]
+    rows = (shape[0], *shape[2:]) if len(shape) > 1 else ()
+    logits = normal(shape, dtype, g)
+    target = normal(shape, dtype, g)
+    if teacher is None:
+        # Neither of sign nor of sum 1; some exactly 0.
+        target = (target.double().abs() / classes * (target.double() > -3)).to(DTYPES[dtype])
+    if edit:
+        edit(logits, target)
+    weight = None
+    if weighted:
+        weight = torch.rand(classes, generator=g, dtype=torch.float64).add(0.25).to(torch.float32)
+    grad_output = normal(rows if reduction == "none" else (), "f32", g, 1.0) if upstream else None
+    x, y, scale = widened(logits), widened(target), f32(scale)
+    z = x * scale
+    if softcap is not None:
+        softcap = f32(softcap)
+        z = softcap * torch.tanh(z / softcap)
+    q = y
+    if teacher is not None:
+        teacher = f32(teacher)
+        q = torch.softmax(y * teacher, dim).detach()
+    loss = F.cross_entropy(z, q, None if weight is None else weight.double(), reduction=reduction,
+                           label_smoothing=smoothing)
+    lse = torch.logsumexp(z, dim)
+    part = z_loss * lse * lse if z_loss else torch.zeros_like(lse).detach()
+    if reduction != "none":
+        part = part.sum() if reduction == "sum" else part.mean()
+    loss = loss + part
+    loss.backward(torch.ones_like(loss) if grad_output is None else grad_output.double())
+    options = dict(reduction=reduction, label_smoothing=smoothing, lse_square_scale=z_loss,
+                   logit_scale=scale, softcap=softcap, teacher_scale=teacher)
+    file.add(name, options, dict(logits=logits, target=target, weight=weight,
+                                 grad_output=grad_output, loss=loss, z_loss=part, lse=lse,
+                                 grad_logits=x.grad, grad_target=y.grad))
+
+
+def soft_cross_entropy_cases(file):
+    layouts = {"c": (11,), "nc": (5, 33), "ncd": (2, 9, 5), "ncdd": (2, 7, 3, 2)}
+    for (layout, shape), dtype, reduction in itertools.product(
+            layouts.items(), DTYPES, ("none", "sum", "mean")):
+        soft_cross_entropy(file, f"layout_{layout}_{dtype}_{reduction}", shape, dtype,
+                           weighted=True, reduction=reduction, smoothing=0.1)
+        soft_cross_entropy(file, f"teacher_{layout}_{dtype}_{reduction}", shape, dtype,
+                           weighted=layout == "ncd", reduction=reduction, teacher=0.5)
+    for reduction, weighted, smoothing, teacher in itertools.product(
+            ("none", "sum", "mean"), (False, True), (0.0, 0.1, 1.0), (None, 1.7)):
+        name = f"grid_{reduction}_{'w' if weighted else 'n'}_{smoothing}_{teacher}"
+        soft_cross_entropy(file, name, (3, 19), weighted=weighted, reduction=reduction,
+                           smoothing=smoothing, teacher=teacher)
+    extensions = {
+        "scale": dict(scale=0.6), "softcap": dict(softcap=5.0), "z": dict(z_loss=1e-2),
+        "all": dict(scale=0.6, softcap=5.0, z_loss=1e-2, smoothing=0.1, weighted=True),
+    }
+    for (extension, options), reduction, teacher in itertools.product(
+            extensions.items(), ("none", "sum", "mean"), (None, 0.5)):
+        soft_cross_entropy(file, f"{extension}_{reduction}_{teacher}", (4, 23),
+                           reduction=reduction, teacher=teacher, **options)
+    for classes in (1, 2, 7, 9, 31, 33, 1025):
+        soft_cross_entropy(file, f"classes_{classes}", (2, classes), upstream=False)
+
+    def masked(logits, target):
+        plant(target, [(0, 0), (0, 20), (1, 5)], -INF)
+
+    soft_cross_entropy(file, "teacher_masked", (3, 40), teacher=1.0, edit=masked)
+
+
 def plant(logits, places, value):
     for place in places:
         logits[place] = value
@@ -310,6 +421,8 @@ def main():
     OUT.mkdir(parents=True, exist_ok=True)
     for loss, cases in (
         ("cross_entropy", cross_entropy_cases),
+        ("soft_cross_entropy", soft_cross_entropy_cases),
+        ("nll", nll_cases),
         ("log_softmax", lambda f: line_cases(f, lambda x, d, _: torch.log_softmax(x, d[0]))),
         ("logsumexp", lambda f: line_cases(f, lambda x, d, k: torch.logsumexp(x, d, k))),
         ("logprob_entropy", logprob_entropy_cases),

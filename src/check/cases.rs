@@ -44,6 +44,10 @@ ops! {
     LogSumExp "logsumexp" logsumexp,
     /// [`crate::LogprobEntropy`].
     LogprobEntropy "logprob-entropy" logprob_entropy,
+    /// [`crate::Nll`].
+    Nll "nll" nll,
+    /// [`crate::CrossEntropy`] against probabilities or a teacher's logits.
+    SoftCrossEntropy "soft-cross-entropy" soft_cross_entropy,
 }
 
 /// What makes a case's values hard.

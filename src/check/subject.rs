@@ -24,6 +24,8 @@ pub enum Quantity {
     Rank,
     /// The gradient with respect to the input.
     Gradient,
+    /// The gradient with respect to the target.
+    TargetGradient,
     /// What lies between the rows of the input, which must stay as it was (NaN).
     Padding,
 }
@@ -200,6 +202,9 @@ mod tests {
             (Op::CrossEntropy, Quantity::Padding),
             (Op::LogSoftmax, Quantity::Output),
             (Op::LogSumExp, Quantity::Gradient),
+            (Op::Nll, Quantity::Gradient),
+            (Op::SoftCrossEntropy, Quantity::Gradient),
+            (Op::SoftCrossEntropy, Quantity::TargetGradient),
         ] {
             let mut found = 0;
             for seed in 0..40 {

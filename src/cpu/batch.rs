@@ -6,7 +6,7 @@ use super::row::{Hole, RowSum, Terms};
 use super::simd::Lanes;
 use super::targets::{Census, Targets, Weights};
 use super::{Cpu, host_data};
-use crate::loss::{Checked, GradOutput};
+use crate::loss::{Checked, GradOutput, Labels};
 use crate::memory::HostRef;
 use crate::{Reduction, Result};
 
@@ -15,13 +15,60 @@ pub(crate) struct Batch<'a> {
     pub(crate) targets: Targets<'a>,
     pub(crate) weights: Weights<'a>,
     pub(crate) weight_sum: f64,
-    pub(crate) census: Census,
-    pub(crate) reduction: Reduction,
+    pub(crate) scaling: Scaling<'a>,
     pub(crate) epsilon: f64,
     pub(crate) lambda: f64,
-    pub(crate) scale: f64,
-    pub(crate) cap: Option<f64>,
+    pub(crate) transform: Transform,
+}
+
+/// What multiplies and divides a batch's results: the reduction and the upstream gradient.
+#[derive(Clone, Copy)]
+pub(crate) struct Scaling<'a> {
+    pub(crate) reduction: Reduction,
+    pub(crate) census: Census,
     pub(crate) upstream: Upstream<'a>,
+}
+
+impl Scaling<'_> {
+    /// Upstream gradients of a row's loss and of its z-loss: the reduction is in them.
+    pub(crate) fn upstream(&self, row: usize) -> (f64, f64) {
+        let g = f64::from(self.upstream.of(row));
+        match self.reduction {
+            Reduction::None | Reduction::Sum => (g, g),
+            Reduction::Mean | Reduction::BatchMean if self.census.weight == 0.0 => {
+                (f64::NAN, f64::NAN)
+            }
+            Reduction::Mean | Reduction::BatchMean => {
+                (g / self.census.weight, g / self.census.kept as f64)
+            }
+        }
+    }
+
+    /// The result, and the z-loss part of it, from what the kept rows add up to.
+    pub(crate) fn reduce(&self, sum: &Sums, z_loss: bool) -> (f32, f32) {
+        let (loss, z_loss) = match self.reduction {
+            Reduction::None | Reduction::Sum => (sum.loss, sum.z_loss),
+            Reduction::Mean | Reduction::BatchMean => {
+                let (w, n) = (self.census.weight, self.census.kept as f64);
+                // No kept row makes 0/0; no weight makes NaN of whatever the sum is.
+                let loss = if w == 0.0 { f64::NAN } else { sum.loss / w };
+                (loss, if z_loss { sum.z_loss / n } else { 0.0 })
+            }
+        };
+        ((loss + z_loss) as f32, z_loss as f32)
+    }
+}
+
+/// Class indices and class weights as loops read them.
+pub(crate) fn read<'a>(labels: &Labels<'a>) -> Result<(Targets<'a>, Weights<'a>)> {
+    let weights = Weights(labels.weight.map(|w| host_data(w, "weight")).transpose()?);
+    let targets = Targets {
+        indices: host_data(labels.target, "target")?,
+        rows: labels.rows,
+        classes: labels.classes,
+        ignore_index: labels.ignore_index,
+    };
+    Ok((targets, weights))
 }
 
 #[derive(Clone, Copy)]
@@ -69,25 +116,17 @@ impl<'a> Batch<'a> {
         upstream: Upstream<'a>,
     ) -> Result<Batch<'a>> {
         let options = checked.options;
-        let weights = Weights(options.weight.map(|w| host_data(w, "weight")).transpose()?);
+        let (targets, weights) = read(&checked.labels())?;
         let weight_sum = weights.sum(checked.classes)?;
-        let targets = Targets {
-            indices: host_data(checked.target, "target")?,
-            rows: checked.target.elements(),
-            classes: checked.classes,
-            ignore_index: options.ignore_index,
-        };
+        let census = targets.census(cpu, &weights)?;
         Ok(Batch {
             targets,
             weights,
             weight_sum,
-            census: targets.census(cpu, &weights)?,
-            reduction: options.reduction,
+            scaling: Scaling { reduction: options.reduction, census, upstream },
             epsilon: options.label_smoothing,
             lambda: options.lse_square_scale,
-            scale: f64::from(options.logit_scale),
-            cap: options.softcap.map(f64::from),
-            upstream,
+            transform: Transform::new(options.logit_scale, options.softcap),
         })
     }
 
@@ -106,21 +145,13 @@ impl<'a> Batch<'a> {
     pub(crate) unsafe fn hole<X: Lanes>(&self, x: *const X, class: usize) -> Hole {
         // SAFETY: the caller's contract.
         let logit = unsafe { x.add(class).read() }.to_f32();
-        let x = f64::from(logit);
         let weight = if self.epsilon > 0.0 { self.weights.get(class) } else { 0.0 };
-        let Some(cap) = self.cap else {
-            let (z, slope) = (self.scale * x, self.scale);
-            return Hole { column: class, logit, reference: logit, z, slope, weight };
+        let (z, slope) = self.transform.at(logit);
+        let reference = match self.transform {
+            Transform::Linear(_) => logit,
+            Transform::Capped(_) => z as f32,
         };
-        let (z, slope) = match x {
-            f64::NEG_INFINITY => (x, 0.0),
-            _ => {
-                let u = self.scale * x / cap;
-                let q = (-2.0 * u.abs()).exp();
-                (cap * u.tanh(), self.scale * 4.0 * q / ((1.0 + q) * (1.0 + q)))
-            }
-        };
-        Hole { column: class, logit, reference: z as f32, z, slope, weight }
+        Hole { column: class, logit, reference, z, slope, weight }
     }
 
     /// ℓ without its z-loss, and the z-loss, of a kept row.
@@ -149,23 +180,9 @@ impl<'a> Batch<'a> {
         }
     }
 
-    /// Upstream gradients of a row's ℓ and of its z-loss: the reduction is in them.
-    fn upstream(&self, row: usize) -> (f64, f64) {
-        let g = f64::from(self.upstream.of(row));
-        match self.reduction {
-            Reduction::None | Reduction::Sum => (g, g),
-            Reduction::Mean | Reduction::BatchMean if self.census.weight == 0.0 => {
-                (f64::NAN, f64::NAN)
-            }
-            Reduction::Mean | Reduction::BatchMean => {
-                (g / self.census.weight, g / self.census.kept as f64)
-            }
-        }
-    }
-
     /// Factors of p_j, of w_j and of the target's own term, dz/dx not included.
     pub(crate) fn factors(&self, row: usize, class: usize, lse: f64) -> Factors {
-        let (g, g_z) = self.upstream(row);
+        let (g, g_z) = self.scaling.upstream(row);
         let hard = (1.0 - self.epsilon) * self.weights.get(class);
         let soft = self.smooth();
         let z = if self.lambda > 0.0 { g_z * 2.0 * self.lambda * lse } else { 0.0 };
@@ -174,20 +191,6 @@ impl<'a> Batch<'a> {
             prob_without_hard: g * soft * self.weight_sum + z,
             smooth: g * soft,
         }
-    }
-
-    /// The result from what the kept rows add up to.
-    pub(crate) fn reduce(&self, sum: &Sums) -> (f32, f32) {
-        let (loss, z_loss) = match self.reduction {
-            Reduction::None | Reduction::Sum => (sum.loss, sum.z_loss),
-            Reduction::Mean | Reduction::BatchMean => {
-                let (w, n) = (self.census.weight, self.census.kept as f64);
-                // No kept row makes 0/0; no weight makes NaN of whatever the sum is.
-                let loss = if w == 0.0 { f64::NAN } else { sum.loss / w };
-                (loss, if self.lambda > 0.0 { sum.z_loss / n } else { 0.0 })
-            }
-        };
-        ((loss + z_loss) as f32, z_loss as f32)
     }
 }
 

@@ -5,48 +5,18 @@ use super::lines::{Line, LineOp, Lines, Sink, Source, SyncPtr, each_line};
 use super::log_softmax::fill;
 use super::logit::Transform;
 use super::logsumexp::coarse;
-use super::ranks::RankResults;
+use super::results::{Buffers, Results};
 use super::row::{Also, Kept, Normalizer, Row, RowSum};
 use super::simd::Lanes;
-use super::{Cpu, each_float, host_f32, host_f32_ref, host_like};
+use super::targets::with_weights;
+use super::{Cpu, each_float, host_f32_ref, host_like};
 use crate::loss::{Checked, GradOutput};
-use crate::memory::HostRef;
-use crate::{CrossEntropyOut, DType, Reduction, Result, TensorMut, TensorRef};
-use std::cell::Cell;
-
-/// Where the results of rows go; null where nobody asked.
-#[derive(Clone, Copy)]
-struct Results {
-    loss: SyncPtr<f32>,
-    z_loss: SyncPtr<f32>,
-    lse: SyncPtr<f32>,
-    ranks: RankResults,
-}
-
-impl Results {
-    /// Writes one row's results and adds them up.
-    ///
-    /// # Safety
-    /// Each pointer is null or good for an element a row; nobody else writes this row's.
-    unsafe fn put(&self, row: usize, (loss, z_loss): (f64, f64), lse: f32, sums: &mut Sums) {
-        let values =
-            [(self.loss, (loss + z_loss) as f32), (self.z_loss, z_loss as f32), (self.lse, lse)];
-        for (out, value) in values {
-            if !out.get().is_null() {
-                // SAFETY: the caller's contract.
-                unsafe { out.get().add(row).write(value) };
-            }
-        }
-        sums.loss += loss;
-        sums.z_loss += z_loss;
-    }
-}
+use crate::{CrossEntropyOut, DType, Result, TensorMut, TensorRef};
 
 /// A batch with what its rows are worked on with.
 struct Call<'a> {
     cpu: &'a Cpu,
     batch: &'a Batch<'a>,
-    transform: Transform,
     /// Smoothing weights; null for 1 each.
     weights: SyncPtr<f32>,
     /// Whether anyone asks for argmax or rank.
@@ -58,7 +28,7 @@ impl Call<'_> {
         Row {
             level: self.cpu.level,
             spread: line.spread,
-            transform: self.transform,
+            transform: self.batch.transform,
             x: line.x,
             len: line.len,
             smoothing: self.batch.epsilon > 0.0,
@@ -103,7 +73,7 @@ impl LineOp for Forward<'_> {
             }
             // In place on f32 the exponentials stay where the logits were: one exponential and
             // one read from memory an element. Narrower types would round them.
-            let at_target = match (self.call.transform, row_of_f32(&row, line.y)) {
+            let at_target = match (batch.transform, row_of_f32(&row, line.y)) {
                 (Transform::Linear(logit), Some(row)) => {
                     let mut kept = Kept::new();
                     let sum = row.sum_and_keep(logit, hole, &mut kept);
@@ -111,7 +81,7 @@ impl LineOp for Forward<'_> {
                     if sum.undefined() {
                         return fill(&line, f32::NAN);
                     }
-                    row.rescale(&sum, &kept, &factors.terms(self.call.transform));
+                    row.rescale(&sum, &kept, &factors.terms(batch.transform));
                     factors.at_target(sum.rest, sum.target, &hole)
                 }
                 _ => {
@@ -120,7 +90,7 @@ impl LineOp for Forward<'_> {
                     if sum.undefined() {
                         return fill(&line, f32::NAN);
                     }
-                    let terms = factors.terms(self.call.transform);
+                    let terms = factors.terms(batch.transform);
                     row.gradient(line.y, Some(class), Normalizer::Sum(&sum), &terms);
                     factors.at_target(sum.rest, sum.target, &hole)
                 }
@@ -170,18 +140,18 @@ impl LineOp for Backward<'_> {
             let row = Row { smoothing: false, ..self.call.row(&line) };
             let hole = batch.hole(line.x, class);
             let saved = self.lse[line.index];
-            let at_target = if coarse(saved, self.call.transform) {
+            let at_target = if coarse(saved, batch.transform) {
                 let sum = row.sum(Some(hole));
                 if sum.undefined() {
                     return fill(&line, f32::NAN);
                 }
                 let factors = batch.factors(line.index, class, sum.lse());
-                let terms = factors.terms(self.call.transform);
+                let terms = factors.terms(batch.transform);
                 row.gradient(line.y, Some(class), Normalizer::Sum(&sum), &terms);
                 factors.at_target(sum.rest, sum.target, &hole)
             } else {
                 let factors = batch.factors(line.index, class, f64::from(saved));
-                let terms = factors.terms(self.call.transform);
+                let terms = factors.terms(batch.transform);
                 let rest = row.gradient(line.y, Some(class), Normalizer::Lse(saved), &terms);
                 factors.at_target(rest, (hole.z - f64::from(saved)).exp(), &hole)
             };
@@ -190,28 +160,6 @@ impl LineOp for Backward<'_> {
     }
 
     fn merge(_: &mut (), _: &()) {}
-}
-
-thread_local! {
-    /// Smoothing weights widened to f32, kept so that later calls allocate nothing. Taken out
-    /// while in use: a thread that waits for others may meanwhile be handed another call.
-    static WIDENED: Cell<Vec<f32>> = const { Cell::new(Vec::new()) };
-}
-
-/// Calls `work` with the smoothing weights as f32; null for 1 each.
-fn with_smoothing_weights<R>(batch: &Batch<'_>, work: impl FnOnce(SyncPtr<f32>) -> R) -> R {
-    match batch.weights.0 {
-        Some(HostRef::F32(w)) => work(SyncPtr(w.as_ptr().cast_mut())),
-        Some(w) if batch.epsilon > 0.0 => {
-            let mut wide = WIDENED.take();
-            wide.clear();
-            wide.extend((0..batch.targets.classes).map(|c| w.float(c)));
-            let result = work(SyncPtr(wide.as_mut_ptr()));
-            WIDENED.set(wide);
-            result
-        }
-        _ => work(SyncPtr(std::ptr::null_mut())),
-    }
 }
 
 #[derive(Clone, Copy)]
@@ -225,54 +173,6 @@ pub(super) fn rows(checked: &Checked<'_>, logits: &TensorRef<'_>) -> Lines {
     Lines::new(&logits.shape(), logits.row_stride(), |d| d == checked.class_dim)
 }
 
-/// The caller's buffers for a forward pass, as slices.
-struct Buffers<'o> {
-    loss: &'o mut [f32],
-    z_loss: Option<&'o mut [f32]>,
-    lse: Option<&'o mut [f32]>,
-    ranks: RankResults,
-    /// What `ranks` points to.
-    _ranks: std::marker::PhantomData<&'o mut [i64]>,
-}
-
-impl<'o> Buffers<'o> {
-    fn new(out: CrossEntropyOut<'o>) -> Result<Buffers<'o>> {
-        Ok(Buffers {
-            loss: host_f32(out.loss, "loss")?,
-            z_loss: out.z_loss.map(|t| host_f32(t, "z_loss")).transpose()?,
-            lse: out.lse.map(|t| host_f32(t, "lse")).transpose()?,
-            ranks: RankResults::new(out.argmax, out.rank)?,
-            _ranks: std::marker::PhantomData,
-        })
-    }
-
-    /// Where rows write: losses only for the reduction none.
-    fn results(&mut self, reduction: Reduction) -> Results {
-        let pointer = |slice: Option<&mut &'o mut [f32]>| match slice {
-            Some(slice) => SyncPtr(slice.as_mut_ptr()),
-            None => SyncPtr(std::ptr::null_mut()),
-        };
-        let per_row = reduction == Reduction::None;
-        Results {
-            loss: pointer(Some(&mut self.loss).filter(|_| per_row)),
-            z_loss: pointer(self.z_loss.as_mut().filter(|_| per_row)),
-            lse: pointer(self.lse.as_mut()),
-            ranks: self.ranks,
-        }
-    }
-
-    fn finish(&mut self, batch: &Batch<'_>, sums: &Sums) {
-        if batch.reduction == Reduction::None {
-            return;
-        }
-        let (loss, part) = batch.reduce(sums);
-        self.loss[0] = loss;
-        if let Some(z_loss) = &mut self.z_loss {
-            z_loss[0] = part;
-        }
-    }
-}
-
 impl Cpu {
     fn run<X: Lanes, Y: Lanes>(
         &self,
@@ -281,10 +181,9 @@ impl Cpu {
         x: Source<X>,
         y: Option<Sink<Y>>,
     ) -> Sums {
-        let transform = Transform::new(batch.scale as f32, batch.cap.map(|cap| cap as f32));
-        with_smoothing_weights(batch, |weights| {
+        with_weights(batch.weights, batch.targets.classes, batch.epsilon > 0.0, |weights| {
             let standing = matches!(pass, Pass::Forward(results) if results.ranks.wanted());
-            let call = Call { cpu: self, batch, transform, weights, standing };
+            let call = Call { cpu: self, batch, weights, standing };
             let none = None::<Source<f32>>;
             // SAFETY: views hold their shapes, which were checked to agree; outputs are borrowed
             // exclusively, and in place the output is the input itself.
@@ -311,12 +210,12 @@ impl Cpu {
         let batch = Batch::new(self, checked, Upstream::Number(1.0))?;
         let lines = rows(checked, &logits);
         let mut buffers = Buffers::new(out)?;
-        let pass = Pass::Forward(buffers.results(batch.reduction));
+        let pass = Pass::Forward(buffers.results(batch.scaling.reduction));
         let sums = each_float!(logits.host_data(), "logits", HostRef, x => {
             let x = Source { base: x.as_ptr(), lines };
             Ok(self.run(&batch, pass, x, None::<Sink<f32>>))
         })?;
-        buffers.finish(&batch, &sums);
+        buffers.finish(&batch.scaling, &sums, batch.lambda > 0.0);
         Ok(())
     }
 
@@ -329,9 +228,9 @@ impl Cpu {
     ) -> Result<()> {
         let batch = Batch::new(self, checked, Upstream::new(&grad_output)?)?;
         let mut buffers = Buffers::new(out)?;
-        let pass = Pass::Forward(buffers.results(batch.reduction));
+        let pass = Pass::Forward(buffers.results(batch.scaling.reduction));
         let sums = self.run_in_place(&batch, pass, checked, logits)?;
-        buffers.finish(&batch, &sums);
+        buffers.finish(&batch.scaling, &sums, batch.lambda > 0.0);
         Ok(())
     }
 

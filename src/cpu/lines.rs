@@ -198,6 +198,8 @@ pub(crate) struct Line<X, A, Y> {
     pub(crate) a: *const A,
     /// The output, where there is one; may be `x` itself.
     pub(crate) y: *mut Y,
+    /// The second output, of the second input's type; may be `a` itself.
+    pub(crate) b: *mut A,
     pub(crate) spread: Spread,
 }
 
@@ -230,11 +232,18 @@ thread_local! {
     static SCRATCH: RefCell<Vec<f32>> = const { RefCell::new(Vec::new()) };
 }
 
+/// The tensors of a call, all of as many lines.
+pub(crate) struct Operands<X, A, Y> {
+    pub(crate) x: Source<X>,
+    pub(crate) a: Option<Source<A>>,
+    pub(crate) y: Option<Sink<Y>>,
+    pub(crate) b: Option<Sink<A>>,
+}
+
 /// Does `op` on every line of `x` (with `a` and `y` of as many lines), on the threads of `cpu`.
 ///
 /// # Safety
-/// The layouts are those of valid tensors at the bases, equal in count and length; `y` is `x`
-/// itself or overlaps neither input; nobody else touches `y` during the call.
+/// As for [`each_line_of`].
 pub(crate) unsafe fn each_line<X: Lanes, A: Lanes, Y: Lanes, Op: LineOp>(
     cpu: &Cpu,
     x: Source<X>,
@@ -242,14 +251,31 @@ pub(crate) unsafe fn each_line<X: Lanes, A: Lanes, Y: Lanes, Op: LineOp>(
     y: Option<Sink<Y>>,
     op: &Op,
 ) -> Op::Sum {
+    // SAFETY: the caller's contract.
+    unsafe { each_line_of(cpu, Operands { x, a, y, b: None }, op) }
+}
+
+/// Does `op` on every line of the operands, on the threads of `cpu`.
+///
+/// # Safety
+/// The layouts are those of valid tensors at the bases, equal in count and length; `y` is `x`
+/// itself or overlaps nothing else, `b` likewise is `a` or apart; nobody else touches the outputs
+/// during the call.
+pub(crate) unsafe fn each_line_of<X: Lanes, A: Lanes, Y: Lanes, Op: LineOp>(
+    cpu: &Cpu,
+    operands: Operands<X, A, Y>,
+    op: &Op,
+) -> Op::Sum {
+    let Operands { x, a, y, b } = operands;
     let (count, len) = (x.lines.count(), x.lines.len());
     let contiguous = x.lines.contiguous()
         && a.as_ref().is_none_or(|a| a.lines.contiguous())
-        && y.as_ref().is_none_or(|y| y.lines.contiguous());
+        && y.as_ref().is_none_or(|y| y.lines.contiguous())
+        && b.as_ref().is_none_or(|b| b.lines.contiguous());
     let per_chunk = count.div_ceil(CHUNKS).max(1);
     let mut sums = [Op::Sum::default(); CHUNKS];
     let sums = &mut sums[..count.div_ceil(per_chunk)];
-    let job = Job { x: &x, a: &a, y: &y, op };
+    let job = Job { x: &x, a: &a, y: &y, b: &b, op };
     // SAFETY: `Job` holds pointers whose accesses the chunks below keep disjoint by line.
     let job = SyncRef(&job);
     let run = |chunk: usize, spread: Spread, sum: &mut Op::Sum| {
@@ -306,6 +332,7 @@ struct Job<'a, X, A, Y, Op> {
     x: &'a Source<X>,
     a: &'a Option<Source<A>>,
     y: &'a Option<Sink<Y>>,
+    b: &'a Option<Sink<A>>,
     op: &'a Op,
 }
 
@@ -326,6 +353,10 @@ impl<X: Lanes, A: Lanes, Y: Lanes, Op: LineOp> Job<'_, X, A, Y, Op> {
                     },
                     y: match self.y {
                         Some(y) => y.base.add(y.lines.kept.offset(index)),
+                        None => std::ptr::null_mut(),
+                    },
+                    b: match self.b {
+                        Some(b) => b.base.add(b.lines.kept.offset(index)),
                         None => std::ptr::null_mut(),
                     },
                     spread,
@@ -357,6 +388,9 @@ impl<X: Lanes, A: Lanes, Y: Lanes, Op: LineOp> Job<'_, X, A, Y, Op> {
                 if let Some(y) = self.y {
                     n = y.lines.run(first, n);
                 }
+                if let Some(b) = self.b {
+                    n = b.lines.run(first, n);
+                }
                 // SAFETY: lines first..first + n exist in each tensor, and the tiles hold them.
                 unsafe {
                     self.x.lines.gather(self.x.base, first, n, tile);
@@ -366,19 +400,27 @@ impl<X: Lanes, A: Lanes, Y: Lanes, Op: LineOp> Job<'_, X, A, Y, Op> {
                     for i in 0..n {
                         let x = tile.as_mut_ptr().add(i * len);
                         let a = match self.a {
-                            Some(_) => second.as_ptr().add(i * len),
-                            None => std::ptr::null(),
+                            Some(_) => second.as_mut_ptr().add(i * len),
+                            None => std::ptr::null_mut(),
                         };
                         let y = match self.y {
                             Some(_) => x,
                             None => std::ptr::null_mut(),
                         };
-                        let spread = Spread::Alone;
-                        let line = Line { index: first + i, len, x: x.cast_const(), a, y, spread };
+                        let b = match self.b {
+                            Some(_) => a,
+                            None => std::ptr::null_mut(),
+                        };
+                        let (index, spread) = (first + i, Spread::Alone);
+                        let (x, a) = (x.cast_const(), a.cast_const());
+                        let line = Line { index, len, x, a, y, b, spread };
                         self.op.line::<f32, f32, f32>(line, sum);
                     }
                     if let Some(y) = self.y {
                         y.lines.scatter(y.base, first, n, tile);
+                    }
+                    if let Some(b) = self.b {
+                        b.lines.scatter(b.base, first, n, second);
                     }
                 }
                 first += n;

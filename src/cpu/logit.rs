@@ -47,6 +47,22 @@ impl Transform {
         }
     }
 
+    /// z and dz/dx of one logit.
+    pub(crate) fn at(self, x: f32) -> (f64, f64) {
+        let (x, scale) = (f64::from(x), f64::from(self.slope()));
+        match self {
+            Transform::Linear(_) => (scale * x, scale),
+            Transform::Capped(_) if x == f64::NEG_INFINITY => (x, 0.0),
+            Transform::Capped(Capped { cap, .. }) => {
+                let cap = f64::from(cap);
+                let u = scale * x / cap;
+                // 1 − tanh² near the cap, as no difference.
+                let q = (-2.0 * u.abs()).exp();
+                (cap * u.tanh(), scale * 4.0 * q / ((1.0 + q) * (1.0 + q)))
+            }
+        }
+    }
+
     /// The reference nearest to a z.
     pub(crate) fn reference(self, z: f32) -> f32 {
         match self {

@@ -80,7 +80,7 @@ impl<'a> Call<'a> {
         let batch = Batch::new(cpu, checked, Upstream::Number(1.0))?;
         Ok(Call {
             cpu,
-            transform: Transform::new(batch.scale as f32, batch.cap.map(|cap| cap as f32)),
+            transform: batch.transform,
             batch,
             grad_logprob: Upstream::new_as("grad_logprob", &upstream.grad_logprob)?,
             grad_entropy: Upstream::new_as("grad_entropy", &upstream.grad_entropy)?,

@@ -11,10 +11,15 @@ mod log_softmax;
 mod logit;
 mod logprob_entropy;
 mod logsumexp;
+mod nll;
 mod ranks;
+mod results;
 mod row;
 mod segments;
 mod simd;
+mod soft_cross_entropy;
+mod soft_row;
+mod soft_target;
 mod softmax;
 mod targets;
 

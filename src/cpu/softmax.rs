@@ -20,13 +20,13 @@ impl Partial {
 
 /// What exponentials and deviations are relative to: the maximum, or 0 where that is −∞.
 #[inline(always)]
-fn reference(max: f32) -> f32 {
+pub(super) fn reference(max: f32) -> f32 {
     if max == f32::NEG_INFINITY { 0.0 } else { max }
 }
 
 /// How far ahead of the exponentials memory is asked for: a block, which is the stretch that the
 /// next call finds its maximum in. Exponentials are computed meanwhile.
-const PREFETCH: usize = 8 * 1024;
+pub(super) const PREFETCH: usize = 8 * 1024;
 
 /// Distances further off than this have an exponential of 0; it stands for them, as 0·∞ is NaN.
 pub(crate) const FARTHEST: f32 = -88.0;
@@ -35,7 +35,7 @@ pub(crate) const FARTHEST: f32 = -88.0;
 /// # Safety
 /// `len` elements are readable at `x`.
 #[inline(always)]
-unsafe fn maximum<S: Simd, T: Lanes>(s: S, x: *const T, len: usize) -> f32 {
+pub(super) unsafe fn maximum<S: Simd, T: Lanes>(s: S, x: *const T, len: usize) -> f32 {
     let lowest = s.splat(f32::NEG_INFINITY);
     let mut best = [lowest; 4];
     let mut i = 0;
@@ -56,6 +56,22 @@ unsafe fn maximum<S: Simd, T: Lanes>(s: S, x: *const T, len: usize) -> f32 {
         }
     }
     s.reduce_max(s.max(s.max(best[0], best[1]), s.max(best[2], best[3])))
+}
+
+/// Largest x of a stretch, NaN disregarded; −∞ where it is empty.
+pub(super) struct MaximumOf<T> {
+    pub(super) x: *const T,
+    pub(super) len: usize,
+}
+
+impl<T: Lanes> Kernel for MaximumOf<T> {
+    type Out = f32;
+
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) -> f32 {
+        // SAFETY: whoever makes a `MaximumOf` vouches for `len` elements at `x`.
+        unsafe { maximum(s, self.x, self.len) }
+    }
 }
 
 /// Log-sum-exp terms of a stretch.

@@ -1,9 +1,11 @@
 //! Class indices and class weights as a loop reads them, and the census of a batch's targets.
 
 use super::Cpu;
+use super::lines::SyncPtr;
 use crate::memory::HostRef;
 use crate::{Error, Result};
 use rayon::prelude::*;
+use std::cell::Cell;
 
 /// Per-class weights; 1 each where there are none.
 #[derive(Debug, Clone, Copy)]
@@ -28,6 +30,34 @@ impl Weights<'_> {
             sum += f64::from(got);
         }
         Ok(sum)
+    }
+}
+
+thread_local! {
+    /// Class weights widened to f32, kept so that later calls allocate nothing. Taken out
+    /// while in use: a thread that waits for others may meanwhile be handed another call.
+    static WIDENED: Cell<Vec<f32>> = const { Cell::new(Vec::new()) };
+}
+
+/// Calls `work` with the class weights as f32; null for 1 each, or where `needed` is false and
+/// they would have to be widened.
+pub(crate) fn with_weights<R>(
+    weights: Weights<'_>,
+    classes: usize,
+    needed: bool,
+    work: impl FnOnce(SyncPtr<f32>) -> R,
+) -> R {
+    match weights.0 {
+        Some(HostRef::F32(w)) => work(SyncPtr(w.as_ptr().cast_mut())),
+        Some(w) if needed => {
+            let mut wide = WIDENED.take();
+            wide.clear();
+            wide.extend((0..classes).map(|c| w.float(c)));
+            let result = work(SyncPtr(wide.as_mut_ptr()));
+            WIDENED.set(wide);
+            result
+        }
+        _ => work(SyncPtr(std::ptr::null_mut())),
     }
 }
 

@@ -69,6 +69,40 @@ pub(crate) struct RowArgs {
     pub(crate) parts: u32,
     pub(crate) slice: u32,
     pub(crate) coarse: u32,
+    pub(crate) teacher: f32,
+    pub(crate) pad: u32,
+    pub(crate) grad_target: u64,
+    pub(crate) target_stride: i64,
+    pub(crate) grad_target_stride: i64,
+}
+
+/// Negative log-likelihood: position k of block n has class c at n·stride + c·class_stride + k.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct NllArgs {
+    pub(crate) x: u64,
+    pub(crate) y: u64,
+    pub(crate) target: u64,
+    pub(crate) weight: u64,
+    pub(crate) upstream: u64,
+    pub(crate) loss: u64,
+    pub(crate) totals: u64,
+    pub(crate) rows: i64,
+    pub(crate) classes: i64,
+    pub(crate) stride: i64,
+    pub(crate) class_stride: i64,
+    pub(crate) positions: i64,
+    pub(crate) ignore_index: i64,
+    pub(crate) parts: i64,
+    pub(crate) slice: i64,
+    pub(crate) number: f32,
+    pub(crate) kind: u32,
+    pub(crate) target_kind: u32,
+    pub(crate) weight_kind: u32,
+    pub(crate) upstream_kind: u32,
+    pub(crate) upstream_rows: u32,
+    pub(crate) mean: u32,
+    pub(crate) pad: u32,
 }
 
 /// Targets, class weights and rows' losses.
@@ -128,8 +162,11 @@ pub(crate) struct PermuteArgs {
 const _: () = {
     use std::mem::{offset_of, size_of};
     assert!(size_of::<Totals>() == 56 && size_of::<Status>() == 40);
-    assert!(size_of::<RowArgs>() == 232 && offset_of!(RowArgs, rows) == 112);
+    assert!(size_of::<RowArgs>() == 264 && offset_of!(RowArgs, rows) == 112);
     assert!(offset_of!(RowArgs, scale) == 168 && offset_of!(RowArgs, coarse) == 228);
+    assert!(offset_of!(RowArgs, grad_target) == 240);
+    assert!(size_of::<NllArgs>() == 152 && offset_of!(NllArgs, rows) == 56);
+    assert!(offset_of!(NllArgs, mean) == 144);
     assert!(size_of::<BatchArgs>() == 128 && offset_of!(BatchArgs, rows) == 80);
     assert!(offset_of!(BatchArgs, mean) == 120);
     assert!(size_of::<RankArgs>() == 32);
@@ -147,6 +184,8 @@ unsafe impl Argument for RowArgs {}
 unsafe impl Argument for BatchArgs {}
 // SAFETY: as above.
 unsafe impl Argument for RankArgs {}
+// SAFETY: as above.
+unsafe impl Argument for NllArgs {}
 // SAFETY: as above.
 unsafe impl Argument for PermuteArgs {}
 

@@ -6,7 +6,7 @@ use super::lines::count;
 use super::memory::Input;
 use super::pool::Block;
 use super::variants::Batch;
-use crate::loss::Checked;
+use crate::loss::Labels;
 use crate::{Reduction, Result};
 
 /// Rows, or classes, of a chunk: one block's work.
@@ -28,34 +28,35 @@ impl Census<'_> {
 }
 
 impl Cuda {
-    /// Counts and weighs the kept rows, and notes the first bad target or class weight.
+    /// Counts and weighs the kept rows, and notes the first bad target or class weight. Without
+    /// class indices every row is kept, and weighs 1.
     pub(crate) fn census<'p>(
         &'p self,
-        checked: &Checked<'_>,
-        target: &Input<'_>,
+        labels: &Labels<'_>,
+        target: Option<&Input<'_>>,
         weight: Option<&Input<'_>>,
     ) -> Result<Census<'p>> {
-        let rows = checked.target.elements();
+        let rows = labels.rows;
         let chunks = rows.div_ceil(CHUNK);
         let totals = self.pool.take("workspace", size_of::<Totals>())?;
         // Two sums and an index a chunk.
-        let weights = weight.map_or(0, |_| checked.classes.div_ceil(CHUNK));
+        let weights = weight.map_or(0, |_| labels.classes.div_ceil(CHUNK));
         let most = chunks.max(weights);
         let sums = self.pool.take("workspace", most * 24)?;
         let args = BatchArgs {
-            target: target.address,
+            target: target.map_or(0, |t| t.address),
             weight: weight.map_or(0, |w| w.address),
             chunks: sums.address(),
             bad: sums.address() + 16 * most as u64,
             totals: totals.address(),
             status: self.status()?,
             rows: count("target", rows)?,
-            classes: count("logits", checked.classes)?,
-            ignore_index: checked.options.ignore_index,
+            classes: count("logits", labels.classes)?,
+            ignore_index: labels.ignore_index,
             chunk: CHUNK as i64,
-            target_kind: args::kind(target.dtype),
+            target_kind: target.map_or(0, |t| args::kind(t.dtype)),
             weight_kind: weight.map_or(0, |w| args::kind(w.dtype)),
-            mean: (checked.options.reduction == Reduction::Mean).into(),
+            mean: (labels.reduction == Reduction::Mean).into(),
             ..BatchArgs::default()
         };
         let census = Census { totals, chunks: sums, args };
@@ -68,7 +69,7 @@ impl Cuda {
             if weight.is_some() {
                 self.launch_batch(Batch::WeightsTotal, 1, args::bytes(&args))?;
             }
-            if chunks > 0 {
+            if chunks > 0 && target.is_some() {
                 self.launch_batch(Batch::Census, chunks as u32, args::bytes(&args))?;
             }
             self.launch_batch(Batch::CensusTotal, 1, args::bytes(&args))?;

@@ -217,7 +217,7 @@ impl<'p> Batch<'p> {
         let target = cuda.input("target", checked.target)?;
         let weight = options.weight.map(|w| cuda.input("weight", w)).transpose()?;
         let upstream = Upstream::new(cuda, "grad_output", grad_output)?;
-        let census = cuda.census(checked, &target, weight.as_ref())?;
+        let census = cuda.census(&checked.labels(), Some(&target), weight.as_ref())?;
         let full = options.softcap.is_some() || options.label_smoothing > 0.0;
         let loss = if full { Loss::CrossEntropyFull } else { Loss::CrossEntropy };
         Ok(Batch { loss, target, weight, upstream, census })

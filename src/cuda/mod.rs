@@ -19,6 +19,7 @@ mod log_softmax;
 mod logprob_entropy;
 mod logsumexp;
 mod memory;
+mod nll;
 #[cfg(feature = "cuda")]
 mod nvrtc;
 pub(crate) mod plan;
@@ -30,6 +31,7 @@ pub(crate) mod resident;
 mod rows;
 #[cfg(feature = "cuda")]
 pub(crate) mod slices;
+mod soft_cross_entropy;
 mod staging;
 mod status;
 pub(crate) mod variants;

@@ -61,10 +61,16 @@ pub(crate) enum Loss {
     LogprobEntropy,
     /// The same with argmax and the target's rank.
     LogprobEntropyRanked,
+    /// Against probabilities: nothing but a logit scale and a z-loss.
+    SoftCrossEntropy,
+    /// All options, and the gradient of the probabilities.
+    SoftCrossEntropyFull,
+    /// Against a teacher's logits, with all options.
+    Distillation,
 }
 
 impl Loss {
-    pub(crate) const ALL: [Loss; 10] = [
+    pub(crate) const ALL: [Loss; 13] = [
         Loss::CrossEntropy,
         Loss::CrossEntropyFull,
         Loss::LogSoftmax,
@@ -75,6 +81,9 @@ impl Loss {
         Loss::CrossEntropyRanked,
         Loss::LogprobEntropy,
         Loss::LogprobEntropyRanked,
+        Loss::SoftCrossEntropy,
+        Loss::SoftCrossEntropyFull,
+        Loss::Distillation,
     ];
 
     const fn symbol(self) -> &'static str {
@@ -89,6 +98,9 @@ impl Loss {
             Loss::CrossEntropyRanked => "cross_entropy_ranked",
             Loss::LogprobEntropy => "logprob_entropy",
             Loss::LogprobEntropyRanked => "logprob_entropy_ranked",
+            Loss::SoftCrossEntropy => "soft_cross_entropy",
+            Loss::SoftCrossEntropyFull => "soft_cross_entropy_full",
+            Loss::Distillation => "distillation",
         }
     }
 
@@ -106,6 +118,9 @@ impl Loss {
             Loss::CrossEntropyRanked => format!("Ranked<CrossEntropy<{t}, true>>"),
             Loss::LogprobEntropy => format!("LogprobEntropy<{t}>"),
             Loss::LogprobEntropyRanked => format!("Ranked<LogprobEntropy<{t}>>"),
+            Loss::SoftCrossEntropy => format!("SoftCrossEntropy<{t}, false, false>"),
+            Loss::SoftCrossEntropyFull => format!("SoftCrossEntropy<{t}, false, true>"),
+            Loss::Distillation => format!("SoftCrossEntropy<{t}, true, true>"),
         }
     }
 
@@ -114,9 +129,10 @@ impl Loss {
         match self {
             Loss::CrossEntropy | Loss::LogSoftmax | Loss::LogSoftmaxNarrow | Loss::LogSumExp => 2,
             Loss::LogSoftmaxGradient | Loss::LogSoftmaxGradientNarrow | Loss::LogprobEntropy => 3,
-            Loss::CrossEntropyFull => 4,
+            Loss::CrossEntropyFull | Loss::SoftCrossEntropy | Loss::SoftCrossEntropyFull => 4,
             Loss::LogprobEntropyRanked => 6,
             Loss::CrossEntropyRanked => 7,
+            Loss::Distillation => 9,
         }
     }
 
@@ -124,7 +140,11 @@ impl Loss {
     const fn wide(self) -> bool {
         matches!(
             self,
-            Loss::CrossEntropyFull | Loss::CrossEntropyRanked | Loss::LogprobEntropyRanked
+            Loss::CrossEntropyFull
+                | Loss::CrossEntropyRanked
+                | Loss::LogprobEntropyRanked
+                | Loss::SoftCrossEntropyFull
+                | Loss::Distillation
         )
     }
 
@@ -132,7 +152,10 @@ impl Loss {
     pub(crate) const fn beside(self, data: Data) -> usize {
         match self {
             Loss::LogSoftmaxGradient => data.lanes() / Data::F32.lanes(),
-            Loss::LogSoftmaxGradientNarrow => 1,
+            Loss::LogSoftmaxGradientNarrow
+            | Loss::SoftCrossEntropy
+            | Loss::SoftCrossEntropyFull
+            | Loss::Distillation => 1,
             Loss::CrossEntropy
             | Loss::CrossEntropyFull
             | Loss::CrossEntropyRanked
@@ -156,6 +179,9 @@ impl Loss {
             | Loss::LogSoftmaxGradientNarrow => Module::LogSoftmax,
             Loss::LogSumExp => Module::LogSumExp,
             Loss::LogprobEntropy | Loss::LogprobEntropyRanked => Module::LogprobEntropy,
+            Loss::SoftCrossEntropy | Loss::SoftCrossEntropyFull | Loss::Distillation => {
+                Module::SoftCrossEntropy
+            }
         }
     }
 
@@ -180,9 +206,12 @@ impl Loss {
                 | Entry::SplitSum
                 | Entry::SplitGradient => true,
             },
-            Loss::LogSumExp | Loss::CrossEntropyRanked | Loss::LogprobEntropyRanked => {
-                !matches!(entry, Entry::SplitBackward | Entry::SplitTarget)
-            }
+            Loss::LogSumExp
+            | Loss::CrossEntropyRanked
+            | Loss::LogprobEntropyRanked
+            | Loss::SoftCrossEntropy
+            | Loss::SoftCrossEntropyFull
+            | Loss::Distillation => !matches!(entry, Entry::SplitBackward | Entry::SplitTarget),
         }
     }
 }
@@ -296,6 +325,8 @@ pub(crate) enum Module {
     LogprobEntropy,
     /// Counts of ranks.
     Ranks,
+    SoftCrossEntropy,
+    Nll,
     /// What the losses share besides: census of targets, sums over rows.
     Batch,
     Permute,
@@ -303,12 +334,14 @@ pub(crate) enum Module {
 
 impl Module {
     #[allow(dead_code)] // The build script's.
-    pub(crate) const ALL: [Module; 7] = [
+    pub(crate) const ALL: [Module; 9] = [
         Module::CrossEntropy,
         Module::LogSoftmax,
         Module::LogSumExp,
         Module::LogprobEntropy,
         Module::Ranks,
+        Module::SoftCrossEntropy,
+        Module::Nll,
         Module::Batch,
         Module::Permute,
     ];
@@ -321,6 +354,8 @@ impl Module {
             Module::LogSumExp => "logsumexp.cu",
             Module::LogprobEntropy => "logprob_entropy.cu",
             Module::Ranks => "ranks.cu",
+            Module::SoftCrossEntropy => "soft_cross_entropy.cu",
+            Module::Nll => "nll.cu",
             Module::Batch => "batch.cu",
             Module::Permute => "permute.cu",
         }
@@ -332,8 +367,10 @@ impl Module {
             Module::CrossEntropy
             | Module::LogSoftmax
             | Module::LogSumExp
-            | Module::LogprobEntropy => "RowArgs",
+            | Module::LogprobEntropy
+            | Module::SoftCrossEntropy => "RowArgs",
             Module::Ranks => "RankArgs",
+            Module::Nll => "NllArgs",
             Module::Batch => "BatchArgs",
             Module::Permute => "PermuteArgs",
         }
@@ -361,10 +398,14 @@ pub(crate) enum Batch {
     PermuteTiled,
     /// Ranks below each of some limits.
     Ranks,
+    /// One element of each row, to its loss.
+    NllPick,
+    /// Zeros, and one element of each row.
+    NllSpread,
 }
 
 impl Batch {
-    pub(crate) const ALL: [Batch; 9] = [
+    pub(crate) const ALL: [Batch; 11] = [
         Batch::Weights,
         Batch::WeightsTotal,
         Batch::Census,
@@ -374,6 +415,8 @@ impl Batch {
         Batch::Permute,
         Batch::PermuteTiled,
         Batch::Ranks,
+        Batch::NllPick,
+        Batch::NllSpread,
     ];
 
     const fn module(self) -> Module {
@@ -386,6 +429,7 @@ impl Batch {
             | Batch::SumTotal => Module::Batch,
             Batch::Permute | Batch::PermuteTiled => Module::Permute,
             Batch::Ranks => Module::Ranks,
+            Batch::NllPick | Batch::NllSpread => Module::Nll,
         }
     }
 
@@ -400,6 +444,8 @@ impl Batch {
             Batch::Permute => "permute",
             Batch::PermuteTiled => "permute_tiled",
             Batch::Ranks => "count_ranks",
+            Batch::NllPick => "nll_pick",
+            Batch::NllSpread => "nll_spread",
         }
     }
 }
@@ -462,9 +508,10 @@ impl Variant {
             Variant::Row(loss, entry, data) => {
                 let (threads, blocks) = entry.bounds();
                 // The options' terms need more registers than so many blocks leave, and so do
-                // rows in registers beside a tensor of a larger type.
+                // rows in registers beside targets, or beside a tensor of a larger type.
                 let lanes = matches!(entry, Entry::FewGradient | Entry::WarpGradient);
-                let large = loss.wide() || lanes && loss.beside(data) > 1;
+                let beside = loss.beside(data) > 1 || loss == Loss::SoftCrossEntropy;
+                let large = loss.wide() || lanes && beside;
                 (threads, if large { blocks / 2 } else { blocks })
             }
             // Tiles wait for memory alone, and more of them at once hide it.

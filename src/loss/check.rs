@@ -91,6 +91,45 @@ pub(crate) fn contiguous(argument: &'static str, tensor: &TensorRef<'_>) -> Resu
     })
 }
 
+/// The dimension of classes, and the shape of what has one value for each position: classes are
+/// dimension 1, or the only one.
+pub(crate) fn classes(argument: &'static str, shape: Shape) -> Result<(usize, Shape)> {
+    match shape.len() {
+        0 => Err(Error::Rank { argument, expected: "at least 1".into(), got: 0 }),
+        1 => Ok((0, Shape::SCALAR)),
+        _ => Ok((1, shape.without(1))),
+    }
+}
+
+/// A class index for each position of `input`, whose rows have the shape `rows`.
+pub(crate) fn class_indices(
+    target: &TensorRef<'_>,
+    (input, shape, rows): (&str, Shape, Shape),
+) -> Result<()> {
+    index("target", target)?;
+    let single = shape.len() == 1 && *target.shape() == [1];
+    if !single {
+        let owner = format_args!("the {input}' {shape} without their classes");
+        self::shape("target", target, rows, owner)?;
+    }
+    contiguous("target", target)
+}
+
+/// One weight for each class, f32 or of the input's dtype.
+pub(crate) fn class_weight(
+    weight: Option<&TensorRef<'_>>,
+    classes: usize,
+    input: (&str, DType),
+) -> Result<()> {
+    let Some(weight) = weight else {
+        return Ok(());
+    };
+    let expected = Shape::new(&[classes]).unwrap_or(Shape::SCALAR);
+    shape("weight", weight, expected, "one weight per class")?;
+    dtype("weight", weight, &[f32::DTYPE, input.1], &format!("f32, or the {}'", input.0))?;
+    contiguous("weight", weight)
+}
+
 /// An option lies in its range; `legal` is false for NaN.
 pub(crate) fn value(
     argument: &'static str,

@@ -1,4 +1,4 @@
-//! Cross entropy with class indices: options, checks and the maths in words.
+//! Cross entropy with class indices or class probabilities: options, checks and the maths in words.
 //!
 //! With z = c·tanh(s·x/c), or s·x without a cap, m = max z, lse = m + ln Σ e^(z − m),
 //! p_j = e^(z_j − lse), ε the label smoothing and S = Σ_c w_c over all V classes, a kept row has
@@ -10,12 +10,23 @@
 //!
 //! The mean divides the first two terms by W = Σ w_t over kept rows and the last (z-loss) by
 //! their number. An ignored row is never read; its loss and gradient are 0.
+//!
+//! Against probabilities q, which nothing normalises, with q' = (1−ε)·q + ε/V and M = Σ_c w_c·q'_c:
+//!
+//! ```text
+//! ℓ        = Σ_c w_c·q'_c·(lse − z_c) + λ·lse²
+//! ∂ℓ/∂z_j  = (M + 2λ·lse)·p_j − w_j·q'_j
+//! ∂ℓ/∂q_j  = (1−ε)·w_j·(lse − z_j)
+//! ```
+//!
+//! Here the mean divides by the number of rows. A teacher's logits y in the place of q stand for
+//! softmax(s_T·y).
 
-use super::{GradOutput, Ranks, check};
+use super::{GradOutput, Labels, Ranks, check};
 use crate::device::on_device;
 use crate::{Device, Element as _, Error, Reduction, Result, Shape, Tensor, TensorMut, TensorRef};
 
-/// Cross entropy between logits and class indices, in nats.
+/// Cross entropy between logits and class indices or class probabilities, in nats.
 ///
 /// Options have PyTorch's names and defaults (`torch.nn.CrossEntropyLoss`); logit scale, soft-cap
 /// and z-loss are extensions. Applied in this order: scale, soft-cap, log-sum-exp, z-loss.
@@ -23,11 +34,17 @@ use crate::{Device, Element as _, Error, Reduction, Result, Shape, Tensor, Tenso
 /// | tensor | shape | dtype |
 /// |---|---|---|
 /// | logits | `[C]`, `[N, C]` or `[N, C, d1, …]`, row stride free | f32, f16, bf16 |
-/// | target | `[]` or `[1]`, `[N]`, `[N, d1, …]` | i64, i32, u32, u8 |
+/// | target, indices | `[]` or `[1]`, `[N]`, `[N, d1, …]` | i64, i32, u32, u8 |
+/// | target, probabilities | the logits', row stride free | the logits' |
 /// | weight | `[C]` | f32 or the logits' |
-/// | loss | `[]`, or the target's shape for [`Reduction::None`] | f32 |
-/// | lse | the target's shape; 0 for ignored rows | f32 |
-/// | argmax, rank | the target's shape, on request; −1 for ignored rows | i64 |
+/// | loss | `[]`, or one a row for [`Reduction::None`] | f32 |
+/// | lse | one a row; 0 for ignored rows | f32 |
+/// | argmax, rank | one a row, on request; −1 for ignored rows | i64 |
+///
+/// A target of floats holds probabilities, which need not sum to 1, or with
+/// [`CrossEntropy::teacher_scale`] a teacher's logits. No row is ignored then, the mean divides by
+/// the number of rows, and the probabilities have a gradient too, which a call computes where
+/// [`CrossEntropyGradients`] has memory for it.
 ///
 /// Sums are f32 or wider, in an order that does not depend on the number of threads: the same
 /// input gives the same bits. The mean is NaN if no row is kept, as in PyTorch.
@@ -38,6 +55,9 @@ use crate::{Device, Element as _, Error, Reduction, Result, Shape, Tensor, Tenso
 /// let target = TensorRef::new(&[0i64, 1], &[2])?;
 /// let out = CrossEntropy::default().forward(&Device::best(), logits, target)?;
 /// assert!((out.loss.item()? - 0.3069).abs() < 1e-4);
+/// let target = TensorRef::new(&[0.9f32, 0.1, 0.0, 0.0, 1.0, 0.0], &[2, 3])?;
+/// let out = CrossEntropy::default().forward(&Device::best(), logits, target)?;
+/// assert!((out.loss.item()? - 0.3569).abs() < 1e-4);
 /// # Ok::<(), warploss::Error>(())
 /// ```
 #[derive(Debug, Clone, PartialEq)]
@@ -49,6 +69,7 @@ pub struct CrossEntropy<'w> {
     pub(crate) lse_square_scale: f64,
     pub(crate) logit_scale: f32,
     pub(crate) softcap: Option<f32>,
+    pub(crate) teacher_scale: Option<f32>,
 }
 
 impl Default for CrossEntropy<'_> {
@@ -61,6 +82,7 @@ impl Default for CrossEntropy<'_> {
             lse_square_scale: 0.0,
             logit_scale: 1.0,
             softcap: None,
+            teacher_scale: None,
         }
     }
 }
@@ -84,6 +106,21 @@ impl<'a> CrossEntropyOut<'a> {
     /// Only the loss.
     pub fn loss(loss: TensorMut<'a>) -> Self {
         CrossEntropyOut { loss, lse: None, z_loss: None, argmax: None, rank: None }
+    }
+}
+
+/// Memory that gradients are written to; a [`TensorMut`] stands for that of the logits alone.
+#[derive(Debug)]
+pub struct CrossEntropyGradients<'a> {
+    /// The logits' shape and dtype; in a call that works in place, the logits themselves.
+    pub logits: TensorMut<'a>,
+    /// The gradient with respect to probabilities, of their shape and dtype, its own row stride.
+    pub target: Option<TensorMut<'a>>,
+}
+
+impl<'a> From<TensorMut<'a>> for CrossEntropyGradients<'a> {
+    fn from(logits: TensorMut<'a>) -> Self {
+        CrossEntropyGradients { logits, target: None }
     }
 }
 
@@ -118,6 +155,7 @@ impl<'w> CrossEntropy<'w> {
             lse_square_scale: self.lse_square_scale,
             logit_scale: self.logit_scale,
             softcap: self.softcap,
+            teacher_scale: self.teacher_scale,
         }
     }
 
@@ -157,6 +195,15 @@ impl<'w> CrossEntropy<'w> {
         self
     }
 
+    /// `Some(s_T)`, s_T > 0: a target of floats holds a teacher's logits y, and the probabilities
+    /// are softmax(s_T·y), which are never written out. Temperature T of a distillation is a
+    /// [`CrossEntropy::logit_scale`] and an s_T of 1/T; the factor T² that some multiply by is not
+    /// in the loss. The teacher has no gradient. Default `None`.
+    pub fn teacher_scale(mut self, scale: Option<f32>) -> Self {
+        self.teacher_scale = scale;
+        self
+    }
+
     /// Loss and log-sum-exp of every row.
     ///
     /// # Errors
@@ -185,6 +232,7 @@ impl<'w> CrossEntropy<'w> {
         target: TensorRef<'_>,
     ) -> Result<(CrossEntropyOutput, Ranks)> {
         let checked = self.check(&logits, &target)?;
+        checked.has_ranks("rank")?;
         let mut output = checked.allocate(device, &logits)?;
         let mut ranks = Ranks::new(device, target.shape(), &logits)?;
         let out = CrossEntropyOut {
@@ -209,12 +257,14 @@ impl<'w> CrossEntropy<'w> {
     ) -> Result<()> {
         let checked = self.check(&logits, &target)?;
         checked.check_out(&out)?;
-        on_device!(device, "logits", [logits.place()], on => {
-            on.cross_entropy_forward(&checked, logits, out)
+        on_device!(device, "logits", [logits.place()], on => match checked.soft() {
+            false => on.cross_entropy_forward(&checked, logits, out),
+            true => on.soft_cross_entropy_forward(&checked, logits, out),
         })
     }
 
-    /// Gradient with respect to the logits from the `lse` that a forward pass returned.
+    /// Gradient with respect to the logits from the `lse` that a forward pass returned. (Against
+    /// probabilities the sum over each row is made anew, since M is needed anyway.)
     ///
     /// # Errors
     /// As [`CrossEntropy::forward`], and shapes of `lse` and `grad_output`.
@@ -232,28 +282,36 @@ impl<'w> CrossEntropy<'w> {
         Ok(grad)
     }
 
-    /// As [`CrossEntropy::backward`], into `grad_logits` (the logits' shape and dtype, its own row
-    /// stride); allocates nothing. `saved` is the forward pass's target and `lse`.
+    /// As [`CrossEntropy::backward`], into `gradients`: that of the logits (their shape and dtype,
+    /// its own row stride) and, where there is memory for it, that of probabilities. Allocates
+    /// nothing. `saved` is the forward pass's target and `lse`.
     ///
     /// # Errors
     /// As `backward`; nothing is written then.
-    pub fn backward_into<'g>(
+    pub fn backward_into<'g, 'o>(
         &self,
         device: &Device,
         logits: TensorRef<'_>,
         saved: (TensorRef<'_>, TensorRef<'_>),
         grad_output: impl Into<GradOutput<'g>>,
-        grad_logits: TensorMut<'_>,
+        gradients: impl Into<CrossEntropyGradients<'o>>,
     ) -> Result<()> {
         let (target, lse) = saved;
         let checked = self.check(&logits, &target)?;
-        let grad_output = grad_output.into();
+        let (grad_output, gradients) = (grad_output.into(), gradients.into());
         checked.check_backward(&lse, &grad_output)?;
-        let grad = grad_logits.as_ref();
+        let grad = gradients.logits.as_ref();
         check::shape("grad_logits", &grad, logits.shape(), "the logits'")?;
         check::dtype("grad_logits", &grad, &[logits.dtype()], "the logits'")?;
+        checked.check_grad_target(&gradients)?;
         on_device!(device, "logits", [logits.place(), grad.place(), lse.place()], on => {
-            on.cross_entropy_backward(&checked, logits, lse, grad_output, grad_logits)
+            match checked.soft() {
+                false => {
+                    let grad = gradients.logits;
+                    on.cross_entropy_backward(&checked, logits, lse, grad_output, grad)
+                }
+                true => on.soft_cross_entropy_backward(&checked, logits, grad_output, gradients),
+            }
         })
     }
 
@@ -261,19 +319,25 @@ impl<'w> CrossEntropy<'w> {
     ///
     /// # Errors
     /// As `backward`; nothing is written then.
-    pub fn backward_in_place<'g>(
+    pub fn backward_in_place<'g, 'o>(
         &self,
         device: &Device,
-        logits: TensorMut<'_>,
+        logits: impl Into<CrossEntropyGradients<'o>>,
         target: TensorRef<'_>,
         lse: TensorRef<'_>,
         grad_output: impl Into<GradOutput<'g>>,
     ) -> Result<()> {
-        let checked = self.check(&logits.as_ref(), &target)?;
-        let grad_output = grad_output.into();
+        let (gradients, grad_output) = (logits.into(), grad_output.into());
+        let logits = gradients.logits.as_ref();
+        let checked = self.check(&logits, &target)?;
         checked.check_backward(&lse, &grad_output)?;
-        on_device!(device, "logits", [logits.place(), lse.place()], on => {
-            on.cross_entropy_backward_in_place(&checked, logits, lse, grad_output)
+        checked.check_grad_target(&gradients)?;
+        on_device!(device, "logits", [logits.place(), lse.place()], on => match checked.soft() {
+            false => {
+                let logits = gradients.logits;
+                on.cross_entropy_backward_in_place(&checked, logits, lse, grad_output)
+            }
+            true => on.soft_cross_entropy_in_place(&checked, gradients, grad_output, None),
         })
     }
 
@@ -282,20 +346,26 @@ impl<'w> CrossEntropy<'w> {
     ///
     /// # Errors
     /// As [`CrossEntropy::forward`]; nothing is written then, the logits are as they were.
-    pub fn forward_backward_in_place<'g>(
+    pub fn forward_backward_in_place<'g, 'o>(
         &self,
         device: &Device,
-        logits: TensorMut<'_>,
+        logits: impl Into<CrossEntropyGradients<'o>>,
         target: TensorRef<'_>,
         grad_output: impl Into<GradOutput<'g>>,
         out: CrossEntropyOut<'_>,
     ) -> Result<()> {
-        let checked = self.check(&logits.as_ref(), &target)?;
+        let (gradients, grad_output) = (logits.into(), grad_output.into());
+        let logits = gradients.logits.as_ref();
+        let checked = self.check(&logits, &target)?;
         checked.check_out(&out)?;
-        let grad_output = grad_output.into();
         checked.check_grad_output(&grad_output)?;
-        on_device!(device, "logits", [logits.place()], on => {
-            on.cross_entropy_forward_backward(&checked, logits, grad_output, out)
+        checked.check_grad_target(&gradients)?;
+        on_device!(device, "logits", [logits.place()], on => match checked.soft() {
+            false => {
+                let logits = gradients.logits;
+                on.cross_entropy_forward_backward(&checked, logits, grad_output, out)
+            }
+            true => on.soft_cross_entropy_in_place(&checked, gradients, grad_output, Some(out)),
         })
     }
 
@@ -326,17 +396,28 @@ impl<'w> CrossEntropy<'w> {
         self.check_options()?;
         check::float("logits", logits)?;
         let shape = logits.shape();
-        let (class_dim, rows) = match shape.len() {
-            0 => {
-                return Err(Error::Rank {
-                    argument: "logits",
-                    expected: "at least 1".into(),
-                    got: 0,
-                });
-            }
-            1 => (0, Shape::SCALAR),
-            _ => (1, shape.without(1)),
-        };
+        let (class_dim, rows) = check::classes("logits", shape)?;
+        let classes = shape[class_dim];
+        let soft = target.dtype().is_float() && target.shape() != rows;
+        if soft {
+            self.check_soft(logits, target)?;
+        } else {
+            self.check_labels(logits, target, rows)?;
+        }
+        check::class_weight(self.weight.as_ref(), classes, ("logits", logits.dtype()))?;
+        let rows = if soft { rows } else { target.shape() };
+        let dtype = logits.dtype();
+        Ok(Checked { options: self, dtype, class_dim, classes, target: *target, rows })
+    }
+
+    /// Class indices.
+    fn check_labels(
+        &self,
+        logits: &TensorRef<'_>,
+        target: &TensorRef<'_>,
+        rows: Shape,
+    ) -> Result<()> {
+        let shape = logits.shape();
         if target.shape() == shape && target.dtype().is_index() && *shape != [1] {
             return Err(Error::Dtype {
                 argument: "target",
@@ -347,22 +428,29 @@ impl<'w> CrossEntropy<'w> {
                 got: target.dtype(),
             });
         }
-        check::index("target", target)?;
-        let single = shape.len() == 1 && *target.shape() == [1];
-        if !single {
-            let owner = format_args!("the logits' {shape} without their classes");
-            check::shape("target", target, rows, owner)?;
+        check::class_indices(target, ("logits", shape, rows))?;
+        if let Some(scale) = self.teacher_scale {
+            return Err(Error::Value {
+                argument: "teacher_scale",
+                expected: "none (the target holds class indices)".into(),
+                got: scale.to_string(),
+            });
         }
-        check::contiguous("target", target)?;
-        let classes = shape[class_dim];
-        if let Some(weight) = &self.weight {
-            let expected = Shape::new(&[classes]).unwrap_or(Shape::SCALAR);
-            check::shape("weight", weight, expected, "one weight per class")?;
-            let dtypes = [f32::DTYPE, logits.dtype()];
-            check::dtype("weight", weight, &dtypes, "f32, or the logits'")?;
-            check::contiguous("weight", weight)?;
+        Ok(())
+    }
+
+    /// Probabilities, or a teacher's logits.
+    fn check_soft(&self, logits: &TensorRef<'_>, target: &TensorRef<'_>) -> Result<()> {
+        check::shape("target", target, logits.shape(), "the logits', of probabilities")?;
+        check::dtype("target", target, &[logits.dtype()], "the logits'")?;
+        if self.ignore_index >= 0 {
+            return Err(Error::Value {
+                argument: "ignore_index",
+                expected: "a negative number (no row of probabilities is ignored)".into(),
+                got: self.ignore_index.to_string(),
+            });
         }
-        Ok(Checked { options: self, dtype: logits.dtype(), class_dim, classes, target: *target })
+        Ok(())
     }
 
     fn check_options(&self) -> Result<()> {
@@ -376,10 +464,13 @@ impl<'w> CrossEntropy<'w> {
         let scale = self.logit_scale;
         let expected = "a finite number > 0";
         check::value("logit_scale", scale.into(), positive(scale), expected)?;
-        match self.softcap {
-            Some(cap) => check::value("softcap", cap.into(), positive(cap), expected),
-            None => Ok(()),
+        for (argument, value) in [("softcap", self.softcap), ("teacher_scale", self.teacher_scale)]
+        {
+            if let Some(value) = value {
+                check::value(argument, value.into(), positive(value), expected)?;
+            }
         }
+        Ok(())
     }
 }
 
@@ -405,12 +496,33 @@ pub(crate) struct Checked<'a> {
     pub(crate) class_dim: usize,
     pub(crate) classes: usize,
     pub(crate) target: TensorRef<'a>,
+    /// The shape of what has one value a row.
+    pub(crate) rows: Shape,
+}
+
+impl<'a> Checked<'a> {
+    /// Whether the target holds probabilities or a teacher's logits, not class indices.
+    pub(crate) fn soft(&self) -> bool {
+        self.target.dtype().is_float()
+    }
+
+    /// What a census goes over.
+    pub(crate) fn labels(&self) -> Labels<'a> {
+        Labels {
+            target: self.target,
+            rows: self.rows.iter().product(),
+            weight: self.options.weight,
+            classes: self.classes,
+            ignore_index: self.options.ignore_index,
+            reduction: self.options.reduction,
+        }
+    }
 }
 
 impl Checked<'_> {
     fn loss_shape(&self) -> Shape {
         match self.options.reduction {
-            Reduction::None => self.target.shape(),
+            Reduction::None => self.rows,
             Reduction::Sum | Reduction::Mean | Reduction::BatchMean => Shape::SCALAR,
         }
     }
@@ -419,7 +531,7 @@ impl Checked<'_> {
         let f32_zeros = |name, shape| device.zeros(name, f32::DTYPE, shape, logits);
         Ok(CrossEntropyOutput {
             loss: f32_zeros("loss", self.loss_shape())?,
-            lse: f32_zeros("lse", self.target.shape())?,
+            lse: f32_zeros("lse", self.rows)?,
             z_loss: f32_zeros("z_loss", self.loss_shape())?,
         })
     }
@@ -428,12 +540,24 @@ impl Checked<'_> {
         let loss = self.loss_shape();
         check::f32_output("loss", &out.loss.as_ref(), loss, "reduction")?;
         if let Some(lse) = &out.lse {
-            check::f32_output("lse", &lse.as_ref(), self.target.shape(), "the target's")?;
+            check::f32_output("lse", &lse.as_ref(), self.rows, "one a row")?;
         }
         if let Some(z_loss) = &out.z_loss {
             check::f32_output("z_loss", &z_loss.as_ref(), loss, "the loss's")?;
         }
         self.check_ranks(&out.argmax, &out.rank)
+    }
+
+    /// Only a class has a rank.
+    fn has_ranks(&self, argument: &'static str) -> Result<()> {
+        match self.soft() {
+            false => Ok(()),
+            true => Err(Error::Value {
+                argument,
+                expected: "none (only class indices have ranks)".into(),
+                got: format!("it with a target of {}", self.target.dtype()),
+            }),
+        }
     }
 
     pub(super) fn check_ranks(
@@ -443,10 +567,32 @@ impl Checked<'_> {
     ) -> Result<()> {
         for (argument, out) in [("argmax", argmax), ("rank", rank)] {
             if let Some(out) = out {
+                self.has_ranks(argument)?;
                 check::i64_output(argument, &out.as_ref(), self.target.shape(), "the target's")?;
             }
         }
         Ok(())
+    }
+
+    /// Memory for the gradient of probabilities is of their kind; indices and teachers have none.
+    fn check_grad_target(&self, gradients: &CrossEntropyGradients<'_>) -> Result<()> {
+        let Some(grad) = &gradients.target else {
+            return Ok(());
+        };
+        let refuse = |what: &str| {
+            let expected = format!("none ({what} have no gradient)");
+            let got = format!("{} {}", grad.dtype(), grad.shape());
+            Err(Error::Value { argument: "grad_target", expected, got })
+        };
+        if !self.soft() {
+            return refuse("class indices");
+        }
+        if self.options.teacher_scale.is_some() {
+            return refuse("a teacher's logits");
+        }
+        let grad = grad.as_ref();
+        check::shape("grad_target", &grad, self.target.shape(), "the target's")?;
+        check::dtype("grad_target", &grad, &[self.dtype], "the target's")
     }
 
     fn check_grad_output(&self, grad_output: &GradOutput<'_>) -> Result<()> {
@@ -454,7 +600,7 @@ impl Checked<'_> {
     }
 
     fn check_backward(&self, lse: &TensorRef<'_>, grad_output: &GradOutput<'_>) -> Result<()> {
-        check::f32_output("lse", lse, self.target.shape(), "the target's")?;
+        check::f32_output("lse", lse, self.rows, "one a row")?;
         self.check_grad_output(grad_output)
     }
 }

@@ -35,12 +35,10 @@ pub struct TopkAccuracy {
 }
 
 impl TopkAccuracy {
-    /// `correct / kept` of the i-th k; NaN where no row is kept, as the mean of no losses.
-    ///
-    /// # Panics
-    /// There is no i-th k.
-    pub fn accuracy(&self, i: usize) -> f64 {
-        self.correct[i] as f64 / self.kept as f64
+    /// `correct / kept` of the i-th k, if there is one; NaN where no row is kept, as the mean of
+    /// no losses.
+    pub fn accuracy(&self, i: usize) -> Option<f64> {
+        self.correct.get(i).map(|&correct| correct as f64 / self.kept as f64)
     }
 }
 

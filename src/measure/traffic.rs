@@ -63,6 +63,22 @@ impl Traffic {
         }
     }
 
+    /// Negative log-likelihood: an element a row is not counted; gradient written.
+    pub const fn nll(pass: Pass) -> Traffic {
+        match pass {
+            Pass::Forward => Traffic { reads: 0, writes: 0 },
+            Pass::Backward | Pass::ForwardBackward => Traffic { reads: 0, writes: 1 },
+        }
+    }
+
+    /// Cross entropy against a target of the logits' size: both read; gradient written.
+    pub const fn soft_cross_entropy(pass: Pass) -> Traffic {
+        match pass {
+            Pass::Forward => Traffic { reads: 2, writes: 0 },
+            Pass::Backward | Pass::ForwardBackward => Traffic { reads: 2, writes: 1 },
+        }
+    }
+
     /// Bytes for tensors of so many elements.
     pub const fn bytes(self, elements: u64, dtype: DType) -> u64 {
         (self.reads + self.writes) * elements * dtype.size() as u64

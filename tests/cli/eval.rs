@@ -108,6 +108,50 @@ fn options_of_cross_entropy_reach_the_loss() {
 }
 
 #[test]
+fn probabilities_have_a_gradient_too() {
+    let folder = Folder::new();
+    let third = 1.0 / 3.0;
+    folder.write(&[
+        f32s("input", &[2, 3], &[0.0, 0.0, 9.0, 0.0, 0.0, 9.0]),
+        f32s("target", &[2, 3], &[0.5, 0.5, 0.0, 1.0, 0.0, 0.0]),
+    ]);
+    let object = folder.eval("cross-entropy --grad --classes 2 --reduction sum").json();
+    assert_eq!((&object["rows"], &object["ignored"]), (&2.into(), &0.into()));
+    assert!((object["loss"].as_f64().unwrap() - 2.0 * 2f64.ln()).abs() < 1e-6);
+    assert_eq!(folder.outputs(), ["grad_input", "grad_target", "loss", "lse"]);
+    assert_close(&folder.read("grad_input").2, &[0.0, 0.0, 0.0, -0.5, 0.5, 0.0], 1e-7);
+    let ln2 = 2f32.ln();
+    assert_close(&folder.read("grad_target").2, &[ln2, ln2, 0.0, ln2, ln2, 0.0], 1e-6);
+
+    folder.write(&[f32s("input", &[3], &[0.0; 3]), f32s("target", &[3], &[third; 3])]);
+    let object = folder.eval("cross-entropy").json();
+    assert_eq!(object["rows"], 1);
+    assert!((object["loss"].as_f64().unwrap() - 3f64.ln()).abs() < 1e-6);
+    let run = folder.eval("cross-entropy --ignore-index 1");
+    let said = run.error(2);
+    assert!(said.contains("--ignore-index") && said.contains("got 1"), "{said}");
+}
+
+#[test]
+fn nll_picks_what_the_target_names() {
+    let folder = Folder::new();
+    folder.write(&[
+        f32s("input", &[3, 2], &[-1.0, f32::NAN, f32::NAN, -4.0, 0.0, 0.0]),
+        i64s("target", &[3], &[0, 1, -100]),
+        f32s("weight", &[2], &[1.0, 3.0]),
+    ]);
+    let object = folder.eval("nll --grad").json();
+    assert_eq!(object["op"], "nll");
+    assert_eq!((&object["rows"], &object["ignored"]), (&3.into(), &1.into()));
+    assert!((object["loss"].as_f64().unwrap() - 13.0 / 4.0).abs() < 1e-6);
+    assert_eq!(folder.outputs(), ["grad_input", "loss"]);
+    assert_close(&folder.read("grad_input").2, &[-0.25, 0.0, 0.0, -0.75, 0.0, 0.0], 1e-7);
+    let run = folder.eval("nll --ignore-index 5");
+    let said = run.error(2);
+    assert!(said.contains("target") && said.contains("-100"), "{said}");
+}
+
+#[test]
 fn prefix_names_other_tensors() {
     let folder = Folder::new();
     folder.write(&[

@@ -6,6 +6,8 @@ use crate::harness::{Case, bits, check};
 use crate::log_softmax::LogSoftmaxCase;
 use crate::logprob_entropy::LogprobEntropyCase;
 use crate::logsumexp::LogSumExpCase;
+use crate::nll::NllCase;
+use crate::soft_cross_entropy::SoftCrossEntropyCase;
 use warploss::{DType, Device, Reduction};
 
 fn check_threads(case: &dyn Case) {
@@ -53,6 +55,35 @@ fn strided_positions_give_the_same_bits_on_any_number_of_threads() {
     let logits = rng.normals(n * classes * positions, 3.0);
     let target: Vec<i64> = (0..n * positions).map(|_| rng.below(classes) as i64).collect();
     check_threads(&CrossEntropyCase::new(&[n, classes, positions], &logits, &target));
+}
+
+#[test]
+fn soft_targets_give_the_same_bits_on_any_number_of_threads() {
+    for (rows, classes) in [(2, 140_000), (2001, 33)] {
+        for teacher_scale in [None, Some(0.5)] {
+            let case = SoftCrossEntropyCase {
+                teacher_scale,
+                label_smoothing: 0.1,
+                ..SoftCrossEntropyCase::random(8, DType::F32, (rows, classes), Logits::Normal)
+            };
+            check_threads(&case);
+        }
+    }
+}
+
+#[test]
+fn picked_elements_give_the_same_bits_on_any_number_of_threads() {
+    for shape in [vec![40_000, 3], vec![2, 3, 20_000], vec![2, 70_000], vec![3, 2000, 9]] {
+        let mut rng = Rng(9);
+        let input = rng.normals(shape.iter().product(), 3.0);
+        let rows = input.len() / shape[1];
+        let target: Vec<i64> = (0..rows)
+            .map(|row| if row % 5 == 1 { -100 } else { rng.below(shape[1]) as i64 })
+            .collect();
+        let case = NllCase::new(&shape, &input, &target);
+        check_threads(&case);
+        check(&case);
+    }
 }
 
 #[test]

@@ -3,8 +3,8 @@
 use crate::data::{Data, Rng};
 use crate::harness::devices;
 use warploss::{
-    CrossEntropy, CrossEntropyOut, DType, Device, GradOutput, LogSoftmax, LogSumExp, Reduction,
-    Result, TensorRef,
+    CrossEntropy, CrossEntropyGradients, CrossEntropyOut, DType, Device, GradOutput, LogSoftmax,
+    LogSumExp, Nll, Reduction, Result, TensorRef,
 };
 
 /// A legal call of cross entropy, [2, 3] logits, to be spoiled in one place.
@@ -16,6 +16,7 @@ struct Call {
     grad_output: Option<Data>,
     saved_lse: Data,
     grad_logits: Data,
+    grad_target: Option<Data>,
     loss: Data,
     lse: Data,
     z_loss: Data,
@@ -39,6 +40,7 @@ impl Call {
             grad_output: None,
             saved_lse: f32s(&[2]),
             grad_logits: Data::poison(DType::F32, &[2, 3]).padded(2),
+            grad_target: None,
             loss: Data::poison(DType::F32, &[2]),
             lse: Data::poison(DType::F32, &[2]),
             z_loss: Data::poison(DType::F32, &[2]),
@@ -49,7 +51,7 @@ impl Call {
     /// Every buffer, bit by bit.
     fn bits(&self) -> Vec<Vec<u64>> {
         let outputs = [&self.logits, &self.grad_logits, &self.loss, &self.lse, &self.z_loss];
-        outputs.iter().map(|data| data.bits()).collect()
+        outputs.into_iter().chain(&self.grad_target).map(|data| data.bits()).collect()
     }
 
     fn run(&mut self, form: Form, device: &Device) -> Result<()> {
@@ -68,7 +70,8 @@ impl Call {
             z_loss: Some(self.z_loss.view_mut()),
             ..CrossEntropyOut::loss(self.loss.view_mut())
         };
-        let grad = self.grad_logits.view_mut();
+        let target_gradient = self.grad_target.as_mut().map(|t| t.view_mut());
+        let gradients = |logits| CrossEntropyGradients { logits, target: target_gradient };
         match form {
             Form::Forward => options.forward(device, self.logits.view(), target).map(drop),
             Form::ForwardInto => options.forward_into(device, self.logits.view(), target, out),
@@ -76,14 +79,16 @@ impl Call {
                 options.backward(device, self.logits.view(), target, lse, g).map(drop)
             }
             Form::BackwardInto => {
-                options.backward_into(device, self.logits.view(), (target, lse), g, grad)
+                let gradients = gradients(self.grad_logits.view_mut());
+                options.backward_into(device, self.logits.view(), (target, lse), g, gradients)
             }
             Form::BackwardInPlace => {
-                options.backward_in_place(device, self.logits.view_mut(), target, lse, g)
+                let gradients = gradients(self.logits.view_mut());
+                options.backward_in_place(device, gradients, target, lse, g)
             }
             Form::Fused => {
-                let logits = self.logits.view_mut();
-                options.forward_backward_in_place(device, logits, target, g, out)
+                let gradients = gradients(self.logits.view_mut());
+                options.forward_backward_in_place(device, gradients, target, g, out)
             }
         }
     }
@@ -111,6 +116,7 @@ const ALL: &[Form] = &[
 const UPSTREAM: &[Form] = &[Form::Backward, Form::BackwardInto, Form::BackwardInPlace, Form::Fused];
 const SAVED: &[Form] = &[Form::Backward, Form::BackwardInto, Form::BackwardInPlace];
 const GRAD: &[Form] = &[Form::BackwardInto];
+const GRADIENTS: &[Form] = &[Form::BackwardInto, Form::BackwardInPlace, Form::Fused];
 const OUT: &[Form] = &[Form::ForwardInto, Form::Fused];
 
 /// What is wrong, how to make it so, which forms must refuse it, and what they must say.
@@ -321,6 +327,86 @@ const BAD: &[Bad] = &[
         ALL,
         &["lse_square_scale", "finite", "NaN"],
     ),
+    // Probabilities.
+    (
+        "probabilities for other classes",
+        |c| c.target = f32s(&[2, 4]),
+        ALL,
+        &["target", "[2, 4]", "[2, 3]"],
+    ),
+    (
+        "probabilities of another float dtype",
+        |c| c.target = Data::floats(DType::F16, &[2, 3], &[0.5; 6]),
+        ALL,
+        &["target", "f16", "f32"],
+    ),
+    (
+        "an ignored label with probabilities",
+        |c| {
+            c.target = f32s(&[2, 3]);
+            c.options = c.options.clone().ignore_index(0);
+        },
+        ALL,
+        &["ignore_index", "negative", "got 0"],
+    ),
+    (
+        "an infinite weight beside probabilities",
+        |c| {
+            c.target = f32s(&[2, 3]);
+            c.weight = Some(Data::floats(DType::F32, &[3], &[1.0, 1.0, f64::INFINITY]));
+        },
+        ALL,
+        &["weight", "index 2", "inf"],
+    ),
+    (
+        "a teacher among class indices",
+        |c| c.options = c.options.clone().teacher_scale(Some(0.5)),
+        ALL,
+        &["teacher_scale", "class indices", "0.5"],
+    ),
+    (
+        "a teacher's scale of 0",
+        |c| {
+            c.target = f32s(&[2, 3]);
+            c.options = c.options.clone().teacher_scale(Some(0.0));
+        },
+        ALL,
+        &["teacher_scale", "> 0", "got 0"],
+    ),
+    (
+        "a gradient of class indices",
+        |c| c.grad_target = Some(f32s(&[2, 3])),
+        GRADIENTS,
+        &["grad_target", "class indices", "[2, 3]"],
+    ),
+    (
+        "a gradient of a teacher's logits",
+        |c| {
+            c.target = f32s(&[2, 3]);
+            c.options = c.options.clone().teacher_scale(Some(1.0));
+            c.grad_target = Some(f32s(&[2, 3]));
+        },
+        GRADIENTS,
+        &["grad_target", "teacher", "[2, 3]"],
+    ),
+    (
+        "a gradient of probabilities in another shape",
+        |c| {
+            c.target = f32s(&[2, 3]);
+            c.grad_target = Some(f32s(&[3, 2]));
+        },
+        GRADIENTS,
+        &["grad_target", "[3, 2]", "[2, 3]"],
+    ),
+    (
+        "a gradient of probabilities in another dtype",
+        |c| {
+            c.target = f32s(&[2, 3]);
+            c.grad_target = Some(Data::poison(DType::BF16, &[2, 3]));
+        },
+        GRADIENTS,
+        &["grad_target", "bf16", "f32"],
+    ),
     // Upstream gradient and saved log-sum-exp.
     (
         "upstream gradients for other rows",
@@ -450,6 +536,61 @@ fn the_first_bad_target_of_a_large_batch_is_named() {
         let said = CrossEntropy::default().forward(device, logits, target);
         let said = said.expect_err("two bad rows").to_string();
         assert!(said.contains("row 33333") && said.contains("-7"), "{said}");
+    }
+}
+
+/// A call of nll that is to be refused: what is wrong, its tensors and options, what it must say.
+type BadNll =
+    (&'static str, [&'static [usize]; 3], Nll<'static>, &'static [i64], &'static [&'static str]);
+
+#[test]
+fn nll_names_what_is_wrong_and_writes_nothing() {
+    let none = || Nll::default().reduction(Reduction::None);
+    let bad: Vec<BadNll> = vec![
+        (
+            "a class too many",
+            [&[2, 3], &[2], &[2]],
+            none(),
+            &[0, 3],
+            &["target", "row 1", "[0, 3)"],
+        ),
+        ("a negative class", [&[2, 3], &[2], &[2]], none(), &[-1, 0], &["target", "row 0", "-100"]),
+        ("other rows", [&[2, 3], &[1], &[2]], none(), &[0], &["target", "[1]", "[2]"]),
+        ("a loss too many", [&[2, 3], &[2], &[3]], none(), &[0, 1], &["loss", "[3]", "[2]"]),
+        ("no classes", [&[2, 0], &[2], &[2]], none(), &[0, 1], &["target", "row 0", "[0, 0)"]),
+        ("a number", [&[], &[], &[]], none(), &[0], &["input", "got 0"]),
+        (
+            "a reduction of divergences",
+            [&[2, 3], &[2], &[]],
+            Nll::default().reduction(Reduction::BatchMean),
+            &[0, 1],
+            &["reduction", "batchmean"],
+        ),
+    ];
+    for (what, [shape, rows, losses], nll, target, says) in bad {
+        for (device_name, device) in devices() {
+            let (mut input, target) = (f32s(shape), i64s(rows, target));
+            let mut loss = Data::poison(DType::F32, losses);
+            let before = [input.bits(), loss.bits()];
+            let target = target.view();
+            let forward = nll.forward_into(device, input.view(), target, loss.view_mut());
+            let view = input.view_mut();
+            let fused = nll.forward_backward_in_place(device, view, target, 1.0, loss.view_mut());
+            for result in [forward, fused] {
+                let said = result.expect_err(what).to_string();
+                let all = says.iter().all(|part| said.contains(part));
+                assert!(all && said.starts_with(says[0]), "{what}, {device_name}: {said}");
+            }
+            assert!(before == [input.bits(), loss.bits()], "something was written: {what}");
+        }
+    }
+    for (_, device) in devices() {
+        let mut grad = Data::poison(DType::F32, &[2, 3]);
+        let (before, g, target) = (grad.bits(), f32s(&[3]), i64s(&[2], &[0, 1]));
+        let said = none().backward_into(device, target.view(), g.view(), grad.view_mut());
+        let said = said.expect_err("three gradients for two rows").to_string();
+        assert!(said.starts_with("grad_output") && said.contains("[3]"), "{said}");
+        assert!(before == grad.bits());
     }
 }
 

@@ -6,6 +6,8 @@ use crate::harness::{Case, Expected, check_against};
 use crate::log_softmax::LogSoftmaxCase;
 use crate::logprob_entropy::LogprobEntropyCase;
 use crate::logsumexp::LogSumExpCase;
+use crate::nll::NllCase;
+use crate::soft_cross_entropy::SoftCrossEntropyCase;
 use safetensors::{Dtype, SafeTensors, tensor::TensorView};
 use serde_json::Value;
 use warploss::{DType, Reduction};
@@ -14,6 +16,8 @@ use warploss::{DType, Reduction};
 type Read = fn(&Golden<'_>) -> Box<dyn Case>;
 const LOSSES: &[(&str, usize, Read)] = &[
     ("cross_entropy", 140, |g| Box::new(CrossEntropyCase::golden(g))),
+    ("soft_cross_entropy", 130, |g| Box::new(SoftCrossEntropyCase::golden(g))),
+    ("nll", 50, |g| Box::new(NllCase::golden(g))),
     ("log_softmax", 50, |g| Box::new(LogSoftmaxCase::golden(g))),
     ("logsumexp", 130, |g| Box::new(LogSumExpCase::golden(g))),
     ("logprob_entropy", 60, |g| Box::new(LogprobEntropyCase::golden(g))),

@@ -1,11 +1,13 @@
 //! Gradients against central differences: of the reference in f64, and of the engine with it.
 
-use crate::cross_entropy::{CrossEntropyCase, Upstream};
+use crate::cross_entropy::{CrossEntropyCase, Upstream, target_shape};
 use crate::data::{Data, Logits, Rng};
 use crate::harness::{Case, check};
 use crate::log_softmax::LogSoftmaxCase;
 use crate::logprob_entropy::LogprobEntropyCase;
 use crate::logsumexp::LogSumExpCase;
+use crate::nll::NllCase;
+use crate::soft_cross_entropy::SoftCrossEntropyCase;
 use warploss::{DType, Reduction};
 
 /// Step of the differences: errors of h² ≈ 1e-10 and of 1e-16/h meet about here.
@@ -74,6 +76,61 @@ fn cross_entropy_has_the_slope_of_its_loss_under_every_option() {
                 }
             }
         }
+    }
+}
+
+#[test]
+fn soft_cross_entropy_has_the_slope_of_its_loss_under_every_option() {
+    let mut seed = 100;
+    for shape in [vec![7], vec![3, 7], vec![2, 7, 2]] {
+        for reduction in [Reduction::None, Reduction::Sum, Reduction::Mean] {
+            for (label_smoothing, lse_square_scale) in [(0.0, 0.0), (0.1, 0.1), (1.0, 0.0)] {
+                for (logit_scale, softcap) in [(1.0, None), (0.6, None), (1.7, Some(4.0))] {
+                    for teacher_scale in [None, Some(0.7)] {
+                        seed += 1;
+                        let mut rng = Rng(seed);
+                        let n = shape.iter().product();
+                        let (x, y) = (rng.normals(n, 2.0), rng.normals(n, 1.0));
+                        let case = SoftCrossEntropyCase::new(DType::F32, &shape, &x, &y);
+                        let weights: Vec<f64> = (0..7).map(|_| 0.1 + rng.unit()).collect();
+                        let rows = target_shape(&shape);
+                        let g = rng.normals(rows.iter().product(), 1.0);
+                        check_slope(&SoftCrossEntropyCase {
+                            weight: (seed % 2 == 0)
+                                .then(|| Data::floats(DType::F32, &[7], &weights)),
+                            upstream: match reduction {
+                                Reduction::None => {
+                                    Upstream::Tensor(Data::floats(DType::F32, &rows, &g))
+                                }
+                                _ => Upstream::Number(-1.75),
+                            },
+                            reduction,
+                            label_smoothing,
+                            lse_square_scale,
+                            logit_scale,
+                            softcap,
+                            teacher_scale,
+                            ..case
+                        });
+                    }
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn nll_has_the_slope_of_its_loss() {
+    for reduction in [Reduction::None, Reduction::Sum, Reduction::Mean] {
+        let mut rng = Rng(5);
+        let case = NllCase::new(&[2, 4, 3], &rng.normals(24, 2.0), &[0, -100, 3, 1, 1, 2]);
+        let weights: Vec<f64> = (0..4).map(|_| 0.1 + rng.unit()).collect();
+        check_slope(&NllCase {
+            weight: Some(Data::floats(DType::F32, &[4], &weights)),
+            upstream: Upstream::Number(-1.75),
+            reduction,
+            ..case
+        });
     }
 }
 

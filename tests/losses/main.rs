@@ -4,7 +4,7 @@
 //! |---|---|
 //! | `harness` | devices, comparison: a loss is a [`harness::Case`], and every test takes cases |
 //! | `data` | typed buffers with poisoned padding, random numbers, adversarial logits |
-//! | `cross_entropy`, `log_softmax`, `logsumexp`, `logprob_entropy`, `ranks` | a loss: its case, its calls, random cases |
+//! | `cross_entropy`, `soft_cross_entropy`, `nll`, `log_softmax`, `logsumexp`, `logprob_entropy`, `ranks` | a loss: its case, its calls, random cases |
 //! | `golden`, `properties`, `gradients` | one table each, a loss is a row |
 //! | `numerics`, `determinism`, `errors`, `views` | behaviours, a test is named for each |
 
@@ -19,9 +19,11 @@ mod harness;
 mod log_softmax;
 mod logprob_entropy;
 mod logsumexp;
+mod nll;
 mod numerics;
 mod properties;
 mod ranks;
 #[cfg(feature = "emulator")]
 mod schedules_tokens;
+mod soft_cross_entropy;
 mod views;

@@ -7,6 +7,7 @@ use crate::log_softmax::{LogSoftmaxCase, line_recipes};
 use crate::logprob_entropy::LogprobEntropyCase;
 use crate::logsumexp::LogSumExpCase;
 use crate::ranks::RanksCase;
+use crate::soft_cross_entropy;
 use proptest::strategy::Strategy;
 use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
 use warploss::{DType, Reduction};
@@ -37,6 +38,16 @@ fn logprob_entropy_agrees_with_the_reference() {
 #[test]
 fn ranks_of_cross_entropy_agree_with_the_reference() {
     for_all(300, cross_entropy::recipes(), |recipe| check(&RanksCase(recipe.case())));
+}
+
+#[test]
+fn nll_agrees_with_the_reference() {
+    for_all(300, cross_entropy::recipes(), |recipe| check(&recipe.nll()));
+}
+
+#[test]
+fn soft_cross_entropy_agrees_with_the_reference() {
+    for_all(600, soft_cross_entropy::recipes(), |recipe| check(&recipe.case()));
 }
 
 #[test]

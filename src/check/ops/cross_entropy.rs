@@ -1,12 +1,12 @@
 //! Cross entropy with class indices.
 
-use super::targets::{Targets, unread};
-use super::{Call, Draw, First, Upstream, logits_shape};
+use super::targets::unread;
+use super::{Call, Draw, First, Labels, logits_shape};
 use crate::check::cases::{Case, Values};
 use crate::check::random::Random;
 use crate::check::subject::{Expected, Outcome, Quantity};
 use crate::check::{reference, typed};
-use crate::{CrossEntropy, CrossEntropyOut, DType, Device, Reduction, Result, Tensor};
+use crate::{CrossEntropy, CrossEntropyOut, DType, Device, Result, Tensor};
 use std::fmt;
 
 pub(in crate::check) const DRAW: Draw = Draw { shape: logits_shape, call: draw };
@@ -14,16 +14,14 @@ pub(in crate::check) const DRAW: Draw = Draw { shape: logits_shape, call: draw }
 /// Options and tensors, owned.
 #[derive(Debug)]
 struct CrossEntropyCall {
-    target: Tensor,
-    weight: Option<Tensor>,
+    labels: Labels,
     options: CrossEntropy<'static>,
-    grad_output: Upstream,
 }
 
 impl CrossEntropyCall {
     /// The loss with its options.
     fn loss(&self) -> CrossEntropy<'_> {
-        match &self.weight {
+        match &self.labels.weight {
             Some(weight) => self.options.clone().weight(weight.view()),
             None => self.options.clone(),
         }
@@ -32,22 +30,18 @@ impl CrossEntropyCall {
 
 impl Call for CrossEntropyCall {
     fn describe(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let CrossEntropyCall { target, weight, options, grad_output } = self;
-        let weight = weight.as_ref().map(Tensor::dtype);
-        write!(f, ", target {}, weight {weight:?}, {}", target.dtype(), options.reduction)?;
-        write!(f, ", ignore_index {}", options.ignore_index)?;
-        write!(f, ", label_smoothing {}", options.label_smoothing)?;
+        let CrossEntropyCall { labels, options } = self;
+        write!(f, "{labels}, label_smoothing {}", options.label_smoothing)?;
         write!(f, ", lse_square_scale {}", options.lse_square_scale)?;
-        write!(f, ", logit_scale {}", options.logit_scale)?;
-        write!(f, ", softcap {:?}, grad_output {grad_output}", options.softcap)
+        write!(f, ", logit_scale {}, softcap {:?}", options.logit_scale, options.softcap)
     }
 
     fn expect(&self, case: &Case) -> Result<Vec<Expected>> {
         let x = case.input()?.to_f64()?;
-        let target = reference::indices(self.target.view())?;
-        let g = reference::upstream(self.grad_output.view())?;
+        let target = reference::indices(self.labels.target.view())?;
+        let g = reference::upstream(self.labels.grad_output.view())?;
         let out = reference::cross_entropy(&self.loss(), &case.shape, &x, &target, &g);
-        let [argmax, rank] = reference::ranks(&case.shape, &x, &target, self.options.ignore_index);
+        let [argmax, rank] = reference::ranks(&case.shape, &x, &target, self.labels.ignore_index);
         Ok(vec![
             Expected::loss(Quantity::Loss, out.loss, out.loss_size),
             Expected::term(Quantity::ZLoss, out.z_loss),
@@ -61,8 +55,8 @@ impl Call for CrossEntropyCall {
     /// Forward, with and without ranks, backward from its log-sum-exp, and the fused call on a
     /// copy of the logits.
     fn compute(&self, device: &Device, case: &Case) -> Result<Vec<Outcome>> {
-        let (logits, target, loss) = (case.input()?, self.target.view(), self.loss());
-        let g = self.grad_output.view();
+        let (logits, target, loss) = (case.input()?, self.labels.target.view(), self.loss());
+        let g = self.labels.grad_output.view();
         let out = loss.forward(device, logits, target)?;
         let grad = loss.backward(device, logits, target, out.lse.view(), g)?;
         let (ranked, ranks) = loss.forward_with_ranks(device, logits, target)?;
@@ -94,49 +88,25 @@ impl Call for CrossEntropyCall {
     }
 
     fn unread(&self, case: &Case) -> Result<Vec<usize>> {
-        unread(case, self.target.view(), self.options.ignore_index)
+        unread(case, self.labels.target.view(), self.labels.ignore_index)
     }
 }
 
 fn draw(random: &mut Random, first: &First<'_>) -> Result<Box<dyn Call>> {
-    let First { values, dtype, shape } = *first;
-    let class_dim = usize::from(shape.len() > 1);
-    let classes = shape[class_dim];
-    let mut rows_shape = shape.to_vec();
-    rows_shape.remove(class_dim);
-    let rows: usize = rows_shape.iter().product();
-
-    let Targets { indices: target, ignore_index } = Targets::draw(random, classes, &rows_shape)?;
-    // Full smoothing of nearly equal logits (an offset makes them so in 16 bits): every gradient is a difference of nearly equal terms,
-    // which no f32 keeps to a share of that difference.
+    let values = first.values;
+    let labels = Labels::draw(random, first)?;
+    // Full smoothing of nearly equal logits (an offset makes them so in 16 bits): every gradient
+    // is a difference of nearly equal terms, which no f32 keeps to a share of that difference.
     let cancels = matches!(values, Values::Tiny | Values::Equal | Values::Offset);
     let smoothing: &[f64] = if cancels { &[0.0, 0.1] } else { &[0.0, 0.0, 0.1, 1.0] };
-    let options = CrossEntropy::default()
-        .ignore_index(ignore_index)
-        .reduction(random.pick(&[Reduction::None, Reduction::Sum, Reduction::Mean]))
-        .label_smoothing(random.pick(smoothing))
-        .lse_square_scale(random.pick(&[0.0, 0.0, 1e-4, 0.1]));
     let scales: &[f32] = if values.moderate() { &[1.0, 0.7, 2.0] } else { &[1.0, 0.5, 2.0] };
     let caps: &[Option<f32>] = if values.moderate() { &[None, None, Some(30.0)] } else { &[None] };
-    let options = options.logit_scale(random.pick(scales)).softcap(random.pick(caps));
-
-    let weight_dtype = random.pick(&[DType::F32, dtype]);
-    let weight = match random.below(3) {
-        0 => {
-            let zeros = random.pick(&[1, 4, 1000]);
-            let one = |_| if random.one_in(zeros) { 0.0 } else { f64::from(random.normal()).abs() };
-            let weight: Vec<f64> = (0..classes).map(one).collect();
-            Some(typed::tensor(weight_dtype, &[classes], &weight)?)
-        }
-        _ => None,
-    };
-    let grad_output = match (random.below(3), options.reduction) {
-        (0, _) => Upstream::Number(1.0),
-        (1, Reduction::None) => {
-            let g: Vec<f64> = (0..rows).map(|_| random.normal().into()).collect();
-            Upstream::Tensor(typed::tensor(random.pick(&[DType::F32, dtype]), &rows_shape, &g)?)
-        }
-        _ => Upstream::Number(random.normal()),
-    };
-    Ok(Box::new(CrossEntropyCall { target, weight, options, grad_output }))
+    let options = CrossEntropy::default()
+        .ignore_index(labels.ignore_index)
+        .reduction(labels.reduction)
+        .label_smoothing(random.pick(smoothing))
+        .lse_square_scale(random.pick(&[0.0, 0.0, 1e-4, 0.1]))
+        .logit_scale(random.pick(scales))
+        .softcap(random.pick(caps));
+    Ok(Box::new(CrossEntropyCall { labels, options }))
 }

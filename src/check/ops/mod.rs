@@ -2,9 +2,12 @@
 //! way to make the call.
 
 pub(super) mod cross_entropy;
+mod labels;
 pub(super) mod log_softmax;
 pub(super) mod logprob_entropy;
 pub(super) mod logsumexp;
+pub(super) mod nll;
+pub(super) mod soft_cross_entropy;
 mod targets;
 
 use super::cases::{Case, Values};
@@ -12,6 +15,7 @@ use super::random::Random;
 use super::subject::{Expected, Outcome};
 use super::typed;
 use crate::{DType, Device, GradOutput, Result, Tensor};
+use labels::Labels;
 use std::fmt;
 
 /// What a case has besides its first tensor: the options and the other tensors of one op.

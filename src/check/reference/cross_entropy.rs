@@ -149,7 +149,7 @@ pub(super) fn transform(options: &CrossEntropy<'_>, x: f64) -> (f64, f64) {
 }
 
 /// Coefficient times (lse − z); a coefficient of 0 silences an infinite term.
-fn term(coefficient: f64, nll: f64) -> f64 {
+pub(super) fn term(coefficient: f64, nll: f64) -> f64 {
     if coefficient == 0.0 { 0.0 } else { coefficient * nll }
 }
 

@@ -7,12 +7,16 @@
 mod cross_entropy;
 mod lines;
 mod logprob_entropy;
+mod nll;
 mod ranks;
+mod soft_cross_entropy;
 
 pub use cross_entropy::{CrossEntropyReference, cross_entropy};
 pub use lines::{log_softmax, log_softmax_grad, logsumexp, logsumexp_grad};
 pub use logprob_entropy::{LogprobEntropyReference, logprob_entropy};
+pub use nll::{NllReference, nll};
 pub use ranks::ranks;
+pub use soft_cross_entropy::soft_cross_entropy;
 
 use crate::{Error, GradOutput, Result, TensorRef};
 

@@ -37,6 +37,11 @@ impl Columns {
         Ok(Columns { stored, used })
     }
 
+    /// Columns of a row, padding included.
+    pub(super) fn classes_stored(&self) -> usize {
+        self.stored.get(usize::from(self.stored.len() > 1)).copied().unwrap_or(1)
+    }
+
     /// Whether there is padding.
     pub(super) fn padded(&self) -> bool {
         self.stored != self.used

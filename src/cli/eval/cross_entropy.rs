@@ -3,16 +3,19 @@
 use super::columns::Columns;
 use super::ranks;
 use super::{Call, Common, Evaluate, Evaluation, Failure, bytes, memory, one_number, zeros};
-use crate::{CrossEntropy, DType, Device, Error, GradOutput, Ranks, Tensor, TensorMut, TensorRef};
+use crate::{
+    CrossEntropy, CrossEntropyGradients, DType, Device, Error, GradOutput, Ranks, Tensor, TensorRef,
+};
 use clap::Args;
 use std::time::Instant;
 
 /// Options of the op.
 #[derive(Debug, Args)]
 #[command(after_help = "\
-Reads input (logits [C], [N, C] or [N, C, d1, ...]), target (class indices) and, where the file
-has them, weight [C] and, with --grad, grad_output. Writes loss and lse (f32, one per row); with
---grad also grad_input, with --ranks argmax and rank.
+Reads input (logits [C], [N, C] or [N, C, d1, ...]), target (class indices, or probabilities shaped
+as the input) and, where the file has them, weight [C] and, with --grad, grad_output. Writes loss
+and lse (f32, one per row); with --grad also grad_input, and grad_target for probabilities; with
+--ranks argmax and rank.
 
 Example:
   warploss eval cross-entropy --input logits.safetensors --label-smoothing 0.1")]
@@ -50,6 +53,7 @@ const NAMES: &[(&str, &str)] = &[
     ("label_smoothing", "--label-smoothing"),
     ("lse_square_scale", "--z-loss"),
     ("softcap", "--softcap"),
+    ("ignore_index", "--ignore-index"),
     ("logit_scale", "--logit-scale"),
 ];
 
@@ -75,23 +79,38 @@ impl Evaluate for CrossEntropyArgs {
             None => GradOutput::default(),
         };
 
-        let rows = target.elements();
+        // A target of the input's shape is one number an element, padding included.
+        let soft = target.dtype().is_float() && target.shape() == input.shape();
+        let target_view = if soft { columns.of(&target)? } else { target.view()? };
+        let rows = match soft {
+            true => target.elements() / columns.classes_stored().max(1),
+            false => target.elements(),
+        };
         // Loss, log-sum-exp and z-loss of each row, and the gradient.
-        let grad_bytes = if self.common.grad { bytes(input.dtype(), input.shape()) } else { 0 };
+        let gradients = u128::from(self.common.grad) * if soft { 2 } else { 1 };
+        let grad_bytes = gradients * bytes(input.dtype(), input.shape());
         let per_row = 3 * bytes(DType::F32, &[rows]) + ranks::bytes(self.ranks, rows);
         memory::require(per_row + grad_bytes, "the results")?;
 
-        let work = Work { loss: &loss, device: call.device, logits, target: target.view()? };
+        let work = Work { loss: &loss, device: call.device, logits, target: target_view };
         let start = Instant::now();
         let (value, lse, ranks) = work.forward(self.ranks).map_err(|e| call.renamed(&e, NAMES))?;
         let mut tensors = Vec::new();
         if self.common.grad {
             let mut grad = zeros("grad_input", input.dtype(), input.shape())?;
-            columns
-                .of_mut(&mut grad)
-                .and_then(|view| work.backward(&lse, upstream, view))
+            let mut grad_target = match soft {
+                true => Some(zeros("grad_target", target.dtype(), target.shape())?),
+                false => None,
+            };
+            let views = columns.of_mut(&mut grad).and_then(|logits| {
+                let target = grad_target.as_mut().map(|t| columns.of_mut(t)).transpose()?;
+                Ok(CrossEntropyGradients { logits, target })
+            });
+            views
+                .and_then(|views| work.backward(&lse, upstream, views))
                 .map_err(|e| call.renamed(&e, NAMES))?;
             tensors.push(("grad_input".to_owned(), grad));
+            tensors.extend(grad_target.map(|grad| ("grad_target".to_owned(), grad)));
         }
         let seconds = start.elapsed().as_secs_f64();
 
@@ -101,7 +120,10 @@ impl Evaluate for CrossEntropyArgs {
             reduction: self.common.reduction(),
             loss: one_number(&value),
             rows,
-            ignored: (0..rows).filter(|&i| target.host().index(i) == self.ignore_index).count(),
+            ignored: match soft {
+                true => 0,
+                false => (0..rows).filter(|&i| target.host().index(i) == self.ignore_index).count(),
+            },
             seconds,
             tensors: Vec::new(),
         };
@@ -149,14 +171,14 @@ impl Work<'_> {
     }
 
     /// The gradient, from the log-sum-exp rather than from a copy of the logits: the mapping is
-    /// read twice, but only the gradient is written.
+    /// read twice, but only gradients are written.
     fn backward(
         &self,
         lse: &Tensor,
         upstream: GradOutput<'_>,
-        grad: TensorMut<'_>,
+        gradients: CrossEntropyGradients<'_>,
     ) -> Result<(), Error> {
         let saved = (self.target, lse.view());
-        self.loss.backward_into(self.device, self.logits, saved, upstream, grad)
+        self.loss.backward_into(self.device, self.logits, saved, upstream, gradients)
     }
 }

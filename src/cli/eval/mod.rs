@@ -9,6 +9,7 @@ mod cross_entropy;
 mod log_softmax;
 mod logprob_entropy;
 mod logsumexp;
+mod nll;
 mod ranks;
 mod upstream;
 
@@ -41,7 +42,9 @@ pub(super) struct Eval {
 
 #[derive(Debug, Subcommand)]
 enum Op {
-    /// Cross entropy between logits and class indices
+    /// Negative log-likelihood of class indices
+    Nll(nll::NllArgs),
+    /// Cross entropy between logits and class indices or probabilities
     CrossEntropy(cross_entropy::CrossEntropyArgs),
     /// Log-probabilities along a dimension
     LogSoftmax(log_softmax::LogSoftmaxArgs),
@@ -54,6 +57,7 @@ enum Op {
 impl Op {
     fn parts(&self) -> (&'static str, &dyn Evaluate) {
         match self {
+            Op::Nll(op) => ("nll", op),
             Op::CrossEntropy(op) => ("cross-entropy", op),
             Op::LogSoftmax(op) => ("log-softmax", op),
             Op::Logsumexp(op) => ("logsumexp", op),

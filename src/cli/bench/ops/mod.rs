@@ -6,11 +6,14 @@ mod cross_entropy;
 mod log_softmax;
 mod logprob_entropy;
 mod logsumexp;
+mod nll;
+mod soft_cross_entropy;
 
 use super::data::Data;
 use crate::measure::{Pass, Traffic};
 use crate::{Device, Error};
 use clap::ValueEnum;
+use soft_cross_entropy::SoftCrossEntropyBench;
 
 /// What `bench OP` takes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -23,6 +26,12 @@ pub(super) enum BenchOp {
     Logsumexp,
     /// Fused in place where forward-backward; both results have a gradient
     LogprobEntropy,
+    /// One element of each row
+    Nll,
+    /// Cross entropy against probabilities, fused in place where forward-backward
+    SoftCrossEntropy,
+    /// The same against a teacher's logits
+    Distillation,
 }
 
 impl BenchOp {
@@ -32,6 +41,13 @@ impl BenchOp {
             BenchOp::LogSoftmax => ("log-softmax", &log_softmax::LogSoftmaxBench),
             BenchOp::Logsumexp => ("logsumexp", &logsumexp::LogsumexpBench),
             BenchOp::LogprobEntropy => ("logprob-entropy", &logprob_entropy::LogprobEntropyBench),
+            BenchOp::Nll => ("nll", &nll::NllBench),
+            BenchOp::SoftCrossEntropy => {
+                ("soft-cross-entropy", &SoftCrossEntropyBench { teacher_scale: None })
+            }
+            BenchOp::Distillation => {
+                ("distillation", &SoftCrossEntropyBench { teacher_scale: Some(1.0) })
+            }
         }
     }
 }

@@ -1,0 +1,290 @@
+// Cross entropy over rows of logits against rows of probabilities, or of a teacher's logits.
+//
+//   u[n,v]  = w_v * (hard * q[n,v] + soft)     q as given, or softmax(s_T * y[n,v])
+//   loss[n] = sum_v u * (lse - z)              z, lse: kernels/cross_entropy.cu
+//   dx[n,v] = g[n] * (M * p_v - u) * dz/dx     M = sum_v u; with the z-loss's share
+//   dq[n,v] = g[n] * hard * w_v * (lse - z)    for probabilities, where asked for
+//
+// Both rows are read once where they stay on chip: one pass sums the logits' normaliser, the
+// teacher's, and the cross term, each relative to the maxima so far. A target is as a rule near
+// the prediction; where one class has nearly all of p, its difference M * p - u is formed as
+// (M - u) - M * (1 - p), 1 - p being a sum over the others.
+//
+// Traffic: 3 * rows * classes * size on chip; split rows 5 *; forward 2 *; one more write for dq.
+// Launches: src/cuda/soft_cross_entropy.rs.
+#pragma once
+#include "logits.cuh"
+#include "peak.cuh"
+#include "row.cuh"
+
+// Against probabilities: the mass M, and the distance from the maximum that it lies at.
+struct SoftSums {
+  static constexpr int WORDS = 4;
+  Peak peak;
+  float mass;
+  float deviation;  // sum of u * (reference(max) - key)
+
+  static WL_FN SoftSums empty() { return {Peak::empty(), 0.f, 0.f}; }
+
+  WL_FN void merge(const SoftSums& other, float k) {
+    const float before = reference(peak.max), other_before = reference(other.peak.max);
+    peak.merge(other.peak, k);
+    const float ref = reference(peak.max);
+    deviation = shifted(deviation, mass, ref - before) + shifted(other.deviation, other.mass, ref - other_before);
+    mass += other.mass;
+  }
+
+  // Nothing has mass before the first key that is not masked, unless its distance is infinite.
+  static WL_FN float shifted(float deviation, float mass, float by) {
+    return mass != 0.f ? deviation + mass * by : deviation;
+  }
+};
+
+// Against a teacher's logits: mass and deviation relative to the teacher's maximum, and what label
+// smoothing adds. `k_t` is log2(e) times the teacher's scale.
+struct TeacherSums {
+  static constexpr int WORDS = 9;
+  Peak peak, teacher;
+  float k_t;
+  float mass, deviation;
+  float weight, smooth;  // sum of w, and of w * (reference(max) - key)
+
+  // No scale yet: less than any, and yet a factor that leaves -inf what it is.
+  static WL_FN TeacherSums empty() { return {Peak::empty(), Peak::empty(), 1e-38f, 0.f, 0.f, 0.f, 0.f}; }
+
+  // To another teacher's maximum. What has no share left there says nothing.
+  WL_FN void scale(float share) {
+    mass *= share;
+    deviation = share == 0.f ? 0.f : deviation * share;
+  }
+  WL_FN void shift(float by) {
+    deviation = SoftSums::shifted(deviation, mass, by);
+    smooth = SoftSums::shifted(smooth, weight, by);
+  }
+
+  WL_FN void merge(const TeacherSums& other, float k) {
+    TeacherSums b = other;
+    k_t = wl_max(k_t, b.k_t);
+    const float before = reference(peak.max), b_before = reference(b.peak.max);
+    peak.merge(b.peak, k);
+    shift(reference(peak.max) - before), b.shift(reference(peak.max) - b_before);
+    const float top = reference(wl_max(teacher.max, b.teacher.max));
+    scale(wl_ex2((teacher.max - top) * k_t)), b.scale(wl_ex2((b.teacher.max - top) * k_t));
+    teacher.merge(b.teacher, k_t);
+    mass += b.mass, deviation += b.deviation;
+    weight += b.weight, smooth += b.smooth;
+  }
+};
+
+template <bool TEACHER>
+struct SoftSumsOf {
+  typedef SoftSums Type;
+};
+template <>
+struct SoftSumsOf<true> {
+  typedef TeacherSums Type;
+};
+
+// FULL: with class weights, label smoothing, soft-cap and a gradient of the target, each of which
+// may be off.
+template <class T, bool TEACHER, bool FULL>
+struct SoftCrossEntropy {
+  typedef T In;
+  typedef T Out;
+  typedef T Beside;
+  typedef typename SoftSumsOf<TEACHER>::Type State;
+  static constexpr bool TARGET = false;
+  static constexpr int TOGETHER = 2;
+  static constexpr int LANES = Dtype<T>::LANES;
+
+  const RowArgs& a;
+  float k;       // log2(e) times what keys lack to be z
+  float z_unit;  // z of a key of 1
+  float rate;    // scale / cap
+  float k_t;     // log2(e) times the teacher's scale
+
+  WL_FN SoftCrossEntropy(const RowArgs& a) : a(a) {
+    const bool capped = FULL && a.cap > 0.f;
+    z_unit = capped ? 1.f : a.scale;
+    k = z_unit * WL_LOG2E;
+    rate = capped ? a.scale / a.cap : 0.f;
+    k_t = TEACHER ? a.teacher * WL_LOG2E : 0.f;
+  }
+
+  struct Row {
+    wl_i64 index;
+    bool kept;
+    T* dq;
+    // Once the row is summed:
+    float max, rest, mass, deviation;
+    float top, norm, norm_rest;  // the teacher's
+    // What the gradients are made of:
+    float log_sum, g, prob, target;
+    float alone, at_max;  // the key of a class that has most of p, or NaN
+  };
+
+  WL_FN const T* beside(wl_i64 index) const { return (const T*)a.target + index * a.target_stride; }
+  WL_FN Row begin(wl_i64 index, const float*) const {
+    Row row = {};
+    row.index = index;
+    row.kept = true;
+    if (FULL && a.grad_target) row.dq = (T*)a.grad_target + index * a.grad_target_stride;
+    return row;
+  }
+  WL_FN bool coarse(wl_i64) const { return true; }
+
+  WL_FN bool capped() const { return FULL && rate > 0.f; }
+  WL_FN float hard() const { return FULL ? a.hard : 1.f; }
+  WL_FN float soft() const { return FULL ? a.soft : 0.f; }
+  // Lanes that are no columns hold 0 in the target, which is a probability of nothing, no logit.
+  WL_FN void load_target(wl_u32x4 b, const Packs<T>& packs, wl_u32 p, float (&y)[LANES]) const {
+    Dtype<T>::template widen<0>(b, y);
+    if (TEACHER && !packs.full(p)) {
+      const wl_i64 c = packs.column(p);
+      WL_UNROLL for (int e = 0; e < LANES; e++) y[e] = c + e >= 0 && c + e < packs.len ? y[e] : -wl_inf();
+    }
+  }
+  // Whether u are w * q' with a w other than 1.
+  WL_FN bool weighted(const Packs<T>& packs, wl_u32 p) const { return FULL && (a.weight || !packs.full(p)); }
+
+  template <int n>
+  WL_FN void push(State& s, const Row&, const wl_u32x4 (&v)[n], const wl_u32x4 (&b)[n], const Packs<T>& packs,
+                  wl_u32 p, wl_u32 step) const {
+    WL_UNROLL for (int i = 0; i < n; i++) push_one(s, v[i], b[i], packs, p + i * step);
+  }
+
+  WL_FN void push_one(State& s, wl_u32x4 v, wl_u32x4 b, const Packs<T>& packs, wl_u32 p) const {
+    float x[LANES], u[LANES], w[LANES], ignored[LANES];
+    Dtype<T>::template widen<0>(v, x);
+    load_target(b, packs, p, u);
+    if (capped()) {
+      WL_UNROLL for (int e = 0; e < LANES; e++) x[e] = Capped(x[e], rate, a.cap).key;
+    }
+    const bool weighs = weighted(packs, p);
+    if (weighs) class_weights(a, packs, p, w);
+    const float before = reference(s.peak.max);
+    s.peak.push(x, k, ignored);
+    const float ref = reference(s.peak.max);
+    if constexpr (TEACHER) {
+      s.k_t = k_t;
+      s.shift(ref - before);
+      const float top = s.teacher.max;
+      s.teacher.push(u, k_t, u);
+      if (s.teacher.max > top) s.scale(wl_ex2((top - reference(s.teacher.max)) * k_t));
+      if (soft() > 0.f) {
+        WL_UNROLL for (int e = 0; e < LANES; e++) {
+          const float w_e = weighs ? w[e] : 1.f;
+          s.weight += w_e;
+          s.smooth += w_e == 0.f ? 0.f : w_e * (ref - x[e]);
+        }
+      }
+    } else {
+      s.deviation = SoftSums::shifted(s.deviation, s.mass, ref - before);
+      if (FULL) {
+        WL_UNROLL for (int e = 0; e < LANES; e++) u[e] = wl_fma(u[e], hard(), soft());
+      }
+    }
+    if (weighs) {
+      WL_UNROLL for (int e = 0; e < LANES; e++) u[e] *= w[e];
+    }
+    float mass = 0.f, deviation = 0.f;
+    WL_UNROLL for (int e = 0; e < LANES; e++) {
+      mass += u[e];
+      deviation += u[e] == 0.f ? 0.f : u[e] * (ref - x[e]);
+    }
+    s.mass += mass, s.deviation += deviation;
+  }
+
+  WL_FN float class_weight() const { return wl_ld(&a.totals->class_weight_f32); }
+
+  WL_FN void finish(const State& s, Row& row) const {
+    row.max = s.peak.max, row.rest = s.peak.rest;
+    row.log_sum = wl_log1p(row.rest);
+    if constexpr (TEACHER) {
+      row.top = s.teacher.max, row.norm = 1.f + s.teacher.rest, row.norm_rest = s.teacher.rest;
+      const float share = hard() / row.norm;
+      row.mass = share * s.mass, row.deviation = share == 0.f ? 0.f : share * s.deviation;
+      if (soft() > 0.f) {
+        // As `gradient` forms u: of a single class M - u is 0.
+        row.mass = wl_fma(share, s.mass, soft() * class_weight());
+        row.deviation += soft() * s.smooth;
+      }
+    } else {
+      row.mass = s.mass, row.deviation = s.deviation;
+    }
+    const float given = a.upstream ? load_float(a.upstream, a.upstream_kind, row.index * a.upstream_stride) : a.number;
+    const float g = undefined(row) ? wl_nan() : a.mean ? given * wl_ld(&a.totals->per_row) : given;
+    const float total = 1.f + row.rest, slope = capped() ? 1.f : a.scale;
+    row.g = g * slope;
+    row.target = g * hard();
+    const float z = a.lambda > 0.f ? row.g * 2.f * a.lambda * lse(row) : 0.f;
+    row.prob = (row.g * row.mass + z) / total;
+    row.alone = row.rest < 1.f ? row.max : wl_nan();
+    row.at_max = z / total - row.g * (row.mass * (row.rest / total));
+  }
+
+  WL_FN float lse(const Row& row) const { return z_unit * row.max + row.log_sum; }
+
+  // All -inf, or +inf or NaN, among the logits or the teacher's: no probabilities.
+  static WL_FN bool undefined(const Row& row) {
+    return !(wl_abs(row.max) <= WL_FLT_MAX) || wl_isnan(row.rest) ||
+           (TEACHER && (!(wl_abs(row.top) <= WL_FLT_MAX) || wl_isnan(row.norm)));
+  }
+
+  WL_FN void write(const Row& row) const {
+    float loss = (row.mass == 0.f ? 0.f : row.mass * row.log_sum) + z_unit * row.deviation;
+    float z_loss = a.lambda > 0.f ? a.lambda * lse(row) * lse(row) : 0.f;
+    if (a.classes == 0) {
+      loss = z_loss = 0.f;
+    } else if (undefined(row)) {
+      loss = wl_nan();
+      if (a.lambda > 0.f) z_loss = wl_nan();
+    }
+    if (a.loss) wl_st(a.loss + row.index, a.whole ? loss + z_loss : loss);
+    if (a.z_loss) wl_st(a.z_loss + row.index, z_loss);
+    if (a.lse) wl_st(a.lse + row.index, lse(row));
+  }
+
+  WL_FN void gradient(const Row& row, const Packs<T>& packs, wl_u32x4 v, const wl_u32x4* b, wl_u32 p,
+                      float (&out)[LANES]) const {
+    float x[LANES], y[LANES], w[LANES], slope[LANES];
+    Dtype<T>::template widen<0>(v, x);
+    load_target(b[0], packs, p, y);
+    if (capped()) {
+      WL_UNROLL for (int e = 0; e < LANES; e++) {
+        const Capped z(x[e], rate, a.cap);
+        x[e] = z.key;
+        slope[e] = a.scale * z.slope;
+      }
+    }
+    const bool weighs = weighted(packs, p);
+    if (weighs) class_weights(a, packs, p, w);
+    const float share = TEACHER ? hard() / row.norm : hard();
+    WL_UNROLL for (int e = 0; e < LANES; e++) {
+      const float q = TEACHER ? wl_ex2((y[e] - row.top) * k_t) : y[e];
+      const float w_e = weighs ? w[e] : 1.f;
+      const float u = TEACHER ? wl_fma(share, w_e * q, soft() * w_e) : FULL ? w_e * wl_fma(q, share, soft()) : q;
+      float others = row.mass - u;
+      // The teacher's largest class as well: again a sum over the others.
+      if (TEACHER && y[e] == row.top && !a.weight) others = share * row.norm_rest + soft() * (class_weight() - 1.f);
+      const float apart = wl_fma(row.g, others, row.at_max);
+      out[e] = x[e] == row.alone ? apart : wl_fma(-row.g, u, wl_ex2((x[e] - row.max) * k) * row.prob);
+    }
+    if (capped()) {
+      WL_UNROLL for (int e = 0; e < LANES; e++) out[e] *= slope[e];
+    }
+    if (!TEACHER && FULL && row.dq && p < packs.count) {
+      float dq[LANES];
+      WL_UNROLL for (int e = 0; e < LANES; e++) {
+        const float c = weighs ? row.target * w[e] : row.target;
+        dq[e] = c == 0.f ? 0.f : c * (row.log_sum + z_unit * (row.max - x[e]));
+      }
+      const Sink<T, T> sink(row.dq, packs);
+      if (packs.full(p)) {
+        sink.full(packs.column(p), dq);
+      } else {
+        sink.edge(packs.column(p), packs.len, dq);
+      }
+    }
+  }
+};

@@ -1,0 +1,74 @@
+//! What losses with class indices have besides their first tensor.
+
+use super::targets::Targets;
+use super::{First, Upstream};
+use crate::check::random::Random;
+use crate::check::typed;
+use crate::{DType, Reduction, Result, Tensor};
+use std::fmt;
+
+/// Labels, class weights and what goes with them, owned.
+#[derive(Debug)]
+pub(super) struct Labels {
+    pub(super) target: Tensor,
+    pub(super) weight: Option<Tensor>,
+    pub(super) ignore_index: i64,
+    pub(super) reduction: Reduction,
+    pub(super) grad_output: Upstream,
+}
+
+impl fmt::Display for Labels {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Labels { target, weight, ignore_index, reduction, grad_output } = self;
+        let weight = weight.as_ref().map(Tensor::dtype);
+        write!(f, ", target {}, weight {weight:?}, {reduction}", target.dtype())?;
+        write!(f, ", ignore_index {ignore_index}, grad_output {grad_output}")
+    }
+}
+
+/// The number of classes, and the shape of what has one value a row.
+pub(super) fn rows_of(shape: &[usize]) -> (usize, Vec<usize>) {
+    let mut rows = shape.to_vec();
+    (rows.remove(usize::from(shape.len() > 1)), rows)
+}
+
+impl Labels {
+    pub(super) fn draw(random: &mut Random, first: &First<'_>) -> Result<Labels> {
+        let (classes, shape) = rows_of(first.shape);
+        let Targets { indices, ignore_index } = Targets::draw(random, classes, &shape)?;
+        let reduction = random.pick(&[Reduction::None, Reduction::Sum, Reduction::Mean]);
+        Ok(Labels {
+            target: indices,
+            weight: weight(random, first.dtype, classes)?,
+            ignore_index,
+            reduction,
+            grad_output: grad_output(random, first.dtype, reduction, &shape)?,
+        })
+    }
+}
+
+/// Class weights, in a third of all cases; as many of them 0 as chance has it.
+pub(super) fn weight(random: &mut Random, dtype: DType, classes: usize) -> Result<Option<Tensor>> {
+    let dtype = random.pick(&[DType::F32, dtype]);
+    if random.below(3) != 0 {
+        return Ok(None);
+    }
+    let zeros = random.pick(&[1, 4, 1000]);
+    let one = |_| if random.one_in(zeros) { 0.0 } else { f64::from(random.normal()).abs() };
+    let weight: Vec<f64> = (0..classes).map(one).collect();
+    Ok(Some(typed::tensor(dtype, &[classes], &weight)?))
+}
+
+/// An upstream gradient: one number, or one for each of the rows.
+pub(super) fn grad_output(
+    random: &mut Random,
+    dtype: DType,
+    reduction: Reduction,
+    shape: &[usize],
+) -> Result<Upstream> {
+    Ok(match (random.below(3), reduction) {
+        (0, _) => Upstream::Number(1.0),
+        (1, Reduction::None) => Upstream::Tensor(super::upstream(random, dtype, shape)?),
+        _ => Upstream::Number(random.normal()),
+    })
+}

@@ -1,0 +1,161 @@
+//! Cross entropy against probabilities or a teacher's logits, row by row.
+
+use super::cross_entropy::{in_f32_range, term, transform};
+use super::{CrossEntropyReference, Lines, Softmax};
+use crate::{CrossEntropy, Reduction};
+
+/// Cross entropy of `logits` against `target` (both of `shape`), its gradient, and the gradient
+/// with respect to probabilities.
+///
+/// # Panics
+/// Where the engine returns an error for shapes, this may panic.
+pub fn soft_cross_entropy(
+    options: &CrossEntropy<'_>,
+    shape: &[usize],
+    logits: &[f64],
+    target: &[f64],
+    grad_output: &[f64],
+) -> (CrossEntropyReference, Vec<f64>) {
+    let class_dim = usize::from(shape.len() > 1);
+    let classes = shape[class_dim];
+    let lines = Lines::new(shape, &[class_dim]);
+    let rows = lines.bases.len();
+    let weight = match &options.weight {
+        Some(weight) => weight.to_f64().expect("weights in host memory"),
+        None => vec![1.0; classes],
+    };
+    let denominator = match options.reduction {
+        Reduction::None | Reduction::Sum => 1.0,
+        Reduction::Mean | Reduction::BatchMean if classes == 0 => 0.0,
+        Reduction::Mean | Reduction::BatchMean => rows as f64,
+    };
+    let mut result =
+        CrossEntropyReference { grad_logits: vec![0.0; logits.len()], ..Default::default() };
+    let mut grad_target = vec![0.0; target.len()];
+    let (mut losses, mut sizes, mut z_losses) = (Vec::new(), Vec::new(), Vec::new());
+    for row in 0..rows {
+        let g = grad_output[if grad_output.len() == 1 { 0 } else { row }] / denominator;
+        let one = Row { options, weight: &weight, g };
+        let out = one.evaluate(&lines.read(row, logits), &lines.read(row, target));
+        lines.write(row, &out.grad_logits, &mut result.grad_logits);
+        lines.write(row, &out.grad_target, &mut grad_target);
+        losses.push(out.loss + out.z_loss);
+        sizes.push(out.size);
+        z_losses.push(out.z_loss);
+        result.lse.push(out.lse);
+    }
+    let reduce = |values: Vec<f64>, denominator: f64| match options.reduction {
+        Reduction::None => values,
+        Reduction::Sum | Reduction::Mean | Reduction::BatchMean => {
+            vec![values.iter().sum::<f64>() / denominator]
+        }
+    };
+    result.loss = reduce(losses, denominator);
+    result.loss_size = reduce(sizes, denominator);
+    // Without a z-loss there is nothing to take the mean of.
+    let none = options.lse_square_scale == 0.0;
+    result.z_loss = reduce(z_losses, if none { 1.0 } else { denominator });
+    (result, grad_target)
+}
+
+struct Row<'a> {
+    options: &'a CrossEntropy<'a>,
+    weight: &'a [f64],
+    /// Upstream gradient, divided as the loss is.
+    g: f64,
+}
+
+struct RowResult {
+    loss: f64,
+    size: f64,
+    z_loss: f64,
+    lse: f64,
+    grad_logits: Vec<f64>,
+    grad_target: Vec<f64>,
+}
+
+impl Row<'_> {
+    fn evaluate(&self, x: &[f64], target: &[f64]) -> RowResult {
+        let (z, slope): (Vec<f64>, Vec<f64>) =
+            x.iter().map(|&x| transform(self.options, x)).unzip();
+        let softmax = Softmax::new(&z);
+        let lambda = self.options.lse_square_scale;
+        let lse = softmax.lse();
+        let probabilities = self.probabilities(target);
+        let (Some(q), false) = (probabilities, softmax.undefined()) else {
+            // Without classes there is nothing to be undefined.
+            let nan = if x.is_empty() { 0.0 } else { f64::NAN };
+            return RowResult {
+                loss: nan,
+                size: nan,
+                z_loss: if lambda > 0.0 { nan } else { 0.0 },
+                lse,
+                grad_logits: vec![nan; x.len()],
+                grad_target: vec![nan; x.len()],
+            };
+        };
+        let epsilon = self.options.label_smoothing;
+        let u: Vec<f64> = q
+            .iter()
+            .zip(self.weight)
+            .map(|(q, w)| w * ((1.0 - epsilon) * q + epsilon / x.len() as f64))
+            .collect();
+        let nll = |j: usize| softmax.nll(in_f32_range(z[j], softmax.max));
+        let terms: Vec<f64> = (0..x.len()).map(|j| term(u[j], nll(j))).collect();
+        let mass: f64 = u.iter().sum();
+        let gradient = |j: usize| {
+            let p = softmax.probability(j);
+            // A class that has most of p: sums over the others, and no difference of near numbers.
+            let dz = if p > 0.5 {
+                let others: f64 = u[..j].iter().chain(&u[j + 1..]).sum();
+                others - mass * softmax.complement(j)
+            } else {
+                mass * p - u[j]
+            };
+            let z_loss = if lambda > 0.0 { 2.0 * lambda * lse * p } else { 0.0 };
+            self.g * (dz + z_loss) * slope[j]
+        };
+        let z_loss = lambda * lse * lse;
+        RowResult {
+            loss: terms.iter().sum(),
+            size: terms.iter().map(|t| t.abs()).sum::<f64>() + z_loss,
+            z_loss,
+            lse,
+            grad_logits: (0..x.len()).map(gradient).collect(),
+            grad_target: (0..x.len())
+                .map(|j| term(self.g * (1.0 - epsilon) * self.weight[j], nll(j)))
+                .collect(),
+        }
+    }
+
+    /// The target as probabilities; `None` where a teacher has none.
+    fn probabilities(&self, target: &[f64]) -> Option<Vec<f64>> {
+        let Some(scale) = self.options.teacher_scale.map(f64::from) else {
+            return Some(target.to_vec());
+        };
+        let softmax = Softmax::new(&target.iter().map(|y| scale * y).collect::<Vec<_>>());
+        // What f32 has as 0 silences an infinite term.
+        let normal = |e: f64| if e < f64::from(f32::MIN_POSITIVE) { 0.0 } else { e };
+        let q = |j: usize| normal(softmax.exps[j]) / softmax.total;
+        (!softmax.undefined()).then(|| (0..target.len()).map(q).collect())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn soft_cross_entropy_of_a_row_by_hand() {
+        let options = CrossEntropy::default();
+        let (x, q) = ([0.0, 3f64.ln()], [0.5, 0.25]);
+        let (out, grad_target) = soft_cross_entropy(&options, &[2], &x, &q, &[2.0]);
+        let (a, b) = (4f64.ln(), (4.0f64 / 3.0).ln());
+        assert!((out.loss[0] - (0.5 * a + 0.25 * b)).abs() < 1e-15);
+        let near = |got: f64, expected: f64| assert!((got - expected).abs() < 1e-15, "{got}");
+        near(out.grad_logits[0], 2.0 * (0.75 * 0.25 - 0.5));
+        near(out.grad_logits[1], 2.0 * (0.75 * 0.75 - 0.25));
+        near(grad_target[0], 2.0 * a);
+        near(grad_target[1], 2.0 * b);
+    }
+}
