@@ -165,7 +165,7 @@ impl Cpu {
     ) -> Result<()> {
         let batch = Batch::new(self, checked, Upstream::Number(1.0))?;
         let loss = host_f32(loss, "loss")?;
-        let (positions, out) = (Positions::of(&input), per_row(loss, checked.0.reduction));
+        let (positions, out) = (of(&input), per_row(loss, checked.0.reduction));
         let sums = each_float!(input.host_data(), "input", HostRef, x => {
             // SAFETY: the view holds its shape, of which the target was checked to have the rows.
             Ok(unsafe { self.pick(&batch, SyncPtr(x.as_ptr().cast_mut()), positions, out) })
@@ -181,7 +181,7 @@ impl Cpu {
         grad_input: TensorMut<'_>,
     ) -> Result<()> {
         let batch = Batch::new(self, checked, Upstream::new(&grad_output)?)?;
-        let positions = Positions::of(&grad_input.as_ref());
+        let positions = of(&grad_input.as_ref());
         each_float!(grad_input.into_host_data(), "grad_input", HostMut, y => {
             // SAFETY: as for the forward pass, and the view is borrowed exclusively.
             unsafe { self.spread(&batch, SyncPtr(y.as_mut_ptr()), positions) };
@@ -198,7 +198,7 @@ impl Cpu {
     ) -> Result<()> {
         let batch = Batch::new(self, checked, Upstream::new(&grad_output)?)?;
         let loss = host_f32(loss, "loss")?;
-        let (positions, out) = (Positions::of(&input.as_ref()), per_row(loss, checked.0.reduction));
+        let (positions, out) = (of(&input.as_ref()), per_row(loss, checked.0.reduction));
         let sums = each_float!(input.into_host_data(), "input", HostMut, x => {
             let x = SyncPtr(x.as_mut_ptr());
             // SAFETY: as above; all is picked before anything is overwritten.
@@ -211,6 +211,10 @@ impl Cpu {
         finish(&batch, &sums, loss);
         Ok(())
     }
+}
+
+fn of(tensor: &TensorRef<'_>) -> Positions {
+    Positions::new(&tensor.shape(), tensor.row_stride())
 }
 
 /// Where rows write their losses: nowhere, where they are reduced.

@@ -40,7 +40,7 @@ impl Cuda {
         let chunks = rows.div_ceil(CHUNK);
         let totals = self.pool.take("workspace", size_of::<Totals>())?;
         // Two sums and an index a chunk.
-        let weights = weight.map_or(0, |_| checked.classes.div_ceil(CHUNK));
+        let weights = weight.map_or(0, |_| labels.classes.div_ceil(CHUNK));
         let most = chunks.max(weights);
         let sums = self.pool.take("workspace", most * 24)?;
         let args = BatchArgs {

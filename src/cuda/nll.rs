@@ -23,9 +23,8 @@ impl Cuda {
         input: TensorRef<'_>,
         loss: TensorMut<'_>,
     ) -> Result<()> {
-        let _turn = self.turn();
-        let positions = Positions::of(&input);
         let x = self.input("input", input)?;
+        let positions = Positions::new(&x.shape, x.row_stride);
         let loss = self.output("loss", loss, false)?;
         let batch = Call::new(self, checked, &GradOutput::default())?;
         let mut args = batch.args(checked, positions, args::kind(x.dtype))?;
@@ -40,9 +39,8 @@ impl Cuda {
         grad_output: GradOutput<'_>,
         grad_input: TensorMut<'_>,
     ) -> Result<()> {
-        let _turn = self.turn();
-        let positions = Positions::of(&grad_input.as_ref());
         let y = self.output("grad_input", grad_input, false)?;
+        let positions = Positions::new(&y.shape, y.row_stride);
         let batch = Call::new(self, checked, &grad_output)?;
         let mut args = batch.args(checked, positions, args::kind(y.dtype))?;
         args.y = y.address;
@@ -57,9 +55,8 @@ impl Cuda {
         grad_output: GradOutput<'_>,
         loss: TensorMut<'_>,
     ) -> Result<()> {
-        let _turn = self.turn();
-        let positions = Positions::of(&input.as_ref());
         let x = self.output("input", input, true)?;
+        let positions = Positions::new(&x.shape, x.row_stride);
         let loss = self.output("loss", loss, false)?;
         let batch = Call::new(self, checked, &grad_output)?;
         let mut args = batch.args(checked, positions, args::kind(x.dtype))?;
@@ -128,7 +125,7 @@ struct Call<'p> {
 }
 
 impl<'p> Call<'p> {
-    fn new(cuda: &'p Cuda, checked: &CheckedNll<'_>, grad_output: &GradOutput<'_>) -> Result<Self> {
+    fn new(cuda: &'p Cuda, checked: &CheckedNll<'p>, grad_output: &GradOutput<'p>) -> Result<Self> {
         let labels = &checked.0;
         let target = cuda.input("target", labels.target)?;
         let weight = labels.weight.map(|w| cuda.input("weight", w)).transpose()?;

@@ -19,12 +19,12 @@ impl Cuda {
         logits: TensorRef<'_>,
         out: CrossEntropyOut<'_>,
     ) -> Result<()> {
-        let _turn = self.turn();
         let x = self.input("logits", logits)?;
         let rows = self.rows_in(&x, &lines(checked, &x.shape, x.row_stride))?;
         let args = RowArgs { x: rows.address, x_stride: rows.stride as i64, ..RowArgs::default() };
+        let results = Results::new(self, out)?;
         let call = Call::new(self, checked, &GradOutput::default(), None)?;
-        self.soft_losses(checked, &call, args, Work::Forward, out)
+        self.soft_losses(checked, &call, args, Work::Forward, results)
     }
 
     pub(crate) fn soft_cross_entropy_backward(
@@ -34,7 +34,6 @@ impl Cuda {
         grad_output: GradOutput<'_>,
         gradients: CrossEntropyGradients<'_>,
     ) -> Result<()> {
-        let _turn = self.turn();
         let x = self.input("logits", logits)?;
         let rows = self.rows_in(&x, &lines(checked, &x.shape, x.row_stride))?;
         let CrossEntropyGradients { logits, target } = gradients;
@@ -63,9 +62,9 @@ impl Cuda {
         grad_output: GradOutput<'_>,
         out: Option<CrossEntropyOut<'_>>,
     ) -> Result<()> {
-        let _turn = self.turn();
         let CrossEntropyGradients { logits, target } = gradients;
         let x = Written::new(self, checked, "logits", logits, true)?;
+        let results = out.map(|out| Results::new(self, out)).transpose()?;
         let mut call = Call::new(self, checked, &grad_output, target)?;
         let (address, stride) = (x.rows.address, x.rows.stride as i64);
         let mut args = RowArgs {
@@ -75,10 +74,10 @@ impl Cuda {
             y_stride: stride,
             ..RowArgs::default()
         };
-        match out {
+        match results {
             // The gradients go to the host after the losses have: an error that a kernel found
             // comes before anything is written.
-            Some(out) => self.soft_losses(checked, &call, args, Work::Fused, out)?,
+            Some(results) => self.soft_losses(checked, &call, args, Work::Fused, results)?,
             None => {
                 call.fill(checked, &mut args)?;
                 // SAFETY: as above.
@@ -90,18 +89,16 @@ impl Cuda {
         self.read_back([Some(x), target])
     }
 
-    /// Loss and what else `out` asks for, and gradients where the arguments have room for them.
+    /// Loss and what else is asked for, and gradients where the arguments have room for them.
     fn soft_losses(
         &self,
         checked: &Checked<'_>,
         call: &Call<'_, '_>,
         mut args: RowArgs,
         work: Work,
-        out: CrossEntropyOut<'_>,
+        results: Results<'_, '_>,
     ) -> Result<()> {
-        let loss = self.output("loss", out.loss, false)?;
-        let z_loss = out.z_loss.map(|t| self.output("z_loss", t, false)).transpose()?;
-        let lse = out.lse.map(|t| self.output("lse", t, false)).transpose()?;
+        let Results { loss, z_loss, lse } = results;
         call.fill(checked, &mut args)?;
         args.lse = lse.as_ref().map_or(0, |t| t.address);
         let z_loss_out = z_loss.as_ref().map_or(0, |t| t.address);
@@ -133,6 +130,23 @@ fn lines(checked: &Checked<'_>, shape: &Shape, row_stride: usize) -> Lines {
     Lines::new(shape, row_stride, |d| d == checked.class_dim)
 }
 
+/// Where a forward pass writes.
+struct Results<'a, 'p> {
+    loss: Output<'a, 'p>,
+    z_loss: Option<Output<'a, 'p>>,
+    lse: Option<Output<'a, 'p>>,
+}
+
+impl<'a, 'p: 'a> Results<'a, 'p> {
+    fn new(cuda: &'p Cuda, out: CrossEntropyOut<'a>) -> Result<Self> {
+        Ok(Results {
+            loss: cuda.output("loss", out.loss, false)?,
+            z_loss: out.z_loss.map(|t| cuda.output("z_loss", t, false)).transpose()?,
+            lse: out.lse.map(|t| cuda.output("lse", t, false)).transpose()?,
+        })
+    }
+}
+
 /// A tensor whose rows are written.
 struct Written<'a, 'p> {
     tensor: Output<'a, 'p>,
@@ -140,7 +154,7 @@ struct Written<'a, 'p> {
     lines: Lines,
 }
 
-impl<'a, 'p> Written<'a, 'p> {
+impl<'a, 'p: 'a> Written<'a, 'p> {
     fn new(
         cuda: &'p Cuda,
         checked: &Checked<'_>,
@@ -174,11 +188,11 @@ struct Call<'a, 'p> {
     census: Census<'p>,
 }
 
-impl<'a, 'p> Call<'a, 'p> {
+impl<'a, 'p: 'a> Call<'a, 'p> {
     fn new(
         cuda: &'p Cuda,
-        checked: &Checked<'_>,
-        grad_output: &GradOutput<'_>,
+        checked: &Checked<'p>,
+        grad_output: &GradOutput<'p>,
         grad_target: Option<TensorMut<'a>>,
     ) -> Result<Self> {
         let options = checked.options;

@@ -248,9 +248,8 @@ pub(crate) struct Positions {
 
 impl Positions {
     /// Of a tensor `[C]`, `[N, C]` or `[N, C, d1, …]`.
-    pub(crate) fn of(tensor: &TensorRef<'_>) -> Positions {
-        let (shape, stride) = (tensor.shape(), tensor.row_stride());
-        let (blocks, stride, classes, class_stride, positions) = match *shape {
+    pub(crate) fn new(shape: &Shape, stride: usize) -> Positions {
+        let (blocks, stride, classes, class_stride, positions) = match **shape {
             [] => (0, 0, 0, 0, 0),
             // Of one dimension, the classes are what a row stride lies between.
             [classes] => (1, 0, classes, stride, 1),
