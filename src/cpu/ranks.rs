@@ -96,32 +96,31 @@ impl<T: Lanes, const LEFT: bool> Kernel for Count<T, LEFT> {
         let Count { x, len, key } = self;
         let (zero, one, key) = (s.splat(0.0), s.splat(1.0), s.splat(key));
         // Counts and numbers of vectors are whole floats: a stretch has fewer than 2^24 of each.
-        let (mut beaten, mut nans, mut n) = (zero, zero, zero);
-        let (mut best, mut first) = (s.splat(f32::NEG_INFINITY), zero);
+        // Two of each, so that a vector need not wait for the one before.
+        let (mut beaten, mut nans) = ([zero; 2], [zero; 2]);
+        let (mut best, mut first) = ([s.splat(f32::NEG_INFINITY); 2], [zero; 2]);
+        let mut number = [zero, one];
+        let two = s.splat(2.0);
         let mut i = 0;
         while i < len {
-            let lanes = S::LANES.min(len - i);
-            // SAFETY: whoever makes a `Count` vouches for `len` elements at `x`.
-            let v = unsafe { load_lanes(s, x.add(i), lanes, f32::NEG_INFINITY) };
-            let below =
-                if LEFT { s.select_lt(v, key, one, zero) } else { s.select_lt(key, v, one, zero) };
-            beaten = s.add(beaten, below);
-            nans = s.add(nans, s.select_eq(v, v, zero, one));
-            first = s.select_lt(best, v, n, first);
-            best = s.select_lt(best, v, v, best);
-            n = s.add(n, one);
-            i += S::LANES;
+            for k in 0..2 {
+                let at = (i + k * S::LANES).min(len);
+                let lanes = S::LANES.min(len - at);
+                // SAFETY: whoever makes a `Count` vouches for `len` elements at `x`.
+                let v = unsafe { load_lanes(s, x.add(at), lanes, f32::NEG_INFINITY) };
+                let (a, b) = if LEFT { (v, key) } else { (key, v) };
+                beaten[k] = s.add(beaten[k], s.select_lt(a, b, one, zero));
+                nans[k] = s.add(nans[k], s.select_eq(v, v, zero, one));
+                first[k] = s.select_lt(best[k], v, number[k], first[k]);
+                best[k] = s.select_lt(best[k], v, v, best[k]);
+                number[k] = s.add(number[k], two);
+            }
+            i += 2 * S::LANES;
         }
         let padding = i - len;
-        let (mut values, mut numbers) = ([0.0; MAX_LANES], [0.0; MAX_LANES]);
-        // SAFETY: both hold the most lanes that a vector has.
-        unsafe {
-            s.store(values.as_mut_ptr(), best);
-            s.store(numbers.as_mut_ptr(), first);
-        }
         let mut tally = Tally {
-            beaten: s.reduce_add(beaten) as u64,
-            nans: s.reduce_add(nans) as u64,
+            beaten: s.reduce_add(s.add(beaten[0], beaten[1])) as u64,
+            nans: s.reduce_add(s.add(nans[0], nans[1])) as u64,
             best: f32::NEG_INFINITY,
             at: 0,
         };
@@ -129,11 +128,19 @@ impl<T: Lanes, const LEFT: bool> Kernel for Count<T, LEFT> {
         if LEFT && self.key > f32::NEG_INFINITY {
             tally.beaten -= padding as u64;
         }
-        for lane in 0..S::LANES {
-            let at = numbers[lane] as usize * S::LANES + lane;
-            let (value, equal) = (values[lane], values[lane] == tally.best);
-            if value > tally.best || (equal && at < tally.at) {
-                (tally.best, tally.at) = (value, at);
+        for k in 0..2 {
+            let (mut values, mut numbers) = ([0.0; MAX_LANES], [0.0; MAX_LANES]);
+            // SAFETY: both hold the most lanes that a vector has.
+            unsafe {
+                s.store(values.as_mut_ptr(), best[k]);
+                s.store(numbers.as_mut_ptr(), first[k]);
+            }
+            for lane in 0..S::LANES {
+                let at = numbers[lane] as usize * S::LANES + lane;
+                let (value, equal) = (values[lane], values[lane] == tally.best);
+                if value > tally.best || (equal && at < tally.at) {
+                    (tally.best, tally.at) = (value, at);
+                }
             }
         }
         tally
