@@ -3,6 +3,7 @@
 use super::Cuda;
 use super::args::{self, NllArgs};
 use super::batch::Census;
+use super::cross_entropy::Upstream;
 use super::lines::count;
 use super::memory::Input;
 use super::variants::{BATCH_THREADS, Batch, PACK_BYTES};
@@ -118,8 +119,7 @@ impl Cuda {
 struct Call<'p> {
     target: Input<'p>,
     weight: Option<Input<'p>>,
-    upstream: Option<(Input<'p>, u32)>,
-    number: f32,
+    upstream: Upstream<'p>,
     census: Census<'p>,
     reduction: Reduction,
 }
@@ -129,18 +129,18 @@ impl<'p> Call<'p> {
         let labels = &checked.0;
         let target = cuda.input("target", labels.target)?;
         let weight = labels.weight.map(|w| cuda.input("weight", w)).transpose()?;
-        let (number, upstream) = match grad_output {
-            GradOutput::Number(g) => (*g, None),
-            GradOutput::Tensor(t) => {
-                (0.0, Some((cuda.input("grad_output", *t)?, u32::from(t.elements() != 1))))
-            }
-        };
+        let upstream = Upstream::new(cuda, "grad_output", grad_output)?;
         let census = cuda.census(labels, Some(&target), weight.as_ref())?;
-        Ok(Call { target, weight, upstream, number, census, reduction: labels.reduction })
+        Ok(Call { target, weight, upstream, census, reduction: labels.reduction })
     }
 
     fn args(&self, checked: &CheckedNll<'_>, at: Positions, kind: u32) -> Result<NllArgs> {
+        let upstream = self.upstream.fields();
         let mut args = NllArgs {
+            upstream: upstream.address,
+            upstream_kind: upstream.kind,
+            upstream_rows: u32::from(upstream.stride != 0),
+            number: upstream.number,
             target: self.target.address,
             totals: self.census.totals(),
             rows: count("target", checked.0.rows)?,
@@ -149,7 +149,6 @@ impl<'p> Call<'p> {
             class_stride: count("input", at.class_stride)?,
             positions: count("input", at.positions)?,
             ignore_index: checked.0.ignore_index,
-            number: self.number,
             kind,
             target_kind: args::kind(self.target.dtype),
             mean: (self.reduction == Reduction::Mean).into(),
@@ -157,10 +156,6 @@ impl<'p> Call<'p> {
         };
         if let Some(weight) = &self.weight {
             (args.weight, args.weight_kind) = (weight.address, args::kind(weight.dtype));
-        }
-        if let Some((upstream, rows)) = &self.upstream {
-            (args.upstream, args.upstream_rows) = (upstream.address, *rows);
-            args.upstream_kind = args::kind(upstream.dtype);
         }
         Ok(args)
     }

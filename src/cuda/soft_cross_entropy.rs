@@ -4,6 +4,7 @@
 use super::Cuda;
 use super::args::{self, RowArgs};
 use super::batch::Census;
+use super::cross_entropy::Upstream;
 use super::lines::{Lines, Rows, count};
 use super::memory::{Input, Output};
 use super::rows::{Work, data};
@@ -182,9 +183,7 @@ struct Call<'a, 'p> {
     target: Rows<'p>,
     target_gradient: Option<Written<'a, 'p>>,
     weight: Option<Input<'p>>,
-    /// The upstream gradient, and elements between rows.
-    upstream: Option<(Input<'p>, i64)>,
-    number: f32,
+    upstream: Upstream<'p>,
     census: Census<'p>,
 }
 
@@ -199,13 +198,7 @@ impl<'a, 'p: 'a> Call<'a, 'p> {
         let input = cuda.input("target", checked.target)?;
         let target = cuda.rows_in(&input, &lines(checked, &input.shape, input.row_stride))?;
         let weight = options.weight.map(|w| cuda.input("weight", w)).transpose()?;
-        let (number, upstream) = match grad_output {
-            GradOutput::Number(g) => (*g, None),
-            GradOutput::Tensor(t) => {
-                let stride = i64::from(t.elements() != 1);
-                (0.0, Some((cuda.input("grad_output", *t)?, stride)))
-            }
-        };
+        let upstream = Upstream::new(cuda, "grad_output", grad_output)?;
         let full = options.softcap.is_some()
             || options.label_smoothing > 0.0
             || weight.is_some()
@@ -220,7 +213,7 @@ impl<'a, 'p: 'a> Call<'a, 'p> {
             .transpose()?;
         let census = cuda.census(&checked.labels(), None, weight.as_ref())?;
         let _target = input;
-        Ok(Call { loss, _target, target, target_gradient, weight, upstream, number, census })
+        Ok(Call { loss, _target, target, target_gradient, weight, upstream, census })
     }
 
     fn fill(&self, checked: &Checked<'_>, args: &mut RowArgs) -> Result<()> {
@@ -234,11 +227,9 @@ impl<'a, 'p: 'a> Call<'a, 'p> {
         if let Some(weight) = &self.weight {
             (args.weight, args.weight_kind) = (weight.address, args::kind(weight.dtype));
         }
-        if let Some((upstream, stride)) = &self.upstream {
-            (args.upstream, args.upstream_stride) = (upstream.address, *stride);
-            args.upstream_kind = args::kind(upstream.dtype);
-        }
-        args.number = self.number;
+        let upstream = self.upstream.fields();
+        (args.upstream, args.upstream_stride) = (upstream.address, upstream.stride);
+        (args.upstream_kind, args.number) = (upstream.kind, upstream.number);
         args.totals = self.census.totals();
         args.rows = count("target", checked.rows.iter().product())?;
         args.classes = count("logits", checked.classes)?;
