@@ -54,11 +54,14 @@ impl Data {
         let mut random = Random::new(0x7a67);
         let target: Vec<i64> = (0..rows).map(|_| random.below(classes) as i64).collect();
         let numbers = || on(device, Tensor::from_vec(vec![0f32; rows], &[rows])?);
+        let mut work = device.zeros("gradient", dtype, shape, &logits.view())?;
+        // A device's memory holds nothing yet, and checks read whole tensors.
+        work.copy_on_device(&logits)?;
         Ok(Data {
             rows,
             classes,
             dtype,
-            work: device.zeros("gradient", dtype, shape, &logits.view())?,
+            work,
             logits,
             upstream: None,
             targets: on(device, Tensor::from_vec(target.clone(), &[rows])?)?,
