@@ -4,6 +4,7 @@
 
 mod args;
 mod batch;
+mod blocks;
 #[cfg(feature = "cuda")]
 mod cache;
 #[cfg(feature = "cuda")]
@@ -21,6 +22,7 @@ mod logsumexp;
 mod memory;
 #[cfg(feature = "cuda")]
 mod nvrtc;
+mod operands;
 pub(crate) mod plan;
 mod pool;
 mod ranks;
