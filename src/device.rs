@@ -4,7 +4,7 @@ use crate::cpu::Cpu;
 #[cfg(any(feature = "cuda", feature = "emulator"))]
 use crate::cuda::{Stream, resident::Resident};
 #[cfg(feature = "emulator")]
-use crate::emulator::{Description, Graph};
+use crate::emulator::{Asked, Description, Graph};
 use crate::{DType, Error, Result, Shape, Tensor, TensorRef};
 use std::sync::Arc;
 
@@ -169,6 +169,24 @@ impl Device {
             Kind::Cuda(stream) if stream.driver.emulated().is_some() => Graph::of(stream, work),
             _ => Err(Error::Device { reason: "only an emulated device is captured so".into() }),
         }
+    }
+
+    /// What an emulated device's driver is asked while `work` runs, in order.
+    ///
+    /// # Errors
+    /// Those of `work`; a device that is not emulated.
+    #[cfg(feature = "emulator")]
+    #[doc(hidden)]
+    pub fn asked(&self, work: impl FnOnce() -> Result<()>) -> Result<Vec<Asked>> {
+        if let Kind::Cuda(stream) = &self.kind
+            && let Some(driver) = stream.driver.emulated()
+        {
+            driver.begin_trace();
+            let done = work();
+            let asked = driver.end_trace();
+            return done.map(|()| asked);
+        }
+        Err(Error::Device { reason: "only an emulated device tells".into() })
     }
 
     /// Waits for the device, and gives the first error that one of its kernels found (a target

@@ -405,10 +405,12 @@ fn out_of_memory_says_what_is_free_and_costs_nothing() {
     let device = Device::emulated(description, None).unwrap();
     let (small, large) = (numbers(1, 1000), numbers(2, 400_000));
     let target = [1i64; 10];
-    let target = TensorRef::new(&target, &[10]).unwrap();
+    let target = TensorRef::new(&target, &[2, 5]).unwrap();
     let loss = CrossEntropy::default();
-    let run =
-        |data: &[f32]| loss.forward(&device, TensorRef::new(data, &[10, data.len() / 10])?, target);
+    // Classes in the middle: a tensor that is worked on as a whole.
+    let run = |data: &[f32]| {
+        loss.forward(&device, TensorRef::new(data, &[2, data.len() / 10, 5])?, target)
+    };
     let first = run(&small).unwrap();
     let held = device.trim();
     for _ in 0..3 {

@@ -105,6 +105,38 @@ pub(crate) struct NllArgs {
     pub(crate) pad: u32,
 }
 
+impl RowArgs {
+    /// The same for `n` rows from row `first` on, but for `x` and `y`, which stay.
+    pub(crate) fn part(mut self, first: usize, n: usize) -> RowArgs {
+        // Every field is named, so that a new one has to say whether each row has its own.
+        #[rustfmt::skip]
+        let RowArgs {
+            target, upstream, second, loss, z_loss, lse, argmax, rank, rows,
+            x: _, y: _, weight: _, partials: _, row_target: _, totals: _, classes: _,
+            x_stride: _, y_stride: _, upstream_stride, second_stride, ignore_index: _, scale: _, cap: _,
+            hard: _, soft: _, lambda: _, number: _, second_number: _, upstream_kind, second_kind, target_kind,
+            weight_kind: _, mean: _, whole: _, parts: _, slice: _, coarse: _,
+        } = &mut self;
+        let (f32s, i64s) = (size_of::<f32>(), size_of::<i64>());
+        for (address, bytes) in [
+            (target, size(*target_kind)),
+            (upstream, *upstream_stride as usize * size(*upstream_kind)),
+            (loss, f32s),
+            (z_loss, f32s),
+            (lse, f32s),
+            (second, *second_stride as usize * size(*second_kind)),
+            (argmax, i64s),
+            (rank, i64s),
+        ] {
+            if *address != 0 {
+                *address += (first * bytes) as u64;
+            }
+        }
+        *rows = n as i64;
+        self
+    }
+}
+
 /// Targets, class weights and rows' losses.
 #[repr(C)]
 #[derive(Debug, Clone, Copy, Default)]
@@ -193,6 +225,11 @@ unsafe impl Argument for PermuteArgs {}
 pub(crate) fn bytes<A: Argument>(args: &A) -> &[u8] {
     // SAFETY: a plain struct without padding is that many initialised bytes.
     unsafe { std::slice::from_raw_parts((&raw const *args).cast(), size_of::<A>()) }
+}
+
+/// Bytes of an element of a [`kind`].
+fn size(number: u32) -> usize {
+    DType::ALL.iter().find(|&&dtype| kind(dtype) == number).map_or(0, |dtype| dtype.size())
 }
 
 /// The number that stands for a dtype in a kernel (`KIND_*` in dtype.cuh).

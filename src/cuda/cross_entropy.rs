@@ -2,13 +2,14 @@
 
 use super::Cuda;
 use super::args::{self, RowArgs};
-use super::lines::{Lines, count};
+use super::lines::count;
 use super::memory::Input;
+use super::operands::{Operands, ReadRows, WriteRows};
 use super::ranks::Ranks;
 use super::rows::{Work, data};
 use super::variants::Loss;
 use crate::loss::{Checked, GradOutput};
-use crate::{CrossEntropyOut, Reduction, Result, Shape, TensorMut, TensorRef};
+use crate::{CrossEntropyOut, Reduction, Result, TensorMut, TensorRef};
 
 impl Cuda {
     pub(crate) fn cross_entropy_forward(
@@ -17,11 +18,8 @@ impl Cuda {
         logits: TensorRef<'_>,
         out: CrossEntropyOut<'_>,
     ) -> Result<()> {
-        let x = self.input("logits", logits)?;
-        let lines = lines(checked, &x.shape, x.row_stride);
-        let rows = self.rows_in(&x, &lines)?;
-        let args = RowArgs { x: rows.address, x_stride: rows.stride as i64, ..RowArgs::default() };
-        self.with_losses(checked, args, &GradOutput::default(), Work::Forward, out, None)
+        let grad_output = GradOutput::default();
+        self.with_losses(checked, Logits::Read(logits), &grad_output, out)
     }
 
     pub(crate) fn cross_entropy_forward_backward(
@@ -31,38 +29,26 @@ impl Cuda {
         grad_output: GradOutput<'_>,
         out: CrossEntropyOut<'_>,
     ) -> Result<()> {
-        self.with_losses(checked, RowArgs::default(), &grad_output, Work::Fused, out, Some(logits))
+        self.with_losses(checked, Logits::Overwrite(logits), &grad_output, out)
     }
 
     /// Loss and what else `out` asks for; in place on `logits` where there are any.
     fn with_losses(
         &self,
         checked: &Checked<'_>,
-        mut args: RowArgs,
+        logits: Logits<'_>,
         grad_output: &GradOutput<'_>,
-        work: Work,
         out: CrossEntropyOut<'_>,
-        logits: Option<TensorMut<'_>>,
     ) -> Result<()> {
         let reduction = checked.options.reduction;
         let loss = self.output("loss", out.loss, false)?;
         let z_loss = out.z_loss.map(|t| self.output("z_loss", t, false)).transpose()?;
         let lse = out.lse.map(|t| self.output("lse", t, false)).transpose()?;
         let ranks = Ranks::new(self, checked.classes, out.argmax, out.rank)?;
-        let logits = logits.map(|t| self.output("logits", t, true)).transpose()?;
+        let (work, x, y) = logits.named(self, checked)?;
         let batch = Batch::new(self, checked, grad_output)?;
+        let mut args = RowArgs::default();
         batch.fill(checked, &mut args)?;
-
-        let written = match &logits {
-            Some(x) => {
-                let lines = lines(checked, &x.shape, x.row_stride);
-                let rows = self.rows_out(x, &lines, true)?;
-                (args.x, args.y) = (rows.address, rows.address);
-                (args.x_stride, args.y_stride) = (rows.stride as i64, rows.stride as i64);
-                Some((rows, lines))
-            }
-            None => None,
-        };
         args.lse = lse.as_ref().map_or(0, |t| t.address);
         ranks.fill(&mut args);
         let kernel = if ranks.wanted() { Loss::CrossEntropyRanked } else { batch.loss };
@@ -83,13 +69,12 @@ impl Cuda {
                 Some([args.loss, args.z_loss])
             }
         };
+        let kernels = (kernel, data(checked.dtype)?, work);
+        let operands = Operands { x: x.as_ref(), upstream: None, y };
         // SAFETY: shapes, strides and lengths were checked; outputs are borrowed exclusively.
-        unsafe { self.go(kernel, data(checked.dtype)?, work, args)? };
+        let logits = unsafe { self.go_through(kernels, args, operands)? };
         if let Some(rows) = summed {
             self.sum(&batch.census, rows, [loss.address, z_loss_out])?;
-        }
-        if let (Some((rows, lines)), Some(x)) = (written, &logits) {
-            self.settle(rows, x, &lines)?;
         }
         self.read_back([Some(loss), z_loss, lse, logits, ranks.argmax, ranks.rank])
     }
@@ -102,11 +87,8 @@ impl Cuda {
         grad_output: GradOutput<'_>,
         grad_logits: TensorMut<'_>,
     ) -> Result<()> {
-        let x = self.input("logits", logits)?;
-        let x_lines = lines(checked, &x.shape, x.row_stride);
-        let x_rows = self.rows_in(&x, &x_lines)?;
-        let from = Some((x_rows.address, x_rows.stride));
-        self.gradient(checked, from, lse, &grad_output, grad_logits)
+        let x = self.read_rows("logits", logits, along(checked))?;
+        self.gradient(checked, Some(x), lse, &grad_output, grad_logits)
     }
 
     pub(crate) fn cross_entropy_backward_in_place(
@@ -123,36 +105,51 @@ impl Cuda {
     fn gradient(
         &self,
         checked: &Checked<'_>,
-        from: Option<(u64, usize)>,
+        from: Option<ReadRows<'_>>,
         lse: TensorRef<'_>,
         grad_output: &GradOutput<'_>,
         grad_logits: TensorMut<'_>,
     ) -> Result<()> {
         let lse = self.input("lse", lse)?;
-        let grad = self.output("grad_logits", grad_logits, from.is_none())?;
+        let y = self.write_rows("grad_logits", grad_logits, from.is_none(), along(checked))?;
         let batch = Batch::new(self, checked, grad_output)?;
-        let lines = lines(checked, &grad.shape, grad.row_stride);
-        let rows = self.rows_out(&grad, &lines, from.is_none())?;
-        let (x, x_stride) = from.unwrap_or((rows.address, rows.stride));
-        let mut args = RowArgs {
-            x,
-            x_stride: x_stride as i64,
-            y: rows.address,
-            y_stride: rows.stride as i64,
-            lse: lse.address,
-            ..RowArgs::default()
-        };
+        let mut args = RowArgs { lse: lse.address, ..RowArgs::default() };
         batch.fill(checked, &mut args)?;
+        let kernels = (batch.loss, data(checked.dtype)?, Work::FromLse);
+        let operands = Operands { x: from.as_ref(), upstream: None, y: Some(y) };
         // SAFETY: shapes, strides and lengths were checked; the output is borrowed exclusively.
-        unsafe { self.go(batch.loss, data(checked.dtype)?, Work::FromLse, args)? };
-        self.settle(rows, &grad, &lines)?;
-        self.read_back([Some(grad)])
+        let grad = unsafe { self.go_through(kernels, args, operands)? };
+        self.read_back([grad])
     }
 }
 
-/// Rows of logits.
-pub(super) fn lines(checked: &Checked<'_>, shape: &Shape, row_stride: usize) -> Lines {
-    Lines::new(shape, row_stride, |d| d == checked.class_dim)
+/// What a pass with losses does with the logits.
+pub(super) enum Logits<'a> {
+    Read(TensorRef<'a>),
+    Overwrite(TensorMut<'a>),
+}
+
+impl<'a> Logits<'a> {
+    /// The work, and the rows that it reads or overwrites.
+    pub(super) fn named<'p: 'a>(
+        self,
+        cuda: &'p Cuda,
+        checked: &Checked<'_>,
+    ) -> Result<(Work, Option<ReadRows<'a>>, Option<WriteRows<'a, 'p>>)> {
+        let along = along(checked);
+        Ok(match self {
+            Logits::Read(t) => (Work::Forward, Some(cuda.read_rows("logits", t, along)?), None),
+            Logits::Overwrite(t) => {
+                (Work::Fused, None, Some(cuda.write_rows("logits", t, true, along)?))
+            }
+        })
+    }
+}
+
+/// The dimension of classes.
+pub(super) fn along(checked: &Checked<'_>) -> impl Fn(usize) -> bool {
+    let class_dim = checked.class_dim;
+    move |d| d == class_dim
 }
 
 /// An upstream gradient: one number, or a tensor with elements between rows.

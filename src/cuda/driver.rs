@@ -38,9 +38,8 @@ unsafe impl Send for Pinned {}
 
 /// A device and the stream that everything on it is ordered by.
 ///
-/// Beside the stream there is a copy queue, ordered in itself: `upload` and `download` go there,
-/// all else to the stream, and nothing orders the two but `copies_after_kernels` and
-/// `kernels_after_copies`.
+/// Beside the stream there are two copy queues, each ordered in itself: one that `upload` puts on,
+/// one that `download` does. All else goes on the stream, and nothing orders the three but `meet`.
 ///
 /// Addresses are the device's. Errors are [`crate::Error::Device`], but for
 /// [`crate::Error::OutOfMemory`] from `allocate` and `pinned`. Calls may come from any thread.
@@ -145,17 +144,18 @@ pub(crate) trait Driver: Send + Sync + std::fmt::Debug {
     /// It came from `pinned` of a driver of the same space, and its copies are done.
     unsafe fn free_pinned(&self, buffer: Pinned);
 
-    /// Puts a copy of the buffer's first `bytes` bytes to `to` on the copy queue.
+    /// Puts a copy of the buffer's first `bytes` bytes to `to` on the queue of uploads.
     ///
     /// # Safety
-    /// The bytes at `to` are allocated; the buffer is not written before `await_copy`.
+    /// The bytes at `to` are allocated, and nothing uses them between the last `meet` and the
+    /// next; the buffer is not written before `await_copy`.
     unsafe fn upload(&self, from: &Pinned, to: u64, bytes: usize) -> Result<()>;
 
-    /// Puts a copy of `bytes` bytes at `from` into the buffer on the copy queue.
+    /// Puts a copy of `bytes` bytes at `from` into the buffer on the queue of downloads.
     ///
     /// # Safety
-    /// The bytes at `from` are allocated and initialised once the queue gets there; the buffer is
-    /// not touched before `await_copy`.
+    /// The bytes at `from` are allocated, initialised by what came before the last `meet`, and not
+    /// written before the next; the buffer is not touched before `await_copy`.
     unsafe fn download(&self, to: &Pinned, from: u64, bytes: usize) -> Result<()>;
 
     /// Waits for the buffer's last copy.
@@ -164,11 +164,9 @@ pub(crate) trait Driver: Send + Sync + std::fmt::Debug {
     /// Whether the buffer's last copy is done.
     fn copied(&self, buffer: &Pinned) -> bool;
 
-    /// Copies from now on run after what the stream was given so far.
-    fn copies_after_kernels(&self) -> Result<()>;
-
-    /// What comes on the stream from now on runs after the copies so far.
-    fn kernels_after_copies(&self) -> Result<()>;
+    /// What comes on the stream, or on either copy queue, from now on runs after all that the
+    /// three were given so far.
+    fn meet(&self) -> Result<()>;
 
     /// Bytes of global memory that kernels have read and written so far, where they are counted.
     fn traffic(&self) -> Option<(u64, u64)> {

@@ -1,14 +1,21 @@
 //! The driver of an imitated card.
 //!
-//! Kernels run when they are launched. Copies do not: they wait in their queue until something
-//! asks for them, so that whoever uses memory too early, on either side, finds it as it was.
+//! What it is given need not be done soon: kernels and copies wait in three queues, the stream and
+//! one for copies each way, until something asks for their results or they meet. Until then a draw
+//! decides when any of them gets on. So whoever relies on an order that nobody asked for, in either
+//! direction, finds memory as it must not be.
+
+mod queues;
+
+pub(crate) use queues::Step;
+
+use queues::{Copies, Copy, Stream, Way};
 
 use super::driver::{Driver, Kernel, Launch, Pinned};
 use super::plan::Card;
 use super::variants::Variant;
-use crate::emulator::{self, Description, Emulator, Fault, LaunchStats};
+use crate::emulator::{Asked, Description, Emulator, Fault, LaunchStats};
 use crate::{DriverCalls, Error, Result};
-use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// An emulator, and the plan's view of its card.
@@ -27,34 +34,13 @@ pub(crate) struct Emulated {
     card: Arc<Imitation>,
     traffic: Mutex<LaunchStats>,
     calls: Mutex<DriverCalls>,
+    stream: Mutex<Stream>,
     copies: Mutex<Copies>,
+    draws: Mutex<u64>,
     /// What was put on the stream since a capture began.
-    captured: Mutex<Option<Vec<Captured>>>,
-}
-
-/// Copies that nothing has waited for yet.
-#[derive(Debug, Default)]
-struct Copies {
-    queue: VecDeque<(u64, Copy)>,
-    /// Number of the copy put in last, and of the last one that each event stands for.
-    last: u64,
-    events: HashMap<u64, u64>,
-    next_event: u64,
-}
-
-#[derive(Debug, Clone, Copy)]
-struct Copy {
-    host: usize,
-    device: u64,
-    bytes: usize,
-    to_device: bool,
-}
-
-/// A launch or a memset, to be done again.
-#[derive(Debug, Clone)]
-pub(crate) enum Captured {
-    Launch { kernel: String, shape: [u32; 4], args: Vec<u8> },
-    Clear { address: u64, bytes: usize },
+    captured: Mutex<Option<Vec<Step>>>,
+    /// What was asked since a trace began.
+    trace: Mutex<Option<Vec<Asked>>>,
 }
 
 fn fault(fault: Fault) -> Error {
@@ -101,16 +87,19 @@ impl Emulated {
         let variants = Variant::all();
         let kernels = kernels(&variants);
         let card = Arc::new(Imitation { emulator, card, variants, kernels });
-        Ok(Emulated::on(card))
+        Ok(Emulated::on(card, seed.unwrap_or(0)))
     }
 
-    fn on(card: Arc<Imitation>) -> Emulated {
+    fn on(card: Arc<Imitation>, seed: u64) -> Emulated {
         Emulated {
             card,
             traffic: Mutex::default(),
             calls: Mutex::default(),
+            stream: Mutex::default(),
             copies: Mutex::default(),
+            draws: Mutex::new(seed),
             captured: Mutex::default(),
+            trace: Mutex::default(),
         }
     }
 
@@ -133,66 +122,29 @@ impl Emulated {
     }
 
     /// What came on the stream meanwhile.
-    pub(crate) fn end_capture(&self) -> Vec<Captured> {
+    pub(crate) fn end_capture(&self) -> Vec<Step> {
         lock(&self.captured).take().unwrap_or_default()
     }
 
     /// Does again what was captured.
-    pub(crate) fn replay(&self, graph: &[Captured]) -> Result<()> {
-        graph.iter().try_for_each(|step| match step {
-            Captured::Launch { kernel, shape, args } => self.run(kernel, *shape, args),
-            Captured::Clear { address, bytes } => {
-                self.emulator().set(*address, 0, *bytes as u64).map_err(fault)
-            }
-        })
+    pub(crate) fn replay(&self, graph: &[Step]) -> Result<()> {
+        graph.iter().try_for_each(|step| self.put(step.clone()))
     }
 
-    fn run(&self, kernel: &str, shape: [u32; 4], args: &[u8]) -> Result<()> {
-        let [blocks, threads, cluster, shared] = shape;
-        let grid = [blocks, 1];
-        let launch = emulator::Launch { kernel, grid, threads, cluster, shared, args };
-        let stats = self.emulator().launch(&launch).map_err(fault)?;
-        let mut traffic = lock(&self.traffic);
-        traffic.bytes_read += stats.bytes_read;
-        traffic.bytes_written += stats.bytes_written;
-        Ok(())
-    }
-
-    fn enqueue(&self, buffer: &Pinned, copy: Copy) -> Result<()> {
-        self.count(|calls| calls.copies += 1);
-        if copy.bytes > buffer.bytes {
-            let reason = format!("a copy of {} bytes by a buffer of {}", copy.bytes, buffer.bytes);
-            return Err(Error::Device { reason });
+    fn asked(&self, what: Asked) {
+        if let Some(trace) = &mut *lock(&self.trace) {
+            trace.push(what);
         }
-        let mut copies = lock(&self.copies);
-        copies.last += 1;
-        let number = copies.last;
-        copies.queue.push_back((number, copy));
-        copies.events.insert(buffer.event, number);
-        Ok(())
     }
 
-    /// Does the copies up to number `last`.
-    fn copy_up_to(&self, last: u64) -> Result<()> {
-        let mut copies = lock(&self.copies);
-        while copies.queue.front().is_some_and(|(number, _)| *number <= last) {
-            let Some((_, Copy { host, device, bytes, to_device })) = copies.queue.pop_front()
-            else {
-                break;
-            };
-            // SAFETY: the buffer has that many bytes (`enqueue`), is freed after its last copy
-            // (`free_pinned`), and is not used by the host meanwhile (`upload`, `download`).
-            unsafe {
-                if to_device {
-                    let from = std::slice::from_raw_parts(host as *const u8, bytes);
-                    self.emulator().copy_to_device(device, from).map_err(fault)?;
-                } else {
-                    let to = std::slice::from_raw_parts_mut(host as *mut u8, bytes);
-                    self.copy_written(to, device)?;
-                }
-            }
-        }
-        Ok(())
+    /// What is asked from now on is noted, until [`Emulated::end_trace`].
+    pub(crate) fn begin_trace(&self) {
+        *lock(&self.trace) = Some(Vec::new());
+    }
+
+    /// What was asked meanwhile.
+    pub(crate) fn end_trace(&self) -> Vec<Asked> {
+        lock(&self.trace).take().unwrap_or_default()
     }
 
     fn copy_written(&self, to: &mut [u8], from: u64) -> Result<()> {
@@ -224,16 +176,17 @@ impl Driver for Emulated {
     }
 
     fn another_stream(&self) -> Result<Arc<dyn Driver>> {
-        Ok(Arc::new(Emulated::on(self.card.clone())))
+        Ok(Arc::new(Emulated::on(self.card.clone(), self.draw(u64::MAX))))
     }
 
     fn capturing(&self) -> Result<bool> {
         Ok(lock(&self.captured).is_some())
     }
 
-    fn after(&self, _other: &dyn Driver) -> Result<()> {
+    fn after(&self, other: &dyn Driver) -> Result<()> {
         self.count(|calls| calls.orders += 1);
-        self.refuse_captured("a wait for another stream")
+        self.refuse_captured("a wait for another stream")?;
+        other.emulated().map_or(Ok(()), Emulated::finish)
     }
 
     fn allocate(&self, argument: &'static str, bytes: usize) -> Result<u64> {
@@ -248,33 +201,40 @@ impl Driver for Emulated {
 
     unsafe fn free(&self, address: u64) {
         self.count(|calls| calls.frees += 1);
-        // Only what was allocated comes here.
+        // Only what was allocated comes here; and what broke the stream is told by others.
+        let _ = self.finish();
         let _ = self.emulator().free(address);
     }
 
     unsafe fn reused(&self, address: u64, bytes: usize) -> Result<()> {
-        self.emulator().forget(address, bytes as u64).map_err(fault)
+        match self.capturing()? {
+            // A replay may find it as it is.
+            true => {
+                self.finish()?;
+                self.emulator().forget(address, bytes as u64).map_err(fault)
+            }
+            false => self.put(Step::Forget { address, bytes }),
+        }
     }
 
     unsafe fn copy_out(&self, to: &mut [u8], from: u64) -> Result<()> {
         self.count(|calls| (calls.copies, calls.waits) = (calls.copies + 1, calls.waits + 1));
         self.refuse_captured("a copy")?;
+        self.asked(Asked::CopyOut);
+        self.finish()?;
         self.copy_written(to, from)
     }
 
     unsafe fn copy_within(&self, to: u64, from: u64, bytes: usize) -> Result<()> {
         self.count(|calls| calls.copies += 1);
         self.refuse_captured("a copy")?;
+        self.finish()?;
         self.emulator().copy_on_device(to, from, bytes as u64).map_err(fault)
     }
 
     unsafe fn clear(&self, address: u64, bytes: usize) -> Result<()> {
         self.count(|calls| calls.clears += 1);
-        if let Some(graph) = &mut *lock(&self.captured) {
-            graph.push(Captured::Clear { address, bytes });
-            return Ok(());
-        }
-        self.emulator().set(address, 0, bytes as u64).map_err(fault)
+        self.put(Step::Clear { address, bytes })
     }
 
     fn kernel(&self, variant: Variant) -> Result<Kernel> {
@@ -289,16 +249,14 @@ impl Driver for Emulated {
         self.count(|calls| calls.launches += 1);
         let kernel = self.card.kernels[launch.kernel.0 as usize].clone();
         let shape = [launch.blocks, launch.threads, launch.cluster, launch.shared];
-        if let Some(graph) = &mut *lock(&self.captured) {
-            graph.push(Captured::Launch { kernel, shape, args: launch.args.to_vec() });
-            return Ok(());
-        }
-        self.run(&kernel, shape, launch.args)
+        self.asked(Asked::Launch);
+        self.put(Step::Launch { kernel, shape, args: launch.args.to_vec() })
     }
 
     fn synchronize(&self) -> Result<()> {
         self.count(|calls| calls.waits += 1);
-        self.refuse_captured("a wait")
+        self.refuse_captured("a wait")?;
+        self.finish()
     }
 
     /// Small, so that a small tensor has many chunks.
@@ -309,53 +267,51 @@ impl Driver for Emulated {
     fn pinned(&self, bytes: usize) -> Result<Pinned> {
         self.count(|calls| calls.allocations += 1);
         let memory = Box::into_raw(vec![0u8; bytes].into_boxed_slice());
-        let mut copies = lock(&self.copies);
-        copies.next_event += 1;
-        Ok(Pinned { address: memory.cast(), bytes, event: copies.next_event })
+        Ok(Pinned { address: memory.cast(), bytes, event: lock(&self.copies).event() })
     }
 
     unsafe fn free_pinned(&self, buffer: Pinned) {
         self.count(|calls| calls.frees += 1);
-        lock(&self.copies).events.remove(&buffer.event);
+        lock(&self.copies).forget(&buffer);
         let memory = std::ptr::slice_from_raw_parts_mut(buffer.address, buffer.bytes);
         // SAFETY: `pinned` made it of a box of that length; the caller uses it no more.
         drop(unsafe { Box::from_raw(memory) });
     }
 
     unsafe fn upload(&self, from: &Pinned, to: u64, bytes: usize) -> Result<()> {
+        self.asked(Asked::Upload);
         let host = from.address as usize;
-        self.enqueue(from, Copy { host, device: to, bytes, to_device: true })
+        self.enqueue(from, Copy { host, device: to, bytes, way: Way::ToDevice })
     }
 
     unsafe fn download(&self, to: &Pinned, from: u64, bytes: usize) -> Result<()> {
+        self.asked(Asked::Download);
         let host = to.address as usize;
-        self.enqueue(to, Copy { host, device: from, bytes, to_device: false })
+        self.enqueue(to, Copy { host, device: from, bytes, way: Way::FromDevice })
     }
 
     fn await_copy(&self, buffer: &Pinned) -> Result<()> {
-        let last = {
-            let copies = lock(&self.copies);
-            copies.events.get(&buffer.event).copied().unwrap_or(0)
-        };
-        self.copy_up_to(last)
+        let Some((way, number)) = lock(&self.copies).last(buffer) else { return Ok(()) };
+        if way == Way::FromDevice {
+            self.asked(Asked::AwaitDownload);
+        }
+        self.copy_up_to(way, number)
     }
 
     fn copied(&self, buffer: &Pinned) -> bool {
-        let copies = lock(&self.copies);
-        let last = copies.events.get(&buffer.event).copied().unwrap_or(0);
-        copies.queue.front().is_none_or(|(number, _)| *number > last)
+        lock(&self.copies).done(buffer)
     }
 
-    fn copies_after_kernels(&self) -> Result<()> {
-        self.refuse_captured("a copy")
-    }
-
-    fn kernels_after_copies(&self) -> Result<()> {
-        let last = lock(&self.copies).last;
-        self.copy_up_to(last)
+    fn meet(&self) -> Result<()> {
+        self.count(|calls| calls.orders += 1);
+        self.refuse_captured("a copy")?;
+        self.asked(Asked::Meet);
+        self.finish_all()
     }
 
     fn traffic(&self) -> Option<(u64, u64)> {
+        // What broke the stream is told where results are asked for.
+        let _ = self.finish();
         let traffic = lock(&self.traffic);
         Some((traffic.bytes_read, traffic.bytes_written))
     }

@@ -72,6 +72,13 @@ impl Lines {
     }
 }
 
+impl Lines {
+    /// Whether they are rows one after another, without padding.
+    pub(crate) fn packed(&self) -> bool {
+        self.permuted.is_none() && (self.stride == self.len || self.count <= 1)
+    }
+}
+
 /// Rows in device memory: those of a tensor, or of a workspace in its place.
 #[derive(Debug)]
 pub(crate) struct Rows<'p> {

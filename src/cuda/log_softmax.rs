@@ -2,7 +2,8 @@
 
 use super::Cuda;
 use super::args::RowArgs;
-use super::lines::{Lines, count};
+use super::lines::count;
+use super::operands::Operands;
 use super::rows::{Work, data};
 use super::variants::Loss;
 use crate::loss::CheckedLines;
@@ -41,31 +42,18 @@ impl Cuda {
         output: TensorMut<'_>,
     ) -> Result<()> {
         let along = |d| checked.along(d);
-        let x = self.input("input", input)?;
-        let x_lines = Lines::new(&x.shape, x.row_stride, along);
-        let x_rows = self.rows_in(&x, &x_lines)?;
-        let g = upstream.map(|t| self.input("grad_output", t)).transpose()?;
-        let g_rows = match &g {
-            Some(g) => Some(self.rows_in(g, &Lines::new(&g.shape, g.row_stride, along))?),
-            None => None,
-        };
-        let y = self.output("output", output, false)?;
-        let y_lines = Lines::new(&y.shape, y.row_stride, along);
-        let y_rows = self.rows_out(&y, &y_lines, false)?;
+        let x = self.read_rows("input", input, along)?;
+        let upstream = upstream.map(|t| self.read_rows("grad_output", t, along)).transpose()?;
+        let y = self.write_rows("output", output, false, along)?;
         let args = RowArgs {
-            x: x_rows.address,
-            x_stride: x_rows.stride as i64,
-            y: y_rows.address,
-            y_stride: y_rows.stride as i64,
-            upstream: g_rows.as_ref().map_or(0, |g| g.address),
-            upstream_stride: g_rows.as_ref().map_or(0, |g| g.stride as i64),
-            rows: count("input", x_lines.count)?,
-            classes: count("input", x_lines.len)?,
+            rows: count("input", x.lines.count)?,
+            classes: count("input", x.lines.len)?,
             ..RowArgs::default()
         };
+        let kernels = (loss, data(x.dtype)?, Work::Fused);
+        let operands = Operands { x: Some(&x), upstream: upstream.as_ref(), y: Some(y) };
         // SAFETY: all three tensors have the input's shape, each with its own strides.
-        unsafe { self.go(loss, data(x.dtype)?, Work::Fused, args)? };
-        self.settle(y_rows, &y, &y_lines)?;
-        self.read_back([Some(y)])
+        let y = unsafe { self.go_through(kernels, args, operands)? };
+        self.read_back([y])
     }
 }

@@ -2,7 +2,8 @@
 
 use super::Cuda;
 use super::args::RowArgs;
-use super::cross_entropy::{Batch, Upstream, lines};
+use super::cross_entropy::{Batch, Logits, Upstream, along};
+use super::operands::{Operands, ReadRows};
 use super::ranks::Ranks;
 use super::rows::{Work, data};
 use super::variants::Loss;
@@ -43,12 +44,9 @@ impl Cuda {
         logits: TensorRef<'_>,
         out: LogprobEntropyOut<'_>,
     ) -> Result<()> {
-        let x = self.input("logits", logits)?;
-        let rows = self.rows_in(&x, &lines(checked, &x.shape, x.row_stride))?;
-        let args = RowArgs { x: rows.address, x_stride: rows.stride as i64, ..RowArgs::default() };
         // Nobody reads the upstream gradients.
         let upstream = LogprobEntropyUpstream::default();
-        self.with_tokens(checked, args, &upstream, out, None)
+        self.with_tokens(checked, Logits::Read(logits), &upstream, out)
     }
 
     pub(crate) fn logprob_entropy_forward_backward(
@@ -58,46 +56,34 @@ impl Cuda {
         upstream: LogprobEntropyUpstream<'_>,
         out: LogprobEntropyOut<'_>,
     ) -> Result<()> {
-        self.with_tokens(checked, RowArgs::default(), &upstream, out, Some(logits))
+        self.with_tokens(checked, Logits::Overwrite(logits), &upstream, out)
     }
 
     /// The results; the gradient too where there are logits to overwrite.
     fn with_tokens(
         &self,
         checked: &Checked<'_>,
-        mut args: RowArgs,
+        logits: Logits<'_>,
         upstream: &LogprobEntropyUpstream<'_>,
         out: LogprobEntropyOut<'_>,
-        logits: Option<TensorMut<'_>>,
     ) -> Result<()> {
         let logprob = self.output("logprob", out.logprob, false)?;
         let entropy = self.output("entropy", out.entropy, false)?;
         let lse = out.lse.map(|t| self.output("lse", t, false)).transpose()?;
         let ranks = Ranks::new(self, checked.classes, out.argmax, out.rank)?;
-        let logits = logits.map(|t| self.output("logits", t, true)).transpose()?;
+        let (work, x, y) = logits.named(self, checked)?;
         let call = Call::new(self, checked, upstream)?;
+        let mut args = RowArgs::default();
         call.fill(checked, &mut args)?;
         (args.loss, args.z_loss) = (logprob.address, entropy.address);
         args.lse = lse.as_ref().map_or(0, |t| t.address);
         ranks.fill(&mut args);
 
-        let written = match &logits {
-            Some(x) => {
-                let lines = lines(checked, &x.shape, x.row_stride);
-                let rows = self.rows_out(x, &lines, true)?;
-                (args.x, args.y) = (rows.address, rows.address);
-                (args.x_stride, args.y_stride) = (rows.stride as i64, rows.stride as i64);
-                Some((rows, lines))
-            }
-            None => None,
-        };
-        let work = if written.is_some() { Work::Fused } else { Work::Forward };
         let loss = if ranks.wanted() { Loss::LogprobEntropyRanked } else { Loss::LogprobEntropy };
+        let kernels = (loss, data(checked.dtype)?, work);
+        let operands = Operands { x: x.as_ref(), upstream: None, y };
         // SAFETY: shapes, strides and lengths were checked; outputs are borrowed exclusively.
-        unsafe { self.go(loss, data(checked.dtype)?, work, args)? };
-        if let (Some((rows, lines)), Some(x)) = (written, &logits) {
-            self.settle(rows, x, &lines)?;
-        }
+        let logits = unsafe { self.go_through(kernels, args, operands)? };
         let Ranks { argmax, rank } = ranks;
         self.read_back([Some(logprob), Some(entropy), lse, argmax, rank, logits])
     }
@@ -110,10 +96,8 @@ impl Cuda {
         upstream: LogprobEntropyUpstream<'_>,
         grad_logits: TensorMut<'_>,
     ) -> Result<()> {
-        let x = self.input("logits", logits)?;
-        let rows = self.rows_in(&x, &lines(checked, &x.shape, x.row_stride))?;
-        let from = Some((rows.address, rows.stride));
-        self.token_gradient(checked, from, lse, &upstream, grad_logits)
+        let x = self.read_rows("logits", logits, along(checked))?;
+        self.token_gradient(checked, Some(x), lse, &upstream, grad_logits)
     }
 
     pub(crate) fn logprob_entropy_backward_in_place(
@@ -130,29 +114,20 @@ impl Cuda {
     fn token_gradient(
         &self,
         checked: &Checked<'_>,
-        from: Option<(u64, usize)>,
+        from: Option<ReadRows<'_>>,
         lse: TensorRef<'_>,
         upstream: &LogprobEntropyUpstream<'_>,
         grad_logits: TensorMut<'_>,
     ) -> Result<()> {
         let lse = self.input("lse", lse)?;
-        let grad = self.output("grad_logits", grad_logits, from.is_none())?;
+        let y = self.write_rows("grad_logits", grad_logits, from.is_none(), along(checked))?;
         let call = Call::new(self, checked, upstream)?;
-        let lines = lines(checked, &grad.shape, grad.row_stride);
-        let rows = self.rows_out(&grad, &lines, from.is_none())?;
-        let (x, x_stride) = from.unwrap_or((rows.address, rows.stride));
-        let mut args = RowArgs {
-            x,
-            x_stride: x_stride as i64,
-            y: rows.address,
-            y_stride: rows.stride as i64,
-            lse: lse.address,
-            ..RowArgs::default()
-        };
+        let mut args = RowArgs { lse: lse.address, ..RowArgs::default() };
         call.fill(checked, &mut args)?;
+        let kernels = (Loss::LogprobEntropy, data(checked.dtype)?, Work::FromLse);
+        let operands = Operands { x: from.as_ref(), upstream: None, y: Some(y) };
         // SAFETY: shapes, strides and lengths were checked; the output is borrowed exclusively.
-        unsafe { self.go(Loss::LogprobEntropy, data(checked.dtype)?, Work::FromLse, args)? };
-        self.settle(rows, &grad, &lines)?;
-        self.read_back([Some(grad)])
+        let grad = unsafe { self.go_through(kernels, args, operands)? };
+        self.read_back([grad])
     }
 }

@@ -4,6 +4,7 @@
 
 mod args;
 mod batch;
+mod blocks;
 #[cfg(feature = "cuda")]
 mod cache;
 #[cfg(feature = "cuda")]
@@ -22,6 +23,7 @@ mod memory;
 mod nll;
 #[cfg(feature = "cuda")]
 mod nvrtc;
+mod operands;
 pub(crate) mod plan;
 mod pool;
 mod ranks;

@@ -187,6 +187,15 @@ impl Plan {
         })
     }
 
+    /// The same for fewer rows: each is worked on as before, to the same bits.
+    pub(crate) fn over(self, rows: usize) -> Plan {
+        let blocks = match self.schedule {
+            Schedule::Lanes(width) => rows.div_ceil((self.threads / width) as usize),
+            _ => rows * self.parts() as usize,
+        };
+        Plan { blocks: self.blocks.min(blocks as u32), ..self }
+    }
+
     /// Blocks that share a row.
     pub(crate) fn parts(&self) -> u32 {
         match self.schedule {
@@ -305,6 +314,7 @@ mod tests {
                             let blocks = plan.blocks as usize;
                             assert!(plan.slice as usize * plan.parts() as usize >= packs, "{plan}");
                             assert!(plan.threads.is_multiple_of(32) && plan.threads <= 512);
+                            assert_eq!(plan.over(rows), plan);
                             assert!(plan.cluster() <= card.cluster, "{plan}");
                             match plan.schedule {
                                 Schedule::Lanes(n) => {

@@ -30,12 +30,61 @@ unsafe fn wait(stream: sys::CUstream, event: u64) -> std::result::Result<(), Dri
     unsafe { result::stream::wait_event(stream, event as sys::CUevent, flags) }
 }
 
-/// The queue of copies: a stream of its own, and an event for each way of waiting. Not one of
-/// cudarc's streams, so that a caller with a single stream stays one.
-struct Copies {
+/// A stream with an event that is recorded where others wait for it. Not one of cudarc's streams,
+/// so that a caller with a single stream stays one.
+struct Queue {
     stream: usize,
+    event: u64,
+}
+
+impl Queue {
+    fn new() -> Result<Queue> {
+        let event = event()?;
+        let stream = result::stream::create(result::stream::StreamKind::NonBlocking);
+        let stream = stream.map_err(|e| {
+            // SAFETY: made above, used by nothing.
+            let _ = unsafe { result::event::destroy(event as sys::CUevent) };
+            device("a stream for copies", e)
+        })?;
+        Ok(Queue { stream: stream as usize, event })
+    }
+
+    fn stream(&self) -> sys::CUstream {
+        self.stream as sys::CUstream
+    }
+
+    /// Gives both back. The driver keeps what is still needed until its work is done.
+    ///
+    /// # Safety
+    /// Nobody uses them any more; their context is bound.
+    unsafe fn destroy(&self) {
+        // SAFETY: the caller's contract.
+        unsafe {
+            let _ = result::stream::destroy(self.stream());
+            let _ = result::event::destroy(self.event as sys::CUevent);
+        }
+    }
+}
+
+/// The queues of copies to the device and from it, and an event for the kernels' stream.
+struct Copies {
+    uploads: Queue,
+    downloads: Queue,
     kernels: u64,
-    copies: u64,
+}
+
+impl Copies {
+    fn new() -> Result<Copies> {
+        let uploads = Queue::new()?;
+        let rest = Queue::new().and_then(|downloads| {
+            // SAFETY: made just now, used by nothing.
+            let kernels = event().inspect_err(|_| unsafe { downloads.destroy() })?;
+            Ok((downloads, kernels))
+        });
+        // SAFETY: as above.
+        let (downloads, kernels) = rest.inspect_err(|_| unsafe { uploads.destroy() })?;
+        Ok(Copies { uploads, downloads, kernels })
+    }
 }
 
 /// A GPU and a stream of it.
@@ -73,10 +122,7 @@ impl Real {
         }
         let gpu = Gpu::of(stream.context())?;
         gpu.bind()?;
-        let (kernels, copies) = (event()?, event()?);
-        let queue = result::stream::create(result::stream::StreamKind::NonBlocking);
-        let queue = queue.map_err(|e| device("a stream for copies", e))? as usize;
-        Ok(Real { copies: Copies { stream: queue, kernels, copies }, stream, gpu })
+        Ok(Real { copies: Copies::new()?, stream, gpu })
     }
 
     /// cudarc's stream.
@@ -95,22 +141,6 @@ impl Real {
         Ok(self.stream.cu_stream())
     }
 
-    fn queue(&self) -> sys::CUstream {
-        self.copies.stream as sys::CUstream
-    }
-
-    /// Records an event of this object on one stream and makes another wait for it. Where several
-    /// threads do so at once, the event may be recorded once more before the wait, which then
-    /// waits for more than it has to.
-    fn order(&self, first: sys::CUstream, event: u64, then: sys::CUstream) -> Result<()> {
-        // SAFETY: streams and event are of this object's context, which the caller has bound.
-        unsafe {
-            result::event::record(event as sys::CUevent, first)
-                .and_then(|()| wait(then, event))
-                .map_err(|e| device("ordering copies and kernels", e))
-        }
-    }
-
     fn out_of_memory(&self, argument: &'static str, bytes: usize, error: DriverError) -> Error {
         match error.0 {
             sys::CUresult::CUDA_ERROR_OUT_OF_MEMORY => {
@@ -127,13 +157,11 @@ impl Drop for Real {
         if self.bind().is_err() {
             return;
         }
-        let Copies { stream, kernels, copies } = self.copies;
-        // SAFETY: all three are this object's, and used by nobody else. The driver keeps what is
-        // still needed until its work is done.
+        // SAFETY: all of them are this object's, and used by nobody else.
         unsafe {
-            let _ = result::stream::destroy(stream as sys::CUstream);
-            let _ = result::event::destroy(kernels as sys::CUevent);
-            let _ = result::event::destroy(copies as sys::CUevent);
+            self.copies.uploads.destroy();
+            self.copies.downloads.destroy();
+            let _ = result::event::destroy(self.copies.kernels as sys::CUevent);
         }
     }
 }
@@ -324,22 +352,24 @@ impl Driver for Real {
 
     unsafe fn upload(&self, from: &Pinned, to: u64, bytes: usize) -> Result<()> {
         self.bind()?;
+        let queue = self.copies.uploads.stream();
         // SAFETY: the caller's contract; the buffer is initialised, and not written meanwhile.
         unsafe {
             let from_bytes = std::slice::from_raw_parts(from.address, bytes.min(from.bytes));
-            result::memcpy_htod_async(to, from_bytes, self.queue())
-                .and_then(|()| result::event::record(from.event as sys::CUevent, self.queue()))
+            result::memcpy_htod_async(to, from_bytes, queue)
+                .and_then(|()| result::event::record(from.event as sys::CUevent, queue))
                 .map_err(|e| device("a copy to the device", e))
         }
     }
 
     unsafe fn download(&self, to: &Pinned, from: u64, bytes: usize) -> Result<()> {
         self.bind()?;
+        let queue = self.copies.downloads.stream();
         // SAFETY: the caller's contract; the buffer is not touched meanwhile.
         unsafe {
             let to_bytes = std::slice::from_raw_parts_mut(to.address, bytes.min(to.bytes));
-            result::memcpy_dtoh_async(to_bytes, from, self.queue())
-                .and_then(|()| result::event::record(to.event as sys::CUevent, self.queue()))
+            result::memcpy_dtoh_async(to_bytes, from, queue)
+                .and_then(|()| result::event::record(to.event as sys::CUevent, queue))
                 .map_err(|e| device("a copy from the device", e))
         }
     }
@@ -356,14 +386,28 @@ impl Driver for Real {
         self.bind().is_ok() && unsafe { result::event::query(buffer.event as sys::CUevent) }.is_ok()
     }
 
-    fn copies_after_kernels(&self) -> Result<()> {
+    /// By way of the kernels' stream, which waits for both queues, and they for it. Where several
+    /// threads do so at once, an event may be recorded once more before it is waited for, which
+    /// then is for more than it has to.
+    fn meet(&self) -> Result<()> {
         let stream = self.bind()?;
-        self.order(stream, self.copies.kernels, self.queue())
-    }
-
-    fn kernels_after_copies(&self) -> Result<()> {
-        let stream = self.bind()?;
-        self.order(self.queue(), self.copies.copies, stream)
+        let Copies { uploads, downloads, kernels } = &self.copies;
+        let queues = [uploads, downloads];
+        let record = |event: u64, stream| {
+            // SAFETY: streams and events are of this object's context, which is bound.
+            unsafe { result::event::record(event as sys::CUevent, stream) }
+        };
+        // SAFETY: as above.
+        let waits = |stream, event| unsafe { wait(stream, event) };
+        queues
+            .iter()
+            .try_for_each(|queue| {
+                record(queue.event, queue.stream())?;
+                waits(stream, queue.event)
+            })
+            .and_then(|()| record(*kernels, stream))
+            .and_then(|()| queues.iter().try_for_each(|queue| waits(queue.stream(), *kernels)))
+            .map_err(|e| device("ordering copies and kernels", e))
     }
 
     fn real(&self) -> Option<&Real> {

@@ -4,6 +4,7 @@ use super::Cuda;
 use super::args::{self, RowArgs};
 use super::driver::Launch;
 use super::plan::{Pass, Plan, Rows, Schedule};
+use super::pool::Block;
 use super::variants::{Data, Entry, Loss, Variant};
 use crate::{DType, Error, Result};
 
@@ -21,6 +22,18 @@ pub(crate) enum Work {
 /// Warps of a block whose warps have a row each.
 const ROWS_A_BLOCK: usize = 4;
 
+/// What a loss launches over rows: planned for all rows of a call, with workspace for as many as
+/// are gone through at once.
+pub(crate) struct Planned<'c> {
+    cuda: &'c Cuda,
+    loss: Loss,
+    data: Data,
+    work: Work,
+    plan: Plan,
+    /// Of rows that are split: their parts' states, and the target of each.
+    workspace: Option<[Block<'c>; 2]>,
+}
+
 impl Cuda {
     /// Goes through rows: plans, takes workspace, launches.
     ///
@@ -32,27 +45,57 @@ impl Cuda {
         loss: Loss,
         data: Data,
         work: Work,
-        mut args: RowArgs,
+        args: RowArgs,
     ) -> Result<()> {
-        let (rows, classes) = (args.rows as usize, args.classes as usize);
-        if rows == 0 {
+        if args.rows == 0 {
             return Ok(());
         }
-        let pass = match work {
-            Work::Forward => Pass::Forward,
-            Work::Fused | Work::FromLse => Pass::Gradient,
-        };
+        let planned = self.planned((loss, data, work), &args, args.rows as usize)?;
+        // SAFETY: the caller's contract.
+        unsafe { planned.launch(args) }
+    }
+
+    /// Plans for all rows of `args`, of which `at_once` are gone through by a launch.
+    pub(crate) fn planned(
+        &self,
+        (loss, data, work): (Loss, Data, Work),
+        args: &RowArgs,
+        at_once: usize,
+    ) -> Result<Planned<'_>> {
+        let (rows, classes) = (args.rows as usize, args.classes as usize);
         let shape = Rows { rows, classes, data, streams: 1 + loss.beside(data) };
-        let plan = Plan::new(shape, pass, self.driver.card()).ok_or_else(|| Error::Value {
-            argument: "logits",
-            expected: "rows and classes that a launch can count".into(),
-            got: format!("{rows} rows of {classes}"),
-        })?;
+        let plan =
+            Plan::new(shape, work.pass(), self.driver.card()).ok_or_else(|| Error::Value {
+                argument: "logits",
+                expected: "rows and classes that a launch can count".into(),
+                got: format!("{rows} rows of {classes}"),
+            })?;
         self.note(loss, data, work, plan);
+        let workspace = match plan.schedule {
+            Schedule::Split(parts) => {
+                let states = at_once * parts as usize * 4 * (loss.words() + 1);
+                let take = |bytes| self.pool.take("workspace", bytes);
+                Some([take(states)?, take(at_once * 4)?])
+            }
+            _ => None,
+        };
+        Ok(Planned { cuda: self, loss, data, work, plan, workspace })
+    }
+}
+
+impl Planned<'_> {
+    /// Puts the launches for the rows of `args` on the stream: all of those planned for, or some.
+    ///
+    /// # Safety
+    /// As for [`Cuda::go`], and the rows are no more than the workspace is for.
+    pub(crate) unsafe fn launch(&self, mut args: RowArgs) -> Result<()> {
+        let (rows, work) = (args.rows as usize, self.work);
+        let plan = self.plan.over(rows);
         args.slice = plan.slice;
         args.parts = plan.parts();
         let launch = |entry: Entry, blocks: u32, args: &RowArgs| {
-            let kernel = self.driver.kernel(Variant::Row(loss, entry, data))?;
+            let driver = &self.cuda.driver;
+            let kernel = driver.kernel(Variant::Row(self.loss, entry, self.data))?;
             let launch = Launch {
                 kernel,
                 blocks,
@@ -65,20 +108,16 @@ impl Cuda {
                 },
                 args: args::bytes(args),
             };
-            // SAFETY: the caller's contract; the workspaces below hold what their entries need.
-            unsafe { self.driver.launch(launch) }
+            // SAFETY: the caller's contract; the workspaces hold what their entries need.
+            unsafe { driver.launch(launch) }
         };
-        let Schedule::Split(parts) = plan.schedule else {
+        let Some([partials, row_target]) = &self.workspace else {
             if work == Work::FromLse {
                 // The row is on chip: its own sum is better than a rounded one, and free.
                 args.lse = 0;
             }
-            return launch(plan.entry(pass), plan.blocks, &args);
+            return launch(plan.entry(work.pass()), plan.blocks, &args);
         };
-
-        let blocks = rows * parts as usize;
-        let partials = self.pool.take("workspace", blocks * 4 * (loss.words() + 1))?;
-        let row_target = self.pool.take("workspace", rows * 4)?;
         args.partials = partials.address();
         args.row_target = row_target.address();
         let warps = rows.div_ceil(ROWS_A_BLOCK) as u32;
@@ -91,6 +130,15 @@ impl Cuda {
                 launch(Entry::SplitBackward, plan.blocks, &args)?;
                 launch(Entry::SplitTarget, warps, &args)
             }
+        }
+    }
+}
+
+impl Work {
+    fn pass(self) -> Pass {
+        match self {
+            Work::Forward => Pass::Forward,
+            Work::Fused | Work::FromLse => Pass::Gradient,
         }
     }
 }

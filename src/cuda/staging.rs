@@ -1,17 +1,20 @@
 //! Host tensors on their way to the device and back, chunk by chunk through pinned buffers: while
-//! the device copies one chunk, the host fills or empties the next.
+//! the device copies one chunk, the host fills or empties the next. One way at a time here, by
+//! whole tensors; `blocks.rs` goes both ways at once.
 //!
 //! On the device such a tensor lies without padding, whatever its row stride on the host.
 
 use super::driver::{Driver, Pinned, not_captured};
 use crate::{Result, Shape};
 use rayon::iter::{IndexedParallelIterator, ParallelIterator};
-use rayon::slice::ParallelSliceMut;
+use rayon::slice::{ParallelSlice, ParallelSliceMut};
 use std::ops::Range;
 use std::sync::{Arc, Mutex, PoisonError};
 
 /// Buffers of a stream that are made before one that is still being copied is waited for.
 const BUFFERS: usize = 4;
+/// Buffers of a transfer each way: one that the host works on, one that the device does.
+const DEPTH: usize = 2;
 /// Bytes of one thread's share when a chunk is filled.
 const SHARE: usize = 256 << 10;
 
@@ -27,7 +30,10 @@ impl HostRows {
     /// The rows of a tensor whose elements have `size` bytes.
     pub(crate) fn new(shape: &Shape, row_stride: usize, size: usize) -> HostRows {
         let row = size * shape.iter().skip(1).product::<usize>();
-        HostRows { rows: shape.first().copied().unwrap_or(1), row, stride: row_stride * size }
+        let rows = shape.first().copied().unwrap_or(1);
+        // A single row may have any stride, and no use for it.
+        let stride = if rows > 1 { row_stride * size } else { row };
+        HostRows { rows, row, stride }
     }
 
     /// Bytes without padding.
@@ -68,18 +74,37 @@ impl HostRows {
 
     /// Copies `from` into the buffer, as the bytes from `start` on.
     fn scatter(self, from: &[u8], start: usize, buffer: &mut [u8]) {
-        let mut rest = from;
-        for piece in self.pieces(start..start + from.len()) {
-            let (now, later) = rest.split_at(piece.len());
-            buffer[piece].copy_from_slice(now);
-            rest = later;
+        let end = start + from.len();
+        if self.stride == self.row || from.is_empty() {
+            return copy(&mut buffer[start..end], from);
         }
+        let (first, last) = (start / self.row, (end - 1) / self.row);
+        buffer[first * self.stride..]
+            .par_chunks_mut(self.stride)
+            .take(last - first + 1)
+            .with_min_len(SHARE.div_ceil(self.row))
+            .enumerate()
+            .for_each(|(i, to)| {
+                let row = (first + i) * self.row;
+                let (from_here, to_here) = (start.max(row), end.min(row + self.row));
+                copy(
+                    &mut to[from_here - row..to_here - row],
+                    &from[from_here - start..to_here - start],
+                );
+            });
     }
 }
 
-/// `0..bytes` in chunks.
-fn chunks(bytes: usize, chunk: usize) -> impl Iterator<Item = Range<usize>> {
-    (0..bytes).step_by(chunk).map(move |start| start..bytes.min(start + chunk))
+/// Copies bytes, a thread's share at a time.
+fn copy(to: &mut [u8], from: &[u8]) {
+    let shares = to.par_chunks_mut(SHARE).zip(from.par_chunks(SHARE));
+    shares.for_each(|(to, from)| to.copy_from_slice(from));
+}
+
+/// A range of bytes in chunks.
+pub(crate) fn chunks(bytes: Range<usize>, chunk: usize) -> impl Iterator<Item = Range<usize>> {
+    let Range { start, end } = bytes;
+    (start..end).step_by(chunk).map(move |start| start..end.min(start + chunk))
 }
 
 #[derive(Debug, Default)]
@@ -97,6 +122,7 @@ pub(crate) struct Staging {
 }
 
 /// A buffer that nobody else uses until it is dropped.
+#[derive(Debug)]
 struct Lease<'s> {
     staging: &'s Staging,
     /// `None` only while being dropped.
@@ -117,17 +143,15 @@ impl Staging {
         if rows.bytes() == 0 {
             return Ok(());
         }
-        not_captured(&*self.driver, "a host tensor")?;
-        self.driver.copies_after_kernels()?;
-        let chunks = chunks(rows.bytes(), self.driver.chunk());
-        let sent: Result<()> = chunks.into_iter().try_for_each(|range| {
-            let mut lease = self.lease()?;
-            rows.gather(from, range.start, &mut lease.bytes_mut()[..range.len()]);
-            // SAFETY: the caller's contract; the lease's next holder waits for this copy.
-            unsafe { self.driver.upload(lease.pinned(), to + range.start as u64, range.len()) }
+        let mut carrier = self.carrier([rows.bytes(), 0])?;
+        self.driver.meet()?;
+        let mut chunks = chunks(0..rows.bytes(), self.driver.chunk());
+        let sent = chunks.try_for_each(|range| {
+            // SAFETY: the caller's contract; the stream meets the queue before and after.
+            unsafe { carrier.send(to + range.start as u64, from, rows, range) }
         });
         // Even after an error: the memory must not be used under a copy that is under way.
-        self.driver.kernels_after_copies().and(sent)
+        self.driver.meet().and(sent)
     }
 
     /// Copies the bytes at `from` to host rows and waits for them.
@@ -139,27 +163,30 @@ impl Staging {
         if rows.bytes() == 0 {
             return Ok(());
         }
+        let mut carrier = self.carrier([0, rows.bytes()])?;
+        self.driver.meet()?;
+        let mut chunks = chunks(0..rows.bytes(), self.driver.chunk());
+        let fetched = chunks.try_for_each(|range| {
+            // SAFETY: the caller's contract; the stream meets the queue before and after.
+            unsafe { carrier.fetch(from + range.start as u64, to, rows, range) }
+        });
+        let fetched = fetched.and_then(|()| carrier.land(to, rows));
+        // Without an error, the last copy was waited for.
+        if fetched.is_err() { self.driver.meet().and(fetched) } else { fetched }
+    }
+
+    /// Buffers for transfers of so many bytes to the device and from it, taken now, so that a
+    /// transfer that has begun wants for nothing.
+    ///
+    /// # Errors
+    /// The stream is being captured; no memory.
+    pub(crate) fn carrier(&self, [up, down]: [usize; 2]) -> Result<Carrier<'_>> {
         not_captured(&*self.driver, "a host tensor")?;
-        self.driver.copies_after_kernels()?;
-        let mut under_way: Option<(Lease<'_>, usize, usize)> = None;
-        let chunks = chunks(rows.bytes(), self.driver.chunk());
-        for range in chunks.map(Some).chain([None]) {
-            let next = match range {
-                Some(range) => {
-                    let lease = self.lease()?;
-                    let at = from + range.start as u64;
-                    // SAFETY: the caller's contract; the buffer is waited for before it is read.
-                    unsafe { self.driver.download(lease.pinned(), at, range.len())? };
-                    Some((lease, range.start, range.len()))
-                }
-                None => None,
-            };
-            if let Some((mut lease, start, len)) = std::mem::replace(&mut under_way, next) {
-                self.driver.await_copy(lease.pinned())?;
-                rows.scatter(&lease.bytes_mut()[..len], start, to);
-            }
-        }
-        Ok(())
+        let turn = |bytes: usize| {
+            let buffers = bytes.div_ceil(self.driver.chunk()).min(DEPTH);
+            Ok(Turn { leases: (0..buffers).map(|_| self.lease()).collect::<Result<_>>()?, next: 0 })
+        };
+        Ok(Carrier { driver: &*self.driver, up: turn(up)?, down: turn(down)?, landing: None })
     }
 
     /// A buffer whose last copy is done.
@@ -187,6 +214,85 @@ impl Staging {
         let lease = Lease { staging: self, buffer: Some(buffer) };
         self.driver.await_copy(lease.pinned())?;
         Ok(lease)
+    }
+}
+
+/// Buffers that are used in turn.
+#[derive(Debug)]
+struct Turn<'s> {
+    leases: Vec<Lease<'s>>,
+    next: usize,
+}
+
+impl<'s> Turn<'s> {
+    fn next(&mut self) -> usize {
+        self.next = (self.next + 1) % self.leases.len();
+        self.next
+    }
+}
+
+/// The buffers of one transfer, in the middle of it.
+#[derive(Debug)]
+pub(crate) struct Carrier<'s> {
+    driver: &'s dyn Driver,
+    up: Turn<'s>,
+    down: Turn<'s>,
+    /// What the last `fetch` has put on the way, and by which buffer.
+    landing: Option<(usize, Range<usize>)>,
+}
+
+impl Carrier<'_> {
+    /// Puts a copy of the bytes `range` of host rows to `to` on the way: one chunk.
+    ///
+    /// # Safety
+    /// As for [`Driver::upload`].
+    pub(crate) unsafe fn send(
+        &mut self,
+        to: u64,
+        from: &[u8],
+        rows: HostRows,
+        range: Range<usize>,
+    ) -> Result<()> {
+        let i = self.up.next();
+        let lease = &mut self.up.leases[i];
+        self.driver.await_copy(lease.pinned())?;
+        rows.gather(from, range.start, &mut lease.bytes_mut()[..range.len()]);
+        // SAFETY: the caller's contract; whoever writes the buffer next waits for this copy.
+        unsafe { self.driver.upload(lease.pinned(), to, range.len()) }
+    }
+
+    /// Puts a copy of the bytes at `from` on the way, one chunk, the bytes `range` of host rows.
+    /// What the call before put on the way is brought to `to` meanwhile.
+    ///
+    /// # Safety
+    /// As for [`Driver::download`].
+    pub(crate) unsafe fn fetch(
+        &mut self,
+        from: u64,
+        to: &mut [u8],
+        rows: HostRows,
+        range: Range<usize>,
+    ) -> Result<()> {
+        let i = self.down.next();
+        if self.down.leases.len() < DEPTH {
+            self.land(to, rows)?;
+        }
+        let lease = &self.down.leases[i];
+        // SAFETY: the caller's contract; the buffer's last copy has landed, and this one is waited
+        // for before it is read.
+        unsafe { self.driver.download(lease.pinned(), from, range.len())? };
+        self.land(to, rows)?;
+        self.landing = Some((i, range));
+        Ok(())
+    }
+
+    /// Brings to `to` what the last `fetch` has put on the way.
+    pub(crate) fn land(&mut self, to: &mut [u8], rows: HostRows) -> Result<()> {
+        let Some((i, range)) = self.landing.take() else { return Ok(()) };
+        let lease = &mut self.down.leases[i];
+        self.driver.await_copy(lease.pinned())?;
+        rows.scatter(&lease.bytes_mut()[..range.len()], range.start, to);
+        Ok(())
     }
 }
 
@@ -243,7 +349,7 @@ mod tests {
             {
                 let mut back = vec![0xee; buffer.len()];
                 let mut got = Vec::new();
-                for range in chunks(host.bytes(), chunk) {
+                for range in chunks(0..host.bytes(), chunk) {
                     let mut part = vec![0; range.len()];
                     host.gather(&buffer, range.start, &mut part);
                     host.scatter(&part, range.start, &mut back);

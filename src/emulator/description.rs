@@ -83,3 +83,20 @@ impl Default for Description {
         Description::h100()
     }
 }
+
+/// What a device's driver was asked, in order: for tests of what waits for what.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Asked {
+    /// A copy of one chunk to the device.
+    Upload,
+    /// A copy of one chunk from the device.
+    Download,
+    /// A wait for such a copy from the device.
+    AwaitDownload,
+    /// That stream and copies meet.
+    Meet,
+    /// A kernel.
+    Launch,
+    /// A few bytes, waited for.
+    CopyOut,
+}

@@ -1,7 +1,7 @@
 //! A CUDA graph on an imitated card.
 
 use crate::cuda::Stream;
-use crate::cuda::emulated::{Captured, Emulated};
+use crate::cuda::emulated::{Emulated, Step};
 use crate::{Error, Result};
 use std::sync::Arc;
 
@@ -10,7 +10,7 @@ use std::sync::Arc;
 pub struct Graph {
     /// Keeps the workspace that the launches name.
     stream: Arc<Stream>,
-    steps: Vec<Captured>,
+    steps: Vec<Step>,
 }
 
 impl Graph {

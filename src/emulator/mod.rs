@@ -23,7 +23,7 @@ mod scheduler;
 mod shared;
 mod stacks;
 
-pub use description::Description;
+pub use description::{Asked, Description};
 pub use fault::{Fault, FaultKind};
 pub use graph::Graph;
 
