@@ -12,11 +12,13 @@
 //! A tensor that was broadcast gets the sum of its gradients, in its own shape.
 
 mod checked;
+mod space;
 
 use super::GradOutput;
 use crate::device::on_device;
 use crate::{Device, Element as _, Reduction, Result, Tensor, TensorMut, TensorRef};
 pub(crate) use checked::{Checked, Denominator, Formula, Traits, Weights};
+pub(crate) use space::{OPERANDS, Operand, Space, Strides};
 
 /// What only this crate can name: the loss behind an [`Elementwise`].
 pub(crate) mod sealed {

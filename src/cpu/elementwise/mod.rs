@@ -1,11 +1,10 @@
 //! Elementwise losses on the CPU: tiles of the broadcast shape, spread over threads.
 //!
-//! `space.rs` knows where every tensor's elements lie, `tiles.rs` brings a tile's together,
+//! `loss/elementwise/space.rs` knows where elements lie, `tiles.rs` brings a tile's together,
 //! `pass.rs` is the loop over a tile, `sum_back.rs` sums the gradient of a tensor that was
 //! broadcast. A loss is an [`ElementLoss`] in its own file.
 
 mod pass;
-mod space;
 mod sum_back;
 mod tiles;
 
@@ -19,12 +18,13 @@ use super::simd::Lanes;
 use super::{Cpu, each_float, host_data};
 use crate::loss::GradOutput;
 use crate::loss::broadcast::strides;
-use crate::loss::elementwise::{Call, Checked, Denominator, Formula, Input};
+use crate::loss::elementwise::{
+    Call, Checked, Denominator, Formula, Input, OPERANDS, Operand, Space, Strides,
+};
 use crate::memory::HostRef;
 use crate::{Error, MAX_RANK, Reduction, Result, TensorMut, TensorRef};
 pub(crate) use pass::{Element, ElementLoss};
 use rayon::prelude::*;
-use space::{OPERANDS, Operand, Space, Strides};
 use std::ops::Range;
 use sum_back::Side;
 use tiles::{Job, TILE};

@@ -5,11 +5,11 @@
 //! sums of all of them, which are added in order. Sums are f64.
 
 use super::pass::ElementLoss;
-use super::space::{Operand, Space};
 use super::tiles::{Job, Only, TILE, each_tile};
 use super::{CHUNKS, SyncPtr};
 use crate::cpu::Cpu;
 use crate::cpu::simd::Lanes;
+use crate::loss::elementwise::{Operand, Space};
 use rayon::prelude::*;
 use std::cell::Cell;
 use std::mem::MaybeUninit;
@@ -220,8 +220,8 @@ unsafe fn write<T: Lanes>(space: &Space, operand: Operand, grad: *mut T, sums: &
 
 #[cfg(test)]
 mod tests {
-    use super::super::space::{OPERANDS, Strides};
     use super::*;
+    use crate::loss::elementwise::{OPERANDS, Strides};
     use crate::{MAX_RANK, Shape};
 
     fn cut(sizes: &[usize], grad: &[usize]) -> Cut {

@@ -1,9 +1,9 @@
 //! A tile: some hundreds of indices, whose elements are read where they lie, or brought together.
 
 use super::pass::{ElementLoss, Pass};
-use super::space::{Operand, Space};
 use crate::cpu::simd::{Lanes, Level};
 use crate::cpu::softmax::Sum;
+use crate::loss::elementwise::{Operand, Space};
 use crate::memory::HostRef;
 use std::mem::MaybeUninit;
 use std::ops::Range;
