@@ -171,9 +171,10 @@ struct LinePass {
       x_pack[i] = p < packs.count ? xs.pack(p) : wl_u32x4{};
       y_pack[i] = p < packs.count ? ys.pack(p) : wl_u32x4{};
     }
-    WL_UNROLL for (int i = 0; i < WL_ELEMENT_PACKS; i++) {
-      const wl_u32 p = from + 32 * i;
-      if (p < packs.count) pack(at, packs, p, x_pack[i], y_pack[i]);
+    // One after another, and not side by side: half the code and the registers.
+    WL_UNROLL_N(1) for (wl_u32 i = 0, p = from; i < WL_ELEMENT_PACKS && p < packs.count; i++, p += 32) {
+      pack(at, packs, p, x_pack[0], y_pack[0]);
+      WL_UNROLL for (int j = 1; j < WL_ELEMENT_PACKS; j++) x_pack[j - 1] = x_pack[j], y_pack[j - 1] = y_pack[j];
     }
   }
 

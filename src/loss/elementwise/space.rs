@@ -16,6 +16,15 @@ pub(crate) enum Operand {
     GradTarget,
 }
 
+impl Operand {
+    /// Those that are read.
+    pub(crate) const READ: [Operand; 5] =
+        [Operand::Input, Operand::Target, Operand::Weight, Operand::PosWeight, Operand::Upstream];
+    /// Those that are written.
+    pub(crate) const WRITTEN: [Operand; 3] =
+        [Operand::Loss, Operand::GradInput, Operand::GradTarget];
+}
+
 /// Number of [`Operand`]s.
 pub(crate) const OPERANDS: usize = 8;
 
