@@ -173,6 +173,11 @@ fn view_mut(tensor: &mut Tensor, layout: Layout) -> TensorMut<'_> {
     tensor.view_as_mut(layout.0, layout.1.max(1)).unwrap()
 }
 
+/// A weight as its layout says.
+fn seen(weight: &Option<(Tensor, Layout)>) -> Option<TensorRef<'_>> {
+    weight.as_ref().map(|(weight, layout)| view(weight, *layout))
+}
+
 /// What a call is made of besides its layouts.
 #[derive(Debug, Clone, Copy)]
 struct Run {
@@ -204,9 +209,7 @@ fn run<T: Element + Copy>(
     };
     let weight = weights(case.weight, true);
     let pos_weight = weights(case.pos_weight, false);
-    let seen = |w: &Option<(Tensor, Layout)>| {
-        w.as_ref().map(|(w, layout)| w.view_as(layout.0, layout.1).unwrap())
-    };
+    let (seen_weight, seen_pos_weight) = (seen(&weight), seen(&pos_weight));
 
     let shape: Vec<usize> = {
         let (a, b) = (case.x.0, case.y.0);
@@ -237,7 +240,7 @@ fn run<T: Element + Copy>(
         grad_input: wanted[0].then_some(into_x),
         grad_target: wanted[1].then_some(into_y),
     };
-    with_loss!(run.loss, run.reduction, seen(&weight), seen(&pos_weight), loss => match run.pass {
+    with_loss!(run.loss, run.reduction, seen_weight, seen_pos_weight, loss => match run.pass {
         Pass::Forward => {
             loss.forward_into(device, view(&x, case.x), view(&y, case.y), loss_out.reborrow())
         }
