@@ -3,7 +3,7 @@
 use super::Simd;
 
 /// ln 2 in two parts: an integer of up to 8 bits times the first is exact in f32.
-const LN2_HIGH: f32 = 0.693_359_375;
+const LN2_HIGH: f32 = 355.0 / 512.0;
 const LN2_LOW: f32 = -2.121_944_4e-4;
 
 /// (ln(1 + f) − f + f²/2)/f³ on √½ − 1 ≤ f ≤ √2 − 1: degree 7, minimax in the relative error of

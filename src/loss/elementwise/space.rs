@@ -64,8 +64,8 @@ impl Space {
                 space.sizes[space.rank] = size;
                 space.rank += 1;
             }
-            for o in 0..OPERANDS {
-                space.strides[o][space.rank - 1] = strides[o][d];
+            for (own, strides) in space.strides.iter_mut().zip(strides) {
+                own[space.rank - 1] = strides[d];
             }
         }
         space
