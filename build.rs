@@ -25,6 +25,7 @@ fn main() {
     println!("cargo::rerun-if-changed=build");
     println!("cargo::rerun-if-changed=kernels");
     println!("cargo::rerun-if-changed=src/cuda/variants.rs");
+    println!("cargo::rerun-if-changed=src/cuda/variants");
     #[cfg(feature = "emulator")]
     emulator::build();
     #[cfg(feature = "cuda")]

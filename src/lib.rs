@@ -44,6 +44,10 @@ pub use dtype::{DType, Element, Float, Index};
 pub use error::{Error, Result};
 pub use half::{bf16, f16};
 pub use loss::{
+    BceWithLogits, BceWithLogitsLoss, Elementwise, ElementwiseGrad, ElementwiseGradOut, Huber,
+    HuberLoss, KlDiv, KlDivLoss, L1, L1Loss, Mse, MseLoss, SmoothL1, SmoothL1Loss, Wrt,
+};
+pub use loss::{
     CrossEntropy, CrossEntropyGrad, CrossEntropyGradients, CrossEntropyOut, CrossEntropyOutput,
     GradOutput, LogSoftmax, LogSumExp, Nll, NllGrad,
 };

@@ -5,8 +5,8 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use warploss::emulator::Description;
 use warploss::{
-    CrossEntropy, CrossEntropyOut, Device, DriverCalls, Element, Error, LogSoftmax, LogSumExp,
-    Reduction, Result, Tensor, TensorRef, bf16,
+    BceWithLogits, CrossEntropy, CrossEntropyOut, Device, DriverCalls, Element, ElementwiseGradOut,
+    Error, Huber, L1, LogSoftmax, LogSumExp, Mse, Reduction, Result, Tensor, TensorRef, bf16,
 };
 
 const ROWS: usize = 6;
@@ -60,7 +60,8 @@ impl Buffers {
     }
 
     fn results(&self) -> Vec<Vec<u32>> {
-        [&self.logits, &self.positions, &self.grad, &self.lse, &self.loss].map(bits).into()
+        let all = [&self.logits, &self.positions, &self.grad, &self.weight, &self.lse, &self.loss];
+        all.map(bits).into()
     }
 }
 
@@ -138,6 +139,33 @@ const CALLS: &[Call] = &[
     ("logsumexp backward", |device, b| {
         let (x, g) = (b.logits.view(), b.per_row.view());
         LogSumExp::dims(&[1])?.backward_into(device, x, b.lse.view(), g, b.grad.view_mut())
+    }),
+    ("mse forward", |device, b| {
+        let target = b.positions.view_as(&[ROWS, CLASSES], CLASSES)?;
+        Mse::default().forward_into(device, b.logits.view(), target, b.loss.view_mut())
+    }),
+    ("bce backward, every weight", |device, b| {
+        let target = b.positions.view_as(&[ROWS, CLASSES], CLASSES)?;
+        let weight = b.per_row.view_as(&[ROWS, 1], 1)?;
+        let loss = BceWithLogits::default().weight(weight).pos_weight(b.weight.view());
+        let grads = ElementwiseGradOut { grad_input: Some(b.grad.view_mut()), grad_target: None };
+        loss.backward_into(device, b.logits.view(), target, 0.5, grads)
+    }),
+    ("huber fused, the target's gradient summed back", |device, b| {
+        // One row serves all: its gradient is a sum over rows.
+        let target = b.positions.view_as(&[CLASSES], 1)?;
+        let grads = ElementwiseGradOut {
+            grad_input: Some(b.grad.view_mut()),
+            grad_target: Some(b.weight.view_mut()),
+        };
+        let out = (b.loss.view_mut(), grads);
+        Huber::default().forward_backward_into(device, b.logits.view(), target, 0.5, out)
+    }),
+    ("l1 in place, weighted", |device, b| {
+        let target = b.positions.view_as(&[ROWS, CLASSES], CLASSES)?;
+        let weight = b.grad.view();
+        let (x, loss) = (b.logits.view_mut(), b.loss.view_mut());
+        L1::default().weight(weight).forward_backward_in_place(device, x, target, 0.5, loss)
     }),
 ];
 

@@ -132,3 +132,43 @@ struct PermuteArgs {
 };
 static_assert(sizeof(PermuteArgs) == 160, "PermuteArgs: src/cuda/args.rs");
 static_assert(__builtin_offsetof(PermuteArgs, size) == 152, "PermuteArgs: src/cuda/args.rs");
+
+// Tensors of an elementwise loss over the shape that they broadcast to. Pointers are null where
+// there is no such tensor; the first eight are the operands, in the order of the strides.
+#define WL_OPERANDS 8
+struct ElementwiseArgs {
+  const void* x;
+  const void* y;
+  const void* weight;
+  const void* pos_weight;
+  const void* upstream;     // one an element
+  float* value;             // one an element
+  void* grad_x;
+  void* grad_y;
+  const void* single;       // the upstream gradient where it is one number of a tensor
+  double* weights;          // what the sum is divided by, where that is the sum of the weights
+  double* partials;         // sums of blocks, or of parts of sums
+  float* loss;              // what the sum of all becomes
+  double number;            // the upstream gradient, where there is no tensor
+  double denominator;
+  wl_i64 count;             // elements of the shape
+  wl_i64 units;             // tiles of all lines
+  wl_i64 tiles;             // tiles of a line
+  wl_i64 outputs, terms;    // summing back: elements of the gradient, and what each is the sum of
+  wl_i64 part;              // terms of a part
+  wl_i64 sizes[WL_MAX_DIMS];  // outermost first; summing back: the kept dimensions first
+  wl_i64 strides[WL_OPERANDS][WL_MAX_DIMS];
+  float threshold, divisor;   // of Huber
+  wl_u32 weight_kind, pos_weight_kind, upstream_kind;
+  wl_u32 dims;              // at least 1
+  wl_u32 kept;              // dimensions of the gradient that is summed back
+  wl_u32 lead;              // the operand whose packs are aligned: 0 or 1
+  wl_u32 parts;             // partial sums, of all or of each output
+  wl_u32 lanes;             // threads that share a part: 1 or 32
+  wl_u32 side;              // what is summed back: 0 the input's gradient, 1 the target's
+  wl_u32 kind;              // element type of that gradient
+};
+static_assert(sizeof(ElementwiseArgs) == 784, "ElementwiseArgs: src/cuda/args.rs");
+static_assert(__builtin_offsetof(ElementwiseArgs, sizes) == 160, "ElementwiseArgs: src/cuda/args.rs");
+static_assert(__builtin_offsetof(ElementwiseArgs, threshold) == 736, "ElementwiseArgs: src/cuda/args.rs");
+static_assert(__builtin_offsetof(ElementwiseArgs, kind) == 780, "ElementwiseArgs: src/cuda/args.rs");

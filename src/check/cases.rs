@@ -6,9 +6,9 @@ use super::typed;
 use crate::{DType, Result, Tensor, TensorRef};
 use std::fmt;
 
-/// The one table of ops: a variant, its name on the command line, its file in `ops/`.
+/// The one table of ops: a variant, its name on the command line, how its cases are drawn.
 macro_rules! ops {
-    ($($(#[$doc:meta])* $variant:ident $name:literal $file:ident,)*) => {
+    ($($(#[$doc:meta])* $variant:ident $name:literal $draw:path,)*) => {
         /// An op that can be checked.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
         pub enum Op {
@@ -28,7 +28,7 @@ macro_rules! ops {
 
             fn draw(self) -> Draw {
                 match self {
-                    $(Op::$variant => ops::$file::DRAW,)*
+                    $(Op::$variant => $draw,)*
                 }
             }
         }
@@ -37,17 +37,29 @@ macro_rules! ops {
 
 ops! {
     /// [`crate::CrossEntropy`].
-    CrossEntropy "cross-entropy" cross_entropy,
+    CrossEntropy "cross-entropy" ops::cross_entropy::DRAW,
     /// [`crate::LogSoftmax`].
-    LogSoftmax "log-softmax" log_softmax,
+    LogSoftmax "log-softmax" ops::log_softmax::DRAW,
     /// [`crate::LogSumExp`].
-    LogSumExp "logsumexp" logsumexp,
+    LogSumExp "logsumexp" ops::logsumexp::DRAW,
     /// [`crate::LogprobEntropy`].
-    LogprobEntropy "logprob-entropy" logprob_entropy,
+    LogprobEntropy "logprob-entropy" ops::logprob_entropy::DRAW,
     /// [`crate::Nll`].
-    Nll "nll" nll,
+    Nll "nll" ops::nll::DRAW,
     /// [`crate::CrossEntropy`] against probabilities or a teacher's logits.
-    SoftCrossEntropy "soft-cross-entropy" soft_cross_entropy,
+    SoftCrossEntropy "soft-cross-entropy" ops::soft_cross_entropy::DRAW,
+    /// [`crate::Mse`].
+    Mse "mse" ops::elementwise::MSE,
+    /// [`crate::L1`].
+    L1 "l1" ops::elementwise::L1,
+    /// [`crate::SmoothL1`].
+    SmoothL1 "smooth-l1" ops::elementwise::SMOOTH_L1,
+    /// [`crate::Huber`].
+    Huber "huber" ops::elementwise::HUBER,
+    /// [`crate::BceWithLogits`].
+    BceWithLogits "bce-with-logits" ops::elementwise::BCE_WITH_LOGITS,
+    /// [`crate::KlDiv`].
+    KlDiv "kl-div" ops::elementwise::KL_DIV,
 }
 
 /// What makes a case's values hard.

@@ -68,7 +68,17 @@ pub fn losses(dtype: DType, got: &[f64], expected: &[f64], size: &[f64]) -> Wors
 /// # Panics
 /// Where the lengths differ.
 pub fn gradients(dtype: DType, got: &[f64], expected: &[f64]) -> Worst {
-    let finite = expected.iter().filter(|e| e.is_finite());
+    summed_gradients(dtype, got, expected, expected)
+}
+
+/// Compares gradients that are sums of terms, of one sign or not: each may also err by 1e-6 of the
+/// largest Σ|terms|, which is `size` for each.
+///
+/// # Panics
+/// Where the lengths differ.
+pub fn summed_gradients(dtype: DType, got: &[f64], expected: &[f64], size: &[f64]) -> Worst {
+    assert_eq!(expected.len(), size.len(), "elements and their sizes");
+    let finite = expected.iter().chain(size).filter(|e| e.is_finite());
     let largest = finite.fold(0.0, |m: f64, e| m.max(e.abs()));
     let f32_relative = if dtype == DType::F32 { 1e-5 } else { 0.0 };
     worst(dtype, got, expected, |i| f32_relative * expected[i].abs() + 1e-6 * largest)

@@ -92,8 +92,8 @@ pub struct Expected {
 enum Rule {
     /// As a loss whose terms have these sizes.
     Loss(Vec<f64>),
-    /// As a gradient.
-    Gradient,
+    /// As a gradient whose terms have these sizes.
+    Gradient(Vec<f64>),
 }
 
 impl Expected {
@@ -110,7 +110,13 @@ impl Expected {
 
     /// Compared as a gradient.
     pub fn gradient(quantity: Quantity, values: Vec<f64>) -> Expected {
-        Expected { quantity, values, rule: Rule::Gradient }
+        let sizes = compare::sizes(&values);
+        Expected::summed_gradient(quantity, values, sizes)
+    }
+
+    /// Compared as a gradient that is a sum of terms, with Σ|terms|.
+    pub fn summed_gradient(quantity: Quantity, values: Vec<f64>, sizes: Vec<f64>) -> Expected {
+        Expected { quantity, values, rule: Rule::Gradient(sizes) }
     }
 }
 
@@ -150,7 +156,9 @@ impl Outcome {
             return Err(format!("{quantity:?} of {pass}: expected {expected} elements, got {got}"));
         }
         let worst = match &expected.rule {
-            Rule::Gradient => compare::gradients(*dtype, values, &expected.values),
+            Rule::Gradient(sizes) => {
+                compare::summed_gradients(*dtype, values, &expected.values, sizes)
+            }
             Rule::Loss(sizes) => compare::losses(*dtype, values, &expected.values, sizes),
         };
         Ok(Finding { quantity: *quantity, pass, worst })

@@ -3,14 +3,20 @@
 //! `softmax.rs` and `gradient.rs` the loops, `simd/` the instruction sets.
 
 mod batch;
+mod bce_with_logits;
 mod cross_entropy;
+mod elementwise;
 mod entropy;
 mod gradient;
+mod huber;
+mod kl_div;
+mod l1;
 mod lines;
 mod log_softmax;
 mod logit;
 mod logprob_entropy;
 mod logsumexp;
+mod mse;
 mod nll;
 mod ranks;
 mod results;

@@ -1,6 +1,7 @@
 //! What a launch hands to a kernel: the structs of `kernels/include/args.cuh`, field by field.
 
 use crate::DType;
+use crate::loss::elementwise::OPERANDS;
 
 /// Numbers of the batch, on the device.
 #[repr(C)]
@@ -191,6 +192,51 @@ pub(crate) struct PermuteArgs {
     pub(crate) back: u32,
 }
 
+/// Tensors of an elementwise loss, in the order of [`crate::loss::elementwise::Operand`]; addresses
+/// are 0 where there is no such tensor.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct ElementwiseArgs {
+    pub(crate) x: u64,
+    pub(crate) y: u64,
+    pub(crate) weight: u64,
+    pub(crate) pos_weight: u64,
+    pub(crate) upstream: u64,
+    pub(crate) value: u64,
+    pub(crate) grad_x: u64,
+    pub(crate) grad_y: u64,
+    /// The upstream gradient where it is one number of a tensor.
+    pub(crate) single: u64,
+    /// The sum of the weights, where the sum of all is divided by it.
+    pub(crate) weights: u64,
+    pub(crate) partials: u64,
+    pub(crate) loss: u64,
+    pub(crate) number: f64,
+    pub(crate) denominator: f64,
+    pub(crate) count: i64,
+    pub(crate) units: i64,
+    pub(crate) tiles: i64,
+    pub(crate) outputs: i64,
+    pub(crate) terms: i64,
+    pub(crate) part: i64,
+    pub(crate) sizes: [i64; MAX_DIMS],
+    pub(crate) strides: [[i64; MAX_DIMS]; OPERANDS],
+    pub(crate) threshold: f32,
+    pub(crate) divisor: f32,
+    pub(crate) weight_kind: u32,
+    pub(crate) pos_weight_kind: u32,
+    pub(crate) upstream_kind: u32,
+    pub(crate) dims: u32,
+    pub(crate) kept: u32,
+    /// The operand whose packs are aligned: 0 the input, 1 the target.
+    pub(crate) lead: u32,
+    pub(crate) parts: u32,
+    pub(crate) lanes: u32,
+    /// What is summed back: 0 the input's gradient, 1 the target's.
+    pub(crate) side: u32,
+    pub(crate) kind: u32,
+}
+
 const _: () = {
     use std::mem::{offset_of, size_of};
     assert!(size_of::<Totals>() == 56 && size_of::<Status>() == 40);
@@ -203,6 +249,9 @@ const _: () = {
     assert!(offset_of!(BatchArgs, mean) == 120);
     assert!(size_of::<RankArgs>() == 32);
     assert!(size_of::<PermuteArgs>() == 160 && offset_of!(PermuteArgs, size) == 152);
+    assert!(size_of::<ElementwiseArgs>() == 784 && offset_of!(ElementwiseArgs, sizes) == 160);
+    assert!(offset_of!(ElementwiseArgs, threshold) == 736);
+    assert!(offset_of!(ElementwiseArgs, kind) == 780);
 };
 
 /// A struct that is handed to a kernel as it lies in memory.
@@ -220,6 +269,8 @@ unsafe impl Argument for RankArgs {}
 unsafe impl Argument for NllArgs {}
 // SAFETY: as above.
 unsafe impl Argument for PermuteArgs {}
+// SAFETY: as above.
+unsafe impl Argument for ElementwiseArgs {}
 
 /// The bytes of an argument.
 pub(crate) fn bytes<A: Argument>(args: &A) -> &[u8] {

@@ -11,6 +11,8 @@ mod cache;
 mod compile;
 mod cross_entropy;
 pub(crate) mod driver;
+mod element_plan;
+mod elementwise;
 #[cfg(feature = "emulator")]
 pub(crate) mod emulated;
 #[cfg(feature = "cuda")]

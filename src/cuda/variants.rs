@@ -2,6 +2,12 @@
 //!
 //! Used by the build script too, so it knows nothing of the rest of the crate.
 
+// A path of its own, as the build script has this file elsewhere in its tree.
+#[path = "variants/elementwise.rs"]
+mod elementwise;
+
+pub(crate) use elementwise::{ELEMENT_THREADS, ElementEntry, ElementLoss};
+
 /// Bytes of one vector access.
 pub(crate) const PACK_BYTES: usize = 16;
 
@@ -330,11 +336,18 @@ pub(crate) enum Module {
     /// What the losses share besides: census of targets, sums over rows.
     Batch,
     Permute,
+    Mse,
+    L1,
+    Huber,
+    BceWithLogits,
+    KlDiv,
+    /// What elementwise losses share besides: sums of weights, totals.
+    Elementwise,
 }
 
 impl Module {
     #[allow(dead_code)] // The build script's.
-    pub(crate) const ALL: [Module; 9] = [
+    pub(crate) const ALL: [Module; 15] = [
         Module::CrossEntropy,
         Module::LogSoftmax,
         Module::LogSumExp,
@@ -344,6 +357,12 @@ impl Module {
         Module::Nll,
         Module::Batch,
         Module::Permute,
+        Module::Mse,
+        Module::L1,
+        Module::Huber,
+        Module::BceWithLogits,
+        Module::KlDiv,
+        Module::Elementwise,
     ];
 
     /// The file's name under `kernels/`.
@@ -358,6 +377,12 @@ impl Module {
             Module::Nll => "nll.cu",
             Module::Batch => "batch.cu",
             Module::Permute => "permute.cu",
+            Module::Mse => "mse.cu",
+            Module::L1 => "l1.cu",
+            Module::Huber => "huber.cu",
+            Module::BceWithLogits => "bce_with_logits.cu",
+            Module::KlDiv => "kl_div.cu",
+            Module::Elementwise => "elementwise.cu",
         }
     }
 
@@ -373,6 +398,12 @@ impl Module {
             Module::Nll => "NllArgs",
             Module::Batch => "BatchArgs",
             Module::Permute => "PermuteArgs",
+            Module::Mse
+            | Module::L1
+            | Module::Huber
+            | Module::BceWithLogits
+            | Module::KlDiv
+            | Module::Elementwise => "ElementwiseArgs",
         }
     }
 }
@@ -402,10 +433,18 @@ pub(crate) enum Batch {
     NllPick,
     /// Zeros, and one element of each row.
     NllSpread,
+    /// Element weights, block by block: their sum.
+    WeightsSum,
+    /// The blocks' sums in order.
+    WeightsSumTotal,
+    /// The sums of an elementwise loss, in order.
+    LossTotal,
+    /// The parts of a gradient that is summed back, in order.
+    SumBackTotal,
 }
 
 impl Batch {
-    pub(crate) const ALL: [Batch; 11] = [
+    pub(crate) const ALL: [Batch; 15] = [
         Batch::Weights,
         Batch::WeightsTotal,
         Batch::Census,
@@ -417,6 +456,10 @@ impl Batch {
         Batch::Ranks,
         Batch::NllPick,
         Batch::NllSpread,
+        Batch::WeightsSum,
+        Batch::WeightsSumTotal,
+        Batch::LossTotal,
+        Batch::SumBackTotal,
     ];
 
     const fn module(self) -> Module {
@@ -430,6 +473,9 @@ impl Batch {
             Batch::Permute | Batch::PermuteTiled => Module::Permute,
             Batch::Ranks => Module::Ranks,
             Batch::NllPick | Batch::NllSpread => Module::Nll,
+            Batch::WeightsSum | Batch::WeightsSumTotal | Batch::LossTotal | Batch::SumBackTotal => {
+                Module::Elementwise
+            }
         }
     }
 
@@ -446,6 +492,10 @@ impl Batch {
             Batch::Ranks => "count_ranks",
             Batch::NllPick => "nll_pick",
             Batch::NllSpread => "nll_spread",
+            Batch::WeightsSum => "weights_sum",
+            Batch::WeightsSumTotal => "weights_sum_total",
+            Batch::LossTotal => "loss_total",
+            Batch::SumBackTotal => "sum_back_total",
         }
     }
 }
@@ -457,6 +507,7 @@ pub(crate) const BATCH_THREADS: u32 = 256;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) enum Variant {
     Row(Loss, Entry, Data),
+    Element(ElementLoss, ElementEntry, Data),
     Batch(Batch),
 }
 
@@ -476,12 +527,18 @@ impl Variant {
                 }
             }
         }
+        for loss in ElementLoss::ALL {
+            for entry in ElementEntry::ALL {
+                all.extend(Data::ALL.map(|data| Variant::Element(loss, entry, data)));
+            }
+        }
         all
     }
 
     pub(crate) fn module(self) -> Module {
         match self {
             Variant::Row(loss, ..) => loss.module(),
+            Variant::Element(loss, ..) => loss.module(),
             Variant::Batch(batch) => batch.module(),
         }
     }
@@ -498,6 +555,7 @@ impl Variant {
             Variant::Row(loss, entry, data) => {
                 format!("{}_{}_{}", loss.symbol(), entry.symbol(), data.name())
             }
+            Variant::Element(loss, entry, data) => elementwise::symbol(loss, entry, data),
             Variant::Batch(batch) => batch.body().into(),
         }
     }
@@ -513,6 +571,18 @@ impl Variant {
                 let beside = loss.beside(data) > 1 || loss == Loss::SoftCrossEntropy;
                 let large = loss.wide() || lanes && beside;
                 (threads, if large { blocks / 2 } else { blocks })
+                // The options' terms need more registers than two such blocks leave.
+                let blocks = if loss == Loss::CrossEntropyFull { blocks / 2 } else { blocks };
+                (threads, blocks, entry.body(&loss.functor(data)))
+            }
+            Variant::Element(loss, entry, data) => {
+                let body = elementwise::body(loss, entry, data);
+                (ELEMENT_THREADS, entry.blocks(), body)
+            }
+            Variant::Batch(batch) => {
+                // Tiles wait for memory alone, and more of them at once hide it.
+                let blocks = if batch == Batch::PermuteTiled { 4 } else { 1 };
+                (BATCH_THREADS, blocks, format!("{}_body", batch.body()))
             }
             // Tiles wait for memory alone, and more of them at once hide it.
             Variant::Batch(Batch::PermuteTiled) => (BATCH_THREADS, 4),

@@ -1,27 +1,42 @@
 //! One file a loss: its options, its checks, its maths in words. No memory, no threads.
 
+mod bce_with_logits;
+pub(crate) mod broadcast;
 pub(crate) mod check;
 mod cross_entropy;
+pub(crate) mod elementwise;
 mod grad_output;
+mod huber;
+mod kl_div;
+mod l1;
 mod labels;
 mod log_softmax;
 mod logprob_entropy;
 mod logsumexp;
+mod mse;
 mod nll;
 mod ranks;
+mod smooth_l1;
 
+pub use bce_with_logits::{BceWithLogits, BceWithLogitsLoss};
 pub use cross_entropy::{
     CrossEntropy, CrossEntropyGrad, CrossEntropyGradients, CrossEntropyOut, CrossEntropyOutput,
 };
+pub use elementwise::{Elementwise, ElementwiseGrad, ElementwiseGradOut, Wrt};
 pub use grad_output::GradOutput;
+pub use huber::{Huber, HuberLoss};
+pub use kl_div::{KlDiv, KlDivLoss};
+pub use l1::{L1, L1Loss};
 pub use log_softmax::LogSoftmax;
 pub use logprob_entropy::{
     LogprobEntropy, LogprobEntropyGrad, LogprobEntropyOut, LogprobEntropyOutput,
     LogprobEntropyUpstream,
 };
 pub use logsumexp::LogSumExp;
+pub use mse::{Mse, MseLoss};
 pub use nll::{Nll, NllGrad};
 pub use ranks::{Ranks, TopkAccuracy, topk_accuracy};
+pub use smooth_l1::{SmoothL1, SmoothL1Loss};
 
 pub(crate) use cross_entropy::Checked;
 pub(crate) use labels::Labels;

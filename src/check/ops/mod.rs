@@ -2,6 +2,7 @@
 //! way to make the call.
 
 pub(super) mod cross_entropy;
+pub(super) mod elementwise;
 mod labels;
 pub(super) mod log_softmax;
 pub(super) mod logprob_entropy;

@@ -5,6 +5,7 @@
 //! written for one line only. Inputs must be legal: the checks of bad input are the engine's.
 
 mod cross_entropy;
+mod elementwise;
 mod lines;
 mod logprob_entropy;
 mod nll;
@@ -12,6 +13,9 @@ mod ranks;
 mod soft_cross_entropy;
 
 pub use cross_entropy::{CrossEntropyReference, cross_entropy};
+pub use elementwise::{
+    ElementLoss, ElementwiseCall, ElementwiseReference, Values, broadcast, elementwise,
+};
 pub use lines::{log_softmax, log_softmax_grad, logsumexp, logsumexp_grad};
 pub use logprob_entropy::{LogprobEntropyReference, logprob_entropy};
 pub use nll::{NllReference, nll};

@@ -1,6 +1,6 @@
 //! AVX2 with FMA and F16C: eight lanes.
 
-use super::{Kernel, Simd};
+use super::{HALF_ROOT, Kernel, Simd};
 use half::{bf16, f16};
 use std::arch::x86_64::*;
 
@@ -162,6 +162,15 @@ impl Simd for Avx2 {
     #[inline(always)]
     fn low_bits_to_exponent(self, a: __m256) -> __m256 {
         lanewise!(_mm256_castsi256_ps(_mm256_slli_epi32::<23>(_mm256_castps_si256(a))))
+    }
+    #[inline(always)]
+    fn split(self, a: __m256) -> (__m256, __m256) {
+        lanewise!({
+            let bits = _mm256_castps_si256(a);
+            let n = _mm256_srai_epi32::<23>(_mm256_sub_epi32(bits, _mm256_set1_epi32(HALF_ROOT)));
+            let m = _mm256_sub_epi32(bits, _mm256_slli_epi32::<23>(n));
+            (_mm256_cvtepi32_ps(n), _mm256_castsi256_ps(m))
+        })
     }
     #[inline(always)]
     fn reduce_add(self, a: __m256) -> f32 {

@@ -1,6 +1,6 @@
 //! AVX-512 (F, BW, VL, DQ): sixteen lanes.
 
-use super::{Kernel, Simd};
+use super::{HALF_ROOT, Kernel, Simd};
 use half::{bf16, f16};
 use std::arch::x86_64::*;
 
@@ -161,6 +161,15 @@ impl Simd for Avx512 {
     #[inline(always)]
     fn low_bits_to_exponent(self, a: __m512) -> __m512 {
         lanewise!(_mm512_castsi512_ps(_mm512_slli_epi32::<23>(_mm512_castps_si512(a))))
+    }
+    #[inline(always)]
+    fn split(self, a: __m512) -> (__m512, __m512) {
+        lanewise!({
+            let bits = _mm512_castps_si512(a);
+            let n = _mm512_srai_epi32::<23>(_mm512_sub_epi32(bits, _mm512_set1_epi32(HALF_ROOT)));
+            let m = _mm512_sub_epi32(bits, _mm512_slli_epi32::<23>(n));
+            (_mm512_cvtepi32_ps(n), _mm512_castsi512_ps(m))
+        })
     }
     #[inline(always)]
     fn reduce_add(self, a: __m512) -> f32 {

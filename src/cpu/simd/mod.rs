@@ -10,6 +10,7 @@
 mod avx2;
 #[cfg(target_arch = "x86_64")]
 mod avx512;
+mod logarithm;
 mod math;
 #[cfg(target_arch = "aarch64")]
 mod neon;
@@ -18,6 +19,7 @@ mod scalar;
 mod tests;
 
 use half::{bf16, f16};
+pub(crate) use logarithm::{ln_1p_of_unit, ln_plus};
 pub(crate) use math::{ScaledExp, exp, exp_nonpositive, tanh_and_slope};
 
 /// Most lanes that any implementation has.
@@ -98,11 +100,17 @@ pub(crate) trait Simd: Copy + Send + Sync + 'static {
     fn select_lt(self, a: Self::V, b: Self::V, yes: Self::V, no: Self::V) -> Self::V;
     /// The f32 whose bits are those of `a` shifted left by 23: the low byte becomes the exponent.
     fn low_bits_to_exponent(self, a: Self::V) -> Self::V;
+    /// n and m of `a` = 2^n·m with √½ ≤ m < √2; `a` is a normal number > 0, or n and m are of no
+    /// use.
+    fn split(self, a: Self::V) -> (Self::V, Self::V);
     /// Sum of the lanes, in a fixed order.
     fn reduce_add(self, a: Self::V) -> f32;
     /// Largest lane; no lane may be NaN.
     fn reduce_max(self, a: Self::V) -> f32;
 }
+
+/// Bits of √½: what the bits of a number exceed them by has its exponent n on top.
+const HALF_ROOT: i32 = std::f32::consts::FRAC_1_SQRT_2.to_bits() as i32;
 
 /// A loop over vectors. `run` must be `#[inline(always)]`, so that it is compiled inside
 /// [`Simd::enter`] with the instruction set at hand.

@@ -1,7 +1,7 @@
 //! NEON: four lanes. Half precision is widened and rounded by integer arithmetic on bf16 and
 //! lane by lane on f16, whose vector conversions Rust does not offer on stable yet.
 
-use super::{Kernel, Simd};
+use super::{HALF_ROOT, Kernel, Simd};
 use crate::dtype::Float;
 use half::{bf16, f16};
 use std::arch::aarch64::*;
@@ -141,6 +141,15 @@ impl Simd for Neon {
     #[inline(always)]
     fn low_bits_to_exponent(self, a: float32x4_t) -> float32x4_t {
         lanewise!(vreinterpretq_f32_u32(vshlq_n_u32::<23>(vreinterpretq_u32_f32(a))))
+    }
+    #[inline(always)]
+    fn split(self, a: float32x4_t) -> (float32x4_t, float32x4_t) {
+        lanewise!({
+            let bits = vreinterpretq_s32_f32(a);
+            let n = vshrq_n_s32::<23>(vsubq_s32(bits, vdupq_n_s32(HALF_ROOT)));
+            let m = vsubq_s32(bits, vshlq_n_s32::<23>(n));
+            (vcvtq_f32_s32(n), vreinterpretq_f32_s32(m))
+        })
     }
     #[inline(always)]
     fn reduce_add(self, a: float32x4_t) -> f32 {

@@ -1,6 +1,6 @@
 //! Plain code: for machines without a known vector unit, and the yardstick for the others.
 
-use super::{Kernel, Simd};
+use super::{HALF_ROOT, Kernel, Simd};
 use crate::dtype::Float;
 use half::{bf16, f16};
 
@@ -93,6 +93,12 @@ impl Simd for Scalar {
     #[inline(always)]
     fn low_bits_to_exponent(self, a: f32) -> f32 {
         f32::from_bits(a.to_bits() << 23)
+    }
+    #[inline(always)]
+    fn split(self, a: f32) -> (f32, f32) {
+        let bits = a.to_bits() as i32;
+        let n = bits.wrapping_sub(HALF_ROOT) >> 23;
+        (n as f32, f32::from_bits(bits.wrapping_sub(n << 23) as u32))
     }
     #[inline(always)]
     fn reduce_add(self, a: f32) -> f32 {

@@ -1,7 +1,7 @@
 //! Error bounds and conversions, at every level that the machine has.
 
 use super::{Kernel, Lanes, Level, Simd, load_lanes, store_lanes};
-use super::{exp, exp_nonpositive, tanh_and_slope};
+use super::{exp, exp_nonpositive, ln_1p_of_unit, ln_plus, tanh_and_slope};
 use half::{bf16, f16};
 
 /// A function of vectors, applied to a slice.
@@ -54,6 +54,23 @@ impl Function for Tanh {
     fn of<S: Simd>(&self, s: S, x: S::V) -> S::V {
         let (tanh, slope) = tanh_and_slope(s, x);
         if self.slope { slope } else { tanh }
+    }
+}
+
+/// ln x + c.
+struct Ln(f32);
+impl Function for Ln {
+    #[inline(always)]
+    fn of<S: Simd>(&self, s: S, x: S::V) -> S::V {
+        ln_plus(s, x, s.splat(self.0))
+    }
+}
+
+struct Ln1p;
+impl Function for Ln1p {
+    #[inline(always)]
+    fn of<S: Simd>(&self, s: S, x: S::V) -> S::V {
+        ln_1p_of_unit(s, x)
     }
 }
 
@@ -111,6 +128,42 @@ fn exp_at_the_ends_of_its_range() {
         // Between the last normal result and 0: never more than the smallest normal.
         let x = floats(-87.33, -200.0);
         assert!(map(level, &x, Exp).iter().all(|y| (0.0..=1.2e-38).contains(y)));
+    }
+}
+
+#[test]
+fn ln_error_bounds() {
+    let inf = f32::INFINITY;
+    for level in Level::available() {
+        let x = floats(f32::from_bits(1), f32::MAX);
+        let near = worst(&x, &map(level, &x, Ln(0.0)), f64::ln);
+        assert!(near <= 1.5, "{level:?}: ln {near} ulp");
+        // Every float about 1, where ln is as small as its argument's distance.
+        let x: Vec<f32> = (0x3f7f_0000..0x3f81_0000).map(f32::from_bits).collect();
+        let near = worst(&x, &map(level, &x, Ln(0.0)), f64::ln);
+        assert!(near <= 1.5, "{level:?}: ln {near} ulp about 1");
+        let x = floats(f32::from_bits(1), 1.0);
+        let near = worst(&x, &map(level, &x, Ln1p), f64::ln_1p);
+        assert!(near <= 1.5, "{level:?}: ln(1 + e) {near} ulp");
+
+        let y = map(level, &[1.0, 0.0, -0.0, inf], Ln(0.0));
+        assert_eq!(y, [0.0, -inf, -inf, inf], "{level:?}");
+        let y = map(level, &[-1.0, -inf, f32::NAN, -f32::from_bits(1)], Ln(0.0));
+        assert!(y.iter().all(|y| y.is_nan()), "{level:?} {y:?}");
+        assert_eq!(map(level, &[0.0, 1.0], Ln1p), [0.0, std::f32::consts::LN_2], "{level:?}");
+        assert!(map(level, &[f32::NAN], Ln1p)[0].is_nan());
+    }
+}
+
+#[test]
+fn a_number_next_to_minus_ln_x_costs_ln_x_no_digits() {
+    for level in Level::available() {
+        for x in [1e-30f32, 1.3e-9, 0.037, 0.9, 7.5, 6.1e22] {
+            let c = -x.ln();
+            let want = f64::from(x).ln() + f64::from(c);
+            let got = f64::from(map(level, &[x], Ln(c))[0]);
+            assert!((got - want).abs() < 1e-7, "{level:?} {x}: {got} for {want}");
+        }
     }
 }
 

@@ -1,0 +1,37 @@
+// Binary cross entropy of a logit x and a probability y, from q = e^-|x| and ln(1 + q) alone:
+//
+//   value  v (r y softplus(-x) + (1 - y) softplus(x)),  softplus(x) = max(x, 0) + ln(1 + q)
+//   dx     (1 - y) sigma(x) - r y sigma(-x),  neither sigma a difference
+//   dy     r softplus(-x) - softplus(x)
+//
+// r is the positive weight. Launches: src/cuda/elementwise.rs.
+#pragma once
+#include "elementwise.cuh"
+#include "logarithm.cuh"
+
+struct BceWithLogits {
+  WL_FN BceWithLogits(const ElementwiseArgs&) {}
+  WL_FN float value(const Element& e) const {
+    const float l = ln_1p_of_unit(tail(e.x));
+    const float positive = e.weight * (e.pos_weight * e.y), negative = e.weight * (1.f - e.y);
+    return term(positive, wl_max(-e.x, 0.f) + l) + term(negative, wl_max(e.x, 0.f) + l);
+  }
+  WL_FN float grad_x(const Element& e, float factor) const {
+    const float q = tail(e.x), near = 1.f / (1.f + q), far = q * near;
+    const float sigma = e.x < 0.f ? far : near, rest = e.x < 0.f ? near : far;
+    return ((1.f - e.y) * sigma - e.pos_weight * e.y * rest) * factor;
+  }
+  // As (r - 1) ln(1 + q) + r max(-x, 0) - max(x, 0): -x where r = 1, without a rounding.
+  WL_FN float grad_y(const Element& e, float factor) const {
+    const float l = ln_1p_of_unit(tail(e.x));
+    const float rest = term(e.pos_weight, wl_max(-e.x, 0.f)) - wl_max(e.x, 0.f);
+    return wl_fma(e.pos_weight - 1.f, l, rest) * factor;
+  }
+
+ private:
+  static WL_FN float tail(float x) { return wl_exp(-wl_abs(x)); }
+  // coefficient * softplus, where a coefficient of 0 silences +inf (and no NaN).
+  static WL_FN float term(float coefficient, float softplus) {
+    return coefficient == 0.f && softplus == wl_inf() ? 0.f : coefficient * softplus;
+  }
+};

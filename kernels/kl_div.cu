@@ -1,0 +1,38 @@
+// Kullback-Leibler divergence of log-probabilities x from probabilities y, or from their
+// logarithms. Launches: src/cuda/elementwise.rs.
+#pragma once
+#include "elementwise.cuh"
+#include "logarithm.cuh"
+
+// y (ln y - x), gradients -y and ln y + 1 - x.
+struct KlDiv {
+  WL_FN KlDiv(const ElementwiseArgs&) {}
+  WL_FN float value(const Element& e) const {
+    // A probability of 0 silences -inf, not +inf and not NaN.
+    const float silent = e.x == -wl_inf() ? 0.f : e.x * 0.f;
+    return e.weight * (e.y == 0.f ? silent : e.y * ln_plus(e.y, -e.x));
+  }
+  WL_FN float grad_x(const Element& e, float factor) const { return -e.y * factor; }
+  // Of a y below 0 it is NaN, and 0 where the upstream gradient is 0.
+  WL_FN float grad_y(const Element& e, float factor) const {
+    if (e.y < 0.f) return factor == 0.f ? 0.f : wl_nan();
+    return e.y == 0.f ? wl_nan() : (ln_plus(e.y, -e.x) + 1.f) * factor;
+  }
+};
+
+// e^y (y - x), gradients -e^y and e^y (y - x + 1).
+struct KlDivLogTarget {
+  WL_FN KlDivLogTarget(const ElementwiseArgs&) {}
+  WL_FN float value(const Element& e) const { return e.weight * product(e, 0.f); }
+  WL_FN float grad_x(const Element& e, float factor) const { return -wl_exp(e.y) * factor; }
+  WL_FN float grad_y(const Element& e, float factor) const { return product(e, 1.f) * factor; }
+
+ private:
+  // e^y (distance + more), which is the distance where that is infinite though e^y underflows;
+  // 0 where y = -inf, unless x is NaN.
+  static WL_FN float product(const Element& e, float more) {
+    if (e.y == -wl_inf()) return e.x == e.x ? 0.f : e.x;
+    const float distance = e.y - e.x;
+    return wl_abs(distance) == wl_inf() ? distance : wl_exp(e.y) * (distance + more);
+  }
+};

@@ -1,0 +1,253 @@
+//! Elementwise losses on the CPU: tiles of the broadcast shape, spread over threads.
+//!
+//! `loss/elementwise/space.rs` knows where elements lie, `tiles.rs` brings a tile's together,
+//! `pass.rs` is the loop over a tile, `sum_back.rs` sums the gradient of a tensor that was
+//! broadcast. A loss is an [`ElementLoss`] in its own file.
+
+mod pass;
+mod sum_back;
+mod tiles;
+
+use super::bce_with_logits::BceWithLogits;
+use super::huber::Huber;
+use super::kl_div::{KlDiv, KlDivLogTarget};
+use super::l1::L1;
+use super::lines::SyncPtr;
+use super::mse::Mse;
+use super::simd::Lanes;
+use super::{Cpu, each_float, host_data};
+use crate::loss::GradOutput;
+use crate::loss::broadcast::strides;
+use crate::loss::elementwise::{
+    Call, Checked, Denominator, Formula, Input, OPERANDS, Operand, Space, Strides,
+};
+use crate::memory::HostRef;
+use crate::{Error, MAX_RANK, Reduction, Result, TensorMut, TensorRef};
+pub(crate) use pass::{Element, ElementLoss};
+use rayon::prelude::*;
+use std::ops::Range;
+use sum_back::Side;
+use tiles::{Job, TILE};
+
+/// Indices are summed in at most this many chunks, whatever the number of threads.
+const CHUNKS: usize = 256;
+/// Fewest elements of a chunk: about 10 µs of work.
+const CHUNK_ELEMENTS: usize = 16 * 1024;
+
+/// Runs `$body` with `$loss` bound to the formula's loss over vectors.
+macro_rules! each_formula {
+    ($formula:expr, $loss:ident => $body:expr) => {
+        match $formula {
+            Formula::Mse => {
+                let $loss = Mse;
+                $body
+            }
+            Formula::L1 => {
+                let $loss = L1;
+                $body
+            }
+            Formula::Huber { threshold, divisor } => {
+                let $loss = Huber { threshold, divisor };
+                $body
+            }
+            Formula::BceWithLogits => {
+                let $loss = BceWithLogits;
+                $body
+            }
+            Formula::KlDiv => {
+                let $loss = KlDiv;
+                $body
+            }
+            Formula::KlDivLogTarget => {
+                let $loss = KlDivLogTarget;
+                $body
+            }
+        }
+    };
+}
+
+impl Cpu {
+    pub(crate) fn elementwise(&self, checked: &Checked<'_>, call: Call<'_>) -> Result<()> {
+        let space = Space::new(&checked.shape, &all_strides(checked, &call));
+        let Call { input, target, grad_output, loss, grad_input, grad_target } = call;
+        let rest = Rest { target, grad_output, loss, grad_input, grad_target };
+        match input {
+            Input::Kept(x) => each_float!(x.host_data(), "input", HostRef, x => {
+                self.typed(checked, space, x.as_ptr(), None, rest)
+            }),
+            Input::Consumed(x) => each_float!(x.into_host_data(), "input", HostMut, x => {
+                let x = x.as_mut_ptr();
+                self.typed(checked, space, x.cast_const(), Some(x), rest)
+            }),
+        }
+    }
+
+    /// The call with the input's type known; `consumed` is the input where it is to hold its own
+    /// gradient.
+    fn typed<T: Lanes>(
+        &self,
+        checked: &Checked<'_>,
+        space: Space,
+        x: *const T,
+        consumed: Option<*mut T>,
+        rest: Rest<'_>,
+    ) -> Result<()> {
+        let Rest { target, grad_output, loss, grad_input, grad_target } = rest;
+        let (upstream, number) = match grad_output {
+            GradOutput::Number(g) => (None, g),
+            GradOutput::Tensor(g) if g.elements() == 1 => {
+                (None, host_data(g, "grad_output")?.float(0))
+            }
+            GradOutput::Tensor(g) => (Some(host_data(g, "grad_output")?), 1.0),
+        };
+        let mut loss = loss.map(|loss| super::host_f32(loss, "loss")).transpose()?;
+        let mut job = Job {
+            level: self.level,
+            space,
+            x,
+            y: host::<T>(&target, "target")?.as_ptr(),
+            weight: floats(checked.weight, "weight")?,
+            pos_weight: floats(checked.pos_weight, "pos_weight")?,
+            upstream,
+            scale: 1.0,
+            value: std::ptr::null_mut(),
+            grad_x: consumed.unwrap_or(std::ptr::null_mut()),
+            grad_y: std::ptr::null_mut(),
+        };
+        let mut grads = [(Side::Input, None), (Side::Target, None)];
+        for ((side, grad), tensor) in grads.iter_mut().zip([grad_input, grad_target]) {
+            let Some(tensor) = tensor else { continue };
+            let shape = tensor.shape();
+            let p = host_mut::<T>(tensor, side.argument())?.as_mut_ptr();
+            match (shape == checked.shape, &side) {
+                // As large as the result: written where the tiles are read.
+                (true, Side::Input) => job.grad_x = p,
+                (true, Side::Target) => job.grad_y = p,
+                (false, _) => *grad = Some(p),
+            }
+        }
+
+        // From here on nothing can fail.
+        let count = space.count();
+        let denominator = match checked.denominator {
+            Denominator::Number(n) => n,
+            Denominator::Weights => self.in_chunks(count, |indices| {
+                // SAFETY: views hold their shapes; nothing is written.
+                unsafe { job.sum_of_weights(indices) }
+            }),
+        };
+        job.scale = match denominator {
+            0.0 => f32::NAN,
+            _ => (f64::from(number) / denominator) as f32,
+        };
+        each_formula!(checked.formula, formula => {
+            for (side, grad) in grads {
+                if let Some(grad) = grad {
+                    // SAFETY: views hold their shapes, which were checked; a gradient that is
+                    // written lies apart from what is read (exclusive borrows), the consumed
+                    // input among it: it is not yet written.
+                    unsafe { self.sum_back(&job, formula, side, grad) };
+                }
+            }
+            if let Some(loss) = loss.as_mut().filter(|_| checked.reduction == Reduction::None) {
+                job.value = loss.as_mut_ptr();
+            }
+            let wanted = loss.is_some();
+            if !(wanted || !job.grad_x.is_null() || !job.grad_y.is_null()) {
+                return Ok(());
+            }
+            let sum = self.in_chunks(count, |indices| {
+                // SAFETY: as above, and chunks are disjoint; a consumed input is read before it
+                // is written, element by element.
+                unsafe { job.run(formula, wanted, indices) }
+            });
+            match (loss, checked.reduction) {
+                (None, _) | (_, Reduction::None) => {}
+                (Some(loss), Reduction::Sum) => loss[0] = sum as f32,
+                (Some(loss), Reduction::Mean | Reduction::BatchMean) => {
+                    loss[0] = match denominator {
+                        0.0 => f32::NAN,
+                        _ => (sum / denominator) as f32,
+                    };
+                }
+            }
+            Ok(())
+        })
+    }
+
+    /// Sums what `work` gives for chunks of `0..count`, in order.
+    fn in_chunks(&self, count: usize, work: impl Fn(Range<usize>) -> f64 + Sync) -> f64 {
+        let per = count.div_ceil(CHUNKS).max(CHUNK_ELEMENTS).next_multiple_of(TILE);
+        let chunk = |i: usize| i * per..((i + 1) * per).min(count);
+        let mut sums = [0.0; CHUNKS];
+        let sums = &mut sums[..count.div_ceil(per)];
+        if sums.len() <= 1 || self.threads() == 1 {
+            sums.iter_mut().enumerate().for_each(|(i, sum)| *sum = work(chunk(i)));
+        } else {
+            self.install(|| {
+                sums.par_iter_mut().enumerate().for_each(|(i, sum)| *sum = work(chunk(i)));
+            });
+        }
+        sums.iter().fold(0.0, |total, sum| total + sum)
+    }
+}
+
+/// A call without its input.
+struct Rest<'a> {
+    target: TensorRef<'a>,
+    grad_output: GradOutput<'a>,
+    loss: Option<TensorMut<'a>>,
+    grad_input: Option<TensorMut<'a>>,
+    grad_target: Option<TensorMut<'a>>,
+}
+
+/// How each tensor of the call lies over the broadcast shape.
+fn all_strides(checked: &Checked<'_>, call: &Call<'_>) -> Strides {
+    let mut all: Strides = [[0; MAX_RANK]; OPERANDS];
+    let mut set = |operand: Operand, tensor: TensorRef<'_>| {
+        all[operand as usize] = strides(tensor.shape(), tensor.row_stride(), checked.shape);
+    };
+    let input = call.input.view();
+    set(Operand::Input, input);
+    set(Operand::Target, call.target);
+    if let Some(weight) = checked.weight {
+        set(Operand::Weight, weight);
+    }
+    if let Some(weight) = checked.pos_weight {
+        set(Operand::PosWeight, weight);
+    }
+    if let GradOutput::Tensor(g) = call.grad_output
+        && g.shape() == checked.shape
+    {
+        set(Operand::Upstream, g);
+    }
+    if let Some(loss) = &call.loss
+        && checked.reduction == Reduction::None
+    {
+        set(Operand::Loss, loss.as_ref());
+    }
+    match (&call.input, &call.grad_input) {
+        (Input::Consumed(input), _) => set(Operand::GradInput, input.as_ref()),
+        (Input::Kept(_), Some(grad)) => set(Operand::GradInput, grad.as_ref()),
+        (Input::Kept(_), None) => {}
+    }
+    if let Some(grad) = &call.grad_target {
+        set(Operand::GradTarget, grad.as_ref());
+    }
+    all
+}
+
+fn floats<'a>(
+    tensor: Option<TensorRef<'a>>,
+    argument: &'static str,
+) -> Result<Option<HostRef<'a>>> {
+    tensor.map(|t| host_data(t, argument)).transpose()
+}
+
+fn host<'a, T: Lanes>(tensor: &TensorRef<'a>, argument: &'static str) -> Result<&'a [T]> {
+    tensor.host().ok_or(Error::Place { argument, expected: "host", got: "device" })
+}
+
+fn host_mut<'a, T: Lanes>(tensor: TensorMut<'a>, argument: &'static str) -> Result<&'a mut [T]> {
+    tensor.into_host().ok_or(Error::Place { argument, expected: "host", got: "device" })
+}

@@ -1,0 +1,279 @@
+//! A tile: some hundreds of indices, whose elements are read where they lie, or brought together.
+
+use super::pass::{ElementLoss, Pass};
+use crate::cpu::simd::{Lanes, Level};
+use crate::cpu::softmax::Sum;
+use crate::loss::elementwise::{Operand, Space};
+use crate::memory::HostRef;
+use std::mem::MaybeUninit;
+use std::ops::Range;
+
+/// Elements of a tile: what a thread brings together stays in its L1 cache. A tile's sum is f32
+/// (four vectors of partial sums), tiles are added in f64.
+pub(super) const TILE: usize = 1024;
+
+/// A tile's elements as f32.
+type Buffer = [MaybeUninit<f32>; TILE];
+
+const EMPTY: Buffer = [MaybeUninit::uninit(); TILE];
+
+/// Memory, layout and scale of a call: what is null, or `None`, is absent.
+pub(super) struct Job<'a, T> {
+    pub(super) level: Level,
+    pub(super) space: Space,
+    pub(super) x: *const T,
+    pub(super) y: *const T,
+    pub(super) weight: Option<HostRef<'a>>,
+    pub(super) pos_weight: Option<HostRef<'a>>,
+    pub(super) upstream: Option<HostRef<'a>>,
+    /// Multiplies every gradient.
+    pub(super) scale: f32,
+    pub(super) value: *mut f32,
+    pub(super) grad_x: *mut T,
+    pub(super) grad_y: *mut T,
+}
+
+// SAFETY: its pointers are used by unsafe methods alone, whose callers keep chunks disjoint.
+unsafe impl<T> Send for Job<'_, T> {}
+// SAFETY: as above.
+unsafe impl<T> Sync for Job<'_, T> {}
+
+/// What one tile writes instead of what the job names: a gradient as f32, to be summed.
+#[derive(Clone, Copy)]
+pub(super) enum Only {
+    GradX(*mut f32),
+    GradY(*mut f32),
+}
+
+impl<T: Lanes> Job<'_, T> {
+    /// Values and gradients of the indices `range`; Σ v·ℓ, or 0 if no value is wanted.
+    ///
+    /// # Safety
+    /// Every pointer is good for its strides over the space (those of gradients and values for
+    /// writing); what is written is the input itself, or lies apart from all that is read, and
+    /// nobody else touches it.
+    pub(super) unsafe fn run<L: ElementLoss>(
+        &self,
+        loss: L,
+        wanted: bool,
+        range: Range<usize>,
+    ) -> f64 {
+        let mut sum = 0.0;
+        each_tile(&self.space, range, |tile| {
+            // SAFETY: the caller's contract.
+            let part = unsafe {
+                match wanted {
+                    true => self.tile::<L, true>(loss, &tile),
+                    false => self.tile::<L, false>(loss, &tile),
+                }
+            };
+            sum += f64::from(part);
+        });
+        sum
+    }
+
+    /// # Safety
+    /// As for [`Job::run`].
+    unsafe fn tile<L: ElementLoss, const VALUE: bool>(&self, loss: L, tile: &Range<usize>) -> f32 {
+        let at = |operand, absent: bool| match absent {
+            true => Some(0),
+            false => self.space.direct(operand, tile),
+        };
+        let (gx, gy) = (self.grad_x, self.grad_y);
+        let places = (
+            at(Operand::Input, false),
+            at(Operand::Target, false),
+            at(Operand::GradInput, gx.is_null()),
+            at(Operand::GradTarget, gy.is_null()),
+        );
+        let (mut v, mut r, mut g) = (EMPTY, EMPTY, EMPTY);
+        let value = at(Operand::Loss, self.value.is_null()).unwrap_or(0);
+        // SAFETY: the caller's contract; offsets come from the space that the pointers belong to.
+        // A null pointer is offset by 0.
+        unsafe {
+            let weight = self.floats(Operand::Weight, self.weight, tile, &mut v);
+            let pos_weight = self.floats(Operand::PosWeight, self.pos_weight, tile, &mut r);
+            let upstream = self.floats(Operand::Upstream, self.upstream, tile, &mut g);
+            let (scale, value, len) = (self.scale, self.value.add(value), tile.len());
+            if let (Some(x), Some(y), Some(dx), Some(dy)) = places {
+                return self.level.run(Pass::<L, T, VALUE> {
+                    loss,
+                    x: self.x.add(x),
+                    y: self.y.add(y),
+                    weight,
+                    pos_weight,
+                    upstream,
+                    scale,
+                    value,
+                    grad_x: gx.add(dx),
+                    grad_y: gy.add(dy),
+                    len,
+                });
+            }
+            let (mut x, mut y) = (EMPTY, EMPTY);
+            let (mut dx, mut dy) = (EMPTY, EMPTY);
+            let buffer = |p: *mut T, buffer: &mut Buffer| match p.is_null() {
+                true => std::ptr::null_mut(),
+                false => buffer.as_mut_ptr().cast::<f32>(),
+            };
+            let (grad_x, grad_y) = (buffer(gx, &mut dx), buffer(gy, &mut dy));
+            let sum = self.level.run(Pass::<L, f32, VALUE> {
+                loss,
+                x: self.elements(Operand::Input, self.x, tile, &mut x),
+                y: self.elements(Operand::Target, self.y, tile, &mut y),
+                weight,
+                pos_weight,
+                upstream,
+                scale,
+                value,
+                grad_x,
+                grad_y,
+                len,
+            });
+            self.scatter(Operand::GradInput, grad_x, gx, tile);
+            self.scatter(Operand::GradTarget, grad_y, gy, tile);
+            sum
+        }
+    }
+
+    /// One gradient of a tile, as f32.
+    ///
+    /// # Safety
+    /// As for [`Job::run`], of what is read; the pointer in `only` is good for the tile.
+    pub(super) unsafe fn gradient<L: ElementLoss>(&self, loss: L, only: Only, tile: &Range<usize>) {
+        let (mut v, mut r, mut g) = (EMPTY, EMPTY, EMPTY);
+        let (mut x, mut y) = (EMPTY, EMPTY);
+        let (grad_x, grad_y) = match only {
+            Only::GradX(p) => (p, std::ptr::null_mut()),
+            Only::GradY(p) => (std::ptr::null_mut(), p),
+        };
+        // SAFETY: the caller's contract.
+        unsafe {
+            self.level.run(Pass::<L, f32, false> {
+                loss,
+                x: self.elements(Operand::Input, self.x, tile, &mut x),
+                y: self.elements(Operand::Target, self.y, tile, &mut y),
+                weight: self.floats(Operand::Weight, self.weight, tile, &mut v),
+                pos_weight: self.floats(Operand::PosWeight, self.pos_weight, tile, &mut r),
+                upstream: self.floats(Operand::Upstream, self.upstream, tile, &mut g),
+                scale: self.scale,
+                value: std::ptr::null_mut(),
+                grad_x,
+                grad_y,
+                len: tile.len(),
+            });
+        }
+    }
+
+    /// Σ of the weights of the indices `range`.
+    ///
+    /// # Safety
+    /// As for [`Job::run`], of the weights.
+    pub(super) unsafe fn sum_of_weights(&self, range: Range<usize>) -> f64 {
+        let mut sum = 0.0;
+        each_tile(&self.space, range, |tile| {
+            let mut buffer = EMPTY;
+            // SAFETY: the caller's contract.
+            let x = unsafe { self.floats(Operand::Weight, self.weight, &tile, &mut buffer) };
+            if !x.is_null() {
+                sum += f64::from(self.level.run(Sum { x, len: tile.len() }));
+            }
+        });
+        sum
+    }
+
+    /// A tile of a tensor of f32, or of another float type; null where it is absent.
+    ///
+    /// # Safety
+    /// The tensor has the operand's layout.
+    unsafe fn floats(
+        &self,
+        operand: Operand,
+        data: Option<HostRef<'_>>,
+        tile: &Range<usize>,
+        buffer: &mut Buffer,
+    ) -> *const f32 {
+        // SAFETY: the caller's contract.
+        unsafe {
+            match data {
+                Some(HostRef::F32(s)) => self.elements(operand, s.as_ptr(), tile, buffer),
+                Some(HostRef::F16(s)) => self.elements(operand, s.as_ptr(), tile, buffer),
+                Some(HostRef::BF16(s)) => self.elements(operand, s.as_ptr(), tile, buffer),
+                // The checks rule out an index dtype.
+                Some(HostRef::I64(_) | HostRef::I32(_) | HostRef::U32(_) | HostRef::U8(_))
+                | None => std::ptr::null(),
+            }
+        }
+    }
+
+    /// A tile of a tensor as f32: where it lies, or brought together in `buffer`.
+    ///
+    /// # Safety
+    /// `base` has the operand's layout.
+    unsafe fn elements<U: Lanes>(
+        &self,
+        operand: Operand,
+        base: *const U,
+        tile: &Range<usize>,
+        buffer: &mut Buffer,
+    ) -> *const f32 {
+        if U::DTYPE == crate::DType::F32
+            && let Some(offset) = self.space.direct(operand, tile)
+        {
+            // SAFETY: the operand's own offset; U is f32.
+            return unsafe { base.add(offset).cast() };
+        }
+        self.space.runs(operand, tile.clone(), |offset, stretch, stride| {
+            let into = &mut buffer[stretch];
+            if stride == 0 {
+                // SAFETY: the operand's own offset.
+                into.fill(MaybeUninit::new(unsafe { base.add(offset).read() }.to_f32()));
+                return;
+            }
+            for (j, slot) in into.iter_mut().enumerate() {
+                // SAFETY: as above.
+                slot.write(unsafe { base.add(offset + j * stride).read() }.to_f32());
+            }
+        });
+        buffer.as_ptr().cast()
+    }
+
+    /// The way back of [`Job::elements`], with one rounding; nothing where `base` is null.
+    ///
+    /// # Safety
+    /// `base` has the operand's layout and is writable, `from` holds the tile.
+    unsafe fn scatter(
+        &self,
+        operand: Operand,
+        from: *const f32,
+        base: *mut T,
+        tile: &Range<usize>,
+    ) {
+        if base.is_null() {
+            return;
+        }
+        self.space.runs(operand, tile.clone(), |offset, stretch, stride| {
+            for (j, i) in stretch.enumerate() {
+                // SAFETY: the caller's contract.
+                unsafe { base.add(offset + j * stride).write(T::from_f32(from.add(i).read())) };
+            }
+        });
+    }
+}
+
+/// Cuts `range` into tiles. Where the innermost dimension is long, none reaches from one of its
+/// stretches into the next, so that each is read where it lies if its elements are neighbours.
+pub(super) fn each_tile(space: &Space, range: Range<usize>, mut each: impl FnMut(Range<usize>)) {
+    /// A stretch of this many elements is a tile by itself: shorter ones are brought together.
+    const LONG: usize = TILE / 4;
+    let inner = space.inner();
+    let mut at = range.start;
+    while at < range.end {
+        let mut end = (at + TILE).min(range.end);
+        if inner >= LONG {
+            end = end.min(at - at % inner + inner);
+        }
+        each(at..end);
+        at = end;
+    }
+}

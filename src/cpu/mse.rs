@@ -1,0 +1,25 @@
+//! Mean squared error over vectors: d², gradient 2d, with d = x − y.
+
+use super::elementwise::{Element, ElementLoss};
+use super::simd::Simd;
+
+#[derive(Clone, Copy)]
+pub(crate) struct Mse;
+
+impl ElementLoss for Mse {
+    #[inline(always)]
+    fn value<S: Simd>(self, s: S, e: Element<S::V>) -> S::V {
+        let d = s.sub(e.x, e.y);
+        s.mul(e.weight, s.mul(d, d))
+    }
+
+    #[inline(always)]
+    fn grad_x<S: Simd>(self, s: S, e: Element<S::V>, factor: S::V) -> S::V {
+        s.mul(s.sub(e.x, e.y), s.add(factor, factor))
+    }
+
+    #[inline(always)]
+    fn grad_y<S: Simd>(self, s: S, e: Element<S::V>, factor: S::V) -> S::V {
+        s.mul(s.sub(e.y, e.x), s.add(factor, factor))
+    }
+}

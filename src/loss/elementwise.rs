@@ -1,0 +1,302 @@
+//! Losses of one element of the input and one of the target: what they share.
+//!
+//! A loss ℓ(x, y) has a value and two slopes, ∂ℓ/∂x and ∂ℓ/∂y; its file says what they are. Here
+//! is the rest: broadcasting, weights, reductions, and the forms of the call. With v the weight of
+//! an element (1 without weights), D the denominator and g the upstream gradient,
+//!
+//! ```text
+//! none: v·ℓ      sum: Σ v·ℓ      mean, batchmean: Σ v·ℓ / D
+//! gradient to x = g·v·∂ℓ/∂x (over D where the reduction divides), to y likewise
+//! ```
+//!
+//! A tensor that was broadcast gets the sum of its gradients, in its own shape.
+
+mod checked;
+mod space;
+
+use super::GradOutput;
+use crate::device::on_device;
+use crate::{Device, Element as _, Reduction, Result, Tensor, TensorMut, TensorRef};
+pub(crate) use checked::{Checked, Denominator, Formula, Traits, Weights};
+pub(crate) use space::{OPERANDS, Operand, Space, Strides};
+
+/// What only this crate can name: the loss behind an [`Elementwise`].
+pub(crate) mod sealed {
+    use super::checked::Traits;
+
+    /// Options of one loss, which become a formula.
+    pub trait Loss: Clone {
+        #[doc(hidden)]
+        fn traits(&self) -> crate::Result<Traits<'_>>;
+    }
+
+    /// A loss that takes a weight for each element.
+    pub trait Weighted: Loss {}
+}
+
+/// A loss of one element of the input and one of the target; `L` says which. Call it by a name of
+/// its own: [`Mse`](crate::Mse), [`L1`](crate::L1), [`SmoothL1`](crate::SmoothL1),
+/// [`Huber`](crate::Huber), [`BceWithLogits`](crate::BceWithLogits), [`KlDiv`](crate::KlDiv).
+///
+/// | tensor | shape | dtype |
+/// |---|---|---|
+/// | input, target | any, row strides free; they broadcast as in PyTorch (not for BCE) | f32, f16, bf16, both the same |
+/// | weight | the input's, which is then the target's too (BCE: broadcasts to the input) | f32 or the input's |
+/// | loss | `[]`, or the broadcast shape for [`Reduction::None`] | f32 |
+/// | grad_output | the loss's, or one number | f32 or the input's |
+/// | grad_input, grad_target | the input's, the target's, row strides free | the input's |
+///
+/// Arithmetic is f32, so that a difference or a loss beyond f32's range is infinite; sums are f64
+/// in an order that does not depend on the number of threads. A gradient is rounded once. An empty
+/// result has the sum 0 and the mean NaN.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Elementwise<'w, L> {
+    pub(crate) loss: L,
+    weight: Option<TensorRef<'w>>,
+    reduction: Reduction,
+}
+
+impl<L: Default> Default for Elementwise<'_, L> {
+    fn default() -> Self {
+        Elementwise { loss: L::default(), weight: None, reduction: Reduction::Mean }
+    }
+}
+
+/// Which gradients an allocating call returns.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Wrt {
+    /// With respect to the input.
+    #[default]
+    Input,
+    /// With respect to the target.
+    Target,
+    /// Both.
+    Both,
+}
+
+/// Where gradients are written; what is `None` is not computed.
+#[derive(Debug, Default)]
+pub struct ElementwiseGradOut<'a> {
+    /// The input's shape and dtype.
+    pub grad_input: Option<TensorMut<'a>>,
+    /// The target's shape and dtype.
+    pub grad_target: Option<TensorMut<'a>>,
+}
+
+/// Gradients that were asked for.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ElementwiseGrad {
+    /// In the input's shape and dtype.
+    pub grad_input: Option<Tensor>,
+    /// In the target's shape and dtype.
+    pub grad_target: Option<Tensor>,
+}
+
+impl ElementwiseGrad {
+    fn out(&mut self) -> ElementwiseGradOut<'_> {
+        ElementwiseGradOut {
+            grad_input: self.grad_input.as_mut().map(Tensor::view_mut),
+            grad_target: self.grad_target.as_mut().map(Tensor::view_mut),
+        }
+    }
+}
+
+/// A call that has passed the checks, with everything that it reads and writes: devices take
+/// nothing else.
+#[derive(Debug)]
+pub(crate) struct Call<'a> {
+    pub(crate) input: Input<'a>,
+    pub(crate) target: TensorRef<'a>,
+    pub(crate) grad_output: GradOutput<'a>,
+    pub(crate) loss: Option<TensorMut<'a>>,
+    pub(crate) grad_input: Option<TensorMut<'a>>,
+    pub(crate) grad_target: Option<TensorMut<'a>>,
+}
+
+/// The input, or the input that becomes its own gradient.
+#[derive(Debug)]
+pub(crate) enum Input<'a> {
+    Kept(TensorRef<'a>),
+    Consumed(TensorMut<'a>),
+}
+
+impl Input<'_> {
+    pub(crate) fn view(&self) -> TensorRef<'_> {
+        match self {
+            Input::Kept(input) => *input,
+            Input::Consumed(input) => input.as_ref(),
+        }
+    }
+}
+
+impl<'w, L: sealed::Loss> Elementwise<'w, L> {
+    /// Default [`Reduction::Mean`]; [`Reduction::BatchMean`] is for [`KlDiv`](crate::KlDiv) alone.
+    pub fn reduction(mut self, reduction: Reduction) -> Self {
+        self.reduction = reduction;
+        self
+    }
+
+    /// The loss, in f32.
+    ///
+    /// # Errors
+    /// A shape, dtype, stride or option that breaks the rules above; out of memory.
+    pub fn forward(
+        &self,
+        device: &Device,
+        input: TensorRef<'_>,
+        target: TensorRef<'_>,
+    ) -> Result<Tensor> {
+        let shape = self.check(&input, &target)?.loss_shape();
+        let mut loss = device.zeros("loss", f32::DTYPE, shape, &input)?;
+        self.forward_into(device, input, target, loss.view_mut())?;
+        Ok(loss)
+    }
+
+    /// As [`Elementwise::forward`], into `loss`; allocates nothing.
+    ///
+    /// # Errors
+    /// As `forward`; nothing is written then.
+    pub fn forward_into(
+        &self,
+        device: &Device,
+        input: TensorRef<'_>,
+        target: TensorRef<'_>,
+        loss: TensorMut<'_>,
+    ) -> Result<()> {
+        let grads = ElementwiseGradOut::default();
+        self.call(device, Input::Kept(input), target, GradOutput::default(), (Some(loss), grads))
+    }
+
+    /// The gradients that `wrt` names, for the upstream gradient `grad_output`.
+    ///
+    /// # Errors
+    /// As [`Elementwise::forward`], and shape or dtype of `grad_output`.
+    pub fn backward<'g>(
+        &self,
+        device: &Device,
+        input: TensorRef<'_>,
+        target: TensorRef<'_>,
+        grad_output: impl Into<GradOutput<'g>>,
+        wrt: Wrt,
+    ) -> Result<ElementwiseGrad> {
+        self.check(&input, &target)?;
+        let mut grads = zeros(device, &input, &target, wrt)?;
+        self.backward_into(device, input, target, grad_output, grads.out())?;
+        Ok(grads)
+    }
+
+    /// As [`Elementwise::backward`], into `grads`; allocates nothing.
+    ///
+    /// # Errors
+    /// As `backward`, and shapes and dtypes of the gradients; nothing is written then.
+    pub fn backward_into<'g>(
+        &self,
+        device: &Device,
+        input: TensorRef<'_>,
+        target: TensorRef<'_>,
+        grad_output: impl Into<GradOutput<'g>>,
+        grads: ElementwiseGradOut<'_>,
+    ) -> Result<()> {
+        self.call(device, Input::Kept(input), target, grad_output.into(), (None, grads))
+    }
+
+    /// The loss and the gradients that `wrt` names, together.
+    ///
+    /// # Errors
+    /// As [`Elementwise::backward`].
+    pub fn forward_backward<'g>(
+        &self,
+        device: &Device,
+        input: TensorRef<'_>,
+        target: TensorRef<'_>,
+        grad_output: impl Into<GradOutput<'g>>,
+        wrt: Wrt,
+    ) -> Result<(Tensor, ElementwiseGrad)> {
+        let shape = self.check(&input, &target)?.loss_shape();
+        let mut loss = device.zeros("loss", f32::DTYPE, shape, &input)?;
+        let mut grads = zeros(device, &input, &target, wrt)?;
+        let out = (loss.view_mut(), grads.out());
+        self.forward_backward_into(device, input, target, grad_output, out)?;
+        Ok((loss, grads))
+    }
+
+    /// As [`Elementwise::forward_backward`], into the loss and the gradients of `out`: input and
+    /// target are read once where their shapes are equal. Allocates nothing.
+    ///
+    /// # Errors
+    /// As [`Elementwise::backward_into`]; nothing is written then.
+    pub fn forward_backward_into<'g>(
+        &self,
+        device: &Device,
+        input: TensorRef<'_>,
+        target: TensorRef<'_>,
+        grad_output: impl Into<GradOutput<'g>>,
+        out: (TensorMut<'_>, ElementwiseGradOut<'_>),
+    ) -> Result<()> {
+        let (loss, grads) = out;
+        self.call(device, Input::Kept(input), target, grad_output.into(), (Some(loss), grads))
+    }
+
+    /// As [`Elementwise::forward_backward_into`], **overwriting the input** with its gradient; the
+    /// target must not be larger than the input. Allocates nothing.
+    ///
+    /// # Errors
+    /// As there; nothing is written then, the input is as it was.
+    pub fn forward_backward_in_place<'g>(
+        &self,
+        device: &Device,
+        input: TensorMut<'_>,
+        target: TensorRef<'_>,
+        grad_output: impl Into<GradOutput<'g>>,
+        loss: TensorMut<'_>,
+    ) -> Result<()> {
+        let grads = ElementwiseGradOut::default();
+        let grad_output = grad_output.into();
+        self.call(device, Input::Consumed(input), target, grad_output, (Some(loss), grads))
+    }
+
+    fn check(&self, input: &TensorRef<'_>, target: &TensorRef<'_>) -> Result<Checked<'_>> {
+        let traits = self.loss.traits()?;
+        Checked::new(traits, self.reduction, self.weight, input, target)
+    }
+
+    /// Every form of the call comes here.
+    fn call(
+        &self,
+        device: &Device,
+        input: Input<'_>,
+        target: TensorRef<'_>,
+        grad_output: GradOutput<'_>,
+        out: (Option<TensorMut<'_>>, ElementwiseGradOut<'_>),
+    ) -> Result<()> {
+        let (loss, ElementwiseGradOut { grad_input, grad_target }) = out;
+        let call = Call { input, target, grad_output, loss, grad_input, grad_target };
+        let checked = self.check(&call.input.view(), &target)?;
+        checked.check_call(&call)?;
+        let places = checked.places(&call);
+        on_device!(device, "input", places, on => on.elementwise(&checked, call))
+    }
+}
+
+impl<'w, L: sealed::Weighted> Elementwise<'w, L> {
+    /// A weight for each element. Default: 1 each.
+    pub fn weight(self, weight: TensorRef<'_>) -> Elementwise<'_, L> {
+        Elementwise { loss: self.loss, weight: Some(weight), reduction: self.reduction }
+    }
+}
+
+fn zeros(
+    device: &Device,
+    input: &TensorRef<'_>,
+    target: &TensorRef<'_>,
+    wrt: Wrt,
+) -> Result<ElementwiseGrad> {
+    let zeros = |argument, like: &TensorRef<'_>, wanted: bool| {
+        let make = || device.zeros(argument, input.dtype(), like.shape(), input);
+        wanted.then(make).transpose()
+    };
+    Ok(ElementwiseGrad {
+        grad_input: zeros("grad_input", input, wrt != Wrt::Target)?,
+        grad_target: zeros("grad_target", target, wrt != Wrt::Input)?,
+    })
+}

@@ -1,0 +1,200 @@
+//! Checks of an elementwise loss, and what passes them.
+
+use super::{Call, Input};
+use crate::loss::broadcast::broadcast;
+use crate::loss::{GradOutput, check};
+use crate::{Element as _, Error, Reduction, Result, Shape, TensorMut, TensorRef};
+
+/// A loss of one element, with its options resolved.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Formula {
+    /// (x − y)².
+    Mse,
+    /// |x − y|.
+    L1,
+    /// With c = min(|x − y|, threshold): c·(|x − y| − c/2) / divisor. Smooth L1 divides by its
+    /// threshold, Huber by 1.
+    Huber {
+        /// Where the square becomes a line.
+        threshold: f32,
+        /// What value and slope are divided by.
+        divisor: f32,
+    },
+    /// Binary cross entropy of a logit x and a probability y.
+    BceWithLogits,
+    /// y·(ln y − x).
+    KlDiv,
+    /// e^y·(y − x).
+    KlDivLogTarget,
+}
+
+/// What the checks need to know of a loss.
+#[derive(Debug, Clone, Copy)]
+pub struct Traits<'a> {
+    /// The loss of one element.
+    pub formula: Formula,
+    /// Input and target may have different shapes.
+    pub broadcasts: bool,
+    /// What a weight's shape may be, and whether the mean divides by it.
+    pub weight: Weights,
+    /// Of [`Formula::BceWithLogits`]: r of the loss, which broadcasts to the input.
+    pub pos_weight: Option<TensorRef<'a>>,
+    /// Whether batchmean is a reduction of this loss.
+    pub batch_mean: bool,
+}
+
+impl Traits<'_> {
+    /// Shapes broadcast, unless there is a weight.
+    pub(crate) fn regression(formula: Formula, weight: Weights) -> Self {
+        Traits { formula, broadcasts: true, weight, pos_weight: None, batch_mean: false }
+    }
+}
+
+/// How a loss takes element weights.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Weights {
+    /// Of the input's shape; the mean divides by their sum.
+    Divide,
+    /// Of the input's shape; the mean divides by the number of elements.
+    Count,
+    /// They broadcast to the input; the mean divides by the number of elements.
+    Broadcast,
+}
+
+/// What a sum of losses is divided by.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) enum Denominator {
+    /// A number; 1 where nothing is divided.
+    Number(f64),
+    /// The sum of the weights.
+    Weights,
+}
+
+/// A call's inputs that have passed the checks; no other function makes one.
+#[derive(Debug, Clone)]
+pub(crate) struct Checked<'a> {
+    pub(crate) formula: Formula,
+    /// What input and target broadcast to.
+    pub(crate) shape: Shape,
+    pub(crate) reduction: Reduction,
+    pub(crate) denominator: Denominator,
+    pub(crate) weight: Option<TensorRef<'a>>,
+    pub(crate) pos_weight: Option<TensorRef<'a>>,
+}
+
+impl<'a> Checked<'a> {
+    pub(super) fn new(
+        traits: Traits<'a>,
+        reduction: Reduction,
+        weight: Option<TensorRef<'a>>,
+        input: &TensorRef<'_>,
+        target: &TensorRef<'_>,
+    ) -> Result<Checked<'a>> {
+        if !traits.batch_mean {
+            check::reduction(reduction)?;
+        }
+        check::float("input", input)?;
+        check::dtype("target", target, &[input.dtype()], "the input's")?;
+        let equal = weight.is_some() && traits.weight != Weights::Broadcast;
+        if !traits.broadcasts {
+            check::shape("target", target, input.shape(), "the input's")?;
+        } else if equal {
+            check::shape("target", target, input.shape(), "the input's, as there is a weight")?;
+        }
+        let shape = broadcast(input.shape(), target.shape()).ok_or_else(|| Error::Shape {
+            argument: "target",
+            expected: format!("one that broadcasts with {} (the input's)", input.shape()),
+            got: target.shape(),
+        })?;
+        if shape.elements().is_none() {
+            return Err(Error::Shape {
+                argument: "target",
+                expected: format!("a size with {} that fits the address space", input.shape()),
+                got: target.shape(),
+            });
+        }
+        for (argument, weight) in [("weight", weight), ("pos_weight", traits.pos_weight)] {
+            let Some(weight) = weight else { continue };
+            if equal {
+                check::shape(argument, &weight, shape, "the input's")?;
+            } else if broadcast(weight.shape(), shape) != Some(shape) {
+                return Err(Error::Shape {
+                    argument,
+                    expected: format!("one that broadcasts to {shape} (the input's)"),
+                    got: weight.shape(),
+                });
+            }
+            let dtypes = [f32::DTYPE, input.dtype()];
+            check::dtype(argument, &weight, &dtypes, "f32, or the input's")?;
+        }
+        let count = shape.iter().product::<usize>() as f64;
+        let denominator = match reduction {
+            Reduction::None | Reduction::Sum => Denominator::Number(1.0),
+            Reduction::Mean if weight.is_some() && traits.weight == Weights::Divide => {
+                Denominator::Weights
+            }
+            Reduction::Mean => Denominator::Number(count),
+            Reduction::BatchMean => {
+                Denominator::Number(input.shape().first().map_or(1.0, |&n| n as f64))
+            }
+        };
+        Ok(Checked {
+            formula: traits.formula,
+            shape,
+            reduction,
+            denominator,
+            weight,
+            pos_weight: traits.pos_weight,
+        })
+    }
+
+    pub(super) fn loss_shape(&self) -> Shape {
+        match self.reduction {
+            Reduction::None => self.shape,
+            Reduction::Sum | Reduction::Mean | Reduction::BatchMean => Shape::SCALAR,
+        }
+    }
+
+    /// Everything that a call writes, and its upstream gradient.
+    pub(super) fn check_call(&self, call: &Call<'_>) -> Result<()> {
+        let input = call.input.view();
+        if let Input::Consumed(_) = call.input {
+            let owner = "the broadcast shape, to hold its own gradient";
+            check::shape("input", &input, self.shape, owner)?;
+        }
+        if let Some(loss) = &call.loss {
+            check::f32_output("loss", &loss.as_ref(), self.loss_shape(), "reduction")?;
+        }
+        let gradient = |argument, grad: &Option<TensorMut<'_>>, like: &TensorRef<'_>, owner| {
+            let Some(grad) = grad.as_ref().map(TensorMut::as_ref) else {
+                return Ok(());
+            };
+            check::shape(argument, &grad, like.shape(), owner)?;
+            check::dtype(argument, &grad, &[input.dtype()], "the input's")
+        };
+        gradient("grad_input", &call.grad_input, &input, "the input's")?;
+        gradient("grad_target", &call.grad_target, &call.target, "the target's")?;
+        call.grad_output.check(self.loss_shape(), input.dtype())
+    }
+
+    /// Where everything lies.
+    pub(super) fn places(&self, call: &Call<'_>) -> [&'static str; 8] {
+        let here = call.input.view().place();
+        let read = |tensor: &Option<TensorRef<'_>>| tensor.as_ref().map_or(here, TensorRef::place);
+        let written = |t: &Option<TensorMut<'_>>| t.as_ref().map_or(here, TensorMut::place);
+        let upstream = match &call.grad_output {
+            GradOutput::Number(_) => here,
+            GradOutput::Tensor(g) => g.place(),
+        };
+        [
+            here,
+            call.target.place(),
+            read(&self.weight),
+            read(&self.pos_weight),
+            upstream,
+            written(&call.loss),
+            written(&call.grad_input),
+            written(&call.grad_target),
+        ]
+    }
+}
