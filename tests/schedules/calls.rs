@@ -2,7 +2,8 @@
 
 use crate::data::{Data, Input, Layout, close};
 use warploss::{
-    CrossEntropy, CrossEntropyOut, Device, LogSoftmax, LogSumExp, Reduction, TensorMut, TensorRef,
+    CrossEntropy, CrossEntropyOut, Device, LogSoftmax, LogSumExp, LogprobEntropy,
+    LogprobEntropyOut, LogprobEntropyUpstream, Reduction, TensorMut, TensorRef,
 };
 
 /// A loss with options that matter to a kernel.
@@ -16,6 +17,10 @@ pub(crate) enum Loss {
     /// Log-softmax whose output and upstream gradient are f32.
     LogSoftmaxWide,
     LogSumExp,
+    LogprobEntropy,
+    /// With argmax and the target's rank.
+    CrossEntropyRanked,
+    LogprobEntropyRanked,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -30,7 +35,7 @@ pub(crate) enum Pass {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Call(pub(crate) Loss, pub(crate) Pass);
 
-pub(crate) const CALLS: [Call; 12] = [
+pub(crate) const CALLS: [Call; 19] = [
     Call(Loss::CrossEntropy, Pass::Forward),
     Call(Loss::CrossEntropy, Pass::Backward),
     Call(Loss::CrossEntropy, Pass::Fused),
@@ -43,7 +48,29 @@ pub(crate) const CALLS: [Call; 12] = [
     Call(Loss::LogSoftmaxWide, Pass::Backward),
     Call(Loss::LogSumExp, Pass::Forward),
     Call(Loss::LogSumExp, Pass::Backward),
+    Call(Loss::LogprobEntropy, Pass::Forward),
+    Call(Loss::LogprobEntropy, Pass::Backward),
+    Call(Loss::LogprobEntropy, Pass::Fused),
+    Call(Loss::CrossEntropyRanked, Pass::Forward),
+    Call(Loss::CrossEntropyRanked, Pass::Fused),
+    Call(Loss::LogprobEntropyRanked, Pass::Forward),
+    Call(Loss::LogprobEntropyRanked, Pass::Fused),
 ];
+
+/// What a call gives a row, besides what it writes element by element.
+#[derive(Debug, Default)]
+pub(crate) struct Answer {
+    pub(crate) numbers: Vec<f64>,
+    /// Classes and ranks.
+    exact: Vec<i64>,
+}
+
+impl From<Vec<f32>> for Answer {
+    fn from(numbers: Vec<f32>) -> Answer {
+        let numbers = numbers.into_iter().map(f64::from).collect();
+        Answer { numbers, exact: Vec::new() }
+    }
+}
 
 /// How often a call reads and writes tensors as large as the logits, in bytes an element.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -56,20 +83,18 @@ impl Call {
     /// How [`Device::schedules`] begins its line about this call.
     pub(crate) fn note(self, dtype: &str) -> String {
         let Call(loss, pass) = self;
-        let (kernel, work) = match (loss, pass) {
-            (Loss::CrossEntropy | Loss::CrossEntropyFull, Pass::Forward) => (loss, "Forward"),
-            (Loss::CrossEntropy | Loss::CrossEntropyFull, Pass::Backward) => (loss, "FromLse"),
-            (Loss::LogSumExp, Pass::Forward) => (loss, "Forward"),
-            _ => (loss, "Fused"),
+        let work = match pass {
+            Pass::Forward if !self.writes_rows() => "Forward",
+            Pass::Backward if self.has_target() => "FromLse",
+            _ => "Fused",
         };
-        let kernel = match (kernel, pass, dtype) {
-            (Loss::LogSoftmax, Pass::Forward, "f16" | "bf16") => "LogSoftmaxNarrow",
-            (Loss::LogSoftmax | Loss::LogSoftmaxWide, Pass::Forward, _) => "LogSoftmax",
-            (Loss::LogSoftmax, _, "f16" | "bf16") => "LogSoftmaxGradientNarrow",
-            (Loss::LogSoftmax | Loss::LogSoftmaxWide, ..) => "LogSoftmaxGradient",
-            (Loss::CrossEntropy, ..) => "CrossEntropy",
-            (Loss::CrossEntropyFull, ..) => "CrossEntropyFull",
-            (Loss::LogSumExp, ..) => "LogSumExp",
+        let narrow = dtype != "f32";
+        let kernel = match (loss, pass) {
+            (Loss::LogSoftmax, Pass::Forward) if narrow => "LogSoftmaxNarrow".into(),
+            (Loss::LogSoftmax, _) if narrow => "LogSoftmaxGradientNarrow".into(),
+            (Loss::LogSoftmax | Loss::LogSoftmaxWide, Pass::Forward) => "LogSoftmax".into(),
+            (Loss::LogSoftmax | Loss::LogSoftmaxWide, _) => "LogSoftmaxGradient".into(),
+            _ => format!("{loss:?}"),
         };
         format!("{kernel} {dtype} {work}: ")
     }
@@ -82,7 +107,7 @@ impl Call {
 
     /// Whether every thread reads its row's target.
     pub(crate) fn has_target(self) -> bool {
-        matches!(self.0, Loss::CrossEntropy | Loss::CrossEntropyFull)
+        !matches!(self.0, Loss::LogSoftmax | Loss::LogSoftmaxWide | Loss::LogSumExp)
     }
 
     /// Bytes that must be moved for each element of `size` bytes, where a row is read once.
@@ -109,13 +134,13 @@ impl Call {
         device: &Device,
         input: &Input<'_, T>,
         out: &mut [T],
-    ) -> Vec<f64> {
+    ) -> Answer {
         let Call(loss, pass) = self;
         let layout = input.layout;
         let x = layout.view(input.x);
         let rows = [layout.rows];
         match loss {
-            Loss::CrossEntropy | Loss::CrossEntropyFull => {
+            Loss::CrossEntropy | Loss::CrossEntropyFull | Loss::CrossEntropyRanked => {
                 let op = CrossEntropy::default().reduction(Reduction::None);
                 let op = match loss {
                     Loss::CrossEntropyFull => op.label_smoothing(0.1).softcap(Some(30.0)),
@@ -123,10 +148,13 @@ impl Call {
                 };
                 let target = TensorRef::new(input.target, &rows).unwrap();
                 let g = TensorRef::new(input.per_row, &rows).unwrap();
-                let (mut losses, mut lse) = (vec![0f32; rows[0]], vec![0f32; rows[0]]);
-                let mut results =
-                    CrossEntropyOut::loss(TensorMut::new(&mut losses, &rows).unwrap());
-                results.lse = Some(TensorMut::new(&mut lse, &rows).unwrap());
+                let mut kept = Kept::new(rows[0]);
+                let [first, lse, argmax, rank] = kept.views();
+                let mut results = CrossEntropyOut::loss(first);
+                results.lse = Some(lse);
+                if loss == Loss::CrossEntropyRanked {
+                    (results.argmax, results.rank) = (Some(argmax), Some(rank));
+                }
                 match pass {
                     Pass::Forward => op.forward_into(device, x, target, results).unwrap(),
                     Pass::Backward => {
@@ -140,7 +168,41 @@ impl Call {
                         op.forward_backward_in_place(device, logits, target, g, results).unwrap();
                     }
                 }
-                losses.iter().chain(&lse).map(|&l| l.into()).collect()
+                kept.answer(&[])
+            }
+            Loss::LogprobEntropy | Loss::LogprobEntropyRanked => {
+                let op = LogprobEntropy::default().softcap(Some(30.0));
+                let target = TensorRef::new(input.target, &rows).unwrap();
+                let g = TensorRef::new(input.per_row, &rows).unwrap();
+                // A saved log-sum-exp serves where the entropy has no part in the gradient.
+                let grad_entropy = if pass == Pass::Backward { 0.0 } else { 0.4 };
+                let upstream = LogprobEntropyUpstream {
+                    grad_logprob: g.into(),
+                    grad_entropy: grad_entropy.into(),
+                };
+                let (mut kept, mut entropy) = (Kept::new(rows[0]), vec![0f32; rows[0]]);
+                let [first, lse, argmax, rank] = kept.views();
+                let entropies = TensorMut::new(&mut entropy, &rows).unwrap();
+                let mut results = LogprobEntropyOut::new(first, entropies);
+                results.lse = Some(lse);
+                if loss == Loss::LogprobEntropyRanked {
+                    (results.argmax, results.rank) = (Some(argmax), Some(rank));
+                }
+                match pass {
+                    Pass::Forward => op.forward_into(device, x, target, results).unwrap(),
+                    Pass::Backward => {
+                        let lse = TensorRef::new(input.lse, &rows).unwrap();
+                        let grad = layout.view_mut(out);
+                        op.backward_into(device, x, (target, lse), upstream, grad).unwrap();
+                    }
+                    Pass::Fused => {
+                        layout.scatter(&layout.gather(input.x), out);
+                        let logits = layout.view_mut(out);
+                        op.forward_backward_in_place(device, logits, target, upstream, results)
+                            .unwrap();
+                    }
+                }
+                kept.answer(&entropy)
             }
             Loss::LogSoftmax => {
                 let (op, y) = (LogSoftmax::dim(1), layout.view_mut(out));
@@ -148,7 +210,7 @@ impl Call {
                     Pass::Forward => op.forward_into(device, x, y).unwrap(),
                     _ => op.backward_into(device, x, layout.view(input.upstream), y).unwrap(),
                 }
-                Vec::new()
+                Answer::default()
             }
             Loss::LogSoftmaxWide => {
                 let op = LogSoftmax::dim(1);
@@ -158,12 +220,12 @@ impl Call {
                 match pass {
                     Pass::Forward => {
                         op.forward_into(device, x, contiguous.view_mut(&mut wide)).unwrap();
-                        wide.into_iter().map(f64::from).collect()
+                        wide.into()
                     }
                     _ => {
                         let (g, y) = (contiguous.view(&wide), layout.view_mut(out));
                         op.backward_into(device, x, g, y).unwrap();
-                        Vec::new()
+                        Answer::default()
                     }
                 }
             }
@@ -180,7 +242,7 @@ impl Call {
                         op.backward_into(device, x, saved, g, layout.view_mut(out)).unwrap();
                     }
                 }
-                lse.into_iter().map(f64::from).collect()
+                lse.into()
             }
         }
     }
@@ -195,8 +257,9 @@ impl Call {
     ) {
         let what = format!("{what}: {self:?} {}", T::DTYPE);
         let [got, expected] = outs;
-        let numbers = [self.run(device, input, got), self.run(cpu, input, expected)];
-        close(&format!("{what}, numbers"), &numbers[0], &numbers[1], 2e-6);
+        let answers = [self.run(device, input, got), self.run(cpu, input, expected)];
+        close(&format!("{what}, numbers"), &answers[0].numbers, &answers[1].numbers, 2e-6);
+        assert_eq!(answers[0].exact, answers[1].exact, "{what}");
         if self.writes_rows() && !(self == Call(Loss::LogSoftmaxWide, Pass::Forward)) {
             let f64s = |memory: &[T]| -> Vec<f64> {
                 input.layout.gather(memory).into_iter().map(Data::f64).collect()
@@ -206,15 +269,45 @@ impl Call {
     }
 }
 
+/// Results of a row that most calls have.
+struct Kept {
+    first: Vec<f32>,
+    lse: Vec<f32>,
+    argmax: Vec<i64>,
+    rank: Vec<i64>,
+}
+
+impl Kept {
+    fn new(rows: usize) -> Kept {
+        let (zeros, none) = (vec![0f32; rows], vec![-7i64; rows]);
+        Kept { first: zeros.clone(), lse: zeros, argmax: none.clone(), rank: none }
+    }
+
+    fn views(&mut self) -> [TensorMut<'_>; 4] {
+        let rows = [self.first.len()];
+        [
+            TensorMut::new(&mut self.first, &rows).unwrap(),
+            TensorMut::new(&mut self.lse, &rows).unwrap(),
+            TensorMut::new(&mut self.argmax, &rows).unwrap(),
+            TensorMut::new(&mut self.rank, &rows).unwrap(),
+        ]
+    }
+
+    fn answer(self, more: &[f32]) -> Answer {
+        let numbers = self.first.iter().chain(&self.lse).chain(more);
+        let exact = self.argmax.into_iter().chain(self.rank).collect();
+        Answer { numbers: numbers.map(|&n| n.into()).collect(), exact }
+    }
+}
+
 /// Log-sum-exps for an [`Input`] that has none yet.
 pub(crate) fn lse_of<T: Data>(call: Call, cpu: &Device, input: &Input<'_, T>) -> Vec<f32> {
-    let losses = input.layout.rows;
-    let forward = Call(call.0, Pass::Forward);
-    match call.0 {
-        Loss::CrossEntropy | Loss::CrossEntropyFull => {
-            forward.run(cpu, input, &mut []).iter().skip(losses).map(|&l| l as f32).collect()
-        }
-        Loss::LogSumExp => forward.run(cpu, input, &mut []).iter().map(|&l| l as f32).collect(),
-        Loss::LogSoftmax | Loss::LogSoftmaxWide => vec![0.0; losses],
-    }
+    let rows = input.layout.rows;
+    let from = match call.0 {
+        Loss::LogSoftmax | Loss::LogSoftmaxWide => return vec![0.0; rows],
+        Loss::LogSumExp => 0,
+        _ => rows,
+    };
+    let Answer { numbers, .. } = Call(call.0, Pass::Forward).run(cpu, input, &mut []);
+    numbers[from..from + rows].iter().map(|&l| l as f32).collect()
 }
