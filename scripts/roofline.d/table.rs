@@ -31,6 +31,9 @@ fn kernels() -> String {
             Variant::Row(loss, entry, data) => {
                 (format!("{loss:?}"), format!("{entry:?}"), data.name(), loss.beside(*data))
             }
+            Variant::Element(loss, entry, data) => {
+                (format!("{loss:?}"), format!("{entry:?}"), data.name(), 1)
+            }
             Variant::Batch(batch) => ("Batch".into(), format!("{batch:?}"), "", 0),
         };
         format!(

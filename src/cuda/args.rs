@@ -117,10 +117,13 @@ impl RowArgs {
             x_stride: _, y_stride: _, upstream_stride, second_stride, ignore_index: _, scale: _, cap: _,
             hard: _, soft: _, lambda: _, number: _, second_number: _, upstream_kind, second_kind, target_kind,
             weight_kind: _, mean: _, whole: _, parts: _, slice: _, coarse: _,
+            teacher: _, pad: _, grad_target, target_stride, grad_target_stride,
         } = &mut self;
         let (f32s, i64s) = (size_of::<f32>(), size_of::<i64>());
         for (address, bytes) in [
-            (target, size(*target_kind)),
+            // A class a row, or numbers as many as logits.
+            (target, (*target_stride).max(1) as usize * size(*target_kind)),
+            (grad_target, *grad_target_stride as usize * size(*target_kind)),
             (upstream, *upstream_stride as usize * size(*upstream_kind)),
             (loss, f32s),
             (z_loss, f32s),

@@ -571,19 +571,8 @@ impl Variant {
                 let beside = loss.beside(data) > 1 || loss == Loss::SoftCrossEntropy;
                 let large = loss.wide() || lanes && beside;
                 (threads, if large { blocks / 2 } else { blocks })
-                // The options' terms need more registers than two such blocks leave.
-                let blocks = if loss == Loss::CrossEntropyFull { blocks / 2 } else { blocks };
-                (threads, blocks, entry.body(&loss.functor(data)))
             }
-            Variant::Element(loss, entry, data) => {
-                let body = elementwise::body(loss, entry, data);
-                (ELEMENT_THREADS, entry.blocks(), body)
-            }
-            Variant::Batch(batch) => {
-                // Tiles wait for memory alone, and more of them at once hide it.
-                let blocks = if batch == Batch::PermuteTiled { 4 } else { 1 };
-                (BATCH_THREADS, blocks, format!("{}_body", batch.body()))
-            }
+            Variant::Element(_, entry, _) => (ELEMENT_THREADS, entry.blocks()),
             // Tiles wait for memory alone, and more of them at once hide it.
             Variant::Batch(Batch::PermuteTiled) => (BATCH_THREADS, 4),
             Variant::Batch(_) => (BATCH_THREADS, 1),
@@ -595,6 +584,7 @@ impl Variant {
         let (threads, blocks) = self.bounds();
         let body = match self {
             Variant::Row(loss, entry, data) => entry.body(&loss.functor(data)),
+            Variant::Element(loss, entry, data) => elementwise::body(loss, entry, data),
             Variant::Batch(batch) => format!("{}_body", batch.body()),
         };
         let args = self.module().arguments();
