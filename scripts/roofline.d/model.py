@@ -61,6 +61,12 @@ EXCUSED = {
     r"cross_entropy_full_.*": "all options at once: a soft-cap's tanh is two special functions and some twenty "
     "instructions an element, label smoothing with class weights ten more. Rows without these options "
     "never run it",
+    r"cross_entropy_ranked_.*": "the same with argmax and the target's rank, which take some ten comparisons and "
+    "selections an element",
+    r"logprob_entropy_.*": "a soft-cap that may be off is in the same kernel, and the entropy's moment is two "
+    "operations more an element; a kernel without a cap is not built",
+    r"soft_cross_entropy_full_.*": "all options at once, and the gradient of the probabilities: as cross_entropy_full",
+    r"distillation_.*": "two soft-maxes at once, with all options: as cross_entropy_full",
 }
 
 
