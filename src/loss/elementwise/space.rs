@@ -16,6 +16,7 @@ pub(crate) enum Operand {
     GradTarget,
 }
 
+#[cfg(any(feature = "cuda", feature = "emulator"))]
 impl Operand {
     /// Those that are read.
     pub(crate) const READ: [Operand; 5] =
