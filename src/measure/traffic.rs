@@ -79,6 +79,14 @@ impl Traffic {
         }
     }
 
+    /// Elementwise losses: input and target read; gradient written, in place where fused.
+    pub const fn elementwise(pass: Pass) -> Traffic {
+        match pass {
+            Pass::Forward => Traffic { reads: 2, writes: 0 },
+            Pass::Backward | Pass::ForwardBackward => Traffic { reads: 2, writes: 1 },
+        }
+    }
+
     /// Bytes for tensors of so many elements.
     pub const fn bytes(self, elements: u64, dtype: DType) -> u64 {
         (self.reads + self.writes) * elements * dtype.size() as u64

@@ -132,6 +132,26 @@ fn bench_measures_one_line_of_each_op_and_pass() {
             assert!((share - number("share_of_copy")).abs() < 1e-9);
         }
     }
+    let elementwise = ["mse", "l1", "smooth-l1", "huber", "bce-with-logits", "kl-div"];
+    for (op, pass) in
+        elementwise.into_iter().zip(["forward", "backward", "forward-backward"].iter().cycle())
+    {
+        let object = warploss(&format!(
+            "bench {op} --pass {pass} --elements 40001 --dtype f16 --seconds 0 --json"
+        ))
+        .json();
+        assert_eq!((&object["op"], &object["elements"]), (&op.into(), &40_001.into()));
+        let tensors = if *pass == "forward" { 2 } else { 3 };
+        assert_eq!(object["bytes"], tensors * 80_002);
+    }
+    for (line, named) in [
+        ("mse --rows 3", "--rows: expected --elements for mse"),
+        ("kl-div --classes 3", "--classes: expected --elements for kl-div"),
+        ("logsumexp --elements 3", "--elements: expected --rows and --classes for logsumexp"),
+    ] {
+        let run = warploss(&format!("bench {line} --seconds 0"));
+        assert!(run.error(2).contains(named), "{run:?}");
+    }
     let table = warploss("bench logsumexp --rows 2 --classes 100 --seconds 0").stdout;
     assert!(table.contains("of copy") && table.contains("logsumexp"), "{table}");
 }

@@ -5,6 +5,7 @@ mod bad_input;
 mod broken_kernels;
 mod commands;
 mod eval;
+mod eval_elementwise;
 mod sample;
 
 use safetensors::{Dtype, SafeTensors, tensor::TensorView};

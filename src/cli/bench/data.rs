@@ -5,6 +5,7 @@ use crate::check::random::Random;
 use crate::memory::HostMut;
 use crate::{DType, Device, Element, Error, Float, Shape, Tensor, TensorMut, bf16, f16};
 use rayon::prelude::*;
+use std::borrow::Cow;
 
 /// Elements made, or copied, by one thread at a time.
 const CHUNK: usize = 64 * 1024;
@@ -19,8 +20,10 @@ pub(super) struct Data {
     pub(super) logits: Tensor,
     /// As large as the logits: takes gradients and outputs, or a copy to be consumed.
     pub(super) work: Tensor,
-    /// As large as the logits, for ops that take an upstream gradient of that size.
+    /// As large as the logits, for ops that take an upstream gradient or a target of that size.
     pub(super) upstream: Option<Tensor>,
+    /// What it holds.
+    large: Option<Large>,
     /// One class per row, on the host and on the device.
     pub(super) target: Vec<i64>,
     pub(super) targets: Tensor,
@@ -49,7 +52,7 @@ impl Data {
     ) -> Result<Data, Error> {
         let shape = Shape::new(&[rows, classes]).unwrap_or(Shape::SCALAR);
         let mut logits = Tensor::zeros("logits", dtype, shape)?;
-        fill(&mut logits, 0x5eed, 2.5);
+        fill(&mut logits, 0x5eed, |random| 2.5 * random.normal());
         let logits = on(device, logits)?;
         let mut random = Random::new(0x7a67);
         let target: Vec<i64> = (0..rows).map(|_| random.below(classes) as i64).collect();
@@ -64,6 +67,7 @@ impl Data {
             work,
             logits,
             upstream: None,
+            large: None,
             targets: on(device, Tensor::from_vec(target.clone(), &[rows])?)?,
             target,
             loss: numbers()?,
@@ -78,12 +82,18 @@ impl Data {
         Ok(())
     }
 
-    /// Makes the upstream gradient, where it is not there yet.
-    pub(super) fn need_upstream(&mut self, device: &Device) -> Result<(), Error> {
-        if self.upstream.is_none() {
+    /// Makes the tensor as large as the logits, where it is not there yet.
+    pub(super) fn need(&mut self, device: &Device, large: Large) -> Result<(), Error> {
+        if self.large != Some(large) {
+            self.upstream = None;
             let mut tensor = Tensor::zeros("grad_output", self.dtype, self.logits.shape())?;
-            fill(&mut tensor, 0x9a4d, 1.0);
-            self.upstream = Some(on(device, tensor)?);
+            match large {
+                Large::Normal => fill(&mut tensor, 0x9a4d, Random::normal),
+                Large::Probabilities => fill(&mut tensor, 0x9a4d, |random| {
+                    (random.next() >> 40) as f32 / (1 << 24) as f32
+                }),
+            }
+            (self.upstream, self.large) = (Some(on(device, tensor)?), Some(large));
         }
         Ok(())
     }
@@ -123,16 +133,39 @@ impl Data {
 
     /// A row of one of the tensors above, widened.
     pub(super) fn row(&self, tensor: &Tensor, row: usize) -> Result<Vec<f64>, Error> {
-        let all = match tensor.is_on_device() {
-            true => &tensor.to_host()?,
-            false => tensor,
-        };
-        let range = row * self.classes..(row + 1) * self.classes;
-        Ok(widen::<f32>(all, range.clone())
-            .or_else(|| widen::<f16>(all, range.clone()))
-            .or_else(|| widen::<bf16>(all, range))
-            .unwrap_or_default())
+        Ok(self.host(tensor)?.part(row * self.classes..(row + 1) * self.classes))
     }
+
+    /// One of the tensors above, on the host.
+    pub(super) fn host<'a>(&self, tensor: &'a Tensor) -> Result<Host<'a>, Error> {
+        match tensor.is_on_device() {
+            true => Ok(Host(Cow::Owned(tensor.to_host()?))),
+            false => Ok(Host(Cow::Borrowed(tensor))),
+        }
+    }
+}
+
+/// A tensor in host memory.
+#[derive(Debug)]
+pub(super) struct Host<'a>(Cow<'a, Tensor>);
+
+impl Host<'_> {
+    /// Some of its elements, widened.
+    pub(super) fn part(&self, range: std::ops::Range<usize>) -> Vec<f64> {
+        widen::<f32>(&self.0, range.clone())
+            .or_else(|| widen::<f16>(&self.0, range.clone()))
+            .or_else(|| widen::<bf16>(&self.0, range))
+            .unwrap_or_default()
+    }
+}
+
+/// What a tensor as large as the logits holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Large {
+    /// Normal numbers of deviation 1: an upstream gradient, or a target of any numbers.
+    Normal,
+    /// Uniform numbers in [0, 1).
+    Probabilities,
 }
 
 fn widen<T: Float>(tensor: &Tensor, range: std::ops::Range<usize>) -> Option<Vec<f64>> {
@@ -144,17 +177,17 @@ pub(super) fn per_row<'a>(values: &'a mut Tensor, shape: &[usize]) -> Result<Ten
     values.view_as_mut(shape, 1)
 }
 
-fn fill(tensor: &mut Tensor, seed: u64, deviation: f32) {
-    fn normals<T: Float>(data: &mut [T], seed: u64, deviation: f32) {
+fn fill(tensor: &mut Tensor, seed: u64, number: impl Fn(&mut Random) -> f32 + Sync) {
+    fn numbers<T: Float>(data: &mut [T], seed: u64, number: impl Fn(&mut Random) -> f32 + Sync) {
         data.par_chunks_mut(CHUNK).enumerate().for_each(|(i, chunk)| {
             let mut random = Random::new(seed.wrapping_add((i as u64) << 32));
-            chunk.iter_mut().for_each(|x| *x = T::from_f32(deviation * random.normal()));
+            chunk.iter_mut().for_each(|x| *x = T::from_f32(number(&mut random)));
         });
     }
     match tensor.view_mut().into_host_data() {
-        Some(HostMut::F32(s)) => normals(s, seed, deviation),
-        Some(HostMut::F16(s)) => normals(s, seed, deviation),
-        Some(HostMut::BF16(s)) => normals(s, seed, deviation),
+        Some(HostMut::F32(s)) => numbers(s, seed, number),
+        Some(HostMut::F16(s)) => numbers(s, seed, number),
+        Some(HostMut::BF16(s)) => numbers(s, seed, number),
         // The command line takes floats only.
         Some(HostMut::I64(_) | HostMut::I32(_) | HostMut::U32(_) | HostMut::U8(_)) | None => {}
     }

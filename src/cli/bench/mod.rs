@@ -27,6 +27,9 @@ one number per row does not.
                  forward-backward 3 reads, 2 writes
   logprob-entropy  as cross-entropy; a backward pass sums each row again, from cache
   logsumexp      forward 1 read; backward 1 read, 1 write; forward-backward 2 reads, 1 write
+  mse, l1, smooth-l1, huber, bce-with-logits, kl-div (gradient to the input)
+                 forward 2 reads; backward 2 reads, 1 write; forward-backward (fused, in place)
+                 2 reads, 1 write
 GB/s are 10^9 model bytes a second in the median run. share_of_copy sets them against copying one
 large buffer to another in the same run (bytes read and written both count); the table also sets
 them against summing a buffer and scaling one in place. Data that fits the cache exceeds 1.
@@ -48,6 +51,10 @@ pub(super) struct BenchArgs {
     /// Classes, columns of logits [default: 128256]
     #[arg(long, value_name = "V", requires = "op", allow_hyphen_values = true, value_parser = at_least_one)]
     classes: Option<usize>,
+
+    /// Elements of input and target of an elementwise op [default: 67108864]
+    #[arg(long, value_name = "N", requires = "op", allow_hyphen_values = true, value_parser = at_least_one)]
+    elements: Option<usize>,
 
     /// Dtype of the logits [default: f32]
     #[arg(long, requires = "op")]
@@ -81,6 +88,9 @@ enum PassArg {
     ForwardBackward,
 }
 
+/// Elements of an elementwise op where nobody says how many.
+const ELEMENTS: usize = 1 << 26;
+
 /// One line to measure.
 #[derive(Debug, Clone, Copy, PartialEq)]
 struct Line {
@@ -111,7 +121,7 @@ fn seconds(text: &str) -> Result<f64, String> {
 impl BenchArgs {
     pub(super) fn run(&self, device: DeviceChoice) -> Result<(), Failure> {
         let device = device.open()?;
-        let lines = self.lines(&device);
+        let lines = self.lines(&device)?;
         let budget = Budget {
             seconds: self.seconds.unwrap_or(if self.op.is_some() { 3.0 } else { 1.0 }),
             ..Budget::default()
@@ -155,9 +165,9 @@ impl BenchArgs {
             .map_err(|e| Failure::failed(format!("standard output: {e}")))
     }
 
-    fn lines(&self, device: &Device) -> Vec<Line> {
+    fn lines(&self, device: &Device) -> Result<Vec<Line>, Failure> {
         let Some(op) = self.op else {
-            return if device.name() == "cuda" { suite::gpu() } else { suite::cpu() };
+            return Ok(if device.name() == "cuda" { suite::gpu() } else { suite::cpu() });
         };
         let dtype = match self.dtype {
             Some(FloatArg::F32) | None => DType::F32,
@@ -169,8 +179,20 @@ impl BenchArgs {
             Some(PassArg::Backward) => Pass::Backward,
             Some(PassArg::ForwardBackward) | None => Pass::ForwardBackward,
         };
-        let (rows, classes) = (self.rows.unwrap_or(1024), self.classes.unwrap_or(128_256));
-        vec![Line { op, pass, dtype, rows, classes }]
+        let (name, bench) = op.parts();
+        let (rows, classes) = match (bench.elementwise(), self.elements) {
+            (true, _) if self.rows.is_some() || self.classes.is_some() => {
+                let option = if self.rows.is_some() { "--rows" } else { "--classes" };
+                return Err(Failure::input(format!("{option}: expected --elements for {name}")));
+            }
+            (true, elements) => (1, elements.unwrap_or(ELEMENTS)),
+            (false, Some(_)) => {
+                let expected = "expected --rows and --classes";
+                return Err(Failure::input(format!("--elements: {expected} for {name}")));
+            }
+            (false, None) => (self.rows.unwrap_or(1024), self.classes.unwrap_or(128_256)),
+        };
+        Ok(vec![Line { op, pass, dtype, rows, classes }])
     }
 }
 
@@ -189,22 +211,22 @@ impl Line {
     ) -> Result<Measured, Failure> {
         let (_, bench) = self.op.parts();
         let shape = (self.rows, self.classes, self.dtype);
-        let upstream = bench.upstream(self.pass);
+        let large = bench.large(self.pass);
         let mut data = match held.take() {
             Some(data) if (data.rows, data.classes, data.dtype) == shape => {
-                if upstream && data.upstream.is_none() {
+                if large.is_some() && data.upstream.is_none() {
                     self.require(1)?;
                 }
                 data
             }
             other => {
                 drop(other);
-                self.require(2 + u128::from(upstream))?;
+                self.require(2 + u128::from(large.is_some()))?;
                 Data::new(device, self.rows, self.classes, self.dtype)?
             }
         };
-        if upstream {
-            data.need_upstream(device)?;
+        if let Some(large) = large {
+            data.need(device, large)?;
         }
         let prepare = |data: &mut Data| match bench.consumes(self.pass) {
             true => data.restore(),

@@ -32,6 +32,9 @@ impl Measured {
         put("dtype", self.line.dtype.name().into());
         put("rows", self.line.rows.into());
         put("classes", self.line.classes.into());
+        if self.line.op.parts().1.elementwise() {
+            put("elements", self.line.classes.into());
+        }
         put("device", device.name().into());
         put("median_s", number::f64(self.timing.median));
         put("min_s", number::f64(self.timing.min));

@@ -6,6 +6,7 @@
 
 mod columns;
 mod cross_entropy;
+mod elementwise;
 mod log_softmax;
 mod logprob_entropy;
 mod logsumexp;
@@ -42,6 +43,18 @@ pub(super) struct Eval {
 
 #[derive(Debug, Subcommand)]
 enum Op {
+    /// Squared error between input and target
+    Mse(elementwise::MseArgs),
+    /// Absolute error between input and target
+    L1(elementwise::L1Args),
+    /// Absolute error with a squared middle of slope 1 at its edge
+    SmoothL1(elementwise::SmoothL1Args),
+    /// Squared error with straight ends
+    Huber(elementwise::HuberArgs),
+    /// Binary cross entropy between logits and probabilities
+    BceWithLogits(elementwise::BceWithLogitsArgs),
+    /// Kullback-Leibler divergence of a target from log-probabilities
+    KlDiv(elementwise::KlDivArgs),
     /// Negative log-likelihood of class indices
     Nll(nll::NllArgs),
     /// Cross entropy between logits and class indices or probabilities
@@ -57,6 +70,12 @@ enum Op {
 impl Op {
     fn parts(&self) -> (&'static str, &dyn Evaluate) {
         match self {
+            Op::Mse(op) => ("mse", op),
+            Op::L1(op) => ("l1", op),
+            Op::SmoothL1(op) => ("smooth-l1", op),
+            Op::Huber(op) => ("huber", op),
+            Op::BceWithLogits(op) => ("bce-with-logits", op),
+            Op::KlDiv(op) => ("kl-div", op),
             Op::Nll(op) => ("nll", op),
             Op::CrossEntropy(op) => ("cross-entropy", op),
             Op::LogSoftmax(op) => ("log-softmax", op),
@@ -85,8 +104,8 @@ struct Common {
     #[arg(long)]
     grad: bool,
 
-    /// How the losses of the rows become the result
-    #[arg(long, value_name = "none|sum|mean", hide_possible_values = true)]
+    /// How the losses of the rows become the result; batchmean for kl-div alone
+    #[arg(long, value_name = "none|sum|mean|batchmean", hide_possible_values = true)]
     reduction: Option<ReductionArg>,
 
     /// Only the first V of each row's columns are classes, the rest is padding
@@ -100,6 +119,8 @@ enum ReductionArg {
     None,
     Sum,
     Mean,
+    #[value(name = "batchmean")]
+    BatchMean,
 }
 
 impl Common {
@@ -109,6 +130,7 @@ impl Common {
             Some(ReductionArg::None) => Reduction::None,
             Some(ReductionArg::Sum) => Reduction::Sum,
             Some(ReductionArg::Mean) | None => Reduction::Mean,
+            Some(ReductionArg::BatchMean) => Reduction::BatchMean,
         }
     }
 
@@ -116,10 +138,12 @@ impl Common {
     fn unreduced(&self, op: &str) -> Result<Reduction, Failure> {
         match self.reduction {
             Some(ReductionArg::None) | None => Ok(Reduction::None),
-            Some(ReductionArg::Sum | ReductionArg::Mean) => Err(Failure::input(format!(
-                "--reduction: expected none ({op} does not reduce rows), got {}",
-                self.reduction()
-            ))),
+            Some(ReductionArg::Sum | ReductionArg::Mean | ReductionArg::BatchMean) => {
+                Err(Failure::input(format!(
+                    "--reduction: expected none ({op} does not reduce rows), got {}",
+                    self.reduction()
+                )))
+            }
         }
     }
 }
@@ -204,6 +228,7 @@ impl<'a> Call<'a> {
                 false => (library, self.inputs.full_name(here)),
             })
             .collect();
+        names.push(("reduction", "--reduction".to_owned()));
         for same in ["input", "target", "weight", "grad_output"] {
             names.push((same, self.inputs.full_name(same)));
         }

@@ -103,13 +103,13 @@ impl<'a> Checked<'a> {
         }
         let shape = broadcast(input.shape(), target.shape()).ok_or_else(|| Error::Shape {
             argument: "target",
-            expected: format!("one that broadcasts with {} (the input's)", input.shape()),
+            expected: format!("{} (the input's) or one that broadcasts with it", input.shape()),
             got: target.shape(),
         })?;
         if shape.elements().is_none() {
             return Err(Error::Shape {
                 argument: "target",
-                expected: format!("a size with {} that fits the address space", input.shape()),
+                expected: format!("one whose size with {} fits the address space", input.shape()),
                 got: target.shape(),
             });
         }
@@ -120,7 +120,7 @@ impl<'a> Checked<'a> {
             } else if broadcast(weight.shape(), shape) != Some(shape) {
                 return Err(Error::Shape {
                     argument,
-                    expected: format!("one that broadcasts to {shape} (the input's)"),
+                    expected: format!("{shape} (the input's) or one that broadcasts to it"),
                     got: weight.shape(),
                 });
             }

@@ -1,6 +1,6 @@
 //! Log-softmax along rows.
 
-use super::Bench;
+use super::{Bench, Large};
 use crate::check::{compare, reference};
 use crate::cli::bench::data::Data;
 use crate::measure::{Pass, Traffic};
@@ -13,8 +13,8 @@ impl Bench for LogSoftmaxBench {
         Traffic::log_softmax(pass)
     }
 
-    fn upstream(&self, pass: Pass) -> bool {
-        pass != Pass::Forward
+    fn large(&self, pass: Pass) -> Option<Large> {
+        (pass != Pass::Forward).then_some(Large::Normal)
     }
 
     fn run(&self, pass: Pass, device: &Device, data: &mut Data) -> Result<(), Error> {

@@ -3,16 +3,19 @@
 //! To add one: a type with [`Bench`] in a file of its own, a variant and a line in [`BenchOp`].
 
 mod cross_entropy;
+mod elementwise;
 mod log_softmax;
 mod logprob_entropy;
 mod logsumexp;
 mod nll;
 mod soft_cross_entropy;
 
-use super::data::Data;
+use super::data::{Data, Large};
+use crate::check::reference::ElementLoss;
 use crate::measure::{Pass, Traffic};
 use crate::{Device, Error};
 use clap::ValueEnum;
+use elementwise::ElementwiseBench;
 use soft_cross_entropy::SoftCrossEntropyBench;
 
 /// What `bench OP` takes.
@@ -32,6 +35,18 @@ pub(super) enum BenchOp {
     SoftCrossEntropy,
     /// The same against a teacher's logits
     Distillation,
+    /// In place where forward-backward, as the other elementwise losses
+    Mse,
+    /// As mse
+    L1,
+    /// As mse, beta 1
+    SmoothL1,
+    /// As mse, delta 1
+    Huber,
+    /// As mse
+    BceWithLogits,
+    /// As mse; the target holds probabilities
+    KlDiv,
 }
 
 impl BenchOp {
@@ -48,6 +63,18 @@ impl BenchOp {
             BenchOp::Distillation => {
                 ("distillation", &SoftCrossEntropyBench { teacher_scale: Some(1.0) })
             }
+            BenchOp::Mse => ("mse", &ElementwiseBench(ElementLoss::Mse)),
+            BenchOp::L1 => ("l1", &ElementwiseBench(ElementLoss::L1)),
+            BenchOp::SmoothL1 => {
+                ("smooth-l1", &ElementwiseBench(ElementLoss::SmoothL1 { beta: 1.0 }))
+            }
+            BenchOp::Huber => ("huber", &ElementwiseBench(ElementLoss::Huber { delta: 1.0 })),
+            BenchOp::BceWithLogits => {
+                ("bce-with-logits", &ElementwiseBench(ElementLoss::BceWithLogits))
+            }
+            BenchOp::KlDiv => {
+                ("kl-div", &ElementwiseBench(ElementLoss::KlDiv { log_target: false }))
+            }
         }
     }
 }
@@ -60,9 +87,13 @@ pub(super) trait Bench {
     fn consumes(&self, _pass: Pass) -> bool {
         false
     }
-    /// Whether the pass needs an upstream gradient as large as the logits.
-    fn upstream(&self, _pass: Pass) -> bool {
+    /// Whether the input has elements and no classes: `--elements` says how many.
+    fn elementwise(&self) -> bool {
         false
+    }
+    /// What the pass needs in a tensor as large as the logits (`data.upstream`).
+    fn large(&self, _pass: Pass) -> Option<Large> {
+        None
     }
     /// Makes what an earlier pass saves.
     fn save(&self, _pass: Pass, _device: &Device, _data: &mut Data) -> Result<(), Error> {

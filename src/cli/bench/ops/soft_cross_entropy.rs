@@ -1,7 +1,7 @@
 //! Cross entropy against a target of the logits' size, fused in place where forward and backward
 //! are one.
 
-use super::Bench;
+use super::{Bench, Large};
 use crate::check::{compare, reference};
 use crate::cli::bench::data::{Data, per_row};
 use crate::measure::{Pass, Traffic};
@@ -49,8 +49,8 @@ impl Bench for SoftCrossEntropyBench {
         pass == Pass::ForwardBackward
     }
 
-    fn upstream(&self, _: Pass) -> bool {
-        true
+    fn large(&self, _: Pass) -> Option<Large> {
+        Some(Large::Normal)
     }
 
     fn run(&self, pass: Pass, device: &Device, data: &mut Data) -> Result<(), Error> {

@@ -1,0 +1,134 @@
+//! The elementwise losses on two tensors of one shape: mean, gradient to the input.
+
+use super::{Bench, Large};
+use crate::check::compare;
+use crate::check::reference::{self, ElementLoss, ElementwiseCall, Values};
+use crate::cli::bench::data::{Data, per_row};
+use crate::loss::elementwise::sealed::Loss;
+use crate::measure::{Pass, Traffic};
+use crate::{
+    BceWithLogits, DType, Device, Elementwise, ElementwiseGradOut, Error, Huber, KlDiv, L1, Mse,
+    Reduction, SmoothL1,
+};
+use rayon::prelude::*;
+
+/// One of them, with its default options.
+pub(super) struct ElementwiseBench(pub(super) ElementLoss);
+
+/// Elements that are checked one by one, or summed by one thread at a time.
+const WINDOW: usize = 16 * 1024;
+
+fn call<L: Loss>(
+    op: &Elementwise<'_, L>,
+    pass: Pass,
+    device: &Device,
+    data: &mut Data,
+) -> Result<(), Error> {
+    let input = data.logits.view();
+    // The harness has made it.
+    let target = data.upstream.as_ref().unwrap_or(&data.logits).view();
+    let loss = per_row(&mut data.loss, &[])?;
+    match pass {
+        Pass::Forward => op.forward_into(device, input, target, loss),
+        Pass::Backward => {
+            let grad_input = Some(data.work.view_mut());
+            let grads = ElementwiseGradOut { grad_input, grad_target: None };
+            op.backward_into(device, input, target, 1.0, grads)
+        }
+        Pass::ForwardBackward => {
+            op.forward_backward_in_place(device, data.work.view_mut(), target, 1.0, loss)
+        }
+    }
+}
+
+/// Two stretches of the tensors by the reference, as a part of the mean of `n`.
+fn expected(loss: ElementLoss, n: usize, x: &[f64], y: &[f64]) -> reference::ElementwiseReference {
+    let shape = [x.len()];
+    reference::elementwise(&ElementwiseCall {
+        loss,
+        reduction: Reduction::Sum,
+        input: Values { shape: &shape, data: x },
+        target: Values { shape: &shape, data: y },
+        weight: None,
+        pos_weight: None,
+        grad_output: &[1.0 / n as f64],
+    })
+}
+
+impl Bench for ElementwiseBench {
+    fn traffic(&self, pass: Pass) -> Traffic {
+        Traffic::elementwise(pass)
+    }
+
+    fn elementwise(&self) -> bool {
+        true
+    }
+
+    fn consumes(&self, pass: Pass) -> bool {
+        pass == Pass::ForwardBackward
+    }
+
+    fn large(&self, _: Pass) -> Option<Large> {
+        Some(match self.0 {
+            ElementLoss::BceWithLogits | ElementLoss::KlDiv { .. } => Large::Probabilities,
+            ElementLoss::Mse
+            | ElementLoss::L1
+            | ElementLoss::SmoothL1 { .. }
+            | ElementLoss::Huber { .. } => Large::Normal,
+        })
+    }
+
+    fn run(&self, pass: Pass, device: &Device, data: &mut Data) -> Result<(), Error> {
+        match self.0 {
+            ElementLoss::Mse => call(&Mse::default(), pass, device, data),
+            ElementLoss::L1 => call(&L1::default(), pass, device, data),
+            ElementLoss::SmoothL1 { beta } => {
+                call(&SmoothL1::default().beta(beta), pass, device, data)
+            }
+            ElementLoss::Huber { delta } => {
+                call(&Huber::default().delta(delta), pass, device, data)
+            }
+            ElementLoss::BceWithLogits => call(&BceWithLogits::default(), pass, device, data),
+            ElementLoss::KlDiv { log_target } => {
+                call(&KlDiv::default().log_target(log_target), pass, device, data)
+            }
+        }
+    }
+
+    fn check(&self, pass: Pass, _: &Device, data: &mut Data) -> Result<Option<String>, Error> {
+        let n = data.rows * data.classes;
+        let x = data.host(&data.logits)?;
+        let y = data.host(data.upstream.as_ref().unwrap_or(&data.logits))?;
+        let part = |from: usize| {
+            let range = from..(from + WINDOW).min(n);
+            expected(self.0, n, &x.part(range.clone()), &y.part(range))
+        };
+        if pass != Pass::Backward {
+            let (loss, size) = (0..n.div_ceil(WINDOW))
+                .into_par_iter()
+                .map(|i| part(i * WINDOW))
+                .map(|part| (part.loss[0], part.loss_size[0]))
+                .reduce(|| (0.0, 0.0), |a, b| (a.0 + b.0, a.1 + b.1));
+            let [loss, size] = [loss, size].map(|sum| [sum / n as f64]);
+            let got = data.numbers(&data.loss)?[0];
+            let worst = compare::losses(DType::F32, &[got], &loss, &size);
+            if !worst.agrees() {
+                return Ok(Some(format!("mean loss: {worst}")));
+            }
+        }
+        if pass == Pass::Forward {
+            return Ok(None);
+        }
+        let work = data.host(&data.work)?;
+        for from in [0, n / 2, n.saturating_sub(WINDOW)] {
+            let part = part(from);
+            let (grad, size) = (part.grad_input, part.grad_input_size);
+            let got = work.part(from..from + grad.len());
+            let worst = compare::summed_gradients(data.dtype, &got, &grad, &size);
+            if !worst.agrees() {
+                return Ok(Some(format!("gradient from element {from} on: {worst}")));
+            }
+        }
+        Ok(None)
+    }
+}
