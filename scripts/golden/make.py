@@ -14,11 +14,14 @@ are tests of their own.
 import itertools
 import json
 import pathlib
+import sys
 import zlib
 
 import torch
 import torch.nn.functional as F
 from safetensors.torch import save_file
+
+import elementwise
 
 DTYPES = {"f32": torch.float32, "f16": torch.float16, "bf16": torch.bfloat16}
 INDICES = {"i64": torch.int64, "i32": torch.int32, "u32": torch.uint32, "u8": torch.uint8}
@@ -417,6 +420,9 @@ def logprob_entropy_cases(file):
     logprob_entropy(file, "all_ignored", (4, 6), edit=lambda _, t: t.fill_(-100))
 
 
+ELEMENTWISE = ("mse", "l1", "smooth_l1", "huber", "bce_with_logits", "kl_div")
+
+
 def main():
     OUT.mkdir(parents=True, exist_ok=True)
     for loss, cases in (
@@ -426,6 +432,7 @@ def main():
         ("log_softmax", lambda f: line_cases(f, lambda x, d, _: torch.log_softmax(x, d[0]))),
         ("logsumexp", lambda f: line_cases(f, lambda x, d, k: torch.logsumexp(x, d, k))),
         ("logprob_entropy", logprob_entropy_cases),
+        *((loss, lambda f: elementwise.cases(sys.modules[__name__], f)) for loss in ELEMENTWISE),
     ):
         file = File(loss)
         cases(file)

@@ -2,6 +2,7 @@
 
 use crate::cross_entropy::{CrossEntropyCase, Upstream};
 use crate::data::{Data, Logits, Rng};
+use crate::elementwise::{self, ElementwiseCase};
 use crate::harness::{Case, bits, check};
 use crate::log_softmax::LogSoftmaxCase;
 use crate::logprob_entropy::LogprobEntropyCase;
@@ -115,4 +116,18 @@ fn sums_over_many_rows_lose_none() {
         upstream: Upstream::Tensor(Data::floats(DType::F32, &[rows], &g)),
         ..random(DType::F32, rows, 5)
     });
+}
+
+#[test]
+fn elementwise_losses_give_the_same_bits_on_any_number_of_threads() {
+    // Equal shapes; what is summed back over rows, over columns, and over everything.
+    let pairs: [(&[usize], &[usize]); 4] =
+        [(&[70_001], &[70_001]), (&[20_000, 9], &[9]), (&[900, 130], &[900, 1]), (&[50_000], &[])];
+    for (x, y) in pairs {
+        for loss in elementwise::LOSSES.into_iter().step_by(2) {
+            if loss != warploss::check::reference::ElementLoss::BceWithLogits || x == y {
+                check_threads(&ElementwiseCase::plain(loss, x, y));
+            }
+        }
+    }
 }

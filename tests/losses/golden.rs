@@ -2,6 +2,7 @@
 
 use crate::cross_entropy::CrossEntropyCase;
 use crate::data::Data;
+use crate::elementwise::ElementwiseCase;
 use crate::harness::{Case, Expected, check_against};
 use crate::log_softmax::LogSoftmaxCase;
 use crate::logprob_entropy::LogprobEntropyCase;
@@ -21,6 +22,12 @@ const LOSSES: &[(&str, usize, Read)] = &[
     ("log_softmax", 50, |g| Box::new(LogSoftmaxCase::golden(g))),
     ("logsumexp", 130, |g| Box::new(LogSumExpCase::golden(g))),
     ("logprob_entropy", 60, |g| Box::new(LogprobEntropyCase::golden(g))),
+    ("mse", 95, |g| Box::new(ElementwiseCase::golden(g))),
+    ("l1", 95, |g| Box::new(ElementwiseCase::golden(g))),
+    ("smooth_l1", 270, |g| Box::new(ElementwiseCase::golden(g))),
+    ("huber", 220, |g| Box::new(ElementwiseCase::golden(g))),
+    ("bce_with_logits", 150, |g| Box::new(ElementwiseCase::golden(g))),
+    ("kl_div", 220, |g| Box::new(ElementwiseCase::golden(g))),
 ];
 
 #[test]

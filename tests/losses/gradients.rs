@@ -2,6 +2,7 @@
 
 use crate::cross_entropy::{CrossEntropyCase, Upstream, target_shape};
 use crate::data::{Data, Logits, Rng};
+use crate::elementwise::{self, ElementwiseCase};
 use crate::harness::{Case, check};
 use crate::log_softmax::LogSoftmaxCase;
 use crate::logprob_entropy::LogprobEntropyCase;
@@ -180,6 +181,42 @@ fn logprob_entropy_has_the_slope_of_both_results_under_every_option() {
                 let case = LogprobEntropyCase::of(case, grads);
                 check_slope(&case.clone().with_upstream_per_row(seed));
                 check_slope(&case);
+            }
+        }
+    }
+}
+
+/// Away from kinks: no difference is within a step of 0, β or δ.
+#[test]
+fn elementwise_losses_have_the_slope_of_their_results() {
+    let pairs: [(&[usize], &[usize]); 4] =
+        [(&[3, 4], &[3, 4]), (&[3, 4], &[4]), (&[3, 4], &[3, 1]), (&[1, 4], &[3, 1])];
+    for loss in elementwise::LOSSES {
+        for (x, y) in pairs {
+            for reduction in [Reduction::None, Reduction::Sum, Reduction::Mean] {
+                if loss == warploss::check::reference::ElementLoss::BceWithLogits && x != y {
+                    continue;
+                }
+                let case = ElementwiseCase {
+                    upstream: Upstream::Number(-1.75),
+                    reduction,
+                    ..ElementwiseCase::plain(loss, x, y)
+                };
+                check_slope(&case);
+                if x != y || case.is_kl() {
+                    continue;
+                }
+                let mut rng = Rng(3);
+                let mut weights = || {
+                    let values: Vec<f64> = (0..12).map(|_| 0.1 + rng.unit()).collect();
+                    Some(Data::floats(DType::F32, x, &values))
+                };
+                let bce = loss == warploss::check::reference::ElementLoss::BceWithLogits;
+                check_slope(&ElementwiseCase {
+                    weight: weights(),
+                    pos_weight: if bce { weights() } else { None },
+                    ..case
+                });
             }
         }
     }

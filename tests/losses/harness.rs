@@ -66,6 +66,8 @@ pub(crate) enum Rule {
     Loss(Vec<f64>),
     /// As a gradient.
     Gradient,
+    /// As a gradient that is a sum of terms, with their sizes.
+    SummedGradient(Vec<f64>),
 }
 
 #[derive(Debug, Clone)]
@@ -90,10 +92,22 @@ impl Expected {
         Expected { name, rule: Rule::Gradient, values }
     }
 
+    /// A gradient that is a sum of terms, with Σ|terms|.
+    pub(crate) fn summed_gradient(
+        name: &'static str,
+        values: Vec<f64>,
+        sizes: Vec<f64>,
+    ) -> Expected {
+        Expected { name, rule: Rule::SummedGradient(sizes), values }
+    }
+
     pub(crate) fn compare(&self, dtype: DType, got: &[f64]) -> Worst {
         match &self.rule {
             Rule::Loss(sizes) => compare::losses(dtype, got, &self.values, sizes),
             Rule::Gradient => compare::gradients(dtype, got, &self.values),
+            Rule::SummedGradient(sizes) => {
+                compare::summed_gradients(dtype, got, &self.values, sizes)
+            }
         }
     }
 }

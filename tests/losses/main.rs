@@ -4,14 +4,17 @@
 //! |---|---|
 //! | `harness` | devices, comparison: a loss is a [`harness::Case`], and every test takes cases |
 //! | `data` | typed buffers with poisoned padding, random numbers, adversarial logits |
-//! | `cross_entropy`, `soft_cross_entropy`, `nll`, `log_softmax`, `logsumexp`, `logprob_entropy`, `ranks` | a loss: its case, its calls, random cases |
+//! | `cross_entropy`, `soft_cross_entropy`, `nll`, `log_softmax`, `logsumexp`, `logprob_entropy`, `ranks`, `elementwise` | a loss: its case, its calls, random cases |
 //! | `golden`, `properties`, `gradients` | one table each, a loss is a row |
-//! | `numerics`, `determinism`, `errors`, `views` | behaviours, a test is named for each |
+//! | `numerics`, `elementwise_numerics`, `determinism`, `errors`, `views` | behaviours, a test is named for each |
 
 mod cross_entropy;
 mod data;
 mod determinism;
+mod elementwise;
+mod elementwise_numerics;
 mod errors;
+mod errors_elementwise;
 mod errors_logprob_entropy;
 mod golden;
 mod gradients;

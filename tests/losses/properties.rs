@@ -2,6 +2,7 @@
 
 use crate::cross_entropy::{self, CrossEntropyCase, Upstream};
 use crate::data::{Data, FLOATS, Logits, Rng};
+use crate::elementwise::{self, ElementwiseCase};
 use crate::harness::check;
 use crate::log_softmax::{LogSoftmaxCase, line_recipes};
 use crate::logprob_entropy::LogprobEntropyCase;
@@ -48,6 +49,13 @@ fn nll_agrees_with_the_reference() {
 #[test]
 fn soft_cross_entropy_agrees_with_the_reference() {
     for_all(600, soft_cross_entropy::recipes(), |recipe| check(&recipe.case()));
+}
+
+#[test]
+fn elementwise_losses_agree_with_the_reference() {
+    for loss in elementwise::LOSSES {
+        for_all(150, proptest::num::u64::ANY, |seed| check(&ElementwiseCase::random(loss, seed)));
+    }
 }
 
 #[test]

@@ -1,0 +1,152 @@
+"""Golden cases of the elementwise losses; make.py calls this."""
+
+import itertools
+
+import torch
+import torch.nn.functional as F
+
+INF, NAN = float("inf"), float("nan")
+# Shapes of input and target: equal, and broadcast either way.
+EQUAL = {"s": (), "n": (7,), "nc": (3, 5), "ncd": (2, 3, 4), "empty": (0, 3)}
+PAIRS = {
+    "row": ((3, 4), (4,)), "column": ((3, 4), (3, 1)), "outer": ((1, 4), (3, 1)),
+    "number": ((), (2, 3)), "ranks": ((2, 1, 3), (4, 1)), "one": ((1,), ()),
+    "none": ((0, 3), (1, 3)), "no_column": ((3, 0), (3, 1)),
+}
+
+
+class Maker:
+    """Adds the cases of one loss to a file; `make` is make.py, which has the common parts."""
+
+    def __init__(self, make, file):
+        self.make, self.file, self.loss = make, file, file.loss
+        self.label = self.loss == "bce_with_logits"
+        self.kl = self.loss == "kl_div"
+        self.reductions = ("none", "sum", "mean", *(("batchmean",) if self.kl else ()))
+
+    def target(self, shape, dtype, g, log_target):
+        values = self.make.normal(shape, dtype, g)
+        if self.kl and log_target:
+            return -values.abs()
+        if self.kl or self.label:
+            return torch.rand(shape, generator=g, dtype=torch.float64).to(values.dtype)
+        return values
+
+    def apply(self, x, y, weight, pos_weight, reduction, option):
+        if self.loss == "mse":
+            return F.mse_loss(x, y, reduction=reduction, weight=weight)
+        if self.loss == "l1":
+            return F.l1_loss(x, y, reduction=reduction, weight=weight)
+        if self.loss == "huber":
+            return F.huber_loss(x, y, reduction=reduction, delta=option, weight=weight)
+        if self.label:
+            return F.binary_cross_entropy_with_logits(
+                x, y, weight=weight, reduction=reduction, pos_weight=pos_weight)
+        if self.kl:
+            return F.kl_div(x, y, reduction=reduction, log_target=option)
+        if weight is None:
+            return F.smooth_l1_loss(x, y, reduction=reduction, beta=option)
+        # Composed: PyTorch's smooth_l1_loss has no weight.
+        loss = weight * F.smooth_l1_loss(x, y, reduction="none", beta=option)
+        if reduction == "mean":
+            return loss.sum() / weight.sum()
+        return loss.sum() if reduction == "sum" else loss
+
+    def case(self, name, shape, target_shape=None, dtype="f32", reduction="mean", option=None,
+             weight=None, pos_weight=None, upstream="tensor", edit=None):
+        """`weight` and `pos_weight` are shapes; `edit(x, y)` plants what random numbers lack."""
+        make = self.make
+        g = make.generator(f"{self.loss} {name}")
+        if option is None:
+            option = False if self.kl else 1.0
+        elif not self.kl:
+            option = make.f32(option)
+        values = make.normal(shape, dtype, g)
+        if self.kl:
+            values = -values.abs()
+        target_shape = shape if target_shape is None else target_shape
+        labels = self.target(target_shape, dtype, g, option)
+        if edit:
+            edit(values, labels)
+        positive = lambda s: None if s is None else (
+            torch.rand(s, generator=g, dtype=torch.float64).add(0.25).to(torch.float32))
+        weight, pos_weight = positive(weight), positive(pos_weight)
+        x, y = make.widened(values), make.widened(labels)
+        double = lambda t: None if t is None else t.double()
+        loss = self.apply(x, y, double(weight), double(pos_weight), reduction, option)
+        grad_output = None
+        if upstream == "number":
+            grad_output = torch.tensor(make.f32(-1.75))
+        elif upstream == "tensor":
+            grad_output = make.normal(loss.shape, "f32", g, 1.0)
+        loss.backward(torch.ones_like(loss) if grad_output is None
+                      else grad_output.double().expand_as(loss))
+        options = dict(loss=self.loss, reduction=reduction)
+        if self.kl:
+            options["log_target"] = option
+        elif self.loss in ("smooth_l1", "huber"):
+            options["beta" if self.loss == "smooth_l1" else "delta"] = option
+        self.file.add(name, options, dict(
+            input=values, target=labels, weight=weight, pos_weight=pos_weight,
+            grad_output=grad_output, loss=loss, grad_input=x.grad, grad_target=y.grad))
+
+
+def cases(make, file):
+    m = Maker(make, file)
+    options = {"smooth_l1": (0.0, 0.3, 1.0, 4.0), "huber": (0.05, 1.0, 4.0),
+               "kl_div": (False, True)}.get(m.loss, (None,))
+    for (layout, shape), dtype, reduction, option in itertools.product(
+            EQUAL.items(), make.DTYPES, m.reductions, options):
+        m.case(f"{layout}_{dtype}_{reduction}_{option}", shape, dtype=dtype, reduction=reduction,
+               option=option)
+    if not m.label:
+        for (layout, (shape, other)), dtype, reduction, option in itertools.product(
+                PAIRS.items(), make.DTYPES, m.reductions, options[-2:]):
+            if dtype != "f32" and layout not in ("row", "outer"):
+                continue
+            m.case(f"{layout}_{dtype}_{reduction}_{option}", shape, other, dtype, reduction, option)
+    for upstream, reduction in itertools.product((None, "number"), m.reductions):
+        m.case(f"upstream_{upstream}_{reduction}", (4, 6), reduction=reduction, upstream=upstream)
+    if not m.kl:
+        shapes = {"same": (3, 5)}
+        if m.label:
+            shapes |= {"row": (5,), "column": (3, 1), "number": ()}
+        for (layout, shape), dtype, reduction in itertools.product(
+                shapes.items(), make.DTYPES, m.reductions):
+            m.case(f"weight_{layout}_{dtype}_{reduction}", (3, 5), dtype=dtype,
+                   reduction=reduction, weight=shape)
+            if m.label:
+                m.case(f"pos_weight_{layout}_{dtype}_{reduction}", (3, 5), dtype=dtype,
+                       reduction=reduction, pos_weight=shape)
+                m.case(f"both_{layout}_{dtype}_{reduction}", (3, 5), dtype=dtype,
+                       reduction=reduction, weight=(3, 1), pos_weight=shape)
+
+    def pairs(rows):
+        """Plants pairs of x and y."""
+        def edit(x, y):
+            x[:] = torch.tensor([row[0] for row in rows], dtype=torch.float64)
+            y[:] = torch.tensor([row[1] for row in rows], dtype=torch.float64)
+        return edit
+
+    # What PyTorch and warploss say alike about numbers that are not finite, and about edges.
+    if m.label:
+        planted = [(INF, 0.0), (NAN, 0.5), (0.5, NAN), (90.0, 1.0), (-90.0, 0.0),
+                   (1e4, 0.25), (-1e4, 0.25), (2.0, 1.5), (-2.0, -0.5), (0.0, 0.0), (1e-6, 0.5)]
+        tried = [None]
+    elif m.kl:
+        planted = [(-1.0, 0.0), (-INF, 0.5), (NAN, 0.5), (0.5, NAN), (-1.0, -0.25), (1.0, 3.0),
+                   (-1e4, 0.5), (-0.5, 1e-7), (0.0, 1.0)]
+        tried = [False]
+    else:
+        planted = [(INF, 0.0), (0.0, INF), (-INF, 1.0), (NAN, 0.0), (0.0, NAN), (INF, INF),
+                   (INF, -INF), (1.0, 0.0), (0.0, 1.0), (0.3, 0.0), (0.0, 0.0), (1e4, -1e4),
+                   (2.0, 2.0)]
+        tried = options
+    for dtype, option in itertools.product(make.DTYPES, tried):
+        m.case(f"planted_{dtype}_{option}", (len(planted),), dtype=dtype, reduction="none",
+               option=option, edit=pairs(planted))
+    if m.kl:
+        logs = [(-INF, -1.0), (NAN, -1.0), (-1.0, NAN), (-1e4, -2.0), (-0.5, -80.0), (2.0, 3.0)]
+        for dtype in make.DTYPES:
+            m.case(f"planted_{dtype}_True", (len(logs),), dtype=dtype, reduction="none",
+                   option=True, edit=pairs(logs))

@@ -1,0 +1,417 @@
+//! The elementwise losses as cases: one kind of case, whichever the loss.
+
+use crate::cross_entropy::Upstream;
+use crate::data::{Data, FLOATS, Rng};
+use crate::golden::Golden;
+use crate::harness::{Case, Expected, Got};
+use warploss::check::reference::{self, ElementLoss, ElementwiseCall, ElementwiseReference};
+use warploss::{
+    BceWithLogits, DType, Device, ElementwiseGradOut, GradOutput, Huber, KlDiv, L1, Mse, Reduction,
+    Result, SmoothL1, Wrt,
+};
+
+/// Every loss, with options on both sides of what matters.
+pub(crate) const LOSSES: [ElementLoss; 9] = [
+    ElementLoss::Mse,
+    ElementLoss::L1,
+    ElementLoss::SmoothL1 { beta: 0.0 },
+    ElementLoss::SmoothL1 { beta: 0.7 },
+    ElementLoss::Huber { delta: 0.2 },
+    ElementLoss::Huber { delta: 3.0 },
+    ElementLoss::BceWithLogits,
+    ElementLoss::KlDiv { log_target: false },
+    ElementLoss::KlDiv { log_target: true },
+];
+
+#[derive(Debug, Clone)]
+pub(crate) struct ElementwiseCase {
+    pub(crate) loss: ElementLoss,
+    pub(crate) input: Data,
+    pub(crate) target: Data,
+    pub(crate) weight: Option<Data>,
+    pub(crate) pos_weight: Option<Data>,
+    pub(crate) upstream: Upstream,
+    pub(crate) reduction: Reduction,
+}
+
+/// Calls `$form` of the case with the loss it names.
+macro_rules! with_loss {
+    ($case:expr, $op:ident => $call:expr) => {{
+        let case: &ElementwiseCase = $case;
+        macro_rules! weighted {
+            ($made:expr) => {
+                match &case.weight {
+                    Some(weight) => {
+                        let $op = $made.weight(weight.view()).reduction(case.reduction);
+                        $call
+                    }
+                    None => {
+                        let $op = $made.reduction(case.reduction);
+                        $call
+                    }
+                }
+            };
+        }
+        match case.loss {
+            ElementLoss::Mse => weighted!(Mse::default()),
+            ElementLoss::L1 => weighted!(L1::default()),
+            ElementLoss::SmoothL1 { beta } => weighted!(SmoothL1::default().beta(beta)),
+            ElementLoss::Huber { delta } => weighted!(Huber::default().delta(delta)),
+            ElementLoss::BceWithLogits => match &case.pos_weight {
+                Some(r) => weighted!(BceWithLogits::default().pos_weight(r.view())),
+                None => weighted!(BceWithLogits::default()),
+            },
+            ElementLoss::KlDiv { log_target } => {
+                let $op = KlDiv::default().log_target(log_target).reduction(case.reduction);
+                $call
+            }
+            _ => panic!("{:?} is not known here", case.loss),
+        }
+    }};
+}
+
+impl ElementwiseCase {
+    /// Mean of an input and a target in f32.
+    pub(crate) fn new(
+        loss: ElementLoss,
+        input: (&[usize], &[f64]),
+        target: (&[usize], &[f64]),
+    ) -> Self {
+        ElementwiseCase {
+            loss,
+            input: Data::floats(DType::F32, input.0, input.1),
+            target: Data::floats(DType::F32, target.0, target.1),
+            weight: None,
+            pos_weight: None,
+            upstream: Upstream::Number(1.0),
+            reduction: Reduction::Mean,
+        }
+    }
+
+    /// One loss for each pair.
+    pub(crate) fn pairs(loss: ElementLoss, x: &[f64], y: &[f64]) -> Self {
+        let shape = [x.len()];
+        let case = ElementwiseCase::new(loss, (&shape, x), (&shape, y));
+        ElementwiseCase { reduction: Reduction::None, ..case }
+    }
+
+    pub(crate) fn is_kl(&self) -> bool {
+        matches!(self.loss, ElementLoss::KlDiv { .. })
+    }
+
+    /// The shape of input and target together.
+    pub(crate) fn shape(&self) -> Vec<usize> {
+        reference::broadcast(self.input.shape(), self.target.shape())
+    }
+
+    fn loss_shape(&self) -> Vec<usize> {
+        if self.reduction == Reduction::None { self.shape() } else { Vec::new() }
+    }
+
+    fn grad_output(&self) -> GradOutput<'_> {
+        match &self.upstream {
+            Upstream::Number(g) => (*g).into(),
+            Upstream::Tensor(g) => g.view().into(),
+        }
+    }
+
+    fn reference(&self, x: &[f64], y: &[f64]) -> ElementwiseReference {
+        let weights = [&self.weight, &self.pos_weight]
+            .map(|weight| weight.as_ref().map(|w| (w.shape(), w.values())));
+        let [weight, pos_weight] = weights
+            .each_ref()
+            .map(|w| w.as_ref().map(|(shape, data)| reference::Values { shape, data }));
+        reference::elementwise(&ElementwiseCall {
+            loss: self.loss,
+            reduction: self.reduction,
+            input: reference::Values { shape: self.input.shape(), data: x },
+            target: reference::Values { shape: self.target.shape(), data: y },
+            weight,
+            pos_weight,
+            grad_output: &reference::upstream(self.grad_output()).expect("host memory"),
+        })
+    }
+
+    fn poisoned_loss(&self) -> Data {
+        Data::poison(DType::F32, &self.loss_shape())
+    }
+
+    /// Not yet written gradients of input and target, each with a row stride of its own.
+    fn poisoned_gradients(&self) -> [Data; 2] {
+        let poison = |of: &Data, padding| Data::poison(of.dtype(), of.shape()).padded(padding);
+        [poison(&self.input, 3), poison(&self.target, 1)]
+    }
+
+    fn allocating(&self, device: &Device) -> Result<Vec<Got>> {
+        let (x, y, g) = (self.input.view(), self.target.view(), self.grad_output());
+        let mut got = Vec::new();
+        with_loss!(self, op => {
+            let loss = op.forward(device, x, y)?;
+            got.push(Got::new("loss", loss.view()));
+            let (both, grads) = op.forward_backward(device, x, y, g, Wrt::Both)?;
+            got.push(Got::new("loss", both.view()));
+            let separate = op.backward(device, x, y, g, Wrt::Both)?;
+            for grads in [grads, separate] {
+                for (name, grad) in
+                    [("grad_input", grads.grad_input), ("grad_target", grads.grad_target)]
+                {
+                    got.push(Got::new(name, grad.expect("both were asked for").view()));
+                }
+            }
+            let only = op.backward(device, x, y, g, Wrt::Target)?;
+            assert!(only.grad_input.is_none());
+            got.push(Got::new("grad_target", only.grad_target.expect("asked for").view()));
+        });
+        Ok(got)
+    }
+
+    /// Into buffers, one gradient at a time.
+    fn into(&self, device: &Device) -> Result<Vec<Got>> {
+        let (x, y, g) = (self.input.view(), self.target.view(), self.grad_output());
+        let (mut loss, [mut dx, mut dy]) = (self.poisoned_loss(), self.poisoned_gradients());
+        with_loss!(self, op => {
+            op.forward_into(device, x, y, loss.view_mut())?;
+            let grad_input = Some(dx.view_mut());
+            let only = ElementwiseGradOut { grad_input, grad_target: None };
+            op.backward_into(device, x, y, g, only)?;
+            let grad_target = Some(dy.view_mut());
+            let only = ElementwiseGradOut { grad_input: None, grad_target };
+            op.backward_into(device, x, y, g, only)?;
+        });
+        written(&loss, &dx, &dy)
+    }
+
+    /// Everything at once, into buffers.
+    fn fused(&self, device: &Device) -> Result<Vec<Got>> {
+        let (x, y, g) = (self.input.view(), self.target.view(), self.grad_output());
+        let (mut loss, [mut dx, mut dy]) = (self.poisoned_loss(), self.poisoned_gradients());
+        with_loss!(self, op => {
+            let grads = ElementwiseGradOut {
+                grad_input: Some(dx.view_mut()),
+                grad_target: Some(dy.view_mut()),
+            };
+            op.forward_backward_into(device, x, y, g, (loss.view_mut(), grads))?;
+        });
+        written(&loss, &dx, &dy)
+    }
+
+    /// Over the input, which is as large as the result.
+    fn in_place(&self, device: &Device) -> Result<Vec<Got>> {
+        let (mut x, y, g) = (self.input.clone(), self.target.view(), self.grad_output());
+        let mut loss = self.poisoned_loss();
+        with_loss!(self, op => {
+            op.forward_backward_in_place(device, x.view_mut(), y, g, loss.view_mut())?;
+        });
+        x.assert_padding_is_poison("grad_input");
+        Ok(vec![Got::new("loss", loss.view()), Got::new("grad_input", x.view())])
+    }
+}
+
+fn written(loss: &Data, dx: &Data, dy: &Data) -> Result<Vec<Got>> {
+    dx.assert_padding_is_poison("grad_input");
+    dy.assert_padding_is_poison("grad_target");
+    Ok(vec![
+        Got::new("loss", loss.view()),
+        Got::new("grad_input", dx.view()),
+        Got::new("grad_target", dy.view()),
+    ])
+}
+
+impl Case for ElementwiseCase {
+    fn describe(&self) -> String {
+        format!("{self:?}")
+    }
+
+    fn expected(&self) -> Vec<Expected> {
+        let out = self.reference(&self.input.values(), &self.target.values());
+        vec![
+            Expected::loss("loss", out.loss, out.loss_size),
+            Expected::summed_gradient("grad_input", out.grad_input, out.grad_input_size),
+            Expected::summed_gradient("grad_target", out.grad_target, out.grad_target_size),
+        ]
+    }
+
+    fn forms(&self, device: &Device) -> Vec<(&'static str, Result<Vec<Got>>)> {
+        let mut forms = vec![
+            ("allocating", self.allocating(device)),
+            ("into", self.into(device)),
+            ("fused", self.fused(device)),
+        ];
+        if self.input.shape() == self.shape() {
+            forms.push(("in place", self.in_place(device)));
+        }
+        forms
+    }
+
+    fn variables(&self) -> Vec<(&'static str, Vec<f64>)> {
+        vec![("grad_input", self.input.values()), ("grad_target", self.target.values())]
+    }
+
+    fn objective(&self, gradient: &str, values: &[f64]) -> f64 {
+        let (x, y) = (self.input.values(), self.target.values());
+        let loss = match gradient {
+            "grad_input" => self.reference(values, &y).loss,
+            _ => self.reference(&x, values).loss,
+        };
+        let upstream = reference::upstream(self.grad_output()).expect("host memory");
+        let g = |i: usize| upstream[if upstream.len() == 1 { 0 } else { i }];
+        loss.iter().enumerate().map(|(i, loss)| g(i) * loss).sum()
+    }
+}
+
+/// Shapes of input and target: equal or broadcast, about the sizes of vectors, tiles and parts.
+const SHAPES: [(&[usize], &[usize]); 24] = [
+    (&[], &[]),
+    (&[1], &[]),
+    (&[1], &[1]),
+    (&[7], &[7]),
+    (&[33], &[33]),
+    (&[1025], &[1025]),
+    (&[2, 1023], &[2, 1023]),
+    (&[3, 257], &[3, 257]),
+    (&[5, 31, 2], &[5, 31, 2]),
+    (&[0], &[0]),
+    (&[2, 0, 3], &[2, 0, 3]),
+    (&[300], &[]),
+    (&[], &[41]),
+    (&[6, 301], &[301]),
+    (&[6, 301], &[6, 1]),
+    (&[1, 301], &[6, 1]),
+    (&[500, 3], &[3]),
+    (&[500, 3], &[500, 1]),
+    (&[2, 3, 4, 1, 5], &[3, 1, 7, 5]),
+    (&[2, 1100], &[1, 1100]),
+    (&[1100, 2], &[1, 2]),
+    (&[0, 3], &[1, 3]),
+    (&[3, 0], &[3, 1]),
+    (&[3, 40, 30], &[40, 1]),
+];
+
+impl ElementwiseCase {
+    /// Whatever may happen to a loss: the same case for the same seed.
+    pub(crate) fn random(loss: ElementLoss, seed: u64) -> ElementwiseCase {
+        let mut rng = Rng(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15));
+        let bce = loss == ElementLoss::BceWithLogits;
+        let kl = matches!(loss, ElementLoss::KlDiv { .. });
+        let weighted = !kl && rng.below(3) == 0;
+        let dtype = FLOATS[rng.below(3)];
+        let (x_shape, mut y_shape) = SHAPES[rng.below(SHAPES.len())];
+        if bce || weighted {
+            y_shape = x_shape;
+        }
+        let hard = rng.below(2) == 0;
+        let count = |shape: &[usize]| shape.iter().product::<usize>();
+        let x: Vec<f64> = (0..count(x_shape)).map(|_| input(&mut rng, loss, hard)).collect();
+        let y: Vec<f64> = (0..count(y_shape)).map(|_| target(&mut rng, loss, hard)).collect();
+        let shape = reference::broadcast(x_shape, y_shape);
+        let weight = |rng: &mut Rng, shape: &[usize]| {
+            let dtype = if rng.below(2) == 0 { DType::F32 } else { dtype };
+            let values: Vec<f64> = (0..count(shape))
+                .map(|_| if rng.below(9) == 0 { 0.0 } else { 0.1 + rng.unit() })
+                .collect();
+            Data::floats(dtype, shape, &values).padded(rng.below(3))
+        };
+        // Of binary cross entropy, weights broadcast to the input.
+        let smaller = |rng: &mut Rng| {
+            let from = rng.below(shape.len() + 1);
+            let one = |&n: &usize| if rng.below(3) == 0 { 1 } else { n };
+            shape[from..].iter().map(one).collect::<Vec<usize>>()
+        };
+        let weight_shape = if bce { smaller(&mut rng) } else { shape.clone() };
+        let element_weight = weighted.then(|| weight(&mut rng, &weight_shape));
+        let pos_weight = match bce && rng.below(2) == 0 {
+            true => {
+                let shape = smaller(&mut rng);
+                Some(weight(&mut rng, &shape))
+            }
+            false => None,
+        };
+        let reductions = [Reduction::None, Reduction::Sum, Reduction::Mean, Reduction::BatchMean];
+        let reduction = reductions[rng.below(if kl { 4 } else { 3 })];
+        let upstream = match (reduction, rng.below(3)) {
+            (_, 0) => Upstream::Number(-1.75),
+            (Reduction::None, 1) => {
+                let g: Vec<f64> = (0..count(&shape))
+                    .map(|_| if rng.below(9) == 0 { 0.0 } else { rng.normal() })
+                    .collect();
+                Upstream::Tensor(Data::floats(dtype, &shape, &g))
+            }
+            _ => Upstream::Tensor(Data::floats(DType::F32, &[], &[rng.normal()])),
+        };
+        ElementwiseCase {
+            loss,
+            input: Data::floats(dtype, x_shape, &x).padded(rng.below(4)),
+            target: Data::floats(dtype, y_shape, &y).padded(rng.below(4)),
+            weight: element_weight,
+            pos_weight,
+            upstream,
+            reduction,
+        }
+    }
+
+    /// Equal shapes, plain numbers of f32.
+    pub(crate) fn plain(loss: ElementLoss, x_shape: &[usize], y_shape: &[usize]) -> Self {
+        let mut rng = Rng(x_shape.iter().sum::<usize>() as u64);
+        let count = |shape: &[usize]| shape.iter().product::<usize>();
+        let x: Vec<f64> = (0..count(x_shape)).map(|_| input(&mut rng, loss, false)).collect();
+        let y: Vec<f64> = (0..count(y_shape)).map(|_| target(&mut rng, loss, false)).collect();
+        ElementwiseCase::new(loss, (x_shape, &x), (y_shape, &y))
+    }
+
+    /// A case of `mse.safetensors` and its like.
+    pub(crate) fn golden(golden: &Golden<'_>) -> ElementwiseCase {
+        let loss = match golden.options["loss"].as_str() {
+            Some("mse") => ElementLoss::Mse,
+            Some("l1") => ElementLoss::L1,
+            Some("smooth_l1") => ElementLoss::SmoothL1 { beta: golden.number("beta") as f32 },
+            Some("huber") => ElementLoss::Huber { delta: golden.number("delta") as f32 },
+            Some("bce_with_logits") => ElementLoss::BceWithLogits,
+            Some("kl_div") => ElementLoss::KlDiv {
+                log_target: golden.options["log_target"].as_bool().expect("log_target"),
+            },
+            other => panic!("{}: loss {other:?}", golden.name),
+        };
+        ElementwiseCase {
+            loss,
+            input: golden.data("input").expect("input").padded(golden.name.len() % 4),
+            target: golden.data("target").expect("target").padded(golden.name.len() % 3),
+            weight: golden.data("weight"),
+            pos_weight: golden.data("pos_weight"),
+            upstream: match golden.data("grad_output") {
+                Some(g) => Upstream::Tensor(g),
+                None => Upstream::Number(1.0),
+            },
+            reduction: golden.reduction(),
+        }
+    }
+}
+
+const INF: f64 = f64::INFINITY;
+
+/// One element of the input.
+fn input(rng: &mut Rng, loss: ElementLoss, hard: bool) -> f64 {
+    let normal = 2.0 * rng.normal();
+    if hard && rng.below(5) == 0 {
+        return [INF, -INF, f64::NAN, 1e4, -1e4, 0.0, 1.0, -2.0][rng.below(8)];
+    }
+    if matches!(loss, ElementLoss::KlDiv { .. }) { -normal.abs() } else { normal }
+}
+
+/// One element of the target.
+fn target(rng: &mut Rng, loss: ElementLoss, hard: bool) -> f64 {
+    let normal = 2.0 * rng.normal();
+    let odd = |rng: &mut Rng, of: &[f64]| of[rng.below(of.len())];
+    let hard = hard && rng.below(5) == 0;
+    match loss {
+        ElementLoss::BceWithLogits | ElementLoss::KlDiv { log_target: false } if hard => {
+            odd(rng, &[0.0, 1.0, -0.25, 1.5, f64::NAN, 1e-7])
+        }
+        ElementLoss::BceWithLogits | ElementLoss::KlDiv { log_target: false } => rng.unit(),
+        ElementLoss::KlDiv { log_target: true } if hard => {
+            odd(rng, &[-INF, -300.0, f64::NAN, 0.0, 2.0])
+        }
+        ElementLoss::KlDiv { log_target: true } => -normal.abs(),
+        _ if hard => odd(rng, &[INF, -INF, f64::NAN, 1e4, -1e4, 0.0, 1.0, -2.0]),
+        _ => normal,
+    }
+}
