@@ -9,7 +9,6 @@ use super::segments::Spread;
 use super::simd::Lanes;
 use crate::Shape;
 use crate::shape::MAX_RANK;
-use rayon::prelude::*;
 use std::cell::RefCell;
 
 /// A pointer that may cross threads; whoever uses it says why the accesses are disjoint.
@@ -302,12 +301,10 @@ pub(crate) unsafe fn each_line_of<X: Lanes, A: Lanes, Y: Lanes, Op: LineOp>(
         if small {
             all(sums);
         } else {
-            cpu.install(|| all(sums));
+            cpu.install(&mut || all(sums));
         }
     } else {
-        cpu.install(|| {
-            sums.par_iter_mut().enumerate().for_each(|(chunk, sum)| run(chunk, Spread::Alone, sum));
-        });
+        cpu.share_items(sums, |chunk, sum| run(chunk, Spread::Alone, sum));
     }
     let mut total = Op::Sum::default();
     for sum in sums.iter() {

@@ -22,6 +22,7 @@ mod ranks;
 mod results;
 mod row;
 mod segments;
+mod share;
 mod simd;
 mod soft_cross_entropy;
 mod soft_row;
@@ -65,14 +66,6 @@ impl Cpu {
 
     pub(crate) fn simd(&self) -> &'static str {
         self.level.name()
-    }
-
-    /// Runs `work` on a thread of the pool, so that what it shares out starts there.
-    pub(crate) fn install<R: Send>(&self, work: impl FnOnce() -> R + Send) -> R {
-        match &self.pool {
-            Some(pool) => pool.install(work),
-            None => rayon::join(work, || ()).0,
-        }
     }
 }
 

@@ -8,7 +8,6 @@ use super::targets::{Targets, Weights};
 use super::{Cpu, each_float, host_f32};
 use crate::loss::{CheckedNll, GradOutput, Positions};
 use crate::{Reduction, Result, TensorMut, TensorRef};
-use rayon::prelude::*;
 
 /// A batch as both passes see it.
 struct Batch<'a> {
@@ -87,13 +86,13 @@ impl Cpu {
         };
         let size = rows.div_ceil(CHUNKS).max(1);
         let mut sums = [0.0; CHUNKS];
-        let work = |(i, sum): (usize, &mut f64)| {
+        let work = |i: usize, sum: &mut f64| {
             *sum = chunk((i * size).min(rows)..((i + 1) * size).min(rows));
         };
         if rows < ALONE_ROWS {
-            sums.iter_mut().enumerate().for_each(work);
+            sums.iter_mut().enumerate().for_each(|(i, sum)| work(i, sum));
         } else {
-            self.install(|| sums.par_iter_mut().enumerate().for_each(work));
+            self.share_items(&mut sums, work);
         }
         Sums { loss: sums.iter().sum(), z_loss: 0.0 }
     }
@@ -134,26 +133,22 @@ impl Cpu {
         if alone {
             (0..blocks).for_each(block);
         } else if blocks >= 4 * self.threads() || !one_run {
-            self.install(|| (0..blocks).into_par_iter().for_each(block));
+            self.share(blocks, 1, &block);
         } else if each > 1 && classes <= COMPARED_CLASSES {
             let runs = each.div_ceil(RUN);
-            self.install(|| {
-                (0..blocks * runs).into_par_iter().for_each(|i| {
-                    let from = i % runs * RUN;
-                    // SAFETY: each run belongs to one call.
-                    unsafe { compare(batch, y, positions, i / runs, from..(from + RUN).min(each)) };
-                });
+            self.share(blocks * runs, 1, &|i| {
+                let from = i % runs * RUN;
+                // SAFETY: each run belongs to one call.
+                unsafe { compare(batch, y, positions, i / runs, from..(from + RUN).min(each)) };
             });
         } else {
             let len = classes * each;
             let pieces = len.div_ceil(PIECE);
-            self.install(|| {
-                (0..blocks * pieces).into_par_iter().for_each(|i| {
-                    let from = i % pieces * PIECE;
-                    clear(i / pieces * stride + from, PIECE.min(len - from));
-                });
-                (0..blocks * each).into_par_iter().with_min_len(ALONE_ROWS).for_each(put);
+            self.share(blocks * pieces, 1, &|i| {
+                let from = i % pieces * PIECE;
+                clear(i / pieces * stride + from, PIECE.min(len - from));
             });
+            self.share(blocks * each, ALONE_ROWS, &put);
         }
     }
 

@@ -1,7 +1,7 @@
 //! How a row is cut, who works on the pieces, and what they leave.
 
 use super::lines::SyncPtr;
-use rayon::prelude::*;
+use super::share::share;
 use std::mem::MaybeUninit;
 use std::ops::Range;
 
@@ -58,10 +58,7 @@ impl Segments {
     pub(crate) fn each(&self, spread: Spread, work: impl Fn(usize, Range<usize>) + Sync) {
         match spread {
             Spread::Alone => (0..self.count()).for_each(|i| work(i, self.range(i))),
-            Spread::Shared => (0..self.count())
-                .into_par_iter()
-                .with_min_len(4)
-                .for_each(|i| work(i, self.range(i))),
+            Spread::Shared => share(self.count(), 4, &|i| work(i, self.range(i))),
         }
     }
 

@@ -4,7 +4,6 @@ use super::Cpu;
 use super::lines::SyncPtr;
 use crate::memory::HostRef;
 use crate::{Error, Result};
-use rayon::prelude::*;
 use std::cell::Cell;
 
 /// Per-class weights; 1 each where there are none.
@@ -103,11 +102,9 @@ impl Targets<'_> {
         }
         let size = self.rows.div_ceil(CHUNKS);
         let mut chunks = [const { Ok(Census::NONE) }; CHUNKS];
-        cpu.install(|| {
-            chunks.par_iter_mut().enumerate().for_each(|(i, chunk)| {
-                let rows = (i * size).min(self.rows)..((i + 1) * size).min(self.rows);
-                *chunk = self.census_of(rows, weights);
-            });
+        cpu.share_items(&mut chunks, |i, chunk| {
+            let rows = (i * size).min(self.rows)..((i + 1) * size).min(self.rows);
+            *chunk = self.census_of(rows, weights);
         });
         let mut census = Census::NONE;
         for chunk in chunks {

@@ -259,9 +259,8 @@ impl Driver for Emulated {
         self.finish()
     }
 
-    /// Small, so that a small tensor has many chunks.
     fn chunk(&self) -> usize {
-        5000
+        self.emulator().description().staging
     }
 
     fn pinned(&self, bytes: usize) -> Result<Pinned> {

@@ -22,6 +22,9 @@ pub struct Description {
     /// Traffic is counted of allocations of so many bytes and more; 0: of all. So the bytes of
     /// large tensors are told from what is a number a row or a thread.
     pub counted: u64,
+    /// Bytes of the pinned buffers that host tensors go through. Small, so that a small tensor
+    /// has many chunks.
+    pub staging: usize,
 }
 
 impl Description {
@@ -43,6 +46,7 @@ impl Description {
             cluster,
             memory: gib << 30,
             counted: 0,
+            staging: 5000,
         }
     }
 

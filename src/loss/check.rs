@@ -40,7 +40,7 @@ pub(crate) fn dtype(
     argument: &'static str,
     tensor: &TensorRef<'_>,
     expected: &[DType],
-    owner: &str,
+    owner: impl std::fmt::Display,
 ) -> Result<()> {
     if expected.contains(&tensor.dtype()) {
         return Ok(());
@@ -126,7 +126,7 @@ pub(crate) fn class_weight(
     };
     let expected = Shape::new(&[classes]).unwrap_or(Shape::SCALAR);
     shape("weight", weight, expected, "one weight per class")?;
-    dtype("weight", weight, &[f32::DTYPE, input.1], &format!("f32, or the {}'", input.0))?;
+    dtype("weight", weight, &[f32::DTYPE, input.1], format_args!("f32, or the {}'", input.0))?;
     contiguous("weight", weight)
 }
 

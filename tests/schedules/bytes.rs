@@ -32,9 +32,12 @@ fn check<T: Data>(route: &Route, call: Call) {
     let lse = lse_of(call, &Device::cpu(), &input);
     input.lse = &lse;
     let size = size_of::<T>();
-    // The logits and what is as large; not what is a few numbers a row or a block.
+    // The logits and what is as large; not what is a few numbers a row or a block. They go to the
+    // card in one piece, so that they are as large there.
+    let staging = layout.reach() * size.max(4);
     let counted = (layout.reach() * size) as u64;
-    let device = Device::emulated(Description { counted, ..route.card() }, Some(3)).unwrap();
+    let card = Description { counted, staging, ..route.card() };
+    let device = Device::emulated(card, Some(3)).unwrap();
     let mut out = x.clone();
     call.run(&device, &input, &mut out);
 

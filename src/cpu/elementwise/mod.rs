@@ -8,23 +8,17 @@ mod pass;
 mod sum_back;
 mod tiles;
 
-use super::bce_with_logits::BceWithLogits;
-use super::huber::Huber;
-use super::kl_div::{KlDiv, KlDivLogTarget};
-use super::l1::L1;
 use super::lines::SyncPtr;
-use super::mse::Mse;
 use super::simd::Lanes;
 use super::{Cpu, each_float, host_data};
 use crate::loss::GradOutput;
 use crate::loss::broadcast::strides;
 use crate::loss::elementwise::{
-    Call, Checked, Denominator, Formula, Input, OPERANDS, Operand, Space, Strides,
+    Call, Checked, Denominator, Input, OPERANDS, Operand, Space, Strides,
 };
 use crate::memory::HostRef;
 use crate::{Error, MAX_RANK, Reduction, Result, TensorMut, TensorRef};
 pub(crate) use pass::{Element, ElementLoss};
-use rayon::prelude::*;
 use std::ops::Range;
 use sum_back::Side;
 use tiles::{Job, TILE};
@@ -33,38 +27,6 @@ use tiles::{Job, TILE};
 const CHUNKS: usize = 256;
 /// Fewest elements of a chunk: about 10 µs of work.
 const CHUNK_ELEMENTS: usize = 16 * 1024;
-
-/// Runs `$body` with `$loss` bound to the formula's loss over vectors.
-macro_rules! each_formula {
-    ($formula:expr, $loss:ident => $body:expr) => {
-        match $formula {
-            Formula::Mse => {
-                let $loss = Mse;
-                $body
-            }
-            Formula::L1 => {
-                let $loss = L1;
-                $body
-            }
-            Formula::Huber { threshold, divisor } => {
-                let $loss = Huber { threshold, divisor };
-                $body
-            }
-            Formula::BceWithLogits => {
-                let $loss = BceWithLogits;
-                $body
-            }
-            Formula::KlDiv => {
-                let $loss = KlDiv;
-                $body
-            }
-            Formula::KlDivLogTarget => {
-                let $loss = KlDivLogTarget;
-                $body
-            }
-        }
-    };
-}
 
 impl Cpu {
     pub(crate) fn elementwise(&self, checked: &Checked<'_>, call: Call<'_>) -> Result<()> {
@@ -103,6 +65,7 @@ impl Cpu {
         let mut loss = loss.map(|loss| super::host_f32(loss, "loss")).transpose()?;
         let mut job = Job {
             level: self.level,
+            formula: checked.formula,
             space,
             x,
             y: host::<T>(&target, "target")?.as_ptr(),
@@ -140,39 +103,37 @@ impl Cpu {
             0.0 => f32::NAN,
             _ => (f64::from(number) / denominator) as f32,
         };
-        each_formula!(checked.formula, formula => {
-            for (side, grad) in grads {
-                if let Some(grad) = grad {
-                    // SAFETY: views hold their shapes, which were checked; a gradient that is
-                    // written lies apart from what is read (exclusive borrows), the consumed
-                    // input among it: it is not yet written.
-                    unsafe { self.sum_back(&job, formula, side, grad) };
-                }
+        for (side, grad) in grads {
+            if let Some(grad) = grad {
+                // SAFETY: views hold their shapes, which were checked; a gradient that is
+                // written lies apart from what is read (exclusive borrows), the consumed
+                // input among it: it is not yet written.
+                unsafe { self.sum_back(&job, side, grad) };
             }
-            if let Some(loss) = loss.as_mut().filter(|_| checked.reduction == Reduction::None) {
-                job.value = loss.as_mut_ptr();
+        }
+        if let Some(loss) = loss.as_mut().filter(|_| checked.reduction == Reduction::None) {
+            job.value = loss.as_mut_ptr();
+        }
+        let wanted = loss.is_some();
+        if !(wanted || !job.grad_x.is_null() || !job.grad_y.is_null()) {
+            return Ok(());
+        }
+        let sum = self.in_chunks(count, |indices| {
+            // SAFETY: as above, and chunks are disjoint; a consumed input is read before it
+            // is written, element by element.
+            unsafe { job.run(wanted, indices) }
+        });
+        match (loss, checked.reduction) {
+            (None, _) | (_, Reduction::None) => {}
+            (Some(loss), Reduction::Sum) => loss[0] = sum as f32,
+            (Some(loss), Reduction::Mean | Reduction::BatchMean) => {
+                loss[0] = match denominator {
+                    0.0 => f32::NAN,
+                    _ => (sum / denominator) as f32,
+                };
             }
-            let wanted = loss.is_some();
-            if !(wanted || !job.grad_x.is_null() || !job.grad_y.is_null()) {
-                return Ok(());
-            }
-            let sum = self.in_chunks(count, |indices| {
-                // SAFETY: as above, and chunks are disjoint; a consumed input is read before it
-                // is written, element by element.
-                unsafe { job.run(formula, wanted, indices) }
-            });
-            match (loss, checked.reduction) {
-                (None, _) | (_, Reduction::None) => {}
-                (Some(loss), Reduction::Sum) => loss[0] = sum as f32,
-                (Some(loss), Reduction::Mean | Reduction::BatchMean) => {
-                    loss[0] = match denominator {
-                        0.0 => f32::NAN,
-                        _ => (sum / denominator) as f32,
-                    };
-                }
-            }
-            Ok(())
-        })
+        }
+        Ok(())
     }
 
     /// Sums what `work` gives for chunks of `0..count`, in order.
@@ -184,9 +145,7 @@ impl Cpu {
         if sums.len() <= 1 || self.threads() == 1 {
             sums.iter_mut().enumerate().for_each(|(i, sum)| *sum = work(chunk(i)));
         } else {
-            self.install(|| {
-                sums.par_iter_mut().enumerate().for_each(|(i, sum)| *sum = work(chunk(i)));
-            });
+            self.share_items(sums, |i, sum| *sum = work(chunk(i)));
         }
         sums.iter().fold(0.0, |total, sum| total + sum)
     }

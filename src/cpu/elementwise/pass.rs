@@ -1,6 +1,12 @@
 //! The loop of every elementwise loss: over tiles that lie in a row, whatever the loss.
 
-use crate::cpu::simd::{Kernel, Lanes, Simd, load_lanes, store_lanes};
+use crate::cpu::bce_with_logits::BceWithLogits;
+use crate::cpu::huber::Huber;
+use crate::cpu::kl_div::{KlDiv, KlDivLogTarget};
+use crate::cpu::l1::L1;
+use crate::cpu::mse::Mse;
+use crate::cpu::simd::{Kernel, Lanes, Level, Simd, load_lanes, store_lanes};
+use crate::loss::elementwise::Formula;
 
 /// What is known of one element (of a vector of them).
 #[derive(Clone, Copy)]
@@ -27,8 +33,10 @@ pub(crate) trait ElementLoss: Copy + Send + Sync {
 }
 
 /// One tile. What is null is 1 where it would be read, and not computed where it would be written.
-pub(crate) struct Pass<L, T, const VALUE: bool> {
-    pub(crate) loss: L,
+#[derive(Clone, Copy)]
+pub(crate) struct Pass<T> {
+    /// Whether values are computed: those that `value` takes, and their sum.
+    pub(crate) wanted: bool,
     pub(crate) x: *const T,
     pub(crate) y: *const T,
     pub(crate) weight: *const f32,
@@ -36,60 +44,85 @@ pub(crate) struct Pass<L, T, const VALUE: bool> {
     pub(crate) upstream: *const f32,
     /// Multiplies every gradient.
     pub(crate) scale: f32,
-    /// Written only with VALUE.
     pub(crate) value: *mut f32,
     pub(crate) grad_x: *mut T,
     pub(crate) grad_y: *mut T,
     pub(crate) len: usize,
 }
 
-impl<L: ElementLoss, T: Lanes, const VALUE: bool> Pass<L, T, VALUE> {
+/// A tile, with its loss.
+struct Loop<L, T> {
+    loss: L,
+    pass: Pass<T>,
+}
+
+/// Does a tile; returns Σ v·ℓ, or 0 if no value is wanted. The formula is asked for a tile and not
+/// for a call: so all that is around a tile is compiled once, and not once a loss.
+///
+/// # Safety
+/// `len` elements exist at every pointer that is not null; what is written is either x, element by
+/// element, or apart from what is read.
+pub(super) unsafe fn run<T: Lanes>(level: Level, formula: Formula, pass: Pass<T>) -> f32 {
+    match formula {
+        Formula::Mse => level.run(Loop { loss: Mse, pass }),
+        Formula::L1 => level.run(Loop { loss: L1, pass }),
+        Formula::Huber { threshold, divisor } => {
+            level.run(Loop { loss: Huber { threshold, divisor }, pass })
+        }
+        Formula::BceWithLogits => level.run(Loop { loss: BceWithLogits, pass }),
+        Formula::KlDiv => level.run(Loop { loss: KlDiv, pass }),
+        Formula::KlDivLogTarget => level.run(Loop { loss: KlDivLogTarget, pass }),
+    }
+}
+
+impl<L: ElementLoss, T: Lanes> Loop<L, T> {
     /// Elements `i..i + n`; returns v·ℓ of each, 0 in lanes beyond.
     ///
     /// # Safety
     /// They exist at every pointer that is not null; n ≤ LANES.
     #[inline(always)]
     unsafe fn step<S: Simd>(&self, s: S, i: usize, n: usize) -> S::V {
+        let p = &self.pass;
         // SAFETY: the caller's contract, for every access below.
         unsafe {
             let one = s.splat(1.0);
-            let weight = match self.weight.is_null() {
+            let weight = match p.weight.is_null() {
                 true => one,
-                false => load_lanes(s, self.weight.add(i), n, 0.0),
+                false => load_lanes(s, p.weight.add(i), n, 0.0),
             };
-            let pos_weight = match self.pos_weight.is_null() {
+            let pos_weight = match p.pos_weight.is_null() {
                 true => one,
-                false => load_lanes(s, self.pos_weight.add(i), n, 0.0),
+                false => load_lanes(s, p.pos_weight.add(i), n, 0.0),
             };
             let e = Element {
-                x: load_lanes(s, self.x.add(i), n, L::PAD),
-                y: load_lanes(s, self.y.add(i), n, 0.0),
+                x: load_lanes(s, p.x.add(i), n, L::PAD),
+                y: load_lanes(s, p.y.add(i), n, 0.0),
                 weight,
                 pos_weight,
             };
-            let mut factor = s.splat(self.scale);
-            if !self.upstream.is_null() {
-                factor = s.mul(factor, load_lanes(s, self.upstream.add(i), n, 0.0));
+            let mut factor = s.splat(p.scale);
+            if !p.upstream.is_null() {
+                factor = s.mul(factor, load_lanes(s, p.upstream.add(i), n, 0.0));
             }
-            if !self.weight.is_null() {
+            if !p.weight.is_null() {
                 factor = s.mul(factor, weight);
             }
-            let value = if VALUE { self.loss.value(s, e) } else { s.splat(0.0) };
-            if VALUE && !self.value.is_null() {
-                store_lanes(s, self.value.add(i), n, value);
+            let value = if p.wanted { self.loss.value(s, e) } else { s.splat(0.0) };
+            if p.wanted && !p.value.is_null() {
+                store_lanes(s, p.value.add(i), n, value);
             }
-            if !self.grad_x.is_null() {
-                store_lanes(s, self.grad_x.add(i), n, self.loss.grad_x(s, e, factor));
+            if !p.grad_x.is_null() {
+                store_lanes(s, p.grad_x.add(i), n, self.loss.grad_x(s, e, factor));
             }
-            if !self.grad_y.is_null() {
-                store_lanes(s, self.grad_y.add(i), n, self.loss.grad_y(s, e, factor));
+            if !p.grad_y.is_null() {
+                store_lanes(s, p.grad_y.add(i), n, self.loss.grad_y(s, e, factor));
             }
             value
         }
     }
 }
 
-impl<L: ElementLoss, T: Lanes, const VALUE: bool> Kernel for Pass<L, T, VALUE> {
+impl<L: ElementLoss, T: Lanes> Kernel for Loop<L, T> {
     /// Σ v·ℓ.
     type Out = f32;
 
@@ -97,17 +130,17 @@ impl<L: ElementLoss, T: Lanes, const VALUE: bool> Kernel for Pass<L, T, VALUE> {
     fn run<S: Simd>(self, s: S) -> f32 {
         let mut sums = [s.splat(0.0); 4];
         let mut i = 0;
-        // SAFETY: whoever makes a `Pass` vouches for `len` elements at its pointers, and that
-        // what is written is either x, element by element, or apart from what is read.
+        // SAFETY: `run`, which alone makes one, has its caller vouch for `len` elements at its
+        // pointers, and that what is written is x, element by element, or apart from what is read.
         unsafe {
-            while i + 4 * S::LANES <= self.len {
+            while i + 4 * S::LANES <= self.pass.len {
                 for (k, sum) in sums.iter_mut().enumerate() {
                     *sum = s.add(*sum, self.step(s, i + k * S::LANES, S::LANES));
                 }
                 i += 4 * S::LANES;
             }
-            while i < self.len {
-                let n = S::LANES.min(self.len - i);
+            while i < self.pass.len {
+                let n = S::LANES.min(self.pass.len - i);
                 sums[0] = s.add(sums[0], self.step(s, i, n));
                 i += n;
             }

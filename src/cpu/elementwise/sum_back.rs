@@ -4,13 +4,11 @@
 //! elements of the gradient to themselves; along one that it lacks (summed), each part has partial
 //! sums of all of them, which are added in order. Sums are f64.
 
-use super::pass::ElementLoss;
 use super::tiles::{Job, Only, TILE, each_tile};
 use super::{CHUNKS, SyncPtr};
 use crate::cpu::Cpu;
 use crate::cpu::simd::Lanes;
 use crate::loss::elementwise::{Operand, Space};
-use rayon::prelude::*;
 use std::cell::Cell;
 use std::mem::MaybeUninit;
 
@@ -93,13 +91,7 @@ impl Cpu {
     /// # Safety
     /// As for [`Job::run`], of what is read; `grad` has the operand's layout, is writable, and lies
     /// apart from it.
-    pub(super) unsafe fn sum_back<L: ElementLoss, T: Lanes>(
-        &self,
-        job: &Job<'_, T>,
-        loss: L,
-        side: Side,
-        grad: *mut T,
-    ) {
+    pub(super) unsafe fn sum_back<T: Lanes>(&self, job: &Job<'_, T>, side: Side, grad: *mut T) {
         let (space, count) = (&job.space, job.space.count());
         let kept = |d: usize| space.stride(side.operand(), d) != 0;
         let outputs = |space: &Space| space.project(kept).count();
@@ -122,7 +114,7 @@ impl Cpu {
         };
         let alone = self.threads() == 1 || count < super::CHUNK_ELEMENTS;
         // SAFETY: the caller's contract.
-        let sum = |i: usize, sums: &mut [f64]| unsafe { sum_part(job, loss, side, &part(i), sums) };
+        let sum = |i: usize, sums: &mut [f64]| unsafe { sum_part(job, side, &part(i), sums) };
         if space.sizes().is_empty() || kept(cut.d) {
             let one = |i: usize| {
                 let part = part(i);
@@ -133,7 +125,7 @@ impl Cpu {
             };
             match alone {
                 true => (0..cut.parts).for_each(one),
-                false => self.install(|| (0..cut.parts).into_par_iter().for_each(one)),
+                false => self.share(cut.parts, 1, &one),
             }
             return;
         }
@@ -141,9 +133,15 @@ impl Cpu {
         with_zeros(n * cut.parts, |all| {
             match alone {
                 true => all.chunks_mut(n).enumerate().for_each(|(i, sums)| sum(i, sums)),
-                false => self.install(|| {
-                    all.par_chunks_mut(n).enumerate().for_each(|(i, sums)| sum(i, sums));
-                }),
+                false => {
+                    let first = SyncPtr(all.as_mut_ptr());
+                    self.share(cut.parts, 1, &|i| {
+                        // SAFETY: the part's own sums, of which each number comes once.
+                        let sums =
+                            unsafe { std::slice::from_raw_parts_mut(first.get().add(i * n), n) };
+                        sum(i, sums);
+                    });
+                }
             }
             let (total, parts) = all.split_at_mut(n);
             for part in parts.chunks(n) {
@@ -158,13 +156,7 @@ impl Cpu {
 ///
 /// # Safety
 /// As for [`Job::gradient`].
-unsafe fn sum_part<L: ElementLoss, T: Lanes>(
-    job: &Job<'_, T>,
-    loss: L,
-    side: Side,
-    part: &Space,
-    sums: &mut [f64],
-) {
+unsafe fn sum_part<T: Lanes>(job: &Job<'_, T>, side: Side, part: &Space, sums: &mut [f64]) {
     let job = Job { space: *part, ..*job };
     let operand = side.operand();
     let mut into = *part;
@@ -178,7 +170,7 @@ unsafe fn sum_part<L: ElementLoss, T: Lanes>(
         };
         // SAFETY: the caller's contract; the buffer holds a tile, which the call fills.
         let gradient = unsafe {
-            job.gradient(loss, only, &tile);
+            job.gradient(only, &tile);
             std::slice::from_raw_parts(p.cast_const(), tile.len())
         };
         into.runs(operand, tile, |offset, stretch, stride| {

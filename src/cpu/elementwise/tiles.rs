@@ -1,9 +1,9 @@
 //! A tile: some hundreds of indices, whose elements are read where they lie, or brought together.
 
-use super::pass::{ElementLoss, Pass};
+use super::pass::{Pass, run};
 use crate::cpu::simd::{Lanes, Level};
 use crate::cpu::softmax::Sum;
-use crate::loss::elementwise::{Operand, Space};
+use crate::loss::elementwise::{Formula, Operand, Space};
 use crate::memory::HostRef;
 use std::mem::MaybeUninit;
 use std::ops::Range;
@@ -20,6 +20,7 @@ const EMPTY: Buffer = [MaybeUninit::uninit(); TILE];
 /// Memory, layout and scale of a call: what is null, or `None`, is absent.
 pub(super) struct Job<'a, T> {
     pub(super) level: Level,
+    pub(super) formula: Formula,
     pub(super) space: Space,
     pub(super) x: *const T,
     pub(super) y: *const T,
@@ -52,29 +53,18 @@ impl<T: Lanes> Job<'_, T> {
     /// Every pointer is good for its strides over the space (those of gradients and values for
     /// writing); what is written is the input itself, or lies apart from all that is read, and
     /// nobody else touches it.
-    pub(super) unsafe fn run<L: ElementLoss>(
-        &self,
-        loss: L,
-        wanted: bool,
-        range: Range<usize>,
-    ) -> f64 {
+    pub(super) unsafe fn run(&self, wanted: bool, range: Range<usize>) -> f64 {
         let mut sum = 0.0;
         each_tile(&self.space, range, |tile| {
             // SAFETY: the caller's contract.
-            let part = unsafe {
-                match wanted {
-                    true => self.tile::<L, true>(loss, &tile),
-                    false => self.tile::<L, false>(loss, &tile),
-                }
-            };
-            sum += f64::from(part);
+            sum += f64::from(unsafe { self.tile(wanted, &tile) });
         });
         sum
     }
 
     /// # Safety
     /// As for [`Job::run`].
-    unsafe fn tile<L: ElementLoss, const VALUE: bool>(&self, loss: L, tile: &Range<usize>) -> f32 {
+    unsafe fn tile(&self, wanted: bool, tile: &Range<usize>) -> f32 {
         let at = |operand, absent: bool| match absent {
             true => Some(0),
             false => self.space.direct(operand, tile),
@@ -96,19 +86,23 @@ impl<T: Lanes> Job<'_, T> {
             let upstream = self.floats(Operand::Upstream, self.upstream, tile, &mut g);
             let (scale, value, len) = (self.scale, self.value.add(value), tile.len());
             if let (Some(x), Some(y), Some(dx), Some(dy)) = places {
-                return self.level.run(Pass::<L, T, VALUE> {
-                    loss,
-                    x: self.x.add(x),
-                    y: self.y.add(y),
-                    weight,
-                    pos_weight,
-                    upstream,
-                    scale,
-                    value,
-                    grad_x: gx.add(dx),
-                    grad_y: gy.add(dy),
-                    len,
-                });
+                return run(
+                    self.level,
+                    self.formula,
+                    Pass {
+                        wanted,
+                        x: self.x.add(x),
+                        y: self.y.add(y),
+                        weight,
+                        pos_weight,
+                        upstream,
+                        scale,
+                        value,
+                        grad_x: gx.add(dx),
+                        grad_y: gy.add(dy),
+                        len,
+                    },
+                );
             }
             let (mut x, mut y) = (EMPTY, EMPTY);
             let (mut dx, mut dy) = (EMPTY, EMPTY);
@@ -117,19 +111,23 @@ impl<T: Lanes> Job<'_, T> {
                 false => buffer.as_mut_ptr().cast::<f32>(),
             };
             let (grad_x, grad_y) = (buffer(gx, &mut dx), buffer(gy, &mut dy));
-            let sum = self.level.run(Pass::<L, f32, VALUE> {
-                loss,
-                x: self.elements(Operand::Input, self.x, tile, &mut x),
-                y: self.elements(Operand::Target, self.y, tile, &mut y),
-                weight,
-                pos_weight,
-                upstream,
-                scale,
-                value,
-                grad_x,
-                grad_y,
-                len,
-            });
+            let sum = run(
+                self.level,
+                self.formula,
+                Pass {
+                    wanted,
+                    x: self.elements(Operand::Input, self.x, tile, &mut x),
+                    y: self.elements(Operand::Target, self.y, tile, &mut y),
+                    weight,
+                    pos_weight,
+                    upstream,
+                    scale,
+                    value,
+                    grad_x,
+                    grad_y,
+                    len,
+                },
+            );
             self.scatter(Operand::GradInput, grad_x, gx, tile);
             self.scatter(Operand::GradTarget, grad_y, gy, tile);
             sum
@@ -140,7 +138,7 @@ impl<T: Lanes> Job<'_, T> {
     ///
     /// # Safety
     /// As for [`Job::run`], of what is read; the pointer in `only` is good for the tile.
-    pub(super) unsafe fn gradient<L: ElementLoss>(&self, loss: L, only: Only, tile: &Range<usize>) {
+    pub(super) unsafe fn gradient(&self, only: Only, tile: &Range<usize>) {
         let (mut v, mut r, mut g) = (EMPTY, EMPTY, EMPTY);
         let (mut x, mut y) = (EMPTY, EMPTY);
         let (grad_x, grad_y) = match only {
@@ -149,19 +147,23 @@ impl<T: Lanes> Job<'_, T> {
         };
         // SAFETY: the caller's contract.
         unsafe {
-            self.level.run(Pass::<L, f32, false> {
-                loss,
-                x: self.elements(Operand::Input, self.x, tile, &mut x),
-                y: self.elements(Operand::Target, self.y, tile, &mut y),
-                weight: self.floats(Operand::Weight, self.weight, tile, &mut v),
-                pos_weight: self.floats(Operand::PosWeight, self.pos_weight, tile, &mut r),
-                upstream: self.floats(Operand::Upstream, self.upstream, tile, &mut g),
-                scale: self.scale,
-                value: std::ptr::null_mut(),
-                grad_x,
-                grad_y,
-                len: tile.len(),
-            });
+            run(
+                self.level,
+                self.formula,
+                Pass {
+                    wanted: false,
+                    x: self.elements(Operand::Input, self.x, tile, &mut x),
+                    y: self.elements(Operand::Target, self.y, tile, &mut y),
+                    weight: self.floats(Operand::Weight, self.weight, tile, &mut v),
+                    pos_weight: self.floats(Operand::PosWeight, self.pos_weight, tile, &mut r),
+                    upstream: self.floats(Operand::Upstream, self.upstream, tile, &mut g),
+                    scale: self.scale,
+                    value: std::ptr::null_mut(),
+                    grad_x,
+                    grad_y,
+                    len: tile.len(),
+                },
+            );
         }
     }
 
