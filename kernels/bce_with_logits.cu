@@ -10,6 +10,7 @@
 #include "logarithm.cuh"
 
 struct BceWithLogits {
+  static constexpr bool POS_WEIGHT = true;
   WL_FN BceWithLogits(const ElementwiseArgs&) {}
   WL_FN float value(const Element& e) const {
     const float l = ln_1p_of_unit(tail(e.x));

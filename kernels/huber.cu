@@ -4,6 +4,7 @@
 #include "elementwise.cuh"
 
 struct Huber {
+  static constexpr bool POS_WEIGHT = false;
   const float threshold;
   const float divisor;  // divided by: 1 / divisor may be out of range
 

@@ -6,6 +6,7 @@
 
 // y (ln y - x), gradients -y and ln y + 1 - x.
 struct KlDiv {
+  static constexpr bool POS_WEIGHT = false;
   WL_FN KlDiv(const ElementwiseArgs&) {}
   WL_FN float value(const Element& e) const {
     // A probability of 0 silences -inf, not +inf and not NaN.
@@ -22,6 +23,7 @@ struct KlDiv {
 
 // e^y (y - x), gradients -e^y and e^y (y - x + 1).
 struct KlDivLogTarget {
+  static constexpr bool POS_WEIGHT = false;
   WL_FN KlDivLogTarget(const ElementwiseArgs&) {}
   WL_FN float value(const Element& e) const { return e.weight * product(e, 0.f); }
   WL_FN float grad_x(const Element& e, float factor) const { return -wl_exp(e.y) * factor; }

@@ -4,6 +4,7 @@
 #include "elementwise.cuh"
 
 struct Mse {
+  static constexpr bool POS_WEIGHT = false;
   WL_FN Mse(const ElementwiseArgs&) {}
   WL_FN float value(const Element& e) const {
     const float d = e.x - e.y;

@@ -214,17 +214,14 @@ struct Sink {
   WL_FN Sink(U* row, const Packs<T>& packs)
       : row(row), aligned((wl_u64)(row + packs.column(0)) % 16 == 0) {}
 
-  WL_FN void full(wl_i64 column, const float (&v)[LANES]) const {
-    constexpr int STEP = Dtype<U>::LANES;
-    if (STEP <= LANES && aligned) {
+  // `edge`: not all of the columns are in the row.
+  WL_FN void put(wl_i64 column, wl_i64 len, bool edge, const float (&v)[LANES]) const {
+    if (Dtype<U>::LANES <= LANES && aligned && !edge) {
       store_packs<0>(row + column, v);
     } else {
-      WL_UNROLL for (int i = 0; i < LANES; i++) Dtype<U>::store(row + column + i, v[i]);
-    }
-  }
-  WL_FN void edge(wl_i64 column, wl_i64 len, const float (&v)[LANES]) const {
-    WL_UNROLL for (int i = 0; i < LANES; i++) {
-      if (column + i >= 0 && column + i < len) Dtype<U>::store(row + column + i, v[i]);
+      WL_UNROLL for (int i = 0; i < LANES; i++) {
+        if (column + i >= 0 && column + i < len) Dtype<U>::store(row + column + i, v[i]);
+      }
     }
   }
 

@@ -3,6 +3,7 @@
 //   value(e)            v l(x, y)
 //   grad_x(e, factor)   factor dl/dx, where the factor holds v
 //   grad_y(e, factor)   factor dl/dy
+//   POS_WEIGHT          whether it has a weight of positive targets
 //
 // Elements are those of the shape that all tensors broadcast to, row-major; dimensions come merged.
 // Lines along the innermost dimension are read by packs, where the tensors' neighbours are
@@ -15,9 +16,6 @@
 
 // Operands, in the order of ElementwiseArgs.
 enum { OP_X, OP_Y, OP_WEIGHT, OP_POS_WEIGHT, OP_UPSTREAM, OP_VALUE, OP_GRAD_X, OP_GRAD_Y };
-
-// Packs of a lane in a tile: TILE_PACKS in src/cuda/element_plan.rs.
-#define WL_ELEMENT_PACKS 2
 
 // What is known of one element.
 struct Element {
@@ -102,58 +100,63 @@ WL_FN void floats_along(const void* p, wl_u32 kind, wl_i64 offset, wl_i64 step, 
   }
 }
 
-template <class L, class T, bool wants_value, bool wants_gradient>
+// GRADIENT: gradients are written, and values where the arguments have a place for them; else values
+// alone.
+template <class L, class T, bool GRADIENT>
 struct LinePass {
   static constexpr int LANES = Dtype<T>::LANES;
   const ElementwiseArgs& a;
   const L loss;
+  const bool valued;
   const float scale;
   double sum = 0.;
 
-  WL_FN LinePass(const ElementwiseArgs& a) : a(a), loss(a), scale(wants_gradient ? scale_of(a) : 0.f) {}
+  WL_FN LinePass(const ElementwiseArgs& a)
+      : a(a), loss(a), valued(!GRADIENT || a.partials || a.value), scale(GRADIENT ? scale_of(a) : 0.f) {}
 
   // Pack p of a line, from what was read of it; thereafter its results are written.
   WL_FN void pack(const Offsets& at, const Packs<T>& packs, wl_u32 p, wl_u32x4 x_pack, wl_u32x4 y_pack) {
     const wl_u32 d = a.dims - 1;
-    const bool full = packs.full(p);
+    const bool edge = !packs.full(p);
     const wl_i64 column = packs.column(p);
     float x[LANES], y[LANES], v[LANES], r[LANES], out[LANES];
     Dtype<T>::template widen<0>(x_pack, x);
     Dtype<T>::template widen<0>(y_pack, y);
     WL_UNROLL for (int i = 0; i < LANES; i++) v[i] = r[i] = 1.f;
     floats_along<T>(a.weight, a.weight_kind, at.weight, a.strides[OP_WEIGHT][d], column, packs.len, v);
-    floats_along<T>(a.pos_weight, a.pos_weight_kind, at.pos_weight, a.strides[OP_POS_WEIGHT][d], column,
-                    packs.len, r);
-    if constexpr (wants_value) {
-      float part = 0.f;
-      WL_UNROLL for (int i = 0; i < LANES; i++) {
-        out[i] = loss.value({x[i], y[i], v[i], r[i]});
-        part += full || (column + i >= 0 && column + i < packs.len) ? out[i] : 0.f;
-      }
-      sum += part;
-      if (a.value) write(Sink<T, float>(a.value + at.value, packs), column, full, packs.len, out);
+    if constexpr (L::POS_WEIGHT) {
+      floats_along<T>(a.pos_weight, a.pos_weight_kind, at.pos_weight, a.strides[OP_POS_WEIGHT][d], column,
+                      packs.len, r);
     }
-    if constexpr (wants_gradient) {
-      float factor[LANES];
-      WL_UNROLL for (int i = 0; i < LANES; i++) factor[i] = scale;
-      if (a.upstream) {
-        floats_along<T>(a.upstream, a.upstream_kind, at.upstream, a.strides[OP_UPSTREAM][d], column,
-                        packs.len, factor);
-        WL_UNROLL for (int i = 0; i < LANES; i++) factor[i] *= scale;
+    if (valued) {
+      WL_UNROLL for (int i = 0; i < LANES; i++) out[i] = loss.value({x[i], y[i], v[i], r[i]});
+      if (a.value) Sink<T, float>(a.value + at.value, packs).put(column, packs.len, edge, out);
+      if (edge) {
+        WL_UNROLL for (int i = 0; i < LANES; i++) {
+          if (column + i < 0 || column + i >= packs.len) out[i] = 0.f;
+        }
       }
-      WL_UNROLL for (int i = 0; i < LANES; i++) factor[i] *= v[i];
+      float part = 0.f;
+      WL_UNROLL for (int i = 0; i < LANES; i++) part += out[i];
+      sum += part;
+    }
+    if constexpr (GRADIENT) {
+      float factor[LANES];
+      WL_UNROLL for (int i = 0; i < LANES; i++) factor[i] = 1.f;
+      floats_along<T>(a.upstream, a.upstream_kind, at.upstream, a.strides[OP_UPSTREAM][d], column, packs.len, factor);
+      WL_UNROLL for (int i = 0; i < LANES; i++) factor[i] = factor[i] * scale * v[i];
       if (a.grad_x) {
         WL_UNROLL for (int i = 0; i < LANES; i++) out[i] = loss.grad_x({x[i], y[i], v[i], r[i]}, factor[i]);
-        write(Sink<T, T>((T*)a.grad_x + at.grad_x, packs), column, full, packs.len, out);
+        Sink<T, T>((T*)a.grad_x + at.grad_x, packs).put(column, packs.len, edge, out);
       }
       if (a.grad_y) {
         WL_UNROLL for (int i = 0; i < LANES; i++) out[i] = loss.grad_y({x[i], y[i], v[i], r[i]}, factor[i]);
-        write(Sink<T, T>((T*)a.grad_y + at.grad_y, packs), column, full, packs.len, out);
+        Sink<T, T>((T*)a.grad_y + at.grad_y, packs).put(column, packs.len, edge, out);
       }
     }
   }
 
-  // A warp's tile of a line.
+  // A warp's tile of a line: a lane's packs one after another, the next on its way meanwhile.
   WL_FN void tile(wl_i64 unit) {
     const wl_i64 line = unit / a.tiles;
     Offsets at = {};
@@ -163,39 +166,28 @@ struct LinePass {
     const T* y = (const T*)a.y + at.y;
     const Packs<T> packs(a.lead == OP_X ? x : y, a.sizes[d]);
     const Along<T> xs(x, a.strides[OP_X][d], packs), ys(y, a.strides[OP_Y][d], packs);
-    const wl_u32 from = (wl_u32)(unit - line * a.tiles) * (32 * WL_ELEMENT_PACKS) + wl_lane();
-    wl_u32x4 x_pack[WL_ELEMENT_PACKS], y_pack[WL_ELEMENT_PACKS];
-    // All of a lane's packs are on their way before the first is used.
-    WL_UNROLL for (int i = 0; i < WL_ELEMENT_PACKS; i++) {
-      const wl_u32 p = from + 32 * i;
-      x_pack[i] = p < packs.count ? xs.pack(p) : wl_u32x4{};
-      y_pack[i] = p < packs.count ? ys.pack(p) : wl_u32x4{};
-    }
-    // One after another, and not side by side: half the code and the registers.
-    WL_UNROLL_N(1) for (wl_u32 i = 0, p = from; i < WL_ELEMENT_PACKS && p < packs.count; i++, p += 32) {
-      pack(at, packs, p, x_pack[0], y_pack[0]);
-      WL_UNROLL for (int j = 1; j < WL_ELEMENT_PACKS; j++) x_pack[j - 1] = x_pack[j], y_pack[j - 1] = y_pack[j];
-    }
-  }
-
- private:
-  template <class U>
-  static WL_FN void write(const Sink<T, U>& sink, wl_i64 column, bool full, wl_i64 len, const float (&out)[LANES]) {
-    if (full) {
-      sink.full(column, out);
-    } else {
-      sink.edge(column, len, out);
+    const wl_u32 from = (wl_u32)((unit - line * a.tiles) * a.part), end = from + (wl_u32)a.part;
+    const wl_u32 to = end < packs.count ? end : packs.count;
+    wl_u32x4 x_next = {}, y_next = {};
+    bool here = false;  // Whether pack p was read: it was not in the first turn.
+    WL_UNROLL_N(1) for (wl_u32 p = from + wl_lane() - 32;; p += 32) {
+      const wl_u32x4 x_pack = x_next, y_pack = y_next;
+      const bool more = p + 32 < to;
+      if (more) x_next = xs.pack(p + 32), y_next = ys.pack(p + 32);
+      if (here) pack(at, packs, p, x_pack, y_pack);
+      if (!more) break;
+      here = true;
     }
   }
 };
 
-template <class L, class T, bool wants_value, bool wants_gradient>
+template <class L, class T, bool GRADIENT>
 WL_FN void line_pass(const ElementwiseArgs& a) {
   WL_SMEM(double, slots, 32);
-  LinePass<L, T, wants_value, wants_gradient> pass(a);
+  LinePass<L, T, GRADIENT> pass(a);
   const wl_i64 step = (wl_i64)wl_blocks() * wl_warps();
   for (wl_i64 unit = (wl_i64)wl_block() * wl_warps() + wl_warp(); unit < a.units; unit += step) pass.tile(unit);
-  if (!wants_value || !a.partials) return;
+  if (!a.partials) return;
   const double sum = block_sum(pass.sum, slots);
   if (wl_thread() == 0) wl_st(a.partials + wl_block(), sum);
 }

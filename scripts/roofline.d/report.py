@@ -14,7 +14,8 @@ class Hot:
     shared: int
     threads: int
     moved: int  # packs read and written
-    sums: collections.Counter
+    sums: collections.Counter  # along the longest ways: all options
+    plain: collections.Counter  # along the shortest: no option
     missing: list
 
     @staticmethod
@@ -32,21 +33,22 @@ class Hot:
         else:
             return None
         found = sass.phases(lines, beside)
-        sums = collections.Counter()
+        sums, plain = collections.Counter(), collections.Counter()
         for kind in kinds:
-            tally, packs = found.get(kind, ({}, 1))
-            for unit, n in tally.items():
-                sums[unit] += n / packs
+            *ways, packs = found.get(kind, ({}, {}, 1))
+            for total, tally in zip((sums, plain), ways):
+                for unit, n in tally.items():
+                    total[unit] += n / packs
         missing = [kind for kind in kinds if kind not in found]
         return Hot(kernel["symbol"], resources["REG"], resources["SHARED"], kernel["threads"], reads + writes, sums,
-                   missing)
+                   plain, missing)
 
     def memory(self, card):
         return self.moved * 512 / card.bytes_per_clock
 
-    def tightest(self, card):
+    def tightest(self, card, plain=False):
         """The unit that is needed longest, and the memory's time over that unit's."""
-        bounds = model.bounds(self.sums)
+        bounds = model.bounds(self.plain if plain else self.sums)
         unit = max(bounds, key=bounds.get)
         return unit, self.memory(card) / bounds[unit]
 

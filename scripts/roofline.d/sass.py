@@ -114,8 +114,8 @@ class Graph:
                             found.append(component)
         return found
 
-    def _longest(self, header, body):
-        """The longest way round a loop without inner ones."""
+    def _way(self, header, body, better):
+        """The best way round a loop without inner ones. `better`: what a block adds to a way's rank."""
         best = {}
         order, seen, work = [], set(), [(header, iter(self.next[header]))]
         seen.add(header)
@@ -132,14 +132,19 @@ class Graph:
         for node in order:
             ways = [best[s] for s in self.next[node] if s in body and s != header and s in best]
             if header in self.next[node]:
-                ways.append((0, []))
+                ways.append(((0, 0), []))
             if ways:
-                length, path = max(ways, key=lambda w: w[0])
-                best[node] = (length + len(self.ops[node]), [node] + path)
-        return best.get(header, (0, []))[1]
+                rank, path = max(ways, key=lambda w: w[0])
+                own = better(self.ops[node])
+                best[node] = ((own[0] + rank[0], own[1] + rank[1]), [node] + path)
+        return [op for node in best.get(header, (0, []))[1] for op in self.ops[node]]
 
     def loops(self):
-        """Tallies of the innermost loops, each along its longest way round."""
+        """Tallies of the innermost loops, each along its longest way round and along the shortest that
+        reads as many packs."""
+        longest = lambda ops: (0, len(ops))
+        reads = lambda kinds: kinds["stream"] + kinds["LDS"] + kinds["LDGSTS"]
+        shortest = lambda ops: (reads(tally(ops)), -len(ops))
         todo, found = [set(self.ops)], []
         while todo:
             for component in self._components(todo.pop()):
@@ -149,17 +154,17 @@ class Graph:
                 if inner:
                     todo.append(component - {header})
                 else:
-                    path = self._longest(header, component)
-                    found.append(tally([op for node in path for op in self.ops[node]]))
+                    ways = [tally(self._way(header, component, better)) for better in (longest, shortest)]
+                    found.append(tuple(ways))
         return found
 
 
 def phases(lines, beside):
     """The loops that packs go through, each with the packs of a turn: bring, sum, gradient; of
     several of a kind the one that takes most packs at a time. `beside`: packs of another tensor
-    with each."""
+    with each. A loop is its tallies along the longest way round and along the shortest."""
     best = {}
-    for k in Graph(lines).loops():
+    for k, plain in Graph(lines).loops():
         loads = k["stream"] or k["LDS"]
         if k["LDGSTS"]:
             kind, packs = "bring", k["LDGSTS"]
@@ -170,6 +175,6 @@ def phases(lines, beside):
         else:
             continue
         packs /= 1 + beside
-        if kind not in best or packs > best[kind][1]:
-            best[kind] = (k, packs)
+        if kind not in best or packs > best[kind][2]:
+            best[kind] = (k, plain, packs)
     return best
