@@ -191,7 +191,7 @@ struct SoftCrossEntropy {
     float mass = 0.f, deviation = 0.f;
     WL_UNROLL for (int e = 0; e < LANES; e++) {
       mass += u[e];
-      deviation += u[e] == 0.f ? 0.f : u[e] * (ref - x[e]);
+      deviation = wl_fma(u[e], u[e] == 0.f ? 0.f : ref - x[e], deviation);
     }
     s.mass += mass, s.deviation += deviation;
   }

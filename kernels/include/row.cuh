@@ -145,7 +145,7 @@ template <class Op, class T, class One>
 WL_FN void stream_packs(const Packs<T>& packs, const Slice<T>& slice, const OpBeside<Op>& beside, One one) {
   const wl_u32 threads = wl_threads();
   Turn turn(packs, slice.from, slice.to);
-  wl_u32x4 next[1], b[BESIDE_PACKS<Op, 1>];
+  wl_u32x4 next[1] = {}, b[BESIDE_PACKS<Op, 1>] = {};
   const auto load = [&](wl_u32 p) {
     if (p >= turn.last) return;
     next[0] = wl_ld128_stream(packs.at(p));
@@ -159,7 +159,7 @@ WL_FN void stream_packs(const Packs<T>& packs, const Slice<T>& slice, const OpBe
       next[0] = packs.edge(turn.p);
       beside.load(packs, turn.p, b);
     }
-    wl_u32x4 v[1] = {next[0]}, by[BESIDE_PACKS<Op, 1>];
+    wl_u32x4 v[1] = {next[0]}, by[BESIDE_PACKS<Op, 1>] = {};
     WL_UNROLL for (int i = 0; i < OpBeside<Op>::PACKS; i++) by[i] = b[i];
     if (!edge) load(turn.p + threads);
     one(turn.p, edge, v, by);

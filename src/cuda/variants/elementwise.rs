@@ -87,12 +87,12 @@ impl ElementEntry {
         }
     }
 
-    /// Blocks that a multiprocessor shall hold at the least: two streams of a pass that writes need
-    /// up to 128 registers, and have as many bytes on their way all the same.
+    /// Blocks that a multiprocessor shall hold at the least: two streams with weights need up to 128
+    /// registers, and have as many bytes on their way all the same.
     pub(super) const fn blocks(self) -> u32 {
         match self {
-            ElementEntry::Gradient => 2,
-            ElementEntry::Forward | ElementEntry::Strided | ElementEntry::SumBack => 3,
+            ElementEntry::Forward | ElementEntry::Gradient => 2,
+            ElementEntry::Strided | ElementEntry::SumBack => 3,
         }
     }
 
