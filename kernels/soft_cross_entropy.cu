@@ -263,10 +263,16 @@ struct SoftCrossEntropy {
     const bool weighs = weighted(packs, p);
     if (weighs) class_weights(a, packs, p, w);
     const float share = TEACHER ? hard() / row.norm : hard();
+    if (!TEACHER && FULL) {
+      WL_UNROLL for (int e = 0; e < LANES; e++) y[e] = wl_fma(y[e], share, soft());
+      if (weighs) {
+        WL_UNROLL for (int e = 0; e < LANES; e++) y[e] *= w[e];
+      }
+    }
     WL_UNROLL for (int e = 0; e < LANES; e++) {
       const float q = TEACHER ? wl_ex2((y[e] - row.top) * k_t) : y[e];
       const float w_e = weighs ? w[e] : 1.f;
-      const float u = TEACHER ? wl_fma(share, w_e * q, soft() * w_e) : FULL ? w_e * wl_fma(q, share, soft()) : q;
+      const float u = TEACHER ? wl_fma(share, w_e * q, soft() * w_e) : q;
       float others = row.mass - u;
       // The teacher's largest class as well: again a sum over the others.
       if (TEACHER && y[e] == row.lone_top) others = row.others_at_top;
