@@ -10,8 +10,9 @@ Per 16 bytes of logits of a warp (512 bytes), in clocks of one multiprocessor:
 
 The loops of a kernel (bring a row on chip, sum it, write what comes of it) add up. Instructions are
 counted along the longest way round each loop, which has all options on, and along the shortest that reads
-as many packs: no option on. Of an elementwise loss the way counts that memory covers least. It knows nothing of latency and L2: an
-upper bound, no prediction. Assumed: 16 special functions, 64 ALU and 128 FMA lanes a clock on every
+as many packs: no option on. Of an elementwise loss the way counts that memory covers least. It knows
+nothing of latency and L2, nor of what a call inside a loop does (a division's rare cases): an upper
+bound, no prediction. Assumed: 16 special functions, 64 ALU and 128 FMA lanes a clock on every
 architecture from sm_80 on; data-sheet bandwidths; the clocks below.
 """
 

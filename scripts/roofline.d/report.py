@@ -152,11 +152,18 @@ def plans(crate, hot, used):
         yield "| " + " | ".join(map(str, cells)) + " |"
 
 
+def excuses(hot, named, plain):
+    """Who is excused, at what least share of memory's time, and why."""
+    for pattern, reason in named.items():
+        least = min(h.tightest(model.H100, plain)[1] for h in hot if re.fullmatch(pattern, h.name))
+        yield f"- `{pattern}` (from {least:.0%} on): {reason}."
+
+
 def render(crate, hot, elements, used):
     count = sum(len(kernels) for kernels in used.values())
     options, excused = (
-        [f"- `{pattern}`: {reason}." for pattern, reason in named.items()] or ["nobody."]
-        for named in (model.OPTIONS, model.EXCUSED)
+        list(excuses(hot[model.H100.arch], named, plain)) or ["nobody."]
+        for named, plain in ((model.OPTIONS, False), (model.EXCUSED, True))
     )
     archs = ", ".join(f"sm_{a}" for a in sorted(used))
     lines = [
