@@ -159,7 +159,7 @@ mod tests {
             Walk::Strided => 0,
         };
         let warps = 132 * 8 * 8;
-        assert_eq!([1, 4 * 128 * warps, 4 * 256 * warps, 1 << 30].map(tile), [64, 128, 256, 256]);
+        assert_eq!([7, 4 * 128 * warps, 4 * 256 * warps, 1 << 30].map(tile), [64, 128, 256, 256]);
     }
 
     #[test]
