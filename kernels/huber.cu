@@ -4,21 +4,28 @@
 #include "elementwise.cuh"
 
 struct Huber {
+  static constexpr bool POS_WEIGHT = false;
   const float threshold;
-  const float divisor;  // divided by: 1 / divisor may be out of range
+  float up, inverse;  // divided by: 1 / divisor alone may be out of range
 
-  WL_FN Huber(const ElementwiseArgs& a) : threshold(a.threshold), divisor(a.divisor) {}
+  WL_FN Huber(const ElementwiseArgs& a) : threshold(a.threshold) {
+    // A power of two near 1 / divisor, of the exponents that both have. No quotient is beyond 1
+    // where the divisor is not 1: it is the threshold then.
+    const wl_i32 exponent = (wl_i32)(wl_bits(a.divisor) >> 23);
+    const wl_i32 opposite = 254 - exponent;
+    up = wl_f32((wl_u32)(opposite < 1 ? 1 : opposite > 253 ? 253 : opposite) << 23);
+    inverse = 1.f / (a.divisor * up);
+  }
+  // The slope; NaN goes through.
+  WL_FN float shared(float x, float y, bool) const {
+    const float d = x - y;
+    return (d > threshold ? threshold : d < -threshold ? -threshold : d) * up * inverse;
+  }
   WL_FN float value(const Element& e) const {
-    const float d = e.x - e.y, size = wl_abs(d);
+    const float size = wl_abs(e.x - e.y);
     const float beyond = wl_fma(wl_min(threshold, size), -0.5f, size);
-    return e.weight * (wl_abs(slope(d)) * beyond);
+    return e.weight * (wl_abs(e.shared) * beyond);
   }
-  WL_FN float grad_x(const Element& e, float factor) const { return slope(e.x - e.y) * factor; }
-  WL_FN float grad_y(const Element& e, float factor) const { return slope(e.y - e.x) * factor; }
-
- private:
-  // NaN goes through.
-  WL_FN float slope(float d) const {
-    return (d > threshold ? threshold : d < -threshold ? -threshold : d) / divisor;
-  }
+  WL_FN float grad_x(const Element& e, float factor) const { return e.shared * factor; }
+  WL_FN float grad_y(const Element& e, float factor) const { return -e.shared * factor; }
 };

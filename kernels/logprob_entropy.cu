@@ -21,6 +21,7 @@ struct LogprobEntropy : TargetRows<T, true> {
   typedef TargetRows<T, true> Rows;
   typedef Moments State;
   static constexpr int LANES = Rows::LANES;
+  static constexpr int TOGETHER = 1;
   using Rows::a;
   using Rows::k;
   using Rows::rate;

@@ -4,7 +4,9 @@
 #include "elementwise.cuh"
 
 struct Mse {
+  static constexpr bool POS_WEIGHT = false;
   WL_FN Mse(const ElementwiseArgs&) {}
+  WL_FN float shared(float, float, bool) const { return 0.f; }
   WL_FN float value(const Element& e) const {
     const float d = e.x - e.y;
     return e.weight * (d * d);

@@ -94,7 +94,7 @@ struct SoftCrossEntropy {
   typedef T Beside;
   typedef typename SoftSumsOf<TEACHER>::Type State;
   static constexpr bool TARGET = false;
-  static constexpr int TOGETHER = 2;
+  static constexpr int TOGETHER = 1;
   static constexpr int LANES = Dtype<T>::LANES;
 
   const RowArgs& a;
@@ -117,7 +117,8 @@ struct SoftCrossEntropy {
     T* dq;
     // Once the row is summed:
     float max, rest, mass, deviation;
-    float top, norm, norm_rest;  // the teacher's
+    float top, norm;  // the teacher's
+    float others_at_top, lone_top;  // M - u of the teacher's largest class as a sum; its logit, or NaN
     // What the gradients are made of:
     float log_sum, g, prob, target;
     float alone, at_max;  // the key of a class that has most of p, or NaN
@@ -190,7 +191,7 @@ struct SoftCrossEntropy {
     float mass = 0.f, deviation = 0.f;
     WL_UNROLL for (int e = 0; e < LANES; e++) {
       mass += u[e];
-      deviation += u[e] == 0.f ? 0.f : u[e] * (ref - x[e]);
+      deviation = wl_fma(u[e], u[e] == 0.f ? 0.f : ref - x[e], deviation);
     }
     s.mass += mass, s.deviation += deviation;
   }
@@ -201,7 +202,7 @@ struct SoftCrossEntropy {
     row.max = s.peak.max, row.rest = s.peak.rest;
     row.log_sum = wl_log1p(row.rest);
     if constexpr (TEACHER) {
-      row.top = s.teacher.max, row.norm = 1.f + s.teacher.rest, row.norm_rest = s.teacher.rest;
+      row.top = s.teacher.max, row.norm = 1.f + s.teacher.rest;
       const float share = hard() / row.norm;
       row.mass = share * s.mass, row.deviation = share == 0.f ? 0.f : share * s.deviation;
       if (soft() > 0.f) {
@@ -209,6 +210,8 @@ struct SoftCrossEntropy {
         row.mass = wl_fma(share, s.mass, soft() * class_weight());
         row.deviation += soft() * s.smooth;
       }
+      row.lone_top = a.weight ? wl_nan() : row.top;
+      row.others_at_top = share * s.teacher.rest + (soft() > 0.f ? soft() * (class_weight() - 1.f) : 0.f);
     } else {
       row.mass = s.mass, row.deviation = s.deviation;
     }
@@ -260,13 +263,19 @@ struct SoftCrossEntropy {
     const bool weighs = weighted(packs, p);
     if (weighs) class_weights(a, packs, p, w);
     const float share = TEACHER ? hard() / row.norm : hard();
+    if (!TEACHER && FULL) {
+      WL_UNROLL for (int e = 0; e < LANES; e++) y[e] = wl_fma(y[e], share, soft());
+      if (weighs) {
+        WL_UNROLL for (int e = 0; e < LANES; e++) y[e] *= w[e];
+      }
+    }
     WL_UNROLL for (int e = 0; e < LANES; e++) {
       const float q = TEACHER ? wl_ex2((y[e] - row.top) * k_t) : y[e];
       const float w_e = weighs ? w[e] : 1.f;
-      const float u = TEACHER ? wl_fma(share, w_e * q, soft() * w_e) : FULL ? w_e * wl_fma(q, share, soft()) : q;
+      const float u = TEACHER ? wl_fma(share, w_e * q, soft() * w_e) : q;
       float others = row.mass - u;
       // The teacher's largest class as well: again a sum over the others.
-      if (TEACHER && y[e] == row.top && !a.weight) others = share * row.norm_rest + soft() * (class_weight() - 1.f);
+      if (TEACHER && y[e] == row.lone_top) others = row.others_at_top;
       const float apart = wl_fma(row.g, others, row.at_max);
       out[e] = x[e] == row.alone ? apart : wl_fma(-row.g, u, wl_ex2((x[e] - row.max) * k) * row.prob);
     }
@@ -279,12 +288,7 @@ struct SoftCrossEntropy {
         const float c = weighs ? row.target * w[e] : row.target;
         dq[e] = c == 0.f ? 0.f : c * (row.log_sum + z_unit * (row.max - x[e]));
       }
-      const Sink<T, T> sink(row.dq, packs);
-      if (packs.full(p)) {
-        sink.full(packs.column(p), dq);
-      } else {
-        sink.edge(packs.column(p), packs.len, dq);
-      }
+      Sink<T, T>(row.dq, packs).put(packs.column(p), packs.len, !packs.full(p), dq);
     }
   }
 };

@@ -155,7 +155,7 @@ struct ElementwiseArgs {
   wl_i64 units;             // tiles of all lines
   wl_i64 tiles;             // tiles of a line
   wl_i64 outputs, terms;    // summing back: elements of the gradient, and what each is the sum of
-  wl_i64 part;              // terms of a part
+  wl_i64 part;              // terms of a part, or packs of a tile
   wl_i64 sizes[WL_MAX_DIMS];  // outermost first; summing back: the kept dimensions first
   wl_i64 strides[WL_OPERANDS][WL_MAX_DIMS];
   float threshold, divisor;   // of Huber

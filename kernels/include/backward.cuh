@@ -48,18 +48,12 @@ WL_FN void split_backward(const RowArgs& a) {
     from_lse(op, a, row);
   }
   Total total = Total::empty();
-  each_pack<1>(
-      packs, slice.from, slice.to,
-      [&](auto, wl_u32 p) {
-        float out[Op::LANES];
-        op.template terms<true>(row, packs, wl_ld128_stream(packs.at(p)), p, out, total.sum);
-        sink.full(packs.column(p), out);
-      },
-      [&](wl_u32 p) {
-        float out[Op::LANES];
-        op.template terms<true>(row, packs, packs.edge(p), p, out, total.sum);
-        sink.edge(packs.column(p), packs.len, out);
-      });
+  const OpBeside<Op> nothing(nullptr, packs);
+  write_packs<Op>(packs, slice, nothing, [&](wl_u32 p, bool edge, wl_u32x4 v, const wl_u32x4*) {
+    float out[Op::LANES];
+    op.template terms<true>(row, packs, v, p, out, total.sum);
+    sink.put(packs.column(p), packs.len, edge, out);
+  });
   total = reduce_block(total, op.k, sums);
   if (wl_thread() == 0) {
     wl_st(a.partials + a.rows * a.parts * Op::State::WORDS + wl_block(), total.sum);

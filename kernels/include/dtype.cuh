@@ -214,17 +214,22 @@ struct Sink {
   WL_FN Sink(U* row, const Packs<T>& packs)
       : row(row), aligned((wl_u64)(row + packs.column(0)) % 16 == 0) {}
 
+  // All of the columns are in the row.
   WL_FN void full(wl_i64 column, const float (&v)[LANES]) const {
-    constexpr int STEP = Dtype<U>::LANES;
-    if (STEP <= LANES && aligned) {
+    if (Dtype<U>::LANES <= LANES && aligned) {
       store_packs<0>(row + column, v);
     } else {
       WL_UNROLL for (int i = 0; i < LANES; i++) Dtype<U>::store(row + column + i, v[i]);
     }
   }
-  WL_FN void edge(wl_i64 column, wl_i64 len, const float (&v)[LANES]) const {
-    WL_UNROLL for (int i = 0; i < LANES; i++) {
-      if (column + i >= 0 && column + i < len) Dtype<U>::store(row + column + i, v[i]);
+  // `edge`: perhaps not all of them.
+  WL_FN void put(wl_i64 column, wl_i64 len, bool edge, const float (&v)[LANES]) const {
+    if (Dtype<U>::LANES <= LANES && aligned && !edge) {
+      store_packs<0>(row + column, v);
+    } else {
+      WL_UNROLL for (int i = 0; i < LANES; i++) {
+        if (column + i >= 0 && column + i < len) Dtype<U>::store(row + column + i, v[i]);
+      }
     }
   }
 
@@ -243,6 +248,16 @@ WL_FN void load_packs(const A* p, float (&v)[n]) {
   if constexpr (at + Dtype<A>::LANES <= n) {
     Dtype<A>::template widen<at>(wl_ld128(p + at), v);
     load_packs<A, at + Dtype<A>::LANES>(p, v);
+  }
+}
+
+// As many columns as there are floats, from p on.
+template <class A, int n>
+WL_FN void full_columns(const A* p, float (&v)[n]) {
+  if (Dtype<A>::LANES <= n && (wl_u64)p % 16 == 0) {
+    load_packs<A, 0>(p, v);
+  } else {
+    WL_UNROLL for (int i = 0; i < n; i++) v[i] = Dtype<A>::load(p + i);
   }
 }
 

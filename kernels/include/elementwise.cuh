@@ -3,6 +3,9 @@
 //   value(e)            v l(x, y)
 //   grad_x(e, factor)   factor dl/dx, where the factor holds v
 //   grad_y(e, factor)   factor dl/dy
+//   shared(x, y, bool)  what all three need: e.shared. The flag: x and y have 16 bits, so that what
+//                       is good to 2^-16 will do
+//   POS_WEIGHT          whether it has a weight of positive targets
 //
 // Elements are those of the shape that all tensors broadcast to, row-major; dimensions come merged.
 // Lines along the innermost dimension are read by packs, where the tensors' neighbours are
@@ -16,14 +19,13 @@
 // Operands, in the order of ElementwiseArgs.
 enum { OP_X, OP_Y, OP_WEIGHT, OP_POS_WEIGHT, OP_UPSTREAM, OP_VALUE, OP_GRAD_X, OP_GRAD_Y };
 
-// Packs of a lane in a tile: TILE_PACKS in src/cuda/element_plan.rs.
-#define WL_ELEMENT_PACKS 2
-
 // What is known of one element.
 struct Element {
   float x, y;
   float weight;      // v
   float pos_weight;  // of binary cross entropy
+  float shared;      // by the functor's own functions
+  bool narrow;       // x and y have 16 bits
 };
 
 // Where an index's elements lie.
@@ -68,149 +70,36 @@ WL_FN double block_sum(double sum, wl_shared<double> slots) {
   return sum;
 }
 
-// ---- lines: a warp has a tile of a line, by packs ---------------------------------------------
-// Input or target along a line: its packs, aligned or not, or one element for all columns.
-template <class T>
-struct Along {
-  Packs<T> packs;
-  bool once, aligned;
-
-  WL_FN Along(const T* line, wl_i64 step, const Packs<T>& lead) : packs(lead), once(step == 0) {
-    packs.row = line;
-    aligned = !once && (wl_u64)packs.at(0) % 16 == 0;
-  }
-  WL_FN wl_u32x4 pack(wl_u32 p) const {
-    if (aligned && packs.full(p)) return wl_ld128_stream(packs.at(p));
-    if (!once) return packs.edge(p);
-    const wl_u32 bits = Dtype<T>::bits(packs.row), word = sizeof(T) == 4 ? bits : bits | bits << 16;
-    return {word, word, word, word};
-  }
-};
-
-// Weights, or an upstream gradient, of a pack's columns; `v` stays where there is no tensor.
-template <class T, int n>
-WL_FN void floats_along(const void* p, wl_u32 kind, wl_i64 offset, wl_i64 step, wl_i64 column, wl_i64 len,
-                        float (&v)[n]) {
-  if (!p) return;
-  if (step == 0) {
-    const float one = load_float(p, kind, offset);
-    WL_UNROLL for (int i = 0; i < n; i++) v[i] = one;
-  } else if (sizeof(T) == 4 || kind == KIND_F32) {
-    load_columns((const float*)p + offset, column, len, 0.f, v);
-  } else {
-    load_columns((const T*)p + offset, column, len, 0.f, v);
-  }
-}
-
-template <class L, class T, bool wants_value, bool wants_gradient>
-struct LinePass {
-  static constexpr int LANES = Dtype<T>::LANES;
-  const ElementwiseArgs& a;
-  const L loss;
-  const float scale;
-  double sum = 0.;
-
-  WL_FN LinePass(const ElementwiseArgs& a) : a(a), loss(a), scale(wants_gradient ? scale_of(a) : 0.f) {}
-
-  // Pack p of a line, from what was read of it; thereafter its results are written.
-  WL_FN void pack(const Offsets& at, const Packs<T>& packs, wl_u32 p, wl_u32x4 x_pack, wl_u32x4 y_pack) {
-    const wl_u32 d = a.dims - 1;
-    const bool full = packs.full(p);
-    const wl_i64 column = packs.column(p);
-    float x[LANES], y[LANES], v[LANES], r[LANES], out[LANES];
-    Dtype<T>::template widen<0>(x_pack, x);
-    Dtype<T>::template widen<0>(y_pack, y);
-    WL_UNROLL for (int i = 0; i < LANES; i++) v[i] = r[i] = 1.f;
-    floats_along<T>(a.weight, a.weight_kind, at.weight, a.strides[OP_WEIGHT][d], column, packs.len, v);
-    floats_along<T>(a.pos_weight, a.pos_weight_kind, at.pos_weight, a.strides[OP_POS_WEIGHT][d], column,
-                    packs.len, r);
-    if constexpr (wants_value) {
-      float part = 0.f;
-      WL_UNROLL for (int i = 0; i < LANES; i++) {
-        out[i] = loss.value({x[i], y[i], v[i], r[i]});
-        part += full || (column + i >= 0 && column + i < packs.len) ? out[i] : 0.f;
-      }
-      sum += part;
-      if (a.value) write(Sink<T, float>(a.value + at.value, packs), column, full, packs.len, out);
-    }
-    if constexpr (wants_gradient) {
-      float factor[LANES];
-      WL_UNROLL for (int i = 0; i < LANES; i++) factor[i] = scale;
-      if (a.upstream) {
-        floats_along<T>(a.upstream, a.upstream_kind, at.upstream, a.strides[OP_UPSTREAM][d], column,
-                        packs.len, factor);
-        WL_UNROLL for (int i = 0; i < LANES; i++) factor[i] *= scale;
-      }
-      WL_UNROLL for (int i = 0; i < LANES; i++) factor[i] *= v[i];
-      if (a.grad_x) {
-        WL_UNROLL for (int i = 0; i < LANES; i++) out[i] = loss.grad_x({x[i], y[i], v[i], r[i]}, factor[i]);
-        write(Sink<T, T>((T*)a.grad_x + at.grad_x, packs), column, full, packs.len, out);
-      }
-      if (a.grad_y) {
-        WL_UNROLL for (int i = 0; i < LANES; i++) out[i] = loss.grad_y({x[i], y[i], v[i], r[i]}, factor[i]);
-        write(Sink<T, T>((T*)a.grad_y + at.grad_y, packs), column, full, packs.len, out);
-      }
-    }
-  }
-
-  // A warp's tile of a line.
-  WL_FN void tile(wl_i64 unit) {
-    const wl_i64 line = unit / a.tiles;
-    Offsets at = {};
-    at.add_index(a, line, 0, a.dims - 1);
-    const wl_u32 d = a.dims - 1;
-    const T* x = (const T*)a.x + at.x;
-    const T* y = (const T*)a.y + at.y;
-    const Packs<T> packs(a.lead == OP_X ? x : y, a.sizes[d]);
-    const Along<T> xs(x, a.strides[OP_X][d], packs), ys(y, a.strides[OP_Y][d], packs);
-    const wl_u32 from = (wl_u32)(unit - line * a.tiles) * (32 * WL_ELEMENT_PACKS) + wl_lane();
-    wl_u32x4 x_pack[WL_ELEMENT_PACKS], y_pack[WL_ELEMENT_PACKS];
-    // All of a lane's packs are on their way before the first is used.
-    WL_UNROLL for (int i = 0; i < WL_ELEMENT_PACKS; i++) {
-      const wl_u32 p = from + 32 * i;
-      x_pack[i] = p < packs.count ? xs.pack(p) : wl_u32x4{};
-      y_pack[i] = p < packs.count ? ys.pack(p) : wl_u32x4{};
-    }
-    // One after another, and not side by side: half the code and the registers.
-    WL_UNROLL_N(1) for (wl_u32 i = 0, p = from; i < WL_ELEMENT_PACKS && p < packs.count; i++, p += 32) {
-      pack(at, packs, p, x_pack[0], y_pack[0]);
-      WL_UNROLL for (int j = 1; j < WL_ELEMENT_PACKS; j++) x_pack[j - 1] = x_pack[j], y_pack[j - 1] = y_pack[j];
-    }
-  }
-
- private:
-  template <class U>
-  static WL_FN void write(const Sink<T, U>& sink, wl_i64 column, bool full, wl_i64 len, const float (&out)[LANES]) {
-    if (full) {
-      sink.full(column, out);
-    } else {
-      sink.edge(column, len, out);
-    }
-  }
-};
-
-template <class L, class T, bool wants_value, bool wants_gradient>
-WL_FN void line_pass(const ElementwiseArgs& a) {
-  WL_SMEM(double, slots, 32);
-  LinePass<L, T, wants_value, wants_gradient> pass(a);
-  const wl_i64 step = (wl_i64)wl_blocks() * wl_warps();
-  for (wl_i64 unit = (wl_i64)wl_block() * wl_warps() + wl_warp(); unit < a.units; unit += step) pass.tile(unit);
-  if (!wants_value || !a.partials) return;
-  const double sum = block_sum(pass.sum, slots);
-  if (wl_thread() == 0) wl_st(a.partials + wl_block(), sum);
-}
-
 // ---- strided: an element a thread, wherever it lies -------------------------------------------
-template <class T>
-WL_FN Element element_at(const ElementwiseArgs& a, const Offsets& at) {
-  return {Dtype<T>::load((const T*)a.x + at.x), Dtype<T>::load((const T*)a.y + at.y),
+template <class L, class T>
+WL_FN Element element_at(const L& loss, const ElementwiseArgs& a, const Offsets& at) {
+  const float x = Dtype<T>::load((const T*)a.x + at.x), y = Dtype<T>::load((const T*)a.y + at.y);
+  return {x,
+          y,
           a.weight ? load_float(a.weight, a.weight_kind, at.weight) : 1.f,
-          a.pos_weight ? load_float(a.pos_weight, a.pos_weight_kind, at.pos_weight) : 1.f};
+          a.pos_weight ? load_float(a.pos_weight, a.pos_weight_kind, at.pos_weight) : 1.f,
+          loss.shared(x, y, sizeof(T) == 2),
+          sizeof(T) == 2};
 }
 
 WL_FN float factor_at(const ElementwiseArgs& a, const Offsets& at, const Element& e, float scale) {
   const float g = a.upstream ? scale * load_float(a.upstream, a.upstream_kind, at.upstream) : scale;
   return g * e.weight;
+}
+
+// Whatever the arguments name of one element; returns its value, or 0 where nobody wants it.
+template <class L, class T>
+WL_FN float one_element(const L& loss, const ElementwiseArgs& a, const Offsets& at, float scale) {
+  const Element e = element_at<L, T>(loss, a, at);
+  float value = 0.f;
+  if (a.partials || a.value) {
+    value = loss.value(e);
+    if (a.value) wl_st(a.value + at.value, value);
+  }
+  const float factor = factor_at(a, at, e, scale);
+  if (a.grad_x) Dtype<T>::store((T*)a.grad_x + at.grad_x, loss.grad_x(e, factor));
+  if (a.grad_y) Dtype<T>::store((T*)a.grad_y + at.grad_y, loss.grad_y(e, factor));
+  return value;
 }
 
 template <class L, class T>
@@ -223,18 +112,167 @@ WL_FN void strided_pass(const ElementwiseArgs& a) {
   for (wl_i64 i = (wl_i64)wl_block() * wl_threads() + wl_thread(); i < a.count; i += step) {
     Offsets at = {};
     at.add_index(a, i, 0, a.dims);
-    const Element e = element_at<T>(a, at);
-    if (a.partials || a.value) {
-      const float value = loss.value(e);
-      sum += value;
-      if (a.value) wl_st(a.value + at.value, value);
-    }
-    const float factor = factor_at(a, at, e, scale);
-    if (a.grad_x) Dtype<T>::store((T*)a.grad_x + at.grad_x, loss.grad_x(e, factor));
-    if (a.grad_y) Dtype<T>::store((T*)a.grad_y + at.grad_y, loss.grad_y(e, factor));
+    sum += one_element<L, T>(loss, a, at, scale);
   }
   if (!a.partials) return;
   sum = block_sum(sum, slots);
+  if (wl_thread() == 0) wl_st(a.partials + wl_block(), sum);
+}
+
+// ---- lines: a warp has a tile of a line, by packs ---------------------------------------------
+// Packs lie between the elements at a line's ends that are not in a full one: those go one by one.
+
+// Input or target along a line, beside full packs of the lead: its packs, aligned or not, or one
+// element for all columns.
+template <class T>
+struct Along {
+  const T* line;
+  bool once, aligned;
+
+  WL_FN Along(const T* line, wl_i64 step, const Packs<T>& lead) : line(line), once(step == 0) {
+    aligned = !once && (wl_u64)(line + lead.column(0)) % 16 == 0;
+  }
+  WL_FN wl_u32x4 pack(wl_i64 column) const {
+    if (aligned) return wl_ld128_stream(line + column);
+    constexpr int PER_WORD = 4 / (int)sizeof(T);
+    wl_u32 words[4] = {0, 0, 0, 0};
+    WL_UNROLL for (int i = 0; i < 4 * PER_WORD; i++) {
+      words[i / PER_WORD] |= Dtype<T>::bits(line + (once ? 0 : column + i)) << (16 * (i % PER_WORD));
+    }
+    return {words[0], words[1], words[2], words[3]};
+  }
+};
+
+// Weights, or an upstream gradient, of a full pack's columns; `v` stays where there is no tensor.
+template <class T, int n>
+WL_FN void floats_along(const void* p, wl_u32 kind, wl_i64 offset, wl_i64 step, wl_i64 column, float (&v)[n]) {
+  if (!p) return;
+  if (step == 0) {
+    const float one = load_float(p, kind, offset);
+    WL_UNROLL for (int i = 0; i < n; i++) v[i] = one;
+  } else if (sizeof(T) == 4 || kind == KIND_F32) {
+    full_columns((const float*)p + offset + column, v);
+  } else {
+    full_columns((const T*)p + offset + column, v);
+  }
+}
+
+// GRADIENT: gradients are written, and values where the arguments have a place for them; else values
+// alone.
+template <class L, class T, bool GRADIENT>
+struct LinePass {
+  static constexpr int LANES = Dtype<T>::LANES;
+  const ElementwiseArgs& a;
+  const L loss;
+  const bool valued, weighted;
+  const float scale;
+  double sum = 0.;
+
+  WL_FN LinePass(const ElementwiseArgs& a)
+      : a(a), loss(a), valued(!GRADIENT || a.partials || a.value),
+        weighted(a.weight || a.pos_weight || (GRADIENT && a.upstream)), scale(GRADIENT ? scale_of(a) : 0.f) {}
+
+  // The results of a full pack, written. WEIGHTED: with weights and an upstream gradient, each of
+  // which may be absent.
+  template <bool WEIGHTED>
+  WL_FN void pack(const Offsets& at, const Packs<T>& packs, wl_i64 column, const float (&x)[LANES],
+                  const float (&y)[LANES]) {
+    float v[LANES], r[LANES], g[LANES], s[LANES], out[LANES];
+    WL_UNROLL for (int i = 0; i < LANES; i++) {
+      v[i] = r[i] = g[i] = 1.f;
+      s[i] = loss.shared(x[i], y[i], sizeof(T) == 2);
+    }
+    const auto element = [&](int i) { return Element{x[i], y[i], v[i], r[i], s[i], sizeof(T) == 2}; };
+    if constexpr (WEIGHTED) {
+      const wl_u32 d = a.dims - 1;
+      floats_along<T>(a.weight, a.weight_kind, at.weight, a.strides[OP_WEIGHT][d], column, v);
+      if constexpr (L::POS_WEIGHT) {
+        floats_along<T>(a.pos_weight, a.pos_weight_kind, at.pos_weight, a.strides[OP_POS_WEIGHT][d], column, r);
+      }
+      if constexpr (GRADIENT) {
+        floats_along<T>(a.upstream, a.upstream_kind, at.upstream, a.strides[OP_UPSTREAM][d], column, g);
+      }
+    }
+    if (valued) {
+      float part = 0.f;
+      WL_UNROLL for (int i = 0; i < LANES; i++) {
+        out[i] = loss.value(element(i));
+        part += out[i];
+      }
+      sum += part;
+      if (a.value) Sink<T, float>(a.value + at.value, packs).full(column, out);
+    }
+    if constexpr (GRADIENT) {
+      WL_UNROLL for (int i = 0; i < LANES; i++) g[i] = scale * g[i] * v[i];
+      if (a.grad_x) {
+        WL_UNROLL for (int i = 0; i < LANES; i++) out[i] = loss.grad_x(element(i), g[i]);
+        Sink<T, T>((T*)a.grad_x + at.grad_x, packs).full(column, out);
+      }
+      if (a.grad_y) {
+        WL_UNROLL for (int i = 0; i < LANES; i++) out[i] = loss.grad_y(element(i), g[i]);
+        Sink<T, T>((T*)a.grad_y + at.grad_y, packs).full(column, out);
+      }
+    }
+  }
+
+  // Packs [from, to) of a line, a lane's one after another, the next on its way meanwhile.
+  template <bool WEIGHTED>
+  WL_FN void packs_of(const Offsets& at, const Packs<T>& packs, wl_u32 from, wl_u32 to) {
+    const wl_u32 d = a.dims - 1;
+    const Along<T> xs((const T*)a.x + at.x, a.strides[OP_X][d], packs);
+    const Along<T> ys((const T*)a.y + at.y, a.strides[OP_Y][d], packs);
+    wl_u32x4 x_next = {}, y_next = {};
+    const auto load = [&](wl_i64 column) { x_next = xs.pack(column), y_next = ys.pack(column); };
+    wl_u32 p = from + wl_lane();
+    wl_i64 column = packs.column(p);
+    if (p < to) load(column);
+    WL_UNROLL_N(1) for (; p < to; p += 32, column += 32 * LANES) {
+      float x[LANES], y[LANES];
+      Dtype<T>::template widen<0>(x_next, x);
+      Dtype<T>::template widen<0>(y_next, y);
+      if (p + 32 < to) load(column + 32 * LANES);
+      pack<WEIGHTED>(at, packs, column, x, y);
+    }
+  }
+
+  // The elements before a line's full packs, and those after them: fewer than there are lanes.
+  WL_FN void ends(const Offsets& line, const Packs<T>& packs) {
+    const wl_i64 before = packs.first * LANES - packs.skip, after = packs.column(packs.last);
+    wl_i64 column = wl_lane();
+    if (column >= before) column = after + (column - before);
+    if (column >= packs.len) return;
+    Offsets at = line;
+    at.add(a, a.dims - 1, column);
+    sum += one_element<L, T>(loss, a, at, scale);
+  }
+
+  // A warp's tile of a line.
+  WL_FN void tile(wl_i64 unit) {
+    const wl_i64 line = unit / a.tiles, tile = unit - line * a.tiles;
+    Offsets at = {};
+    at.add_index(a, line, 0, a.dims - 1);
+    const T* x = (const T*)a.x + at.x;
+    const T* y = (const T*)a.y + at.y;
+    const Packs<T> packs(a.lead == OP_X ? x : y, a.sizes[a.dims - 1]);
+    const wl_u32 begin = (wl_u32)(tile * a.part), end = begin + (wl_u32)a.part;
+    const wl_u32 from = begin > packs.first ? begin : packs.first, to = end < packs.last ? end : packs.last;
+    if (weighted) {
+      packs_of<true>(at, packs, from, to);
+    } else {
+      packs_of<false>(at, packs, from, to);
+    }
+    if (tile == 0) ends(at, packs);
+  }
+};
+
+template <class L, class T, bool GRADIENT>
+WL_FN void line_pass(const ElementwiseArgs& a) {
+  WL_SMEM(double, slots, 32);
+  LinePass<L, T, GRADIENT> pass(a);
+  const wl_i64 step = (wl_i64)wl_blocks() * wl_warps();
+  for (wl_i64 unit = (wl_i64)wl_block() * wl_warps() + wl_warp(); unit < a.units; unit += step) pass.tile(unit);
+  if (!a.partials) return;
+  const double sum = block_sum(pass.sum, slots);
   if (wl_thread() == 0) wl_st(a.partials + wl_block(), sum);
 }
 
@@ -263,7 +301,7 @@ WL_FN void sum_back(const ElementwiseArgs& a) {
     at.add_index(a, line, a.kept, d);
     at.add(a, d, t - line * inner);
     for (; t < stop; t += a.lanes) {
-      const Element e = element_at<T>(a, at);
+      const Element e = element_at<L, T>(loss, a, at);
       const float factor = factor_at(a, at, e, scale);
       sum += a.side ? loss.grad_y(e, factor) : loss.grad_x(e, factor);
       at.add(a, d, a.lanes);

@@ -15,7 +15,7 @@
 //
 // and, where it says so:
 //
-//   TOGETHER          packs pushed together (4)
+//   TOGETHER          packs pushed together (4); 1: one after another, as more would only add code
 //   Beside            element type of another tensor read column by column; then beside(i) is its
 //                     row, and push and gradient take what lies beside their packs after v
 //
@@ -28,16 +28,21 @@
 #include "lse.cuh"
 #include "reduce.cuh"
 
-// Packs of a thread that are worked on together: loads in flight where rows come from global memory,
-// and code. From shared memory there is nothing to wait for: a functor that says TOGETHER takes half.
+// Packs of a thread that are worked on together. A functor that takes them one by one has its code
+// once in a loop.
 template <class Op, class = int>
 struct Together {
-  static constexpr int packs = 4, kept = 4, written = 2;
+  static constexpr int packs = 4;
 };
 template <class Op>
 struct Together<Op, decltype((int)Op::TOGETHER)> {
-  static constexpr int packs = Op::TOGETHER, kept = packs > 1 ? packs / 2 : 1, written = kept > 1 ? 2 : 1;
+  static constexpr int packs = Op::TOGETHER;
 };
+template <class Op>
+constexpr bool ONE_BY_ONE = Together<Op>::packs == 1;
+template <class Op>
+constexpr int WRITTEN = ONE_BY_ONE<Op> ? 1 : 2;
+#define WL_NO_PACK 0xffffffffu
 
 // The other tensor that a functor reads: void where there is none.
 template <class Op, class = int>
@@ -76,22 +81,41 @@ WL_FN void gradient_of(const Op& op, const typename Op::Row& row, const Packs<ty
   }
 }
 
-// Calls `full(Count<n>, p)` for packs p, p + threads, ... (n of them) and `edge(p)` for those that
-// are not full, over packs [from, to) of a row; each pack by one thread, the same one every time.
-template <int n, class T, class Full, class Edge>
-WL_FN void each_pack(const Packs<T>& packs, wl_u32 from, wl_u32 to, Full full, Edge edge) {
-  const wl_u32 thread = wl_thread(), threads = wl_threads();
-  const wl_u32 first = from > packs.first ? from : packs.first;
-  const wl_u32 last = to < packs.last ? to : packs.last;
-  wl_u32 p = first + thread;
-  if constexpr (n > 1) {
-    for (; p + (n - 1) * threads < last; p += n * threads) full(Count<n>{}, p);
+// A thread's packs of packs [from, to) of a row: p, p + threads, ... while they are full, then perhaps
+// one at an end of the row that is not. Each pack has one thread, the same one every time.
+struct Turn {
+  wl_u32 p, last;
+  wl_u32 edge;  // WL_NO_PACK: none
+
+  template <class T>
+  WL_FN Turn(const Packs<T>& packs, wl_u32 from, wl_u32 to) {
+    const wl_u32 thread = wl_thread(), threads = wl_threads();
+    p = (from > packs.first ? from : packs.first) + thread;
+    last = to < packs.last ? to : packs.last;
+    // The first thread and the last: never the same one, so a thread has one edge at most.
+    const bool head = packs.head && from == 0 && to > 0 && thread == 0;
+    const bool tail = packs.tail && from < packs.count && to == packs.count && thread == threads - 1;
+    edge = head ? 0u : tail ? packs.count - 1 : WL_NO_PACK;
   }
-  for (; p < last; p += threads) full(Count<1>{}, p);
-  // The first thread and the last: never the same one, so a thread has one edge at most.
-  const bool head = packs.head && from == 0 && to > 0 && thread == 0;
-  const bool tail = packs.tail && from < packs.count && to == packs.count && thread == threads - 1;
-  if (head || tail) edge(head ? 0u : packs.count - 1);
+};
+
+// Calls `full(Count<n>, p)` for n packs p, p + threads, ... that are full, as long as there are so
+// many, and `one(p, edge)` for each of the others; `edge`: it is not full.
+template <int n, class T, class Full, class One>
+WL_FN void each_pack(const Packs<T>& packs, wl_u32 from, wl_u32 to, Full full, One one) {
+  const wl_u32 threads = wl_threads();
+  Turn turn(packs, from, to);
+  if constexpr (n > 1) {
+    for (; turn.p + (n - 1) * threads < turn.last; turn.p += n * threads) full(Count<n>{}, turn.p);
+  }
+  // Both by the same code.
+  WL_UNROLL_N(1) for (bool edge = false; !edge; turn.p += threads) {
+    if (turn.p >= turn.last) {
+      if (turn.edge == WL_NO_PACK) break;
+      turn.p = turn.edge, edge = true;
+    }
+    one(turn.p, edge);
+  }
 }
 
 // Which packs of a row a block owns.
@@ -115,12 +139,45 @@ WL_FN typename Op::Out* y_row(const RowArgs& a, wl_i64 row) {
   return (typename Op::Out*)a.y + row * a.y_stride;
 }
 
+// Calls `one(p, edge, v, b)` for a thread's packs, one after another, with what is read of them: the
+// next pack is on its way meanwhile.
+template <class Op, class T, class One>
+WL_FN void stream_packs(const Packs<T>& packs, const Slice<T>& slice, const OpBeside<Op>& beside, One one) {
+  const wl_u32 threads = wl_threads();
+  Turn turn(packs, slice.from, slice.to);
+  wl_u32x4 next[1] = {}, b[BESIDE_PACKS<Op, 1>] = {};
+  const auto load = [&](wl_u32 p) {
+    if (p >= turn.last) return;
+    next[0] = wl_ld128_stream(packs.at(p));
+    beside.load(packs, p, b);
+  };
+  load(turn.p);
+  WL_UNROLL_N(1) for (bool edge = false; !edge; turn.p += threads) {
+    if (turn.p >= turn.last) {
+      if (turn.edge == WL_NO_PACK) break;
+      turn.p = turn.edge, edge = true;
+      next[0] = packs.edge(turn.p);
+      beside.load(packs, turn.p, b);
+    }
+    wl_u32x4 v[1] = {next[0]}, by[BESIDE_PACKS<Op, 1>] = {};
+    WL_UNROLL for (int i = 0; i < OpBeside<Op>::PACKS; i++) by[i] = b[i];
+    if (!edge) load(turn.p + threads);
+    one(turn.p, edge, v, by);
+  }
+}
+
 // Reads a block's packs from global memory, each once.
 template <class Op, class T>
 WL_FN typename Op::State stream_sum(const Op& op, const typename Op::Row& row, const Packs<T>& packs,
                                     const Slice<T>& slice, const OpBeside<Op>& beside) {
   constexpr int B = OpBeside<Op>::PACKS;
   typename Op::State state = Op::State::empty();
+  if constexpr (ONE_BY_ONE<Op>) {
+    stream_packs<Op>(packs, slice, beside, [&](wl_u32 p, bool, const auto& v, const auto& b) {
+      push_packs(op, state, row, v, b, packs, p, 0);
+    });
+    return state;
+  }
   each_pack<Together<Op>::packs>(
       packs, slice.from, slice.to,
       [&](auto count, wl_u32 p) {
@@ -132,8 +189,8 @@ WL_FN typename Op::State stream_sum(const Op& op, const typename Op::Row& row, c
         }
         push_packs(op, state, row, v, b, packs, p, wl_threads());
       },
-      [&](wl_u32 p) {
-        const wl_u32x4 v[1] = {packs.edge(p)};
+      [&](wl_u32 p, bool edge) {
+        const wl_u32x4 v[1] = {edge ? packs.edge(p) : wl_ld128_stream(packs.at(p))};
         wl_u32x4 b[BESIDE_PACKS<Op, 1>];
         beside.load(packs, p, b);
         push_packs(op, state, row, v, b, packs, p, 0);
@@ -141,33 +198,31 @@ WL_FN typename Op::State stream_sum(const Op& op, const typename Op::Row& row, c
   return state;
 }
 
-// Writes a block's packs of the output; both tensors are read again.
-template <class Op, class T>
-WL_FN void write_packs(const Op& op, const typename Op::Row& row, const Packs<T>& packs, const Slice<T>& slice,
-                       const Sink<T, typename Op::Out>& sink, const OpBeside<Op>& beside) {
-  constexpr int LANES = Packs<T>::LANES, B = OpBeside<Op>::PACKS;
-  each_pack<Together<Op>::written>(
-      packs, slice.from, slice.to,
-      [&](auto count, wl_u32 p) {
-        constexpr int n = decltype(count)::value;
-        wl_u32x4 v[n], b[BESIDE_PACKS<Op, n>];
-        WL_UNROLL for (int i = 0; i < n; i++) {
-          v[i] = wl_ld128_stream(packs.at(p + i * wl_threads()));
-          beside.load(packs, p + i * wl_threads(), b + i * B);
-        }
-        WL_UNROLL for (int i = 0; i < n; i++) {
-          float out[LANES];
-          gradient_of(op, row, packs, v[i], b + i * B, p + i * wl_threads(), out);
-          sink.full(packs.column(p + i * wl_threads()), out);
-        }
-      },
-      [&](wl_u32 p) {
-        float out[LANES];
-        wl_u32x4 b[BESIDE_PACKS<Op, 1>];
-        beside.load(packs, p, b);
-        gradient_of(op, row, packs, packs.edge(p), b, p, out);
-        sink.edge(packs.column(p), packs.len, out);
-      });
+// Calls `write(p, edge, v, b)` for a thread's packs, with what is read of them.
+template <class Op, class T, class Write>
+WL_FN void write_packs(const Packs<T>& packs, const Slice<T>& slice, const OpBeside<Op>& beside, Write write) {
+  constexpr int B = OpBeside<Op>::PACKS;
+  if constexpr (ONE_BY_ONE<Op>) {
+    stream_packs<Op>(packs, slice, beside,
+                     [&](wl_u32 p, bool edge, const auto& v, const auto& b) { write(p, edge, v[0], b); });
+  } else {
+    each_pack<WRITTEN<Op>>(
+        packs, slice.from, slice.to,
+        [&](auto count, wl_u32 p) {
+          constexpr int n = decltype(count)::value;
+          wl_u32x4 v[n], b[BESIDE_PACKS<Op, n>];
+          WL_UNROLL for (int i = 0; i < n; i++) {
+            v[i] = wl_ld128_stream(packs.at(p + i * wl_threads()));
+            beside.load(packs, p + i * wl_threads(), b + i * B);
+          }
+          WL_UNROLL for (int i = 0; i < n; i++) write(p + i * wl_threads(), false, v[i], b + i * B);
+        },
+        [&](wl_u32 p, bool edge) {
+          wl_u32x4 b[BESIDE_PACKS<Op, 1>];
+          beside.load(packs, p, b);
+          write(p, edge, edge ? packs.edge(p) : wl_ld128_stream(packs.at(p)), b);
+        });
+  }
 }
 
 // The thread that wrote the target's pack; the whole block calls it.
@@ -188,8 +243,8 @@ WL_FN void fill(const Packs<T>& packs, const Slice<T>& slice, const Sink<T, type
   constexpr int LANES = Packs<T>::LANES;
   const float zero[LANES] = {};
   each_pack<1>(
-      packs, slice.from, slice.to, [&](auto, wl_u32 p) { sink.full(packs.column(p), zero); },
-      [&](wl_u32 p) { sink.edge(packs.column(p), packs.len, zero); });
+      packs, slice.from, slice.to, [](auto, wl_u32) {},
+      [&](wl_u32 p, bool edge) { sink.put(packs.column(p), packs.len, edge, zero); });
 }
 
 // ---- lanes: a row in the registers of `width` lanes -------------------------------------------
@@ -213,6 +268,24 @@ WL_FN void lanes_row(const RowArgs& a) {
   WL_UNROLL for (int i = 0; i < N; i++) v[i] = {};
   WL_UNROLL for (int i = 0; i < BESIDE_PACKS<Op, N>; i++) b[i] = {};
   typename Op::State state = Op::State::empty();
+  // A row's packs, each with its place in registers; by one copy of the code they take turns there.
+  const auto each = [&](auto use) {
+    if constexpr (ONE_BY_ONE<Op>) {
+      WL_UNROLL_N(1) for (int i = 0; i < N; i++) {
+        use(lane + i * width, v[0], b);
+        const wl_u32x4 turn = v[0];
+        WL_UNROLL for (int k = 1; k < N; k++) v[k - 1] = v[k];
+        v[N - 1] = turn;
+        WL_UNROLL for (int j = 0; j < B; j++) {
+          const wl_u32x4 first = b[0];
+          WL_UNROLL for (int k = 1; k < N * B; k++) b[k - 1] = b[k];
+          b[N * B - 1] = first;
+        }
+      }
+    } else {
+      WL_UNROLL for (int i = 0; i < N; i++) use(lane + i * width, v[i], b + i * B);
+    }
+  };
   if (row.kept) {
     WL_UNROLL for (int i = 0; i < N; i++) {
       const wl_u32 p = lane + i * width;
@@ -223,15 +296,13 @@ WL_FN void lanes_row(const RowArgs& a) {
       }
       if (p < packs.count) beside.load(packs, p, b + i * B);
     }
-    WL_UNROLL for (int i = 0; i < N; i++) {
-      const wl_u32 p = lane + i * width;
-      if (p < packs.count) {
-        const wl_u32x4 one[1] = {v[i]};
-        wl_u32x4 by[BESIDE_PACKS<Op, 1>] = {};
-        WL_UNROLL for (int k = 0; k < B; k++) by[k] = b[i * B + k];
-        push_packs(op, state, row, one, by, packs, p, 0);
-      }
-    }
+    each([&](wl_u32 p, wl_u32x4 pack, const wl_u32x4* beside) {
+      if (p >= packs.count) return;
+      const wl_u32x4 one[1] = {pack};
+      wl_u32x4 by[BESIDE_PACKS<Op, 1>] = {};
+      WL_UNROLL for (int k = 0; k < B; k++) by[k] = beside[k];
+      push_packs(op, state, row, one, by, packs, p, 0);
+    });
   }
   state = reduce_lanes<width>(state, op.k);
   if (row.kept) op.finish(state, row);
@@ -240,10 +311,9 @@ WL_FN void lanes_row(const RowArgs& a) {
     wl_syncwarp();  // the target was read by all lanes; now it may be overwritten
     if (!exists) return;
     const Sink<T, typename Op::Out> sink(y_row<Op>(a, index), packs);
-    WL_UNROLL for (int i = 0; i < N; i++) {
-      const wl_u32 p = lane + i * width;
+    each([&](wl_u32 p, wl_u32x4 pack, const wl_u32x4* beside) {
       float out[LANES] = {};
-      if (row.kept) gradient_of(op, row, packs, v[i], b + i * B, p, out);
+      if (row.kept) gradient_of(op, row, packs, pack, beside, p, out);
       if constexpr (Op::TARGET) {
         if (row.kept && p == packs.pack_of(row.target)) {
           const float g = op.target_gradient(row);
@@ -252,12 +322,8 @@ WL_FN void lanes_row(const RowArgs& a) {
           }
         }
       }
-      if (packs.full(p)) {
-        sink.full(packs.column(p), out);
-      } else if (p < packs.count) {
-        sink.edge(packs.column(p), packs.len, out);
-      }
-    }
+      if (p < packs.count) sink.put(packs.column(p), packs.len, !packs.full(p), out);
+    });
   }
 }
 
@@ -304,23 +370,21 @@ WL_FN void on_chip_row(const RowArgs& a) {
   const OpBeside<Op> beside(BesideOf<Op>::row(op, index), packs);
   const auto place = [&](wl_u32 p) { return 4 * (p - slice.from); };
   const auto place_beside = [&](wl_u32 p) { return 4 * (a.slice + B * (p - slice.from)); };
-  each_pack<1>(
-      packs, slice.from, slice.to,
-      [&](auto, wl_u32 p) {
-        wl_cp_async16(kept, place(p), packs.at(p));
-        if constexpr (B > 0) {
-          if (beside.aligned) {
-            WL_UNROLL for (int i = 0; i < B; i++) {
-              wl_cp_async16(kept, place_beside(p) + 4 * i, beside.at(packs, p) + i * beside.STEP);
-            }
-          } else {
-            wl_u32x4 b[B];
-            beside.load(packs, p, b);
-            WL_UNROLL for (int i = 0; i < B; i++) wl_sts128(kept, place_beside(p) + 4 * i, b[i]);
-          }
+  const Turn turn(packs, slice.from, slice.to);
+  for (wl_u32 p = turn.p; p < turn.last; p += wl_threads()) {
+    wl_cp_async16(kept, place(p), packs.at(p));
+    if constexpr (B > 0) {
+      if (beside.aligned) {
+        WL_UNROLL for (int i = 0; i < B; i++) {
+          wl_cp_async16(kept, place_beside(p) + 4 * i, beside.at(packs, p) + i * beside.STEP);
         }
-      },
-      [&](wl_u32) {});
+      } else {
+        wl_u32x4 b[B];
+        beside.load(packs, p, b);
+        WL_UNROLL for (int i = 0; i < B; i++) wl_sts128(kept, place_beside(p) + 4 * i, b[i]);
+      }
+    }
+  }
   wl_cp_async_commit();
   wl_cp_async_wait<0>();
   const auto beside_of = [&](wl_u32 p, wl_u32x4* to) {
@@ -328,7 +392,7 @@ WL_FN void on_chip_row(const RowArgs& a) {
   };
 
   typename Op::State state = Op::State::empty();
-  each_pack<Together<Op>::kept>(
+  each_pack<Together<Op>::packs>(
       packs, slice.from, slice.to,
       [&](auto count, wl_u32 p) {
         constexpr int n = decltype(count)::value;
@@ -339,12 +403,16 @@ WL_FN void on_chip_row(const RowArgs& a) {
         }
         push_packs(op, state, row, v, b, packs, p, wl_threads());
       },
-      [&](wl_u32 p) {
-        const wl_u32x4 v[1] = {packs.edge(p)};
+      [&](wl_u32 p, bool edge) {
+        if (edge) {
+          wl_u32x4 b[BESIDE_PACKS<Op, 1>];
+          beside.load(packs, p, b);
+          wl_sts128(kept, place(p), packs.edge(p));
+          WL_UNROLL for (int i = 0; i < B; i++) wl_sts128(kept, place_beside(p) + 4 * i, b[i]);
+        }
+        const wl_u32x4 v[1] = {wl_lds128(kept, place(p))};
         wl_u32x4 b[BESIDE_PACKS<Op, 1>];
-        beside.load(packs, p, b);
-        wl_sts128(kept, place(p), v[0]);
-        WL_UNROLL for (int i = 0; i < B; i++) wl_sts128(kept, place_beside(p) + 4 * i, b[i]);
+        beside_of(p, b);
         push_packs(op, state, row, v, b, packs, p, 0);
       });
   state = reduce_block(state, op.k, slots);
@@ -356,26 +424,19 @@ WL_FN void on_chip_row(const RowArgs& a) {
   op.finish(state, row);
   if (rank == 0 && wl_thread() == 0) op.write(row);
 
-  const auto gradient = [&](wl_u32 p, float (&out)[LANES]) {
+  const auto write = [&](wl_u32 p, bool edge) {
+    float out[LANES];
     wl_u32x4 b[BESIDE_PACKS<Op, 1>];
     beside_of(p, b);
     gradient_of(op, row, packs, wl_lds128(kept, place(p)), b, p, out);
+    sink.put(packs.column(p), packs.len, edge, out);
   };
-  each_pack<Together<Op>::written>(
+  each_pack<WRITTEN<Op>>(
       packs, slice.from, slice.to,
       [&](auto count, wl_u32 p) {
-        constexpr int n = decltype(count)::value;
-        WL_UNROLL for (int i = 0; i < n; i++) {
-          float out[LANES];
-          gradient(p + i * wl_threads(), out);
-          sink.full(packs.column(p + i * wl_threads()), out);
-        }
+        WL_UNROLL for (int i = 0; i < decltype(count)::value; i++) write(p + i * wl_threads(), false);
       },
-      [&](wl_u32 p) {
-        float out[LANES];
-        gradient(p, out);
-        sink.edge(packs.column(p), packs.len, out);
-      });
+      write);
   write_target(op, row, packs, slice, sink);
   if constexpr (cluster) wl_cluster_wait();  // no block ends while a peer reads its pair
 }
@@ -452,6 +513,10 @@ WL_FN void split_gradient(const RowArgs& a) {
   if (part == 0 && wl_thread() == 0) op.write(row);
   if (!row.kept) return fill<Op>(packs, slice, sink);
   const OpBeside<Op> beside(BesideOf<Op>::row(op, index), packs);
-  write_packs(op, row, packs, slice, sink, beside);
+  write_packs<Op>(packs, slice, beside, [&](wl_u32 p, bool edge, wl_u32x4 v, const wl_u32x4* b) {
+    float out[Packs<T>::LANES];
+    gradient_of(op, row, packs, v, b, p, out);
+    sink.put(packs.column(p), packs.len, edge, out);
+  });
   write_target(op, row, packs, slice, sink);
 }

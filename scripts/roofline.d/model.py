@@ -8,9 +8,11 @@ Per 16 bytes of logits of a warp (512 bytes), in clocks of one multiprocessor:
     FMA     add, multiply, fused * 32 / 128
     memory  bytes moved / (bandwidth / multiprocessors / clock)
 
-The loops of a kernel (bring a row on chip, sum it, write what comes of it) add up; instructions are
-counted along the longest way round each loop, all options on. It knows nothing of latency and L2: an
-upper bound, no prediction. Assumed: 16 special functions, 64 ALU and 128 FMA lanes a clock on every
+The loops of a kernel (bring a row on chip, sum it, write what comes of it) add up. Instructions are
+counted along the longest way round each loop, which has all options on, and along the shortest that reads
+as many packs: no option on. Of an elementwise loss the way counts that memory covers least. It knows
+nothing of latency and L2, nor of what a call inside a loop does (a division's rare cases): an upper
+bound, no prediction. Assumed: 16 special functions, 64 ALU and 128 FMA lanes a clock on every
 architecture from sm_80 on; data-sheet bandwidths; the clocks below.
 """
 
@@ -34,6 +36,11 @@ class Card:
     def bytes_per_clock(self):
         return self.bandwidth / self.multiprocessors / self.clock
 
+    @property
+    def pack(self):
+        """Clocks that memory takes for a warp's packs."""
+        return 512 / self.bytes_per_clock
+
 
 # Copies: public measurements of others (3.0 and 4.3 TB/s); the B200's is assumed at the same share.
 H100 = Card("H100", 90, 3.35e12, 3.0e12, 132, 1.755e9)
@@ -51,22 +58,26 @@ ENTRIES = {
     "SplitGradient": (("gradient",), True, True),
     "SplitBackward": (("gradient",), True, True),
 }
-# Kernels of other shapes, by a pattern of their symbol: loops, packs read and packs written for each
-# pack of the first input, loads of 128 bits among them. A file of elementwise kernels has a line here.
-OTHERS = {}
+# Elementwise kernels by the schedule's entry: packs that they write of the ways that are looked at, one
+# a gradient; the losses are summed, not written.
+ELEMENTS = {"Forward": (0,), "Gradient": (1, 2)}
 
-# Kernels whose bound may lie under the limit, by a pattern of their symbol, and why.
+# Kernels whose bound with all options may lie under the limit, by a pattern of their symbol, and why.
+# Without options they keep it, unless they are named once more.
 LIMIT = 1.10
+OPTIONS = {
+    r"cross_entropy_full_.*": "a soft-cap's tanh is two special functions and some twenty instructions an element, "
+    "label smoothing with class weights ten more",
+    r"cross_entropy_ranked_.*": "the same, and the ranking below",
+    r"logprob_entropy_.*": "the same soft-cap; the entropy's moment is two operations more an element",
+    r"soft_cross_entropy_full_.*": "the same soft-cap, class weights, and a gradient of the probabilities",
+    r"distillation_.*": "the same soft-cap and class weights beside two soft-maxes",
+}
 EXCUSED = {
-    r"cross_entropy_full_.*": "all options at once: a soft-cap's tanh is two special functions and some twenty "
-    "instructions an element, label smoothing with class weights ten more. Rows without these options "
-    "never run it",
-    r"cross_entropy_ranked_.*": "the same with argmax and the target's rank, which take some ten comparisons and "
-    "selections an element",
-    r"logprob_entropy_.*": "a soft-cap that may be off is in the same kernel, and the entropy's moment is two "
-    "operations more an element; a kernel without a cap is not built",
-    r"soft_cross_entropy_full_.*": "all options at once, and the gradient of the probabilities: as cross_entropy_full",
-    r"distillation_.*": "two soft-maxes at once, with all options: as cross_entropy_full",
+    r"(cross|logprob)_entropy_ranked_(stream|split_sum|block|cluster)_.*": "argmax and rank are comparisons and "
+    "counts, some nine instructions an element beside the soft-max's twelve",
+    r"distillation_(stream|split_sum|block|cluster)_(f16|bf16)": "two soft-maxes, each apart from its largest "
+    "element, and their cross term, of twice two bytes an element",
 }
 
 

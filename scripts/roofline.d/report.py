@@ -14,49 +14,78 @@ class Hot:
     shared: int
     threads: int
     moved: int  # packs read and written
-    sums: collections.Counter
+    sums: collections.Counter  # along the longest ways: all options
+    plain: collections.Counter  # along the shortest: no option
     missing: list
 
     @staticmethod
     def of(kernel, resources, lines):
         """None where a kernel has no hot loop: rows in registers, and what is done once a row."""
-        other = next((o for o in model.OTHERS if re.fullmatch(o, kernel["symbol"])), None)
-        if other is not None:
-            kinds, reads, writes = model.OTHERS[other]
-            beside = reads - 1
-        elif kernel["entry"] in model.ENTRIES:
-            kinds, read, written = model.ENTRIES[kernel["entry"]]
-            beside = kernel["beside"]
-            reads = (1 + beside) * read
-            writes = model.output_packs(kernel["loss"], kernel["data"]) * written
-        else:
+        if kernel["entry"] not in model.ENTRIES:
             return None
+        kinds, read, written = model.ENTRIES[kernel["entry"]]
+        beside = kernel["beside"]
+        reads = (1 + beside) * read
+        writes = model.output_packs(kernel["loss"], kernel["data"]) * written
         found = sass.phases(lines, beside)
-        sums = collections.Counter()
+        sums, plain = collections.Counter(), collections.Counter()
         for kind in kinds:
-            tally, packs = found.get(kind, ({}, 1))
-            for unit, n in tally.items():
-                sums[unit] += n / packs
+            *ways, packs = found.get(kind, ({}, {}, 1))
+            for total, tally in zip((sums, plain), ways):
+                for unit, n in tally.items():
+                    total[unit] += n / packs
         missing = [kind for kind in kinds if kind not in found]
         return Hot(kernel["symbol"], resources["REG"], resources["SHARED"], kernel["threads"], reads + writes, sums,
-                   missing)
+                   plain, missing)
 
     def memory(self, card):
-        return self.moved * 512 / card.bytes_per_clock
+        return card.pack * self.moved
 
-    def tightest(self, card):
+    def tightest(self, card, plain=False):
         """The unit that is needed longest, and the memory's time over that unit's."""
-        bounds = model.bounds(self.sums)
-        unit = max(bounds, key=bounds.get)
-        return unit, self.memory(card) / bounds[unit]
+        return tightest(card, self.plain if plain else self.sums, self.moved)
+
+
+@dataclasses.dataclass
+class Pass:
+    """A pass of an elementwise kernel over its tensors, per pack of one."""
+
+    name: str
+    registers: int
+    shared: int
+    threads: int
+    written: int
+    plain: collections.Counter  # without weights and an upstream tensor
+    weighted: collections.Counter
+
+    @staticmethod
+    def of(kernel, resources, lines, card):
+        """Those of a kernel; without ways where its loops are not found."""
+        for written in model.ELEMENTS.get(kernel["entry"], ()):
+            ways = sass.element_ways(lines, written, card.pack / model.LIMIT)
+            yield Pass(kernel["symbol"], resources["REG"], resources["SHARED"], kernel["threads"], written,
+                       *(ways or (None, None)))
+
+    @staticmethod
+    def moved(tally):
+        return tally["LDG"] + tally["STG"]
+
+    def tightest(self, card, tally):
+        return tightest(card, tally, self.moved(tally))
+
+
+def tightest(card, tally, moved):
+    bounds = model.bounds(tally)
+    unit = max(bounds, key=bounds.get)
+    return unit, card.pack * moved / bounds[unit]
 
 
 def loops(card, hot, others=()):
     """The table of one architecture."""
-    heads = "".join(f" {c.name} |" for c in (card, *others))
+    heads = "".join(f" {c.name} | no option |" for c in (card, *others))
     yield ("| kernel | registers | shared | blocks | instr | MUFU | LDG | LDGSTS | LDS | STG | issue | MUFU | ALU | FMA "
            f"| memory | tightest |{heads}")
-    yield "|---|" + "---|" * (15 + 1 + len(others))
+    yield "|---|" + "---|" * (15 + 2 + 2 * len(others))
     for h in hot:
         bounds = model.bounds(h.sums)
         unit, _ = h.tightest(card)
@@ -65,7 +94,26 @@ def loops(card, hot, others=()):
             f"{h.sums['instructions']:.1f}", f"{h.sums['mufu']:.2f}",
             *(f"{h.sums[m]:.3g}" for m in ("LDG", "LDGSTS", "LDS", "STG")),
             *(f"{bounds[u]:.1f}" for u in ("issue", "MUFU", "ALU", "FMA")), f"{h.memory(card):.1f}", unit,
-            *(f"{h.tightest(c)[1]:.0%}" for c in (card, *others)),
+            *(f"{h.tightest(c, plain)[1]:.0%}" for c in (card, *others) for plain in (False, True)),
+        ]
+        yield "| " + " | ".join(map(str, cells)) + " |"
+
+
+def passes(cards, found):
+    """The table of elementwise kernels on the first of some cards of one architecture."""
+    heads = "".join(f" {c.name} | weighted |" for c in cards)
+    yield ("| kernel | gradients written | registers | blocks | instr | MUFU | LDG | STG | issue | MUFU | ALU | FMA "
+           f"| memory | tightest |{heads}")
+    yield "|---|" + "---|" * (13 + 2 * len(cards))
+    for p in found:
+        bounds = model.bounds(p.plain)
+        unit, _ = p.tightest(cards[0], p.plain)
+        cells = [
+            f"`{p.name}`", p.written, p.registers, model.occupancy(cards[0], p.registers, p.threads, p.shared),
+            *(p.plain[k] for k in ("instructions", "mufu", "LDG", "STG")),
+            *(f"{bounds[u]:.1f}" for u in ("issue", "MUFU", "ALU", "FMA")),
+            f"{cards[0].pack * p.moved(p.plain):.1f}", unit,
+            *(f"{p.tightest(c, tally)[1]:.0%}" for c in cards for tally in (p.plain, p.weighted)),
         ]
         yield "| " + " | ".join(map(str, cells)) + " |"
 
@@ -104,9 +152,19 @@ def plans(crate, hot, used):
         yield "| " + " | ".join(map(str, cells)) + " |"
 
 
-def render(crate, hot, used):
+def excuses(hot, named, plain):
+    """Who is excused, at what least share of memory's time, and why."""
+    for pattern, reason in named.items():
+        least = min(h.tightest(model.H100, plain)[1] for h in hot if re.fullmatch(pattern, h.name))
+        yield f"- `{pattern}` (from {least:.0%} on): {reason}."
+
+
+def render(crate, hot, elements, used):
     count = sum(len(kernels) for kernels in used.values())
-    excused = [f"- `{pattern}`: {reason}." for pattern, reason in model.EXCUSED.items()]
+    options, excused = (
+        list(excuses(hot[model.H100.arch], named, plain)) or ["nobody."]
+        for named, plain in ((model.OPTIONS, False), (model.EXCUSED, True))
+    )
     archs = ", ".join(f"sm_{a}" for a in sorted(used))
     lines = [
         "# What the machine code promises", "",
@@ -125,11 +183,18 @@ def render(crate, hot, used):
         *plans(crate, hot, used), "",
         f"## Hot loops on sm_{model.H100.arch}", "",
         "Per pack of 16 bytes of logits; `blocks` at the most threads a block may have and without dynamic shared memory;",
-        "LDG to STG count 128-bit accesses. The last columns: the memory's time over that of the tightest unit. Under",
-        f"{model.LIMIT:.0%} on an {model.H100.name} a kernel fails, but for those named below.", "",
-        *loops(model.H100, hot[model.H100.arch], (model.H200,)), "",
-        "Excused:", "", *(excused or ["nobody."]), "",
+        "LDG to STG count 128-bit accesses. The last columns: the memory's time over that of the tightest unit, with all",
+        f"options and with none. Under {model.LIMIT:.0%} on an {model.H100.name} a kernel fails, but for those named below.",
+        "", *loops(model.H100, hot[model.H100.arch], (model.H200,)), "",
+        "Excused with all options, which rows without them never run:", "", *options, "",
+        "Excused without options too:", "", *excused, "",
+        f"## Elementwise losses on sm_{model.H100.arch}", "",
+        "Per pack of 16 bytes of the input, by ways that also sum the losses. Weights and an upstream gradient, one number",
+        "each of which memory has no part (`weighted`), cost instructions and no bytes; tensors of them cost both.", "",
+        *passes((model.H100, model.H200), elements[model.H100.arch]), "",
         f"## Hot loops on sm_{model.B200.arch}", "",
         *loops(model.B200, hot[model.B200.arch]), "",
+        f"## Elementwise losses on sm_{model.B200.arch}", "",
+        *passes((model.B200,), elements[model.B200.arch]), "",
     ]
     return "\n".join(lines)

@@ -1,6 +1,6 @@
 """Hot loops of a kernel's machine code, and what is in them."""
 
-import collections, re
+import collections, functools, re
 
 ALU = {"ISETP", "FSETP", "FMNMX", "FMNMX3", "FSEL", "SEL", "LOP3", "SHF", "PRMT", "IADD3", "LEA", "MOV", "PLOP3",
        "VIMNMX", "IABS", "LOP", "VIADD", "IADD", "IMNMX"}
@@ -114,9 +114,10 @@ class Graph:
                             found.append(component)
         return found
 
-    def _longest(self, header, body):
-        """The longest way round a loop without inner ones."""
-        best = {}
+    def _way(self, header, body, rank, stores):
+        """The best way round a loop without inner ones, of those that store so many packs (None: any).
+        `rank`: what a block adds to a way's, a pair."""
+        best = {}  # of a node: packs stored on the way from it, to rank and path
         order, seen, work = [], set(), [(header, iter(self.next[header]))]
         seen.add(header)
         while work:
@@ -130,16 +131,22 @@ class Graph:
                 order.append(node)
                 work.pop()
         for node in order:
+            kinds = tally(self.ops[node])
+            own, stored = rank(kinds), 0 if stores is None else kinds["STG"]
             ways = [best[s] for s in self.next[node] if s in body and s != header and s in best]
             if header in self.next[node]:
-                ways.append((0, []))
-            if ways:
-                length, path = max(ways, key=lambda w: w[0])
-                best[node] = (length + len(self.ops[node]), [node] + path)
-        return best.get(header, (0, []))[1]
+                ways.append({0: ((0, 0), [])})
+            best[node] = {}
+            for packs, (further, path) in (way for ways_on in ways for way in ways_on.items()):
+                way = (own[0] + further[0], own[1] + further[1]), [node] + path
+                packs += stored
+                if packs not in best[node] or way[0] > best[node][packs][0]:
+                    best[node][packs] = way
+        _, path = best.get(header, {}).get(stores or 0, (None, []))
+        return tally([op for node in path for op in self.ops[node]])
 
     def loops(self):
-        """Tallies of the innermost loops, each along its longest way round."""
+        """The innermost loops, as functions that give the tally of a way round: `_way` of a rank."""
         todo, found = [set(self.ops)], []
         while todo:
             for component in self._components(todo.pop()):
@@ -149,17 +156,35 @@ class Graph:
                 if inner:
                     todo.append(component - {header})
                 else:
-                    path = self._longest(header, component)
-                    found.append(tally([op for node in path for op in self.ops[node]]))
+                    found.append(functools.partial(self._way, header, component))
         return found
 
 
+def reads(kinds):
+    return kinds["stream"] + kinds["LDS"] + kinds["LDGSTS"]
+
+
+def longest(kinds):
+    return 0, kinds["instructions"]
+
+
+def shortest(kinds):
+    """Of the ways that read as many packs as any."""
+    return reads(kinds), -kinds["instructions"]
+
+
+def hardest(clocks):
+    """Of the same ways the one that memory covers least, a pack taking so many clocks."""
+    return lambda kinds: (reads(kinds), kinds["instructions"] / 4 - clocks * (kinds["LDG"] + kinds["STG"]))
+
+
 def phases(lines, beside):
-    """The loops that packs go through, each with the packs of a turn: bring, sum, gradient; of
+    """The loops that packs of rows go through, each with the packs of a turn: bring, sum, gradient; of
     several of a kind the one that takes most packs at a time. `beside`: packs of another tensor
-    with each."""
+    with each. A loop is its tallies along the longest way round and along the shortest."""
     best = {}
-    for k in Graph(lines).loops():
+    for way in Graph(lines).loops():
+        k, plain = way(longest, None), way(shortest, None)
         loads = k["stream"] or k["LDS"]
         if k["LDGSTS"]:
             kind, packs = "bring", k["LDGSTS"]
@@ -170,6 +195,14 @@ def phases(lines, beside):
         else:
             continue
         packs /= 1 + beside
-        if kind not in best or packs > best[kind][1]:
-            best[kind] = (k, packs)
+        if kind not in best or packs > best[kind][2]:
+            best[kind] = (k, plain, packs)
     return best
+
+
+def element_ways(lines, stores, clocks):
+    """The hardest ways round the loops over packs of two tensors, storing so many packs: of the loop
+    without weights, and of the one with them. None: there are no two such loops."""
+    ways = [way(hardest(clocks), stores) for way in Graph(lines).loops()]
+    ways = [k for k in ways if k["stream"] == 2 and k["STG"] == stores]
+    return sorted(ways, key=lambda k: k["instructions"]) if len(ways) == 2 else None

@@ -221,6 +221,7 @@ pub(crate) struct ElementwiseArgs {
     pub(crate) tiles: i64,
     pub(crate) outputs: i64,
     pub(crate) terms: i64,
+    /// Terms of a part, or packs of a tile.
     pub(crate) part: i64,
     pub(crate) sizes: [i64; MAX_DIMS],
     pub(crate) strides: [[i64; MAX_DIMS]; OPERANDS],

@@ -7,8 +7,9 @@ use super::plan::Card;
 use super::variants::{Data, ELEMENT_THREADS};
 use crate::loss::elementwise::{Operand, Space};
 
-/// Packs of a warp's tile of a line (32 lanes, `WL_ELEMENT_PACKS` each).
-const TILE_PACKS: usize = 64;
+/// Packs of a warp's tile of a line, 32 lanes that have as many each: the more, the less is spent on
+/// finding tiles. The fewest are taken where more would leave warps without work.
+const TILES: [usize; 3] = [32 * 8, 32 * 4, 32 * 2];
 /// Warps of a block.
 const WARPS: usize = ELEMENT_THREADS as usize / 32;
 /// Blocks a multiprocessor is given: the two or three it holds at once, a few times over.
@@ -24,8 +25,8 @@ const MAX_PARTS: usize = 2048;
 /// How a pass goes through the elements.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Walk {
-    /// Tiles of lines; the operand whose packs are aligned.
-    Lines { tiles: usize, units: usize, lead: Operand },
+    /// Packs of a tile, tiles of a line and of all; the operand whose packs are aligned.
+    Lines { tile: usize, tiles: usize, units: usize, lead: Operand },
     /// An element a thread.
     Strided,
 }
@@ -62,13 +63,15 @@ impl PassPlan {
         let packs = (len / data.lanes()).saturating_add(2);
         let long = lines == 1 || packs >= SHORTEST_LINE;
         // Kernels number a line's packs in 32 bits.
-        if !fits || !long || i32::try_from(packs + TILE_PACKS).is_err() {
+        if !fits || !long || i32::try_from(packs.saturating_add(TILES[0])).is_err() {
             return strided;
         }
-        let tiles = packs.div_ceil(TILE_PACKS);
-        let units = tiles * lines;
+        let warps = spread(usize::MAX, card) as usize * WARPS;
+        let units = |tile: usize| packs.div_ceil(tile) * lines;
+        let tile = TILES.into_iter().find(|&tile| units(tile) >= warps).unwrap_or(TILES[2]);
+        let (tiles, units) = (packs.div_ceil(tile), units(tile));
         let blocks = spread(units.div_ceil(WARPS), card);
-        PassPlan { walk: Walk::Lines { tiles, units, lead }, blocks }
+        PassPlan { walk: Walk::Lines { tile, tiles, units, lead }, blocks }
     }
 
     /// An element a thread.
@@ -127,7 +130,7 @@ mod tests {
     #[test]
     fn neighbours_are_read_by_packs() {
         use Operand::{Input, Target};
-        let lines = |tiles, units, lead| Walk::Lines { tiles, units, lead };
+        let lines = |tiles, units, lead| Walk::Lines { tile: 64, tiles, units, lead };
         for (sizes, input, target, walk) in [
             (&[1 << 20][..], &[1][..], &[1][..], lines(4097, 4097, Input)),
             (&[7], &[1], &[1], lines(1, 1, Input)),
@@ -144,6 +147,19 @@ mod tests {
         let one = space(&[100, 1000], &[1, 0], &[1000, 1]);
         let got = PassPlan::new(&one, |_| false, Data::F32, &Card::h100());
         assert_eq!(got.walk, lines(4, 400, Target));
+    }
+
+    #[test]
+    fn tiles_are_large_where_all_warps_have_some() {
+        let tile = |n: usize| match plan(&space(&[n], &[1], &[1])).walk {
+            Walk::Lines { tile, tiles, units, .. } => {
+                assert!(tiles == units && tiles * tile >= n / 4 && (tiles - 1) * tile <= n / 4 + 2);
+                tile
+            }
+            Walk::Strided => 0,
+        };
+        let warps = 132 * 8 * 8;
+        assert_eq!([7, 4 * 128 * warps, 4 * 256 * warps, 1 << 30].map(tile), [64, 128, 256, 256]);
     }
 
     #[test]

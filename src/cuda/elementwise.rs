@@ -122,14 +122,10 @@ impl Cuda {
         let plan = PassPlan::new(&element.space, written, element.data, self.driver.card());
         let entry = match plan.walk {
             Walk::Strided => ElementEntry::Strided,
-            Walk::Lines { tiles, units, lead } => {
-                (args.tiles, args.units) = (tiles as i64, units as i64);
+            Walk::Lines { tile, tiles, units, lead } => {
+                (args.part, args.tiles, args.units) = (tile as i64, tiles as i64, units as i64);
                 args.lead = (lead == Operand::Target).into();
-                match (value, gradient) {
-                    (true, true) => ElementEntry::Fused,
-                    (true, false) => ElementEntry::Forward,
-                    (false, _) => ElementEntry::Gradient,
-                }
+                if gradient { ElementEntry::Gradient } else { ElementEntry::Forward }
             }
         };
         let sums = if total.is_some() { plan.blocks } else { 0 };

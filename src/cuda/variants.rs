@@ -566,10 +566,15 @@ impl Variant {
             Variant::Row(loss, entry, data) => {
                 let (threads, blocks) = entry.bounds();
                 // The options' terms need more registers than so many blocks leave, and so do
-                // rows in registers beside targets, or beside a tensor of a larger type.
-                let lanes = matches!(entry, Entry::FewGradient | Entry::WarpGradient);
-                let beside = loss.beside(data) > 1 || loss == Loss::SoftCrossEntropy;
-                let large = loss.wide() || lanes && beside;
+                // rows in registers beside targets, or a gradient beside a tensor of a larger type.
+                let large = loss.wide()
+                    || match entry {
+                        Entry::FewForward | Entry::WarpForward => loss == Loss::SoftCrossEntropy,
+                        Entry::FewGradient | Entry::WarpGradient => {
+                            loss == Loss::SoftCrossEntropy || loss.beside(data) > 1
+                        }
+                        _ => false,
+                    };
                 (threads, if large { blocks / 2 } else { blocks })
             }
             Variant::Element(_, entry, _) => (ELEMENT_THREADS, entry.blocks()),

@@ -62,10 +62,8 @@ impl ElementLoss {
 pub(crate) enum ElementEntry {
     /// Line by line: values alone.
     Forward,
-    /// Gradients alone.
+    /// Gradients, and values where they are asked for.
     Gradient,
-    /// Both.
-    Fused,
     /// Element by element: what the arguments name.
     Strided,
     /// The gradient of a tensor that was broadcast.
@@ -73,10 +71,9 @@ pub(crate) enum ElementEntry {
 }
 
 impl ElementEntry {
-    pub(crate) const ALL: [ElementEntry; 5] = [
+    pub(crate) const ALL: [ElementEntry; 4] = [
         ElementEntry::Forward,
         ElementEntry::Gradient,
-        ElementEntry::Fused,
         ElementEntry::Strided,
         ElementEntry::SumBack,
     ];
@@ -85,27 +82,25 @@ impl ElementEntry {
         match self {
             ElementEntry::Forward => "forward",
             ElementEntry::Gradient => "gradient",
-            ElementEntry::Fused => "fused",
             ElementEntry::Strided => "strided",
             ElementEntry::SumBack => "sum_back",
         }
     }
 
-    /// Blocks that a multiprocessor shall hold at the least: two streams of a pass that writes need
-    /// up to 128 registers, and have as many bytes on their way all the same.
+    /// Blocks that a multiprocessor shall hold at the least: two streams with weights need up to 128
+    /// registers, and have as many bytes on their way all the same.
     pub(super) const fn blocks(self) -> u32 {
         match self {
-            ElementEntry::Gradient | ElementEntry::Fused => 2,
-            ElementEntry::Forward | ElementEntry::Strided | ElementEntry::SumBack => 3,
+            ElementEntry::Forward | ElementEntry::Gradient => 2,
+            ElementEntry::Strided | ElementEntry::SumBack => 3,
         }
     }
 
     /// The body in `elementwise.cuh`, given a functor and an element type.
     fn body(self, functor: &str, data: &str) -> String {
         match self {
-            ElementEntry::Forward => format!("line_pass<{functor}, {data}, true, false>"),
-            ElementEntry::Gradient => format!("line_pass<{functor}, {data}, false, true>"),
-            ElementEntry::Fused => format!("line_pass<{functor}, {data}, true, true>"),
+            ElementEntry::Forward => format!("line_pass<{functor}, {data}, false>"),
+            ElementEntry::Gradient => format!("line_pass<{functor}, {data}, true>"),
             ElementEntry::Strided => format!("strided_pass<{functor}, {data}>"),
             ElementEntry::SumBack => format!("sum_back<{functor}, {data}>"),
         }
