@@ -33,7 +33,7 @@ fn options_out_of_range_are_named_with_what_was_expected() {
         ("logprob-entropy --softcap inf", ["--softcap", "finite", "inf"]),
         ("logprob-entropy --reduction mean", ["--reduction", "none", "mean"]),
         ("log-softmax --keepdim", ["--keepdim", "unexpected", ""]),
-        ("mse", ["mse", "cross-entropy, log-softmax, logsumexp", ""]),
+        ("triplet", ["triplet", "cross-entropy, log-softmax, logsumexp", ""]),
     ] {
         let result = folder.eval(options);
         let line = result.error(2);
