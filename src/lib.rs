@@ -30,6 +30,7 @@ mod loss;
 pub mod measure;
 mod memory;
 mod place;
+mod random;
 mod reduction;
 mod shape;
 mod tensor;
@@ -43,6 +44,10 @@ pub use device::{CpuInfo, Device, DriverCalls};
 pub use dtype::{DType, Element, Float, Index};
 pub use error::{Error, Result};
 pub use half::{bf16, f16};
+pub use loss::{
+    AdaptiveGrad, AdaptiveGradOut, AdaptiveLogSoftmax, AdaptiveOut, AdaptiveOutput,
+    AdaptiveParameters, AdaptiveTail, ClassOrder,
+};
 pub use loss::{
     BceWithLogits, BceWithLogitsLoss, Elementwise, ElementwiseGrad, ElementwiseGradOut, Huber,
     HuberLoss, KlDiv, KlDivLoss, L1, L1Loss, Mse, MseLoss, SmoothL1, SmoothL1Loss, Wrt,

@@ -11,8 +11,6 @@ mod sampler;
 mod state;
 mod weights;
 
-#[cfg(feature = "cli")]
-pub(crate) use permutation::{GOLDEN, mix};
 pub use sampler::{BalancedSampler, EpochBatches, SamplerOptions};
 pub use state::{Phase, SamplerState};
 pub use weights::{ClassWeights, Normalization, weights_from_counts};

@@ -6,8 +6,7 @@
 //! walking, Black and Rogaway 2002): since 2^bits < 2n, that takes fewer than two turns on average.
 //! All is integer arithmetic of 64 bits, hence the same on every machine.
 
-/// 2^64 divided by the golden ratio, the step of SplitMix64.
-pub(crate) const GOLDEN: u64 = 0x9e37_79b9_7f4a_7c15;
+use crate::random::{GOLDEN, mix};
 
 /// Up to so many numbers are shuffled outright: 16! = 2^44 leaves a bias of 2^-20. In the network
 /// they would need more than 16 turns until all permutations look as likely.
@@ -16,20 +15,6 @@ const SHUFFLED: usize = 16;
 /// Turns of the network, two rounds each, for numbers of up to 8 bits and of more. What keeps three
 /// images in three million keys from looking independent: 4 turns at 5 bits, 3 at 8.
 const TURNS: [u32; 2] = [8, 4];
-
-/// The finaliser of SplitMix64 (Steele, Lea, Flood 2014): a bijection that spreads every bit.
-#[inline(always)]
-pub(crate) fn mix(mut z: u64) -> u64 {
-    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    z ^ (z >> 31)
-}
-
-/// A key made from another and one more word; for one key, different words give different keys.
-#[inline(always)]
-pub(crate) fn extend(key: u64, word: u64) -> u64 {
-    mix((key ^ word).wrapping_add(GOLDEN))
-}
 
 /// One of the permutations of `0..n`.
 #[derive(Debug, Clone, Copy)]
@@ -115,6 +100,7 @@ impl Network {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::random::extend;
 
     fn images(key: u64, n: u64) -> Vec<u64> {
         let permutation = Permutation::new(key, n);

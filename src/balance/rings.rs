@@ -1,8 +1,8 @@
 //! The samples of every class, one ring each, in one table: 4 bytes a sample and 4 a class.
 
-use super::permutation::extend;
 use crate::loss::check;
 use crate::memory::HostRef;
+use crate::random::extend;
 use crate::{Error, Result, TensorRef};
 
 /// Sample indices grouped by class, in the order of the data set within each; classes without

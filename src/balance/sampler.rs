@@ -5,9 +5,10 @@
 //! beginning every epoch (shuffled: a new order each lap) or runs on from epoch to epoch
 //! (unshuffled). Everything is computed from the position: nothing is kept but the position.
 
-use super::permutation::{Permutation, extend};
+use super::permutation::Permutation;
 use super::rings::Rings;
 use super::state::{Phase, SamplerState, wrong};
+use crate::random::extend;
 use crate::{Error, Result, TensorRef};
 use std::ops::Range;
 use std::sync::Arc;

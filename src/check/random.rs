@@ -1,6 +1,6 @@
 //! A small seeded generator: the same seed gives the same numbers on every machine.
 
-use crate::balance::{GOLDEN, mix};
+use crate::random::{GOLDEN, mix};
 
 /// SplitMix64 (Steele, Lea, Flood 2014).
 #[derive(Debug, Clone)]

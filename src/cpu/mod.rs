@@ -2,6 +2,7 @@
 //! `loss/`; `lines.rs` knows how memory and threads meet, `row.rs` how one row is worked on,
 //! `softmax.rs` and `gradient.rs` the loops, `simd/` the instruction sets.
 
+mod adaptive_log_softmax;
 mod batch;
 mod bce_with_logits;
 mod cross_entropy;

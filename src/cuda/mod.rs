@@ -2,6 +2,7 @@
 //! into launches, `plan.rs` makes it, and a [`Driver`] carries it out, on a GPU or in the
 //! emulator.
 
+mod adaptive_log_softmax;
 mod args;
 mod batch;
 mod blocks;

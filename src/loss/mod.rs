@@ -1,5 +1,6 @@
 //! One file a loss: its options, its checks, its maths in words. No memory, no threads.
 
+mod adaptive_log_softmax;
 mod bce_with_logits;
 pub(crate) mod broadcast;
 pub(crate) mod check;
@@ -18,6 +19,10 @@ mod nll;
 mod ranks;
 mod smooth_l1;
 
+pub use adaptive_log_softmax::{
+    AdaptiveGrad, AdaptiveGradOut, AdaptiveLogSoftmax, AdaptiveOut, AdaptiveOutput,
+    AdaptiveParameters, AdaptiveTail, ClassOrder,
+};
 pub use bce_with_logits::{BceWithLogits, BceWithLogitsLoss};
 pub use cross_entropy::{
     CrossEntropy, CrossEntropyGrad, CrossEntropyGradients, CrossEntropyOut, CrossEntropyOutput,
@@ -38,6 +43,7 @@ pub use nll::{Nll, NllGrad};
 pub use ranks::{Ranks, TopkAccuracy, topk_accuracy};
 pub use smooth_l1::{SmoothL1, SmoothL1Loss};
 
+pub(crate) use adaptive_log_softmax::CheckedAdaptive;
 pub(crate) use cross_entropy::Checked;
 pub(crate) use labels::Labels;
 pub(crate) use log_softmax::CheckedLines;

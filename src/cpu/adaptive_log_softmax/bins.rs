@@ -1,0 +1,98 @@
+//! The rows of a batch by cluster, in their order: counted, checked and scattered once.
+
+use crate::cpu::host_data;
+use crate::loss::CheckedAdaptive;
+use crate::memory::HostRef;
+use crate::{Error, Result};
+
+/// The rows of one cluster.
+#[derive(Debug, Default)]
+pub(super) struct Bin {
+    /// Which of the kept rows, rising.
+    pub(super) rows: Vec<usize>,
+    /// The target of each, counted from the cluster's first class.
+    pub(super) targets: Vec<usize>,
+}
+
+/// The kept rows of a batch.
+#[derive(Debug)]
+pub(super) struct Bins {
+    /// Which of the batch's rows, rising.
+    pub(super) kept: Vec<usize>,
+    /// The head's column of each kept row.
+    pub(super) columns: Vec<usize>,
+    /// The weight of each kept row.
+    pub(super) weights: Vec<f64>,
+    pub(super) clusters: Vec<Bin>,
+    /// Σ of the weights.
+    pub(super) weight: f64,
+}
+
+impl Bins {
+    /// # Errors
+    /// The first kept target that names no class, or weight that is not a finite number ≥ 0.
+    pub(super) fn new(checked: &CheckedAdaptive<'_>) -> Result<Bins> {
+        let options = checked.options;
+        let targets = match &checked.target {
+            Some(target) => host_data(*target, "target")?,
+            None => HostRef::I64(&[]),
+        };
+        let weights = options.row_weight.map(|w| host_data(w, "row_weight")).transpose()?;
+        let (shortlist, clusters) = (options.shortlist(), options.clusters());
+        let mut bins = Bins {
+            kept: Vec::with_capacity(checked.rows),
+            columns: Vec::with_capacity(checked.rows),
+            weights: Vec::with_capacity(checked.rows),
+            clusters: std::iter::repeat_with(Bin::default).take(clusters).collect(),
+            weight: 0.0,
+        };
+        for row in 0..checked.rows {
+            let target = targets.index(row);
+            if Some(target) == options.ignore_index {
+                continue;
+            }
+            let class = usize::try_from(target).ok().filter(|&class| class < options.classes);
+            let place = class.and_then(|class| match &options.class_order {
+                Some(order) => order.place(class),
+                None => Some(class),
+            });
+            let Some(place) = place else {
+                return Err(bad_target(checked, row, target));
+            };
+            let weight = weights.map_or(1.0, |w| w.float(row));
+            if !(weight >= 0.0 && weight.is_finite()) {
+                return Err(Error::Value {
+                    argument: "row_weight",
+                    expected: "finite numbers ≥ 0".into(),
+                    got: format!("{weight} at row {row}"),
+                });
+            }
+            let column = match options.cutoffs.partition_point(|&cutoff| cutoff <= place) {
+                0 => place,
+                beyond => {
+                    let cluster = beyond - 1;
+                    bins.clusters[cluster].rows.push(bins.kept.len());
+                    bins.clusters[cluster].targets.push(place - options.cutoffs[cluster]);
+                    shortlist + cluster
+                }
+            };
+            bins.kept.push(row);
+            bins.columns.push(column);
+            bins.weights.push(weight.into());
+            bins.weight += f64::from(weight);
+        }
+        Ok(bins)
+    }
+}
+
+fn bad_target(checked: &CheckedAdaptive<'_>, row: usize, value: i64) -> Error {
+    let classes = checked.options.classes;
+    match checked.options.ignore_index {
+        Some(ignore_index) => Error::Target { row, value, classes, ignore_index },
+        None => Error::Value {
+            argument: "target",
+            expected: format!("a class in [0, {classes})"),
+            got: format!("{value} at row {row}"),
+        },
+    }
+}

@@ -1,0 +1,451 @@
+//! What is asked of all classes: log-probabilities, the best, one drawn by chance.
+
+use super::matrix::{Matrix, Panel, product, with_scratch, zeros};
+use super::softmax::Running;
+use super::{Matrices, gather, project};
+use crate::cpu::lines::SyncPtr;
+use crate::cpu::logit::Transform;
+use crate::cpu::row::{Also, Row};
+use crate::cpu::segments::Spread;
+use crate::cpu::simd::Level;
+use crate::cpu::softmax::{MaximumOf, accumulate};
+use crate::cpu::{Cpu, host_f32};
+use crate::loss::CheckedAdaptive;
+use crate::random::unit;
+use crate::{Error, Result, TensorMut};
+use std::borrow::Cow;
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
+use std::ops::Range;
+
+/// Classes of a tile.
+const CLASSES: usize = 1024;
+/// Rows whose logits are worked on at once.
+const ROWS: usize = 64;
+
+/// All rows with what their distributions are made of.
+struct Batch<'a> {
+    cpu: &'a Cpu,
+    checked: &'a CheckedAdaptive<'a>,
+    matrices: Matrices<'a>,
+    x: Cow<'a, [f32]>,
+}
+
+/// Classes with a column each: the head's, or a cluster's.
+struct Part<'a> {
+    weight: Matrix<'a>,
+    bias: Option<&'a [f32]>,
+}
+
+impl<'a> Part<'a> {
+    /// Logits of some rows and classes.
+    ///
+    /// # Safety
+    /// `out` has as many rows and columns, which nobody else touches.
+    unsafe fn logits(&self, hidden: Panel, rows: usize, classes: Range<usize>, out: Panel) {
+        with_scratch([self.weight.scratch(classes.len())], |[wide]| {
+            let weights = self.weight.panel(classes.clone(), wide);
+            let sizes = [rows, classes.len(), self.weight.columns];
+            // SAFETY: the caller's contract.
+            unsafe {
+                product(false, out, [hidden, weights.transposed()], sizes);
+                if let Some(bias) = self.bias {
+                    for row in 0..rows {
+                        let z = out.row(row, classes.len());
+                        z.iter_mut().zip(&bias[classes.clone()]).for_each(|(z, b)| *z += b);
+                    }
+                }
+            }
+        });
+    }
+}
+
+/// ln Σ e^z of a row, whose sum does not depend on who works on it.
+fn lse(level: Level, z: &[f32], spread: Spread) -> f64 {
+    let row = Row::<f32> {
+        level,
+        spread,
+        transform: Transform::IDENTITY,
+        x: z.as_ptr(),
+        len: z.len(),
+        smoothing: false,
+        weights: std::ptr::null(),
+        also: Also::default(),
+    };
+    // SAFETY: the row is `z`.
+    unsafe { row.sum(None) }.lse()
+}
+
+impl<'a> Batch<'a> {
+    fn new(cpu: &'a Cpu, checked: &'a CheckedAdaptive<'a>) -> Result<Batch<'a>> {
+        let input = Matrix::new("input", &checked.input)?;
+        let matrices = Matrices::new(checked.parameters)?;
+        let rows: Vec<usize> = (0..checked.rows).collect();
+        let x = gather(cpu, &input, &rows)?;
+        Ok(Batch { cpu, checked, matrices, x })
+    }
+
+    fn features(&self) -> usize {
+        self.matrices.head.columns
+    }
+
+    fn head(&self) -> Part<'_> {
+        Part { weight: self.matrices.head, bias: self.matrices.bias.as_deref() }
+    }
+
+    fn tail(&self, i: usize) -> Part<'_> {
+        Part { weight: self.matrices.tails[i].weight, bias: None }
+    }
+
+    /// The caller's name of a place in the order of frequency.
+    fn class(&self, place: usize) -> usize {
+        let order = self.checked.options.class_order.as_ref();
+        order.and_then(|order| order.class(place)).unwrap_or(place)
+    }
+
+    /// Log-probabilities of the head's columns.
+    fn head_log_prob(&self) -> Result<Vec<f32>> {
+        let columns = self.matrices.head.rows;
+        let mut head = zeros("head logits", self.checked.rows * columns)?;
+        let (out, features) = (Panel::of_mut(&mut head, columns), self.features());
+        self.cpu.share(self.checked.rows.div_ceil(ROWS), 1, &|task| {
+            let at = task * ROWS;
+            let n = ROWS.min(self.checked.rows - at);
+            let x = Panel::of(&self.x[at * features..], features);
+            // SAFETY: rows of this task alone.
+            unsafe {
+                self.head().logits(x, n, 0..columns, out.at(at, 0));
+                for row in at..at + n {
+                    let z = out.row(row, columns);
+                    let lse = lse(self.cpu.level, z, Spread::Alone);
+                    z.iter_mut().for_each(|z| *z = (f64::from(*z) - lse) as f32);
+                }
+            }
+        });
+        Ok(head)
+    }
+
+    fn log_prob(&self, out: Panel) -> Result<()> {
+        let (options, rows) = (self.checked.options, self.checked.rows);
+        let (shortlist, columns) = (options.shortlist(), options.head_size());
+        let head = self.head_log_prob()?;
+        for (row, head) in head.chunks_exact(columns).enumerate() {
+            // SAFETY: a row of the result, which is borrowed exclusively, one at a time.
+            unsafe { out.row(row, shortlist) }.copy_from_slice(&head[..shortlist]);
+        }
+        for i in 0..options.clusters() {
+            let projection = &self.matrices.tails[i].projection;
+            let (classes, width) = (options.cluster(i), projection.rows);
+            let hidden = project(self.cpu, &self.x, None, projection)?;
+            let tiles = classes.len().div_ceil(CLASSES);
+            self.cpu.share(rows.div_ceil(ROWS) * tiles, 1, &|task| {
+                let (at, tile) = (task / tiles * ROWS, task % tiles * CLASSES);
+                let tile = tile..(tile + CLASSES).min(classes.len());
+                let hidden = Panel::of(hidden.get(at * width..).unwrap_or(&[]), width);
+                // SAFETY: rows and classes of this task alone.
+                unsafe {
+                    let out = out.at(at, classes.start + tile.start);
+                    self.tail(i).logits(hidden, ROWS.min(rows - at), tile, out);
+                }
+            });
+            let spread = if rows < 16 { Spread::Shared } else { Spread::Alone };
+            let normalize = |row: usize| {
+                // SAFETY: a row's classes of this cluster, for this call alone.
+                let z = unsafe { out.at(0, classes.start).row(row, classes.len()) };
+                let lse = lse(self.cpu.level, z, spread);
+                let shift = f64::from(head[row * columns + shortlist + i]) - lse;
+                z.iter_mut().for_each(|z| *z = (f64::from(*z) + shift) as f32);
+            };
+            match spread {
+                Spread::Shared => self.cpu.install(&mut || (0..rows).for_each(normalize)),
+                Spread::Alone => self.cpu.share(rows, 1, &normalize),
+            }
+        }
+        self.rename(out)
+    }
+
+    /// From the order of frequency to the caller's.
+    fn rename(&self, out: Panel) -> Result<()> {
+        let Some(order) = &self.checked.options.class_order else {
+            return Ok(());
+        };
+        let classes = order.len();
+        let mut memory = zeros("a row of log-probabilities", classes)?;
+        for row in 0..self.checked.rows {
+            // SAFETY: a row of the result, which is borrowed exclusively, one at a time.
+            let out = unsafe { out.row(row, classes) };
+            memory.copy_from_slice(out);
+            for (place, &value) in memory.iter().enumerate() {
+                out[self.class(place)] = value;
+            }
+        }
+        Ok(())
+    }
+
+    /// The k best of each row, written from best to worst.
+    fn top_k(&self, k: usize, values: Option<SyncPtr<f32>>, out: SyncPtr<i64>) -> Result<()> {
+        let (options, rows) = (self.checked.options, self.checked.rows);
+        let (shortlist, columns) = (options.shortlist(), options.head_size());
+        let head = self.head_log_prob()?;
+        let tasks = rows.div_ceil(ROWS);
+        let failed = std::sync::Mutex::new(None);
+        self.cpu.share(tasks, 1, &|task| {
+            let block = task * ROWS..((task + 1) * ROWS).min(rows);
+            let mut best: Vec<Best> = block.clone().map(|_| Best::new(k)).collect();
+            for (row, best) in block.clone().zip(&mut best) {
+                let logp = &head[row * columns..][..shortlist];
+                best.offer_all(self.cpu.level, logp, |column| self.class(column));
+            }
+            for i in 0..options.clusters() {
+                if let Err(error) = self.offer_cluster(i, &block, &head, &mut best) {
+                    *failed.lock().unwrap_or_else(|e| e.into_inner()) = Some(error);
+                    return;
+                }
+            }
+            for (row, best) in block.zip(best) {
+                for (at, (value, class)) in best.sorted().into_iter().enumerate() {
+                    // SAFETY: a row of this task alone, with k places.
+                    unsafe {
+                        out.get().add(row * k + at).write(class as i64);
+                        if let Some(values) = values {
+                            values.get().add(row * k + at).write(value);
+                        }
+                    }
+                }
+            }
+        });
+        failed.into_inner().unwrap_or_else(|e| e.into_inner()).map_or(Ok(()), Err)
+    }
+
+    /// Offers a cluster's classes to those rows where one of them can be among the best: none is
+    /// likelier than the cluster's column of the head.
+    fn offer_cluster(
+        &self,
+        i: usize,
+        block: &Range<usize>,
+        head: &[f32],
+        best: &mut [Best],
+    ) -> Result<()> {
+        let options = self.checked.options;
+        let of_head = |row: usize| head[row * options.head_size() + options.shortlist() + i];
+        let rows: Vec<usize> =
+            block.clone().filter(|&row| best[row - block.start].admits(of_head(row))).collect();
+        if rows.is_empty() {
+            return Ok(());
+        }
+        let projection = &self.matrices.tails[i].projection;
+        let (classes, width, features) = (options.cluster(i), projection.rows, self.features());
+        let mut hidden = zeros("hidden rows", rows.len() * width)?;
+        with_scratch([rows.len() * features, projection.scratch(width)], |[x, wide]| {
+            let x = super::pick(&self.x, features, &rows, x);
+            let weight = projection.panel(0..width, wide).transposed();
+            let out = Panel::of_mut(&mut hidden, width);
+            // SAFETY: as many rows, columns and features.
+            unsafe { product(false, out, [x, weight], [rows.len(), width, features]) };
+        });
+        let mut own: Vec<Best> = rows.iter().map(|_| Best::new(best[0].k)).collect();
+        let mut sums = vec![Running::EMPTY; rows.len()];
+        let mut memory = zeros("logits", rows.len() * CLASSES)?;
+        for at in (0..classes.len()).step_by(CLASSES) {
+            let tile = at..(at + CLASSES).min(classes.len());
+            let out = Panel::of_mut(&mut memory, tile.len());
+            // SAFETY: rows and classes of the buffer.
+            unsafe {
+                let hidden = Panel::of(&hidden, width);
+                self.tail(i).logits(hidden, rows.len(), tile.clone(), out);
+                for (n, (own, sum)) in own.iter_mut().zip(&mut sums).enumerate() {
+                    let z = out.row(n, tile.len());
+                    let level = self.cpu.level;
+                    let part = accumulate(level, Transform::IDENTITY, z.as_ptr(), z.len());
+                    sum.push(Running { max: part.max, sum: part.sum.into() });
+                    own.offer_all(level, z, |column| self.class(classes.start + at + column));
+                }
+            }
+        }
+        for ((&row, own), sum) in rows.iter().zip(own).zip(&sums) {
+            let shift = f64::from(of_head(row)) - sum.lse();
+            for (z, class) in own.sorted() {
+                best[row - block.start].offer((f64::from(z) + shift) as f32, class);
+            }
+        }
+        Ok(())
+    }
+
+    fn sample(&self, seed: u64, out: SyncPtr<i64>) -> Result<()> {
+        let (options, rows) = (self.checked.options, self.checked.rows);
+        let (shortlist, columns) = (options.shortlist(), options.head_size());
+        let head = self.head_log_prob()?;
+        let mut drawn: Vec<usize> = (0..rows)
+            .map(|row| draw(&head[row * columns..][..columns], unit(seed, 2 * row as u64)))
+            .collect();
+        for i in 0..options.clusters() {
+            let of: Vec<usize> = (0..rows).filter(|&row| drawn[row] == shortlist + i).collect();
+            let projection = &self.matrices.tails[i].projection;
+            let (classes, width) = (options.cluster(i), projection.rows);
+            let hidden = project(self.cpu, &self.x, Some(&of), projection)?;
+            // A few rows' logits at once: the weights are read that much less often.
+            let each = (ROWS * CLASSES * 16 / classes.len().max(1)).clamp(1, ROWS);
+            let mut logits = zeros("logits", each.min(of.len()) * classes.len())?;
+            for (from, of) in (0..).step_by(each).zip(of.chunks(each)) {
+                let out = Panel::of_mut(&mut logits, classes.len());
+                let tiles = classes.len().div_ceil(CLASSES);
+                let hidden = Panel::of(hidden.get(from * width..).unwrap_or(&[]), width);
+                self.cpu.share(tiles, 1, &|tile| {
+                    let tile = tile * CLASSES..((tile + 1) * CLASSES).min(classes.len());
+                    // SAFETY: classes of this task alone.
+                    unsafe {
+                        let out = out.at(0, tile.start);
+                        self.tail(i).logits(hidden, of.len(), tile, out);
+                    }
+                });
+                for (n, &row) in of.iter().enumerate() {
+                    // SAFETY: nobody writes any more.
+                    let z = unsafe { out.row(n, classes.len()) };
+                    let lse = lse(self.cpu.level, z, Spread::Alone);
+                    z.iter_mut().for_each(|z| *z = (f64::from(*z) - lse) as f32);
+                    drawn[row] = classes.start + draw(z, unit(seed, 2 * row as u64 + 1));
+                }
+            }
+            // What was drawn of this cluster is no longer taken for a column of the head.
+            of.iter().for_each(|&row| drawn[row] += columns);
+        }
+        for (row, place) in drawn.into_iter().enumerate() {
+            let place = if place >= columns { place - columns } else { place };
+            // SAFETY: the result has a place a row.
+            unsafe { out.get().add(row).write(self.class(place) as i64) };
+        }
+        Ok(())
+    }
+}
+
+/// The column where the probabilities, added up in order, pass `at`; the last likely one if
+/// rounding keeps them below. NaN is drawn first.
+fn draw(log_prob: &[f32], at: f64) -> usize {
+    let mut sum = 0.0;
+    let mut last = 0;
+    for (column, &logp) in log_prob.iter().enumerate() {
+        let p = f64::from(logp).exp();
+        if p > 0.0 || p.is_nan() {
+            last = column;
+        }
+        sum += p;
+        if sum > at || sum.is_nan() {
+            break;
+        }
+    }
+    last
+}
+
+/// The k best classes so far: larger beats smaller, NaN beats every number, and of equals the lower
+/// class beats the higher.
+struct Best {
+    k: usize,
+    /// The worst on top.
+    heap: BinaryHeap<Reverse<(u32, Reverse<usize>)>>,
+}
+
+/// Numbers in the order of their values, both zeros the same, NaN last.
+fn key(value: f32) -> u32 {
+    if value.is_nan() {
+        return u32::MAX;
+    }
+    let bits = (value + 0.0).to_bits();
+    if bits >> 31 == 0 { bits | 1 << 31 } else { !bits }
+}
+
+fn value(key: u32) -> f32 {
+    match key {
+        u32::MAX => f32::NAN,
+        key if key >> 31 == 1 => f32::from_bits(key & !(1 << 31)),
+        key => f32::from_bits(!key),
+    }
+}
+
+impl Best {
+    fn new(k: usize) -> Best {
+        Best { k, heap: BinaryHeap::new() }
+    }
+
+    /// Whether there can be room for a class of this value.
+    fn admits(&self, value: f32) -> bool {
+        match self.heap.peek() {
+            Some(Reverse((worst, _))) if self.heap.len() == self.k => key(value) >= *worst,
+            _ => true,
+        }
+    }
+
+    fn offer(&mut self, value: f32, class: usize) {
+        let new = Reverse((key(value), Reverse(class)));
+        if self.heap.len() < self.k {
+            self.heap.push(new);
+        } else if let Some(mut worst) = self.heap.peek_mut()
+            && new.0 > worst.0
+        {
+            *worst = new;
+        }
+    }
+
+    /// Offers a stretch of classes, whose maximum says whether it is worth looking at.
+    fn offer_all(&mut self, level: Level, values: &[f32], class: impl Fn(usize) -> usize) {
+        /// Values that are looked at or not.
+        const STRETCH: usize = 128;
+        for (n, stretch) in values.chunks(STRETCH).enumerate() {
+            let best = level.run(MaximumOf { x: stretch.as_ptr(), len: stretch.len() });
+            // The maximum disregards NaN, and nothing but NaN leaves −∞.
+            if self.admits(best) || stretch.iter().any(|x| x.is_nan()) {
+                for (i, &value) in stretch.iter().enumerate() {
+                    self.offer(value, class(n * STRETCH + i));
+                }
+            }
+        }
+    }
+
+    /// From best to worst.
+    fn sorted(self) -> Vec<(f32, usize)> {
+        let sorted = self.heap.into_sorted_vec();
+        sorted.into_iter().map(|Reverse((key, Reverse(class)))| (value(key), class)).collect()
+    }
+}
+
+fn host_classes<'a>(classes: TensorMut<'a>) -> Result<&'a mut [i64]> {
+    let (argument, expected, got) = ("classes", "host", "device");
+    classes.into_host().ok_or(Error::Place { argument, expected, got })
+}
+
+impl Cpu {
+    pub(crate) fn adaptive_log_softmax_log_prob(
+        &self,
+        checked: &CheckedAdaptive<'_>,
+        out: TensorMut<'_>,
+    ) -> Result<()> {
+        let stride = match out.rank() {
+            1 => checked.options.classes,
+            _ => out.row_stride(),
+        };
+        let out = host_f32(out, "log_prob")?;
+        Batch::new(self, checked)?.log_prob(Panel::of_mut(out, stride))
+    }
+
+    pub(crate) fn adaptive_log_softmax_top_k(
+        &self,
+        checked: &CheckedAdaptive<'_>,
+        k: usize,
+        classes: TensorMut<'_>,
+        log_prob: Option<TensorMut<'_>>,
+    ) -> Result<()> {
+        let classes = SyncPtr(host_classes(classes)?.as_mut_ptr());
+        let values = log_prob.map(|values| host_f32(values, "log_prob")).transpose()?;
+        let values = values.map(|values| SyncPtr(values.as_mut_ptr()));
+        Batch::new(self, checked)?.top_k(k, values, classes)
+    }
+
+    pub(crate) fn adaptive_log_softmax_sample(
+        &self,
+        checked: &CheckedAdaptive<'_>,
+        seed: u64,
+        classes: TensorMut<'_>,
+    ) -> Result<()> {
+        let classes = SyncPtr(host_classes(classes)?.as_mut_ptr());
+        Batch::new(self, checked)?.sample(seed, classes)
+    }
+}

@@ -1,0 +1,194 @@
+//! What is checked before a device sees it.
+
+use super::{AdaptiveGradOut, AdaptiveLogSoftmax, AdaptiveOut, AdaptiveOutput, AdaptiveParameters};
+use crate::loss::{GradOutput, check};
+use crate::{DType, Device, Element as _, Error, Reduction, Result, Shape, TensorMut, TensorRef};
+
+/// Inputs that have passed the checks: only [`AdaptiveLogSoftmax`] makes one, and a device takes
+/// nothing else. Without a target there are no rows in `target`.
+pub(crate) struct CheckedAdaptive<'a> {
+    pub(crate) options: &'a AdaptiveLogSoftmax<'a>,
+    pub(crate) parameters: &'a AdaptiveParameters<TensorRef<'a>>,
+    pub(crate) input: TensorRef<'a>,
+    pub(crate) target: Option<TensorRef<'a>>,
+    pub(crate) rows: usize,
+    /// The shape of what has one value a row: `[]` or `[N]`.
+    pub(crate) row_shape: Shape,
+}
+
+impl AdaptiveLogSoftmax<'_> {
+    pub(super) fn check_options(&self) -> Result<()> {
+        check::reduction(self.reduction)?;
+        let refuse = |argument, expected: &str, got: String| {
+            Err(Error::Value { argument, expected: expected.into(), got })
+        };
+        if self.in_features == 0 {
+            return refuse("in_features", "at least 1", "0".into());
+        }
+        let (cutoffs, classes) = (&self.cutoffs, self.classes);
+        let rising = cutoffs.is_sorted_by(|a, b| a < b);
+        let inside = cutoffs.iter().all(|&c| 0 < c && c < classes);
+        if cutoffs.is_empty() || !rising || !inside {
+            let expected = format!("one or more rising numbers in [1, {classes}) (the classes)");
+            return refuse("cutoffs", &expected, format!("{cutoffs:?}"));
+        }
+        let v = self.div_value;
+        check::value("div_value", v, v > 0.0 && v.is_finite(), "a finite number > 0")?;
+        // Below 1 clusters are wider than the input; what cannot be addressed is refused here.
+        let legal = |i| self.cluster(i).len().checked_mul(self.width(i)).is_some();
+        if !(0..self.clusters()).all(|i| self.width(i) < isize::MAX as usize && legal(i)) {
+            return refuse("div_value", "one that leaves widths in reach", v.to_string());
+        }
+        match &self.class_order {
+            Some(order) if order.len() != classes => {
+                let expected = format!("an order of {classes} classes");
+                refuse("class_order", &expected, order.len().to_string())
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Everything about input and parameters that can be told without reading them.
+    pub(super) fn check_input<'a>(
+        &'a self,
+        parameters: &'a AdaptiveParameters<TensorRef<'a>>,
+        input: &TensorRef<'a>,
+    ) -> Result<CheckedAdaptive<'a>> {
+        let shapes = self.shapes()?;
+        check::float("input", input)?;
+        let shape = input.shape();
+        let (rows, row_shape) = match *shape {
+            [_] => (1, Shape::SCALAR),
+            [rows, _] => (rows, shape.without(1)),
+            _ => {
+                let expected = "1 or 2".into();
+                return Err(Error::Rank { argument: "input", expected, got: shape.len() });
+            }
+        };
+        if shape.last() != Some(&self.in_features) {
+            let expected = format!("[…, {}] (in_features)", self.in_features);
+            return Err(Error::Shape { argument: "input", expected, got: shape });
+        }
+        check_parameters(("parameters", parameters), &shapes, input.dtype())?;
+        let input = *input;
+        Ok(CheckedAdaptive { options: self, parameters, input, target: None, rows, row_shape })
+    }
+
+    pub(super) fn check<'a>(
+        &'a self,
+        parameters: &'a AdaptiveParameters<TensorRef<'a>>,
+        input: &TensorRef<'a>,
+        target: &TensorRef<'a>,
+    ) -> Result<CheckedAdaptive<'a>> {
+        let checked = self.check_input(parameters, input)?;
+        check::class_indices(target, ("input", input.shape(), checked.row_shape))?;
+        if let Some(weight) = &self.row_weight {
+            check::shape("row_weight", weight, checked.row_shape, "one a row")?;
+            let expected = [f32::DTYPE, input.dtype()];
+            check::dtype("row_weight", weight, &expected, "f32, or the input's")?;
+            check::contiguous("row_weight", weight)?;
+        }
+        Ok(CheckedAdaptive { target: Some(*target), ..checked })
+    }
+}
+
+/// Parameters, or their gradients, have the shapes of the options and one dtype.
+fn check_parameters(
+    (argument, parameters): (&'static str, &AdaptiveParameters<TensorRef<'_>>),
+    shapes: &AdaptiveParameters<Shape>,
+    dtype: DType,
+) -> Result<()> {
+    let refuse = |expected, got| Err(Error::Value { argument, expected, got });
+    if parameters.head_bias.is_some() != shapes.head_bias.is_some() {
+        let [expected, got] = [&shapes.head_bias, &parameters.head_bias.map(|b| b.shape())]
+            .map(|bias| if bias.is_some() { "head.bias" } else { "no head.bias" });
+        return refuse(format!("{expected} (head_bias)"), got.into());
+    }
+    let (clusters, got) = (shapes.tails.len(), parameters.tails.len());
+    if got != clusters {
+        return refuse(format!("{clusters} tails (cutoffs)"), got.to_string());
+    }
+    let expected: Vec<_> = shapes.clone().into_named();
+    let mut expected = expected.into_iter();
+    parameters.try_map(|key, tensor| {
+        let shape = expected.next().map_or(Shape::SCALAR, |(_, shape)| shape);
+        if tensor.shape() != shape || tensor.dtype() != dtype {
+            let wanted = format!("`{key}` {shape} of {dtype} (the input's)");
+            return refuse(wanted, format!("{} of {}", tensor.shape(), tensor.dtype()));
+        }
+        Ok(())
+    })?;
+    Ok(())
+}
+
+impl CheckedAdaptive<'_> {
+    pub(crate) fn loss_shape(&self) -> Shape {
+        match self.options.reduction {
+            Reduction::None => self.row_shape,
+            Reduction::Sum | Reduction::Mean | Reduction::BatchMean => Shape::SCALAR,
+        }
+    }
+
+    /// The shape of what has `n` values a row.
+    pub(super) fn per_row(&self, n: usize) -> Shape {
+        let mut shape = self.row_shape;
+        shape.push(n);
+        shape
+    }
+
+    pub(super) fn per_class(&self) -> Shape {
+        self.per_row(self.options.classes)
+    }
+
+    /// Where input and parameters lie: they must lie together.
+    pub(super) fn places(&self) -> [&'static str; 2] {
+        let all = self.parameters.clone().into_named();
+        let input = self.input.place();
+        let other = all.iter().map(|(_, p)| p.place()).find(|&place| place != input);
+        [input, other.unwrap_or(input)]
+    }
+
+    pub(super) fn allocate(&self, device: &Device) -> Result<AdaptiveOutput> {
+        let zeros = |name, shape| device.zeros(name, f32::DTYPE, shape, &self.input);
+        let output = zeros("output", self.row_shape)?;
+        Ok(AdaptiveOutput { output, loss: zeros("loss", self.loss_shape())? })
+    }
+
+    pub(super) fn check_out(&self, out: &AdaptiveOut<'_>) -> Result<()> {
+        check::f32_output("output", &out.output.as_ref(), self.row_shape, "one a row")?;
+        check::f32_output("loss", &out.loss.as_ref(), self.loss_shape(), "reduction")
+    }
+
+    pub(super) fn check_per_class(&self, out: &TensorMut<'_>) -> Result<()> {
+        let out = out.as_ref();
+        check::shape("log_prob", &out, self.per_class(), "one a row and class")?;
+        check::dtype("log_prob", &out, &[f32::DTYPE], "results are f32")
+    }
+
+    pub(super) fn check_k(&self, k: usize) -> Result<usize> {
+        let classes = self.options.classes;
+        if (1..=classes).contains(&k) {
+            return Ok(k);
+        }
+        let expected = format!("a number in [1, {classes}] (the classes)");
+        Err(Error::Value { argument: "k", expected, got: k.to_string() })
+    }
+
+    pub(super) fn check_gradients(
+        &self,
+        grad_output: &GradOutput<'_>,
+        gradients: &AdaptiveGradOut<'_>,
+    ) -> Result<()> {
+        let dtype = self.input.dtype();
+        grad_output.check(self.loss_shape(), dtype)?;
+        if let Some(grad) = &gradients.input {
+            check::shape("grad_input", &grad.as_ref(), self.input.shape(), "the input's")?;
+            check::dtype("grad_input", &grad.as_ref(), &[dtype], "the input's")?;
+        }
+        if let Some(grads) = &gradients.parameters {
+            let shapes = self.options.shapes()?;
+            check_parameters(("grad_parameters", &grads.as_ref()), &shapes, dtype)?;
+        }
+        Ok(())
+    }
+}

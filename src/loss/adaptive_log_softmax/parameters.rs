@@ -1,0 +1,209 @@
+//! The parameters of an adaptive softmax, named and shaped as in PyTorch's state dict.
+
+use super::AdaptiveLogSoftmax;
+use crate::memory::HostMut;
+use crate::random::{extend, unit};
+use crate::{DType, Error, Float, Result, Shape, Tensor, TensorMut, TensorRef};
+
+/// The parameters of [`AdaptiveLogSoftmax`], or what has their shapes: `Tensor`s, views of them,
+/// gradients. D is the number of input features, c_0 the shortlist, J the number of clusters,
+/// k_i the classes and h_i the width of cluster i.
+#[derive(Debug, Clone, PartialEq)]
+pub struct AdaptiveParameters<T> {
+    /// `head.weight`, `[c_0 + J, D]`: the shortlist's classes, then one column a cluster.
+    pub head_weight: T,
+    /// `head.bias`, `[c_0 + J]`.
+    pub head_bias: Option<T>,
+    /// One a cluster.
+    pub tails: Vec<AdaptiveTail<T>>,
+}
+
+/// The parameters of one cluster.
+#[derive(Debug, Clone, PartialEq)]
+pub struct AdaptiveTail<T> {
+    /// `tail.{i}.0.weight`, `[h_i, D]`.
+    pub projection: T,
+    /// `tail.{i}.1.weight`, `[k_i, h_i]`.
+    pub weight: T,
+}
+
+impl<T> AdaptiveParameters<T> {
+    /// The same with every tensor replaced by what `change` makes of its key and it.
+    ///
+    /// # Errors
+    /// The first of `change`.
+    pub fn try_map<'a, U, E>(
+        &'a self,
+        mut change: impl FnMut(&str, &'a T) -> Result<U, E>,
+    ) -> Result<AdaptiveParameters<U>, E> {
+        Ok(AdaptiveParameters {
+            head_weight: change(HEAD_WEIGHT, &self.head_weight)?,
+            head_bias: self.head_bias.as_ref().map(|bias| change(HEAD_BIAS, bias)).transpose()?,
+            tails: (self.tails.iter().enumerate())
+                .map(|(i, tail)| {
+                    Ok(AdaptiveTail {
+                        projection: change(&tail_key(i, 0), &tail.projection)?,
+                        weight: change(&tail_key(i, 1), &tail.weight)?,
+                    })
+                })
+                .collect::<Result<_, E>>()?,
+        })
+    }
+
+    /// Keys and tensors, in the state dict's order.
+    pub fn into_named(self) -> Vec<(String, T)> {
+        let mut named = vec![(HEAD_WEIGHT.into(), self.head_weight)];
+        named.extend(self.head_bias.map(|bias| (HEAD_BIAS.into(), bias)));
+        for (i, tail) in self.tails.into_iter().enumerate() {
+            named.push((tail_key(i, 0), tail.projection));
+            named.push((tail_key(i, 1), tail.weight));
+        }
+        named
+    }
+}
+
+const HEAD_WEIGHT: &str = "head.weight";
+const HEAD_BIAS: &str = "head.bias";
+
+fn tail_key(i: usize, layer: usize) -> String {
+    format!("tail.{i}.{layer}.weight")
+}
+
+impl AdaptiveParameters<Tensor> {
+    /// Views of all tensors.
+    pub fn view(&self) -> AdaptiveParameters<TensorRef<'_>> {
+        AdaptiveParameters {
+            head_weight: self.head_weight.view(),
+            head_bias: self.head_bias.as_ref().map(Tensor::view),
+            tails: (self.tails.iter())
+                .map(|t| AdaptiveTail { projection: t.projection.view(), weight: t.weight.view() })
+                .collect(),
+        }
+    }
+
+    /// Exclusive views of all tensors.
+    pub fn view_mut(&mut self) -> AdaptiveParameters<TensorMut<'_>> {
+        AdaptiveParameters {
+            head_weight: self.head_weight.view_mut(),
+            head_bias: self.head_bias.as_mut().map(Tensor::view_mut),
+            tails: (self.tails.iter_mut())
+                .map(|t| AdaptiveTail {
+                    projection: t.projection.view_mut(),
+                    weight: t.weight.view_mut(),
+                })
+                .collect(),
+        }
+    }
+}
+
+impl AdaptiveParameters<TensorMut<'_>> {
+    /// The same views, shared.
+    pub(crate) fn as_ref(&self) -> AdaptiveParameters<TensorRef<'_>> {
+        AdaptiveParameters {
+            head_weight: self.head_weight.as_ref(),
+            head_bias: self.head_bias.as_ref().map(TensorMut::as_ref),
+            tails: (self.tails.iter())
+                .map(|t| AdaptiveTail {
+                    projection: t.projection.as_ref(),
+                    weight: t.weight.as_ref(),
+                })
+                .collect(),
+        }
+    }
+}
+
+impl AdaptiveLogSoftmax<'_> {
+    /// The shapes of the parameters, as `torch.nn.AdaptiveLogSoftmaxWithLoss` gives them.
+    ///
+    /// # Errors
+    /// As [`AdaptiveLogSoftmax::forward`] for the options.
+    pub fn shapes(&self) -> Result<AdaptiveParameters<Shape>> {
+        self.check_options()?;
+        let matrix = |rows, columns| Shape::new(&[rows, columns]).unwrap_or(Shape::SCALAR);
+        let head = self.head_size();
+        Ok(AdaptiveParameters {
+            head_weight: matrix(head, self.in_features),
+            head_bias: self.head_bias.then(|| Shape::new(&[head]).unwrap_or(Shape::SCALAR)),
+            tails: (0..self.clusters())
+                .map(|i| AdaptiveTail {
+                    projection: matrix(self.width(i), self.in_features),
+                    weight: matrix(self.cluster(i).len(), self.width(i)),
+                })
+                .collect(),
+        })
+    }
+
+    /// New parameters by PyTorch's rule: uniform in ±1/√fan_in, fan_in being a weight's second
+    /// size, and D for the bias. The same seed gives the same numbers on every machine (they are
+    /// not PyTorch's).
+    ///
+    /// # Errors
+    /// `dtype` is not floating-point; as [`AdaptiveLogSoftmax::shapes`]; out of memory.
+    pub fn init(&self, dtype: DType, seed: u64) -> Result<AdaptiveParameters<Tensor>> {
+        if !dtype.is_float() {
+            let expected = "f32, f16 or bf16".into();
+            return Err(Error::Dtype { argument: "dtype", expected, got: dtype });
+        }
+        let mut number = 0;
+        self.shapes()?.try_map(|_, shape| {
+            number += 1;
+            let fan_in = shape.get(1).copied().unwrap_or(self.in_features);
+            uniform(dtype, *shape, 1.0 / (fan_in as f64).sqrt(), extend(seed, number))
+        })
+    }
+
+    /// Puts named tensors in their places, as they come from a state dict; `prefix` is what stands
+    /// before the keys there.
+    ///
+    /// # Errors
+    /// A key that is missing, that is not one of the keys, or whose shape is not the one of
+    /// [`AdaptiveLogSoftmax::shapes`]; the key is named.
+    pub fn parameters_from<T>(
+        &self,
+        prefix: &str,
+        named: impl IntoIterator<Item = (String, T)>,
+        shape_of: impl Fn(&T) -> Shape,
+    ) -> Result<AdaptiveParameters<T>> {
+        let refuse =
+            |expected: String, got: String| Error::Value { argument: "state_dict", expected, got };
+        let mut named: std::collections::BTreeMap<String, T> = named.into_iter().collect();
+        let shapes = self.shapes()?;
+        let parameters = shapes.try_map(|key, shape| {
+            let key = format!("{prefix}{key}");
+            let wanted = format!("`{key}` of shape {shape}");
+            let Some(tensor) = named.remove(&key) else {
+                return Err(refuse(wanted, "no such key".into()));
+            };
+            match shape_of(&tensor) {
+                got if got == *shape => Ok(tensor),
+                got => Err(refuse(wanted, format!("shape {got}"))),
+            }
+        })?;
+        match named.keys().find(|key| key.starts_with(prefix)) {
+            Some(key) => {
+                let bias = if self.head_bias { " with head.bias" } else { "" };
+                let clusters = self.clusters();
+                let expected = format!("the keys of {clusters} clusters{bias} alone");
+                Err(refuse(expected, format!("`{key}` as well")))
+            }
+            None => Ok(parameters),
+        }
+    }
+}
+
+/// Numbers of a shape, uniform in ±bound, each a function of the key and its place.
+fn uniform(dtype: DType, shape: Shape, bound: f64, key: u64) -> Result<Tensor> {
+    fn fill<T: Float>(numbers: &mut [T], bound: f64, key: u64) {
+        for (i, x) in numbers.iter_mut().enumerate() {
+            *x = T::from_f32(((2.0 * unit(key, i as u64) - 1.0) * bound) as f32);
+        }
+    }
+    let mut tensor = Tensor::zeros("parameters", dtype, shape)?;
+    match tensor.view_mut().into_host_data() {
+        Some(HostMut::F32(x)) => fill(x, bound, key),
+        Some(HostMut::F16(x)) => fill(x, bound, key),
+        Some(HostMut::BF16(x)) => fill(x, bound, key),
+        _ => {}
+    }
+    Ok(tensor)
+}

@@ -1,0 +1,59 @@
+//! Adaptive log-softmax: against PyTorch's module, a plain f64 computation, itself under other
+//! names and on other threads; and what it refuses.
+
+mod errors;
+mod golden;
+mod properties;
+mod reference;
+
+use warploss::{
+    AdaptiveGradOut, AdaptiveLogSoftmax, AdaptiveOut, AdaptiveParameters, AdaptiveTail, DType,
+    Device, Float, GradOutput, Tensor, TensorRef, bf16, f16,
+};
+
+/// A tensor of a float type from f64 values.
+fn floats(dtype: DType, shape: &[usize], values: &[f64]) -> Tensor {
+    fn of<T: Float>(shape: &[usize], values: &[f64]) -> Tensor {
+        let values = values.iter().map(|&v| T::from_f32(v as f32)).collect();
+        Tensor::from_vec::<T>(values, shape).unwrap()
+    }
+    match dtype {
+        DType::F32 => of::<f32>(shape, values),
+        DType::F16 => of::<f16>(shape, values),
+        DType::BF16 => of::<bf16>(shape, values),
+        other => panic!("{other} holds no floats"),
+    }
+}
+
+fn values(tensor: &Tensor) -> Vec<f64> {
+    tensor.view().to_f64().unwrap()
+}
+
+/// How far a result of this type may be off: its own rounding, and f32 sums of terms of a size.
+fn tolerance(dtype: DType, expected: f64, size: f64) -> f64 {
+    let rounding = match dtype {
+        DType::F16 => 2f64.powi(-11),
+        DType::BF16 => 2f64.powi(-8),
+        _ => 2f64.powi(-24),
+    };
+    let smallest = if dtype == DType::F16 { 2f64.powi(-25) } else { 0.0 };
+    rounding * 1.01 * expected.abs() + 2e-6 * size + smallest
+}
+
+#[track_caller]
+fn assert_close(what: &str, got: &Tensor, expected: &[f64]) {
+    let size = expected.iter().filter(|e| e.is_finite()).fold(0.0f64, |m, e| m.max(e.abs()));
+    let values = values(got);
+    assert_eq!(values.len(), expected.len(), "{what}");
+    for (i, (&got_value, &e)) in values.iter().zip(expected).enumerate() {
+        let close = (got_value - e).abs() <= tolerance(got.dtype(), e, size)
+            || got_value == e
+            || got_value.is_nan() && e.is_nan();
+        assert!(close, "{what}[{i}]: got {got_value}, expected {e} (size {size})");
+    }
+}
+
+/// Threads that every result is computed on, alike.
+fn devices() -> [Device; 2] {
+    [Device::cpu_with_threads(1).unwrap(), Device::cpu_with_threads(3).unwrap()]
+}
