@@ -120,7 +120,8 @@ pub(super) fn noise(seed: u64, n: usize) -> Vec<f64> {
 #[test]
 fn clusters_of_any_size_agree_with_f64() {
     // Rows, features, classes, cutoffs, div_value, bias.
-    let sizes: [(usize, usize, usize, &[usize], f64, bool); 5] = [
+    type Size<'a> = (usize, usize, usize, &'a [usize], f64, bool);
+    let sizes: [Size<'_>; 5] = [
         (150, 12, 40_000, &[5, 600], 2.0, true),
         (6, 8, 1_000_003, &[3], 2.0, false),
         (600, 9, 9_000, &[300, 1_100], 3.0, true),
