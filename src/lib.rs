@@ -50,11 +50,13 @@ pub use loss::{
 };
 pub use loss::{
     BceWithLogits, BceWithLogitsLoss, Elementwise, ElementwiseGrad, ElementwiseGradOut, Huber,
-    HuberLoss, KlDiv, KlDivLoss, L1, L1Loss, Mse, MseLoss, SmoothL1, SmoothL1Loss, Wrt,
+    HuberLoss, JsDiv, JsDivLoss, KlDiv, KlDivLoss, L1, L1Loss, Mse, MseLoss, SmoothL1,
+    SmoothL1Loss, Wrt,
 };
 pub use loss::{
     CrossEntropy, CrossEntropyGrad, CrossEntropyGradients, CrossEntropyOut, CrossEntropyOutput,
-    GradOutput, LogSoftmax, LogSumExp, Nll, NllGrad,
+    GradOutput, JsDivLogits, JsDivLogitsGrad, JsDivLogitsGradOut, LogSoftmax, LogSumExp, Nll,
+    NllGrad,
 };
 pub use loss::{
     LogprobEntropy, LogprobEntropyGrad, LogprobEntropyOut, LogprobEntropyOutput,

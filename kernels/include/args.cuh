@@ -60,8 +60,9 @@ struct RowArgs {
   wl_u32 pad;
   void* grad_target; // gradient of a target of the logits' size
   wl_i64 target_stride, grad_target_stride;
+  const void* labels;  // which rows do not count, where the target is of the logits' size; of weight_kind
 };
-static_assert(sizeof(void*) == 8 && sizeof(RowArgs) == 264, "RowArgs: src/cuda/args.rs");
+static_assert(sizeof(void*) == 8 && sizeof(RowArgs) == 272, "RowArgs: src/cuda/args.rs");
 static_assert(__builtin_offsetof(RowArgs, rows) == 112, "RowArgs: src/cuda/args.rs");
 static_assert(__builtin_offsetof(RowArgs, scale) == 168, "RowArgs: src/cuda/args.rs");
 static_assert(__builtin_offsetof(RowArgs, coarse) == 228, "RowArgs: src/cuda/args.rs");
@@ -158,7 +159,7 @@ struct ElementwiseArgs {
   wl_i64 part;              // terms of a part, or packs of a tile
   wl_i64 sizes[WL_MAX_DIMS];  // outermost first; summing back: the kept dimensions first
   wl_i64 strides[WL_OPERANDS][WL_MAX_DIMS];
-  float threshold, divisor;   // of Huber
+  float threshold, divisor;   // of Huber; the former also beta of Jensen-Shannon
   wl_u32 weight_kind, pos_weight_kind, upstream_kind;
   wl_u32 dims;              // at least 1
   wl_u32 kept;              // dimensions of the gradient that is summed back

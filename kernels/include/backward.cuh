@@ -40,7 +40,7 @@ WL_FN void split_backward(const RowArgs& a) {
   const Slice<T> slice(packs, part, a.slice);
   const Sink<T, typename Op::Out> sink(y_row<Op>(a, index), packs);
   typename Op::Row row = op.begin(index, a.row_target);
-  if (!row.kept) return fill<Op>(packs, slice, sink);
+  if (!row.kept) return fill(op, row, packs, slice, sink);
   if (op.coarse(index)) {
     const typename Op::State state = parts_of(op, a, index, wl_thread(), wl_threads());
     op.finish(reduce_block(state, op.k, slots), row);

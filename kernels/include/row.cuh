@@ -18,6 +18,10 @@
 //   TOGETHER          packs pushed together (4); 1: one after another, as more would only add code
 //   Beside            element type of another tensor read column by column; then beside(i) is its
 //                     row, and push and gradient take what lies beside their packs after v
+//   Second            sums that need the whole row's state first: after finish, push_second(s, row,
+//                     v, b, packs, p) for each pack again, then finish_second(s, row). Without a y
+//                     no gradient is written; fill_beside(row, packs, p) writes what a row that is
+//                     not kept has besides
 //
 // Every schedule reads a row in the same packs (dtype.cuh), merges by reduce.cuh, and writes each
 // pack by the thread that read it: in place needs no more order than that all have read their
@@ -80,6 +84,21 @@ WL_FN void gradient_of(const Op& op, const typename Op::Row& row, const Packs<ty
     op.gradient(row, packs, v, p, out);
   }
 }
+
+// Whether a functor has sums that need the whole row's state first.
+template <class Op, class = int>
+struct SecondOf {
+  static constexpr bool SOME = false;
+  static constexpr int WORDS = 0;
+};
+template <class Op>
+struct SecondOf<Op, decltype((void)sizeof(typename Op::Second), 0)> {
+  static constexpr bool SOME = true;
+  static constexpr int WORDS = Op::Second::WORDS;
+};
+// Words a warp's place in a reduction needs.
+template <class Op>
+constexpr int WORDS_OF = Op::State::WORDS > SecondOf<Op>::WORDS ? Op::State::WORDS : SecondOf<Op>::WORDS;
 
 // A thread's packs of packs [from, to) of a row: p, p + threads, ... while they are full, then perhaps
 // one at an end of the row that is not. Each pack has one thread, the same one every time.
@@ -239,12 +258,16 @@ WL_FN void write_target(const Op& op, const typename Op::Row& row, const Packs<T
 }
 
 template <class Op, class T>
-WL_FN void fill(const Packs<T>& packs, const Slice<T>& slice, const Sink<T, typename Op::Out>& sink) {
+WL_FN void fill(const Op& op, const typename Op::Row& row, const Packs<T>& packs, const Slice<T>& slice,
+                const Sink<T, typename Op::Out>& sink) {
   constexpr int LANES = Packs<T>::LANES;
   const float zero[LANES] = {};
   each_pack<1>(
       packs, slice.from, slice.to, [](auto, wl_u32) {},
-      [&](wl_u32 p, bool edge) { sink.put(packs.column(p), packs.len, edge, zero); });
+      [&](wl_u32 p, bool edge) {
+        sink.put(packs.column(p), packs.len, edge, zero);
+        if constexpr (SecondOf<Op>::SOME) op.fill_beside(row, packs, p);
+      });
 }
 
 // ---- lanes: a row in the registers of `width` lanes -------------------------------------------
@@ -306,7 +329,20 @@ WL_FN void lanes_row(const RowArgs& a) {
   }
   state = reduce_lanes<width>(state, op.k);
   if (row.kept) op.finish(state, row);
+  if constexpr (SecondOf<Op>::SOME) {
+    typename Op::Second second = Op::Second::empty();
+    if (row.kept) {
+      each([&](wl_u32 p, wl_u32x4 pack, const wl_u32x4* beside) {
+        if (p < packs.count) op.push_second(second, row, pack, beside[0], packs, p);
+      });
+    }
+    second = reduce_lanes<width>(second, op.k);
+    if (row.kept) op.finish_second(second, row);
+  }
   if (exists && lane == 0) op.write(row);
+  if constexpr (SecondOf<Op>::SOME) {
+    if (!a.y) return;
+  }
   if constexpr (gradient) {
     wl_syncwarp();  // the target was read by all lanes; now it may be overwritten
     if (!exists) return;
@@ -314,6 +350,9 @@ WL_FN void lanes_row(const RowArgs& a) {
     each([&](wl_u32 p, wl_u32x4 pack, const wl_u32x4* beside) {
       float out[LANES] = {};
       if (row.kept) gradient_of(op, row, packs, pack, beside, p, out);
+      if constexpr (SecondOf<Op>::SOME) {
+        if (!row.kept) op.fill_beside(row, packs, p);
+      }
       if constexpr (Op::TARGET) {
         if (row.kept && p == packs.pack_of(row.target)) {
           const float g = op.target_gradient(row);
@@ -349,8 +388,8 @@ WL_FN void stream_row(const RowArgs& a) {
 template <class Op, bool cluster>
 WL_FN void on_chip_row(const RowArgs& a) {
   typedef typename Op::In T;
-  WL_SMEM(float, slots, 32 * Op::State::WORDS);
-  WL_SMEM(float, mine, Op::State::WORDS);
+  WL_SMEM(float, slots, 32 * WORDS_OF<Op>);
+  WL_SMEM(float, mine, WORDS_OF<Op>);
   constexpr int LANES = Packs<T>::LANES, B = OpBeside<Op>::PACKS;
   // The slice's packs, then what lies beside them.
   WL_DYNAMIC_SMEM(wl_u32, kept, 0, 4 * (1 + B) * a.slice);
@@ -363,7 +402,10 @@ WL_FN void on_chip_row(const RowArgs& a) {
   typename Op::Row row = op.begin(index, nullptr);
   if (!row.kept) {
     if (rank == 0 && wl_thread() == 0) op.write(row);
-    return fill<Op>(packs, slice, sink);
+    if constexpr (SecondOf<Op>::SOME) {
+      if (!a.y) return;
+    }
+    return fill(op, row, packs, slice, sink);
   }
 
   // A thread reads back what it brought itself, so it waits for nobody else here.
@@ -422,7 +464,30 @@ WL_FN void on_chip_row(const RowArgs& a) {
     wl_syncthreads();  // the target was read by all; now it may be overwritten
   }
   op.finish(state, row);
+  if constexpr (SecondOf<Op>::SOME) {
+    typename Op::Second second = Op::Second::empty();
+    each_pack<1>(
+        packs, slice.from, slice.to, [](auto, wl_u32) {},
+        [&](wl_u32 p, bool) {
+          wl_u32x4 b[BESIDE_PACKS<Op, 1>];
+          beside_of(p, b);
+          op.push_second(second, row, wl_lds128(kept, place(p)), b[0], packs, p);
+        });
+    wl_syncthreads();  // all have read the slots
+    second = reduce_block(second, op.k, slots);
+    if constexpr (cluster) {
+      wl_cluster_wait();  // the peers have read this block's state
+      second = reduce_cluster(second, op.k, mine);
+    }
+    op.finish_second(second, row);
+  }
   if (rank == 0 && wl_thread() == 0) op.write(row);
+  if constexpr (SecondOf<Op>::SOME) {
+    if (!a.y) {
+      if constexpr (cluster) wl_cluster_wait();
+      return;
+    }
+  }
 
   const auto write = [&](wl_u32 p, bool edge) {
     float out[LANES];
@@ -480,6 +545,52 @@ WL_FN typename Op::State parts_of(const Op& op, const RowArgs& a, wl_i64 index, 
   return state;
 }
 
+// Where the parts' second sums lie: behind all parts' states.
+template <class Op>
+WL_FN float* second_parts(const RowArgs& a) {
+  return a.partials + a.rows * a.parts * Op::State::WORDS;
+}
+
+// With sums that need the whole state, second launch: each part's.
+template <class Op>
+WL_FN void split_second(const RowArgs& a) {
+  typedef typename Op::In T;
+  WL_SMEM(float, slots, 32 * WORDS_OF<Op>);
+  const Op op(a);
+  const wl_i64 index = wl_block() / a.parts;
+  const wl_u32 part = wl_block() % a.parts;
+  typename Op::Row row = op.begin(index, nullptr);
+  if (!row.kept) return;
+  const Packs<T> packs(x_row<Op>(a, index), a.classes);
+  const Slice<T> slice(packs, part, a.slice);
+  const OpBeside<Op> beside(BesideOf<Op>::row(op, index), packs);
+  op.finish(reduce_block(parts_of(op, a, index, wl_thread(), wl_threads()), op.k, slots), row);
+  typename Op::Second second = Op::Second::empty();
+  stream_packs<Op>(packs, slice, beside, [&](wl_u32 p, bool, const auto& v, const auto& b) {
+    op.push_second(second, row, v[0], b[0], packs, p);
+  });
+  wl_syncthreads();  // all have read the slots
+  second = reduce_block(second, op.k, slots);
+  if (wl_thread() == 0) {
+    const Words<typename Op::Second> words = wl_bit_cast<Words<typename Op::Second>>(second);
+    float* out = second_parts<Op>(a) + (wl_i64)wl_block() * Op::Second::WORDS;
+    WL_UNROLL for (int i = 0; i < Op::Second::WORDS; i++) wl_st(out + i, words.w[i]);
+  }
+}
+
+// A row's second sums, every `step`th part from `first` on.
+template <class Op>
+WL_FN typename Op::Second second_of(const Op& op, const RowArgs& a, wl_i64 index, wl_u32 first, wl_u32 step) {
+  typename Op::Second second = Op::Second::empty();
+  for (wl_u32 part = first; part < a.parts; part += step) {
+    const float* in = second_parts<Op>(a) + (index * a.parts + part) * Op::Second::WORDS;
+    Words<typename Op::Second> words;
+    WL_UNROLL for (int i = 0; i < Op::Second::WORDS; i++) words.w[i] = wl_ld(in + i);
+    second.merge(wl_bit_cast<typename Op::Second>(words), op.k);
+  }
+  return second;
+}
+
 // Forward, second launch: a warp a row.
 template <class Op>
 WL_FN void split_finish(const RowArgs& a) {
@@ -498,7 +609,7 @@ WL_FN void split_finish(const RowArgs& a) {
 template <class Op>
 WL_FN void split_gradient(const RowArgs& a) {
   typedef typename Op::In T;
-  WL_SMEM(float, slots, 32 * Op::State::WORDS);
+  WL_SMEM(float, slots, 32 * WORDS_OF<Op>);
   const Op op(a);
   const wl_i64 index = wl_block() / a.parts;
   const wl_u32 part = wl_block() % a.parts;
@@ -509,9 +620,17 @@ WL_FN void split_gradient(const RowArgs& a) {
   if (row.kept) {
     const typename Op::State state = parts_of(op, a, index, wl_thread(), wl_threads());
     op.finish(reduce_block(state, op.k, slots), row);
+    if constexpr (SecondOf<Op>::SOME) {
+      wl_syncthreads();  // all have read the slots
+      const typename Op::Second second = second_of(op, a, index, wl_thread(), wl_threads());
+      op.finish_second(reduce_block(second, op.k, slots), row);
+    }
   }
   if (part == 0 && wl_thread() == 0) op.write(row);
-  if (!row.kept) return fill<Op>(packs, slice, sink);
+  if constexpr (SecondOf<Op>::SOME) {
+    if (!a.y) return;
+  }
+  if (!row.kept) return fill(op, row, packs, slice, sink);
   const OpBeside<Op> beside(BesideOf<Op>::row(op, index), packs);
   write_packs<Op>(packs, slice, beside, [&](wl_u32 p, bool edge, wl_u32x4 v, const wl_u32x4* b) {
     float out[Packs<T>::LANES];

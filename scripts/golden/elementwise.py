@@ -1,6 +1,7 @@
 """Golden cases of the elementwise losses; make.py calls this."""
 
 import itertools
+import math
 
 import torch
 import torch.nn.functional as F
@@ -21,12 +22,13 @@ class Maker:
     def __init__(self, make, file):
         self.make, self.file, self.loss = make, file, file.loss
         self.label = self.loss == "bce_with_logits"
-        self.kl = self.loss == "kl_div"
+        self.js = self.loss == "js_div"
+        self.kl = self.loss in ("kl_div", "js_div")
         self.reductions = ("none", "sum", "mean", *(("batchmean",) if self.kl else ()))
 
     def target(self, shape, dtype, g, log_target):
         values = self.make.normal(shape, dtype, g)
-        if self.kl and log_target:
+        if self.js or self.kl and log_target:
             return -values.abs()
         if self.kl or self.label:
             return torch.rand(shape, generator=g, dtype=torch.float64).to(values.dtype)
@@ -42,6 +44,8 @@ class Maker:
         if self.label:
             return F.binary_cross_entropy_with_logits(
                 x, y, weight=weight, reduction=reduction, pos_weight=pos_weight)
+        if self.js:
+            return self.jensen_shannon(x, y, reduction, option)
         if self.kl:
             return F.kl_div(x, y, reduction=reduction, log_target=option)
         if weight is None:
@@ -52,14 +56,29 @@ class Maker:
             return loss.sum() / weight.sum()
         return loss.sum() if reduction == "sum" else loss
 
+    def jensen_shannon(self, x, y, reduction, beta):
+        """Composed of kl_div, which PyTorch has, by its definition."""
+        divergence = lambda q, p: F.kl_div(q, p, reduction="none", log_target=True)
+        x, y = torch.broadcast_tensors(x, y)
+        if beta in (0.0, 1.0):
+            loss = divergence(x, y) if beta == 0.0 else divergence(y, x)
+        else:
+            mixture = torch.logaddexp(y + math.log(beta), x + math.log1p(-beta))
+            loss = beta * divergence(mixture, y) + (1 - beta) * divergence(mixture, x)
+        if reduction == "none":
+            return loss
+        total = loss.sum()
+        return total if reduction == "sum" else total / (
+            loss.numel() if reduction == "mean" else self.batch)
+
     def case(self, name, shape, target_shape=None, dtype="f32", reduction="mean", option=None,
              weight=None, pos_weight=None, upstream="tensor", edit=None):
         """`weight` and `pos_weight` are shapes; `edit(x, y)` plants what random numbers lack."""
         make = self.make
         g = make.generator(f"{self.loss} {name}")
         if option is None:
-            option = False if self.kl else 1.0
-        elif not self.kl:
+            option = 0.5 if self.js else False if self.kl else 1.0
+        elif self.js or not self.kl:
             option = make.f32(option)
         values = make.normal(shape, dtype, g)
         if self.kl:
@@ -72,6 +91,7 @@ class Maker:
             torch.rand(s, generator=g, dtype=torch.float64).add(0.25).to(torch.float32))
         weight, pos_weight = positive(weight), positive(pos_weight)
         x, y = make.widened(values), make.widened(labels)
+        self.batch = x.shape[0] if x.dim() else 1
         double = lambda t: None if t is None else t.double()
         loss = self.apply(x, y, double(weight), double(pos_weight), reduction, option)
         grad_output = None
@@ -82,7 +102,9 @@ class Maker:
         loss.backward(torch.ones_like(loss) if grad_output is None
                       else grad_output.double().expand_as(loss))
         options = dict(loss=self.loss, reduction=reduction)
-        if self.kl:
+        if self.js:
+            options["beta"] = option
+        elif self.kl:
             options["log_target"] = option
         elif self.loss in ("smooth_l1", "huber"):
             options["beta" if self.loss == "smooth_l1" else "delta"] = option
@@ -94,7 +116,7 @@ class Maker:
 def cases(make, file):
     m = Maker(make, file)
     options = {"smooth_l1": (0.0, 0.3, 1.0, 4.0), "huber": (0.05, 1.0, 4.0),
-               "kl_div": (False, True)}.get(m.loss, (None,))
+               "kl_div": (False, True), "js_div": (0.0, 1.0, 0.1, 0.5)}.get(m.loss, (None,))
     for (layout, shape), dtype, reduction, option in itertools.product(
             EQUAL.items(), make.DTYPES, m.reductions, options):
         m.case(f"{layout}_{dtype}_{reduction}_{option}", shape, dtype=dtype, reduction=reduction,
@@ -133,6 +155,8 @@ def cases(make, file):
         planted = [(INF, 0.0), (NAN, 0.5), (0.5, NAN), (90.0, 1.0), (-90.0, 0.0),
                    (1e4, 0.25), (-1e4, 0.25), (2.0, 1.5), (-2.0, -0.5), (0.0, 0.0), (1e-6, 0.5)]
         tried = [None]
+    elif m.js:
+        planted, tried = [(-1.0, -1.0), (-0.5, -80.0), (-90.0, -0.1), (-2.0, -2.0000002), (NAN, -1.0), (-1.0, NAN)], (0.5, 0.9)
     elif m.kl:
         planted = [(-1.0, 0.0), (-INF, 0.5), (NAN, 0.5), (0.5, NAN), (-1.0, -0.25), (1.0, 3.0),
                    (-1e4, 0.5), (-0.5, 1e-7), (0.0, 1.0)]
@@ -145,7 +169,7 @@ def cases(make, file):
     for dtype, option in itertools.product(make.DTYPES, tried):
         m.case(f"planted_{dtype}_{option}", (len(planted),), dtype=dtype, reduction="none",
                option=option, edit=pairs(planted))
-    if m.kl:
+    if m.kl and not m.js:
         logs = [(-INF, -1.0), (NAN, -1.0), (-1.0, NAN), (-1e4, -2.0), (-0.5, -80.0), (2.0, 3.0)]
         for dtype in make.DTYPES:
             m.case(f"planted_{dtype}_True", (len(logs),), dtype=dtype, reduction="none",

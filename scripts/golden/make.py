@@ -23,6 +23,7 @@ from safetensors.torch import save_file
 
 import adaptive_log_softmax
 import elementwise
+import js_div_logits
 
 DTYPES = {"f32": torch.float32, "f16": torch.float16, "bf16": torch.bfloat16}
 INDICES = {"i64": torch.int64, "i32": torch.int32, "u32": torch.uint32, "u8": torch.uint8}
@@ -421,7 +422,7 @@ def logprob_entropy_cases(file):
     logprob_entropy(file, "all_ignored", (4, 6), edit=lambda _, t: t.fill_(-100))
 
 
-ELEMENTWISE = ("mse", "l1", "smooth_l1", "huber", "bce_with_logits", "kl_div")
+ELEMENTWISE = ("mse", "l1", "smooth_l1", "huber", "bce_with_logits", "kl_div", "js_div")
 
 
 def main():
@@ -433,6 +434,7 @@ def main():
         ("log_softmax", lambda f: line_cases(f, lambda x, d, _: torch.log_softmax(x, d[0]))),
         ("logsumexp", lambda f: line_cases(f, lambda x, d, k: torch.logsumexp(x, d, k))),
         ("logprob_entropy", logprob_entropy_cases),
+        ("js_div_logits", lambda f: js_div_logits.cases(sys.modules[__name__], f)),
         ("adaptive_log_softmax", lambda f: adaptive_log_softmax.cases(sys.modules[__name__], f)),
         *((loss, lambda f: elementwise.cases(sys.modules[__name__], f)) for loss in ELEMENTWISE),
     ):

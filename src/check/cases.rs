@@ -60,6 +60,10 @@ ops! {
     BceWithLogits "bce-with-logits" ops::elementwise::BCE_WITH_LOGITS,
     /// [`crate::KlDiv`].
     KlDiv "kl-div" ops::elementwise::KL_DIV,
+    /// [`crate::JsDiv`].
+    JsDiv "js-div" ops::elementwise::JS_DIV,
+    /// [`crate::JsDivLogits`].
+    JsDivLogits "js-div-logits" ops::js_div_logits::DRAW,
 }
 
 /// What makes a case's values hard.

@@ -42,7 +42,7 @@ impl KlDivLogTarget {
     /// e^y·(distance + more), which is `distance` where that is infinite though e^y underflows;
     /// 0 where y = −∞, unless x is NaN.
     #[inline(always)]
-    fn product<S: Simd>(self, s: S, e: Element<S::V>, more: f32) -> S::V {
+    pub(crate) fn product<S: Simd>(self, s: S, e: Element<S::V>, more: f32) -> S::V {
         let (zero, inf) = (s.splat(0.0), s.splat(f32::INFINITY));
         let distance = s.sub(e.y, e.x);
         let product = s.mul(exp(s, e.y), s.add(distance, s.splat(more)));

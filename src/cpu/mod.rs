@@ -10,6 +10,8 @@ mod elementwise;
 mod entropy;
 mod gradient;
 mod huber;
+mod js_div;
+mod js_div_logits;
 mod kl_div;
 mod l1;
 mod lines;

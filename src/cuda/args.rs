@@ -75,6 +75,7 @@ pub(crate) struct RowArgs {
     pub(crate) grad_target: u64,
     pub(crate) target_stride: i64,
     pub(crate) grad_target_stride: i64,
+    pub(crate) labels: u64,
 }
 
 /// Negative log-likelihood: position k of block n has class c at n·stride + c·class_stride + k.
@@ -116,8 +117,9 @@ impl RowArgs {
             x: _, y: _, weight: _, partials: _, row_target: _, totals: _, classes: _,
             x_stride: _, y_stride: _, upstream_stride, second_stride, ignore_index: _, scale: _, cap: _,
             hard: _, soft: _, lambda: _, number: _, second_number: _, upstream_kind, second_kind, target_kind,
-            weight_kind: _, mean: _, whole: _, parts: _, slice: _, coarse: _,
+            weight_kind, mean: _, whole: _, parts: _, slice: _, coarse: _,
             teacher: _, pad: _, grad_target, target_stride, grad_target_stride,
+            labels,
         } = &mut self;
         let (f32s, i64s) = (size_of::<f32>(), size_of::<i64>());
         for (address, bytes) in [
@@ -125,6 +127,7 @@ impl RowArgs {
             (target, (*target_stride).max(1) as usize * size(*target_kind)),
             (grad_target, *grad_target_stride as usize * size(*target_kind)),
             (upstream, *upstream_stride as usize * size(*upstream_kind)),
+            (labels, size(*weight_kind)),
             (loss, f32s),
             (z_loss, f32s),
             (lse, f32s),
@@ -244,7 +247,7 @@ pub(crate) struct ElementwiseArgs {
 const _: () = {
     use std::mem::{offset_of, size_of};
     assert!(size_of::<Totals>() == 56 && size_of::<Status>() == 40);
-    assert!(size_of::<RowArgs>() == 264 && offset_of!(RowArgs, rows) == 112);
+    assert!(size_of::<RowArgs>() == 272 && offset_of!(RowArgs, rows) == 112);
     assert!(offset_of!(RowArgs, scale) == 168 && offset_of!(RowArgs, coarse) == 228);
     assert!(offset_of!(RowArgs, grad_target) == 240);
     assert!(size_of::<NllArgs>() == 152 && offset_of!(NllArgs, rows) == 56);

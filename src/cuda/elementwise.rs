@@ -61,6 +61,9 @@ impl Cuda {
         if let Formula::Huber { threshold, divisor } = checked.formula {
             (args.threshold, args.divisor) = (threshold, divisor);
         }
+        if let Formula::JsDiv { beta } = checked.formula {
+            args.threshold = beta;
+        }
         let weights = match checked.denominator {
             Denominator::Number(n) => {
                 args.denominator = n;
@@ -332,5 +335,7 @@ fn functor(formula: Formula) -> ElementLoss {
         Formula::BceWithLogits => ElementLoss::BceWithLogits,
         Formula::KlDiv => ElementLoss::KlDiv,
         Formula::KlDivLogTarget => ElementLoss::KlDivLogTarget,
+        Formula::KlDivReversed => ElementLoss::KlDivReversed,
+        Formula::JsDiv { .. } => ElementLoss::JsDiv,
     }
 }

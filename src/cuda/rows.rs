@@ -73,7 +73,8 @@ impl Cuda {
         self.note(loss, data, work, plan);
         let workspace = match plan.schedule {
             Schedule::Split(parts) => {
-                let states = at_once * parts as usize * 4 * (loss.words() + 1);
+                let words = loss.words() + 1 + loss.second_words();
+                let states = at_once * parts as usize * 4 * words;
                 let take = |bytes| self.pool.take("workspace", bytes);
                 Some([take(states)?, take(at_once * 4)?])
             }
@@ -123,6 +124,9 @@ impl Planned<'_> {
         let warps = rows.div_ceil(ROWS_A_BLOCK) as u32;
         args.coarse = (work == Work::FromLse).into();
         launch(Entry::SplitSum, plan.blocks, &args)?;
+        if self.loss.second_words() > 0 {
+            launch(Entry::SplitSecond, plan.blocks, &args)?;
+        }
         match work {
             Work::Forward => launch(Entry::SplitFinish, warps, &args),
             Work::Fused => launch(Entry::SplitGradient, plan.blocks, &args),

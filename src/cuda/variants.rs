@@ -73,10 +73,12 @@ pub(crate) enum Loss {
     SoftCrossEntropyFull,
     /// Against a teacher's logits, with all options.
     Distillation,
+    /// Jensen–Shannon divergence from a teacher's logits.
+    JsDivLogits,
 }
 
 impl Loss {
-    pub(crate) const ALL: [Loss; 13] = [
+    pub(crate) const ALL: [Loss; 14] = [
         Loss::CrossEntropy,
         Loss::CrossEntropyFull,
         Loss::LogSoftmax,
@@ -90,6 +92,7 @@ impl Loss {
         Loss::SoftCrossEntropy,
         Loss::SoftCrossEntropyFull,
         Loss::Distillation,
+        Loss::JsDivLogits,
     ];
 
     const fn symbol(self) -> &'static str {
@@ -107,6 +110,7 @@ impl Loss {
             Loss::SoftCrossEntropy => "soft_cross_entropy",
             Loss::SoftCrossEntropyFull => "soft_cross_entropy_full",
             Loss::Distillation => "distillation",
+            Loss::JsDivLogits => "js_div_logits",
         }
     }
 
@@ -127,6 +131,7 @@ impl Loss {
             Loss::SoftCrossEntropy => format!("SoftCrossEntropy<{t}, false, false>"),
             Loss::SoftCrossEntropyFull => format!("SoftCrossEntropy<{t}, false, true>"),
             Loss::Distillation => format!("SoftCrossEntropy<{t}, true, true>"),
+            Loss::JsDivLogits => format!("JsDivLogits<{t}>"),
         }
     }
 
@@ -136,9 +141,18 @@ impl Loss {
             Loss::CrossEntropy | Loss::LogSoftmax | Loss::LogSoftmaxNarrow | Loss::LogSumExp => 2,
             Loss::LogSoftmaxGradient | Loss::LogSoftmaxGradientNarrow | Loss::LogprobEntropy => 3,
             Loss::CrossEntropyFull | Loss::SoftCrossEntropy | Loss::SoftCrossEntropyFull => 4,
+            Loss::JsDivLogits => 5,
             Loss::LogprobEntropyRanked => 6,
             Loss::CrossEntropyRanked => 7,
             Loss::Distillation => 9,
+        }
+    }
+
+    /// Words of the sums that need the whole row's state first (`Second::WORDS`); 0: there are none.
+    pub(crate) const fn second_words(self) -> usize {
+        match self {
+            Loss::JsDivLogits => 3,
+            _ => 0,
         }
     }
 
@@ -151,6 +165,7 @@ impl Loss {
                 | Loss::LogprobEntropyRanked
                 | Loss::SoftCrossEntropyFull
                 | Loss::Distillation
+                | Loss::JsDivLogits
         )
     }
 
@@ -161,7 +176,8 @@ impl Loss {
             Loss::LogSoftmaxGradientNarrow
             | Loss::SoftCrossEntropy
             | Loss::SoftCrossEntropyFull
-            | Loss::Distillation => 1,
+            | Loss::Distillation
+            | Loss::JsDivLogits => 1,
             Loss::CrossEntropy
             | Loss::CrossEntropyFull
             | Loss::CrossEntropyRanked
@@ -188,13 +204,27 @@ impl Loss {
             Loss::SoftCrossEntropy | Loss::SoftCrossEntropyFull | Loss::Distillation => {
                 Module::SoftCrossEntropy
             }
+            Loss::JsDivLogits => Module::JsDivLogits,
         }
     }
 
     /// Whether the schedule's entry is a kernel of this loss.
     const fn has(self, entry: Entry) -> bool {
         match self {
-            Loss::CrossEntropy | Loss::CrossEntropyFull | Loss::LogprobEntropy => true,
+            Loss::CrossEntropy | Loss::CrossEntropyFull | Loss::LogprobEntropy => {
+                !matches!(entry, Entry::SplitSecond)
+            }
+            // Without a gradient too: numbers alone are written then.
+            Loss::JsDivLogits => matches!(
+                entry,
+                Entry::FewGradient
+                    | Entry::WarpGradient
+                    | Entry::Block
+                    | Entry::Cluster
+                    | Entry::SplitSum
+                    | Entry::SplitSecond
+                    | Entry::SplitGradient
+            ),
             Loss::LogSoftmax
             | Loss::LogSoftmaxNarrow
             | Loss::LogSoftmaxGradient
@@ -203,6 +233,7 @@ impl Loss {
                 | Entry::WarpForward
                 | Entry::Stream
                 | Entry::SplitFinish
+                | Entry::SplitSecond
                 | Entry::SplitBackward
                 | Entry::SplitTarget => false,
                 Entry::FewGradient
@@ -217,7 +248,9 @@ impl Loss {
             | Loss::LogprobEntropyRanked
             | Loss::SoftCrossEntropy
             | Loss::SoftCrossEntropyFull
-            | Loss::Distillation => !matches!(entry, Entry::SplitBackward | Entry::SplitTarget),
+            | Loss::Distillation => {
+                !matches!(entry, Entry::SplitSecond | Entry::SplitBackward | Entry::SplitTarget)
+            }
         }
     }
 }
@@ -234,6 +267,8 @@ pub(crate) enum Entry {
     /// From sm_90 on.
     Cluster,
     SplitSum,
+    /// Sums that need the whole row's state.
+    SplitSecond,
     SplitFinish,
     SplitGradient,
     /// Gradient from a saved lse: one read.
@@ -243,7 +278,7 @@ pub(crate) enum Entry {
 }
 
 impl Entry {
-    pub(crate) const ALL: [Entry; 12] = [
+    pub(crate) const ALL: [Entry; 13] = [
         Entry::FewForward,
         Entry::FewGradient,
         Entry::WarpForward,
@@ -252,6 +287,7 @@ impl Entry {
         Entry::Block,
         Entry::Cluster,
         Entry::SplitSum,
+        Entry::SplitSecond,
         Entry::SplitFinish,
         Entry::SplitGradient,
         Entry::SplitBackward,
@@ -268,6 +304,7 @@ impl Entry {
             Entry::Block => "block",
             Entry::Cluster => "cluster",
             Entry::SplitSum => "split_sum",
+            Entry::SplitSecond => "split_second",
             Entry::SplitFinish => "split_finish",
             Entry::SplitGradient => "split_gradient",
             Entry::SplitBackward => "split_backward",
@@ -286,6 +323,7 @@ impl Entry {
             Entry::Block => format!("on_chip_row<{functor}, false>"),
             Entry::Cluster => format!("on_chip_row<{functor}, true>"),
             Entry::SplitSum => format!("split_sum<{functor}>"),
+            Entry::SplitSecond => format!("split_second<{functor}>"),
             Entry::SplitFinish => format!("split_finish<{functor}>"),
             Entry::SplitGradient => format!("split_gradient<{functor}>"),
             Entry::SplitBackward => format!("split_backward<{functor}>"),
@@ -306,6 +344,7 @@ impl Entry {
             | Entry::Block
             | Entry::Cluster
             | Entry::SplitSum
+            | Entry::SplitSecond
             | Entry::SplitGradient
             | Entry::SplitBackward => (512, 2),
         }
@@ -341,13 +380,15 @@ pub(crate) enum Module {
     Huber,
     BceWithLogits,
     KlDiv,
+    JsDiv,
+    JsDivLogits,
     /// What elementwise losses share besides: sums of weights, totals.
     Elementwise,
 }
 
 impl Module {
     #[allow(dead_code)] // The build script's.
-    pub(crate) const ALL: [Module; 15] = [
+    pub(crate) const ALL: [Module; 17] = [
         Module::CrossEntropy,
         Module::LogSoftmax,
         Module::LogSumExp,
@@ -362,6 +403,8 @@ impl Module {
         Module::Huber,
         Module::BceWithLogits,
         Module::KlDiv,
+        Module::JsDiv,
+        Module::JsDivLogits,
         Module::Elementwise,
     ];
 
@@ -382,6 +425,8 @@ impl Module {
             Module::Huber => "huber.cu",
             Module::BceWithLogits => "bce_with_logits.cu",
             Module::KlDiv => "kl_div.cu",
+            Module::JsDiv => "js_div.cu",
+            Module::JsDivLogits => "js_div_logits.cu",
             Module::Elementwise => "elementwise.cu",
         }
     }
@@ -393,6 +438,7 @@ impl Module {
             | Module::LogSoftmax
             | Module::LogSumExp
             | Module::LogprobEntropy
+            | Module::JsDivLogits
             | Module::SoftCrossEntropy => "RowArgs",
             Module::Ranks => "RankArgs",
             Module::Nll => "NllArgs",
@@ -403,6 +449,7 @@ impl Module {
             | Module::Huber
             | Module::BceWithLogits
             | Module::KlDiv
+            | Module::JsDiv
             | Module::Elementwise => "ElementwiseArgs",
         }
     }

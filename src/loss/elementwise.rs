@@ -27,6 +27,8 @@ pub(crate) mod sealed {
     /// Options of one loss, which become a formula.
     pub trait Loss: Clone {
         #[doc(hidden)]
+        const REDUCTION: crate::Reduction = crate::Reduction::Mean;
+        #[doc(hidden)]
         fn traits(&self) -> crate::Result<Traits<'_>>;
     }
 
@@ -36,7 +38,8 @@ pub(crate) mod sealed {
 
 /// A loss of one element of the input and one of the target; `L` says which. Call it by a name of
 /// its own: [`Mse`](crate::Mse), [`L1`](crate::L1), [`SmoothL1`](crate::SmoothL1),
-/// [`Huber`](crate::Huber), [`BceWithLogits`](crate::BceWithLogits), [`KlDiv`](crate::KlDiv).
+/// [`Huber`](crate::Huber), [`BceWithLogits`](crate::BceWithLogits), [`KlDiv`](crate::KlDiv),
+/// [`JsDiv`](crate::JsDiv).
 ///
 /// | tensor | shape | dtype |
 /// |---|---|---|
@@ -56,9 +59,9 @@ pub struct Elementwise<'w, L> {
     reduction: Reduction,
 }
 
-impl<L: Default> Default for Elementwise<'_, L> {
+impl<L: Default + sealed::Loss> Default for Elementwise<'_, L> {
     fn default() -> Self {
-        Elementwise { loss: L::default(), weight: None, reduction: Reduction::Mean }
+        Elementwise { loss: L::default(), weight: None, reduction: L::REDUCTION }
     }
 }
 

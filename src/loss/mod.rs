@@ -8,6 +8,8 @@ mod cross_entropy;
 pub(crate) mod elementwise;
 mod grad_output;
 mod huber;
+mod js_div;
+mod js_div_logits;
 mod kl_div;
 mod l1;
 mod labels;
@@ -30,6 +32,8 @@ pub use cross_entropy::{
 pub use elementwise::{Elementwise, ElementwiseGrad, ElementwiseGradOut, Wrt};
 pub use grad_output::GradOutput;
 pub use huber::{Huber, HuberLoss};
+pub use js_div::{JsDiv, JsDivLoss};
+pub use js_div_logits::{JsDivLogits, JsDivLogitsGrad, JsDivLogitsGradOut};
 pub use kl_div::{KlDiv, KlDivLoss};
 pub use l1::{L1, L1Loss};
 pub use log_softmax::LogSoftmax;
@@ -45,6 +49,7 @@ pub use smooth_l1::{SmoothL1, SmoothL1Loss};
 
 pub(crate) use adaptive_log_softmax::CheckedAdaptive;
 pub(crate) use cross_entropy::Checked;
+pub(crate) use js_div_logits::CheckedJsDiv;
 pub(crate) use labels::Labels;
 pub(crate) use log_softmax::CheckedLines;
 pub(crate) use nll::{CheckedNll, Positions};

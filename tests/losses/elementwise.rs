@@ -6,12 +6,12 @@ use crate::golden::Golden;
 use crate::harness::{Case, Expected, Got};
 use warploss::check::reference::{self, ElementLoss, ElementwiseCall, ElementwiseReference};
 use warploss::{
-    BceWithLogits, DType, Device, ElementwiseGradOut, GradOutput, Huber, KlDiv, L1, Mse, Reduction,
-    Result, SmoothL1, Wrt,
+    BceWithLogits, DType, Device, ElementwiseGradOut, GradOutput, Huber, JsDiv, KlDiv, L1, Mse,
+    Reduction, Result, SmoothL1, Wrt,
 };
 
 /// Every loss, with options on both sides of what matters.
-pub(crate) const LOSSES: [ElementLoss; 9] = [
+pub(crate) const LOSSES: [ElementLoss; 13] = [
     ElementLoss::Mse,
     ElementLoss::L1,
     ElementLoss::SmoothL1 { beta: 0.0 },
@@ -21,6 +21,10 @@ pub(crate) const LOSSES: [ElementLoss; 9] = [
     ElementLoss::BceWithLogits,
     ElementLoss::KlDiv { log_target: false },
     ElementLoss::KlDiv { log_target: true },
+    ElementLoss::JsDiv { beta: 0.5 },
+    ElementLoss::JsDiv { beta: 0.1 },
+    ElementLoss::JsDiv { beta: 0.0 },
+    ElementLoss::JsDiv { beta: 1.0 },
 ];
 
 #[derive(Debug, Clone)]
@@ -65,6 +69,10 @@ macro_rules! with_loss {
                 let $op = KlDiv::default().log_target(log_target).reduction(case.reduction);
                 $call
             }
+            ElementLoss::JsDiv { beta } => {
+                let $op = JsDiv::default().beta(beta).reduction(case.reduction);
+                $call
+            }
             _ => panic!("{:?} is not known here", case.loss),
         }
     }};
@@ -96,7 +104,7 @@ impl ElementwiseCase {
     }
 
     pub(crate) fn is_kl(&self) -> bool {
-        matches!(self.loss, ElementLoss::KlDiv { .. })
+        matches!(self.loss, ElementLoss::KlDiv { .. } | ElementLoss::JsDiv { .. })
     }
 
     /// The shape of input and target together.
@@ -292,7 +300,7 @@ impl ElementwiseCase {
     pub(crate) fn random(loss: ElementLoss, seed: u64) -> ElementwiseCase {
         let mut rng = Rng(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15));
         let bce = loss == ElementLoss::BceWithLogits;
-        let kl = matches!(loss, ElementLoss::KlDiv { .. });
+        let kl = matches!(loss, ElementLoss::KlDiv { .. } | ElementLoss::JsDiv { .. });
         let weighted = !kl && rng.below(3) == 0;
         let dtype = FLOATS[rng.below(3)];
         let (x_shape, mut y_shape) = SHAPES[rng.below(SHAPES.len())];
@@ -369,6 +377,7 @@ impl ElementwiseCase {
             Some("kl_div") => ElementLoss::KlDiv {
                 log_target: golden.options["log_target"].as_bool().expect("log_target"),
             },
+            Some("js_div") => ElementLoss::JsDiv { beta: golden.number("beta") as f32 },
             other => panic!("{}: loss {other:?}", golden.name),
         };
         ElementwiseCase {
@@ -394,7 +403,10 @@ fn input(rng: &mut Rng, loss: ElementLoss, hard: bool) -> f64 {
     if hard && rng.below(5) == 0 {
         return [INF, -INF, f64::NAN, 1e4, -1e4, 0.0, 1.0, -2.0][rng.below(8)];
     }
-    if matches!(loss, ElementLoss::KlDiv { .. }) { -normal.abs() } else { normal }
+    match loss {
+        ElementLoss::KlDiv { .. } | ElementLoss::JsDiv { .. } => -normal.abs(),
+        _ => normal,
+    }
 }
 
 /// One element of the target.
@@ -407,10 +419,10 @@ fn target(rng: &mut Rng, loss: ElementLoss, hard: bool) -> f64 {
             odd(rng, &[0.0, 1.0, -0.25, 1.5, f64::NAN, 1e-7])
         }
         ElementLoss::BceWithLogits | ElementLoss::KlDiv { log_target: false } => rng.unit(),
-        ElementLoss::KlDiv { log_target: true } if hard => {
+        ElementLoss::KlDiv { log_target: true } | ElementLoss::JsDiv { .. } if hard => {
             odd(rng, &[-INF, -300.0, f64::NAN, 0.0, 2.0])
         }
-        ElementLoss::KlDiv { log_target: true } => -normal.abs(),
+        ElementLoss::KlDiv { log_target: true } | ElementLoss::JsDiv { .. } => -normal.abs(),
         _ if hard => odd(rng, &[INF, -INF, f64::NAN, 1e4, -1e4, 0.0, 1.0, -2.0]),
         _ => normal,
     }

@@ -4,6 +4,7 @@ use crate::cross_entropy::CrossEntropyCase;
 use crate::data::Data;
 use crate::elementwise::ElementwiseCase;
 use crate::harness::{Case, Expected, check_against};
+use crate::js_div_logits::JsDivLogitsCase;
 use crate::log_softmax::LogSoftmaxCase;
 use crate::logprob_entropy::LogprobEntropyCase;
 use crate::logsumexp::LogSumExpCase;
@@ -28,6 +29,8 @@ const LOSSES: &[(&str, usize, Read)] = &[
     ("huber", 220, |g| Box::new(ElementwiseCase::golden(g))),
     ("bce_with_logits", 150, |g| Box::new(ElementwiseCase::golden(g))),
     ("kl_div", 220, |g| Box::new(ElementwiseCase::golden(g))),
+    ("js_div", 220, |g| Box::new(ElementwiseCase::golden(g))),
+    ("js_div_logits", 60, |g| Box::new(JsDivLogitsCase::golden(g))),
 ];
 
 #[test]

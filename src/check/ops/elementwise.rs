@@ -8,8 +8,8 @@ use crate::check::subject::{Expected, Outcome, Quantity};
 use crate::check::typed;
 use crate::loss::elementwise::sealed;
 use crate::{
-    BceWithLogits, DType, Device, Elementwise, Huber, KlDiv, L1, Mse, Reduction, Result, Shape,
-    SmoothL1, Tensor, TensorRef, Wrt,
+    BceWithLogits, DType, Device, Elementwise, Huber, JsDiv, KlDiv, L1, Mse, Reduction, Result,
+    Shape, SmoothL1, Tensor, TensorRef, Wrt,
 };
 use std::fmt;
 
@@ -27,6 +27,7 @@ draws! {
     HUBER |r| ElementLoss::Huber { delta: r.pick(&[0.01, 0.7, 1.0, 20.0]) };
     BCE_WITH_LOGITS |_| ElementLoss::BceWithLogits;
     KL_DIV |r| ElementLoss::KlDiv { log_target: r.one_in(2) };
+    JS_DIV |r| ElementLoss::JsDiv { beta: r.pick(&[0.5, 0.5, 0.1, 0.9, 0.0, 1.0]) };
 }
 
 #[derive(Debug)]
@@ -95,6 +96,7 @@ impl Call for ElementwiseDraw {
             ElementLoss::KlDiv { log_target } => {
                 self.forms(&KlDiv::default().log_target(log_target), device, case)
             }
+            ElementLoss::JsDiv { beta } => self.forms(&JsDiv::default().beta(beta), device, case),
         }
     }
 }
@@ -196,7 +198,7 @@ fn draw(
     let First { values, dtype, shape } = *first;
     let loss = loss(random);
     let bce = loss == ElementLoss::BceWithLogits;
-    let kl = matches!(loss, ElementLoss::KlDiv { .. });
+    let kl = matches!(loss, ElementLoss::KlDiv { .. } | ElementLoss::JsDiv { .. });
     let weighted = !kl && random.one_in(3);
     let target_shape = match bce || weighted || random.one_in(2) {
         true => shape.to_vec(),
@@ -271,12 +273,14 @@ fn target(random: &mut Random, loss: ElementLoss, values: Values) -> f64 {
                 _ => (normal.abs() / 4.0).min(1.0),
             }
         }
-        ElementLoss::KlDiv { log_target: true } => match (hard, random.below(4)) {
-            (true, 0) => f64::NEG_INFINITY,
-            (true, 1) => f64::NAN,
-            (true, 2) => -300.0,
-            _ => -2.5 * normal.abs(),
-        },
+        ElementLoss::KlDiv { log_target: true } | ElementLoss::JsDiv { .. } => {
+            match (hard, random.below(4)) {
+                (true, 0) => f64::NEG_INFINITY,
+                (true, 1) => f64::NAN,
+                (true, 2) => -300.0,
+                _ => -2.5 * normal.abs(),
+            }
+        }
         _ => match (hard, random.below(5)) {
             (true, 0) => f64::INFINITY,
             (true, 1) => f64::NEG_INFINITY,

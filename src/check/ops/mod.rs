@@ -3,6 +3,7 @@
 
 pub(super) mod cross_entropy;
 pub(super) mod elementwise;
+pub(super) mod js_div_logits;
 mod labels;
 pub(super) mod log_softmax;
 pub(super) mod logprob_entropy;

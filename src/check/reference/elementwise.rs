@@ -27,6 +27,11 @@ pub enum ElementLoss {
         /// Whether the target holds logarithms.
         log_target: bool,
     },
+    /// [`crate::JsDiv`].
+    JsDiv {
+        /// The target's share.
+        beta: f32,
+    },
 }
 
 /// A tensor without padding.
@@ -256,7 +261,55 @@ fn element(loss: ElementLoss, x: f64, y: f64, v: f64, r: f64) -> Element {
                 grad_y_size: size,
             }
         }
+        ElementLoss::JsDiv { beta: 0.0 } => {
+            element(ElementLoss::KlDiv { log_target: true }, x, y, v, r)
+        }
+        ElementLoss::JsDiv { beta: 1.0 } => {
+            let e = element(ElementLoss::KlDiv { log_target: true }, y, x, v, r);
+            let [grad_x, grad_x_size] = [e.grad_y, e.grad_y_size];
+            Element { grad_x, grad_x_size, grad_y: e.grad_x, grad_y_size: e.grad_x_size, ..e }
+        }
+        ElementLoss::JsDiv { beta } => {
+            let [grad_x, grad_y] = js_slopes(beta, x, y);
+            Element {
+                value: v * (grad_x + grad_y),
+                value_size: v.abs() * (grad_x.abs() + grad_y.abs()),
+                grad_x,
+                grad_x_size: grad_x.abs(),
+                grad_y,
+                grad_y_size: grad_y.abs(),
+            }
+        }
     }
+}
+
+/// Slopes of the Jensen–Shannon divergence of log-probabilities x and y, which add up to it.
+pub(super) fn js_slopes(beta: f32, x: f64, y: f64) -> [f64; 2] {
+    let (own, other) = (1.0 - f64::from(beta), f64::from(beta));
+    let kl = |x: f64, y: f64| {
+        let (p, distance) = (y.exp(), y - x);
+        let product = if distance.is_infinite() { distance } else { p * (distance + 1.0) };
+        [-p, if y == f64::NEG_INFINITY { 0.0 } else { product }]
+    };
+    if beta == 0.0 {
+        return kl(x, y);
+    }
+    if beta == 1.0 {
+        let [at_y, at_x] = kl(y, x);
+        return [at_x, at_y];
+    }
+    let distance = in_f32_range(x - y);
+    // ln M less the larger of x and y.
+    let lesser = if distance > 0.0 { other } else { own };
+    let mixture = (lesser * (-distance.abs()).exp_m1()).ln_1p();
+    let at_x = if distance > 0.0 { -mixture } else { -mixture + distance };
+    let at_y = if distance > 0.0 { -mixture - distance } else { -mixture };
+    // A probability of 0, as f32 has it, silences its distance.
+    let of = |weight: f64, z: f64, distance: f64| match z.exp() {
+        p if p < f64::from(f32::from_bits(1)) / 2.0 => 0.0,
+        p => in_f32_range(weight * p * distance),
+    };
+    [of(own, x, at_x), of(other, y, at_y)]
 }
 
 /// ±1, or 0 for 0 and for NaN.

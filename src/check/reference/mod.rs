@@ -6,6 +6,7 @@
 
 mod cross_entropy;
 mod elementwise;
+mod js_div_logits;
 mod lines;
 mod logprob_entropy;
 mod nll;
@@ -16,6 +17,7 @@ pub use cross_entropy::{CrossEntropyReference, cross_entropy};
 pub use elementwise::{
     ElementLoss, ElementwiseCall, ElementwiseReference, Values, broadcast, elementwise,
 };
+pub use js_div_logits::{JsDivLogitsReference, js_div_logits};
 pub use lines::{log_softmax, log_softmax_grad, logsumexp, logsumexp_grad};
 pub use logprob_entropy::{LogprobEntropyReference, logprob_entropy};
 pub use nll::{NllReference, nll};

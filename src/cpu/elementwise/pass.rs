@@ -2,6 +2,7 @@
 
 use crate::cpu::bce_with_logits::BceWithLogits;
 use crate::cpu::huber::Huber;
+use crate::cpu::js_div::{JsDiv, KlDivReversed};
 use crate::cpu::kl_div::{KlDiv, KlDivLogTarget};
 use crate::cpu::l1::L1;
 use crate::cpu::mse::Mse;
@@ -72,6 +73,8 @@ pub(super) unsafe fn run<T: Lanes>(level: Level, formula: Formula, pass: Pass<T>
         Formula::BceWithLogits => level.run(Loop { loss: BceWithLogits, pass }),
         Formula::KlDiv => level.run(Loop { loss: KlDiv, pass }),
         Formula::KlDivLogTarget => level.run(Loop { loss: KlDivLogTarget, pass }),
+        Formula::KlDivReversed => level.run(Loop { loss: KlDivReversed, pass }),
+        Formula::JsDiv { beta } => level.run(Loop { loss: JsDiv { beta }, pass }),
     }
 }
 

@@ -62,3 +62,14 @@ pub(crate) fn ln_1p_of_unit<S: Simd>(s: S, e: S::V) -> S::V {
     let halved = s.add(s.splat(LN2_HIGH), s.add(f, s.add(s.splat(LN2_LOW), small)));
     s.select_lt(edge, e, halved, s.add(f, small))
 }
+
+/// ln(1 + f) for f ≥ −1, −∞ for −1, NaN below and for NaN: error ≤ 2.5 ulp (test
+/// `ln_error_bounds`).
+#[inline(always)]
+pub(crate) fn ln_1p<S: Simd>(s: S, f: S::V) -> S::V {
+    // Near 0 of f itself, so that no digits of it go into a 1.
+    let near = s.splat(0.25);
+    let small = s.add(f, beyond_linear(s, s.min(s.max(f, s.splat(-0.25)), near)));
+    let far = ln_plus(s, s.add(s.splat(1.0), f), s.splat(0.0));
+    s.select_lt(s.abs(f), near, small, far)
+}

@@ -75,6 +75,21 @@ pub(crate) fn exp<S: Simd>(s: S, x: S::V) -> S::V {
     exp_nonpositive(s, s.min(s.splat(EXP_HIGHEST), x))
 }
 
+/// e^x − 1 for x ≤ 0, NaN for NaN: error ≤ 3 ulp (test `exp_m1_error_bounds`).
+#[inline(always)]
+pub(crate) fn exp_m1_nonpositive<S: Simd>(s: S, x: S::V) -> S::V {
+    // Near 0 by its series, as e^x would lose the digits of x.
+    let near = s.splat(-0.25);
+    let t = s.max(near, x);
+    let p = s.fma(s.splat(1.0 / 720.0), t, s.splat(1.0 / 120.0));
+    let p = s.fma(p, t, s.splat(1.0 / 24.0));
+    let p = s.fma(p, t, s.splat(1.0 / 6.0));
+    let p = s.fma(p, t, s.splat(0.5));
+    let small = s.fma(s.mul(p, t), t, t);
+    let far = s.sub(exp_nonpositive(s, x), s.splat(1.0));
+    s.select_lt(near, x, small, far)
+}
+
 /// tanh(u) and 1 − tanh²(u), neither by a difference of near numbers.
 ///
 /// With q = e^(−2|u|): tanh = (1 − q)/(1 + q) from |u| = 0.625 on, an odd polynomial below;

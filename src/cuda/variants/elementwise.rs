@@ -12,16 +12,20 @@ pub(crate) enum ElementLoss {
     BceWithLogits,
     KlDiv,
     KlDivLogTarget,
+    KlDivReversed,
+    JsDiv,
 }
 
 impl ElementLoss {
-    pub(crate) const ALL: [ElementLoss; 6] = [
+    pub(crate) const ALL: [ElementLoss; 8] = [
         ElementLoss::Mse,
         ElementLoss::L1,
         ElementLoss::Huber,
         ElementLoss::BceWithLogits,
         ElementLoss::KlDiv,
         ElementLoss::KlDivLogTarget,
+        ElementLoss::KlDivReversed,
+        ElementLoss::JsDiv,
     ];
 
     const fn symbol(self) -> &'static str {
@@ -32,6 +36,8 @@ impl ElementLoss {
             ElementLoss::BceWithLogits => "bce_with_logits",
             ElementLoss::KlDiv => "kl_div",
             ElementLoss::KlDivLogTarget => "kl_div_log_target",
+            ElementLoss::KlDivReversed => "kl_div_reversed",
+            ElementLoss::JsDiv => "js_div",
         }
     }
 
@@ -43,6 +49,8 @@ impl ElementLoss {
             ElementLoss::BceWithLogits => "BceWithLogits",
             ElementLoss::KlDiv => "KlDiv",
             ElementLoss::KlDivLogTarget => "KlDivLogTarget",
+            ElementLoss::KlDivReversed => "KlDivReversed",
+            ElementLoss::JsDiv => "JsDiv",
         }
     }
 
@@ -53,6 +61,7 @@ impl ElementLoss {
             ElementLoss::Huber => Module::Huber,
             ElementLoss::BceWithLogits => Module::BceWithLogits,
             ElementLoss::KlDiv | ElementLoss::KlDivLogTarget => Module::KlDiv,
+            ElementLoss::KlDivReversed | ElementLoss::JsDiv => Module::JsDiv,
         }
     }
 }

@@ -26,6 +26,13 @@ pub enum Formula {
     KlDiv,
     /// e^y·(y − x).
     KlDivLogTarget,
+    /// e^x·(x − y).
+    KlDivReversed,
+    /// β·e^y·(y − ln M) + (1 − β)·e^x·(x − ln M), M = β·e^y + (1 − β)·e^x.
+    JsDiv {
+        /// Inside (0, 1).
+        beta: f32,
+    },
 }
 
 /// What the checks need to know of a loss.

@@ -7,8 +7,8 @@ use crate::cli::bench::data::{Data, per_row};
 use crate::loss::elementwise::sealed::Loss;
 use crate::measure::{Pass, Traffic};
 use crate::{
-    BceWithLogits, DType, Device, Elementwise, ElementwiseGradOut, Error, Huber, KlDiv, L1, Mse,
-    Reduction, SmoothL1,
+    BceWithLogits, DType, Device, Elementwise, ElementwiseGradOut, Error, Huber, JsDiv, KlDiv, L1,
+    Mse, Reduction, SmoothL1,
 };
 use rayon::prelude::*;
 
@@ -74,7 +74,8 @@ impl Bench for ElementwiseBench {
             ElementLoss::Mse
             | ElementLoss::L1
             | ElementLoss::SmoothL1 { .. }
-            | ElementLoss::Huber { .. } => Large::Normal,
+            | ElementLoss::Huber { .. }
+            | ElementLoss::JsDiv { .. } => Large::Normal,
         })
     }
 
@@ -91,6 +92,10 @@ impl Bench for ElementwiseBench {
             ElementLoss::BceWithLogits => call(&BceWithLogits::default(), pass, device, data),
             ElementLoss::KlDiv { log_target } => {
                 call(&KlDiv::default().log_target(log_target), pass, device, data)
+            }
+            ElementLoss::JsDiv { beta } => {
+                let js = JsDiv::default().beta(beta).reduction(Reduction::Mean);
+                call(&js, pass, device, data)
             }
         }
     }

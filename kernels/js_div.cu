@@ -1,0 +1,39 @@
+// Jensen-Shannon divergence of log-probabilities x = ln Q from y = ln P, and the Kullback-Leibler
+// divergence at one of its ends. Launches: src/cuda/elementwise.rs.
+#pragma once
+#include "divergence.cuh"
+#include "elementwise.cuh"
+#include "kl_div.cu"
+
+// e^x (x - y): the other one with its tensors exchanged.
+struct KlDivReversed {
+  static constexpr bool POS_WEIGHT = false;
+  const KlDivLogTarget other;
+  WL_FN KlDivReversed(const ElementwiseArgs& a) : other(a) {}
+  WL_FN float shared(float x, float y, bool narrow) const { return other.shared(y, x, narrow); }
+  WL_FN float value(const Element& e) const { return other.value(exchanged(e)); }
+  WL_FN float grad_x(const Element& e, float factor) const { return other.grad_y(exchanged(e), factor); }
+  WL_FN float grad_y(const Element& e, float factor) const { return other.grad_x(exchanged(e), factor); }
+
+ private:
+  static WL_FN Element exchanged(Element e) {
+    const float x = e.x;
+    e.x = e.y, e.y = x;
+    return e;
+  }
+};
+
+// b P (y - ln M) + (1 - b) Q (x - ln M), M = b P + (1 - b) Q.
+struct JsDiv {
+  static constexpr bool POS_WEIGHT = false;
+  const Mixture mixture;
+  WL_FN JsDiv(const ElementwiseArgs& a) : mixture{a.threshold} {}
+  WL_FN float shared(float x, float y, bool narrow) const { return mixture.larger(x - y, narrow); }
+  WL_FN float value(const Element& e) const { return e.weight * (at_x(e) + at_y(e)); }
+  WL_FN float grad_x(const Element& e, float factor) const { return at_x(e) * factor; }
+  WL_FN float grad_y(const Element& e, float factor) const { return at_y(e) * factor; }
+
+ private:
+  WL_FN float at_x(const Element& e) const { return mixture.at_x(e.x - e.y, exp_of(e.x, e.narrow), e.shared); }
+  WL_FN float at_y(const Element& e) const { return mixture.at_y(e.x - e.y, exp_of(e.y, e.narrow), e.shared); }
+};

@@ -1,0 +1,124 @@
+//! Jensen–Shannon divergence from logits.
+
+use super::labels::{grad_output, rows_of};
+use super::targets::{self, Targets};
+use super::{Call, Draw, First, Upstream, logits_shape};
+use crate::check::cases::Case;
+use crate::check::random::Random;
+use crate::check::subject::{Expected, Outcome, Quantity};
+use crate::check::{reference, typed};
+use crate::{DType, Device, JsDivLogits, JsDivLogitsGradOut, Reduction, Result, Tensor};
+use std::fmt;
+
+pub(in crate::check) const DRAW: Draw = Draw { shape: logits_shape, call: draw };
+
+/// Options and tensors, owned.
+#[derive(Debug)]
+struct JsDivLogitsCall {
+    target: Tensor,
+    labels: Option<Tensor>,
+    options: JsDivLogits<'static>,
+    grad_output: Upstream,
+}
+
+impl JsDivLogitsCall {
+    /// The loss with its options.
+    fn loss(&self) -> JsDivLogits<'_> {
+        match &self.labels {
+            Some(labels) => self.options.clone().labels(labels.view()),
+            None => self.options.clone(),
+        }
+    }
+}
+
+impl Call for JsDivLogitsCall {
+    fn describe(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let JsDivLogitsCall { labels, options, grad_output, .. } = self;
+        let labels = labels.as_ref().map(Tensor::dtype);
+        write!(f, ", beta {}, {}, labels {labels:?}", options.beta, options.reduction)?;
+        write!(f, ", logit_scale {}", options.logit_scale)?;
+        write!(f, ", teacher_scale {}", options.teacher_scale)?;
+        write!(f, ", ignore_index {}, grad_output {grad_output}", options.ignore_index)
+    }
+
+    fn expect(&self, case: &Case) -> Result<Vec<Expected>> {
+        let (x, y) = (case.input()?.to_f64()?, self.target.view().to_f64()?);
+        let labels = self.labels.as_ref().map(|l| reference::indices(l.view())).transpose()?;
+        let g = reference::upstream(self.grad_output.view())?;
+        let shape = &case.shape;
+        let loss = self.loss();
+        let out = reference::js_div_logits(&loss, shape, (&x, &y), labels.as_deref(), &g);
+        let gradient = Expected::summed_gradient;
+        Ok(vec![
+            Expected::loss(Quantity::Loss, out.loss, out.loss_size),
+            gradient(Quantity::Gradient, out.grad_logits, out.grad_logits_size),
+            gradient(Quantity::TargetGradient, out.grad_target, out.grad_target_size),
+        ])
+    }
+
+    /// Forward, backward to both, and the fused call on a copy of the logits.
+    fn compute(&self, device: &Device, case: &Case) -> Result<Vec<Outcome>> {
+        let (logits, target, loss) = (case.input()?, self.target.view(), self.loss());
+        let g = self.grad_output.view();
+        let value = loss.forward(device, logits, target)?;
+        let zeros = |name| Tensor::zeros(name, target.dtype(), target.shape());
+        let (mut grad, mut grad_target) = (zeros("grad_logits")?, zeros("grad_target")?);
+        let both =
+            JsDivLogitsGradOut { logits: grad.view_mut(), target: Some(grad_target.view_mut()) };
+        loss.backward_into(device, logits, target, g, both)?;
+
+        let mut memory = case.memory.clone();
+        let mut fused = Tensor::zeros("loss", DType::F32, value.shape())?;
+        let view = typed::strided_mut(&mut memory, &case.shape, case.row_stride)?;
+        loss.forward_backward_in_place(device, view, target, g, fused.view_mut())?;
+        let pass = "forward-backward";
+        let gradient = typed::strided(&memory, &case.shape, case.row_stride)?;
+        Ok(vec![
+            Outcome::new(Quantity::Loss, "forward", value.view())?,
+            Outcome::new(Quantity::Gradient, "backward", grad.view())?,
+            Outcome::new(Quantity::TargetGradient, "backward", grad_target.view())?,
+            Outcome::new(Quantity::Loss, pass, fused.view())?,
+            Outcome::new(Quantity::Gradient, pass, gradient)?,
+            Outcome::padding(case, pass, &memory)?,
+        ])
+    }
+
+    fn unread(&self, case: &Case) -> Result<Vec<usize>> {
+        match &self.labels {
+            Some(labels) => targets::unread(case, labels.view(), self.options.ignore_index),
+            None => Ok(Vec::new()),
+        }
+    }
+}
+
+fn draw(random: &mut Random, first: &First<'_>) -> Result<Box<dyn Call>> {
+    let First { values, dtype, shape } = *first;
+    let (classes, rows) = rows_of(shape);
+    let reductions = [Reduction::None, Reduction::Sum, Reduction::Mean, Reduction::BatchMean];
+    let reduction = random.pick(&reductions);
+    let scales: &[f32] = if values.moderate() { &[1.0, 0.7, 2.0] } else { &[1.0] };
+    let mut options = JsDivLogits::default()
+        .beta(random.pick(&[0.5, 0.5, 0.1, 0.9, 0.0, 1.0]))
+        .reduction(reduction)
+        .logit_scale(random.pick(scales))
+        .teacher_scale(random.pick(&[1.0, 0.25, 1.5]));
+    let mut labels = None;
+    if random.one_in(2) {
+        let Targets { indices, ignore_index } = Targets::draw(random, classes, &rows)?;
+        options = options.ignore_index(ignore_index);
+        labels = Some(indices);
+    }
+    // A teacher of -inf everywhere has no probabilities, which is one of the things to say alike.
+    let masked = random.pick(&[1, 4, 1000, 1000]);
+    let one = |_| match random.one_in(masked) {
+        true => f64::NEG_INFINITY,
+        false => 2.5 * f64::from(random.normal()),
+    };
+    let target: Vec<f64> = (0..shape.iter().product()).map(one).collect();
+    Ok(Box::new(JsDivLogitsCall {
+        target: typed::tensor(dtype, shape, &target)?,
+        labels,
+        options,
+        grad_output: grad_output(random, dtype, reduction, &rows)?,
+    }))
+}

@@ -1,0 +1,477 @@
+//! Jensen–Shannon divergence from logits on the CPU: rows of a model and of its teacher side by
+//! side, each brought from memory once and gone through three times.
+
+use super::batch::Upstream;
+use super::js_div::JsDiv;
+use super::lines::{Line, LineOp, Lines, Operands, Sink, Source, SyncPtr, each_line_of};
+use super::log_softmax::fill;
+use super::logit::Transform;
+use super::row::{Also, Row, RowSum};
+use super::segments::{Segments, Slots, Spread};
+use super::simd::{Kernel, Lanes, Level, Simd, exp, load_lanes, store_lanes};
+use super::targets::{Targets, Weights};
+use super::{Cpu, each_float, host_data, host_f32, host_like};
+use crate::loss::{CheckedJsDiv, GradOutput};
+use crate::memory::HostRef;
+use crate::{Error, JsDivLogitsGradOut, Reduction, Result, TensorMut, TensorRef};
+
+/// What makes a row's logits its log-probabilities: (x − max)·scale − log_sum.
+#[derive(Debug, Clone, Copy)]
+struct Norm {
+    max: f32,
+    scale: f32,
+    log_sum: f32,
+}
+
+impl Norm {
+    fn new(sum: &RowSum, scale: f32) -> Norm {
+        Norm { max: sum.reference(), scale, log_sum: sum.log_sum as f32 }
+    }
+
+    #[inline(always)]
+    fn of<S: Simd>(self, s: S, x: S::V) -> S::V {
+        let distance = s.sub(x, s.splat(self.max));
+        s.sub(s.mul(distance, s.splat(self.scale)), s.splat(self.log_sum))
+    }
+}
+
+/// What makes differences of two rows' logits those of their log-probabilities:
+/// scale·((a − b) − shift) − rest, exact where a and b are near each other.
+#[derive(Debug, Clone, Copy)]
+struct Difference {
+    scale: f32,
+    shift: f32,
+    rest: f32,
+}
+
+impl Difference {
+    /// Maxima further apart cost more digits of a − b than they save.
+    const FARTHEST: f32 = 1.0;
+
+    /// `None` where the difference of the log-probabilities is as good.
+    fn new(sums: &[RowSum; 2], scales: [f32; 2]) -> Option<Difference> {
+        let [scale, other] = scales;
+        let shift = sums[0].reference() - sums[1].reference();
+        let near = scale == other && shift.abs() <= Difference::FARTHEST;
+        let rest = sums[0].lse() - sums[1].lse() - f64::from(scale) * f64::from(shift);
+        near.then_some(Difference { scale, shift, rest: rest as f32 })
+    }
+
+    #[inline(always)]
+    fn of<S: Simd>(self, s: S, a: S::V, b: S::V) -> S::V {
+        let distance = s.sub(s.sub(a, b), s.splat(self.shift));
+        s.sub(s.mul(distance, s.splat(self.scale)), s.splat(self.rest))
+    }
+}
+
+/// Which divergence, and what both rows are normalised by.
+#[derive(Debug, Clone, Copy)]
+struct Pair {
+    beta: f32,
+    x: Norm,
+    y: Norm,
+    difference: Option<Difference>,
+}
+
+impl Pair {
+    /// Slopes with respect to the log-probabilities x and y, which add up to the value; x and y.
+    #[inline(always)]
+    fn slopes<S: Simd>(self, s: S, a: S::V, b: S::V) -> [S::V; 4] {
+        let (x, y) = (self.x.of(s, a), self.y.of(s, b));
+        let u = match self.difference {
+            Some(difference) => difference.of(s, a, b),
+            None => s.sub(x, y),
+        };
+        let (at_x, at_y) = if self.beta == 0.0 {
+            kl(s, y, s.sub(s.splat(0.0), u))
+        } else if self.beta == 1.0 {
+            let (at_y, at_x) = kl(s, x, u);
+            (at_x, at_y)
+        } else {
+            JsDiv { beta: self.beta }.slopes(s, x, y, u)
+        };
+        [at_x, at_y, x, y]
+    }
+}
+
+/// −P and P·(distance + 1), the distance being y − x.
+#[inline(always)]
+fn kl<S: Simd>(s: S, y: S::V, distance: S::V) -> (S::V, S::V) {
+    let (zero, inf) = (s.splat(0.0), s.splat(f32::INFINITY));
+    let p = exp(s, y);
+    let product = s.mul(p, s.add(distance, s.splat(1.0)));
+    // Infinite where only the model excludes a class; 0 where the teacher does.
+    let product = s.select_eq(s.abs(distance), inf, distance, product);
+    (s.sub(zero, p), s.select_eq(y, s.splat(f32::NEG_INFINITY), zero, product))
+}
+
+/// Sums of a stretch: of the slopes to x and to y.
+struct Sums<T> {
+    x: *const T,
+    y: *const T,
+    len: usize,
+    pair: Pair,
+}
+
+impl<T: Lanes> Kernel for Sums<T> {
+    /// Their sum, which is the loss, and each.
+    type Out = [f32; 3];
+
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) -> [f32; 3] {
+        let mut sums = [s.splat(0.0); 3];
+        let mut i = 0;
+        while i < self.len {
+            let n = S::LANES.min(self.len - i);
+            // SAFETY: whoever makes a `Sums` vouches for `len` elements at both.
+            let [a, b] = unsafe {
+                let out = f32::NEG_INFINITY;
+                [load_lanes(s, self.x.add(i), n, out), load_lanes(s, self.y.add(i), n, out)]
+            };
+            let [at_x, at_y, ..] = self.pair.slopes(s, a, b);
+            // Added a class at a time: near each other, the two nearly cancel.
+            for (sum, term) in sums.iter_mut().zip([s.add(at_x, at_y), at_x, at_y]) {
+                *sum = s.add(*sum, term);
+            }
+            i += n;
+        }
+        sums.map(|sum| s.reduce_add(sum))
+    }
+}
+
+/// Logits to gradients: factor·(slope − p·sum).
+struct Gradient<T> {
+    x: *const T,
+    y: *const T,
+    out: *mut T,
+    /// Null where nobody asked.
+    out_target: *mut T,
+    len: usize,
+    pair: Pair,
+    /// Of the model and of the teacher.
+    factors: [f32; 2],
+    sums: [f32; 2],
+}
+
+impl<T: Lanes> Kernel for Gradient<T> {
+    type Out = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        let [factors, sums] = [self.factors, self.sums].map(|two| two.map(|x| s.splat(-x)));
+        let mut i = 0;
+        while i < self.len {
+            let n = S::LANES.min(self.len - i);
+            // SAFETY: whoever makes a `Gradient` vouches for `len` elements at its pointers, and
+            // that what is written is x, element by element, or apart from what is read.
+            unsafe {
+                let out = f32::NEG_INFINITY;
+                let a = load_lanes(s, self.x.add(i), n, out);
+                let b = load_lanes(s, self.y.add(i), n, out);
+                let [at_x, at_y, x, y] = self.pair.slopes(s, a, b);
+                // Both signs are turned.
+                let gradient = |k: usize, slope: S::V, z: S::V| {
+                    let turned = s.fma(exp(s, z), sums[k], slope);
+                    s.mul(s.sub(s.splat(0.0), factors[k]), turned)
+                };
+                store_lanes(s, self.out.add(i), n, gradient(0, at_x, x));
+                if !self.out_target.is_null() {
+                    store_lanes(s, self.out_target.add(i), n, gradient(1, at_y, y));
+                }
+            }
+            i += n;
+        }
+    }
+}
+
+/// Numbers of the batch that every row uses.
+struct Batch<'a> {
+    beta: f32,
+    scales: [f32; 2],
+    labels: Option<HostRef<'a>>,
+    ignore_index: i64,
+    upstream: Upstream<'a>,
+    /// Multiplies a row's loss, and its upstream gradient.
+    share: f64,
+    /// Rows that count, where the sum is divided by them; else 1.
+    rows: f64,
+}
+
+impl<'a> Batch<'a> {
+    fn new(cpu: &Cpu, checked: &CheckedJsDiv<'a>, upstream: Upstream<'a>) -> Result<Batch<'a>> {
+        let options = checked.options;
+        let labels = options.labels.map(|labels| host_data(labels, "labels")).transpose()?;
+        let rows = match labels {
+            Some(indices) => {
+                let (ignore_index, classes) = (options.ignore_index, checked.classes);
+                let targets = Targets { indices, rows: checked.rows(), classes, ignore_index };
+                targets.census(cpu, &Weights(None))?.kept
+            }
+            None => checked.rows(),
+        };
+        Ok(Batch {
+            beta: options.beta,
+            scales: [options.logit_scale, options.teacher_scale],
+            labels,
+            ignore_index: options.ignore_index,
+            upstream,
+            share: checked.share(),
+            rows: if checked.averages() { rows as f64 } else { 1.0 },
+        })
+    }
+
+    fn keeps(&self, row: usize) -> bool {
+        self.labels.is_none_or(|labels| labels.index(row) != self.ignore_index)
+    }
+
+    /// What is divided by no rows is NaN.
+    fn mean(&self, sum: f64) -> f32 {
+        (self.share * sum / self.rows) as f32
+    }
+}
+
+/// A line: its loss where there is room, gradients where the line has outputs.
+struct JsDivOf<'a> {
+    level: Level,
+    batch: &'a Batch<'a>,
+    /// One a row, or null.
+    loss: SyncPtr<f32>,
+}
+
+impl LineOp for JsDivOf<'_> {
+    type Sum = f64;
+
+    unsafe fn line<X: Lanes, A: Lanes, Y: Lanes>(&self, line: Line<X, A, Y>, total: &mut f64) {
+        // Tensors of a call have one dtype.
+        debug_assert!(X::DTYPE == A::DTYPE && X::DTYPE == Y::DTYPE);
+        let batch = self.batch;
+        let put = |loss: f64| {
+            if !self.loss.get().is_null() {
+                // SAFETY: the losses have an element a row.
+                unsafe { self.loss.get().add(line.index).write((batch.share * loss) as f32) };
+            }
+        };
+        let (y, out, out_target) = (line.a.cast::<X>(), line.y.cast::<X>(), line.b.cast::<X>());
+        // SAFETY: the caller's contract for the line, in this whole block.
+        unsafe {
+            let fill_all = |value: f32| {
+                if !out.is_null() {
+                    fill(&line, value);
+                }
+                if !out_target.is_null() {
+                    (0..line.len).for_each(|i| out_target.add(i).write(X::from_f32(value)));
+                }
+            };
+            if !batch.keeps(line.index) {
+                put(0.0);
+                return fill_all(0.0);
+            }
+            if line.len == 0 {
+                return put(0.0);
+            }
+            let of = |x: *const X, scale: f32| Row {
+                level: self.level,
+                spread: line.spread,
+                transform: Transform::new(scale, None),
+                x,
+                len: line.len,
+                smoothing: false,
+                weights: std::ptr::null(),
+                also: Also::default(),
+            };
+            let [s, s_t] = batch.scales;
+            let sums = [of(line.x, s).sum(None), of(y, s_t).sum(None)];
+            if sums.iter().any(RowSum::undefined) {
+                put(f64::NAN);
+                *total = f64::NAN;
+                return fill_all(f32::NAN);
+            }
+            let [x_norm, y_norm] = [Norm::new(&sums[0], s), Norm::new(&sums[1], s_t)];
+            let difference = Difference::new(&sums, batch.scales);
+            let pair = Pair { beta: batch.beta, x: x_norm, y: y_norm, difference };
+            let rows = Rows { x: line.x, y, len: line.len, pair, spread: line.spread };
+            let [loss, at_x, at_y] = rows.sums(self.level);
+            put(loss);
+            *total += loss;
+            if !out.is_null() {
+                let g = f64::from(batch.upstream.of(line.index)) * batch.share / batch.rows;
+                let factors = [g * f64::from(s), g * f64::from(s_t)].map(|f| f as f32);
+                let sums = [at_x as f32, at_y as f32];
+                rows.gradients(self.level, (out, out_target), factors, sums);
+            }
+        }
+    }
+
+    fn merge(total: &mut f64, part: &f64) {
+        *total += part;
+    }
+}
+
+/// Both rows, normalised.
+struct Rows<T> {
+    x: *const T,
+    y: *const T,
+    len: usize,
+    pair: Pair,
+    spread: Spread,
+}
+
+impl<T: Lanes> Rows<T> {
+    /// # Safety
+    /// `len` elements are readable at both pointers.
+    unsafe fn sums(&self, level: Level) -> [f64; 3] {
+        let segments = Segments::new(self.len, None);
+        let (x, y, pair) = (SyncPtr(self.x.cast_mut()), SyncPtr(self.y.cast_mut()), self.pair);
+        let mut slots = Slots::new();
+        let parts = slots.fill(&segments, self.spread, |_, columns| {
+            let (at, len) = (columns.start, columns.len());
+            // SAFETY: the columns lie inside the rows, which are only read.
+            unsafe {
+                let (x, y) = (x.get().add(at).cast_const(), y.get().add(at).cast_const());
+                level.run(Sums { x, y, len, pair })
+            }
+        });
+        let mut sums = [0.0; 3];
+        for part in parts {
+            sums.iter_mut().zip(part).for_each(|(sum, &part)| *sum += f64::from(part));
+        }
+        sums
+    }
+
+    /// # Safety
+    /// As for [`Rows::sums`], and as many elements are writable at the outputs (the second may be
+    /// null), which are x itself or overlap nothing that is read.
+    unsafe fn gradients(
+        &self,
+        level: Level,
+        (out, out_target): (*mut T, *mut T),
+        factors: [f32; 2],
+        sums: [f32; 2],
+    ) {
+        let segments = Segments::new(self.len, None);
+        let (x, y, pair) = (SyncPtr(self.x.cast_mut()), SyncPtr(self.y.cast_mut()), self.pair);
+        let (out, out_target) = (SyncPtr(out), SyncPtr(out_target));
+        segments.each_reversed(self.spread, |_, columns| {
+            let (at, len) = (columns.start, columns.len());
+            // SAFETY: the columns lie inside the rows, and each belongs to one call.
+            unsafe {
+                let out_target = match out_target.get() {
+                    none if none.is_null() => none,
+                    some => some.add(at),
+                };
+                let (x, y) = (x.get().add(at).cast_const(), y.get().add(at).cast_const());
+                let out = out.get().add(at);
+                level.run(Gradient { x, y, out, out_target, len, pair, factors, sums });
+            }
+        });
+    }
+}
+
+/// Layout of rows of logits.
+fn rows(checked: &CheckedJsDiv<'_>, tensor: &TensorRef<'_>) -> Lines {
+    Lines::new(&tensor.shape(), tensor.row_stride(), |d| d == checked.class_dim)
+}
+
+/// Where a call's gradients go.
+struct Outputs<T> {
+    logits: Option<Sink<T>>,
+    target: Option<Sink<T>>,
+}
+
+impl Cpu {
+    fn js_div_lines<T: Lanes>(
+        &self,
+        checked: &CheckedJsDiv<'_>,
+        batch: &Batch<'_>,
+        x: Source<T>,
+        outputs: Outputs<T>,
+        loss: Option<&mut [f32]>,
+    ) -> Result<()> {
+        let (argument, expected, got) = ("target", "host", "device");
+        let target = checked.target.host::<T>();
+        let target = target.ok_or(Error::Place { argument, expected, got })?;
+        let a = Source { base: target.as_ptr(), lines: rows(checked, &checked.target) };
+        let operands = Operands { x, a: Some(a), y: outputs.logits, b: outputs.target };
+        let none = checked.options.reduction == Reduction::None;
+        let mut loss = loss;
+        let per_row = loss.as_mut().filter(|_| none).map(|loss| loss.as_mut_ptr());
+        let loss_rows = SyncPtr(per_row.unwrap_or(std::ptr::null_mut()));
+        let op = JsDivOf { level: self.level, batch, loss: loss_rows };
+        // SAFETY: views hold their shapes, which were checked to agree; outputs are borrowed
+        // exclusively, and in place the output is the input itself.
+        let total = unsafe { each_line_of(self, operands, &op) };
+        if let Some(loss) = loss.filter(|_| !none) {
+            loss[0] = batch.mean(total);
+        }
+        Ok(())
+    }
+
+    pub(crate) fn js_div_logits_forward(
+        &self,
+        checked: &CheckedJsDiv<'_>,
+        logits: TensorRef<'_>,
+        loss: TensorMut<'_>,
+    ) -> Result<()> {
+        let batch = Batch::new(self, checked, Upstream::Number(1.0))?;
+        let loss = host_f32(loss, "loss")?;
+        let lines = rows(checked, &logits);
+        each_float!(logits.host_data(), "logits", HostRef, x => {
+            let x = Source { base: x.as_ptr(), lines };
+            let outputs = Outputs { logits: None, target: None };
+            self.js_div_lines(checked, &batch, x, outputs, Some(loss))
+        })
+    }
+
+    pub(crate) fn js_div_logits_backward(
+        &self,
+        checked: &CheckedJsDiv<'_>,
+        logits: TensorRef<'_>,
+        grad_output: GradOutput<'_>,
+        gradients: JsDivLogitsGradOut<'_>,
+    ) -> Result<()> {
+        let batch = Batch::new(self, checked, Upstream::new(&grad_output)?)?;
+        let lines = rows(checked, &logits);
+        let y_lines = rows(checked, &gradients.logits.as_ref());
+        each_float!(logits.host_data(), "logits", HostRef, x => {
+            let x = Source { base: x.as_ptr(), lines };
+            let y = host_like(&x, gradients.logits, "grad_logits")?;
+            let target = sink(checked, &x, gradients.target)?;
+            let logits = Some(Sink { base: y.as_mut_ptr(), lines: y_lines });
+            self.js_div_lines(checked, &batch, x, Outputs { logits, target }, None)
+        })
+    }
+
+    /// Loss, and the gradient over the logits.
+    pub(crate) fn js_div_logits_forward_backward(
+        &self,
+        checked: &CheckedJsDiv<'_>,
+        gradients: JsDivLogitsGradOut<'_>,
+        grad_output: GradOutput<'_>,
+        loss: TensorMut<'_>,
+    ) -> Result<()> {
+        let batch = Batch::new(self, checked, Upstream::new(&grad_output)?)?;
+        let loss = host_f32(loss, "loss")?;
+        let lines = rows(checked, &gradients.logits.as_ref());
+        each_float!(gradients.logits.into_host_data(), "logits", HostMut, x => {
+            let base = x.as_mut_ptr();
+            let x = Source { base: base.cast_const(), lines };
+            let target = sink(checked, &x, gradients.target)?;
+            let outputs = Outputs { logits: Some(Sink { base, lines }), target };
+            self.js_div_lines(checked, &batch, x, outputs, Some(loss))
+        })
+    }
+}
+
+/// Where the gradient of the teacher's logits goes.
+fn sink<T: Lanes>(
+    checked: &CheckedJsDiv<'_>,
+    like: &Source<T>,
+    grad_target: Option<TensorMut<'_>>,
+) -> Result<Option<Sink<T>>> {
+    let Some(tensor) = grad_target else {
+        return Ok(None);
+    };
+    let lines = rows(checked, &tensor.as_ref());
+    let base = host_like(like, tensor, "grad_target")?.as_mut_ptr();
+    Ok(Some(Sink { base, lines }))
+}
