@@ -44,6 +44,7 @@ pub use device::{CpuInfo, Device, DriverCalls};
 pub use dtype::{DType, Element, Float, Index};
 pub use error::{Error, Result};
 pub use half::{bf16, f16};
+pub use loss::information;
 pub use loss::{
     AdaptiveGrad, AdaptiveGradOut, AdaptiveLogSoftmax, AdaptiveOut, AdaptiveOutput,
     AdaptiveParameters, AdaptiveTail, ClassOrder,

@@ -10,6 +10,7 @@ mod elementwise;
 mod entropy;
 mod gradient;
 mod huber;
+mod information;
 mod js_div;
 mod js_div_logits;
 mod kl_div;

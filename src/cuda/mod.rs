@@ -18,6 +18,7 @@ mod elementwise;
 pub(crate) mod emulated;
 #[cfg(feature = "cuda")]
 mod gpu;
+mod information;
 mod js_div_logits;
 mod lines;
 mod log_softmax;

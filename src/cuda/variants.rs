@@ -75,10 +75,12 @@ pub(crate) enum Loss {
     Distillation,
     /// Jensen–Shannon divergence from a teacher's logits.
     JsDivLogits,
+    /// Entropy and its kin, of probabilities.
+    Information,
 }
 
 impl Loss {
-    pub(crate) const ALL: [Loss; 14] = [
+    pub(crate) const ALL: [Loss; 15] = [
         Loss::CrossEntropy,
         Loss::CrossEntropyFull,
         Loss::LogSoftmax,
@@ -93,6 +95,7 @@ impl Loss {
         Loss::SoftCrossEntropyFull,
         Loss::Distillation,
         Loss::JsDivLogits,
+        Loss::Information,
     ];
 
     const fn symbol(self) -> &'static str {
@@ -111,6 +114,7 @@ impl Loss {
             Loss::SoftCrossEntropyFull => "soft_cross_entropy_full",
             Loss::Distillation => "distillation",
             Loss::JsDivLogits => "js_div_logits",
+            Loss::Information => "information",
         }
     }
 
@@ -132,12 +136,14 @@ impl Loss {
             Loss::SoftCrossEntropyFull => format!("SoftCrossEntropy<{t}, false, true>"),
             Loss::Distillation => format!("SoftCrossEntropy<{t}, true, true>"),
             Loss::JsDivLogits => format!("JsDivLogits<{t}>"),
+            Loss::Information => format!("InformationOf<{t}>"),
         }
     }
 
     /// Words of the functor's mergeable state (`State::WORDS`).
     pub(crate) const fn words(self) -> usize {
         match self {
+            Loss::Information => 1,
             Loss::CrossEntropy | Loss::LogSoftmax | Loss::LogSoftmaxNarrow | Loss::LogSumExp => 2,
             Loss::LogSoftmaxGradient | Loss::LogSoftmaxGradientNarrow | Loss::LogprobEntropy => 3,
             Loss::CrossEntropyFull | Loss::SoftCrossEntropy | Loss::SoftCrossEntropyFull => 4,
@@ -177,7 +183,8 @@ impl Loss {
             | Loss::SoftCrossEntropy
             | Loss::SoftCrossEntropyFull
             | Loss::Distillation
-            | Loss::JsDivLogits => 1,
+            | Loss::JsDivLogits
+            | Loss::Information => 1,
             Loss::CrossEntropy
             | Loss::CrossEntropyFull
             | Loss::CrossEntropyRanked
@@ -205,6 +212,7 @@ impl Loss {
                 Module::SoftCrossEntropy
             }
             Loss::JsDivLogits => Module::JsDivLogits,
+            Loss::Information => Module::Information,
         }
     }
 
@@ -214,6 +222,14 @@ impl Loss {
             Loss::CrossEntropy | Loss::CrossEntropyFull | Loss::LogprobEntropy => {
                 !matches!(entry, Entry::SplitSecond)
             }
+            Loss::Information => matches!(
+                entry,
+                Entry::FewForward
+                    | Entry::WarpForward
+                    | Entry::Stream
+                    | Entry::SplitSum
+                    | Entry::SplitFinish
+            ),
             // Without a gradient too: numbers alone are written then.
             Loss::JsDivLogits => matches!(
                 entry,
@@ -382,13 +398,14 @@ pub(crate) enum Module {
     KlDiv,
     JsDiv,
     JsDivLogits,
+    Information,
     /// What elementwise losses share besides: sums of weights, totals.
     Elementwise,
 }
 
 impl Module {
     #[allow(dead_code)] // The build script's.
-    pub(crate) const ALL: [Module; 17] = [
+    pub(crate) const ALL: [Module; 18] = [
         Module::CrossEntropy,
         Module::LogSoftmax,
         Module::LogSumExp,
@@ -405,6 +422,7 @@ impl Module {
         Module::KlDiv,
         Module::JsDiv,
         Module::JsDivLogits,
+        Module::Information,
         Module::Elementwise,
     ];
 
@@ -427,6 +445,7 @@ impl Module {
             Module::KlDiv => "kl_div.cu",
             Module::JsDiv => "js_div.cu",
             Module::JsDivLogits => "js_div_logits.cu",
+            Module::Information => "information.cu",
             Module::Elementwise => "elementwise.cu",
         }
     }
@@ -439,6 +458,7 @@ impl Module {
             | Module::LogSumExp
             | Module::LogprobEntropy
             | Module::JsDivLogits
+            | Module::Information
             | Module::SoftCrossEntropy => "RowArgs",
             Module::Ranks => "RankArgs",
             Module::Nll => "NllArgs",

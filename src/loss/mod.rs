@@ -8,6 +8,7 @@ mod cross_entropy;
 pub(crate) mod elementwise;
 mod grad_output;
 mod huber;
+pub mod information;
 mod js_div;
 mod js_div_logits;
 mod kl_div;
@@ -49,6 +50,7 @@ pub use smooth_l1::{SmoothL1, SmoothL1Loss};
 
 pub(crate) use adaptive_log_softmax::CheckedAdaptive;
 pub(crate) use cross_entropy::Checked;
+pub(crate) use information::{CheckedInformation, Information};
 pub(crate) use js_div_logits::CheckedJsDiv;
 pub(crate) use labels::Labels;
 pub(crate) use log_softmax::CheckedLines;

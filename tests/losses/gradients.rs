@@ -4,6 +4,7 @@ use crate::cross_entropy::{CrossEntropyCase, Upstream, target_shape};
 use crate::data::{Data, Logits, Rng};
 use crate::elementwise::{self, ElementwiseCase};
 use crate::harness::{Case, check};
+use crate::js_div_logits::JsDivLogitsCase;
 use crate::log_softmax::LogSoftmaxCase;
 use crate::logprob_entropy::LogprobEntropyCase;
 use crate::logsumexp::LogSumExpCase;
@@ -116,6 +117,20 @@ fn soft_cross_entropy_has_the_slope_of_its_loss_under_every_option() {
                     }
                 }
             }
+        }
+    }
+}
+
+#[test]
+fn js_div_logits_has_the_slope_of_its_loss() {
+    for seed in 0..60 {
+        let case = JsDivLogitsCase::random(seed);
+        let long = case.logits.values().len() > 200;
+        // Central differences of what is infinite, or NaN, say nothing.
+        let finite = |data: &Data| data.values().iter().all(|x| x.is_finite());
+        let loss = case.expected()[0].values.iter().all(|x| x.is_finite());
+        if !long && loss && finite(&case.logits) && finite(&case.target) {
+            check_slope(&case);
         }
     }
 }

@@ -4,7 +4,7 @@
 //! |---|---|
 //! | `harness` | devices, comparison: a loss is a [`harness::Case`], and every test takes cases |
 //! | `data` | typed buffers with poisoned padding, random numbers, adversarial logits |
-//! | `cross_entropy`, `soft_cross_entropy`, `nll`, `log_softmax`, `logsumexp`, `logprob_entropy`, `ranks`, `elementwise`, `js_div_logits` | a loss: its case, its calls, random cases |
+//! | `cross_entropy`, `soft_cross_entropy`, `nll`, `log_softmax`, `logsumexp`, `logprob_entropy`, `ranks`, `elementwise`, `js_div_logits`, `information` | a loss: its case, its calls, random cases |
 //! | `golden`, `properties`, `gradients` | one table each, a loss is a row |
 //! | `numerics`, `elementwise_numerics`, `determinism`, `errors`, `views` | behaviours, a test is named for each |
 
@@ -19,6 +19,7 @@ mod errors_logprob_entropy;
 mod golden;
 mod gradients;
 mod harness;
+mod information;
 mod js_div_logits;
 mod log_softmax;
 mod logprob_entropy;

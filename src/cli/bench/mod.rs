@@ -27,7 +27,8 @@ one number per row does not.
                  forward-backward 3 reads, 2 writes
   logprob-entropy  as cross-entropy; a backward pass sums each row again, from cache
   logsumexp      forward 1 read; backward 1 read, 1 write; forward-backward 2 reads, 1 write
-  mse, l1, smooth-l1, huber, bce-with-logits, kl-div (gradient to the input)
+  js-div-logits  forward 2 reads; backward and forward-backward (fused, in place) 2 reads, 1 write
+  mse, l1, smooth-l1, huber, bce-with-logits, kl-div, js-div (gradient to the input)
                  forward 2 reads; backward 2 reads, 1 write; forward-backward (fused, in place)
                  2 reads, 1 write
 GB/s are 10^9 model bytes a second in the median run. share_of_copy sets them against copying one

@@ -7,6 +7,7 @@
 mod columns;
 mod cross_entropy;
 mod elementwise;
+mod js_div;
 mod log_softmax;
 mod logprob_entropy;
 mod logsumexp;
@@ -55,6 +56,8 @@ enum Op {
     BceWithLogits(elementwise::BceWithLogitsArgs),
     /// Kullback-Leibler divergence of a target from log-probabilities
     KlDiv(elementwise::KlDivArgs),
+    /// Jensen-Shannon divergence between a model's logits and a teacher's
+    JsDiv(js_div::JsDivArgs),
     /// Negative log-likelihood of class indices
     Nll(nll::NllArgs),
     /// Cross entropy between logits and class indices or probabilities
@@ -76,6 +79,7 @@ impl Op {
             Op::Huber(op) => ("huber", op),
             Op::BceWithLogits(op) => ("bce-with-logits", op),
             Op::KlDiv(op) => ("kl-div", op),
+            Op::JsDiv(op) => ("js-div", op),
             Op::Nll(op) => ("nll", op),
             Op::CrossEntropy(op) => ("cross-entropy", op),
             Op::LogSoftmax(op) => ("log-softmax", op),
@@ -104,7 +108,7 @@ struct Common {
     #[arg(long)]
     grad: bool,
 
-    /// How the losses of the rows become the result; batchmean for kl-div alone
+    /// How the losses of the rows become the result; batchmean for the divergences alone
     #[arg(long, value_name = "none|sum|mean|batchmean", hide_possible_values = true)]
     reduction: Option<ReductionArg>,
 
@@ -126,11 +130,17 @@ enum ReductionArg {
 impl Common {
     /// The reduction of a loss; the mean where nothing is said.
     fn reduction(&self) -> Reduction {
+        self.reduction_or(Reduction::Mean)
+    }
+
+    /// The reduction of a loss that has a default of its own.
+    fn reduction_or(&self, default: Reduction) -> Reduction {
         match self.reduction {
             Some(ReductionArg::None) => Reduction::None,
             Some(ReductionArg::Sum) => Reduction::Sum,
-            Some(ReductionArg::Mean) | None => Reduction::Mean,
+            Some(ReductionArg::Mean) => Reduction::Mean,
             Some(ReductionArg::BatchMean) => Reduction::BatchMean,
+            None => default,
         }
     }
 

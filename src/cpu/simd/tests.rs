@@ -1,7 +1,9 @@
 //! Error bounds and conversions, at every level that the machine has.
 
 use super::{Kernel, Lanes, Level, Simd, load_lanes, store_lanes};
-use super::{exp, exp_nonpositive, ln_1p_of_unit, ln_plus, tanh_and_slope};
+use super::{
+    exp, exp_m1_nonpositive, exp_nonpositive, ln_1p, ln_1p_of_unit, ln_plus, tanh_and_slope,
+};
 use half::{bf16, f16};
 
 /// A function of vectors, applied to a slice.
@@ -71,6 +73,22 @@ impl Function for Ln1p {
     #[inline(always)]
     fn of<S: Simd>(&self, s: S, x: S::V) -> S::V {
         ln_1p_of_unit(s, x)
+    }
+}
+
+struct LnOnePlus;
+impl Function for LnOnePlus {
+    #[inline(always)]
+    fn of<S: Simd>(&self, s: S, x: S::V) -> S::V {
+        ln_1p(s, x)
+    }
+}
+
+struct ExpM1;
+impl Function for ExpM1 {
+    #[inline(always)]
+    fn of<S: Simd>(&self, s: S, x: S::V) -> S::V {
+        exp_m1_nonpositive(s, x)
     }
 }
 
@@ -146,6 +164,14 @@ fn ln_error_bounds() {
         let near = worst(&x, &map(level, &x, Ln1p), f64::ln_1p);
         assert!(near <= 1.5, "{level:?}: ln(1 + e) {near} ulp");
 
+        let x: Vec<f32> = floats(1e-30, 0.999_999).iter().flat_map(|&x| [x, -x]).collect();
+        let near = worst(&x, &map(level, &x, LnOnePlus), f64::ln_1p);
+        assert!(near <= 2.5, "{level:?}: ln(1 + f) {near} ulp");
+        let y = map(level, &[0.0, -1.0], LnOnePlus);
+        assert_eq!(y, [0.0, -inf], "{level:?}");
+        let y = map(level, &[f32::NAN, -1.5], LnOnePlus);
+        assert!(y.iter().all(|y| y.is_nan()), "{level:?} {y:?}");
+
         let y = map(level, &[1.0, 0.0, -0.0, inf], Ln(0.0));
         assert_eq!(y, [0.0, -inf, -inf, inf], "{level:?}");
         let y = map(level, &[-1.0, -inf, f32::NAN, -f32::from_bits(1)], Ln(0.0));
@@ -164,6 +190,17 @@ fn a_number_next_to_minus_ln_x_costs_ln_x_no_digits() {
             let got = f64::from(map(level, &[x], Ln(c))[0]);
             assert!((got - want).abs() < 1e-7, "{level:?} {x}: {got} for {want}");
         }
+    }
+}
+
+#[test]
+fn exp_m1_error_bounds() {
+    for level in Level::available() {
+        let x: Vec<f32> = floats(1e-30, 90.0).iter().map(|x| -x).collect();
+        let near = worst(&x, &map(level, &x, ExpM1), f64::exp_m1);
+        assert!(near <= 8.0, "{level:?}: e^x - 1 {near} ulp");
+        assert_eq!(map(level, &[0.0, f32::NEG_INFINITY], ExpM1), [0.0, -1.0], "{level:?}");
+        assert!(map(level, &[f32::NAN], ExpM1)[0].is_nan());
     }
 }
 

@@ -4,6 +4,7 @@
 
 mod cross_entropy;
 mod elementwise;
+mod js_div_logits;
 mod log_softmax;
 mod logprob_entropy;
 mod logsumexp;
@@ -47,6 +48,10 @@ pub(super) enum BenchOp {
     BceWithLogits,
     /// As mse; the target holds probabilities
     KlDiv,
+    /// As mse, beta 0.5; both hold log-probabilities
+    JsDiv,
+    /// Jensen-Shannon divergence from logits, fused in place where forward-backward
+    JsDivLogits,
 }
 
 impl BenchOp {
@@ -75,6 +80,8 @@ impl BenchOp {
             BenchOp::KlDiv => {
                 ("kl-div", &ElementwiseBench(ElementLoss::KlDiv { log_target: false }))
             }
+            BenchOp::JsDiv => ("js-div", &ElementwiseBench(ElementLoss::JsDiv { beta: 0.5 })),
+            BenchOp::JsDivLogits => ("js-div-logits", &js_div_logits::JsDivLogitsBench),
         }
     }
 }
