@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use warploss::{
     CrossEntropy, CrossEntropyOut, Device, LogSoftmax, LogSumExp, Nll, TensorMut, TensorRef,
 };
+use warploss::{ElementwiseGradOut, Huber, JsDivLogits, Mse, Reduction};
 use warploss::{LogprobEntropy, LogprobEntropyOut, LogprobEntropyUpstream};
 
 /// The system's allocator, counting.
@@ -58,6 +59,7 @@ struct Buffers {
     grad: Vec<f32>,
     target: Vec<i64>,
     weight: Vec<f32>,
+    class_grad: Vec<f32>,
     per_row: Vec<f32>,
     lse: Vec<f32>,
     loss: Vec<f32>,
@@ -75,6 +77,7 @@ impl Buffers {
             grad: vec![0.0; rows * classes],
             target: (0..rows).map(|i| (i % classes) as i64).collect(),
             weight: vec![1.5; classes],
+            class_grad: vec![0.0; classes],
             per_row: vec![0.5; rows],
             lse: vec![0.0; rows],
             loss: vec![0.0; 1],
@@ -213,6 +216,42 @@ impl Buffers {
             loss.forward_backward_in_place(device, grad, target, 1.0, out).expect("a legal call");
         }
     }
+
+    fn js_div_logits(&mut self, device: &Device) {
+        let shape = [self.rows, self.classes];
+        let labels = TensorRef::new(&self.target, &shape[..1]).expect("a view");
+        let target = TensorRef::new(&self.logits, &shape).expect("a view");
+        let grad = TensorMut::new(&mut self.grad, &shape).expect("a view");
+        let loss = TensorMut::new(&mut self.loss, &[]).expect("a view");
+        JsDivLogits::default()
+            .labels(labels)
+            .forward_backward_in_place(device, grad, target, 1.0, loss)
+            .expect("a legal call");
+    }
+
+    /// One loss stands for all of the elementwise ones, which differ in a formula alone: with a
+    /// weight, with a target that broadcasts, and with its gradient summed back.
+    fn elementwise(&mut self, device: &Device) {
+        let shape = [self.rows, self.classes];
+        let input = TensorRef::new(&self.logits, &shape).expect("a view");
+        let grad = TensorMut::new(&mut self.grad, &shape).expect("a view");
+        let loss = TensorMut::new(&mut self.loss, &[]).expect("a view");
+        Mse::default()
+            .weight(input)
+            .forward_backward_in_place(device, grad, input, 1.0, loss)
+            .expect("a legal call");
+        let target = TensorRef::new(&self.weight, &shape[1..]).expect("a view");
+        let loss = TensorMut::new(&mut self.loss, &[]).expect("a view");
+        let huber = Huber::default().reduction(Reduction::Sum);
+        huber.forward_into(device, input, target, loss).expect("a legal call");
+        let mut summed = std::mem::take(&mut self.class_grad);
+        let grads = ElementwiseGradOut {
+            grad_input: None,
+            grad_target: Some(TensorMut::new(&mut summed, &shape[1..]).expect("a view")),
+        };
+        huber.backward_into(device, input, target, 1.0, grads).expect("a legal call");
+        self.class_grad = summed;
+    }
 }
 
 /// A call that must not allocate.
@@ -224,6 +263,8 @@ const CALLS_INTO_BUFFERS: &[Call] = &[
     ("log-probability and entropy", Buffers::logprob_entropy),
     ("nll", Buffers::nll),
     ("cross entropy against probabilities and a teacher", Buffers::soft),
+    ("Jensen-Shannon divergence from logits", Buffers::js_div_logits),
+    ("elementwise losses", Buffers::elementwise),
     ("log-softmax", Buffers::log_softmax),
     ("logsumexp", Buffers::logsumexp),
 ];

@@ -1,11 +1,11 @@
-//! Soft cross entropy and distillation on every schedule × dtype of the emulator, against the CPU,
-//! and what the schedules on chip read and write.
+//! Soft cross entropy, distillation and Jensen–Shannon divergence on every schedule × dtype of the
+//! emulator, against the CPU, and what the schedules on chip read and write.
 #![cfg(feature = "emulator")]
 
 use warploss::emulator::Description;
 use warploss::{
-    CrossEntropy, CrossEntropyGradients, CrossEntropyOut, Device, Element, Tensor, TensorMut,
-    TensorRef, bf16, f16,
+    CrossEntropy, CrossEntropyGradients, CrossEntropyOut, Device, Element, JsDivLogits,
+    JsDivLogitsGradOut, Tensor, TensorMut, TensorRef, bf16, f16,
 };
 
 /// A card, rows and classes that lead to a schedule: multiprocessors, KiB of shared memory, blocks
@@ -83,6 +83,52 @@ fn run<T: Element>(device: &Device, rows: usize, classes: usize, of: fn(f32) -> 
     }
 }
 
+/// The divergence: loss and both gradients, and the loss alone.
+fn divergences<T: Element>(
+    device: &Device,
+    js: &JsDivLogits<'_>,
+    [logits, target]: [&[T]; 2],
+    shape: &[usize],
+) -> Vec<Vec<f64>> {
+    let mut logits = Tensor::from_vec(logits.to_vec(), shape).unwrap();
+    let mut gradient = Tensor::from_vec(target.to_vec(), shape).unwrap();
+    let target = TensorRef::new(target, shape).unwrap();
+    let alone = js.forward(device, logits.view(), target).unwrap();
+    let mut value = [0f32];
+    let loss = TensorMut::new(&mut value, &[]).unwrap();
+    let (logits_out, target_out) = (logits.view_mut(), Some(gradient.view_mut()));
+    let gradients = JsDivLogitsGradOut { logits: logits_out, target: target_out };
+    js.forward_backward_in_place(device, gradients, target, 0.7, loss).unwrap();
+    let [alone, x, y] = [&alone, &logits, &gradient].map(|t| t.view().to_f64().unwrap());
+    assert_eq!(alone, [f64::from(value[0])], "the loss alone has other bits");
+    vec![alone, x, y]
+}
+
+fn run_js<T: Element>(device: &Device, rows: usize, classes: usize, of: fn(f32) -> T, share: f64) {
+    let [logits, teacher] = [1, 3].map(|seed| numbers(rows * classes, seed, of));
+    let labels: Vec<i64> = (0..rows as i64).map(|row| if row == 1 { -100 } else { 0 }).collect();
+    let labels = TensorRef::new(&labels, &[rows]).unwrap();
+    let cpu = Device::cpu();
+    for js in [
+        JsDivLogits::default(),
+        JsDivLogits::default().beta(0.2).logit_scale(0.5).teacher_scale(1.5).labels(labels),
+        JsDivLogits::default().beta(0.0),
+        JsDivLogits::default().beta(1.0).labels(labels),
+    ] {
+        let (inputs, shape) = ([&logits[..], &teacher[..]], [rows, classes]);
+        let got = divergences(device, &js, inputs, &shape);
+        let want = divergences(&cpu, &js, inputs, &shape);
+        for (got, want) in got.iter().zip(&want) {
+            let top = want.iter().fold(0f64, |m, e| m.max(e.abs()));
+            for (i, (g, e)) in got.iter().zip(want).enumerate() {
+                let allowed = share * e.abs() + 4e-6 * top + 6e-8;
+                assert!((g - e).abs() <= allowed, "{js:?}: element {i}: {g}, expected {e}");
+            }
+        }
+        assert_eq!(got, divergences(device, &js, inputs, &shape), "other bits");
+    }
+}
+
 #[test]
 fn every_schedule_agrees_with_the_cpu_for_every_dtype() {
     for (name, multiprocessors, shared, cluster, rows, classes) in ROUTES {
@@ -90,8 +136,11 @@ fn every_schedule_agrees_with_the_cpu_for_every_dtype() {
         run::<f32>(&device, rows, classes, |x| x, 1e-5);
         run::<f16>(&device, rows, classes, f16::from_f32, 1e-3);
         run::<bf16>(&device, rows, classes, bf16::from_f32, 8e-3);
+        run_js::<f32>(&device, rows, classes, |x| x, 2e-5);
+        run_js::<f16>(&device, rows, classes, f16::from_f32, 1e-3);
+        run_js::<bf16>(&device, rows, classes, bf16::from_f32, 8e-3);
         let notes = device.schedules();
-        for loss in ["SoftCrossEntropy", "SoftCrossEntropyFull", "Distillation"] {
+        for loss in ["SoftCrossEntropy", "SoftCrossEntropyFull", "Distillation", "JsDivLogits"] {
             for dtype in ["f32", "f16", "bf16"] {
                 let start = format!("{loss} {dtype} Fused");
                 let reached = notes.iter().any(|n| n.starts_with(&start) && n.contains(name));
@@ -133,6 +182,39 @@ fn rows_on_chip_are_read_once_and_written_once() {
             assert!(slack < bytes, "the slack would hide a second pass");
         }
     }
+}
+
+/// The divergence goes through its rows three times and reads them once.
+#[test]
+fn divergent_rows_on_chip_are_read_once_and_written_once() {
+    let (rows, classes) = (4usize, 40_000usize);
+    let bytes = (rows * classes * 4) as u64;
+    let device = card(2, 227, 16);
+    let mut logits = numbers(rows * classes, 1, |x| x);
+    let target = numbers(rows * classes, 2, |x| x);
+    let shape = [rows, classes];
+    let target = TensorRef::new(&target, &shape).unwrap();
+    let js = JsDivLogits::default();
+    let slack = (rows * 16 * 512 * 16) as u64;
+    let traffic = |work: &mut dyn FnMut(TensorMut<'_>)| {
+        let mut value = [0f32];
+        let before = device.traffic().unwrap();
+        work(TensorMut::new(&mut value, &[]).unwrap());
+        let after = device.traffic().unwrap();
+        (after.0 - before.0, after.1 - before.1)
+    };
+    let (read, written) = traffic(&mut |loss| {
+        let logits = TensorRef::new(&logits, &shape).unwrap();
+        js.forward_into(&device, logits, target, loss).unwrap();
+    });
+    assert!((2 * bytes..2 * bytes + slack).contains(&read), "forward: read {read} of {bytes}");
+    assert!(written < slack, "forward: written {written}");
+    let (read, written) = traffic(&mut |loss| {
+        let logits = TensorMut::new(&mut logits, &shape).unwrap();
+        js.forward_backward_in_place(&device, logits, target, 1.0, loss).unwrap();
+    });
+    assert!((2 * bytes..2 * bytes + slack).contains(&read), "read {read} of {bytes}");
+    assert!((bytes..bytes + slack).contains(&written), "written {written} of {bytes}");
 }
 
 /// The gradient of a log-likelihood is written once, whatever the layout.
