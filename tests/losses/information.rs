@@ -7,7 +7,10 @@ use warploss::{DType, Device, Result, Tensor, TensorRef, information};
 
 type Function = fn(&Device, TensorRef<'_>, TensorRef<'_>) -> Result<Tensor>;
 
-const FUNCTIONS: [(&str, Function, fn(f64, f64) -> f64); 3] = [
+type Term = fn(f64, f64) -> f64;
+
+/// Name, function, and the term that it sums.
+const FUNCTIONS: [(&str, Function, Term); 3] = [
     ("entropy", |device, p, _| information::entropy(device, p), |p, _| -p * p.ln()),
     ("cross entropy", information::cross_entropy, |p, q| -p * q.ln()),
     ("KL", information::kl_divergence, |p, q| p * (p.ln() - q.ln())),
@@ -27,7 +30,7 @@ fn distributions(rng: &mut Rng, rows: usize, classes: usize, zeros: bool) -> Vec
 }
 
 /// Each row's value, and Σ|terms|, from what the tensors hold.
-fn expected(term: fn(f64, f64) -> f64, p: &[f64], q: &[f64], classes: usize) -> Vec<[f64; 2]> {
+fn expected(term: Term, p: &[f64], q: &[f64], classes: usize) -> Vec<[f64; 2]> {
     (p.chunks(classes).zip(q.chunks(classes)))
         .map(|(p, q)| {
             let terms = p.iter().zip(q).map(|(&p, &q)| if p == 0.0 { 0.0 } else { term(p, q) });
