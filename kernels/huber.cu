@@ -24,8 +24,8 @@ struct Huber {
   WL_FN float value(const Element& e) const {
     const float size = wl_abs(e.x - e.y);
     const float beyond = wl_fma(wl_min(threshold, size), -0.5f, size);
-    return e.weight * (wl_abs(e.shared) * beyond);
+    return e.weight * (wl_abs(e.shared.one) * beyond);
   }
-  WL_FN float grad_x(const Element& e, float factor) const { return e.shared * factor; }
-  WL_FN float grad_y(const Element& e, float factor) const { return -e.shared * factor; }
+  WL_FN float grad_x(const Element& e, float factor) const { return e.shared.one * factor; }
+  WL_FN float grad_y(const Element& e, float factor) const { return -e.shared.one * factor; }
 };

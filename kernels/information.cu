@@ -27,6 +27,7 @@ struct InformationOf {
   typedef T Beside;
   typedef Information State;
   static constexpr bool TARGET = false;
+  static constexpr int TOGETHER = 1;
   static constexpr int LANES = Dtype<T>::LANES;
   static constexpr bool NARROW = sizeof(T) == 2;
   struct Row {
@@ -44,9 +45,9 @@ struct InformationOf {
 
   // `soft` is the weight of ln p in a term, `hard` that of ln q.
   WL_FN float term(float p, float q) const {
+    const float of_p = a.soft == 0.f ? 0.f : a.soft * ln_plus(p, 0.f, NARROW);
     const float of_q = a.hard == 0.f ? 0.f : a.hard * ln_plus(q, 0.f, NARROW);
-    const float both = a.soft == 0.f ? of_q : a.soft > 0.f ? ln_plus(p, of_q, NARROW) : -ln_plus(p, -of_q, NARROW);
-    return p == 0.f ? 0.f : p * both;
+    return p == 0.f ? 0.f : p * (of_p + of_q);
   }
 
   template <int n>

@@ -26,14 +26,14 @@ struct KlDivReversed {
 // b P (y - ln M) + (1 - b) Q (x - ln M), M = b P + (1 - b) Q.
 struct JsDiv {
   static constexpr bool POS_WEIGHT = false;
-  const Mixture mixture;
-  WL_FN JsDiv(const ElementwiseArgs& a) : mixture{a.threshold} {}
-  WL_FN float shared(float x, float y, bool narrow) const { return mixture.larger(x - y, narrow); }
-  WL_FN float value(const Element& e) const { return e.weight * (at_x(e) + at_y(e)); }
-  WL_FN float grad_x(const Element& e, float factor) const { return at_x(e) * factor; }
-  WL_FN float grad_y(const Element& e, float factor) const { return at_y(e) * factor; }
-
- private:
-  WL_FN float at_x(const Element& e) const { return mixture.at_x(e.x - e.y, exp_of(e.x, e.narrow), e.shared); }
-  WL_FN float at_y(const Element& e) const { return mixture.at_y(e.x - e.y, exp_of(e.y, e.narrow), e.shared); }
+  const float beta;
+  WL_FN JsDiv(const ElementwiseArgs& a) : beta(a.threshold) {}
+  // The slopes.
+  WL_FN Shared shared(float x, float y, bool narrow) const {
+    const Slopes slopes = Mixture(beta, x, y, x - y, narrow).slopes;
+    return {slopes.at_x, slopes.at_y};
+  }
+  WL_FN float value(const Element& e) const { return e.weight * (e.shared.one + e.shared.two); }
+  WL_FN float grad_x(const Element& e, float factor) const { return e.shared.one * factor; }
+  WL_FN float grad_y(const Element& e, float factor) const { return e.shared.two * factor; }
 };

@@ -116,17 +116,15 @@ struct JsDivLogits {
   };
   WL_FN Terms terms(const Row& row, float x, float y) const {
     const float ln_q = (x - row.max) * a.scale - row.log_sum, ln_p = (y - row.top) * a.teacher - row.log_norm;
-    Terms t = {exp_of(ln_q, NARROW), exp_of(ln_p, NARROW), {}};
     const float beta = a.hard, u = row.near ? ((x - y) - row.shift) * a.scale - row.apart : ln_q - ln_p;
-    if (beta == 0.f) {
-      t.slopes = kl_slopes(ln_p, -u, t.p);
-    } else if (beta == 1.f) {
-      const Slopes other = kl_slopes(ln_q, u, t.q);
-      t.slopes = {other.at_y, other.at_x};
+    Terms t;
+    if (beta > 0.f && beta < 1.f) {
+      const Mixture mixture(beta, ln_q, ln_p, u, NARROW);
+      t = {mixture.q, mixture.p, mixture.slopes};
     } else {
-      const Mixture mixture = {beta};
-      const float larger = mixture.larger(u, NARROW);
-      t.slopes = {mixture.at_x(u, t.q, larger), mixture.at_y(u, t.p, larger)};
+      t = {exp_of(ln_q, NARROW), exp_of(ln_p, NARROW), {}};
+      const Slopes one = beta == 0.f ? kl_slopes(ln_p, -u, t.p) : kl_slopes(ln_q, u, t.q);
+      t.slopes = beta == 0.f ? one : Slopes{one.at_y, one.at_x};
     }
     return t;
   }

@@ -13,13 +13,13 @@ struct KlDiv {
   WL_FN float value(const Element& e) const {
     // A probability of 0 silences -inf, not +inf and not NaN.
     const float silent = e.x == -wl_inf() ? 0.f : e.x * 0.f;
-    return e.weight * (e.y == 0.f ? silent : e.y * e.shared);
+    return e.weight * (e.y == 0.f ? silent : e.y * e.shared.one);
   }
   WL_FN float grad_x(const Element& e, float factor) const { return -e.y * factor; }
   // Of a y below 0 it is NaN, and 0 where the upstream gradient is 0.
   WL_FN float grad_y(const Element& e, float factor) const {
     if (e.y < 0.f) return factor == 0.f ? 0.f : wl_nan();
-    return e.y == 0.f ? wl_nan() : (e.shared + 1.f) * factor;
+    return e.y == 0.f ? wl_nan() : (e.shared.one + 1.f) * factor;
   }
 };
 
@@ -30,7 +30,7 @@ struct KlDivLogTarget {
   // e^y
   WL_FN float shared(float, float y, bool narrow) const { return exp_of(y, narrow); }
   WL_FN float value(const Element& e) const { return e.weight * product(e, 0.f); }
-  WL_FN float grad_x(const Element& e, float factor) const { return -e.shared * factor; }
+  WL_FN float grad_x(const Element& e, float factor) const { return -e.shared.one * factor; }
   WL_FN float grad_y(const Element& e, float factor) const { return product(e, 1.f) * factor; }
 
  private:
@@ -39,6 +39,6 @@ struct KlDivLogTarget {
   static WL_FN float product(const Element& e, float more) {
     if (e.y == -wl_inf()) return e.x == e.x ? 0.f : e.x;
     const float distance = e.y - e.x;
-    return wl_abs(distance) == wl_inf() ? distance : e.shared * (distance + more);
+    return wl_abs(distance) == wl_inf() ? distance : e.shared.one * (distance + more);
   }
 };

@@ -19,12 +19,18 @@
 // Operands, in the order of ElementwiseArgs.
 enum { OP_X, OP_Y, OP_WEIGHT, OP_POS_WEIGHT, OP_UPSTREAM, OP_VALUE, OP_GRAD_X, OP_GRAD_Y };
 
+// What a functor computes of x and y for all three: a number, or two.
+struct Shared {
+  float one, two;
+  WL_FN Shared(float one, float two = 0.f) : one(one), two(two) {}
+};
+
 // What is known of one element.
 struct Element {
   float x, y;
   float weight;      // v
   float pos_weight;  // of binary cross entropy
-  float shared;      // by the functor's own functions
+  Shared shared;     // by the functor's own functions
   bool narrow;       // x and y have 16 bits
 };
 
@@ -177,12 +183,13 @@ struct LinePass {
   template <bool WEIGHTED>
   WL_FN void pack(const Offsets& at, const Packs<T>& packs, wl_i64 column, const float (&x)[LANES],
                   const float (&y)[LANES]) {
-    float v[LANES], r[LANES], g[LANES], s[LANES], out[LANES];
+    float v[LANES], r[LANES], g[LANES], s[LANES], s_two[LANES], out[LANES];
     WL_UNROLL for (int i = 0; i < LANES; i++) {
       v[i] = r[i] = g[i] = 1.f;
-      s[i] = loss.shared(x[i], y[i], sizeof(T) == 2);
+      const Shared shared = loss.shared(x[i], y[i], sizeof(T) == 2);
+      s[i] = shared.one, s_two[i] = shared.two;
     }
-    const auto element = [&](int i) { return Element{x[i], y[i], v[i], r[i], s[i], sizeof(T) == 2}; };
+    const auto element = [&](int i) { return Element{x[i], y[i], v[i], r[i], {s[i], s_two[i]}, sizeof(T) == 2}; };
     if constexpr (WEIGHTED) {
       const wl_u32 d = a.dims - 1;
       floats_along<T>(a.weight, a.weight_kind, at.weight, a.strides[OP_WEIGHT][d], column, v);

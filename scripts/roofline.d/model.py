@@ -72,12 +72,16 @@ OPTIONS = {
     r"logprob_entropy_.*": "the same soft-cap; the entropy's moment is two operations more an element",
     r"soft_cross_entropy_full_.*": "the same soft-cap, class weights, and a gradient of the probabilities",
     r"distillation_.*": "the same soft-cap and class weights beside two soft-maxes",
+    r"js_div_logits_.*": "any beta: either Kullback-Leibler divergence is another way round the loop",
 }
 EXCUSED = {
     r"(cross|logprob)_entropy_ranked_(stream|split_sum|block|cluster)_.*": "argmax and rank are comparisons and "
     "counts, some nine instructions an element beside the soft-max's twelve",
     r"distillation_(stream|split_sum|block|cluster)_(f16|bf16)": "two soft-maxes, each apart from its largest "
     "element, and their cross term, of twice two bytes an element",
+    r"js_div_logits_(block|cluster)_.*": "three passes over rows that are read once, of six exponentials and two "
+    "logarithms an element",
+    r"information_(stream|split_sum)_(f16|bf16)": "two logarithms of twice two bytes an element",
 }
 
 

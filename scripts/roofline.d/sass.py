@@ -190,7 +190,7 @@ def phases(lines, beside):
             kind, packs = "bring", k["LDGSTS"]
         elif loads and k["STG"]:
             kind, packs = "gradient", loads
-        elif loads and k["mufu"]:
+        elif loads and (k["mufu"] or k["fma"] >= 8):  # logarithms may be polynomials
             kind, packs = "sum", loads
         else:
             continue
