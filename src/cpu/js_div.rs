@@ -50,14 +50,18 @@ impl JsDiv {
         let lesser = s.select_lt(zero, u, other, own);
         let larger = s.sub(zero, ln_1p(s, s.mul(lesser, exp_m1_nonpositive(s, t))));
         let smaller = s.add(larger, t);
-        let of = |weight: S::V, z: S::V, distance: S::V| {
-            let p = exp(s, z);
-            s.select_eq(p, zero, zero, s.mul(s.mul(weight, p), distance))
-        };
         let at_x = s.select_lt(zero, u, larger, smaller);
         let at_y = s.select_lt(zero, u, smaller, larger);
-        (of(own, x, at_x), of(other, y, at_y))
+        (weighed(s, own, x, at_x), weighed(s, other, y, at_y))
     }
+}
+
+/// weight·e^z·distance, 0 where e^z is. (Not a closure: that would not be compiled for the
+/// instruction set.)
+#[inline(always)]
+fn weighed<S: Simd>(s: S, weight: S::V, z: S::V, distance: S::V) -> S::V {
+    let (zero, p) = (s.splat(0.0), exp(s, z));
+    s.select_eq(p, zero, zero, s.mul(s.mul(weight, p), distance))
 }
 
 impl ElementLoss for JsDiv {

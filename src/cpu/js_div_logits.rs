@@ -1,7 +1,7 @@
 //! Jensen–Shannon divergence from logits on the CPU: rows of a model and of its teacher side by
 //! side, each brought from memory once and gone through three times.
 
-use super::batch::Upstream;
+use super::batch::{Upstream, read};
 use super::js_div::JsDiv;
 use super::lines::{Line, LineOp, Lines, Operands, Sink, Source, SyncPtr, each_line_of};
 use super::log_softmax::fill;
@@ -9,7 +9,6 @@ use super::logit::Transform;
 use super::row::{Also, Row, RowSum};
 use super::segments::{Segments, Slots, Spread};
 use super::simd::{Kernel, Lanes, Level, Simd, exp, load_lanes, store_lanes};
-use super::targets::{Targets, Weights};
 use super::{Cpu, each_float, host_data, host_f32, host_like};
 use crate::loss::{CheckedJsDiv, GradOutput};
 use crate::memory::HostRef;
@@ -135,7 +134,7 @@ impl<T: Lanes> Kernel for Sums<T> {
             }
             i += n;
         }
-        sums.map(|sum| s.reduce_add(sum))
+        [s.reduce_add(sums[0]), s.reduce_add(sums[1]), s.reduce_add(sums[2])]
     }
 }
 
@@ -158,7 +157,7 @@ impl<T: Lanes> Kernel for Gradient<T> {
 
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
-        let [factors, sums] = [self.factors, self.sums].map(|two| two.map(|x| s.splat(-x)));
+        let (factors, sums) = (self.factors, self.sums);
         let mut i = 0;
         while i < self.len {
             let n = S::LANES.min(self.len - i);
@@ -169,19 +168,22 @@ impl<T: Lanes> Kernel for Gradient<T> {
                 let a = load_lanes(s, self.x.add(i), n, out);
                 let b = load_lanes(s, self.y.add(i), n, out);
                 let [at_x, at_y, x, y] = self.pair.slopes(s, a, b);
-                // Both signs are turned.
-                let gradient = |k: usize, slope: S::V, z: S::V| {
-                    let turned = s.fma(exp(s, z), sums[k], slope);
-                    s.mul(s.sub(s.splat(0.0), factors[k]), turned)
-                };
-                store_lanes(s, self.out.add(i), n, gradient(0, at_x, x));
+                let dx = centred(s, factors[0], at_x, x, sums[0]);
+                store_lanes(s, self.out.add(i), n, dx);
                 if !self.out_target.is_null() {
-                    store_lanes(s, self.out_target.add(i), n, gradient(1, at_y, y));
+                    let dy = centred(s, factors[1], at_y, y, sums[1]);
+                    store_lanes(s, self.out_target.add(i), n, dy);
                 }
             }
             i += n;
         }
     }
+}
+
+/// factor·(slope − e^z·sum).
+#[inline(always)]
+fn centred<S: Simd>(s: S, factor: f32, slope: S::V, z: S::V, sum: f32) -> S::V {
+    s.mul(s.splat(factor), s.fma(exp(s, z), s.splat(-sum), slope))
 }
 
 /// Numbers of the batch that every row uses.
@@ -202,10 +204,9 @@ impl<'a> Batch<'a> {
         let options = checked.options;
         let labels = options.labels.map(|labels| host_data(labels, "labels")).transpose()?;
         let rows = match labels {
-            Some(indices) => {
-                let (ignore_index, classes) = (options.ignore_index, checked.classes);
-                let targets = Targets { indices, rows: checked.rows(), classes, ignore_index };
-                targets.census(cpu, &Weights(None))?.kept
+            Some(_) => {
+                let (targets, weights) = read(&checked.labels())?;
+                targets.census(cpu, &weights)?.kept
             }
             None => checked.rows(),
         };

@@ -65,6 +65,7 @@ pub(crate) struct Information {
 
 /// Inputs that have passed the checks: no other function makes one.
 #[derive(Debug, Clone, Copy)]
+#[cfg_attr(not(any(feature = "cuda", feature = "emulator")), allow(dead_code))] // A device's.
 pub(crate) struct CheckedInformation {
     pub(crate) what: Information,
     pub(crate) dtype: DType,
