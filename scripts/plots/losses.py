@@ -88,6 +88,24 @@ def kl_div(p: float) -> Curve:
     )
 
 
+def js_div(beta: float) -> Curve:
+    """As a function of the model's probability, at a fixed target probability of one half."""
+    target = 0.5
+
+    def mixture(q: float) -> float:
+        return log(beta * target + (1 - beta) * q)
+
+    def value(q: float) -> float:
+        own = 0 if q == 0 else (1 - beta) * q * (log(q) - mixture(q))
+        return own + beta * target * (log(target) - mixture(q))
+
+    # By the model's log-probability, as the loss has it.
+    return Curve(
+        f"β = {beta:g}", value,
+        lambda q: 0 if q == 0 else (1 - beta) * q * (log(q) - mixture(q)),
+    )
+
+
 def difference(file: str, title: str, curves: list[Curve], top: float, slope: float) -> Figure:
     """A loss of d = input − target."""
     return Figure(
@@ -109,6 +127,11 @@ FIGURES = [
         "kl_div", "KL divergence, one element: q·(ln q − x), x = ln p", "q (target probability)",
         "gradient to q", [kl_div(p) for p in (0.1, 0.5, 0.9)],
         (0, 1), (-0.5, 2.5), (-3, 4),
+    ),
+    Figure(
+        "js_div", "JS divergence, one element, target probability 1/2", "model's probability",
+        "gradient to its logarithm", [js_div(beta) for beta in (0.1, 0.5, 0.9)],
+        (0, 1), (0, 0.4), (-0.15, 0.15),
     ),
 ]
 
