@@ -28,6 +28,11 @@ CASES = [
     ("forward", 64, 4_000_000, "f32"),
     ("forward-backward", 64, 4_000_000, "f32"),
 ]
+# The other losses: elementwise on 2^28 bytes a tensor, those of rows on 8192 x 128256.
+ELEMENTWISE = ("mse", "l1", "smooth-l1", "huber", "bce-with-logits", "kl-div", "js-div")
+ROWS = ("nll", "logprob-entropy", "soft-cross-entropy", "distillation", "js-div-logits")
+OTHERS = [(op, work, dtype) for dtype in ("bf16", "f32") for op in ELEMENTWISE + ROWS
+          for work in ("forward", "forward-backward")]
 # What a call must move, in tensors as large as the logits.
 MOVES = {"forward": 1, "forward-backward": 2}
 
@@ -139,6 +144,20 @@ def ours(case, seconds):
     return {"ms": line["median_s"] * 1e3, "runs": line["runs"], "copy_gb_per_s": line["copy_gb_per_s"]}
 
 
+def other(case, seconds):
+    """A loss besides cross entropy: its time, and its share of the copy bandwidth of its own run."""
+    op, work, dtype = case
+    size = (["--elements", str((1 << 28) // {"bf16": 2, "f32": 4}[dtype])] if op in ELEMENTWISE
+            else ["--rows", "8192", "--classes", "128256"])
+    command = [BINARY, "bench", op, "--pass", work, *size, "--dtype", dtype, "--device", "cuda",
+               "--seconds", str(seconds), "--json"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    if done.returncode:
+        return {"case": case, "failed": done.stderr.strip()}
+    line = json.loads(done.stdout)
+    return {"case": case, "ms": line["median_s"] * 1e3, "share_of_copy": line["share_of_copy"]}
+
+
 def sanitize(cases):
     """What the sanitizer's tools say of `warploss check`."""
     program = shutil.which("compute-sanitizer") or "/usr/local/cuda/bin/compute-sanitizer"
@@ -183,6 +202,12 @@ def table(record):
         mine = entry["warploss"].get("ms")
         ratio = f"{min(times) / mine:.2f}" if times and mine else ""
         lines.append(f"| {work} | {rows} × {classes} | {dtype} | " + " | ".join(cells) + f" | {ratio} |")
+    lines += ["", "The other losses: elementwise on 2^28 bytes a tensor, those of rows on 8192 × 128256.", "",
+              "| loss | pass | dtype | median | of copy |", "|---|---|---|---|---|"]
+    for entry in record["others"]:
+        figures = ([f"{entry['ms']:.3f} ms", f"{entry['share_of_copy']:.0%}"] if "ms" in entry
+                   else [entry["failed"].replace("|", "/"), ""])
+        lines.append("| " + " | ".join([*entry["case"], *figures]) + " |")
     lines += ["", "`compute-sanitizer` over `warploss check`:", "",
               *(f"- {tool}: {said}" for tool, said in record["sanitizer"].items()), ""]
     return "\n".join(lines)
@@ -217,6 +242,7 @@ def main():
         entry.update({name: run_peer(name, case, options.seconds) for name in PEERS})
         print(json.dumps(entry), flush=True)
         record["cases"].append(entry)
+    record["others"] = [other(case, options.seconds) for case in OTHERS if options.only in (None, case[2])]
     record["sanitizer"] = sanitize(options.check_cases)
     name = "gpu-" + re.sub(r"[^a-z0-9]+", "-", card.lower()).strip("-")
     (RESULTS / f"{name}.json").write_text(json.dumps(record, indent=1) + "\n")
