@@ -17,9 +17,10 @@ WL_FN float exp_m1_of(float t, bool narrow) {
 // ln(1 + f) for -1 <= f <= 0: as `ln_plus`, but that f itself is left of 1 + f where it is near 1.
 WL_FN float ln_1p_of(float f, bool narrow) {
   if (narrow) return wl_lg2(1.f + f) * 0.69314718f;
-  const wl_u32 above = wl_bits(1.f + f) - 0x3f3504f3u;
+  // Nothing is above 1 but NaN, which is left as it is.
+  const wl_u32 above = (wl_bits(1.f + f) & 0x7fffffffu) - 0x3f3504f3u;
   const float n = (float)((wl_i32)above >> 23);
-  const float r = n == 0.f ? f : wl_f32((above & 0x007fffffu) + 0x3f3504f3u) - 1.f;
+  const float r = n >= 0.f ? f : wl_f32((above & 0x007fffffu) + 0x3f3504f3u) - 1.f;
   return wl_fma(n, WL_LN2_HIGH, r + wl_fma(n, WL_LN2_LOW, beyond_linear(r)));
 }
 
@@ -28,20 +29,15 @@ struct Slopes {
 };
 
 // Jensen-Shannon, 0 < beta < 1: with u = x - y and t = -|u| the larger of x - ln M and y - ln M is
-// -ln(1 + c (e^t - 1)), c the share of the smaller one, and the other one less by |u|. The smaller
-// probability is e^t of the larger.
+// -ln(1 + c (e^t - 1)), c the share of the smaller one, and the other one less by |u|.
 struct Mixture {
   float q, p;  // e^x and e^y
   Slopes slopes;
 
-  WL_FN Mixture(float beta, float x, float y, float u, bool narrow) {
-    if (x == y) u = 0.f;  // -inf both
+  WL_FN Mixture(float beta, float x, float y, float u, bool narrow) : q(exp_of(x, narrow)), p(exp_of(y, narrow)) {
     const bool above = u > 0.f;
     const float size = wl_abs(u), own = 1.f - beta;
-    const float less = exp_m1_of(-size, narrow);
-    const float most = exp_of(wl_max(x, y), narrow), least = wl_fma(most, less, most);
-    q = above ? most : least, p = above ? least : most;
-    const float larger = -ln_1p_of((above ? beta : own) * less, narrow), smaller = larger - size;
+    const float larger = -ln_1p_of((above ? beta : own) * exp_m1_of(-size, narrow), narrow), smaller = larger - size;
     // What has no probability adds 0 whatever its distance.
     slopes.at_x = q == 0.f ? 0.f : own * q * (above ? larger : smaller);
     slopes.at_y = p == 0.f ? 0.f : beta * p * (above ? smaller : larger);
