@@ -284,7 +284,6 @@ impl Device {
     ///
     /// # Errors
     /// Those of `work`; what the driver reports.
-    #[cfg(feature = "cli")]
     pub(crate) fn time(&self, work: impl FnOnce() -> Result<()>) -> Result<f64> {
         match &self.kind {
             Kind::Cpu(_) => {

@@ -26,10 +26,13 @@ mod dtype;
 #[cfg(feature = "emulator")]
 pub mod emulator;
 mod error;
+#[cfg(feature = "safetensors")]
+mod file;
 mod loss;
 pub mod measure;
 mod memory;
 mod place;
+pub mod planner;
 mod random;
 mod reduction;
 mod shape;

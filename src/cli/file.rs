@@ -7,6 +7,7 @@
 use super::failure::Failure;
 use super::memory;
 use crate::check::typed;
+use crate::file::{copy_bytes, dtype_of};
 use crate::memory::HostRef;
 use crate::{DType, Element, Error, MAX_RANK, Tensor, TensorRef, bf16, f16};
 use memmap2::Mmap;
@@ -86,6 +87,15 @@ impl<'a> Inputs<'a> {
             Ok(view) => Input::new(full, view).map(Some),
             Err(_) => Ok(None),
         }
+    }
+
+    /// The names of all tensors, without the prefix, sorted.
+    pub(super) fn names(&self) -> Vec<&str> {
+        let names = self.tensors.names();
+        let mut names: Vec<_> =
+            names.into_iter().filter_map(|name| name.strip_prefix(self.prefix)).collect();
+        names.sort_unstable();
+        names
     }
 
     /// The first few names, for an error that says what the file has instead.
@@ -207,22 +217,9 @@ impl<'a> Data<'a> {
         let mut copy: Vec<T> = Vec::new();
         copy.try_reserve_exact(n).map_err(|_| Error::no_memory("input", bytes.len()))?;
         copy.resize(n, T::default());
-        // SAFETY: `copy` holds n elements, that is at least n · size bytes, apart from `bytes`,
-        // which has as many; every bit pattern is a value, as above.
-        unsafe {
-            std::ptr::copy_nonoverlapping(
-                bytes.as_ptr(),
-                copy.as_mut_ptr().cast::<u8>(),
-                n * size_of::<T>(),
-            );
-        }
+        copy_bytes(bytes, &mut copy);
         Ok(Data::Copied(Tensor::from_vec(copy, &[n])?))
     }
-}
-
-/// Our dtype for the file's; `None` for those that no loss takes.
-fn dtype_of(dtype: safetensors::Dtype) -> Option<DType> {
-    DType::ALL.into_iter().find(|&d| super::output::file_dtype(d) == dtype)
 }
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! The command line: `eval`, `bench`, `check`, `sample` and `info`.
+//! The command line: `eval`, `bench`, `check`, `plan`, `sample` and `info`.
 //!
 //! Exit status: 0 done, 1 something failed, 2 bad input. On 1 and 2 there is one line on standard
 //! error, nothing on standard output and no output file. Nobody but `main.rs` knows this module.
@@ -14,6 +14,7 @@ mod info;
 mod memory;
 mod number;
 mod output;
+mod plan;
 mod sample;
 mod usage;
 
@@ -63,6 +64,8 @@ enum Command {
     Bench(bench::BenchArgs),
     /// Compare the device with a plain f64 computation
     Check(check::CheckArgs),
+    /// Choose the cutoffs of an adaptive softmax for class counts, by measurement
+    Plan(plan::PlanArgs),
     /// Write the batches of a balanced sampler: indices into a data set, from its labels
     Sample(sample::Sample),
     /// Say what there is: CPU, CUDA devices, what is missing
@@ -100,6 +103,7 @@ impl Cli {
             Command::Eval(eval) => eval.run(self.device),
             Command::Bench(bench) => bench.run(self.device),
             Command::Check(check) => check.run(self.device),
+            Command::Plan(plan) => plan.run(self.device),
             Command::Sample(sample) => sample.run(),
             Command::Info(info) => info.run(),
         }

@@ -18,6 +18,7 @@
 mod checked;
 mod order;
 mod parameters;
+mod state_dict;
 
 use super::GradOutput;
 use crate::device::on_device;
@@ -66,6 +67,7 @@ pub struct AdaptiveLogSoftmax<'w> {
     pub(crate) classes: usize,
     pub(crate) cutoffs: Vec<usize>,
     pub(crate) div_value: f64,
+    pub(crate) widths: Option<Vec<usize>>,
     pub(crate) head_bias: bool,
     pub(crate) ignore_index: Option<i64>,
     pub(crate) reduction: Reduction,
@@ -122,6 +124,7 @@ impl<'w> AdaptiveLogSoftmax<'w> {
             classes,
             cutoffs: cutoffs.to_vec(),
             div_value: 4.0,
+            widths: None,
             head_bias: false,
             ignore_index: None,
             reduction: Reduction::Mean,
@@ -134,6 +137,12 @@ impl<'w> AdaptiveLogSoftmax<'w> {
     /// legal: all classes of that cluster are equally likely. Default 4.
     pub fn div_value(mut self, value: f64) -> Self {
         self.div_value = value;
+        self
+    }
+
+    /// h_i of each cluster, instead of those that `div_value` gives. Default `None`.
+    pub fn widths(mut self, widths: Option<Vec<usize>>) -> Self {
+        self.widths = widths;
         self
     }
 
@@ -163,6 +172,7 @@ impl<'w> AdaptiveLogSoftmax<'w> {
             classes: self.classes,
             cutoffs: self.cutoffs,
             div_value: self.div_value,
+            widths: self.widths,
             head_bias: self.head_bias,
             ignore_index: self.ignore_index,
             reduction: self.reduction,
@@ -176,6 +186,21 @@ impl<'w> AdaptiveLogSoftmax<'w> {
     pub fn class_order(mut self, order: Option<Arc<ClassOrder>>) -> Self {
         self.class_order = order;
         self
+    }
+
+    /// D, the input features.
+    pub fn in_features(&self) -> usize {
+        self.in_features
+    }
+
+    /// V, the classes.
+    pub fn classes(&self) -> usize {
+        self.classes
+    }
+
+    /// c_i, the first class of each cluster.
+    pub fn cutoffs(&self) -> &[usize] {
+        &self.cutoffs
     }
 
     /// J, the clusters besides the shortlist.
@@ -198,8 +223,11 @@ impl<'w> AdaptiveLogSoftmax<'w> {
         self.cutoffs.get(i).copied().unwrap_or(end)..end
     }
 
-    /// The width of a cluster: D // v^(i+1), as Python divides floats.
+    /// The width of a cluster: what was given, or D // v^(i+1), as Python divides floats.
     pub fn width(&self, i: usize) -> usize {
+        if let Some(widths) = &self.widths {
+            return widths.get(i).copied().unwrap_or(0);
+        }
         let (features, divisor) = (self.in_features as f64, self.div_value.powf(i as f64 + 1.0));
         // Not floor(D / v), which rounds 1 / 0.1 up to 10.
         ((features - features % divisor) / divisor).round() as usize

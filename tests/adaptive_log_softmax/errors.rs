@@ -14,14 +14,22 @@ fn options_are_named_with_what_was_expected() {
     let order = Arc::new(ClassOrder::from_counts(&[1, 2, 3]).unwrap());
     for (loss, expected) in [
         (AdaptiveLogSoftmax::new(0, 10, &[3]), "in_features: expected at least 1, got 0"),
-        (new(&[]), "cutoffs: expected one or more rising numbers in [1, 10) (the classes), got []"),
+        (new(&[]), "cutoffs: expected at least one, got none"),
         (
             new(&[0, 3]),
-            "cutoffs: expected one or more rising numbers in [1, 10) (the classes), got [0, 3]",
+            "cutoffs: expected a number in [1, 10) at 0 (rising, below V), got 0 in [0, 3]",
         ),
-        (new(&[3, 3]), "got [3, 3]"),
-        (new(&[5, 3]), "got [5, 3]"),
-        (new(&[3, 10]), "got [3, 10]"),
+        (new(&[3, 3]), "in [4, 10) at 1 (rising, below V), got 3 in [3, 3]"),
+        (new(&[5, 3]), "in [6, 10) at 1 (rising, below V), got 3 in [5, 3]"),
+        (new(&[3, 10]), "in [4, 10) at 1 (rising, below V), got 10 in [3, 10]"),
+        (
+            new(&[3, 5]).widths(Some(vec![2])),
+            "widths: expected one for each of 2 clusters (cutoffs), got 1",
+        ),
+        (
+            new(&[3]).widths(Some(vec![usize::MAX])),
+            "widths: expected sizes within reach, got [18446744073709551615]",
+        ),
         (new(&[3]).div_value(0.0), "div_value: expected a finite number > 0, got 0"),
         (new(&[3]).div_value(f64::NAN), "div_value: expected a finite number > 0, got NaN"),
         (new(&[3, 5]).div_value(1e-300), "div_value: expected one that leaves widths in reach"),

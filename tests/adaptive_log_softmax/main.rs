@@ -5,6 +5,8 @@ mod errors;
 mod golden;
 mod properties;
 mod reference;
+#[cfg(feature = "safetensors")]
+mod state_dict;
 
 use warploss::{
     AdaptiveGradOut, AdaptiveLogSoftmax, AdaptiveOut, AdaptiveParameters, AdaptiveTail, DType,

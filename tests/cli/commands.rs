@@ -40,7 +40,7 @@ fn usage_errors_are_one_line() {
     for (line, part) in [
         ("", "eval"),
         ("eval", "cross-entropy"),
-        ("frobnicate", "eval, bench, check, sample, info"),
+        ("frobnicate", "eval, bench, check, plan, sample, info"),
         ("eval cross-entropy", "--input"),
         ("info --nonsense", "--nonsense"),
         ("bench kl", "cross-entropy"),
@@ -147,13 +147,49 @@ fn bench_measures_one_line_of_each_op_and_pass() {
     for (line, named) in [
         ("mse --rows 3", "--rows: expected --elements for mse"),
         ("kl-div --classes 3", "--classes: expected --elements for kl-div"),
-        ("logsumexp --elements 3", "--elements: expected --rows and --classes for logsumexp"),
+        ("nll --hidden 3", "--hidden: expected --rows, --classes for nll"),
+        ("adaptive-log-softmax --elements 3", "--elements: expected --rows, --classes, --hidden"),
+        (
+            "adaptive-log-softmax --classes 9 --cutoffs 4,9",
+            "--cutoffs: expected a number in [5, 9)",
+        ),
+        ("logsumexp --elements 3", "--elements: expected --rows, --classes for logsumexp"),
     ] {
         let run = warploss(&format!("bench {line} --seconds 0"));
         assert!(run.error(2).contains(named), "{run:?}");
     }
     let table = warploss("bench logsumexp --rows 2 --classes 100 --seconds 0").stdout;
     assert!(table.contains("of copy") && table.contains("logsumexp"), "{table}");
+}
+
+#[test]
+fn bench_of_products_tells_operations() {
+    for (pass, dtype) in [("forward", "f32"), ("forward-backward", "bf16"), ("backward", "f16")] {
+        let object = warploss(&format!(
+            "bench adaptive-log-softmax --pass {pass} --rows 40 --hidden 24 --classes 900 \
+             --cutoffs 20,200 --dtype {dtype} --seconds 0 --json --device cpu"
+        ))
+        .json();
+        assert_eq!(
+            (&object["op"], &object["pass"]),
+            (&"adaptive-log-softmax".into(), &pass.into())
+        );
+        assert_eq!((&object["hidden"], &object["classes"]), (&24.into(), &900.into()));
+        assert_eq!(object["cutoffs"], serde_json::json!([20, 200]));
+        // Head 22 × 24, tails 6 × 24 + 180 × 6 and 24 + 700; input 40 × 24.
+        let elements = 22 * 24 + 6 * 24 + 180 * 6 + 24 + 700 + 40 * 24;
+        let size = if dtype == "f32" { 4 } else { 2 };
+        let passes = if pass == "forward" { 1 } else { 2 };
+        assert_eq!(object["bytes"], passes * size * elements);
+        let number = |key: &str| object[key].as_f64().unwrap();
+        let operations = number("gflop_per_s") * number("median_s") * 1e9;
+        let head = 2.0 * 40.0 * 24.0 * 22.0 * if pass == "forward" { 1.0 } else { 3.0 };
+        assert!(operations > head && operations < 3.0 * head, "{operations}, head {head}");
+    }
+    let table = warploss(
+        "bench adaptive-log-softmax --rows 4 --hidden 8 --classes 2100 --seconds 0 --device cpu",
+    );
+    assert!(table.stdout.contains("GFLOP/s"), "{table:?}");
 }
 
 /// On an emulated card: tensors and copies on the device, no times that mean anything.

@@ -5,7 +5,9 @@ mod bad_input;
 mod broken_kernels;
 mod commands;
 mod eval;
+mod eval_adaptive;
 mod eval_elementwise;
+mod plan;
 mod sample;
 
 use safetensors::{Dtype, SafeTensors, tensor::TensorView};
@@ -146,6 +148,14 @@ fn read(path: &Path, name: &str) -> (Dtype, Vec<usize>, Vec<f32>) {
         Dtype::BF16 => {
             let (words, _) = view.data().as_chunks::<2>();
             words.iter().map(|w| warploss::bf16::from_le_bytes(*w).to_f32()).collect()
+        }
+        Dtype::F16 => {
+            let (words, _) = view.data().as_chunks::<2>();
+            words.iter().map(|w| warploss::f16::from_le_bytes(*w).to_f32()).collect()
+        }
+        Dtype::F64 => {
+            let (words, _) = view.data().as_chunks::<8>();
+            words.iter().map(|w| f64::from_le_bytes(*w) as f32).collect()
         }
         Dtype::I64 => {
             let (words, _) = view.data().as_chunks::<8>();

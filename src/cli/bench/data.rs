@@ -36,7 +36,7 @@ pub(super) struct Data {
 }
 
 /// A tensor of the host's on the device.
-fn on(device: &Device, tensor: Tensor) -> Result<Tensor, Error> {
+pub(super) fn on(device: &Device, tensor: Tensor) -> Result<Tensor, Error> {
     match device.name() {
         "cpu" => Ok(tensor),
         _ => device.upload(tensor.view()),
@@ -133,15 +133,15 @@ impl Data {
 
     /// A row of one of the tensors above, widened.
     pub(super) fn row(&self, tensor: &Tensor, row: usize) -> Result<Vec<f64>, Error> {
-        Ok(self.host(tensor)?.part(row * self.classes..(row + 1) * self.classes))
+        Ok(host(tensor)?.part(row * self.classes..(row + 1) * self.classes))
     }
+}
 
-    /// One of the tensors above, on the host.
-    pub(super) fn host<'a>(&self, tensor: &'a Tensor) -> Result<Host<'a>, Error> {
-        match tensor.is_on_device() {
-            true => Ok(Host(Cow::Owned(tensor.to_host()?))),
-            false => Ok(Host(Cow::Borrowed(tensor))),
-        }
+/// A tensor, on the host.
+pub(super) fn host(tensor: &Tensor) -> Result<Host<'_>, Error> {
+    match tensor.is_on_device() {
+        true => Ok(Host(Cow::Owned(tensor.to_host()?))),
+        false => Ok(Host(Cow::Borrowed(tensor))),
     }
 }
 

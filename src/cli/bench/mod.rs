@@ -1,5 +1,6 @@
 //! `warploss bench`: every line checks its answer, then times it.
 
+pub(super) mod adaptive_log_softmax;
 mod data;
 mod ops;
 mod suite;
@@ -13,7 +14,7 @@ use crate::{DType, Device};
 use clap::{Args, ValueEnum};
 use data::Data;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
-use ops::BenchOp;
+use ops::{BenchOp, Kind};
 use std::io::{IsTerminal as _, Write as _};
 
 /// The command.
@@ -31,6 +32,8 @@ one number per row does not.
   mse, l1, smooth-l1, huber, bce-with-logits, kl-div, js-div (gradient to the input)
                  forward 2 reads; backward 2 reads, 1 write; forward-backward (fused, in place)
                  2 reads, 1 write
+  adaptive-log-softmax  forward: input and parameters read; else: their gradients written too. Its
+                 targets are Zipf's; the products decide its time, so GFLOP/s are told as well
 GB/s are 10^9 model bytes a second in the median run. share_of_copy sets them against copying one
 large buffer to another in the same run (bytes read and written both count); the table also sets
 them against summing a buffer and scaling one in place. Data that fits the cache exceeds 1.
@@ -57,6 +60,20 @@ pub(super) struct BenchArgs {
     #[arg(long, value_name = "N", requires = "op", allow_hyphen_values = true, value_parser = at_least_one)]
     elements: Option<usize>,
 
+    /// Features of the input of adaptive-log-softmax [default: 512]
+    #[arg(long, value_name = "D", requires = "op", allow_hyphen_values = true, value_parser = at_least_one)]
+    hidden: Option<usize>,
+
+    /// First class of each cluster of adaptive-log-softmax [default: 2000,10000,100000 below V]
+    #[arg(
+        long,
+        value_name = "C,C,…",
+        requires = "op",
+        value_delimiter = ',',
+        allow_hyphen_values = true
+    )]
+    cutoffs: Option<Vec<usize>>,
+
     /// Dtype of the logits [default: f32]
     #[arg(long, requires = "op")]
     dtype: Option<FloatArg>,
@@ -75,11 +92,21 @@ pub(super) struct BenchArgs {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum FloatArg {
+pub(super) enum FloatArg {
     F32,
     F16,
     #[value(name = "bf16")]
     BF16,
+}
+
+impl FloatArg {
+    pub(super) fn dtype(self) -> DType {
+        match self {
+            FloatArg::F32 => DType::F32,
+            FloatArg::F16 => DType::F16,
+            FloatArg::BF16 => DType::BF16,
+        }
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -92,25 +119,33 @@ enum PassArg {
 /// Elements of an elementwise op where nobody says how many.
 const ELEMENTS: usize = 1 << 26;
 
+/// First classes of clusters where nobody says which, as far as there are such classes.
+const CUTOFFS: [usize; 3] = [2_000, 10_000, 100_000];
+
 /// One line to measure.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, PartialEq)]
 struct Line {
     op: BenchOp,
     pass: Pass,
     dtype: DType,
     rows: usize,
     classes: usize,
+    /// Features of the input; 0 where the input is logits.
+    hidden: usize,
+    cutoffs: Vec<usize>,
 }
 
 /// One line, measured.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 struct Measured {
     line: Line,
     timing: Timing,
     bytes: u64,
+    /// Multiplications and additions, of an op that products decide.
+    operations: Option<f64>,
 }
 
-fn at_least_one(text: &str) -> Result<usize, String> {
+pub(super) fn at_least_one(text: &str) -> Result<usize, String> {
     text.parse().ok().filter(|&n| n > 0).ok_or_else(|| "expected a whole number ≥ 1".into())
 }
 
@@ -170,37 +205,62 @@ impl BenchArgs {
         let Some(op) = self.op else {
             return Ok(if device.name() == "cuda" { suite::gpu() } else { suite::cpu() });
         };
-        let dtype = match self.dtype {
-            Some(FloatArg::F32) | None => DType::F32,
-            Some(FloatArg::F16) => DType::F16,
-            Some(FloatArg::BF16) => DType::BF16,
-        };
+        let dtype = self.dtype.map_or(DType::F32, FloatArg::dtype);
         let pass = match self.pass {
             Some(PassArg::Forward) => Pass::Forward,
             Some(PassArg::Backward) => Pass::Backward,
             Some(PassArg::ForwardBackward) | None => Pass::ForwardBackward,
         };
-        let (name, bench) = op.parts();
-        let (rows, classes) = match (bench.elementwise(), self.elements) {
-            (true, _) if self.rows.is_some() || self.classes.is_some() => {
-                let option = if self.rows.is_some() { "--rows" } else { "--classes" };
-                return Err(Failure::input(format!("{option}: expected --elements for {name}")));
-            }
-            (true, elements) => (1, elements.unwrap_or(ELEMENTS)),
-            (false, Some(_)) => {
-                let expected = "expected --rows and --classes";
-                return Err(Failure::input(format!("--elements: {expected} for {name}")));
-            }
-            (false, None) => (self.rows.unwrap_or(1024), self.classes.unwrap_or(128_256)),
+        let (rows, classes) = self.sizes(op)?;
+        let line = Line::of_rows(op, pass, dtype, rows, classes);
+        if !matches!(op.parts().1, Kind::Products) {
+            return Ok(vec![line]);
+        }
+        let below_v = CUTOFFS.into_iter().filter(|&c| c < classes).collect();
+        let cutoffs = self.cutoffs.clone().unwrap_or(below_v);
+        let line = Line { hidden: self.hidden.unwrap_or(512), cutoffs, ..line };
+        adaptive_log_softmax::options(&line)
+            .shapes()
+            .map_err(|e| Failure::renamed(&e, &[("cutoffs", "--cutoffs".into())]))?;
+        Ok(vec![line])
+    }
+
+    /// Rows and classes of one line; elements are the classes of one row.
+    fn sizes(&self, op: BenchOp) -> Result<(usize, usize), Failure> {
+        let (name, kind) = op.parts();
+        let given = [
+            ("--rows", self.rows.is_some()),
+            ("--classes", self.classes.is_some()),
+            ("--elements", self.elements.is_some()),
+            ("--hidden", self.hidden.is_some()),
+            ("--cutoffs", self.cutoffs.is_some()),
+        ];
+        let (taken, classes): (&[&str], _) = match kind {
+            Kind::Elements(_) => (&["--elements"], ELEMENTS),
+            Kind::Rows(_) => (&["--rows", "--classes"], 128_256),
+            Kind::Products => (&["--rows", "--classes", "--hidden", "--cutoffs"], 1_000_000),
         };
-        Ok(vec![Line { op, pass, dtype, rows, classes }])
+        if let Some((option, _)) = given.iter().find(|(o, given)| *given && !taken.contains(o)) {
+            let expected = taken.join(", ");
+            return Err(Failure::input(format!("{option}: expected {expected} for {name}")));
+        }
+        Ok(match kind {
+            Kind::Elements(_) => (1, self.elements.unwrap_or(classes)),
+            _ => (self.rows.unwrap_or(1024), self.classes.unwrap_or(classes)),
+        })
     }
 }
 
 impl Line {
+    /// A line whose input is logits.
+    fn of_rows(op: BenchOp, pass: Pass, dtype: DType, rows: usize, classes: usize) -> Line {
+        Line { op, pass, dtype, rows, classes, hidden: 0, cutoffs: Vec::new() }
+    }
+
     fn describe(&self) -> String {
-        let Line { op, pass, dtype, rows, classes } = self;
-        format!("{} {} {dtype} {rows} × {classes}", op.parts().0, pass.name())
+        let Line { op, pass, dtype, rows, classes, .. } = self;
+        let hidden = if self.hidden > 0 { format!(" × {}", self.hidden) } else { String::new() };
+        format!("{} {} {dtype} {rows}{hidden} × {classes}", op.parts().0, pass.name())
     }
 
     /// Checks, then times; `held` keeps the buffers from one line to the next of the same shape.
@@ -210,7 +270,9 @@ impl Line {
         budget: &Budget,
         held: &mut Option<Data>,
     ) -> Result<Measured, Failure> {
-        let (_, bench) = self.op.parts();
+        let (Kind::Rows(bench) | Kind::Elements(bench)) = self.op.parts().1 else {
+            return adaptive_log_softmax::measure(self, device, budget);
+        };
         let shape = (self.rows, self.classes, self.dtype);
         let large = bench.large(self.pass);
         let mut data = match held.take() {
@@ -245,7 +307,7 @@ impl Line {
         *held = Some(data);
         let elements = self.rows as u64 * self.classes as u64;
         let bytes = bench.traffic(self.pass).bytes(elements, self.dtype);
-        Ok(Measured { line: *self, timing, bytes })
+        Ok(Measured { line: self.clone(), timing, bytes, operations: None })
     }
 
     /// Whether so many tensors of this shape fit, and the few numbers per row.

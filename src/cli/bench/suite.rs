@@ -16,7 +16,7 @@ pub(super) fn gpu() -> Vec<Line> {
     let mut lines = Vec::new();
     for (rows, classes) in shapes {
         for dtype in [DType::BF16, DType::F32] {
-            let line = |op, pass| Line { op, pass, dtype, rows, classes };
+            let line = |op, pass| Line::of_rows(op, pass, dtype, rows, classes);
             lines.extend(Pass::ALL.map(|pass| line(BenchOp::CrossEntropy, pass)));
             if classes == 32_000 {
                 for op in [BenchOp::LogSoftmax, BenchOp::Logsumexp] {
@@ -37,7 +37,7 @@ pub(super) fn cpu() -> Vec<Line> {
             if dtype == DType::F16 && classes != 128_256 {
                 continue;
             }
-            let line = |op, pass| Line { op, pass, dtype, rows, classes };
+            let line = |op, pass| Line::of_rows(op, pass, dtype, rows, classes);
             lines.extend(Pass::ALL.map(|pass| line(BenchOp::CrossEntropy, pass)));
             if classes == 32_000 {
                 for op in [BenchOp::LogSoftmax, BenchOp::Logsumexp] {

@@ -1,5 +1,6 @@
 //! The results as a table for people, or as one JSON object a line for scripts.
 
+use super::ops::Kind;
 use super::{Measured, Pass};
 use crate::Device;
 use crate::cli::{grid, info, number};
@@ -14,7 +15,9 @@ impl Measured {
 
     /// The bandwidth of the plainest work with the same reads and writes, and its name.
     fn bound(&self, bandwidth: &Bandwidth) -> (f64, &'static str) {
-        let (_, bench) = self.line.op.parts();
+        let (Kind::Rows(bench) | Kind::Elements(bench)) = self.line.op.parts().1 else {
+            return (bandwidth.copy, "copy");
+        };
         let (plainest, name) = match bench.traffic(self.line.pass).writes {
             0 => (bandwidth.read, "read"),
             _ if bench.consumes(self.line.pass) => (bandwidth.scale, "scale"),
@@ -32,8 +35,13 @@ impl Measured {
         put("dtype", self.line.dtype.name().into());
         put("rows", self.line.rows.into());
         put("classes", self.line.classes.into());
-        if self.line.op.parts().1.elementwise() {
+        if let Kind::Elements(_) = self.line.op.parts().1 {
             put("elements", self.line.classes.into());
+        }
+        if let Some(operations) = self.operations {
+            put("hidden", self.line.hidden.into());
+            put("cutoffs", self.line.cutoffs.clone().into());
+            put("gflop_per_s", number::f64(operations / self.timing.median / 1e9));
         }
         put("device", device.name().into());
         put("median_s", number::f64(self.timing.median));
@@ -94,7 +102,10 @@ pub(super) fn render(device: &Device, bandwidth: &Bandwidth, measured: &[Measure
             m.timing.runs.to_string(),
             format!("{:.1}", m.gb_per_s()),
             percent(m.gb_per_s() / copy),
-            format!("{} of {name}", percent(m.gb_per_s() / bound)),
+            match m.operations {
+                Some(operations) => format!("{:.0} GFLOP/s", operations / m.timing.median / 1e9),
+                None => format!("{} of {name}", percent(m.gb_per_s() / bound)),
+            },
         ]);
     }
     for column in table.column_iter_mut().skip(3) {

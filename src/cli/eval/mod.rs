@@ -4,6 +4,7 @@
 //! To add one: write `eval/<op>.rs` with a type that is `clap::Args` and [`Evaluate`], and give it
 //! a variant and a line in [`Op`].
 
+mod adaptive_log_softmax;
 mod columns;
 mod cross_entropy;
 mod elementwise;
@@ -68,6 +69,8 @@ enum Op {
     Logsumexp(logsumexp::LogsumexpArgs),
     /// Log-probability of the target and entropy of each row of logits
     LogprobEntropy(logprob_entropy::LogprobEntropyArgs),
+    /// Adaptive log-softmax over many classes: loss, log-probabilities or predictions
+    AdaptiveLogSoftmax(adaptive_log_softmax::AdaptiveLogSoftmaxArgs),
 }
 
 impl Op {
@@ -85,6 +88,7 @@ impl Op {
             Op::LogSoftmax(op) => ("log-softmax", op),
             Op::Logsumexp(op) => ("logsumexp", op),
             Op::LogprobEntropy(op) => ("logprob-entropy", op),
+            Op::AdaptiveLogSoftmax(op) => ("adaptive-log-softmax", op),
         }
     }
 }

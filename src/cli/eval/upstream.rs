@@ -3,7 +3,7 @@
 use super::{Failure, zeros};
 use crate::cli::file::Input;
 use crate::memory::HostMut;
-use crate::{DType, Tensor, TensorRef};
+use crate::{DType, Float, Tensor, TensorRef};
 
 /// The result that the upstream gradient belongs to.
 #[derive(Debug, Clone, Copy)]
@@ -47,10 +47,18 @@ impl Like<'_> {
 
 /// Sets every element of a float tensor.
 pub(super) fn fill(tensor: &mut Tensor, value: f32) {
+    fill_by(tensor, |_| value);
+}
+
+/// Sets the elements of a float tensor, each by its number.
+pub(super) fn fill_by(tensor: &mut Tensor, value: impl Fn(usize) -> f32) {
+    fn each<T: Float>(elements: &mut [T], value: impl Fn(usize) -> f32) {
+        elements.iter_mut().enumerate().for_each(|(i, x)| *x = T::from_f32(value(i)));
+    }
     match tensor.view_mut().into_host_data() {
-        Some(HostMut::F32(s)) => s.fill(value),
-        Some(HostMut::F16(s)) => s.fill(crate::f16::from_f32(value)),
-        Some(HostMut::BF16(s)) => s.fill(crate::bf16::from_f32(value)),
+        Some(HostMut::F32(s)) => each(s, value),
+        Some(HostMut::F16(s)) => each(s, value),
+        Some(HostMut::BF16(s)) => each(s, value),
         // Gradients and log-probabilities are floats.
         Some(HostMut::I64(_) | HostMut::I32(_) | HostMut::U32(_) | HostMut::U8(_)) | None => {}
     }

@@ -26,18 +26,29 @@ impl AdaptiveLogSoftmax<'_> {
             return refuse("in_features", "at least 1", "0".into());
         }
         let (cutoffs, classes) = (&self.cutoffs, self.classes);
-        let rising = cutoffs.is_sorted_by(|a, b| a < b);
-        let inside = cutoffs.iter().all(|&c| 0 < c && c < classes);
-        if cutoffs.is_empty() || !rising || !inside {
-            let expected = format!("one or more rising numbers in [1, {classes}) (the classes)");
-            return refuse("cutoffs", &expected, format!("{cutoffs:?}"));
+        let least = |i: usize| cutoffs[..i].last().map_or(1, |before| before + 1);
+        let bad = (0..cutoffs.len()).find(|&i| !(least(i)..classes).contains(&cutoffs[i]));
+        if let Some(i) = bad {
+            let expected =
+                format!("a number in [{}, {classes}) at {i} (rising, below V)", least(i));
+            return refuse("cutoffs", &expected, format!("{} in {cutoffs:?}", cutoffs[i]));
+        }
+        if cutoffs.is_empty() {
+            return refuse("cutoffs", "at least one", "none".into());
+        }
+        if let Some(got) = self.widths.as_ref().map(Vec::len).filter(|&n| n != self.clusters()) {
+            let expected = format!("one for each of {} clusters (cutoffs)", self.clusters());
+            return refuse("widths", &expected, got.to_string());
         }
         let v = self.div_value;
         check::value("div_value", v, v > 0.0 && v.is_finite(), "a finite number > 0")?;
         // Below 1 clusters are wider than the input; what cannot be addressed is refused here.
         let legal = |i| self.cluster(i).len().checked_mul(self.width(i)).is_some();
         if !(0..self.clusters()).all(|i| self.width(i) < isize::MAX as usize && legal(i)) {
-            return refuse("div_value", "one that leaves widths in reach", v.to_string());
+            return match &self.widths {
+                Some(widths) => refuse("widths", "sizes within reach", format!("{widths:?}")),
+                None => refuse("div_value", "one that leaves widths in reach", v.to_string()),
+            };
         }
         match &self.class_order {
             Some(order) if order.len() != classes => {

@@ -62,10 +62,10 @@ impl<T> AdaptiveParameters<T> {
     }
 }
 
-const HEAD_WEIGHT: &str = "head.weight";
-const HEAD_BIAS: &str = "head.bias";
+pub(super) const HEAD_WEIGHT: &str = "head.weight";
+pub(super) const HEAD_BIAS: &str = "head.bias";
 
-fn tail_key(i: usize, layer: usize) -> String {
+pub(super) fn tail_key(i: usize, layer: usize) -> String {
     format!("tail.{i}.{layer}.weight")
 }
 
@@ -150,44 +150,6 @@ impl AdaptiveLogSoftmax<'_> {
             let fan_in = shape.get(1).copied().unwrap_or(self.in_features);
             uniform(dtype, *shape, 1.0 / (fan_in as f64).sqrt(), extend(seed, number))
         })
-    }
-
-    /// Puts named tensors in their places, as they come from a state dict; `prefix` is what stands
-    /// before the keys there.
-    ///
-    /// # Errors
-    /// A key that is missing, that is not one of the keys, or whose shape is not the one of
-    /// [`AdaptiveLogSoftmax::shapes`]; the key is named.
-    pub fn parameters_from<T>(
-        &self,
-        prefix: &str,
-        named: impl IntoIterator<Item = (String, T)>,
-        shape_of: impl Fn(&T) -> Shape,
-    ) -> Result<AdaptiveParameters<T>> {
-        let refuse =
-            |expected: String, got: String| Error::Value { argument: "state_dict", expected, got };
-        let mut named: std::collections::BTreeMap<String, T> = named.into_iter().collect();
-        let shapes = self.shapes()?;
-        let parameters = shapes.try_map(|key, shape| {
-            let key = format!("{prefix}{key}");
-            let wanted = format!("`{key}` of shape {shape}");
-            let Some(tensor) = named.remove(&key) else {
-                return Err(refuse(wanted, "no such key".into()));
-            };
-            match shape_of(&tensor) {
-                got if got == *shape => Ok(tensor),
-                got => Err(refuse(wanted, format!("shape {got}"))),
-            }
-        })?;
-        match named.keys().find(|key| key.starts_with(prefix)) {
-            Some(key) => {
-                let bias = if self.head_bias { " with head.bias" } else { "" };
-                let clusters = self.clusters();
-                let expected = format!("the keys of {clusters} clusters{bias} alone");
-                Err(refuse(expected, format!("`{key}` as well")))
-            }
-            None => Ok(parameters),
-        }
     }
 }
 

@@ -3,7 +3,7 @@
 use super::{Bench, Large};
 use crate::check::compare;
 use crate::check::reference::{self, ElementLoss, ElementwiseCall, Values};
-use crate::cli::bench::data::{Data, per_row};
+use crate::cli::bench::data::{Data, host, per_row};
 use crate::loss::elementwise::sealed::Loss;
 use crate::measure::{Pass, Traffic};
 use crate::{
@@ -60,10 +60,6 @@ impl Bench for ElementwiseBench {
         Traffic::elementwise(pass)
     }
 
-    fn elementwise(&self) -> bool {
-        true
-    }
-
     fn consumes(&self, pass: Pass) -> bool {
         pass == Pass::ForwardBackward
     }
@@ -102,8 +98,8 @@ impl Bench for ElementwiseBench {
 
     fn check(&self, pass: Pass, _: &Device, data: &mut Data) -> Result<Option<String>, Error> {
         let n = data.rows * data.classes;
-        let x = data.host(&data.logits)?;
-        let y = data.host(data.upstream.as_ref().unwrap_or(&data.logits))?;
+        let x = host(&data.logits)?;
+        let y = host(data.upstream.as_ref().unwrap_or(&data.logits))?;
         let part = |from: usize| {
             let range = from..(from + WINDOW).min(n);
             expected(self.0, n, &x.part(range.clone()), &y.part(range))
@@ -124,7 +120,7 @@ impl Bench for ElementwiseBench {
         if pass == Pass::Forward {
             return Ok(None);
         }
-        let work = data.host(&data.work)?;
+        let work = host(&data.work)?;
         for from in [0, n / 2, n.saturating_sub(WINDOW)] {
             let part = part(from);
             let (grad, size) = (part.grad_input, part.grad_input_size);

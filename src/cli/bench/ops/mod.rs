@@ -52,38 +52,62 @@ pub(super) enum BenchOp {
     JsDiv,
     /// Jensen-Shannon divergence from logits, fused in place where forward-backward
     JsDivLogits,
+    /// Hidden states and parameters to a loss and all gradients
+    AdaptiveLogSoftmax,
 }
 
 impl BenchOp {
-    pub(super) fn parts(self) -> (&'static str, &'static dyn Bench) {
+    pub(super) fn parts(self) -> (&'static str, Kind) {
         match self {
-            BenchOp::CrossEntropy => ("cross-entropy", &cross_entropy::CrossEntropyBench),
-            BenchOp::LogSoftmax => ("log-softmax", &log_softmax::LogSoftmaxBench),
-            BenchOp::Logsumexp => ("logsumexp", &logsumexp::LogsumexpBench),
-            BenchOp::LogprobEntropy => ("logprob-entropy", &logprob_entropy::LogprobEntropyBench),
-            BenchOp::Nll => ("nll", &nll::NllBench),
+            BenchOp::CrossEntropy => {
+                ("cross-entropy", Kind::Rows(&cross_entropy::CrossEntropyBench))
+            }
+            BenchOp::LogSoftmax => ("log-softmax", Kind::Rows(&log_softmax::LogSoftmaxBench)),
+            BenchOp::Logsumexp => ("logsumexp", Kind::Rows(&logsumexp::LogsumexpBench)),
+            BenchOp::LogprobEntropy => {
+                ("logprob-entropy", Kind::Rows(&logprob_entropy::LogprobEntropyBench))
+            }
+            BenchOp::Nll => ("nll", Kind::Rows(&nll::NllBench)),
             BenchOp::SoftCrossEntropy => {
-                ("soft-cross-entropy", &SoftCrossEntropyBench { teacher_scale: None })
+                ("soft-cross-entropy", Kind::Rows(&SoftCrossEntropyBench { teacher_scale: None }))
             }
             BenchOp::Distillation => {
-                ("distillation", &SoftCrossEntropyBench { teacher_scale: Some(1.0) })
+                ("distillation", Kind::Rows(&SoftCrossEntropyBench { teacher_scale: Some(1.0) }))
             }
-            BenchOp::Mse => ("mse", &ElementwiseBench(ElementLoss::Mse)),
-            BenchOp::L1 => ("l1", &ElementwiseBench(ElementLoss::L1)),
-            BenchOp::SmoothL1 => {
-                ("smooth-l1", &ElementwiseBench(ElementLoss::SmoothL1 { beta: 1.0 }))
+            BenchOp::Mse => ("mse", Kind::Elements(&ElementwiseBench(ElementLoss::Mse))),
+            BenchOp::L1 => ("l1", Kind::Elements(&ElementwiseBench(ElementLoss::L1))),
+            BenchOp::SmoothL1 => (
+                "smooth-l1",
+                Kind::Elements(&ElementwiseBench(ElementLoss::SmoothL1 { beta: 1.0 })),
+            ),
+            BenchOp::Huber => {
+                ("huber", Kind::Elements(&ElementwiseBench(ElementLoss::Huber { delta: 1.0 })))
             }
-            BenchOp::Huber => ("huber", &ElementwiseBench(ElementLoss::Huber { delta: 1.0 })),
             BenchOp::BceWithLogits => {
-                ("bce-with-logits", &ElementwiseBench(ElementLoss::BceWithLogits))
+                ("bce-with-logits", Kind::Elements(&ElementwiseBench(ElementLoss::BceWithLogits)))
             }
-            BenchOp::KlDiv => {
-                ("kl-div", &ElementwiseBench(ElementLoss::KlDiv { log_target: false }))
+            BenchOp::KlDiv => (
+                "kl-div",
+                Kind::Elements(&ElementwiseBench(ElementLoss::KlDiv { log_target: false })),
+            ),
+            BenchOp::JsDiv => {
+                ("js-div", Kind::Elements(&ElementwiseBench(ElementLoss::JsDiv { beta: 0.5 })))
             }
-            BenchOp::JsDiv => ("js-div", &ElementwiseBench(ElementLoss::JsDiv { beta: 0.5 })),
-            BenchOp::JsDivLogits => ("js-div-logits", &js_div_logits::JsDivLogitsBench),
+            BenchOp::JsDivLogits => ("js-div-logits", Kind::Rows(&js_div_logits::JsDivLogitsBench)),
+            BenchOp::AdaptiveLogSoftmax => ("adaptive-log-softmax", Kind::Products),
         }
     }
+}
+
+/// What an op works on.
+#[derive(Clone, Copy)]
+pub(super) enum Kind {
+    /// Rows of logits: `--rows` and `--classes`.
+    Rows(&'static dyn Bench),
+    /// Elements of two tensors: `--elements`.
+    Elements(&'static dyn Bench),
+    /// Hidden states and parameters: `--hidden` and `--cutoffs` too.
+    Products,
 }
 
 /// A measured op.
@@ -92,10 +116,6 @@ pub(super) trait Bench {
     fn traffic(&self, pass: Pass) -> Traffic;
     /// Whether the pass consumes its input in `data.work`.
     fn consumes(&self, _pass: Pass) -> bool {
-        false
-    }
-    /// Whether the input has elements and no classes: `--elements` says how many.
-    fn elementwise(&self) -> bool {
         false
     }
     /// What the pass needs in a tensor as large as the logits (`data.upstream`).

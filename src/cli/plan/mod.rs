@@ -1,0 +1,300 @@
+//! `warploss plan`: cutoffs of an adaptive softmax for class counts, predicted and measured.
+
+mod figure;
+
+use super::bench::adaptive_log_softmax as adaptive;
+use super::device::DeviceChoice;
+use super::failure::Failure;
+use super::file::{Input, InputFile};
+use super::{grid, memory};
+use crate::check::random::Random;
+use crate::measure::Budget;
+use crate::planner::{Costs, CutoffPlanner, Plan};
+use crate::{AdaptiveLogSoftmax, DType, Device, Error};
+use clap::Args;
+use comfy_table::CellAlignment;
+use std::io::Write as _;
+use std::path::PathBuf;
+use std::time::Instant;
+
+/// The command.
+#[derive(Debug, Args)]
+#[command(
+    arg_required_else_help = false,
+    after_help = "\
+Reads the tensor `counts` [V], how often each class occurs (i64, i32, u32 or u8, in any order).
+Measures calls of several sizes on the device, fits what products, logits and parameters cost there,
+and finds the cutoffs that make a forward and a backward pass cheapest by that model. Cluster i is
+D / V^(i+1) features wide, V being --div-value.
+
+The table sets the plan beside a softmax over all classes, the cutoffs of PyTorch's documentation
+(10, 100, 1000) and those of the paper (Grave et al. 2016: 2000, 10000 for 44 thousand words; 4000,
+40000, 200000 for 800 thousand). Measured times are medians of passes with targets drawn from the
+counts; where a pass would take too long it is measured, and predicted, for fewer rows. --svg draws
+the predicted time against the size of the shortlist.
+
+Example:
+  warploss plan --counts counts.safetensors --hidden 512 --batch 1024 --svg plan.svg"
+)]
+pub(super) struct PlanArgs {
+    /// Safetensors file with the tensor `counts`; memory-mapped
+    #[arg(long, value_name = "FILE")]
+    counts: PathBuf,
+
+    /// Features of the hidden states, D
+    #[arg(long, value_name = "D", allow_hyphen_values = true, value_parser = super::bench::at_least_one)]
+    hidden: usize,
+
+    /// Rows of a batch
+    #[arg(long, value_name = "B", allow_hyphen_values = true, value_parser = super::bench::at_least_one)]
+    batch: usize,
+
+    /// Clusters at most
+    #[arg(long, value_name = "J", default_value_t = 4, allow_hyphen_values = true, value_parser = super::bench::at_least_one)]
+    max_clusters: usize,
+
+    /// Each cluster is this many times narrower than the one before it
+    #[arg(long, value_name = "V", default_value_t = 4.0, allow_hyphen_values = true)]
+    div_value: f64,
+
+    /// No cluster is narrower
+    #[arg(long, value_name = "H", default_value_t = 0, allow_hyphen_values = true)]
+    min_width: usize,
+
+    /// Dtype of hidden states and parameters
+    #[arg(long, default_value = "f32")]
+    dtype: super::bench::FloatArg,
+
+    /// Draw the predicted time to this file
+    #[arg(long, value_name = "FILE")]
+    svg: Option<PathBuf>,
+}
+
+const NAMES: [(&str, &str); 6] = [
+    ("counts", "counts"),
+    ("in_features", "--hidden"),
+    ("batch", "--batch"),
+    ("max_clusters", "--max-clusters"),
+    ("div_value", "--div-value"),
+    ("cutoffs", "cutoffs"),
+];
+
+/// A pass that is predicted to take longer is measured on fewer rows.
+const SECONDS: f64 = 3.0;
+
+fn renamed(error: &Error) -> Failure {
+    Failure::renamed(error, &NAMES.map(|(library, here)| (library, here.to_owned())))
+}
+
+/// One line of the table.
+struct Row {
+    name: String,
+    loss: AdaptiveLogSoftmax<'static>,
+    rows: usize,
+    predicted: f64,
+    measured: Option<f64>,
+}
+
+impl PlanArgs {
+    pub(super) fn run(&self, device: DeviceChoice) -> Result<(), Failure> {
+        let device = device.open()?;
+        let file = InputFile::open("--counts", &self.counts)?;
+        let counts = counts(&file.inputs("")?.get("counts")?)?;
+        let dtype = self.dtype.dtype();
+        let options = |costs| -> Result<CutoffPlanner, Error> {
+            let planner = CutoffPlanner::new(&counts, self.hidden, self.batch, costs)?;
+            let planner = planner.max_clusters(self.max_clusters);
+            Ok(planner.div_value(self.div_value).min_width(self.min_width))
+        };
+        // What is wrong is said before anything is measured.
+        let unit = Costs { call: 1.0, softmax: 1.0, operation: 1.0, logit: 1.0, parameter: 1.0 };
+        options(unit)?.check().map_err(|e| renamed(&e))?;
+        let start = Instant::now();
+        let costs = Costs::measure(&device, dtype, self.hidden, self.batch)?;
+        let fitted = start.elapsed().as_secs_f64();
+        let start = Instant::now();
+        let planner = options(costs).map_err(|e| renamed(&e))?;
+        let plan = planner.plan().map_err(|e| renamed(&e))?;
+        let planned = start.elapsed().as_secs_f64();
+        let mut rows = self.rows(&planner, &plan, &counts, &costs)?;
+        for row in &mut rows {
+            row.measure(&device, dtype, &plan, &counts)?;
+        }
+        if let Some(path) = &self.svg {
+            let others = rows.iter().skip(1).map(|row| (row.name.as_str(), &row.loss));
+            figure::draw(path, &planner, &plan, others)?;
+        }
+        let text = self.text(&device, &plan, &costs, [fitted, planned], &rows);
+        let written = std::io::stdout().write_all(text.as_bytes());
+        written.map_err(|e| Failure::failed(format!("standard output: {e}")))
+    }
+
+    /// The plan, and what it is set beside.
+    fn rows(
+        &self,
+        planner: &CutoffPlanner,
+        plan: &Plan,
+        counts: &[u64],
+        costs: &Costs,
+    ) -> Result<Vec<Row>, Failure> {
+        let row = |name: &str, loss, predicted| Row {
+            name: name.into(),
+            loss,
+            rows: self.batch,
+            predicted,
+            measured: None,
+        };
+        let mut rows = vec![row("plan", plan.loss(), plan.predicted_seconds)];
+        let published: [(&str, &[usize]); 3] = [
+            ("documentation", &[10, 100, 1000]),
+            ("paper, 44 thousand", &[2_000, 10_000]),
+            ("paper, 800 thousand", &[4_000, 40_000, 200_000]),
+        ];
+        for (name, cutoffs) in published {
+            if cutoffs.iter().all(|&c| c < counts.len()) {
+                let predicted = planner.predict(cutoffs).map_err(|e| renamed(&e))?;
+                let widths = planner.widths(cutoffs.len());
+                let loss = AdaptiveLogSoftmax::new(self.hidden, counts.len(), cutoffs);
+                rows.push(row(name, loss.widths(Some(widths)), predicted));
+            }
+        }
+        // All classes but one in the head.
+        let last = counts.len() - 1;
+        let loss = AdaptiveLogSoftmax::new(self.hidden, counts.len(), &[last]);
+        rows.push(row("all classes", loss.widths(Some(vec![1])), plan.full_softmax_seconds));
+        for row in &mut rows {
+            if row.predicted > SECONDS {
+                let few = (self.batch as f64 * SECONDS / row.predicted) as usize;
+                row.rows = few.max(1);
+                let batch = CutoffPlanner::new(counts, self.hidden, row.rows, *costs)?;
+                let batch = batch.div_value(self.div_value).min_width(self.min_width);
+                row.predicted = match row.name.as_str() {
+                    "all classes" => batch.max_clusters(1).plan()?.full_softmax_seconds,
+                    _ => batch.predict(row.loss.cutoffs())?,
+                };
+            }
+        }
+        Ok(rows)
+    }
+
+    fn text(
+        &self,
+        device: &Device,
+        plan: &Plan,
+        costs: &Costs,
+        [fitted, planned]: [f64; 2],
+        rows: &[Row],
+    ) -> String {
+        let mut table = grid::new([
+            "",
+            "cutoffs",
+            "widths",
+            "rows",
+            "parameters",
+            "predicted ms",
+            "measured ms",
+        ]);
+        for row in rows {
+            let list = |numbers: &[usize]| {
+                numbers.iter().map(usize::to_string).collect::<Vec<_>>().join(",")
+            };
+            let widths: Vec<_> = (0..row.loss.clusters()).map(|i| row.loss.width(i)).collect();
+            let all = row.loss.clusters() == 1 && row.name == "all classes";
+            table.add_row([
+                row.name.clone(),
+                if all { "—".into() } else { list(row.loss.cutoffs()) },
+                if all { "—".into() } else { list(&widths) },
+                row.rows.to_string(),
+                parameters(&row.loss).to_string(),
+                format!("{:.2}", row.predicted * 1e3),
+                row.measured.map_or("no memory".into(), |s| format!("{:.2}", s * 1e3)),
+            ]);
+        }
+        for column in table.column_iter_mut().skip(3) {
+            column.set_cell_alignment(CellAlignment::Right);
+        }
+        let by_clusters = plan.by_clusters.iter().enumerate();
+        let by_clusters: Vec<_> =
+            by_clusters.map(|(i, s)| format!("{}: {:.2}", i + 1, s * 1e3)).collect();
+        let Costs { call, softmax, operation, logit, parameter } = costs;
+        format!(
+            "{} classes, {} features, batches of {} rows of {} on {}\n\
+             costs, fitted in {fitted:.2} s: a call {:.1} µs, a softmax {:.1} µs, {:.1} GFLOP/s, \
+             a logit {:.3} ns, a parameter {:.3} ns\n\
+             planned in {planned:.2} s; predicted ms by clusters: {}\n\
+             {table}\n\
+             --cutoffs {}\n",
+            rows[0].loss.classes(),
+            self.hidden,
+            self.batch,
+            self.dtype.dtype(),
+            device.description(),
+            call * 1e6,
+            softmax * 1e6,
+            1e-9 / operation,
+            logit * 1e9,
+            parameter * 1e9,
+            by_clusters.join(", "),
+            plan.cutoffs.iter().map(usize::to_string).collect::<Vec<_>>().join(","),
+        )
+    }
+}
+
+impl Row {
+    /// Measures a pass, where there is memory for it.
+    fn measure(
+        &mut self,
+        device: &Device,
+        dtype: DType,
+        plan: &Plan,
+        counts: &[u64],
+    ) -> Result<(), Failure> {
+        let bytes = adaptive::bytes(&self.loss, dtype, self.rows)?;
+        if memory::require(bytes, &self.name).is_err() {
+            return Ok(());
+        }
+        let budget = Budget { seconds: 0.5, ..Budget::default() };
+        let target = draw(plan, counts, self.rows);
+        let timing = adaptive::time(device, self.loss.clone(), dtype, target, &budget)?;
+        self.measured = Some(timing.median);
+        Ok(())
+    }
+}
+
+fn parameters(loss: &AdaptiveLogSoftmax<'_>) -> usize {
+    let shapes = loss.shapes().map(|shapes| shapes.into_named()).unwrap_or_default();
+    shapes.iter().map(|(_, shape)| shape.iter().product::<usize>()).sum()
+}
+
+/// The counts, none below 0.
+fn counts(tensor: &Input<'_>) -> Result<Vec<u64>, Failure> {
+    let (name, dtype) = (tensor.name(), tensor.dtype());
+    if dtype.is_float() || tensor.shape().len() != 1 {
+        let got = format!("{dtype} {:?}", tensor.shape());
+        return Err(Failure::input(format!("{name}: expected integers of shape [V], got {got}")));
+    }
+    memory::require(tensor.elements() as u128 * 64, "the plan")?;
+    let count = |i: usize| {
+        let n = tensor.host().index(i);
+        u64::try_from(n).map_err(|_| {
+            Failure::input(format!("{name}: expected counts ≥ 0, got {n} at class {i}"))
+        })
+    };
+    (0..tensor.elements()).map(count).collect()
+}
+
+/// Classes by falling frequency, drawn from the counts.
+fn draw(plan: &Plan, counts: &[u64], rows: usize) -> Vec<i64> {
+    let order = plan.class_order();
+    let ends: Vec<f64> = (0..counts.len())
+        .scan(0.0, |sum, place| {
+            *sum += counts[order.class(place).unwrap_or(place)] as f64;
+            Some(*sum)
+        })
+        .collect();
+    let total = ends.last().copied().unwrap_or(0.0);
+    let mut random = Random::new(0x7a67);
+    let mut unit = || (random.next() >> 11) as f64 / (1u64 << 53) as f64;
+    let class = |at: f64| ends.partition_point(|&end| end <= at).min(counts.len() - 1);
+    (0..rows).map(|_| class(unit() * total) as i64).collect()
+}
