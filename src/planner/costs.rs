@@ -271,7 +271,11 @@ impl Call {
             "cpu" => Ok(tensor),
             _ => device.upload(tensor.view()),
         };
-        let parameters = loss.init(dtype, 1)?.try_map(|_, p| on(p.clone()))?;
+        let parameters = loss.init(dtype, 1)?;
+        let parameters = match device.name() {
+            "cpu" => parameters,
+            _ => parameters.try_map(|_, p| device.upload(p.view()))?,
+        };
         let zeros = |like: &Tensor| on(Tensor::zeros("gradient", dtype, like.shape())?);
         let mut gradients = parameters.try_map(|_, p| zeros(p))?;
         // Any numbers of ordinary size will do for the input: a weight of as many rows.

@@ -111,11 +111,16 @@ impl Data {
         let mut input = Tensor::zeros("input", dtype, shape)?;
         normal(&mut input);
         let parameters = loss.init(dtype, 0x5eed)?;
+        // Not a copy, where they may be most of the memory.
+        let parameters = match device.name() {
+            "cpu" => parameters,
+            _ => parameters.try_map(|_, p| device.upload(p.view()))?,
+        };
         let zeros = |like: &Tensor| on(Tensor::zeros("gradient", like.dtype(), like.shape())?);
         let gradients = parameters.try_map(|_, p| zeros(p))?;
         let grad_input = zeros(&input)?;
         Ok(Data {
-            parameters: parameters.try_map(|_, p| on(p.clone()))?,
+            parameters,
             input: on(input)?,
             targets: on(Tensor::from_vec(target.clone(), &[rows])?)?,
             target,

@@ -47,6 +47,7 @@ pub(super) fn draw<'a>(
             root.fill(&WHITE)?;
             let mut chart = ChartBuilder::on(&root)
                 .margin(16)
+                .margin_right(48)
                 .x_label_area_size(40)
                 .y_label_area_size(64)
                 .build_cartesian_2d(
@@ -58,15 +59,19 @@ pub(super) fn draw<'a>(
                 .x_desc("classes in the shortlist")
                 .y_desc("predicted ms, forward and backward")
                 .x_label_formatter(&|x| format!("{x:.0}"))
-                .y_label_formatter(&|y| format!("{y:.3}"))
+                .y_label_formatter(&|&y| format!("{}", (y * 1e3).round() / 1e3))
                 .light_line_style(WHITE)
                 .draw()?;
             for ((of, points), colour) in curves.iter().zip(COLOURS.iter().rev()) {
-                let (points, colour) = (points.iter().copied().filter(|p| p.1 < top), *colour);
+                let points: Vec<_> = points.iter().copied().filter(|p| p.1 < top).collect();
+                if points.is_empty() {
+                    continue;
+                }
+                let style = colour.stroke_width(2);
                 chart
-                    .draw_series(LineSeries::new(points, colour.stroke_width(2)))?
+                    .draw_series(LineSeries::new(points, style))?
                     .label(format!("{of} cluster{}", if *of == 1 { "" } else { "s" }))
-                    .legend(move |(x, y)| PathElement::new([(x, y), (x + 16, y)], colour));
+                    .legend(move |(x, y)| PathElement::new([(x, y), (x + 16, y)], style));
             }
             let mut marked = vec![("plan", plan.cutoffs[0] as f64, best)];
             marked.extend(marks.iter().copied().filter(|m| m.2 < top));

@@ -6,7 +6,7 @@ use super::bench::adaptive_log_softmax as adaptive;
 use super::device::DeviceChoice;
 use super::failure::Failure;
 use super::file::{Input, InputFile};
-use super::{grid, memory};
+use super::{grid, memory, number};
 use crate::check::random::Random;
 use crate::measure::Budget;
 use crate::planner::{Costs, CutoffPlanner, Plan};
@@ -30,8 +30,8 @@ D / V^(i+1) features wide, V being --div-value.
 The table sets the plan beside a softmax over all classes, the cutoffs of PyTorch's documentation
 (10, 100, 1000) and those of the paper (Grave et al. 2016: 2000, 10000 for 44 thousand words; 4000,
 40000, 200000 for 800 thousand). Measured times are medians of passes with targets drawn from the
-counts; where a pass would take too long it is measured, and predicted, for fewer rows. --svg draws
-the predicted time against the size of the shortlist.
+counts; where a pass would take too long it is measured, and predicted, for fewer rows. --beside adds
+cutoffs of one's own, --svg draws the predicted time against the size of the shortlist.
 
 Example:
   warploss plan --counts counts.safetensors --hidden 512 --batch 1024 --svg plan.svg"
@@ -65,9 +65,26 @@ pub(super) struct PlanArgs {
     #[arg(long, default_value = "f32")]
     dtype: super::bench::FloatArg,
 
+    /// Other cutoffs to set beside the plan's; can be given again
+    #[arg(long, value_name = "C,C,…", allow_hyphen_values = true, value_parser = cutoffs)]
+    beside: Vec<Cutoffs>,
+
     /// Draw the predicted time to this file
     #[arg(long, value_name = "FILE")]
     svg: Option<PathBuf>,
+
+    /// One JSON object a line instead of a table
+    #[arg(long)]
+    json: bool,
+}
+
+/// Cutoffs as the command line has them.
+#[derive(Debug, Clone)]
+struct Cutoffs(Vec<usize>);
+
+fn cutoffs(text: &str) -> Result<Cutoffs, String> {
+    let numbers: Result<_, _> = text.split(',').map(str::parse).collect();
+    numbers.map(Cutoffs).map_err(|_| "expected whole numbers with commas between them".into())
 }
 
 const NAMES: [(&str, &str); 6] = [
@@ -76,11 +93,14 @@ const NAMES: [(&str, &str); 6] = [
     ("batch", "--batch"),
     ("max_clusters", "--max-clusters"),
     ("div_value", "--div-value"),
-    ("cutoffs", "cutoffs"),
+    ("cutoffs", "--beside"),
 ];
 
+/// The name of the softmax over all classes.
+const ALL: &str = "all classes";
+
 /// A pass that is predicted to take longer is measured on fewer rows.
-const SECONDS: f64 = 3.0;
+const SECONDS: f64 = 1.0;
 
 fn renamed(error: &Error) -> Failure {
     Failure::renamed(error, &NAMES.map(|(library, here)| (library, here.to_owned())))
@@ -124,7 +144,10 @@ impl PlanArgs {
             let others = rows.iter().skip(1).map(|row| (row.name.as_str(), &row.loss));
             figure::draw(path, &planner, &plan, others)?;
         }
-        let text = self.text(&device, &plan, &costs, [fitted, planned], &rows);
+        let text = match self.json {
+            true => rows.iter().map(Row::json).collect(),
+            false => self.text(&device, &plan, &costs, [fitted, planned], &rows),
+        };
         let written = std::io::stdout().write_all(text.as_bytes());
         written.map_err(|e| Failure::failed(format!("standard output: {e}")))
     }
@@ -150,18 +173,18 @@ impl PlanArgs {
             ("paper, 44 thousand", &[2_000, 10_000]),
             ("paper, 800 thousand", &[4_000, 40_000, 200_000]),
         ];
-        for (name, cutoffs) in published {
-            if cutoffs.iter().all(|&c| c < counts.len()) {
-                let predicted = planner.predict(cutoffs).map_err(|e| renamed(&e))?;
-                let widths = planner.widths(cutoffs.len());
-                let loss = AdaptiveLogSoftmax::new(self.hidden, counts.len(), cutoffs);
-                rows.push(row(name, loss.widths(Some(widths)), predicted));
-            }
+        let published = published.into_iter().filter(|(_, c)| c.iter().all(|&c| c < counts.len()));
+        let given = self.beside.iter().map(|cutoffs| ("beside", &cutoffs.0[..]));
+        for (name, cutoffs) in published.chain(given) {
+            let predicted = planner.predict(cutoffs).map_err(|e| renamed(&e))?;
+            let widths = planner.widths(cutoffs.len());
+            let loss = AdaptiveLogSoftmax::new(self.hidden, counts.len(), cutoffs);
+            rows.push(row(name, loss.widths(Some(widths)), predicted));
         }
         // All classes but one in the head.
         let last = counts.len() - 1;
         let loss = AdaptiveLogSoftmax::new(self.hidden, counts.len(), &[last]);
-        rows.push(row("all classes", loss.widths(Some(vec![1])), plan.full_softmax_seconds));
+        rows.push(row(ALL, loss.widths(Some(vec![1])), plan.full_softmax_seconds));
         for row in &mut rows {
             if row.predicted > SECONDS {
                 let few = (self.batch as f64 * SECONDS / row.predicted) as usize;
@@ -169,7 +192,7 @@ impl PlanArgs {
                 let batch = CutoffPlanner::new(counts, self.hidden, row.rows, *costs)?;
                 let batch = batch.div_value(self.div_value).min_width(self.min_width);
                 row.predicted = match row.name.as_str() {
-                    "all classes" => batch.max_clusters(1).plan()?.full_softmax_seconds,
+                    ALL => batch.max_clusters(1).plan()?.full_softmax_seconds,
                     _ => batch.predict(row.loss.cutoffs())?,
                 };
             }
@@ -198,12 +221,11 @@ impl PlanArgs {
             let list = |numbers: &[usize]| {
                 numbers.iter().map(usize::to_string).collect::<Vec<_>>().join(",")
             };
-            let widths: Vec<_> = (0..row.loss.clusters()).map(|i| row.loss.width(i)).collect();
-            let all = row.loss.clusters() == 1 && row.name == "all classes";
+            let all = row.name == ALL;
             table.add_row([
                 row.name.clone(),
                 if all { "—".into() } else { list(row.loss.cutoffs()) },
-                if all { "—".into() } else { list(&widths) },
+                if all { "—".into() } else { list(&row.widths()) },
                 row.rows.to_string(),
                 parameters(&row.loss).to_string(),
                 format!("{:.2}", row.predicted * 1e3),
@@ -241,6 +263,23 @@ impl PlanArgs {
 }
 
 impl Row {
+    fn widths(&self) -> Vec<usize> {
+        (0..self.loss.clusters()).map(|i| self.loss.width(i)).collect()
+    }
+
+    fn json(&self) -> String {
+        let mut object = serde_json::Map::new();
+        let mut put = |name: &str, value| object.insert(name.into(), value);
+        put("plan", self.name.as_str().into());
+        put("cutoffs", self.loss.cutoffs().into());
+        put("widths", self.widths().into());
+        put("rows", self.rows.into());
+        put("parameters", parameters(&self.loss).into());
+        put("predicted_s", number::f64(self.predicted));
+        put("measured_s", self.measured.map_or(serde_json::Value::Null, number::f64));
+        format!("{}\n", serde_json::Value::Object(object))
+    }
+
     /// Measures a pass, where there is memory for it.
     fn measure(
         &mut self,
