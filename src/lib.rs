@@ -49,8 +49,9 @@ pub use error::{Error, Result};
 pub use half::{bf16, f16};
 pub use loss::information;
 pub use loss::{
-    AdaptiveGrad, AdaptiveGradOut, AdaptiveLogSoftmax, AdaptiveOut, AdaptiveOutput,
-    AdaptiveParameters, AdaptiveTail, ClassOrder,
+    AdaptiveEmbedding, AdaptiveEmbeddingParameters, AdaptiveLogSoftmax, AdaptiveParameters,
+    AdaptiveTail, ClassOrder, LayerGrad, LayerGradOut, LayerOut, LayerOutput, NegativeSampler,
+    OutputLayer, SampledParameters, SampledSoftmax,
 };
 pub use loss::{
     BceWithLogits, BceWithLogitsLoss, Elementwise, ElementwiseGrad, ElementwiseGradOut, Huber,

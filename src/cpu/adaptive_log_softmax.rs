@@ -1,24 +1,19 @@
 //! Adaptive log-softmax on the CPU: rows are grouped by cluster once (`bins.rs`); the head and each
-//! cluster are a softmax over products (`softmax.rs`, `stored.rs`, `tiled.rs`); what is asked of
+//! cluster are a softmax over products (`cpu/linear_softmax.rs`); what is asked of
 //! all classes is in `distribution.rs`.
 
 mod bins;
 mod distribution;
-mod matrix;
-mod softmax;
-mod stored;
-mod tiled;
 
 use super::batch::Upstream;
-use super::lines::SyncPtr;
+use super::linear_softmax::{Backward, Softmax, block};
+use super::matrix::{Gradient, Matrix, Panel, product, with_scratch, zeros};
 use super::{Cpu, host_f32};
 use crate::loss::{
-    AdaptiveGradOut, AdaptiveOut, AdaptiveParameters, AdaptiveTail, CheckedAdaptive, GradOutput,
+    AdaptiveParameters, AdaptiveTail, CheckedAdaptive, GradOutput, LayerGradOut, LayerOut,
 };
-use crate::{Reduction, Result, TensorRef};
+use crate::{Result, TensorMut, TensorRef};
 use bins::Bins;
-use matrix::{Gradient, Matrix, Panel, product, with_scratch, zeros};
-use softmax::{Backward, Softmax};
 use std::borrow::Cow;
 
 /// The parameters as matrices.
@@ -54,7 +49,7 @@ struct Gradients<'a> {
 }
 
 impl<'a> Gradients<'a> {
-    fn new(grads: AdaptiveParameters<crate::TensorMut<'a>>, add: bool) -> Result<Gradients<'a>> {
+    fn new(grads: AdaptiveParameters<TensorMut<'a>>, add: bool) -> Result<Gradients<'a>> {
         let gradient = |tensor| Gradient::new("grad_parameters", tensor, add);
         Ok(Gradients {
             parameters: AdaptiveParameters {
@@ -72,28 +67,6 @@ impl<'a> Gradients<'a> {
     }
 }
 
-/// Elements of rows of the input that one task copies.
-const PIECE: usize = 64 * 1024;
-
-/// Some rows of the input, in f32 and next to one another.
-fn gather<'a>(cpu: &Cpu, input: &Matrix<'a>, rows: &[usize]) -> Result<Cow<'a, [f32]>> {
-    let width = input.columns;
-    let all = rows.len() == input.rows;
-    if let Some(data) = input.contiguous().filter(|_| all) {
-        return Ok(Cow::Borrowed(data));
-    }
-    let mut wide = zeros("input in f32", rows.len() * width)?;
-    let out = Panel::of_mut(&mut wide, width);
-    let each = PIECE.div_ceil(width);
-    cpu.share(rows.len().div_ceil(each), 1, &|task| {
-        for (at, &row) in rows.iter().enumerate().skip(task * each).take(each) {
-            // SAFETY: a row of this task alone.
-            input.widen(row, unsafe { out.row(at, width) });
-        }
-    });
-    Ok(Cow::Owned(wide))
-}
-
 /// `out = rows of x · wᵀ`, a block of rows a task. `rows`: which of x, or all.
 fn project(cpu: &Cpu, x: &[f32], rows: Option<&[usize]>, weight: &Matrix<'_>) -> Result<Vec<f32>> {
     let (width, features) = (weight.rows, weight.columns);
@@ -102,7 +75,7 @@ fn project(cpu: &Cpu, x: &[f32], rows: Option<&[usize]>, weight: &Matrix<'_>) ->
     let weight = weight.panel(0..width, &mut wide);
     let mut hidden = zeros("hidden rows", n * width)?;
     let out = Panel::of_mut(&mut hidden, width);
-    let block = stored::block(n);
+    let block = block(n);
     cpu.share(n.div_ceil(block), 1, &|task| {
         let at = task * block;
         let n = block.min(n - at);
@@ -144,7 +117,7 @@ impl<'a> Batch<'a> {
         let input = Matrix::new("input", &checked.input)?;
         let matrices = Matrices::new(checked.parameters)?;
         let bins = Bins::new(checked)?;
-        let x = gather(cpu, &input, &bins.kept)?;
+        let x = input.gather_kept(cpu, &bins.kept.rows)?;
         Ok(Batch { cpu, bins, matrices, x, features: input.columns })
     }
 
@@ -203,7 +176,7 @@ impl<'a> Batch<'a> {
             weight.clear(self.cpu);
         }
         if let Some(grad) = head_bias {
-            write_row(grad, &bias);
+            grad.write_row(&bias);
         }
         for i in 0..self.bins.clusters.len() {
             self.backward_cluster(i, factors, &mut output, d_x.as_deref_mut(), grads)?;
@@ -261,7 +234,7 @@ impl<'a> Batch<'a> {
         let mut wide = zeros("projection in f32", projection.scratch(width))?;
         let weight = projection.panel(0..width, &mut wide);
         let (d_x, d_hidden) = (Panel::of_mut(d_x, features), Panel::of(d_hidden, width));
-        let block = stored::block(rows.len());
+        let block = block(rows.len());
         self.cpu.share(rows.len().div_ceil(block), 1, &|task| {
             let at = task * block;
             let n = block.min(rows.len() - at);
@@ -282,96 +255,25 @@ impl<'a> Batch<'a> {
 
     /// `dhᵀ · rows of x`.
     fn projection_gradient(&self, grad: &Gradient<'_>, rows: &[usize], d_hidden: &[f32]) {
-        /// Rows of the projection that one task makes.
-        const ROWS: usize = 32;
         let (width, features, n) = (grad.rows, self.features, rows.len());
-        let d_hidden = Panel::of(d_hidden, width);
         with_scratch([n * features], |[gathered]| {
             let x = pick(&self.x, features, rows, gathered);
-            self.cpu.share(width.div_ceil(ROWS), 1, &|task| {
-                let of = task * ROWS..((task + 1) * ROWS).min(width);
-                with_scratch([grad.scratch(of.len())], |[scratch]| {
-                    // SAFETY: rows of this task alone.
-                    unsafe {
-                        let d_hidden = d_hidden.at(0, of.start).transposed();
-                        grad.rows(of.clone(), scratch, |out, add| {
-                            product(add, out, [d_hidden, x], [of.len(), features, n]);
-                        });
-                    }
-                });
-            });
+            // SAFETY: both have n rows; the gradient is borrowed.
+            unsafe { grad.outer(self.cpu, [Panel::of(d_hidden, width), x], n) };
         });
     }
-
-    /// The loss of a kept row. A weight of 0 silences an infinite one.
-    fn row_loss(&self, row: usize, output: f64) -> f64 {
-        match self.bins.weights[row] {
-            0.0 => 0.0,
-            weight => -weight * output,
-        }
-    }
-
-    fn write(&self, checked: &CheckedAdaptive<'_>, output: &[f64], [out, loss]: [&mut [f32]; 2]) {
-        out.fill(0.0);
-        let mut sum = 0.0;
-        if checked.options.reduction == Reduction::None {
-            loss.fill(0.0);
-        }
-        for (i, (&row, &output)) in self.bins.kept.iter().zip(output).enumerate() {
-            out[row] = output as f32;
-            let of_row = self.row_loss(i, output);
-            sum += of_row;
-            if checked.options.reduction == Reduction::None {
-                loss[row] = of_row as f32;
-            }
-        }
-        match checked.options.reduction {
-            Reduction::None => {}
-            Reduction::Sum => loss[0] = sum as f32,
-            Reduction::Mean | Reduction::BatchMean => {
-                let weight = self.bins.weight;
-                loss[0] = if weight == 0.0 { f32::NAN } else { (sum / weight) as f32 };
-            }
-        }
-    }
-
-    /// Upstream gradients of the kept rows' −output.
-    fn factors(&self, reduction: Reduction, upstream: &Upstream<'_>) -> Vec<f64> {
-        let divisor = match reduction {
-            Reduction::None | Reduction::Sum => 1.0,
-            Reduction::Mean | Reduction::BatchMean if self.bins.weight == 0.0 => f64::NAN,
-            Reduction::Mean | Reduction::BatchMean => self.bins.weight,
-        };
-        (self.bins.kept.iter().zip(&self.bins.weights))
-            .map(|(&row, weight)| f64::from(upstream.of(row)) * weight / divisor)
-            .collect()
-    }
-}
-
-/// Writes a gradient of one row.
-fn write_row(grad: &Gradient<'_>, from: &[f32]) {
-    with_scratch([grad.scratch(1)], |[scratch]| {
-        // SAFETY: the only row, which is borrowed exclusively.
-        unsafe {
-            grad.rows(0..1, scratch, |out, add| {
-                for (out, from) in out.row(0, from.len()).iter_mut().zip(from) {
-                    *out = if add { *out + from } else { *from };
-                }
-            });
-        }
-    });
 }
 
 impl Cpu {
     pub(crate) fn adaptive_log_softmax_forward(
         &self,
         checked: &CheckedAdaptive<'_>,
-        out: AdaptiveOut<'_>,
+        out: LayerOut<'_>,
     ) -> Result<()> {
         let [output, loss] = [host_f32(out.output, "output")?, host_f32(out.loss, "loss")?];
         let batch = Batch::new(self, checked)?;
         let outputs = batch.forward()?;
-        batch.write(checked, &outputs, [output, loss]);
+        batch.bins.kept.write(checked.options.reduction, &outputs, [output, loss]);
         Ok(())
     }
 
@@ -379,8 +281,8 @@ impl Cpu {
         &self,
         checked: &CheckedAdaptive<'_>,
         grad_output: GradOutput<'_>,
-        out: AdaptiveOut<'_>,
-        gradients: AdaptiveGradOut<'_>,
+        out: LayerOut<'_>,
+        gradients: LayerGradOut<'_, AdaptiveParameters<TensorMut<'_>>>,
     ) -> Result<()> {
         let [output, loss] = [host_f32(out.output, "output")?, host_f32(out.loss, "loss")?];
         let upstream = Upstream::new(&grad_output)?;
@@ -389,38 +291,15 @@ impl Cpu {
         let grad_input = gradients.input.map(|grad| Gradient::new("grad_input", grad, false));
         let grad_input = grad_input.transpose()?;
         let batch = Batch::new(self, checked)?;
-        let factors = batch.factors(checked.options.reduction, &upstream);
+        let factors = batch.bins.kept.factors(checked.options.reduction, &upstream);
         let wanted = if grad_input.is_some() { batch.x.len() } else { 0 };
         let mut d_x = zeros("input gradient", wanted)?;
         let d_x_out = grad_input.is_some().then_some(&mut d_x[..]);
         let outputs = batch.backward(&factors, d_x_out, grads.as_ref())?;
         if let Some(grad) = &grad_input {
-            self.scatter(grad, &batch.bins.kept, &d_x);
+            grad.scatter(self, &batch.bins.kept.rows, &d_x);
         }
-        batch.write(checked, &outputs, [output, loss]);
+        batch.bins.kept.write(checked.options.reduction, &outputs, [output, loss]);
         Ok(())
-    }
-
-    /// Puts the kept rows' gradients in their places, and zeros in the others'.
-    fn scatter(&self, grad: &Gradient<'_>, kept: &[usize], rows: &[f32]) {
-        let width = grad.columns;
-        if kept.len() < grad.rows {
-            grad.clear(self);
-        }
-        let each = PIECE.div_ceil(width);
-        let from = SyncPtr(rows.as_ptr().cast_mut());
-        self.share(kept.len().div_ceil(each), 1, &|task| {
-            with_scratch([grad.scratch(1)], |[scratch]| {
-                for (at, &row) in kept.iter().enumerate().skip(task * each).take(each) {
-                    // SAFETY: each kept row comes once, and is read from the buffer's row.
-                    unsafe {
-                        let from = std::slice::from_raw_parts(from.get().add(at * width), width);
-                        grad.rows(row..row + 1, scratch, |out, _| {
-                            out.row(0, width).copy_from_slice(from);
-                        });
-                    }
-                }
-            });
-        });
     }
 }

@@ -2,6 +2,7 @@
 //! `loss/`; `lines.rs` knows how memory and threads meet, `row.rs` how one row is worked on,
 //! `softmax.rs` and `gradient.rs` the loops, `simd/` the instruction sets.
 
+mod adaptive_embedding;
 mod adaptive_log_softmax;
 mod batch;
 mod bce_with_logits;
@@ -13,18 +14,22 @@ mod huber;
 mod information;
 mod js_div;
 mod js_div_logits;
+mod kept;
 mod kl_div;
 mod l1;
+mod linear_softmax;
 mod lines;
 mod log_softmax;
 mod logit;
 mod logprob_entropy;
 mod logsumexp;
+mod matrix;
 mod mse;
 mod nll;
 mod ranks;
 mod results;
 mod row;
+mod sampled_softmax;
 mod segments;
 mod share;
 mod simd;

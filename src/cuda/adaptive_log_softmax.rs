@@ -1,7 +1,7 @@
 //! Adaptive log-softmax is computed on the CPU alone so far; a CUDA device says so.
 
 use super::Cuda;
-use crate::loss::{AdaptiveGradOut, AdaptiveOut, CheckedAdaptive, GradOutput};
+use crate::loss::{AdaptiveParameters, CheckedAdaptive, GradOutput, LayerGradOut, LayerOut};
 use crate::{Error, Result, TensorMut};
 
 fn on_the_cpu_alone() -> Error {
@@ -12,7 +12,7 @@ impl Cuda {
     pub(crate) fn adaptive_log_softmax_forward(
         &self,
         _: &CheckedAdaptive<'_>,
-        _: AdaptiveOut<'_>,
+        _: LayerOut<'_>,
     ) -> Result<()> {
         Err(on_the_cpu_alone())
     }
@@ -21,8 +21,8 @@ impl Cuda {
         &self,
         _: &CheckedAdaptive<'_>,
         _: GradOutput<'_>,
-        _: AdaptiveOut<'_>,
-        _: AdaptiveGradOut<'_>,
+        _: LayerOut<'_>,
+        _: LayerGradOut<'_, AdaptiveParameters<TensorMut<'_>>>,
     ) -> Result<()> {
         Err(on_the_cpu_alone())
     }

@@ -2,6 +2,7 @@
 //! into launches, `plan.rs` makes it, and a [`Driver`] carries it out, on a GPU or in the
 //! emulator.
 
+mod adaptive_embedding;
 mod adaptive_log_softmax;
 mod args;
 mod batch;
@@ -36,6 +37,7 @@ mod ranks;
 pub(crate) mod real;
 pub(crate) mod resident;
 mod rows;
+mod sampled_softmax;
 #[cfg(feature = "cuda")]
 pub(crate) mod slices;
 mod soft_cross_entropy;

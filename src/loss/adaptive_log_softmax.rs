@@ -20,15 +20,17 @@ mod order;
 mod parameters;
 mod state_dict;
 
-use super::GradOutput;
+use super::output_layer::{LayerGrad, LayerGradOut, LayerOut, LayerOutput};
+use super::{GradOutput, OutputLayer};
 use crate::device::on_device;
-use crate::{Device, Element as _, Reduction, Result, Tensor, TensorMut, TensorRef};
+use crate::{DType, Device, Element as _, Reduction, Result, Tensor, TensorMut, TensorRef};
 use std::ops::Range;
 use std::sync::Arc;
 
 pub(crate) use checked::CheckedAdaptive;
 pub use order::ClassOrder;
 pub use parameters::{AdaptiveParameters, AdaptiveTail};
+pub(super) use parameters::{fill, tail_key};
 
 /// Softmax over many classes, most of them rare, at the cost of a few
 /// (`torch.nn.AdaptiveLogSoftmaxWithLoss`; Grave et al. 2016, arXiv 1609.04309).
@@ -73,46 +75,6 @@ pub struct AdaptiveLogSoftmax<'w> {
     pub(crate) reduction: Reduction,
     pub(crate) row_weight: Option<TensorRef<'w>>,
     pub(crate) class_order: Option<Arc<ClassOrder>>,
-}
-
-/// What an allocating forward pass returns.
-#[derive(Debug, Clone, PartialEq)]
-pub struct AdaptiveOutput {
-    /// The target's log-probability, one a row; f32; 0 for ignored rows.
-    pub output: Tensor,
-    /// `[]` for sum and mean, one a row for none; f32.
-    pub loss: Tensor,
-}
-
-/// Where a forward pass writes.
-#[derive(Debug)]
-pub struct AdaptiveOut<'a> {
-    /// One a row, f32.
-    pub output: TensorMut<'a>,
-    /// `[]` for sum and mean, one a row for none; f32.
-    pub loss: TensorMut<'a>,
-}
-
-/// What an allocating forward and backward pass returns.
-#[derive(Debug, Clone, PartialEq)]
-pub struct AdaptiveGrad {
-    /// Log-probabilities and loss.
-    pub output: AdaptiveOutput,
-    /// The input's shape and dtype.
-    pub input: Tensor,
-    /// The parameters' shapes and dtype; 0 where no row came by.
-    pub parameters: AdaptiveParameters<Tensor>,
-}
-
-/// Memory that gradients are written to.
-#[derive(Debug)]
-pub struct AdaptiveGradOut<'a> {
-    /// The input's shape and dtype.
-    pub input: Option<TensorMut<'a>>,
-    /// The parameters' shapes and dtype.
-    pub parameters: Option<AdaptiveParameters<TensorMut<'a>>>,
-    /// Whether the parameters' gradients are added to what is there.
-    pub accumulate: bool,
 }
 
 impl<'w> AdaptiveLogSoftmax<'w> {
@@ -244,7 +206,7 @@ impl<'w> AdaptiveLogSoftmax<'w> {
         parameters: &AdaptiveParameters<TensorRef<'_>>,
         input: TensorRef<'_>,
         target: TensorRef<'_>,
-    ) -> Result<AdaptiveOutput> {
+    ) -> Result<LayerOutput> {
         let checked = self.check(parameters, &input, &target)?;
         let mut output = checked.allocate(device)?;
         self.forward_into(device, parameters, (input, target), output.out())?;
@@ -260,7 +222,7 @@ impl<'w> AdaptiveLogSoftmax<'w> {
         device: &Device,
         parameters: &AdaptiveParameters<TensorRef<'_>>,
         (input, target): (TensorRef<'_>, TensorRef<'_>),
-        out: AdaptiveOut<'_>,
+        out: LayerOut<'_>,
     ) -> Result<()> {
         let checked = self.check(parameters, &input, &target)?;
         checked.check_out(&out)?;
@@ -281,14 +243,14 @@ impl<'w> AdaptiveLogSoftmax<'w> {
         input: TensorRef<'_>,
         target: TensorRef<'_>,
         grad_output: impl Into<GradOutput<'g>>,
-    ) -> Result<AdaptiveGrad> {
+    ) -> Result<LayerGrad<AdaptiveParameters<Tensor>>> {
         let checked = self.check(parameters, &input, &target)?;
         let mut output = checked.allocate(device)?;
         let zeros =
             |name, like: &TensorRef<'_>| device.zeros(name, like.dtype(), like.shape(), like);
         let mut grad_input = zeros("grad_input", &input)?;
         let mut grads = parameters.try_map(|_, p| zeros("grad_parameters", p))?;
-        let gradients = AdaptiveGradOut {
+        let gradients = LayerGradOut {
             input: Some(grad_input.view_mut()),
             parameters: Some(grads.view_mut()),
             accumulate: false,
@@ -296,7 +258,7 @@ impl<'w> AdaptiveLogSoftmax<'w> {
         let data = (input, target);
         let written = (output.out(), gradients);
         self.forward_backward_into(device, parameters, data, grad_output, written)?;
-        Ok(AdaptiveGrad { output, input: grad_input, parameters: grads })
+        Ok(LayerGrad { output, input: grad_input, parameters: grads })
     }
 
     /// As [`AdaptiveLogSoftmax::forward_backward`], of `(input, target)`, into the caller's
@@ -311,7 +273,7 @@ impl<'w> AdaptiveLogSoftmax<'w> {
         parameters: &AdaptiveParameters<TensorRef<'_>>,
         (input, target): (TensorRef<'_>, TensorRef<'_>),
         grad_output: impl Into<GradOutput<'g>>,
-        (out, gradients): (AdaptiveOut<'_>, AdaptiveGradOut<'_>),
+        (out, gradients): (LayerOut<'_>, LayerGradOut<'_, AdaptiveParameters<TensorMut<'_>>>),
     ) -> Result<()> {
         let checked = self.check(parameters, &input, &target)?;
         let grad_output = grad_output.into();
@@ -421,8 +383,40 @@ impl<'w> AdaptiveLogSoftmax<'w> {
     }
 }
 
-impl AdaptiveOutput {
-    fn out(&mut self) -> AdaptiveOut<'_> {
-        AdaptiveOut { output: self.output.view_mut(), loss: self.loss.view_mut() }
+impl OutputLayer for AdaptiveLogSoftmax<'_> {
+    type Parameters<T> = AdaptiveParameters<T>;
+
+    fn init(&self, dtype: DType, seed: u64) -> Result<AdaptiveParameters<Tensor>> {
+        AdaptiveLogSoftmax::init(self, dtype, seed)
+    }
+
+    fn views(parameters: &AdaptiveParameters<Tensor>) -> AdaptiveParameters<TensorRef<'_>> {
+        parameters.view()
+    }
+
+    fn views_mut(parameters: &mut AdaptiveParameters<Tensor>) -> AdaptiveParameters<TensorMut<'_>> {
+        parameters.view_mut()
+    }
+
+    fn forward_into(
+        &self,
+        device: &Device,
+        parameters: &AdaptiveParameters<TensorRef<'_>>,
+        data: (TensorRef<'_>, TensorRef<'_>),
+        out: LayerOut<'_>,
+    ) -> Result<()> {
+        AdaptiveLogSoftmax::forward_into(self, device, parameters, data, out)
+    }
+
+    fn forward_backward_into(
+        &self,
+        device: &Device,
+        parameters: &AdaptiveParameters<TensorRef<'_>>,
+        data: (TensorRef<'_>, TensorRef<'_>),
+        grad_output: GradOutput<'_>,
+        written: (LayerOut<'_>, LayerGradOut<'_, AdaptiveParameters<TensorMut<'_>>>),
+    ) -> Result<()> {
+        let call = AdaptiveLogSoftmax::forward_backward_into;
+        call(self, device, parameters, data, grad_output, written)
     }
 }

@@ -54,6 +54,23 @@ pub(crate) fn dtype(
     })
 }
 
+/// A named parameter, or its gradient, has the shape of the options and `owner`'s dtype.
+pub(crate) fn parameter(
+    argument: &'static str,
+    (key, tensor): (&str, &TensorRef<'_>),
+    shape: Shape,
+    (dtype, owner): (DType, &str),
+) -> Result<()> {
+    if tensor.shape() == shape && tensor.dtype() == dtype {
+        return Ok(());
+    }
+    Err(Error::Value {
+        argument,
+        expected: format!("`{key}` {shape} of {dtype} ({owner})"),
+        got: format!("{} of {}", tensor.shape(), tensor.dtype()),
+    })
+}
+
 /// An output of f32 values, contiguous, of the given shape.
 pub(crate) fn f32_output(
     argument: &'static str,

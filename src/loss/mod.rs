@@ -1,5 +1,6 @@
 //! One file a loss: its options, its checks, its maths in words. No memory, no threads.
 
+mod adaptive_embedding;
 mod adaptive_log_softmax;
 mod bce_with_logits;
 pub(crate) mod broadcast;
@@ -19,13 +20,13 @@ mod logprob_entropy;
 mod logsumexp;
 mod mse;
 mod nll;
+mod output_layer;
 mod ranks;
+mod sampled_softmax;
 mod smooth_l1;
 
-pub use adaptive_log_softmax::{
-    AdaptiveGrad, AdaptiveGradOut, AdaptiveLogSoftmax, AdaptiveOut, AdaptiveOutput,
-    AdaptiveParameters, AdaptiveTail, ClassOrder,
-};
+pub use adaptive_embedding::{AdaptiveEmbedding, AdaptiveEmbeddingParameters};
+pub use adaptive_log_softmax::{AdaptiveLogSoftmax, AdaptiveParameters, AdaptiveTail, ClassOrder};
 pub use bce_with_logits::{BceWithLogits, BceWithLogitsLoss};
 pub use cross_entropy::{
     CrossEntropy, CrossEntropyGrad, CrossEntropyGradients, CrossEntropyOut, CrossEntropyOutput,
@@ -45,9 +46,12 @@ pub use logprob_entropy::{
 pub use logsumexp::LogSumExp;
 pub use mse::{Mse, MseLoss};
 pub use nll::{Nll, NllGrad};
+pub use output_layer::{LayerGrad, LayerGradOut, LayerOut, LayerOutput, OutputLayer};
 pub use ranks::{Ranks, TopkAccuracy, topk_accuracy};
+pub use sampled_softmax::{NegativeSampler, SampledParameters, SampledSoftmax};
 pub use smooth_l1::{SmoothL1, SmoothL1Loss};
 
+pub(crate) use adaptive_embedding::CheckedEmbedding;
 pub(crate) use adaptive_log_softmax::CheckedAdaptive;
 pub(crate) use cross_entropy::Checked;
 pub(crate) use information::{CheckedInformation, Information};
@@ -55,3 +59,4 @@ pub(crate) use js_div_logits::CheckedJsDiv;
 pub(crate) use labels::Labels;
 pub(crate) use log_softmax::CheckedLines;
 pub(crate) use nll::{CheckedNll, Positions};
+pub(crate) use sampled_softmax::{CheckedSampled, Negatives};

@@ -2,8 +2,7 @@
 
 use crate::measure::{Budget, time_by};
 use crate::{
-    AdaptiveGradOut, AdaptiveLogSoftmax, AdaptiveOut, DType, Device, Error, Reduction, Result,
-    Tensor,
+    AdaptiveLogSoftmax, DType, Device, Error, LayerGradOut, LayerOut, Reduction, Result, Tensor,
 };
 
 /// Seconds, forward and backward together.
@@ -287,12 +286,12 @@ impl Call {
         let mut sum = on(Tensor::from_vec(vec![0f32], &[])?)?;
         let mut run = || {
             device.time(|| {
-                let gradients = AdaptiveGradOut {
+                let gradients = LayerGradOut {
                     input: Some(grad_input.view_mut()),
                     parameters: Some(gradients.view_mut()),
                     accumulate: false,
                 };
-                let out = AdaptiveOut { output: output.view_mut(), loss: sum.view_mut() };
+                let out = LayerOut { output: output.view_mut(), loss: sum.view_mut() };
                 let data = (input.view(), target.view());
                 loss.forward_backward_into(device, &parameters.view(), data, 1.0, (out, gradients))
             })

@@ -15,6 +15,14 @@ impl Layout {
         self.shape.iter().skip(1).product()
     }
 
+    /// The same for fewer rows; `None` where there are not so many, or no dimension.
+    pub(super) fn first_rows(self, rows: usize) -> Option<Layout> {
+        let mut sizes = self.shape.to_vec();
+        let first = sizes.first_mut().filter(|all| rows <= **all)?;
+        *first = rows;
+        Some(Layout { shape: Shape::new(&sizes)?, row_stride: self.row_stride })
+    }
+
     /// The one place where a shape and a stride meet a length.
     pub(super) fn check(sizes: &[usize], row_stride: Option<usize>, len: usize) -> Result<Layout> {
         let argument = "shape";

@@ -43,6 +43,10 @@ macro_rules! metadata {
         pub fn elements(&self) -> usize {
             self.layout.shape.iter().product()
         }
+        /// The first `rows` along dimension 0; `None` where there are not so many.
+        pub fn first_rows(self, rows: usize) -> Option<Self> {
+            Some(Self { layout: self.layout.first_rows(rows)?, ..self })
+        }
         /// Where the memory lies: `"host"` or `"device"`.
         pub(crate) fn place(&self) -> &'static str {
             match self.memory_ref() {

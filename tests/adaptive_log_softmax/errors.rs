@@ -163,8 +163,8 @@ fn a_bad_call_is_named_and_writes_nothing() {
         let mut grads = self::parameters(&loss.shapes().unwrap());
         let before = (output.clone(), value.clone(), grad_input.clone(), grads.clone());
         let view = parameters.view();
-        let out = AdaptiveOut { output: output.view_mut(), loss: value.view_mut() };
-        let gradients = AdaptiveGradOut {
+        let out = LayerOut { output: output.view_mut(), loss: value.view_mut() };
+        let gradients = LayerGradOut {
             input: Some(grad_input.view_mut()),
             parameters: Some(grads.view_mut()),
             accumulate: false,

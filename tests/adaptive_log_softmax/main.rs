@@ -9,8 +9,8 @@ mod reference;
 mod state_dict;
 
 use warploss::{
-    AdaptiveGradOut, AdaptiveLogSoftmax, AdaptiveOut, AdaptiveParameters, AdaptiveTail, DType,
-    Device, Float, GradOutput, Tensor, TensorRef, bf16, f16,
+    AdaptiveLogSoftmax, AdaptiveParameters, AdaptiveTail, DType, Device, Float, GradOutput,
+    LayerGradOut, LayerOut, Tensor, TensorRef, bf16, f16,
 };
 
 /// A tensor of a float type from f64 values.

@@ -158,8 +158,8 @@ fn gradients_add_up_where_asked_and_padding_is_left_alone() {
         let mut padded = floats(dtype, &[5, FEATURES + 2], &[7.5; 5 * (FEATURES + 2)]);
         let mut output = Tensor::from_vec(vec![0f32; 5], &[5]).unwrap();
         let mut value = Tensor::from_vec(vec![0f32], &[]).unwrap();
-        let out = AdaptiveOut { output: output.view_mut(), loss: value.view_mut() };
-        let gradients = AdaptiveGradOut {
+        let out = LayerOut { output: output.view_mut(), loss: value.view_mut() };
+        let gradients = LayerGradOut {
             input: Some(padded.view_as_mut(&[5, FEATURES], FEATURES + 2).unwrap()),
             parameters: Some(grads.view_mut()),
             accumulate: true,

@@ -6,8 +6,8 @@ use crate::check::random::Random;
 use crate::measure::{Budget, Pass, Timing, time_by};
 use crate::memory::HostMut;
 use crate::{
-    AdaptiveGradOut, AdaptiveLogSoftmax, AdaptiveOut, AdaptiveParameters, DType, Device, Error,
-    Float, Shape, Tensor,
+    AdaptiveLogSoftmax, AdaptiveParameters, DType, Device, Error, Float, LayerGradOut, LayerOut,
+    Shape, Tensor,
 };
 
 /// What is measured, and what it writes.
@@ -134,11 +134,11 @@ impl Data {
 
     fn run(&mut self, pass: Pass, device: &Device) -> Result<(), Error> {
         let (parameters, data) = (self.parameters.view(), (self.input.view(), self.targets.view()));
-        let out = AdaptiveOut { output: self.output.view_mut(), loss: self.mean.view_mut() };
+        let out = LayerOut { output: self.output.view_mut(), loss: self.mean.view_mut() };
         if pass == Pass::Forward {
             return self.loss.forward_into(device, &parameters, data, out);
         }
-        let gradients = AdaptiveGradOut {
+        let gradients = LayerGradOut {
             input: Some(self.grad_input.view_mut()),
             parameters: Some(self.gradients.view_mut()),
             accumulate: false,

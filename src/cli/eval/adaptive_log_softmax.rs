@@ -3,7 +3,7 @@
 use super::{Call, Common, Evaluate, Evaluation, Failure, bytes, memory, one_number, upstream};
 use crate::cli::file::Input;
 use crate::{
-    AdaptiveLogSoftmax, AdaptiveOutput, AdaptiveParameters, DType, GradOutput, Reduction, Shape,
+    AdaptiveLogSoftmax, AdaptiveParameters, DType, GradOutput, LayerOutput, Reduction, Shape,
     Tensor, TensorRef,
 };
 use clap::{Args, ValueEnum};
@@ -214,7 +214,7 @@ impl AdaptiveLogSoftmaxArgs {
 }
 
 impl Batch<'_> {
-    fn forward(&self, target: &Input<'_>) -> Result<AdaptiveOutput, Failure> {
+    fn forward(&self, target: &Input<'_>) -> Result<LayerOutput, Failure> {
         self.loss
             .forward(self.call.device, &self.parameters, self.input, target.view()?)
             .map_err(|e| self.call.renamed(&e, NAMES))

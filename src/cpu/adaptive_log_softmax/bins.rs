@@ -1,6 +1,7 @@
 //! The rows of a batch by cluster, in their order: counted, checked and scattered once.
 
 use crate::cpu::host_data;
+use crate::cpu::kept::KeptRows;
 use crate::loss::CheckedAdaptive;
 use crate::memory::HostRef;
 use crate::{Error, Result};
@@ -14,18 +15,13 @@ pub(super) struct Bin {
     pub(super) targets: Vec<usize>,
 }
 
-/// The kept rows of a batch.
+/// The kept rows of a batch, by cluster.
 #[derive(Debug)]
 pub(super) struct Bins {
-    /// Which of the batch's rows, rising.
-    pub(super) kept: Vec<usize>,
+    pub(super) kept: KeptRows,
     /// The head's column of each kept row.
     pub(super) columns: Vec<usize>,
-    /// The weight of each kept row.
-    pub(super) weights: Vec<f64>,
     pub(super) clusters: Vec<Bin>,
-    /// Σ of the weights.
-    pub(super) weight: f64,
 }
 
 impl Bins {
@@ -40,11 +36,9 @@ impl Bins {
         let weights = options.row_weight.map(|w| host_data(w, "row_weight")).transpose()?;
         let (shortlist, clusters) = (options.shortlist(), options.clusters());
         let mut bins = Bins {
-            kept: Vec::with_capacity(checked.rows),
+            kept: KeptRows::with_capacity(checked.rows),
             columns: Vec::with_capacity(checked.rows),
-            weights: Vec::with_capacity(checked.rows),
             clusters: std::iter::repeat_with(Bin::default).take(clusters).collect(),
-            weight: 0.0,
         };
         for row in 0..checked.rows {
             let target = targets.index(row);
@@ -76,10 +70,8 @@ impl Bins {
                     shortlist + cluster
                 }
             };
-            bins.kept.push(row);
+            bins.kept.push(row, weight.into());
             bins.columns.push(column);
-            bins.weights.push(weight.into());
-            bins.weight += f64::from(weight);
         }
         Ok(bins)
     }

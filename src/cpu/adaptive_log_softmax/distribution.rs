@@ -1,10 +1,10 @@
 //! What is asked of all classes: log-probabilities, the best, one drawn by chance.
 
-use super::matrix::{Matrix, Panel, product, with_scratch, zeros};
-use super::softmax::Running;
-use super::{Matrices, gather, project};
+use super::{Matrices, project};
+use crate::cpu::linear_softmax::Running;
 use crate::cpu::lines::SyncPtr;
 use crate::cpu::logit::Transform;
+use crate::cpu::matrix::{Matrix, Panel, product, with_scratch, zeros};
 use crate::cpu::row::{Also, Row};
 use crate::cpu::segments::Spread;
 use crate::cpu::simd::Level;
@@ -81,7 +81,7 @@ impl<'a> Batch<'a> {
         let input = Matrix::new("input", &checked.input)?;
         let matrices = Matrices::new(checked.parameters)?;
         let rows: Vec<usize> = (0..checked.rows).collect();
-        let x = gather(cpu, &input, &rows)?;
+        let x = input.gather_kept(cpu, &rows)?;
         Ok(Batch { cpu, checked, matrices, x })
     }
 

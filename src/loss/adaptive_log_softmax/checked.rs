@@ -1,6 +1,6 @@
 //! What is checked before a device sees it.
 
-use super::{AdaptiveGradOut, AdaptiveLogSoftmax, AdaptiveOut, AdaptiveOutput, AdaptiveParameters};
+use super::{AdaptiveLogSoftmax, AdaptiveParameters, LayerGradOut, LayerOut, LayerOutput};
 use crate::loss::{GradOutput, check};
 use crate::{DType, Device, Element as _, Error, Reduction, Result, Shape, TensorMut, TensorRef};
 
@@ -123,11 +123,7 @@ fn check_parameters(
     let mut expected = expected.into_iter();
     parameters.try_map(|key, tensor| {
         let shape = expected.next().map_or(Shape::SCALAR, |(_, shape)| shape);
-        if tensor.shape() != shape || tensor.dtype() != dtype {
-            let wanted = format!("`{key}` {shape} of {dtype} (the input's)");
-            return refuse(wanted, format!("{} of {}", tensor.shape(), tensor.dtype()));
-        }
-        Ok(())
+        check::parameter(argument, (key, tensor), shape, (dtype, "the input's"))
     })?;
     Ok(())
 }
@@ -159,13 +155,13 @@ impl CheckedAdaptive<'_> {
         [input, other.unwrap_or(input)]
     }
 
-    pub(super) fn allocate(&self, device: &Device) -> Result<AdaptiveOutput> {
+    pub(super) fn allocate(&self, device: &Device) -> Result<LayerOutput> {
         let zeros = |name, shape| device.zeros(name, f32::DTYPE, shape, &self.input);
         let output = zeros("output", self.row_shape)?;
-        Ok(AdaptiveOutput { output, loss: zeros("loss", self.loss_shape())? })
+        Ok(LayerOutput { output, loss: zeros("loss", self.loss_shape())? })
     }
 
-    pub(super) fn check_out(&self, out: &AdaptiveOut<'_>) -> Result<()> {
+    pub(super) fn check_out(&self, out: &LayerOut<'_>) -> Result<()> {
         check::f32_output("output", &out.output.as_ref(), self.row_shape, "one a row")?;
         check::f32_output("loss", &out.loss.as_ref(), self.loss_shape(), "reduction")
     }
@@ -188,7 +184,7 @@ impl CheckedAdaptive<'_> {
     pub(super) fn check_gradients(
         &self,
         grad_output: &GradOutput<'_>,
-        gradients: &AdaptiveGradOut<'_>,
+        gradients: &LayerGradOut<'_, AdaptiveParameters<TensorMut<'_>>>,
     ) -> Result<()> {
         let dtype = self.input.dtype();
         grad_output.check(self.loss_shape(), dtype)?;

@@ -40,12 +40,7 @@ impl<T> AdaptiveParameters<T> {
             head_weight: change(HEAD_WEIGHT, &self.head_weight)?,
             head_bias: self.head_bias.as_ref().map(|bias| change(HEAD_BIAS, bias)).transpose()?,
             tails: (self.tails.iter().enumerate())
-                .map(|(i, tail)| {
-                    Ok(AdaptiveTail {
-                        projection: change(&tail_key(i, 0), &tail.projection)?,
-                        weight: change(&tail_key(i, 1), &tail.weight)?,
-                    })
-                })
+                .map(|(i, tail)| tail.try_map(i, &mut change))
                 .collect::<Result<_, E>>()?,
         })
     }
@@ -62,10 +57,40 @@ impl<T> AdaptiveParameters<T> {
     }
 }
 
+impl<T> AdaptiveTail<T> {
+    /// Of cluster i.
+    pub(in crate::loss) fn try_map<'a, U, E>(
+        &'a self,
+        i: usize,
+        change: &mut impl FnMut(&str, &'a T) -> Result<U, E>,
+    ) -> Result<AdaptiveTail<U>, E> {
+        Ok(AdaptiveTail {
+            projection: change(&tail_key(i, 0), &self.projection)?,
+            weight: change(&tail_key(i, 1), &self.weight)?,
+        })
+    }
+}
+
+impl AdaptiveTail<Tensor> {
+    pub(in crate::loss) fn view(&self) -> AdaptiveTail<TensorRef<'_>> {
+        AdaptiveTail { projection: self.projection.view(), weight: self.weight.view() }
+    }
+
+    pub(in crate::loss) fn view_mut(&mut self) -> AdaptiveTail<TensorMut<'_>> {
+        AdaptiveTail { projection: self.projection.view_mut(), weight: self.weight.view_mut() }
+    }
+}
+
+impl AdaptiveTail<TensorMut<'_>> {
+    pub(in crate::loss) fn as_ref(&self) -> AdaptiveTail<TensorRef<'_>> {
+        AdaptiveTail { projection: self.projection.as_ref(), weight: self.weight.as_ref() }
+    }
+}
+
 pub(super) const HEAD_WEIGHT: &str = "head.weight";
 pub(super) const HEAD_BIAS: &str = "head.bias";
 
-pub(super) fn tail_key(i: usize, layer: usize) -> String {
+pub(in crate::loss) fn tail_key(i: usize, layer: usize) -> String {
     format!("tail.{i}.{layer}.weight")
 }
 
@@ -75,9 +100,7 @@ impl AdaptiveParameters<Tensor> {
         AdaptiveParameters {
             head_weight: self.head_weight.view(),
             head_bias: self.head_bias.as_ref().map(Tensor::view),
-            tails: (self.tails.iter())
-                .map(|t| AdaptiveTail { projection: t.projection.view(), weight: t.weight.view() })
-                .collect(),
+            tails: self.tails.iter().map(AdaptiveTail::view).collect(),
         }
     }
 
@@ -86,12 +109,7 @@ impl AdaptiveParameters<Tensor> {
         AdaptiveParameters {
             head_weight: self.head_weight.view_mut(),
             head_bias: self.head_bias.as_mut().map(Tensor::view_mut),
-            tails: (self.tails.iter_mut())
-                .map(|t| AdaptiveTail {
-                    projection: t.projection.view_mut(),
-                    weight: t.weight.view_mut(),
-                })
-                .collect(),
+            tails: self.tails.iter_mut().map(AdaptiveTail::view_mut).collect(),
         }
     }
 }
@@ -102,12 +120,7 @@ impl AdaptiveParameters<TensorMut<'_>> {
         AdaptiveParameters {
             head_weight: self.head_weight.as_ref(),
             head_bias: self.head_bias.as_ref().map(TensorMut::as_ref),
-            tails: (self.tails.iter())
-                .map(|t| AdaptiveTail {
-                    projection: t.projection.as_ref(),
-                    weight: t.weight.as_ref(),
-                })
-                .collect(),
+            tails: self.tails.iter().map(AdaptiveTail::as_ref).collect(),
         }
     }
 }
@@ -148,23 +161,28 @@ impl AdaptiveLogSoftmax<'_> {
         self.shapes()?.try_map(|_, shape| {
             number += 1;
             let fan_in = shape.get(1).copied().unwrap_or(self.in_features);
-            uniform(dtype, *shape, 1.0 / (fan_in as f64).sqrt(), extend(seed, number))
+            let (bound, key) = (1.0 / (fan_in as f64).sqrt(), extend(seed, number));
+            fill(dtype, *shape, |i| (2.0 * unit(key, i) - 1.0) * bound)
         })
     }
 }
 
-/// Numbers of a shape, uniform in ±bound, each a function of the key and its place.
-fn uniform(dtype: DType, shape: Shape, bound: f64, key: u64) -> Result<Tensor> {
-    fn fill<T: Float>(numbers: &mut [T], bound: f64, key: u64) {
-        for (i, x) in numbers.iter_mut().enumerate() {
-            *x = T::from_f32(((2.0 * unit(key, i as u64) - 1.0) * bound) as f32);
+/// Numbers of a shape, each a function of its place.
+pub(in crate::loss) fn fill(
+    dtype: DType,
+    shape: Shape,
+    number: impl Fn(u64) -> f64,
+) -> Result<Tensor> {
+    fn each<T: Float>(numbers: &mut [T], number: impl Fn(u64) -> f64) {
+        for (i, x) in (0..).zip(numbers) {
+            *x = T::from_f32(number(i) as f32);
         }
     }
     let mut tensor = Tensor::zeros("parameters", dtype, shape)?;
     match tensor.view_mut().into_host_data() {
-        Some(HostMut::F32(x)) => fill(x, bound, key),
-        Some(HostMut::F16(x)) => fill(x, bound, key),
-        Some(HostMut::BF16(x)) => fill(x, bound, key),
+        Some(HostMut::F32(x)) => each(x, number),
+        Some(HostMut::F16(x)) => each(x, number),
+        Some(HostMut::BF16(x)) => each(x, number),
         _ => {}
     }
     Ok(tensor)

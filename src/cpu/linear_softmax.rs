@@ -7,10 +7,12 @@
 //! cheaper than the memory would be. Which way and in what pieces depends on sizes alone, so the
 //! bits do not depend on the number of threads.
 
-use super::matrix::{Gradient, Matrix, Panel};
-use super::stored::block;
 use crate::Result;
-use crate::cpu::Cpu;
+mod stored;
+mod tiled;
+
+use super::Cpu;
+use super::matrix::{Gradient, Matrix, Panel};
 
 /// Rows times classes.
 pub(super) struct Softmax<'a> {
@@ -36,8 +38,10 @@ pub(super) struct Backward<'a> {
     pub(super) bias: Option<&'a mut [f32]>,
 }
 
+pub(super) use stored::{block, softmax_row};
+
 /// Logits that are stored at most, beyond one row's.
-pub(super) const STORED: usize = 4 << 20;
+const STORED: usize = 4 << 20;
 
 impl Softmax<'_> {
     /// Log-probability of each row's class, and the gradient if asked for.
@@ -55,7 +59,7 @@ impl Softmax<'_> {
     }
 
     /// The hidden rows from one on.
-    pub(super) fn hidden_from(&self, row: usize) -> Panel {
+    fn hidden_from(&self, row: usize) -> Panel {
         Panel::of(self.hidden.get(row * self.stride..).unwrap_or(&[]), self.stride)
     }
 }

@@ -1,10 +1,11 @@
 //! Logits that are stored: made once, turned into their gradient in place, and multiplied out.
 
-use super::matrix::{Matrix, Panel, product, with_scratch, zeros};
-use super::softmax::{Backward, STORED, Softmax};
+use super::{Backward, STORED, Softmax};
 use crate::Result;
+use crate::cpu::Cpu;
 use crate::cpu::lines::SyncPtr;
 use crate::cpu::logit::{Linear, Plain, Transform};
+use crate::cpu::matrix::{Matrix, Panel, product, with_scratch, zeros};
 use crate::cpu::row::{Also, Hole, Kept, Row, Terms};
 use crate::cpu::segments::Spread;
 
@@ -12,7 +13,7 @@ use crate::cpu::segments::Spread;
 const CLASSES: usize = 128;
 
 /// Rows that one task takes: enough for an efficient product, and for many tasks.
-pub(super) fn block(rows: usize) -> usize {
+pub(in crate::cpu) fn block(rows: usize) -> usize {
     rows.div_ceil(16).clamp(32, 256)
 }
 
@@ -109,37 +110,7 @@ impl Part<'_> {
         if let Some(bias) = self.softmax.bias {
             z.iter_mut().zip(bias).for_each(|(z, bias)| *z += bias);
         }
-        let column = self.softmax.targets[row];
-        let logit = z[column];
-        let hole =
-            Hole { column, logit, reference: logit, z: f64::from(logit), slope: 1.0, weight: 0.0 };
-        let of = Row::<f32> {
-            level: self.softmax.cpu.level,
-            spread: Spread::Alone,
-            transform: Transform::IDENTITY,
-            x: z.as_ptr(),
-            len: z.len(),
-            smoothing: false,
-            weights: std::ptr::null(),
-            also: Also::default(),
-        };
-        let Some(factor) = factor else {
-            // SAFETY: the row is `z`, and the hole one of its columns.
-            let sum = unsafe { of.sum(Some(hole)) };
-            return if sum.undefined() { f64::NAN } else { -sum.nll() };
-        };
-        let mut kept = Kept::new();
-        let of = Row { x: z.as_mut_ptr().cast_const(), ..of };
-        // SAFETY: as above, and the row is borrowed exclusively.
-        let sum = unsafe { of.sum_and_keep(Linear::Plain(Plain), hole, &mut kept) };
-        if sum.undefined() {
-            z.fill(f32::NAN);
-            return f64::NAN;
-        }
-        // SAFETY: `sum` and `kept` were made of this row.
-        unsafe { of.rescale(&sum, &kept, &Terms { prob: factor, smooth: 0.0 }) };
-        z[column] = (-factor * (sum.rest / sum.total())) as f32;
-        -sum.nll()
+        softmax_row(self.softmax.cpu, z, self.softmax.targets[row], factor)
     }
 
     /// The gradient of weights and bias from that of the logits.
@@ -180,4 +151,43 @@ impl Part<'_> {
             }
         });
     }
+}
+
+/// The log-probability of a row's column; with a factor the row becomes its gradient.
+pub(in crate::cpu) fn softmax_row(
+    cpu: &Cpu,
+    z: &mut [f32],
+    column: usize,
+    factor: Option<f64>,
+) -> f64 {
+    let logit = z[column];
+    let hole =
+        Hole { column, logit, reference: logit, z: f64::from(logit), slope: 1.0, weight: 0.0 };
+    let of = Row::<f32> {
+        level: cpu.level,
+        spread: Spread::Alone,
+        transform: Transform::IDENTITY,
+        x: z.as_ptr(),
+        len: z.len(),
+        smoothing: false,
+        weights: std::ptr::null(),
+        also: Also::default(),
+    };
+    let Some(factor) = factor else {
+        // SAFETY: the row is `z`, and the hole one of its columns.
+        let sum = unsafe { of.sum(Some(hole)) };
+        return if sum.undefined() { f64::NAN } else { -sum.nll() };
+    };
+    let mut kept = Kept::new();
+    let of = Row { x: z.as_mut_ptr().cast_const(), ..of };
+    // SAFETY: as above, and the row is borrowed exclusively.
+    let sum = unsafe { of.sum_and_keep(Linear::Plain(Plain), hole, &mut kept) };
+    if sum.undefined() {
+        z.fill(f32::NAN);
+        return f64::NAN;
+    }
+    // SAFETY: `sum` and `kept` were made of this row.
+    unsafe { of.rescale(&sum, &kept, &Terms { prob: factor, smooth: 0.0 }) };
+    z[column] = (-factor * (sum.rest / sum.total())) as f32;
+    -sum.nll()
 }

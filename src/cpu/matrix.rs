@@ -1,10 +1,11 @@
 //! Matrices of parameters and their products: f32 where they lie, narrower types widened piece by
 //! piece. The products themselves are the `gemm` crate's, one thread each.
 
-use crate::cpu::lines::SyncPtr;
+use super::lines::SyncPtr;
 use crate::memory::{HostMut, HostRef};
 use crate::{Error, Float, Result, TensorMut, TensorRef, bf16, f16};
 use half::slice::HalfFloatSliceExt as _;
+use std::borrow::Cow;
 use std::cell::Cell;
 use std::ops::Range;
 
@@ -90,6 +91,9 @@ pub(super) unsafe fn product(add: bool, c: Panel, [a, b]: [Panel; 2], [m, n, k]:
     }
 }
 
+/// Elements of rows that one task copies.
+pub(super) const PIECE: usize = 64 * 1024;
+
 thread_local! {
     /// Memory for pieces of matrices, kept so that later calls need not ask for it. Taken out while
     /// in use: a thread that waits for others may meanwhile be handed another call.
@@ -125,6 +129,16 @@ pub(super) fn zeros(argument: &'static str, len: usize) -> Result<Vec<f32>> {
     Ok(data)
 }
 
+/// Rows, columns and stride of a tensor that is gone through along its last dimension.
+fn lines(tensor: &TensorRef<'_>) -> [usize; 3] {
+    let shape = tensor.shape();
+    let (columns, rows) = match shape.split_last() {
+        Some((&columns, leading)) => (columns, leading.iter().product()),
+        None => (1, 1),
+    };
+    [rows, columns, if shape.len() == 2 { tensor.row_stride() } else { columns }]
+}
+
 /// A matrix of any float type, row by row.
 #[derive(Clone, Copy)]
 pub(super) struct Matrix<'a> {
@@ -135,13 +149,10 @@ pub(super) struct Matrix<'a> {
 }
 
 impl<'a> Matrix<'a> {
-    /// Of one dimension it is a row.
+    /// Rows along the last dimension; of other than two dimensions the tensor is contiguous.
     pub(super) fn new(argument: &'static str, tensor: &TensorRef<'a>) -> Result<Matrix<'a>> {
-        let data = crate::cpu::host_data(*tensor, argument)?;
-        let (rows, columns, stride) = match *tensor.shape() {
-            [rows, columns] => (rows, columns, tensor.row_stride()),
-            _ => (1, tensor.elements(), 0),
-        };
+        let data = super::host_data(*tensor, argument)?;
+        let [rows, columns, stride] = lines(tensor);
         Ok(Matrix { data, stride, rows, columns })
     }
 
@@ -164,6 +175,28 @@ impl<'a> Matrix<'a> {
             }
         }
         Panel::of_mut(scratch, self.columns)
+    }
+
+    /// Some rows in f32, next to one another.
+    pub(super) fn gather(&self, cpu: &super::Cpu, rows: &[usize]) -> Result<Vec<f32>> {
+        let mut wide = zeros("rows in f32", rows.len() * self.columns)?;
+        let out = Panel::of_mut(&mut wide, self.columns);
+        let each = PIECE.div_ceil(self.columns.max(1));
+        cpu.share(rows.len().div_ceil(each), 1, &|task| {
+            for (at, &row) in rows.iter().enumerate().skip(task * each).take(each) {
+                // SAFETY: a row of this task alone.
+                self.widen(row, unsafe { out.row(at, self.columns) });
+            }
+        });
+        Ok(wide)
+    }
+
+    /// The same of rows that rise: where they lie, if those are all of them.
+    pub(super) fn gather_kept(&self, cpu: &super::Cpu, rows: &[usize]) -> Result<Cow<'a, [f32]>> {
+        match self.contiguous().filter(|_| rows.len() == self.rows) {
+            Some(data) => Ok(Cow::Borrowed(data)),
+            None => Ok(Cow::Owned(self.gather(cpu, rows)?)),
+        }
     }
 
     /// All elements, where they are f32 next to one another.
@@ -212,10 +245,7 @@ impl<'a> Gradient<'a> {
         tensor: TensorMut<'a>,
         add: bool,
     ) -> Result<Gradient<'a>> {
-        let (rows, columns, stride) = match *tensor.shape() {
-            [rows, columns] => (rows, columns, tensor.row_stride()),
-            _ => (1, tensor.elements(), 0),
-        };
+        let [rows, columns, stride] = lines(&tensor.as_ref());
         let data = match tensor.into_host_data() {
             Some(HostMut::F32(data)) => Typed::F32(SyncPtr(data.as_mut_ptr())),
             Some(HostMut::F16(data)) => Typed::F16(SyncPtr(data.as_mut_ptr())),
@@ -286,8 +316,89 @@ impl<'a> Gradient<'a> {
         }
     }
 
+    /// `aᵀ·b`, with a of n rows and as many columns as the gradient has rows, and b of n rows.
+    ///
+    /// # Safety
+    /// The panels have those elements, and nobody writes them; nobody else touches the gradient.
+    pub(super) unsafe fn outer(&self, cpu: &super::Cpu, [a, b]: [Panel; 2], n: usize) {
+        /// Rows that one task makes.
+        const ROWS: usize = 32;
+        cpu.share(self.rows.div_ceil(ROWS), 1, &|task| {
+            let of = task * ROWS..((task + 1) * ROWS).min(self.rows);
+            with_scratch([self.scratch(of.len())], |[scratch]| {
+                // SAFETY: rows of this task alone; the rest is the caller's contract.
+                unsafe {
+                    let a = a.at(0, of.start).transposed();
+                    self.rows(of.clone(), scratch, |out, add| {
+                        product(add, out, [a, b], [of.len(), self.columns, n]);
+                    });
+                }
+            });
+        });
+    }
+
+    /// Adds to elements of the only row of a gradient that has one; each column comes once.
+    pub(super) fn add_at(&self, values: impl IntoIterator<Item = (usize, f32)>) {
+        fn add<T: Float>(
+            data: SyncPtr<T>,
+            columns: usize,
+            values: impl Iterator<Item = (usize, f32)>,
+        ) {
+            for (column, value) in values.filter(|&(column, _)| column < columns) {
+                // SAFETY: an element of the row, which is borrowed exclusively.
+                unsafe {
+                    let at = data.get().add(column);
+                    *at = T::from_f32((*at).to_f32() + value);
+                }
+            }
+        }
+        let values = values.into_iter();
+        match self.data {
+            Typed::F32(data) => add(data, self.columns, values),
+            Typed::F16(data) => add(data, self.columns, values),
+            Typed::BF16(data) => add(data, self.columns, values),
+        }
+    }
+
+    /// Puts rows in their places, and zeros in those of the others.
+    pub(super) fn scatter(&self, cpu: &super::Cpu, places: &[usize], from: &[f32]) {
+        let width = self.columns;
+        if places.len() < self.rows {
+            self.clear(cpu);
+        }
+        let each = PIECE.div_ceil(width.max(1));
+        let from = SyncPtr(from.as_ptr().cast_mut());
+        cpu.share(places.len().div_ceil(each), 1, &|task| {
+            with_scratch([self.scratch(1)], |[scratch]| {
+                for (at, &row) in places.iter().enumerate().skip(task * each).take(each) {
+                    // SAFETY: each place comes once, and is read from the buffer's row.
+                    unsafe {
+                        let from = std::slice::from_raw_parts(from.get().add(at * width), width);
+                        self.rows(row..row + 1, scratch, |out, _| {
+                            out.row(0, width).copy_from_slice(from);
+                        });
+                    }
+                }
+            });
+        });
+    }
+
+    /// Writes the only row of a gradient that has one.
+    pub(super) fn write_row(&self, from: &[f32]) {
+        with_scratch([self.scratch(1)], |[scratch]| {
+            // SAFETY: the only row, which is borrowed exclusively.
+            unsafe {
+                self.rows(0..1, scratch, |out, add| {
+                    for (out, from) in out.row(0, from.len()).iter_mut().zip(from) {
+                        *out = if add { *out + from } else { *from };
+                    }
+                });
+            }
+        });
+    }
+
     /// Zeros, unless what is there is added to.
-    pub(super) fn clear(&self, cpu: &crate::cpu::Cpu) {
+    pub(super) fn clear(&self, cpu: &super::Cpu) {
         if self.add {
             return;
         }

@@ -1,11 +1,11 @@
 //! Logits that are never all there: made tile by tile in cache, for the sums and for the gradient.
 
-use super::matrix::{Matrix, Panel, product, with_scratch, zeros};
-use super::softmax::{Backward, RowEnd, Running, Softmax};
+use super::{Backward, RowEnd, Running, Softmax};
 use crate::Result;
 use crate::cpu::gradient::{GradientTerms, gradient};
 use crate::cpu::lines::SyncPtr;
 use crate::cpu::logit::Transform;
+use crate::cpu::matrix::{Matrix, Panel, product, with_scratch, zeros};
 use crate::cpu::softmax::accumulate;
 use std::ops::Range;
 
