@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 const VARIABLE: &str = "WARPLOSS_CUDA_ARCHS";
 const DEFAULT: &str = "80,86,89,90,100,120";
 
-/// Writes `embedded.rs`, the list of what was compiled.
+/// Writes `embedded.rs`, the list of what was compiled, and `sources.rs`, that of all sources.
 pub(crate) fn build() {
     for variable in [VARIABLE, nvrtc::VARIABLE, "CUDA_HOME", "CUDA_PATH"] {
         println!("cargo::rerun-if-env-changed={variable}");
@@ -40,8 +40,15 @@ pub(crate) fn build() {
     }
     list.push_str("];\n");
     std::fs::write(out.join("embedded.rs"), list).expect("OUT_DIR is writable");
+    let mut list = String::from("pub(crate) static SOURCES: &[(&str, &str)] = &[\n");
+    for (name, text) in sources() {
+        writeln!(list, "({name:?}, {text:?}),").expect("text");
+    }
+    list.push_str("];\n");
+    std::fs::write(out.join("sources.rs"), list).expect("OUT_DIR is writable");
 }
 
+/// Names and texts of all files of kernels, sorted.
 fn sources() -> Vec<(String, String)> {
     let mut sources = Vec::new();
     for folder in ["kernels/include", "kernels"] {

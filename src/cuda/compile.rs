@@ -8,20 +8,8 @@ use crate::{Error, Result};
 
 include!(concat!(env!("OUT_DIR"), "/embedded.rs"));
 
-/// The kernels' source, file by file.
-pub(crate) const SOURCES: [(&str, &str); 11] = [
-    ("args.cuh", include_str!("../../kernels/include/args.cuh")),
-    ("dtype.cuh", include_str!("../../kernels/include/dtype.cuh")),
-    ("intrinsics.cuh", include_str!("../../kernels/include/intrinsics.cuh")),
-    ("lse.cuh", include_str!("../../kernels/include/lse.cuh")),
-    ("reduce.cuh", include_str!("../../kernels/include/reduce.cuh")),
-    ("row.cuh", include_str!("../../kernels/include/row.cuh")),
-    ("batch.cu", include_str!("../../kernels/batch.cu")),
-    ("cross_entropy.cu", include_str!("../../kernels/cross_entropy.cu")),
-    ("log_softmax.cu", include_str!("../../kernels/log_softmax.cu")),
-    ("logsumexp.cu", include_str!("../../kernels/logsumexp.cu")),
-    ("permute.cu", include_str!("../../kernels/permute.cu")),
-];
+// Of the folder `kernels`, by the build script: `SOURCES`, file by file.
+include!(concat!(env!("OUT_DIR"), "/sources.rs"));
 
 /// The embedded machine code of a module, for an architecture that can run it: the same major
 /// version, and no newer.
@@ -53,10 +41,47 @@ pub(crate) fn compile(variant: Variant, arch: u32) -> Result<Vec<u8>> {
         return Ok(code);
     }
     let compiled = nvrtc
-        .compile(&source, &SOURCES, &options)
+        .compile(&source, SOURCES, &options)
         .map_err(|log| device(format!("kernel {}: {log}", variant.symbol())))?;
     if let Some(cache) = cache {
         cache.put(key, &compiled.cubin);
     }
     Ok(compiled.cubin)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What is compiled at run time is all there: a module's file, and all that it includes.
+    #[test]
+    fn every_file_that_a_kernel_includes_is_carried() {
+        let carried = |name: &str| SOURCES.iter().any(|(file, _)| *file == name);
+        for module in Module::ALL {
+            assert!(carried(module.file()), "{}", module.file());
+        }
+        for (file, text) in SOURCES {
+            let includes = text.lines().filter_map(|line| line.strip_prefix("#include \""));
+            for name in includes.filter_map(|rest| rest.split('"').next()) {
+                // The emulator's side of the same names is compiled with the crate.
+                assert!(carried(name) || name == "intrinsics.hpp", "{file} includes {name}");
+            }
+        }
+    }
+
+    /// A kernel of each module by the sources that are carried, where there is a compiler.
+    #[test]
+    fn kernels_are_compiled_at_run_time() {
+        let Ok(nvrtc) = Nvrtc::load() else {
+            eprintln!("no NVRTC: kernels are NOT compiled here");
+            return;
+        };
+        for module in Module::ALL {
+            let all = Variant::all();
+            let variant = all.iter().find(|v| v.module() == module).expect("one each");
+            let source = Variant::source(module, &[*variant]);
+            let compiled = nvrtc.compile(&source, SOURCES, &nvrtc::options(90));
+            assert!(compiled.is_ok_and(|c| !c.cubin.is_empty()), "{}", variant.symbol());
+        }
+    }
 }
