@@ -5,36 +5,7 @@
 #pragma once
 #include "args.cuh"
 #include "dtype.cuh"
-
-// Two sums and a first position, over the block; thread 0 gets the result.
-struct Tally {
-  double a, b;
-  wl_i64 first;  // -1: none
-
-  WL_FN void merge(const Tally& other) {
-    a += other.a, b += other.b;
-    if (first < 0 || (other.first >= 0 && other.first < first)) first = other.first;
-  }
-
-  WL_FN void reduce(wl_shared<double> sums, wl_shared<wl_i64> firsts) {
-    WL_UNROLL for (int lanes = 16; lanes > 0; lanes /= 2) {
-      merge({wl_shfl_xor(WL_FULL_MASK, a, lanes), wl_shfl_xor(WL_FULL_MASK, b, lanes),
-             wl_shfl_xor(WL_FULL_MASK, first, lanes)});
-    }
-    if (wl_lane() == 0) {
-      sums[2 * wl_warp()] = a, sums[2 * wl_warp() + 1] = b;
-      firsts[wl_warp()] = first;
-    }
-    wl_syncthreads();  // the warps' tallies are there
-    if (wl_thread() == 0) {
-      for (wl_u32 w = 1; w < wl_warps(); w++) merge({sums[2 * w], sums[2 * w + 1], firsts[w]});
-    }
-  }
-};
-
-#define WL_TALLY_SLOTS         \
-  WL_SMEM(double, sums, 64);   \
-  WL_SMEM(wl_i64, firsts, 32)
+#include "tally.cuh"
 
 // A chunk of class weights a block: their sum, and the first that is NaN or infinite.
 WL_FN void weights_chunk_body(const BatchArgs& a) {

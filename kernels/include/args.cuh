@@ -2,6 +2,22 @@
 #pragma once
 #include "intrinsics.cuh"
 
+// The first of the elements that a thread takes of many, and how far on the next is.
+WL_FN wl_i64 first_of_grid() { return (wl_i64)wl_block() * wl_threads() + wl_thread(); }
+WL_FN wl_i64 step_of_grid() { return (wl_i64)wl_blocks() * wl_threads(); }
+
+// Goes through the elements of n rows without a division an element.
+struct Elements {
+  wl_i64 row, column, rows_a_step, columns_a_step, columns;
+  WL_FN explicit Elements(wl_i64 columns)
+      : row(first_of_grid() / columns), column(first_of_grid() % columns), rows_a_step(step_of_grid() / columns),
+        columns_a_step(step_of_grid() % columns), columns(columns) {}
+  WL_FN void next() {
+    row += rows_a_step, column += columns_a_step;
+    if (column >= columns) row++, column -= columns;
+  }
+};
+
 // Numbers of the batch: written by the census, read by every row.
 struct Totals {
   double weight;         // sum of the kept rows' weights
@@ -17,7 +33,7 @@ struct Totals {
 
 // The device's memory of an error, until the host asks.
 struct Status {
-  wl_u64 kind;  // 0: none, 1: a target, 2: a class weight
+  wl_u64 kind;  // 0: none; else src/cuda/status.rs
   wl_i64 index;
   wl_i64 value;  // the target, or the weight's bits
   wl_i64 classes;
@@ -119,6 +135,67 @@ struct NllArgs {
 static_assert(sizeof(NllArgs) == 152, "NllArgs: src/cuda/args.rs");
 static_assert(__builtin_offsetof(NllArgs, rows) == 56, "NllArgs: src/cuda/args.rs");
 static_assert(__builtin_offsetof(NllArgs, mean) == 144, "NllArgs: src/cuda/args.rs");
+
+// Rows of an adaptive softmax by cluster. A cluster has as many slots as its capacity; `begins` says
+// which, with the end of the last behind it.
+#define WL_MAX_CLUSTERS 32
+struct AdaptiveArgs {
+  const void* target;      // class indices
+  const void* weight;      // row weights, or null
+  const void* upstream;    // gradient of the loss: one number, or one a row, or null
+  const wl_u32* places;    // of a class its place by frequency, or null
+  wl_i64* column;          // per row: the head's column, or -1 where the row does not count
+  wl_i64* local;           // per row: the class, counted from its cluster's first
+  wl_i64* cluster;         // per row: its cluster, or one of WL_ROW_*
+  wl_i64* rows;            // per slot: the row
+  wl_i64* locals;          // per slot: its class in the cluster, or -1: nothing is there
+  float* factor;           // per row: the gradient of minus its log-probability
+  float* factors;          // per slot: the same
+  wl_i64* counts;          // per cluster: its rows, those beyond its capacity as well
+  Totals* totals;
+  Status* status;
+  float* nll;              // per row: minus the log-probability
+  float* output;           // per row
+  float* loss;             // per row, or one
+  wl_i64 n, classes, ignore_index, clusters, shortlist;
+  wl_i64 cutoffs[WL_MAX_CLUSTERS];
+  wl_i64 begins[WL_MAX_CLUSTERS + 1];
+  float number;            // the upstream gradient, where `upstream` is null
+  wl_u32 target_kind, weight_kind, upstream_kind;
+  wl_u32 upstream_rows;    // 1: one a row
+  wl_u32 ignores;          // whether there is an ignore_index
+  wl_u32 mean;             // divide by the weights
+  wl_u32 whole;            // a loss a row
+};
+static_assert(sizeof(AdaptiveArgs) == 728, "AdaptiveArgs: src/cuda/args.rs");
+static_assert(__builtin_offsetof(AdaptiveArgs, cutoffs) == 176, "AdaptiveArgs: src/cuda/args.rs");
+static_assert(__builtin_offsetof(AdaptiveArgs, number) == 696, "AdaptiveArgs: src/cuda/args.rs");
+
+// Rows of a matrix from and to other places.
+struct PanelArgs {
+  const void* from;        // or null: zeros
+  void* to;
+  const wl_i64* rows;      // where a row is, or goes; null: where it stands
+  const wl_i64* marks;     // below 0: the row holds nothing; null: all do
+  wl_i64 n, columns, from_stride, to_stride;
+  wl_u32 from_kind, to_kind;
+  wl_u32 add;              // to what is there
+  wl_u32 pad;
+};
+static_assert(sizeof(PanelArgs) == 80, "PanelArgs: src/cuda/args.rs");
+
+// Rows of log-probabilities of all classes, by their place.
+struct DistributionArgs {
+  float* log_prob;          // [n, places], `stride` elements between rows
+  const float* head;        // log-probabilities of the head's columns, [n, head_size]
+  const wl_u32* classes;    // of a place its class, or null
+  wl_i64* picked;           // [.., k], from row `row` on
+  float* values;            // the same, or null; renamed: [n, ..], `k` elements between rows
+  wl_u64 seed;
+  wl_i64 n, places, stride, head_size, shortlist, clusters, row, k;
+  wl_i64 cutoffs[WL_MAX_CLUSTERS];
+};
+static_assert(sizeof(DistributionArgs) == 368, "DistributionArgs: src/cuda/args.rs");
 
 // Elements between a tensor and the same elements line by line.
 #define WL_MAX_DIMS 8

@@ -90,6 +90,15 @@ WL_FN float load_float(const void* p, wl_u32 kind, wl_i64 i) {
   }
 }
 
+// Rounds to the kind's type.
+WL_FN void store_float(void* p, wl_u32 kind, wl_i64 i, float v) {
+  switch (kind) {
+    case KIND_F16: return Dtype<f16>::store((f16*)p + i, v);
+    case KIND_BF16: return Dtype<bf16>::store((bf16*)p + i, v);
+    default: return wl_st((float*)p + i, v);
+  }
+}
+
 // One class index, widened.
 WL_FN wl_i64 load_index(const void* p, wl_u32 kind, wl_i64 i) {
   switch (kind) {

@@ -178,6 +178,98 @@ pub(crate) struct RankArgs {
     pub(crate) rows: i64,
 }
 
+/// Most clusters of an adaptive softmax.
+pub(crate) const MAX_CLUSTERS: usize = 32;
+
+/// Rows of an adaptive softmax by cluster.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct AdaptiveArgs {
+    pub(crate) target: u64,
+    pub(crate) weight: u64,
+    pub(crate) upstream: u64,
+    pub(crate) places: u64,
+    pub(crate) column: u64,
+    pub(crate) local: u64,
+    pub(crate) cluster: u64,
+    pub(crate) rows: u64,
+    pub(crate) locals: u64,
+    pub(crate) factor: u64,
+    pub(crate) factors: u64,
+    pub(crate) counts: u64,
+    pub(crate) totals: u64,
+    pub(crate) status: u64,
+    pub(crate) nll: u64,
+    pub(crate) output: u64,
+    pub(crate) loss: u64,
+    pub(crate) n: i64,
+    pub(crate) classes: i64,
+    pub(crate) ignore_index: i64,
+    pub(crate) clusters: i64,
+    pub(crate) shortlist: i64,
+    pub(crate) cutoffs: [i64; MAX_CLUSTERS],
+    /// First slot of each cluster, and the end of the last.
+    pub(crate) begins: Begins,
+    pub(crate) number: f32,
+    pub(crate) target_kind: u32,
+    pub(crate) weight_kind: u32,
+    pub(crate) upstream_kind: u32,
+    pub(crate) upstream_rows: u32,
+    pub(crate) ignores: u32,
+    pub(crate) mean: u32,
+    pub(crate) whole: u32,
+}
+
+/// Rows of log-probabilities of all classes, by their place.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct DistributionArgs {
+    pub(crate) log_prob: u64,
+    pub(crate) head: u64,
+    pub(crate) classes: u64,
+    pub(crate) picked: u64,
+    pub(crate) values: u64,
+    pub(crate) seed: u64,
+    pub(crate) n: i64,
+    pub(crate) places: i64,
+    pub(crate) stride: i64,
+    pub(crate) head_size: i64,
+    pub(crate) shortlist: i64,
+    pub(crate) clusters: i64,
+    pub(crate) row: i64,
+    pub(crate) k: i64,
+    pub(crate) cutoffs: [i64; MAX_CLUSTERS],
+}
+
+/// One more than clusters.
+#[repr(C)]
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Begins(pub(crate) [i64; MAX_CLUSTERS + 1]);
+
+impl Default for Begins {
+    fn default() -> Begins {
+        Begins([0; MAX_CLUSTERS + 1])
+    }
+}
+
+/// Rows of a matrix from and to other places.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct PanelArgs {
+    pub(crate) from: u64,
+    pub(crate) to: u64,
+    pub(crate) rows: u64,
+    pub(crate) marks: u64,
+    pub(crate) n: i64,
+    pub(crate) columns: i64,
+    pub(crate) from_stride: i64,
+    pub(crate) to_stride: i64,
+    pub(crate) from_kind: u32,
+    pub(crate) to_kind: u32,
+    pub(crate) add: u32,
+    pub(crate) pad: u32,
+}
+
 /// Most dimensions of a permutation.
 pub(crate) const MAX_DIMS: usize = crate::MAX_RANK;
 
@@ -255,6 +347,9 @@ const _: () = {
     assert!(size_of::<BatchArgs>() == 128 && offset_of!(BatchArgs, rows) == 80);
     assert!(offset_of!(BatchArgs, mean) == 120);
     assert!(size_of::<RankArgs>() == 32);
+    assert!(size_of::<AdaptiveArgs>() == 728 && offset_of!(AdaptiveArgs, cutoffs) == 176);
+    assert!(offset_of!(AdaptiveArgs, number) == 696 && size_of::<PanelArgs>() == 80);
+    assert!(size_of::<DistributionArgs>() == 368);
     assert!(size_of::<PermuteArgs>() == 160 && offset_of!(PermuteArgs, size) == 152);
     assert!(size_of::<ElementwiseArgs>() == 784 && offset_of!(ElementwiseArgs, sizes) == 160);
     assert!(offset_of!(ElementwiseArgs, threshold) == 736);
@@ -278,6 +373,13 @@ unsafe impl Argument for NllArgs {}
 unsafe impl Argument for PermuteArgs {}
 // SAFETY: as above.
 unsafe impl Argument for ElementwiseArgs {}
+
+// SAFETY: as above.
+unsafe impl Argument for AdaptiveArgs {}
+// SAFETY: as above.
+unsafe impl Argument for DistributionArgs {}
+// SAFETY: as above.
+unsafe impl Argument for PanelArgs {}
 
 /// The bytes of an argument.
 pub(crate) fn bytes<A: Argument>(args: &A) -> &[u8] {

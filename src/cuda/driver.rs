@@ -2,6 +2,7 @@
 //! cudarc's (`real.rs`), the other the emulator's: everything above is the same for both.
 
 use super::plan::Card;
+use super::products::Product;
 use super::variants::Variant;
 use crate::{DriverCalls, Error, Result};
 use std::sync::Arc;
@@ -113,6 +114,13 @@ pub(crate) trait Driver: Send + Sync + std::fmt::Debug {
     /// `args` is the kernel's own struct, and the memory it names is allocated and as long as
     /// it says.
     unsafe fn launch(&self, launch: Launch<'_>) -> Result<()>;
+
+    /// Puts a product of matrices on the stream; may be captured once one was made before.
+    ///
+    /// # Safety
+    /// The panels are device memory of the product's sizes; `a` and `b` are initialised, and so is
+    /// `c` where it is added to.
+    unsafe fn product(&self, product: &Product) -> Result<()>;
 
     /// Waits until the stream has come here.
     fn synchronize(&self) -> Result<()>;

@@ -5,6 +5,7 @@
 //! decides when any of them gets on. So whoever relies on an order that nobody asked for, in either
 //! direction, finds memory as it must not be.
 
+mod product;
 mod queues;
 
 pub(crate) use queues::Step;
@@ -13,6 +14,7 @@ use queues::{Copies, Copy, Stream, Way};
 
 use super::driver::{Driver, Kernel, Launch, Pinned};
 use super::plan::Card;
+use super::products::Product;
 use super::variants::Variant;
 use crate::emulator::{Asked, Description, Emulator, Fault, LaunchStats};
 use crate::{DriverCalls, Error, Result};
@@ -251,6 +253,12 @@ impl Driver for Emulated {
         let shape = [launch.blocks, launch.threads, launch.cluster, launch.shared];
         self.asked(Asked::Launch);
         self.put(Step::Launch { kernel, shape, args: launch.args.to_vec() })
+    }
+
+    unsafe fn product(&self, product: &Product) -> Result<()> {
+        self.count(|calls| calls.launches += 1);
+        self.asked(Asked::Launch);
+        self.put(Step::Product(*product))
     }
 
     fn synchronize(&self) -> Result<()> {

@@ -184,9 +184,9 @@ impl Cuda {
     }
 
     /// Errors that kernels found, if a result goes to the host now; then copies the results.
-    pub(crate) fn read_back<const N: usize>(
+    pub(crate) fn read_back<'a, 'p>(
         &self,
-        outputs: [Option<Output<'_, '_>>; N],
+        outputs: impl IntoIterator<Item = Option<Output<'a, 'p>>>,
     ) -> Result<()> {
         if self.to_host.get() {
             self.check_call()?;

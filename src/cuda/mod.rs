@@ -6,6 +6,8 @@ mod adaptive_embedding;
 mod adaptive_log_softmax;
 mod args;
 mod batch;
+#[cfg(feature = "cuda")]
+mod blas;
 mod blocks;
 #[cfg(feature = "cuda")]
 mod cache;
@@ -32,6 +34,7 @@ mod nvrtc;
 mod operands;
 pub(crate) mod plan;
 mod pool;
+mod products;
 mod ranks;
 #[cfg(feature = "cuda")]
 pub(crate) mod real;
@@ -45,7 +48,7 @@ mod staging;
 mod status;
 pub(crate) mod variants;
 
-use crate::Result;
+use crate::{ClassOrder, Result, Shape};
 use driver::Driver;
 use plan::Plan;
 use pool::{Pool, Span};
@@ -54,7 +57,7 @@ use staging::Staging;
 use status::StatusWord;
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeSet;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use variants::{Data, Loss};
 
 /// A CUDA device and one of its streams, with all that calls on it share.
@@ -71,6 +74,8 @@ pub(crate) struct Stream {
     /// Errors of calls whose results stay on the device.
     noted: StatusWord,
     pub(crate) driver: Arc<dyn Driver>,
+    /// Class orders that calls named, on the device.
+    orders: Mutex<Vec<(Weak<ClassOrder>, Span)>>,
     /// Which plans were carried out, as `loss dtype work: schedule`.
     notes: Mutex<BTreeSet<String>>,
 }
@@ -82,6 +87,7 @@ impl Stream {
             pool: Pool::new(driver.clone()),
             noted: StatusWord::new(driver.clone())?,
             driver,
+            orders: Mutex::default(),
             notes: Mutex::new(BTreeSet::new()),
         })
     }
@@ -98,6 +104,39 @@ impl Stream {
         self.noted.check()
     }
 
+    /// Addresses of an order's places by class and classes by place (u32): sent when it is first
+    /// named, and there as long as the order is.
+    fn order(&self, order: &Arc<ClassOrder>) -> Result<[u64; 2]> {
+        let mut orders = self.orders.lock().unwrap_or_else(PoisonError::into_inner);
+        let (known, gone) = std::mem::take(&mut *orders)
+            .into_iter()
+            .partition(|(order, _)| order.strong_count() > 0);
+        *orders = known;
+        gone.into_iter().for_each(|(_, span): (_, Span)| self.pool.give(span));
+        let each = order.len() * size_of::<u32>();
+        let both = |address| [address, address + each as u64];
+        let same = |known: &Weak<ClassOrder>| std::ptr::eq(known.as_ptr(), Arc::as_ptr(order));
+        if let Some((_, span)) = orders.iter().find(|(known, _)| same(known)) {
+            return Ok(both(span.address));
+        }
+        let span = self.pool.span("class_order", 2 * each)?;
+        let addresses = both(span.address);
+        let shape = Shape::new(&[order.len()]).unwrap_or(Shape::SCALAR);
+        let sent = [order.places(), order.classes()].into_iter().zip(addresses).try_for_each(
+            |(numbers, to)| {
+                let rows = staging::HostRows::new(&shape, 1, size_of::<u32>());
+                let bytes = crate::memory::HostRef::U32(numbers).bytes();
+                // SAFETY: the memory is as long as both.
+                unsafe { self.staging.send(to, bytes, rows) }
+            },
+        );
+        match sent {
+            Ok(()) => orders.push((Arc::downgrade(order), span)),
+            Err(_) => self.pool.give(span),
+        }
+        sent.map(|()| addresses)
+    }
+
     fn note(&self, loss: Loss, data: Data, work: Work, plan: Plan) {
         let note = format!("{loss:?} {} {work:?}: {}", data.name(), plan.schedule);
         self.notes.lock().unwrap_or_else(PoisonError::into_inner).insert(note);
@@ -107,6 +146,13 @@ impl Stream {
     pub(crate) fn notes(&self) -> Vec<String> {
         let notes = self.notes.lock().unwrap_or_else(PoisonError::into_inner);
         notes.iter().cloned().collect()
+    }
+}
+
+impl Drop for Stream {
+    fn drop(&mut self) {
+        let orders = self.orders.get_mut().unwrap_or_else(PoisonError::into_inner);
+        orders.drain(..).for_each(|(_, span)| self.pool.give(span));
     }
 }
 

@@ -31,12 +31,13 @@ pub(crate) struct Compiled {
     pub(crate) log: String,
 }
 
-/// Folders and names in the order in which they are tried.
-fn candidates() -> Vec<PathBuf> {
+/// Where a library of NVIDIA's may be, in the order in which it is tried: what a variable names, the
+/// toolkit, a Python package, and wherever the system looks.
+pub(crate) fn candidates(variable: &str, names: &[&str], package: &str) -> Vec<PathBuf> {
     let mut folders: Vec<PathBuf> = Vec::new();
     let mut paths: Vec<PathBuf> = Vec::new();
     let env = |name: &str| std::env::var_os(name).filter(|v: &OsString| !v.is_empty());
-    if let Some(given) = env(VARIABLE).map(PathBuf::from) {
+    if let Some(given) = env(variable).map(PathBuf::from) {
         match given.is_file() {
             true => paths.push(given),
             false => folders.push(given),
@@ -53,13 +54,13 @@ fn candidates() -> Vec<PathBuf> {
         let Some(root) = env(variable).map(PathBuf::from) else { continue };
         for python in std::fs::read_dir(root.join("lib")).into_iter().flatten().flatten() {
             let nvidia = python.path().join("site-packages/nvidia");
-            folders.extend([nvidia.join("cu13/lib"), nvidia.join("cuda_nvrtc/lib")]);
+            folders.extend([nvidia.join("cu13/lib"), nvidia.join(package).join("lib")]);
         }
     }
     for folder in folders {
-        paths.extend(NAMES.iter().map(|name| folder.join(name)).filter(|path| path.is_file()));
+        paths.extend(names.iter().map(|name| folder.join(name)).filter(|path| path.is_file()));
     }
-    paths.extend(NAMES.iter().map(PathBuf::from));
+    paths.extend(names.iter().map(PathBuf::from));
     paths
 }
 
@@ -67,7 +68,7 @@ impl Nvrtc {
     /// Loads the first compiler found; the reason where there is none.
     pub(crate) fn load() -> Result<Nvrtc, String> {
         let mut last = String::new();
-        for path in candidates() {
+        for path in candidates(VARIABLE, &NAMES, "cuda_nvrtc") {
             // SAFETY: NVRTC's initialisers have no requirements.
             match unsafe { Library::new(&path) } {
                 Ok(library) => {

@@ -1,15 +1,17 @@
 //! The driver of a GPU, by cudarc. Nothing here panics without one: the library, and every
 //! function of it that is used, is looked for (`gpu.rs`) before cudarc is asked anything.
 
-use super::driver::{Driver, Kernel, Launch, Pinned};
+use super::blas::{self, Blas};
+use super::driver::{Driver, Kernel, Launch, Pinned, not_captured};
 use super::gpu::{Gpu, device, probe};
 use super::plan::Card;
+use super::products::Product;
 use super::variants::Variant;
 use crate::{Error, Result};
 use cudarc::driver::sys;
 use cudarc::driver::{CudaContext, CudaStream, DriverError, result};
 use std::ffi::c_void;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 /// What stands for the per-thread default stream (`CU_STREAM_PER_THREAD`).
 const PER_THREAD: usize = 2;
@@ -89,6 +91,8 @@ impl Copies {
 
 /// A GPU and a stream of it.
 pub(crate) struct Real {
+    /// cuBLAS, once a product is asked for, and its workspace. Locked while it is used.
+    blas: Mutex<Option<(Blas, u64)>>,
     copies: Copies,
     stream: Arc<CudaStream>,
     gpu: Arc<Gpu>,
@@ -122,7 +126,7 @@ impl Real {
         }
         let gpu = Gpu::of(stream.context())?;
         gpu.bind()?;
-        Ok(Real { copies: Copies::new()?, stream, gpu })
+        Ok(Real { blas: Mutex::default(), copies: Copies::new()?, stream, gpu })
     }
 
     /// cudarc's stream.
@@ -156,6 +160,13 @@ impl Drop for Real {
     fn drop(&mut self) {
         if self.bind().is_err() {
             return;
+        }
+        if let Some((blas, workspace)) =
+            self.blas.get_mut().unwrap_or_else(PoisonError::into_inner).take()
+        {
+            drop(blas);
+            // SAFETY: its only user is gone; what is on the stream comes before.
+            unsafe { self.free(workspace) };
         }
         // SAFETY: all of them are this object's, and used by nobody else.
         unsafe {
@@ -282,6 +293,25 @@ impl Driver for Real {
                 .result()
                 .map_err(|e| device("a launch", e))
         }
+    }
+
+    unsafe fn product(&self, product: &Product) -> Result<()> {
+        let stream = self.bind()?;
+        let mut blas = self.blas.lock().unwrap_or_else(PoisonError::into_inner);
+        let blas = match &mut *blas {
+            Some((blas, _)) => blas,
+            none => {
+                not_captured(self, "cuBLAS is set up")?;
+                let workspace = self.allocate("cuBLAS's workspace", blas::WORKSPACE)?;
+                // SAFETY: the context is bound, the workspace made for this.
+                let new = unsafe { Blas::new(stream, workspace) };
+                // SAFETY: nothing has used it.
+                let new = new.inspect_err(|_| unsafe { self.free(workspace) })?;
+                &mut none.insert((new, workspace)).0
+            }
+        };
+        // SAFETY: the caller's contract; the lock is held.
+        unsafe { blas.product(product) }
     }
 
     fn synchronize(&self) -> Result<()> {

@@ -30,10 +30,25 @@ pub(crate) unsafe fn read(driver: &dyn Driver, address: u64) -> Result<()> {
             classes: field(3) as usize,
             ignore_index: field(4),
         }),
-        _ => Err(Error::NotFinite {
+        2 => Err(Error::NotFinite {
             argument: "weight",
             index: field(1) as usize,
             got: f32::from_bits(field(2) as u32),
+        }),
+        3 => Err(Error::Value {
+            argument: "row_weight",
+            expected: "finite numbers ≥ 0".into(),
+            got: format!("{} at row {}", f32::from_bits(field(2) as u32), field(1)),
+        }),
+        4 => Err(Error::Value {
+            argument: "target",
+            expected: format!("a class in [0, {})", field(3)),
+            got: format!("{} at row {}", field(2), field(1)),
+        }),
+        _ => Err(Error::Value {
+            argument: "capacities",
+            expected: format!("at most {} rows of cluster {}", field(3), field(1)),
+            got: format!("{} rows", field(2)),
         }),
     }
 }
@@ -72,7 +87,10 @@ impl StatusWord {
         let _reading = self.reading.lock().unwrap_or_else(PoisonError::into_inner);
         // SAFETY: the word is this object's own, and was zeroed.
         let noted = unsafe { read(&*self.driver, self.address) };
-        if matches!(noted, Err(Error::Target { .. } | Error::NotFinite { .. })) {
+        if matches!(
+            noted,
+            Err(Error::Target { .. } | Error::NotFinite { .. } | Error::Value { .. })
+        ) {
             self.reset()?;
         }
         noted

@@ -401,11 +401,17 @@ pub(crate) enum Module {
     Information,
     /// What elementwise losses share besides: sums of weights, totals.
     Elementwise,
+    /// An adaptive softmax's rows by cluster.
+    Adaptive,
+    /// What is asked of all classes of an adaptive softmax.
+    Distribution,
+    /// Rows of matrices from and to other places.
+    Panels,
 }
 
 impl Module {
     #[allow(dead_code)] // The build script's.
-    pub(crate) const ALL: [Module; 18] = [
+    pub(crate) const ALL: [Module; 21] = [
         Module::CrossEntropy,
         Module::LogSoftmax,
         Module::LogSumExp,
@@ -424,6 +430,9 @@ impl Module {
         Module::JsDivLogits,
         Module::Information,
         Module::Elementwise,
+        Module::Adaptive,
+        Module::Distribution,
+        Module::Panels,
     ];
 
     /// The file's name under `kernels/`.
@@ -447,6 +456,9 @@ impl Module {
             Module::JsDivLogits => "js_div_logits.cu",
             Module::Information => "information.cu",
             Module::Elementwise => "elementwise.cu",
+            Module::Adaptive => "adaptive_log_softmax.cu",
+            Module::Distribution => "distribution.cu",
+            Module::Panels => "panels.cu",
         }
     }
 
@@ -464,6 +476,9 @@ impl Module {
             Module::Nll => "NllArgs",
             Module::Batch => "BatchArgs",
             Module::Permute => "PermuteArgs",
+            Module::Adaptive => "AdaptiveArgs",
+            Module::Distribution => "DistributionArgs",
+            Module::Panels => "PanelArgs",
             Module::Mse
             | Module::L1
             | Module::Huber
@@ -508,10 +523,34 @@ pub(crate) enum Batch {
     LossTotal,
     /// The parts of a gradient that is summed back, in order.
     SumBackTotal,
+    /// Each row's column of an adaptive softmax's head, and its cluster.
+    AdaptiveColumns,
+    /// The rows of each cluster, and what counts.
+    AdaptiveBins,
+    /// Upstream gradients of rows.
+    AdaptiveFactors,
+    /// Outputs and the loss.
+    AdaptiveFinish,
+    /// Log-probabilities of all classes, of those of columns and clusters.
+    DistributionShift,
+    /// The same in the caller's order.
+    DistributionRename,
+    /// The likeliest classes.
+    DistributionTop,
+    /// A class by chance.
+    DistributionDraw,
+    /// Rows from other places.
+    PanelGather,
+    /// Rows added to those of other places.
+    PanelScatterAdd,
+    /// Rows rounded.
+    PanelRound,
+    /// The sum of each column.
+    PanelColumnSums,
 }
 
 impl Batch {
-    pub(crate) const ALL: [Batch; 15] = [
+    pub(crate) const ALL: [Batch; 27] = [
         Batch::Weights,
         Batch::WeightsTotal,
         Batch::Census,
@@ -527,6 +566,18 @@ impl Batch {
         Batch::WeightsSumTotal,
         Batch::LossTotal,
         Batch::SumBackTotal,
+        Batch::AdaptiveColumns,
+        Batch::AdaptiveBins,
+        Batch::AdaptiveFactors,
+        Batch::AdaptiveFinish,
+        Batch::DistributionShift,
+        Batch::DistributionRename,
+        Batch::DistributionTop,
+        Batch::DistributionDraw,
+        Batch::PanelGather,
+        Batch::PanelScatterAdd,
+        Batch::PanelRound,
+        Batch::PanelColumnSums,
     ];
 
     const fn module(self) -> Module {
@@ -543,6 +594,18 @@ impl Batch {
             Batch::WeightsSum | Batch::WeightsSumTotal | Batch::LossTotal | Batch::SumBackTotal => {
                 Module::Elementwise
             }
+            Batch::AdaptiveColumns
+            | Batch::AdaptiveBins
+            | Batch::AdaptiveFactors
+            | Batch::AdaptiveFinish => Module::Adaptive,
+            Batch::DistributionShift
+            | Batch::DistributionRename
+            | Batch::DistributionTop
+            | Batch::DistributionDraw => Module::Distribution,
+            Batch::PanelGather
+            | Batch::PanelScatterAdd
+            | Batch::PanelRound
+            | Batch::PanelColumnSums => Module::Panels,
         }
     }
 
@@ -563,6 +626,18 @@ impl Batch {
             Batch::WeightsSumTotal => "weights_sum_total",
             Batch::LossTotal => "loss_total",
             Batch::SumBackTotal => "sum_back_total",
+            Batch::AdaptiveColumns => "adaptive_columns",
+            Batch::AdaptiveBins => "adaptive_bins",
+            Batch::AdaptiveFactors => "adaptive_factors",
+            Batch::AdaptiveFinish => "adaptive_finish",
+            Batch::DistributionShift => "distribution_shift",
+            Batch::DistributionRename => "distribution_rename",
+            Batch::DistributionTop => "distribution_top",
+            Batch::DistributionDraw => "distribution_draw",
+            Batch::PanelGather => "panel_gather",
+            Batch::PanelScatterAdd => "panel_scatter_add",
+            Batch::PanelRound => "panel_round",
+            Batch::PanelColumnSums => "panel_column_sums",
         }
     }
 }

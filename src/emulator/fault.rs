@@ -60,6 +60,21 @@ pub struct Fault {
     pub detail: String,
 }
 
+impl Fault {
+    /// A product that reads what nothing has written.
+    pub(crate) fn unwritten(address: u64, bytes: u64) -> Fault {
+        Fault {
+            kind: FaultKind::GlobalUninitialised,
+            kernel: "product".into(),
+            block: [0, 0],
+            thread: 0,
+            file: String::new(),
+            line: 0,
+            detail: format!("{bytes} bytes at {address:#x}"),
+        }
+    }
+}
+
 impl fmt::Display for Fault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "kernel {}", self.kernel)?;

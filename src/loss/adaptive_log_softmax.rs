@@ -32,6 +32,9 @@ pub use order::ClassOrder;
 pub use parameters::{AdaptiveParameters, AdaptiveTail};
 pub(super) use parameters::{fill, tail_key};
 
+/// Default of [`AdaptiveLogSoftmax::workspace`].
+const WORKSPACE: usize = 256 << 20;
+
 /// Softmax over many classes, most of them rare, at the cost of a few
 /// (`torch.nn.AdaptiveLogSoftmaxWithLoss`; Grave et al. 2016, arXiv 1609.04309).
 ///
@@ -75,6 +78,8 @@ pub struct AdaptiveLogSoftmax<'w> {
     pub(crate) reduction: Reduction,
     pub(crate) row_weight: Option<TensorRef<'w>>,
     pub(crate) class_order: Option<Arc<ClassOrder>>,
+    pub(crate) capacities: Option<Vec<usize>>,
+    pub(crate) workspace: usize,
 }
 
 impl<'w> AdaptiveLogSoftmax<'w> {
@@ -92,6 +97,8 @@ impl<'w> AdaptiveLogSoftmax<'w> {
             reduction: Reduction::Mean,
             row_weight: None,
             class_order: None,
+            capacities: None,
+            workspace: WORKSPACE,
         }
     }
 
@@ -140,6 +147,8 @@ impl<'w> AdaptiveLogSoftmax<'w> {
             reduction: self.reduction,
             row_weight: Some(weight),
             class_order: self.class_order,
+            capacities: self.capacities,
+            workspace: self.workspace,
         }
     }
 
@@ -148,6 +157,28 @@ impl<'w> AdaptiveLogSoftmax<'w> {
     pub fn class_order(mut self, order: Option<Arc<ClassOrder>>) -> Self {
         self.class_order = order;
         self
+    }
+
+    /// Rows of a batch that each cluster takes at most, on a CUDA device, which never asks how many it
+    /// has and does products for as many; one with more is an error, told where a result is next read.
+    /// Default `None`: all rows of the batch. Of no effect on the CPU.
+    pub fn capacities(mut self, rows: Option<Vec<usize>>) -> Self {
+        self.capacities = rows;
+        self
+    }
+
+    /// Bytes of a buffer at most, on a CUDA device: logits, and sums of gradients in f32, are cut to
+    /// it. Default 256 MiB. Of no effect on the CPU.
+    pub fn workspace(mut self, bytes: usize) -> Self {
+        self.workspace = bytes;
+        self
+    }
+
+    /// Rows that a cluster takes of a batch of so many.
+    #[cfg(any(feature = "cuda", feature = "emulator"))]
+    pub(crate) fn capacity(&self, i: usize, rows: usize) -> usize {
+        let given = self.capacities.as_ref().and_then(|all| all.get(i));
+        given.map_or(rows, |&capacity| capacity.min(rows))
     }
 
     /// D, the input features.

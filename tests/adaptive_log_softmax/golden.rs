@@ -98,7 +98,7 @@ fn losses_and_gradients_agree_with_pytorch() {
         };
         let [input, target] = ["input", "target"].map(|key| case.tensor(key).unwrap());
         let upstream = case.tensor("grad_output");
-        for device in devices() {
+        for (device, assert_close) in everywhere(input.dtype()) {
             let upstream = match &upstream {
                 Some(g) => GradOutput::from(g.view()),
                 None => GradOutput::default(),
@@ -128,7 +128,7 @@ fn distributions_agree_with_pytorch() {
         let parameters = parameters(case, &loss);
         let (view, input) = (parameters.view(), case.tensor("input").unwrap());
         let expected = case.f64("log_prob");
-        for device in devices() {
+        for (device, assert_close) in everywhere(input.dtype()) {
             let log_prob = loss.log_prob(&device, &view, input.view()).unwrap();
             assert_close(case.name, &log_prob, &expected);
             let best = loss.predict(&device, &view, input.view()).unwrap();

@@ -1,6 +1,8 @@
 //! Adaptive log-softmax: against PyTorch's module, a plain f64 computation, itself under other
 //! names and on other threads; and what it refuses.
 
+#[cfg(feature = "emulator")]
+mod device;
 mod errors;
 mod golden;
 mod properties;
@@ -53,6 +55,38 @@ fn assert_close(what: &str, got: &Tensor, expected: &[f64]) {
             || got_value.is_nan() && e.is_nan();
         assert!(close, "{what}[{i}]: got {got_value}, expected {e} (size {size})");
     }
+}
+
+/// On an imitated card logits of 16 bits are rounded to their type, of which gradients are made.
+#[track_caller]
+fn assert_near(what: &str, got: &Tensor, expected: &[f64]) {
+    let size = expected.iter().filter(|e| e.is_finite()).fold(0.0f64, |m, e| m.max(e.abs()));
+    let rounding = match got.dtype() {
+        DType::F16 => 2f64.powi(-6),
+        _ => 2f64.powi(-5),
+    };
+    for (i, (&got, &e)) in values(got).iter().zip(expected).enumerate() {
+        let close =
+            (got - e).abs() <= rounding * (size + 1e-3) || got == e || got.is_nan() && e.is_nan();
+        assert!(close, "{what}[{i}]: got {got}, expected {e} (size {size})");
+    }
+}
+
+/// How a result is compared.
+type Assert = fn(&str, &Tensor, &[f64]);
+
+/// Threads, and imitated cards where they are built, with what results of the type may be off.
+fn everywhere(dtype: DType) -> Vec<(Device, Assert)> {
+    let threads = devices().into_iter().map(|device| (device, assert_close as Assert));
+    let on_card = if dtype == DType::F32 { assert_close } else { assert_near as Assert };
+    #[cfg(feature = "emulator")]
+    let cards = device::cards().map(|card| (card, on_card));
+    #[cfg(not(feature = "emulator"))]
+    let cards: [(Device, Assert); 0] = {
+        let _ = on_card;
+        []
+    };
+    threads.chain(cards).collect()
 }
 
 /// Threads that every result is computed on, alike.

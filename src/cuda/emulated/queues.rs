@@ -2,6 +2,7 @@
 
 use super::{Emulated, fault, lock};
 use crate::cuda::driver::Pinned;
+use crate::cuda::products::Product;
 use crate::emulator::{self, Fault};
 use crate::{Error, Result};
 use std::collections::{HashMap, VecDeque};
@@ -62,12 +63,13 @@ pub(super) enum Way {
     FromDevice,
 }
 
-/// A launch or a memset, to be done later, or again; or that memory is undefined from here on.
+/// A launch, a product or a memset, to be done later, or again; or that memory is undefined from here on.
 #[derive(Debug, Clone)]
 pub(crate) enum Step {
     Launch { kernel: String, shape: [u32; 4], args: Vec<u8> },
     Clear { address: u64, bytes: usize },
     Forget { address: u64, bytes: usize },
+    Product(Product),
 }
 
 impl Emulated {
@@ -99,6 +101,7 @@ impl Emulated {
     fn run(&self, step: Step) -> std::result::Result<(), Fault> {
         match step {
             Step::Forget { address, bytes } => self.emulator().forget(address, bytes as u64),
+            Step::Product(product) => super::product::run(self.emulator(), &product),
             Step::Clear { address, bytes } => self.emulator().set(address, 0, bytes as u64),
             Step::Launch { kernel, shape: [blocks, threads, cluster, shared], args } => {
                 let (kernel, grid, args) = (&kernel[..], [blocks, 1], &args[..]);

@@ -40,6 +40,11 @@ impl AdaptiveLogSoftmax<'_> {
             let expected = format!("one for each of {} clusters (cutoffs)", self.clusters());
             return refuse("widths", &expected, got.to_string());
         }
+        if let Some(got) = self.capacities.as_ref().map(Vec::len).filter(|&n| n != self.clusters())
+        {
+            let expected = format!("one for each of {} clusters (cutoffs)", self.clusters());
+            return refuse("capacities", &expected, got.to_string());
+        }
         let v = self.div_value;
         check::value("div_value", v, v > 0.0 && v.is_finite(), "a finite number > 0")?;
         // Below 1 clusters are wider than the input; what cannot be addressed is refused here.

@@ -27,6 +27,18 @@ impl ClassOrder {
         Ok(ClassOrder { places, classes })
     }
 
+    /// Of each class its place.
+    #[cfg(any(feature = "cuda", feature = "emulator"))]
+    pub(crate) fn places(&self) -> &[u32] {
+        &self.places
+    }
+
+    /// Of each place its class.
+    #[cfg(any(feature = "cuda", feature = "emulator"))]
+    pub(crate) fn classes(&self) -> &[u32] {
+        &self.classes
+    }
+
     /// Takes the order as it is: of each place its class.
     ///
     /// # Errors

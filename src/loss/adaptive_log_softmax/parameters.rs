@@ -45,6 +45,24 @@ impl<T> AdaptiveParameters<T> {
         })
     }
 
+    /// As [`AdaptiveParameters::try_map`], of the tensors themselves.
+    #[cfg(any(feature = "cuda", feature = "emulator"))]
+    pub(crate) fn try_into_map<U, E>(
+        self,
+        mut change: impl FnMut(T) -> Result<U, E>,
+    ) -> Result<AdaptiveParameters<U>, E> {
+        Ok(AdaptiveParameters {
+            head_weight: change(self.head_weight)?,
+            head_bias: self.head_bias.map(&mut change).transpose()?,
+            tails: (self.tails.into_iter())
+                .map(|t| {
+                    let (projection, weight) = (change(t.projection)?, change(t.weight)?);
+                    Ok(AdaptiveTail { projection, weight })
+                })
+                .collect::<Result<_, E>>()?,
+        })
+    }
+
     /// Keys and tensors, in the state dict's order.
     pub fn into_named(self) -> Vec<(String, T)> {
         let mut named = vec![(HEAD_WEIGHT.into(), self.head_weight)];

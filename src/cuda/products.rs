@@ -1,0 +1,138 @@
+//! Products of matrices, which are the driver's (cuBLAS on a GPU), and what goes between them:
+//! `kernels/panels.cu`.
+
+use super::Cuda;
+use super::args::{self, PanelArgs};
+use super::memory::{Input, Output};
+use super::variants::{BATCH_THREADS, Batch};
+use crate::{DType, Result};
+
+/// Blocks of a launch at most: each thread then takes several elements.
+const MAX_BLOCKS: usize = 1 << 14;
+
+/// Rows of a matrix on the device.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Panel {
+    pub(crate) address: u64,
+    pub(crate) dtype: DType,
+    /// Elements between rows.
+    pub(crate) stride: usize,
+    pub(crate) transposed: bool,
+}
+
+impl Panel {
+    /// Rows that lie next to one another.
+    pub(crate) fn packed(address: u64, dtype: DType, columns: usize) -> Panel {
+        Panel { address, dtype, stride: columns, transposed: false }
+    }
+
+    pub(crate) fn transposed(self) -> Panel {
+        Panel { transposed: !self.transposed, ..self }
+    }
+
+    /// The rows from one on.
+    pub(crate) fn starting_at(self, row: usize) -> Panel {
+        let elements = row as u64 * self.stride as u64;
+        Panel { address: self.address + elements * self.dtype.size() as u64, ..self }
+    }
+}
+
+impl From<&Input<'_>> for Panel {
+    fn from(input: &Input<'_>) -> Panel {
+        let (address, dtype, stride) = (input.address, input.dtype, input.row_stride);
+        Panel { address, dtype, stride, transposed: false }
+    }
+}
+
+impl From<&Output<'_, '_>> for Panel {
+    fn from(output: &Output<'_, '_>) -> Panel {
+        let (address, dtype, stride) = (output.address, output.dtype, output.row_stride);
+        Panel { address, dtype, stride, transposed: false }
+    }
+}
+
+/// `c = a·b`, or `c += a·b`: c of m rows and n columns, k terms an element. Sums are f32.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Product {
+    /// Of one type.
+    pub(crate) a: Panel,
+    pub(crate) b: Panel,
+    /// Of that type, or f32; not transposed.
+    pub(crate) c: Panel,
+    /// m, n and k, none of them 0.
+    pub(crate) sizes: [usize; 3],
+    pub(crate) add: bool,
+}
+
+/// Which rows of a panel kernel are where.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Places {
+    /// Address of their numbers (i64); 0: as they stand.
+    pub(crate) rows: u64,
+    /// Address of what is below 0 (i64) where a row holds nothing; 0: all do.
+    pub(crate) marks: u64,
+}
+
+impl Cuda {
+    /// Puts a product on the stream. Of no terms it is 0, of no elements nothing.
+    ///
+    /// # Safety
+    /// The panels are device memory of those sizes, those that are read initialised.
+    pub(crate) unsafe fn product(&self, product: Product) -> Result<()> {
+        let [m, n, k] = product.sizes;
+        match (m == 0 || n == 0, k == 0) {
+            (true, _) => Ok(()),
+            (false, true) if product.add => Ok(()),
+            // SAFETY: the caller's contract.
+            (false, true) => unsafe { self.zeros(product.c, [m, n]) },
+            // SAFETY: the caller's contract.
+            (false, false) => unsafe { self.driver.product(&product) },
+        }
+    }
+
+    /// # Safety
+    /// As for [`Cuda::product`].
+    pub(crate) unsafe fn zeros(&self, to: Panel, sizes: [usize; 2]) -> Result<()> {
+        let from = Panel { address: 0, ..to };
+        // SAFETY: the caller's contract.
+        unsafe { self.panel(Batch::PanelRound, [from, to], sizes, Places::default(), false) }
+    }
+
+    /// Puts a kernel on the stream that takes rows `[n, columns]` from one panel to another.
+    ///
+    /// # Safety
+    /// As for [`Cuda::product`]; rows that `places` names are the panels'.
+    pub(crate) unsafe fn panel(
+        &self,
+        kernel: Batch,
+        [from, to]: [Panel; 2],
+        [n, columns]: [usize; 2],
+        places: Places,
+        add: bool,
+    ) -> Result<()> {
+        if n == 0 || columns == 0 {
+            return Ok(());
+        }
+        let args = PanelArgs {
+            from: from.address,
+            to: to.address,
+            rows: places.rows,
+            marks: places.marks,
+            n: n as i64,
+            columns: columns as i64,
+            from_stride: from.stride as i64,
+            to_stride: to.stride as i64,
+            from_kind: args::kind(from.dtype),
+            to_kind: args::kind(to.dtype),
+            add: add.into(),
+            pad: 0,
+        };
+        let elements = match kernel {
+            Batch::PanelColumnSums => columns,
+            _ => n.saturating_mul(columns),
+        };
+        let blocks = elements.div_ceil(BATCH_THREADS as usize).min(MAX_BLOCKS) as u32;
+        // SAFETY: the caller's contract.
+        unsafe { self.launch_batch(kernel, blocks, args::bytes(&args)) }
+    }
+}
