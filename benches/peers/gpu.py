@@ -14,7 +14,7 @@ finds in it what the last one left. Fused forward and backward overwrites the lo
 PyTorch allocates a gradient. A peer that has no memory left, or is not installed, is named as that.
 """
 
-import argparse, datetime, json, os, pathlib, re, shutil, statistics, subprocess, sys
+import argparse, datetime, json, math, os, pathlib, re, shutil, statistics, subprocess, sys
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
 RESULTS = ROOT / "benches/results"
@@ -33,6 +33,8 @@ ELEMENTWISE = ("mse", "l1", "smooth-l1", "huber", "bce-with-logits", "kl-div", "
 ROWS = ("nll", "logprob-entropy", "soft-cross-entropy", "distillation", "js-div-logits")
 OTHERS = [(op, work, dtype) for dtype in ("bf16", "f32") for op in ELEMENTWISE + ROWS
           for work in ("forward", "forward-backward")]
+# Adaptive log-softmax, forward and backward of 8192 x 1024, Zipf targets: classes and cutoffs.
+ADAPTIVE = [(267_735, (20_000, 40_000, 200_000)), (1_000_000, (2_000, 10_000, 100_000))]
 # What a call must move, in tensors as large as the logits.
 MOVES = {"forward": 1, "forward-backward": 2}
 
@@ -158,6 +160,45 @@ def other(case, seconds):
     return {"case": case, "ms": line["median_s"] * 1e3, "share_of_copy": line["share_of_copy"]}
 
 
+def adaptive_peer(classes, cutoffs, dtype, seconds):
+    """PyTorch's module, in a process of its own: a line of JSON."""
+    import torch
+
+    torch.manual_seed(0)
+    kind = {"bf16": torch.bfloat16, "f32": torch.float32}[dtype]
+    module = torch.nn.AdaptiveLogSoftmaxWithLoss(1024, classes, list(cutoffs)).to("cuda", kind)
+    x = torch.randn(8192, 1024, device="cuda", dtype=kind, requires_grad=True)
+    y = (torch.rand(8192, dtype=torch.float64) * math.log(classes + 1)).exp() - 1
+    y = y.long().clamp(max=classes - 1).cuda()
+
+    def step():
+        x.grad = None
+        module.zero_grad(set_to_none=True)
+        module(x, y).loss.backward()
+
+    ms, runs = medians(torch, step, seconds)
+    print(json.dumps({"ms": ms, "runs": runs, "peak_mib": torch.cuda.max_memory_allocated() >> 20}))
+
+
+def adaptive(classes, cutoffs, dtype, seconds):
+    """Ours, with room in each cluster for a quarter more rows than are expected, and PyTorch's."""
+    ends = [*cutoffs[1:], classes]
+    mass = (math.log((end + 1) / (begin + 1)) / math.log(classes + 1) for begin, end in zip(cutoffs, ends))
+    capacities = ",".join(str(min(8192, int(8192 * share * 1.25) + 64)) for share in mass)
+    listed = ",".join(map(str, cutoffs))
+    command = [BINARY, "bench", "adaptive-log-softmax", "--rows", "8192", "--hidden", "1024", "--classes", str(classes),
+               "--cutoffs", listed, "--capacities", capacities, "--dtype", dtype, "--device", "cuda", "--seconds",
+               str(seconds), "--json"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    mine = {"failed": done.stderr.strip()} if done.returncode else {"ms": json.loads(done.stdout)["median_s"] * 1e3}
+    command = [sys.executable, __file__, "--adaptive-peer", str(classes), listed, dtype, "--seconds", str(seconds)]
+    done = subprocess.run(command, capture_output=True, text=True)
+    said = (done.stderr or done.stdout).strip().splitlines() or [f"exit {done.returncode}"]
+    theirs = {"failed": said[-1]} if done.returncode else json.loads(done.stdout.strip().splitlines()[-1])
+    return {"classes": classes, "cutoffs": cutoffs, "dtype": dtype, "capacities": capacities, "warploss": mine,
+            "pytorch": theirs}
+
+
 def sanitize(cases):
     """What the sanitizer's tools say of `warploss check`."""
     program = shutil.which("compute-sanitizer") or "/usr/local/cuda/bin/compute-sanitizer"
@@ -208,6 +249,14 @@ def table(record):
         figures = ([f"{entry['ms']:.3f} ms", f"{entry['share_of_copy']:.0%}"] if "ms" in entry
                    else [entry["failed"].replace("|", "/"), ""])
         lines.append("| " + " | ".join([*entry["case"], *figures]) + " |")
+    lines += ["", "Adaptive log-softmax, forward and backward, 8192 × 1024, Zipf targets.", "",
+              "| classes | cutoffs | dtype | warploss | PyTorch | PyTorch / warploss |", "|---|---|---|---|---|---|"]
+    for entry in record["adaptive"]:
+        mine, theirs = entry["warploss"], entry["pytorch"]
+        cells = [f"{of['ms']:.3f} ms" if "ms" in of else of["failed"].replace("|", "/") for of in (mine, theirs)]
+        ratio = f"{theirs['ms'] / mine['ms']:.2f}" if "ms" in mine and "ms" in theirs else ""
+        cutoffs = ", ".join(map(str, entry["cutoffs"]))
+        lines.append("| " + " | ".join([str(entry["classes"]), cutoffs, entry["dtype"], *cells, ratio]) + " |")
     lines += ["", "`compute-sanitizer` over `warploss check`:", "",
               *(f"- {tool}: {said}" for tool, said in record["sanitizer"].items()), ""]
     return "\n".join(lines)
@@ -219,10 +268,15 @@ def main():
     parser.add_argument("--only", choices=["bf16", "f32"], help="one dtype")
     parser.add_argument("--check-cases", type=int, default=20, help="for each op under each sanitizer")
     parser.add_argument("--peer", nargs=5, help=argparse.SUPPRESS)
+    parser.add_argument("--adaptive-peer", nargs=3, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.peer:
         name, work, rows, classes, dtype = options.peer
         return peer(name, work, int(rows), int(classes), dtype, options.seconds)
+
+    if options.adaptive_peer:
+        classes, cutoffs, dtype = options.adaptive_peer
+        return adaptive_peer(int(classes), tuple(map(int, cutoffs.split(","))), dtype, options.seconds)
 
     torch = find_gpu()
     card = torch.cuda.get_device_name()
@@ -243,6 +297,8 @@ def main():
         print(json.dumps(entry), flush=True)
         record["cases"].append(entry)
     record["others"] = [other(case, options.seconds) for case in OTHERS if options.only in (None, case[2])]
+    record["adaptive"] = [adaptive(*case, dtype, options.seconds) for dtype in ("bf16", "f32") for case in ADAPTIVE
+                          if options.only in (None, dtype)]
     record["sanitizer"] = sanitize(options.check_cases)
     name = "gpu-" + re.sub(r"[^a-z0-9]+", "-", card.lower()).strip("-")
     (RESULTS / f"{name}.json").write_text(json.dumps(record, indent=1) + "\n")

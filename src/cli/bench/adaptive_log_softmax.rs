@@ -26,6 +26,7 @@ struct Data {
 /// The options of a line.
 pub(super) fn options(line: &Line) -> AdaptiveLogSoftmax<'static> {
     AdaptiveLogSoftmax::new(line.hidden, line.classes, &line.cutoffs)
+        .capacities(line.capacities.clone())
 }
 
 /// Seconds of a forward and backward pass with such targets, whatever the answer.

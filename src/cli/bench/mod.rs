@@ -74,6 +74,16 @@ pub(super) struct BenchArgs {
     )]
     cutoffs: Option<Vec<usize>>,
 
+    /// Rows of each cluster at most, on a CUDA device [default: all]
+    #[arg(
+        long,
+        value_name = "N,N,…",
+        requires = "op",
+        value_delimiter = ',',
+        allow_hyphen_values = true
+    )]
+    capacities: Option<Vec<usize>>,
+
     /// Dtype of the logits [default: f32]
     #[arg(long, requires = "op")]
     dtype: Option<FloatArg>,
@@ -133,6 +143,7 @@ struct Line {
     /// Features of the input; 0 where the input is logits.
     hidden: usize,
     cutoffs: Vec<usize>,
+    capacities: Option<Vec<usize>>,
 }
 
 /// One line, measured.
@@ -218,10 +229,10 @@ impl BenchArgs {
         }
         let below_v = CUTOFFS.into_iter().filter(|&c| c < classes).collect();
         let cutoffs = self.cutoffs.clone().unwrap_or(below_v);
-        let line = Line { hidden: self.hidden.unwrap_or(512), cutoffs, ..line };
-        adaptive_log_softmax::options(&line)
-            .shapes()
-            .map_err(|e| Failure::renamed(&e, &[("cutoffs", "--cutoffs".into())]))?;
+        let capacities = self.capacities.clone();
+        let line = Line { hidden: self.hidden.unwrap_or(512), cutoffs, capacities, ..line };
+        let names = ["cutoffs", "capacities"].map(|name| (name, format!("--{name}")));
+        adaptive_log_softmax::options(&line).shapes().map_err(|e| Failure::renamed(&e, &names))?;
         Ok(vec![line])
     }
 
@@ -234,11 +245,14 @@ impl BenchArgs {
             ("--elements", self.elements.is_some()),
             ("--hidden", self.hidden.is_some()),
             ("--cutoffs", self.cutoffs.is_some()),
+            ("--capacities", self.capacities.is_some()),
         ];
         let (taken, classes): (&[&str], _) = match kind {
             Kind::Elements(_) => (&["--elements"], ELEMENTS),
             Kind::Rows(_) => (&["--rows", "--classes"], 128_256),
-            Kind::Products => (&["--rows", "--classes", "--hidden", "--cutoffs"], 1_000_000),
+            Kind::Products => {
+                (&["--rows", "--classes", "--hidden", "--cutoffs", "--capacities"], 1_000_000)
+            }
         };
         if let Some((option, _)) = given.iter().find(|(o, given)| *given && !taken.contains(o)) {
             let expected = taken.join(", ");
@@ -254,7 +268,7 @@ impl BenchArgs {
 impl Line {
     /// A line whose input is logits.
     fn of_rows(op: BenchOp, pass: Pass, dtype: DType, rows: usize, classes: usize) -> Line {
-        Line { op, pass, dtype, rows, classes, hidden: 0, cutoffs: Vec::new() }
+        Line { op, pass, dtype, rows, classes, hidden: 0, cutoffs: Vec::new(), capacities: None }
     }
 
     fn describe(&self) -> String {
