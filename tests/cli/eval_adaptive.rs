@@ -78,6 +78,25 @@ fn every_mode_agrees_with_pytorch() {
     assert!(seen >= 30, "{seen} cases");
 }
 
+/// The same on an imitated card.
+#[cfg(feature = "emulator")]
+#[test]
+fn a_card_agrees_with_pytorch() {
+    let folder = golden();
+    for case in ["f32_bias", "ignored", "four_clusters"] {
+        let eval = |more: &str| {
+            let words = format!("--prefix {case}. --ignore-index -100 --device emulated {more}");
+            folder.eval(&format!("adaptive-log-softmax {words}")).json()
+        };
+        assert_eq!(eval("--grad")["device"], "emulated");
+        folder.outputs().iter().for_each(|key| assert_written(&folder, case, key));
+        for mode in ["log-prob", "predict"] {
+            eval(&format!("--mode {mode}"));
+            folder.outputs().iter().for_each(|key| assert_written(&folder, case, key));
+        }
+    }
+}
+
 #[test]
 fn the_gradient_of_the_output_is_that_of_the_negative_losses() {
     let folder = golden();
