@@ -9,7 +9,7 @@ use super::lines::SyncPtr;
 use super::matrix::{Gradient, Matrix, PIECE, Panel, product, with_scratch, zeros};
 use super::{Cpu, host_data, host_f32};
 use crate::loss::{
-    CheckedSampled, GradOutput, LayerGradOut, LayerOut, Negatives, SampledParameters,
+    CheckedSampled, GradOutput, LayerGradOut, LayerOut, Negatives, SampledParameters, bad_target,
 };
 use crate::{Error, Result, TensorMut};
 use std::borrow::Cow;
@@ -43,14 +43,15 @@ impl<'a> Batch<'a> {
     /// The first kept target that names no class.
     fn new(cpu: &'a Cpu, checked: &CheckedSampled<'a>) -> Result<Batch<'a>> {
         let (options, given) = (checked.options, host_data(checked.target, "target")?);
-        let (mut kept, mut targets) = (KeptRows::with_capacity(checked.rows), Vec::new());
-        for row in 0..checked.rows {
+        let (mut kept, mut targets) = (KeptRows::with_capacity(checked.rows.len), Vec::new());
+        for row in 0..checked.rows.len {
             let target = given.index(row);
             if Some(target) == options.ignore_index {
                 continue;
             }
             let class = usize::try_from(target).ok().filter(|&class| class < options.classes());
-            targets.push(class.ok_or_else(|| bad_target(checked, row, target))?);
+            let of = (options.classes(), options.ignore_index);
+            targets.push(class.ok_or_else(|| bad_target(of, (row, target)))?);
             kept.push(row, 1.0);
         }
         let input = Matrix::new("input", &checked.input)?;
@@ -114,18 +115,6 @@ impl<'a> Batch<'a> {
             of_bias.write_row(&bias);
         }
         Ok(output)
-    }
-}
-
-fn bad_target(checked: &CheckedSampled<'_>, row: usize, value: i64) -> Error {
-    let classes = checked.options.classes();
-    match checked.options.ignore_index {
-        Some(ignore_index) => Error::Target { row, value, classes, ignore_index },
-        None => Error::Value {
-            argument: "target",
-            expected: format!("a class in [0, {classes})"),
-            got: format!("{value} at row {row}"),
-        },
     }
 }
 

@@ -77,7 +77,7 @@ impl<'c: 'p, 'p> Call<'c, 'p> {
 
     /// Where the input's gradient is added up: f32, if that is not its own type and there is room.
     fn input_gradient(&self, out: &Output<'_, '_>) -> Result<InputGradient<'p>> {
-        let (rows, features) = (self.checked.rows, self.checked.options.in_features);
+        let (rows, features) = (self.checked.rows.len, self.checked.options.in_features);
         let bytes = rows.saturating_mul(features).saturating_mul(4);
         if out.dtype == DType::F32 || bytes > self.budget {
             let mut sum = Panel::from(out);
@@ -133,7 +133,7 @@ impl<'c: 'p, 'p> Call<'c, 'p> {
 
     /// The input's gradient as it was asked for: rounded, and 0 for rows that do not count.
     unsafe fn settle(&self, out: &Output<'_, '_>, d_x: &InputGradient<'_>) -> Result<()> {
-        let (rows, features) = (self.checked.rows, self.checked.options.in_features);
+        let (rows, features) = (self.checked.rows.len, self.checked.options.in_features);
         let mut to = Panel::from(out);
         to.stride = if rows == 1 { features } else { to.stride };
         let places = Places { rows: 0, marks: self.bins.rows().marks };

@@ -239,7 +239,7 @@ impl<'w> AdaptiveLogSoftmax<'w> {
         target: TensorRef<'_>,
     ) -> Result<LayerOutput> {
         let checked = self.check(parameters, &input, &target)?;
-        let mut output = checked.allocate(device)?;
+        let mut output = checked.rows.allocate(device, self.reduction, &input)?;
         self.forward_into(device, parameters, (input, target), output.out())?;
         Ok(output)
     }
@@ -256,7 +256,7 @@ impl<'w> AdaptiveLogSoftmax<'w> {
         out: LayerOut<'_>,
     ) -> Result<()> {
         let checked = self.check(parameters, &input, &target)?;
-        checked.check_out(&out)?;
+        checked.rows.check_out(self.reduction, &out)?;
         on_device!(device, "input", checked.places(), on => {
             on.adaptive_log_softmax_forward(&checked, out)
         })
@@ -276,7 +276,7 @@ impl<'w> AdaptiveLogSoftmax<'w> {
         grad_output: impl Into<GradOutput<'g>>,
     ) -> Result<LayerGrad<AdaptiveParameters<Tensor>>> {
         let checked = self.check(parameters, &input, &target)?;
-        let mut output = checked.allocate(device)?;
+        let mut output = checked.rows.allocate(device, self.reduction, &input)?;
         let zeros =
             |name, like: &TensorRef<'_>| device.zeros(name, like.dtype(), like.shape(), like);
         let mut grad_input = zeros("grad_input", &input)?;
@@ -308,7 +308,7 @@ impl<'w> AdaptiveLogSoftmax<'w> {
     ) -> Result<()> {
         let checked = self.check(parameters, &input, &target)?;
         let grad_output = grad_output.into();
-        checked.check_out(&out)?;
+        checked.rows.check_out(self.reduction, &out)?;
         checked.check_gradients(&grad_output, &gradients)?;
         on_device!(device, "input", checked.places(), on => {
             on.adaptive_log_softmax_forward_backward(&checked, grad_output, out, gradients)
@@ -361,7 +361,7 @@ impl<'w> AdaptiveLogSoftmax<'w> {
         input: TensorRef<'_>,
     ) -> Result<Tensor> {
         let checked = self.check_input(parameters, &input)?;
-        let mut classes = device.zeros("classes", i64::DTYPE, checked.row_shape, &input)?;
+        let mut classes = device.zeros("classes", i64::DTYPE, checked.rows.shape, &input)?;
         let (view, none) = (classes.view_mut(), None);
         on_device!(device, "input", checked.places(), on => {
             on.adaptive_log_softmax_top_k(&checked, 1, view, none)
@@ -405,7 +405,7 @@ impl<'w> AdaptiveLogSoftmax<'w> {
         seed: u64,
     ) -> Result<Tensor> {
         let checked = self.check_input(parameters, &input)?;
-        let mut classes = device.zeros("classes", i64::DTYPE, checked.row_shape, &input)?;
+        let mut classes = device.zeros("classes", i64::DTYPE, checked.rows.shape, &input)?;
         let view = classes.view_mut();
         on_device!(device, "input", checked.places(), on => {
             on.adaptive_log_softmax_sample(&checked, seed, view)

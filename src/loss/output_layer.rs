@@ -1,7 +1,9 @@
 //! The last layer of a model with its loss: hidden states and parameters to a loss and gradients.
 
-use super::GradOutput;
-use crate::{DType, Device, Result, Tensor, TensorMut, TensorRef};
+use super::{GradOutput, check};
+use crate::{
+    DType, Device, Element as _, Error, Reduction, Result, Shape, Tensor, TensorMut, TensorRef,
+};
 
 /// What an allocating forward pass returns.
 #[derive(Debug, Clone, PartialEq)]
@@ -46,6 +48,97 @@ pub struct LayerGradOut<'a, P> {
 impl LayerOutput {
     pub(super) fn out(&mut self) -> LayerOut<'_> {
         LayerOut { output: self.output.view_mut(), loss: self.loss.view_mut() }
+    }
+}
+
+/// The rows of a layer's input, and what is checked of all that has something for each.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct LayerRows {
+    pub(crate) len: usize,
+    /// The shape of what has one value a row: `[]` or `[N]`.
+    pub(crate) shape: Shape,
+}
+
+impl LayerRows {
+    /// Of an input `[D]` or `[N, D]`.
+    pub(super) fn of(input: &TensorRef<'_>, in_features: usize) -> Result<LayerRows> {
+        check::float("input", input)?;
+        let shape = input.shape();
+        let rows = match *shape {
+            [_] => LayerRows { len: 1, shape: Shape::SCALAR },
+            [len, _] => LayerRows { len, shape: shape.without(1) },
+            _ => {
+                let expected = "1 or 2".into();
+                return Err(Error::Rank { argument: "input", expected, got: shape.len() });
+            }
+        };
+        if shape.last() != Some(&in_features) {
+            let expected = format!("[…, {in_features}] (in_features)");
+            return Err(Error::Shape { argument: "input", expected, got: shape });
+        }
+        Ok(rows)
+    }
+
+    fn loss_shape(&self, reduction: Reduction) -> Shape {
+        match reduction {
+            Reduction::None => self.shape,
+            Reduction::Sum | Reduction::Mean | Reduction::BatchMean => Shape::SCALAR,
+        }
+    }
+
+    pub(super) fn allocate(
+        &self,
+        device: &Device,
+        reduction: Reduction,
+        input: &TensorRef<'_>,
+    ) -> Result<LayerOutput> {
+        let zeros = |name, shape| device.zeros(name, f32::DTYPE, shape, input);
+        let output = zeros("output", self.shape)?;
+        Ok(LayerOutput { output, loss: zeros("loss", self.loss_shape(reduction))? })
+    }
+
+    pub(super) fn check_out(&self, reduction: Reduction, out: &LayerOut<'_>) -> Result<()> {
+        check::f32_output("output", &out.output.as_ref(), self.shape, "one a row")?;
+        check::f32_output("loss", &out.loss.as_ref(), self.loss_shape(reduction), "reduction")
+    }
+
+    pub(super) fn check_gradients(
+        &self,
+        reduction: Reduction,
+        input: &TensorRef<'_>,
+        (grad_output, grad_input): (&GradOutput<'_>, Option<&TensorMut<'_>>),
+    ) -> Result<()> {
+        grad_output.check(self.loss_shape(reduction), input.dtype())?;
+        if let Some(grad) = grad_input {
+            check::shape("grad_input", &grad.as_ref(), input.shape(), "the input's")?;
+            check::dtype("grad_input", &grad.as_ref(), &[input.dtype()], "the input's")?;
+        }
+        Ok(())
+    }
+}
+
+/// Where tensors lie that must lie together: the input, and the first that lies elsewhere.
+pub(super) fn places<'a>(
+    input: &TensorRef<'_>,
+    others: impl IntoIterator<Item = TensorRef<'a>>,
+) -> [&'static str; 2] {
+    let input = input.place();
+    let other = others.into_iter().map(|tensor| tensor.place()).find(|&place| place != input);
+    [input, other.unwrap_or(input)]
+}
+
+/// A kept target that names no class.
+pub(crate) fn bad_target(
+    (classes, ignore_index): (usize, Option<i64>),
+    (row, value): (usize, i64),
+) -> Error {
+    match ignore_index {
+        Some(ignore_index) => Error::Target { row, value, classes, ignore_index },
+        None => Error::Value {
+            argument: "target",
+            expected: format!("a class in [0, {classes})"),
+            got: format!("{value} at row {row}"),
+        },
     }
 }
 

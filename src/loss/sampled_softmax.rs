@@ -233,7 +233,7 @@ impl SampledSoftmax {
         target: TensorRef<'_>,
     ) -> Result<LayerOutput> {
         let checked = self.check(parameters, &input, &target)?;
-        let mut output = checked.allocate(device)?;
+        let mut output = checked.rows.allocate(device, self.reduction, &input)?;
         self.forward_into(device, parameters, (input, target), output.out())?;
         Ok(output)
     }
@@ -250,7 +250,7 @@ impl SampledSoftmax {
         out: LayerOut<'_>,
     ) -> Result<()> {
         let checked = self.check(parameters, &input, &target)?;
-        checked.check_out(&out)?;
+        checked.rows.check_out(self.reduction, &out)?;
         on_device!(device, "input", checked.places(), on => {
             on.sampled_softmax_forward(&checked, out)
         })
@@ -270,7 +270,7 @@ impl SampledSoftmax {
         grad_output: impl Into<GradOutput<'g>>,
     ) -> Result<LayerGrad<SampledParameters<Tensor>>> {
         let checked = self.check(parameters, &input, &target)?;
-        let mut output = checked.allocate(device)?;
+        let mut output = checked.rows.allocate(device, self.reduction, &input)?;
         let zeros =
             |name, like: &TensorRef<'_>| device.zeros(name, like.dtype(), like.shape(), like);
         let mut grad_input = zeros("grad_input", &input)?;
@@ -301,7 +301,7 @@ impl SampledSoftmax {
     ) -> Result<()> {
         let checked = self.check(parameters, &input, &target)?;
         let grad_output = grad_output.into();
-        checked.check_out(&out)?;
+        checked.rows.check_out(self.reduction, &out)?;
         checked.check_gradients(&grad_output, &gradients)?;
         on_device!(device, "input", checked.places(), on => {
             on.sampled_softmax_forward_backward(&checked, grad_output, out, gradients)

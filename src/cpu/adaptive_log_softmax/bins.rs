@@ -2,7 +2,7 @@
 
 use crate::cpu::host_data;
 use crate::cpu::kept::KeptRows;
-use crate::loss::CheckedAdaptive;
+use crate::loss::{CheckedAdaptive, bad_target};
 use crate::memory::HostRef;
 use crate::{Error, Result};
 
@@ -36,11 +36,11 @@ impl Bins {
         let weights = options.row_weight.map(|w| host_data(w, "row_weight")).transpose()?;
         let (shortlist, clusters) = (options.shortlist(), options.clusters());
         let mut bins = Bins {
-            kept: KeptRows::with_capacity(checked.rows),
-            columns: Vec::with_capacity(checked.rows),
+            kept: KeptRows::with_capacity(checked.rows.len),
+            columns: Vec::with_capacity(checked.rows.len),
             clusters: std::iter::repeat_with(Bin::default).take(clusters).collect(),
         };
-        for row in 0..checked.rows {
+        for row in 0..checked.rows.len {
             let target = targets.index(row);
             if Some(target) == options.ignore_index {
                 continue;
@@ -51,7 +51,8 @@ impl Bins {
                 None => Some(class),
             });
             let Some(place) = place else {
-                return Err(bad_target(checked, row, target));
+                let of = (options.classes, options.ignore_index);
+                return Err(bad_target(of, (row, target)));
             };
             let weight = weights.map_or(1.0, |w| w.float(row));
             if !(weight >= 0.0 && weight.is_finite()) {
@@ -74,17 +75,5 @@ impl Bins {
             bins.columns.push(column);
         }
         Ok(bins)
-    }
-}
-
-fn bad_target(checked: &CheckedAdaptive<'_>, row: usize, value: i64) -> Error {
-    let classes = checked.options.classes;
-    match checked.options.ignore_index {
-        Some(ignore_index) => Error::Target { row, value, classes, ignore_index },
-        None => Error::Value {
-            argument: "target",
-            expected: format!("a class in [0, {classes})"),
-            got: format!("{value} at row {row}"),
-        },
     }
 }

@@ -80,7 +80,7 @@ impl<'a> Batch<'a> {
     fn new(cpu: &'a Cpu, checked: &'a CheckedAdaptive<'a>) -> Result<Batch<'a>> {
         let input = Matrix::new("input", &checked.input)?;
         let matrices = Matrices::new(checked.parameters)?;
-        let rows: Vec<usize> = (0..checked.rows).collect();
+        let rows: Vec<usize> = (0..checked.rows.len).collect();
         let x = input.gather_kept(cpu, &rows)?;
         Ok(Batch { cpu, checked, matrices, x })
     }
@@ -106,11 +106,11 @@ impl<'a> Batch<'a> {
     /// Log-probabilities of the head's columns.
     fn head_log_prob(&self) -> Result<Vec<f32>> {
         let columns = self.matrices.head.rows;
-        let mut head = zeros("head logits", self.checked.rows * columns)?;
+        let mut head = zeros("head logits", self.checked.rows.len * columns)?;
         let (out, features) = (Panel::of_mut(&mut head, columns), self.features());
-        self.cpu.share(self.checked.rows.div_ceil(ROWS), 1, &|task| {
+        self.cpu.share(self.checked.rows.len.div_ceil(ROWS), 1, &|task| {
             let at = task * ROWS;
-            let n = ROWS.min(self.checked.rows - at);
+            let n = ROWS.min(self.checked.rows.len - at);
             let x = Panel::of(&self.x[at * features..], features);
             // SAFETY: rows of this task alone.
             unsafe {
@@ -126,7 +126,7 @@ impl<'a> Batch<'a> {
     }
 
     fn log_prob(&self, out: Panel) -> Result<()> {
-        let (options, rows) = (self.checked.options, self.checked.rows);
+        let (options, rows) = (self.checked.options, self.checked.rows.len);
         let (shortlist, columns) = (options.shortlist(), options.head_size());
         let head = self.head_log_prob()?;
         for (row, head) in head.chunks_exact(columns).enumerate() {
@@ -171,7 +171,7 @@ impl<'a> Batch<'a> {
         };
         let classes = order.len();
         let mut memory = zeros("a row of log-probabilities", classes)?;
-        for row in 0..self.checked.rows {
+        for row in 0..self.checked.rows.len {
             // SAFETY: a row of the result, which is borrowed exclusively, one at a time.
             let out = unsafe { out.row(row, classes) };
             memory.copy_from_slice(out);
@@ -184,7 +184,7 @@ impl<'a> Batch<'a> {
 
     /// The k best of each row, written from best to worst.
     fn top_k(&self, k: usize, values: Option<SyncPtr<f32>>, out: SyncPtr<i64>) -> Result<()> {
-        let (options, rows) = (self.checked.options, self.checked.rows);
+        let (options, rows) = (self.checked.options, self.checked.rows.len);
         let (shortlist, columns) = (options.shortlist(), options.head_size());
         let head = self.head_log_prob()?;
         let tasks = rows.div_ceil(ROWS);
@@ -272,7 +272,7 @@ impl<'a> Batch<'a> {
     }
 
     fn sample(&self, seed: u64, out: SyncPtr<i64>) -> Result<()> {
-        let (options, rows) = (self.checked.options, self.checked.rows);
+        let (options, rows) = (self.checked.options, self.checked.rows.len);
         let (shortlist, columns) = (options.shortlist(), options.head_size());
         let head = self.head_log_prob()?;
         let mut drawn: Vec<usize> = (0..rows)

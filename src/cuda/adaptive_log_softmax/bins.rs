@@ -71,7 +71,7 @@ impl<'p> Bins<'p> {
             Some(order) => cuda.order(order)?[0],
             None => 0,
         };
-        let rows = checked.rows;
+        let rows = checked.rows.len;
         let mut args = AdaptiveArgs {
             target: target.address,
             target_kind: args::kind(target.dtype),

@@ -55,7 +55,7 @@ impl<'c: 'p, 'p> Call<'c, 'p> {
     /// Rows of a chunk.
     fn chunk(&self) -> usize {
         let row = self.checked.options.classes.saturating_mul(size_of::<f32>());
-        (self.checked.options.workspace / row.max(1)).clamp(1, self.checked.rows.max(1))
+        (self.checked.options.workspace / row.max(1)).clamp(1, self.checked.rows.len.max(1))
     }
 
     fn buffers(&self, rows: usize, all: bool) -> Result<Buffers<'p>> {
@@ -107,7 +107,7 @@ impl<'c: 'p, 'p> Call<'c, 'p> {
         let (options, cuda) = (self.checked.options, self.cuda);
         let features = options.in_features;
         let mut input = Panel::from(&self.input);
-        input.stride = if self.checked.rows == 1 { features } else { input.stride };
+        input.stride = if self.checked.rows.len == 1 { features } else { input.stride };
         let logits = |columns: usize| Panel { stride: columns, ..buffers.logits };
         // SAFETY: the caller's contract; buffers are as long as the rows need.
         unsafe {
@@ -170,9 +170,9 @@ impl<'c: 'p, 'p> Call<'c, 'p> {
     /// Shapes, strides and lengths were checked.
     unsafe fn each(&self, to: impl Fn(usize, usize, Panel, Panel) -> Result<()>) -> Result<()> {
         let chunk = self.chunk();
-        let buffers = self.buffers(chunk.min(self.checked.rows), true)?;
-        for from in (0..self.checked.rows).step_by(chunk) {
-            let n = chunk.min(self.checked.rows - from);
+        let buffers = self.buffers(chunk.min(self.checked.rows.len), true)?;
+        for from in (0..self.checked.rows.len).step_by(chunk) {
+            let n = chunk.min(self.checked.rows.len - from);
             // SAFETY: the caller's contract.
             unsafe { self.rows(from, n, &buffers, buffers.all)? };
             to(from, n, buffers.all, buffers.head)?;
@@ -190,14 +190,14 @@ impl Cuda {
         let out = self.output("log_prob", out, false)?;
         let call = Call::new(self, checked)?;
         let mut to = Panel::from(&out);
-        to.stride = if checked.rows == 1 { checked.options.classes } else { to.stride };
+        to.stride = if checked.rows.len == 1 { checked.options.classes } else { to.stride };
         // SAFETY: shapes, strides and lengths were checked; the output is borrowed exclusively.
         unsafe {
             if call.classes == 0 {
                 let chunk = call.chunk();
-                let buffers = call.buffers(chunk.min(checked.rows), false)?;
-                for from in (0..checked.rows).step_by(chunk) {
-                    let n = chunk.min(checked.rows - from);
+                let buffers = call.buffers(chunk.min(checked.rows.len), false)?;
+                for from in (0..checked.rows.len).step_by(chunk) {
+                    let n = chunk.min(checked.rows.len - from);
                     call.rows(from, n, &buffers, to.starting_at(from))?;
                 }
             } else {

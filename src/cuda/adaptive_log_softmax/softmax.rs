@@ -219,7 +219,7 @@ impl Part<'_, '_> {
             *self.softmax;
         let (cuda, Buffers { x, hidden, logits, .. }) = (call.cuda, self.buffers);
         let mut input = Panel::from(&call.input);
-        input.stride = if call.checked.rows == 1 { features } else { input.stride };
+        input.stride = if call.checked.rows.len == 1 { features } else { input.stride };
         // SAFETY: the caller's contract.
         unsafe {
             let panels = [self.of_rows(input), *x];

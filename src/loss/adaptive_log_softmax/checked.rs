@@ -1,8 +1,9 @@
 //! What is checked before a device sees it.
 
-use super::{AdaptiveLogSoftmax, AdaptiveParameters, LayerGradOut, LayerOut, LayerOutput};
+use super::{AdaptiveLogSoftmax, AdaptiveParameters, LayerGradOut};
+use crate::loss::output_layer::{LayerRows, places};
 use crate::loss::{GradOutput, check};
-use crate::{DType, Device, Element as _, Error, Reduction, Result, Shape, TensorMut, TensorRef};
+use crate::{DType, Element as _, Error, Result, Shape, TensorMut, TensorRef};
 
 /// Inputs that have passed the checks: only [`AdaptiveLogSoftmax`] makes one, and a device takes
 /// nothing else. Without a target there are no rows in `target`.
@@ -11,9 +12,7 @@ pub(crate) struct CheckedAdaptive<'a> {
     pub(crate) parameters: &'a AdaptiveParameters<TensorRef<'a>>,
     pub(crate) input: TensorRef<'a>,
     pub(crate) target: Option<TensorRef<'a>>,
-    pub(crate) rows: usize,
-    /// The shape of what has one value a row: `[]` or `[N]`.
-    pub(crate) row_shape: Shape,
+    pub(crate) rows: LayerRows,
 }
 
 impl AdaptiveLogSoftmax<'_> {
@@ -71,23 +70,10 @@ impl AdaptiveLogSoftmax<'_> {
         input: &TensorRef<'a>,
     ) -> Result<CheckedAdaptive<'a>> {
         let shapes = self.shapes()?;
-        check::float("input", input)?;
-        let shape = input.shape();
-        let (rows, row_shape) = match *shape {
-            [_] => (1, Shape::SCALAR),
-            [rows, _] => (rows, shape.without(1)),
-            _ => {
-                let expected = "1 or 2".into();
-                return Err(Error::Rank { argument: "input", expected, got: shape.len() });
-            }
-        };
-        if shape.last() != Some(&self.in_features) {
-            let expected = format!("[…, {}] (in_features)", self.in_features);
-            return Err(Error::Shape { argument: "input", expected, got: shape });
-        }
+        let rows = LayerRows::of(input, self.in_features)?;
         check_parameters(("parameters", parameters), &shapes, input.dtype())?;
         let input = *input;
-        Ok(CheckedAdaptive { options: self, parameters, input, target: None, rows, row_shape })
+        Ok(CheckedAdaptive { options: self, parameters, input, target: None, rows })
     }
 
     pub(super) fn check<'a>(
@@ -97,9 +83,9 @@ impl AdaptiveLogSoftmax<'_> {
         target: &TensorRef<'a>,
     ) -> Result<CheckedAdaptive<'a>> {
         let checked = self.check_input(parameters, input)?;
-        check::class_indices(target, ("input", input.shape(), checked.row_shape))?;
+        check::class_indices(target, ("input", input.shape(), checked.rows.shape))?;
         if let Some(weight) = &self.row_weight {
-            check::shape("row_weight", weight, checked.row_shape, "one a row")?;
+            check::shape("row_weight", weight, checked.rows.shape, "one a row")?;
             let expected = [f32::DTYPE, input.dtype()];
             check::dtype("row_weight", weight, &expected, "f32, or the input's")?;
             check::contiguous("row_weight", weight)?;
@@ -134,16 +120,9 @@ fn check_parameters(
 }
 
 impl CheckedAdaptive<'_> {
-    pub(crate) fn loss_shape(&self) -> Shape {
-        match self.options.reduction {
-            Reduction::None => self.row_shape,
-            Reduction::Sum | Reduction::Mean | Reduction::BatchMean => Shape::SCALAR,
-        }
-    }
-
     /// The shape of what has `n` values a row.
     pub(super) fn per_row(&self, n: usize) -> Shape {
-        let mut shape = self.row_shape;
+        let mut shape = self.rows.shape;
         shape.push(n);
         shape
     }
@@ -154,21 +133,7 @@ impl CheckedAdaptive<'_> {
 
     /// Where input and parameters lie: they must lie together.
     pub(super) fn places(&self) -> [&'static str; 2] {
-        let all = self.parameters.clone().into_named();
-        let input = self.input.place();
-        let other = all.iter().map(|(_, p)| p.place()).find(|&place| place != input);
-        [input, other.unwrap_or(input)]
-    }
-
-    pub(super) fn allocate(&self, device: &Device) -> Result<LayerOutput> {
-        let zeros = |name, shape| device.zeros(name, f32::DTYPE, shape, &self.input);
-        let output = zeros("output", self.row_shape)?;
-        Ok(LayerOutput { output, loss: zeros("loss", self.loss_shape())? })
-    }
-
-    pub(super) fn check_out(&self, out: &LayerOut<'_>) -> Result<()> {
-        check::f32_output("output", &out.output.as_ref(), self.row_shape, "one a row")?;
-        check::f32_output("loss", &out.loss.as_ref(), self.loss_shape(), "reduction")
+        places(&self.input, self.parameters.clone().into_named().into_iter().map(|(_, p)| p))
     }
 
     pub(super) fn check_per_class(&self, out: &TensorMut<'_>) -> Result<()> {
@@ -191,14 +156,11 @@ impl CheckedAdaptive<'_> {
         grad_output: &GradOutput<'_>,
         gradients: &LayerGradOut<'_, AdaptiveParameters<TensorMut<'_>>>,
     ) -> Result<()> {
-        let dtype = self.input.dtype();
-        grad_output.check(self.loss_shape(), dtype)?;
-        if let Some(grad) = &gradients.input {
-            check::shape("grad_input", &grad.as_ref(), self.input.shape(), "the input's")?;
-            check::dtype("grad_input", &grad.as_ref(), &[dtype], "the input's")?;
-        }
+        let given = (grad_output, gradients.input.as_ref());
+        self.rows.check_gradients(self.options.reduction, &self.input, given)?;
         if let Some(grads) = &gradients.parameters {
             let shapes = self.options.shapes()?;
+            let dtype = self.input.dtype();
             check_parameters(("grad_parameters", &grads.as_ref()), &shapes, dtype)?;
         }
         Ok(())

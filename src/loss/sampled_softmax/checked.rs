@@ -1,8 +1,9 @@
 //! What is checked before a device sees it.
 
-use super::{LayerGradOut, LayerOut, LayerOutput, SampledParameters, SampledSoftmax};
+use super::{LayerGradOut, SampledParameters, SampledSoftmax};
+use crate::loss::output_layer::{LayerRows, places};
 use crate::loss::{GradOutput, check};
-use crate::{DType, Device, Element as _, Error, Reduction, Result, Shape, TensorMut, TensorRef};
+use crate::{DType, Error, Result, Shape, TensorMut, TensorRef};
 
 /// Inputs that have passed the checks.
 pub(crate) struct CheckedSampled<'a> {
@@ -10,9 +11,7 @@ pub(crate) struct CheckedSampled<'a> {
     pub(crate) parameters: &'a SampledParameters<TensorRef<'a>>,
     pub(crate) input: TensorRef<'a>,
     pub(crate) target: TensorRef<'a>,
-    pub(crate) rows: usize,
-    /// The shape of what has one value a row: `[]` or `[N]`.
-    pub(crate) row_shape: Shape,
+    pub(crate) rows: LayerRows,
 }
 
 impl SampledSoftmax {
@@ -36,24 +35,11 @@ impl SampledSoftmax {
         input: &TensorRef<'a>,
         target: &TensorRef<'a>,
     ) -> Result<CheckedSampled<'a>> {
-        check::float("input", input)?;
-        let shape = input.shape();
-        let (rows, row_shape) = match *shape {
-            [_] => (1, Shape::SCALAR),
-            [rows, _] => (rows, shape.without(1)),
-            _ => {
-                let expected = "1 or 2".into();
-                return Err(Error::Rank { argument: "input", expected, got: shape.len() });
-            }
-        };
-        if shape.last() != Some(&self.in_features) {
-            let expected = format!("[…, {}] (in_features)", self.in_features);
-            return Err(Error::Shape { argument: "input", expected, got: shape });
-        }
+        let rows = LayerRows::of(input, self.in_features)?;
         self.check_parameters("parameters", parameters, input.dtype())?;
-        check::class_indices(target, ("input", shape, row_shape))?;
+        check::class_indices(target, ("input", input.shape(), rows.shape))?;
         let (input, target) = (*input, *target);
-        Ok(CheckedSampled { options: self, parameters, input, target, rows, row_shape })
+        Ok(CheckedSampled { options: self, parameters, input, target, rows })
     }
 
     /// Parameters, or their gradients, have the shapes of the options and one dtype.
@@ -79,30 +65,10 @@ impl SampledSoftmax {
 }
 
 impl CheckedSampled<'_> {
-    fn loss_shape(&self) -> Shape {
-        match self.options.reduction {
-            Reduction::None => self.row_shape,
-            Reduction::Sum | Reduction::Mean | Reduction::BatchMean => Shape::SCALAR,
-        }
-    }
-
     /// Where input and parameters lie: they must lie together.
     pub(super) fn places(&self) -> [&'static str; 2] {
-        let input = self.input.place();
-        let all = std::iter::once(&self.parameters.weight).chain(&self.parameters.bias);
-        let other = all.map(|p| p.place()).find(|&place| place != input);
-        [input, other.unwrap_or(input)]
-    }
-
-    pub(super) fn allocate(&self, device: &Device) -> Result<LayerOutput> {
-        let zeros = |name, shape| device.zeros(name, f32::DTYPE, shape, &self.input);
-        let output = zeros("output", self.row_shape)?;
-        Ok(LayerOutput { output, loss: zeros("loss", self.loss_shape())? })
-    }
-
-    pub(super) fn check_out(&self, out: &LayerOut<'_>) -> Result<()> {
-        check::f32_output("output", &out.output.as_ref(), self.row_shape, "one a row")?;
-        check::f32_output("loss", &out.loss.as_ref(), self.loss_shape(), "reduction")
+        let SampledParameters { weight, bias } = self.parameters;
+        places(&self.input, std::iter::once(*weight).chain(*bias))
     }
 
     pub(super) fn check_gradients(
@@ -110,14 +76,13 @@ impl CheckedSampled<'_> {
         grad_output: &GradOutput<'_>,
         gradients: &LayerGradOut<'_, SampledParameters<TensorMut<'_>>>,
     ) -> Result<()> {
-        let dtype = self.input.dtype();
-        grad_output.check(self.loss_shape(), dtype)?;
-        if let Some(grad) = &gradients.input {
-            check::shape("grad_input", &grad.as_ref(), self.input.shape(), "the input's")?;
-            check::dtype("grad_input", &grad.as_ref(), &[dtype], "the input's")?;
-        }
+        let given = (grad_output, gradients.input.as_ref());
+        self.rows.check_gradients(self.options.reduction, &self.input, given)?;
         match &gradients.parameters {
-            Some(grads) => self.options.check_parameters("grad_parameters", &grads.as_ref(), dtype),
+            Some(grads) => {
+                let dtype = self.input.dtype();
+                self.options.check_parameters("grad_parameters", &grads.as_ref(), dtype)
+            }
             None => Ok(()),
         }
     }
