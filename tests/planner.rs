@@ -102,6 +102,32 @@ fn a_plan_is_a_loss_for_its_counts() {
     assert!(floored.widths.iter().all(|&h| h >= 8), "{:?}", floored.widths);
 }
 
+#[test]
+fn capacities_hold_what_is_drawn() {
+    let counts: Vec<u64> = (1..=3000u64).map(|rank| 1_000_000 / rank).collect();
+    let (planner, total) = (planner(&counts, COSTS), counts.iter().sum::<u64>());
+    let cutoffs = [10, 200, 2999];
+    let capacities = planner.capacities(&cutoffs).unwrap();
+    let mut seed = 11;
+    for _ in 0..200 {
+        let mut rows = [0; 3];
+        for _ in 0..256 {
+            let mut at = ((random(&mut seed) << 31 | random(&mut seed)) % total) as i64;
+            let class = counts.iter().position(|&n| {
+                at -= n as i64;
+                at < 0
+            });
+            if let Some(i) = (0..3).rfind(|&i| class.unwrap() >= cutoffs[i]) {
+                rows[i] += 1;
+            }
+        }
+        assert!(rows.iter().zip(&capacities).all(|(r, c)| r <= c), "{rows:?}, {capacities:?}");
+    }
+    // And not much more.
+    assert!(capacities[2] <= 2 && capacities[0] < 160, "{capacities:?}");
+    assert!(planner.capacities(&[5, 3]).is_err());
+}
+
 fn sample(seed: &mut u64, costs: &Costs) -> CostSample {
     let mut size = |scale: f64| scale * (1.0 + (random(seed) % 1000) as f64);
     let sample = CostSample {

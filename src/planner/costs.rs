@@ -230,6 +230,7 @@ impl Call {
         }
         AdaptiveLogSoftmax::new(self.in_features, end, &cutoffs)
             .widths(Some(self.tails.iter().map(|t| t.width).collect()))
+            .capacities(Some(self.tails.iter().map(|t| t.rows).collect()))
             .reduction(Reduction::Sum)
     }
 

@@ -214,6 +214,24 @@ impl CutoffPlanner {
         Ok(self.costs.call + self.head(cutoffs[0] + widths.len()) + tails.sum::<f64>())
     }
 
+    /// Rows that each cluster of such cutoffs may have of a batch, for
+    /// [`AdaptiveLogSoftmax::capacities`]: those expected, six standard deviations of independent
+    /// draws, and one more. Batches whose rows resemble one another want more.
+    ///
+    /// # Errors
+    /// As [`CutoffPlanner::predict`].
+    pub fn capacities(&self, cutoffs: &[usize]) -> Result<Vec<usize>> {
+        let loss = AdaptiveLogSoftmax::new(self.in_features, self.classes(), cutoffs);
+        loss.shapes()?;
+        let capacity = |i: usize| {
+            let (classes, n) = (loss.cluster(i), self.batch as f64);
+            let p = self.mass[classes.end] - self.mass[classes.start];
+            let most = n * p + 6.0 * (n * p * (1.0 - p).max(0.0)).sqrt() + 1.0;
+            (most.ceil() as usize).min(self.batch)
+        };
+        Ok((0..cutoffs.len()).map(capacity).collect())
+    }
+
     /// For shortlists of these sizes the predicted seconds of the best plan with as many clusters
     /// as given; infinite where there are not so many classes.
     ///

@@ -138,6 +138,9 @@ impl PlanArgs {
         let planned = start.elapsed().as_secs_f64();
         let mut rows = self.rows(&planner, &plan, &counts, &costs)?;
         for row in &mut rows {
+            let batch = CutoffPlanner::new(&counts, self.hidden, row.rows, costs)?;
+            let capacities = batch.capacities(row.loss.cutoffs())?;
+            row.loss = row.loss.clone().capacities(Some(capacities));
             row.measure(&device, dtype, &plan, &counts)?;
         }
         if let Some(path) = &self.svg {
