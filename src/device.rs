@@ -158,6 +158,15 @@ impl Device {
         }
     }
 
+    /// The tensor itself on the CPU, else a copy on the device.
+    pub(crate) fn hold(&self, tensor: Tensor) -> Result<Tensor> {
+        match &self.kind {
+            Kind::Cpu(_) => Ok(tensor),
+            #[cfg(any(feature = "cuda", feature = "emulator"))]
+            Kind::Cuda(_) => self.upload(tensor.view()),
+        }
+    }
+
     /// What comes on an emulated device's stream while `work` runs, kept instead of done.
     ///
     /// # Errors

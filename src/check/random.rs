@@ -17,6 +17,11 @@ impl Random {
         mix(self.0)
     }
 
+    /// Uniform in [0, 1), of 53 bits.
+    pub(crate) fn unit(&mut self) -> f64 {
+        (self.next() >> 11) as f64 / (1u64 << 53) as f64
+    }
+
     /// Uniform in `0..n`, by multiplication (its bias is below n / 2^64); 0 for n = 0.
     pub(crate) fn below(&mut self, n: usize) -> usize {
         ((u128::from(self.next()) * n as u128) >> 64) as usize

@@ -20,12 +20,11 @@ struct Bin {
 const BLOCK: usize = 64;
 
 impl Bin {
-    /// The lookups by class, in order: what is added up for each.
-    fn by_class(&self) -> Vec<Vec<usize>> {
+    /// The lookups by class, those of a class in order whatever the threads.
+    fn by_class(&self) -> Vec<usize> {
         let mut order: Vec<usize> = (0..self.classes.len()).collect();
-        // Stable: the rows of a class stay in order, whatever the threads.
         order.sort_by_key(|&at| self.classes[at]);
-        order.chunk_by(|&a, &b| self.classes[a] == self.classes[b]).map(<[_]>::to_vec).collect()
+        order
     }
 }
 
@@ -179,10 +178,12 @@ impl Cpu {
 
     /// Adds the lookups' rows to those of the table that they came from, each class in order.
     fn add_rows(&self, table: &Gradient<'_>, rows: &[f32], bin: &Bin) {
-        let (width, classes) = (table.columns, bin.by_class());
+        let (width, order) = (table.columns, bin.by_class());
         if width == 0 {
             return;
         }
+        let same = |a: &usize, b: &usize| bin.classes[*a] == bin.classes[*b];
+        let classes: Vec<&[usize]> = order.chunk_by(same).collect();
         let each = PIECE.div_ceil(width);
         let rows = SyncPtr(rows.as_ptr().cast_mut());
         self.share(classes.len().div_ceil(each), 1, &|task| {
@@ -196,7 +197,7 @@ impl Cpu {
                             if !add {
                                 out.fill(0.0);
                             }
-                            for &at in lookups {
+                            for &at in *lookups {
                                 let row =
                                     std::slice::from_raw_parts(rows.get().add(at * width), width);
                                 out.iter_mut().zip(row).for_each(|(out, row)| *out += row);

@@ -7,12 +7,13 @@
 //! cheaper than the memory would be. Which way and in what pieces depends on sizes alone, so the
 //! bits do not depend on the number of threads.
 
-use crate::Result;
 mod stored;
 mod tiled;
 
 use super::Cpu;
 use super::matrix::{Gradient, Matrix, Panel};
+use crate::Result;
+pub(super) use stored::{block, softmax_row};
 
 /// Rows times classes.
 pub(super) struct Softmax<'a> {
@@ -37,8 +38,6 @@ pub(super) struct Backward<'a> {
     /// One value a class, overwritten.
     pub(super) bias: Option<&'a mut [f32]>,
 }
-
-pub(super) use stored::{block, softmax_row};
 
 /// Logits that are stored at most, beyond one row's.
 const STORED: usize = 4 << 20;

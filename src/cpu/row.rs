@@ -197,6 +197,22 @@ pub(crate) struct Row<T> {
     pub(crate) also: Also,
 }
 
+impl Row<f32> {
+    /// Logits as they are, without options.
+    pub(crate) fn plain(level: Level, spread: Spread, z: &[f32]) -> Row<f32> {
+        Row {
+            level,
+            spread,
+            transform: Transform::IDENTITY,
+            x: z.as_ptr(),
+            len: z.len(),
+            smoothing: false,
+            weights: std::ptr::null(),
+            also: Also::default(),
+        }
+    }
+}
+
 /// A row's segments and what each summed to, for the pass that makes the gradient.
 pub(crate) struct Kept {
     segments: Segments,

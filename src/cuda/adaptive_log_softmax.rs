@@ -8,12 +8,13 @@ mod distribution;
 mod softmax;
 
 use super::Cuda;
+use super::args::MAX_CLUSTERS;
 use super::memory::{Input, Output};
 use super::pool::Block;
-use super::products::{Panel, Places};
+use super::products::{Linear, Panel, Places};
 use super::variants::Batch;
 use crate::loss::{AdaptiveParameters, CheckedAdaptive, GradOutput, LayerGradOut, LayerOut};
-use crate::{DType, Result, TensorMut};
+use crate::{DType, Error, Result, TensorMut};
 use bins::Bins;
 use softmax::{Gradients, Softmax, Sum};
 
@@ -26,6 +27,22 @@ struct Call<'c, 'p> {
     /// Bytes of a buffer at most.
     budget: usize,
     checked: &'c CheckedAdaptive<'c>,
+}
+
+/// The head's columns.
+fn head(parameters: &AdaptiveParameters<Input<'_>>) -> Linear {
+    let bias = parameters.head_bias.as_ref().map(Panel::from);
+    Linear { weight: Panel::from(&parameters.head_weight), bias }
+}
+
+/// More clusters than kernels can be told of are an error.
+fn check_clusters(checked: &CheckedAdaptive<'_>) -> Result<()> {
+    let clusters = checked.options.clusters();
+    if clusters <= MAX_CLUSTERS {
+        return Ok(());
+    }
+    let reason = format!("{clusters} clusters, of which a CUDA device takes {MAX_CLUSTERS}");
+    Err(Error::Device { reason })
 }
 
 /// The input's gradient on its way: where products add to it.
@@ -51,8 +68,7 @@ impl<'c: 'p, 'p> Call<'c, 'p> {
     fn head(&self) -> Softmax<'_, 'p> {
         Softmax {
             call: self,
-            weight: Panel::from(&self.parameters.head_weight),
-            bias: self.parameters.head_bias.as_ref().map(Panel::from),
+            linear: head(&self.parameters),
             projection: None,
             slots: self.bins.rows(),
             features: self.checked.options.in_features,
@@ -65,8 +81,7 @@ impl<'c: 'p, 'p> Call<'c, 'p> {
         let (options, tail) = (self.checked.options, &self.parameters.tails[i]);
         Softmax {
             call: self,
-            weight: Panel::from(&tail.weight),
-            bias: None,
+            linear: Linear { weight: Panel::from(&tail.weight), bias: None },
             projection: Some(Panel::from(&tail.projection)),
             slots: self.bins.cluster(i),
             features: options.in_features,
@@ -80,9 +95,7 @@ impl<'c: 'p, 'p> Call<'c, 'p> {
         let (rows, features) = (self.checked.rows.len, self.checked.options.in_features);
         let bytes = rows.saturating_mul(features).saturating_mul(4);
         if out.dtype == DType::F32 || bytes > self.budget {
-            let mut sum = Panel::from(out);
-            sum.stride = if rows == 1 { features } else { sum.stride };
-            return Ok(InputGradient { sum, _wide: None });
+            return Ok(InputGradient { sum: Panel::from(out), _wide: None });
         }
         let wide = self.cuda.pool.take("workspace", bytes)?;
         let sum = Panel::packed(wide.address(), DType::F32, features);
@@ -134,8 +147,7 @@ impl<'c: 'p, 'p> Call<'c, 'p> {
     /// The input's gradient as it was asked for: rounded, and 0 for rows that do not count.
     unsafe fn settle(&self, out: &Output<'_, '_>, d_x: &InputGradient<'_>) -> Result<()> {
         let (rows, features) = (self.checked.rows.len, self.checked.options.in_features);
-        let mut to = Panel::from(out);
-        to.stride = if rows == 1 { features } else { to.stride };
+        let to = Panel::from(out);
         let places = Places { rows: 0, marks: self.bins.rows().marks };
         // SAFETY: the caller's contract.
         unsafe {

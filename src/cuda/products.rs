@@ -4,8 +4,9 @@
 use super::Cuda;
 use super::args::{self, PanelArgs};
 use super::memory::{Input, Output};
+use super::pool::Block;
 use super::variants::{BATCH_THREADS, Batch};
-use crate::{DType, Result};
+use crate::{DType, Result, Shape};
 
 /// Blocks of a launch at most: each thread then takes several elements.
 const MAX_BLOCKS: usize = 1 << 14;
@@ -26,6 +27,12 @@ impl Panel {
         Panel { address, dtype, stride: columns, transposed: false }
     }
 
+    /// The rows of a matrix, or the one that a tensor of one dimension is.
+    fn lines(address: u64, dtype: DType, (shape, row_stride): (&Shape, usize)) -> Panel {
+        let stride = if shape.len() == 1 { shape[0] } else { row_stride };
+        Panel { address, dtype, stride, transposed: false }
+    }
+
     pub(crate) fn transposed(self) -> Panel {
         Panel { transposed: !self.transposed, ..self }
     }
@@ -39,15 +46,13 @@ impl Panel {
 
 impl From<&Input<'_>> for Panel {
     fn from(input: &Input<'_>) -> Panel {
-        let (address, dtype, stride) = (input.address, input.dtype, input.row_stride);
-        Panel { address, dtype, stride, transposed: false }
+        Panel::lines(input.address, input.dtype, (&input.shape, input.row_stride))
     }
 }
 
 impl From<&Output<'_, '_>> for Panel {
     fn from(output: &Output<'_, '_>) -> Panel {
-        let (address, dtype, stride) = (output.address, output.dtype, output.row_stride);
-        Panel { address, dtype, stride, transposed: false }
+        Panel::lines(output.address, output.dtype, (&output.shape, output.row_stride))
     }
 }
 
@@ -62,6 +67,36 @@ pub(crate) struct Product {
     /// m, n and k, none of them 0.
     pub(crate) sizes: [usize; 3],
     pub(crate) add: bool,
+}
+
+/// Panels of workspace with as many rows each, for as long as this lives.
+#[derive(Debug)]
+pub(crate) struct Workspace<'p> {
+    cuda: &'p Cuda,
+    rows: usize,
+    blocks: Vec<Block<'p>>,
+}
+
+impl<'p> Workspace<'p> {
+    pub(crate) fn new(cuda: &'p Cuda, rows: usize) -> Workspace<'p> {
+        Workspace { cuda, rows, blocks: Vec::new() }
+    }
+
+    /// One more, undefined.
+    pub(crate) fn panel(&mut self, columns: usize, dtype: DType) -> Result<Panel> {
+        let bytes = self.rows.saturating_mul(columns).saturating_mul(dtype.size());
+        let block = self.cuda.pool.take("workspace", bytes)?;
+        let panel = Panel::packed(block.address(), dtype, columns);
+        self.blocks.push(block);
+        Ok(panel)
+    }
+}
+
+/// A layer: `[classes, width]` weights, and a bias a class.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Linear {
+    pub(crate) weight: Panel,
+    pub(crate) bias: Option<Panel>,
 }
 
 /// Which rows of a panel kernel are where.
@@ -87,6 +122,30 @@ impl Cuda {
             (false, true) => unsafe { self.zeros(product.c, [m, n]) },
             // SAFETY: the caller's contract.
             (false, false) => unsafe { self.driver.product(&product) },
+        }
+    }
+
+    /// `to = x·weightᵀ + bias` of n rows.
+    ///
+    /// # Safety
+    /// As for [`Cuda::product`].
+    pub(crate) unsafe fn linear(
+        &self,
+        x: Panel,
+        Linear { weight, bias }: Linear,
+        to: Panel,
+        [n, classes, width]: [usize; 3],
+    ) -> Result<()> {
+        // SAFETY: the caller's contract.
+        unsafe {
+            if let Some(bias) = bias {
+                // The same row for all of them.
+                let panels = [Panel { stride: 0, ..bias }, to];
+                let places = Places::default();
+                self.panel(Batch::PanelGather, panels, [n, classes], places, false)?;
+            }
+            let (b, sizes) = (weight.transposed(), [n, classes, width]);
+            self.product(Product { a: x, b, c: to, sizes, add: bias.is_some() })
         }
     }
 

@@ -16,14 +16,15 @@
 //! take part in its softmax, which is what saves the time.
 
 mod checked;
+mod layer;
 mod order;
 mod parameters;
 mod state_dict;
 
+use super::GradOutput;
 use super::output_layer::{LayerGrad, LayerGradOut, LayerOut, LayerOutput};
-use super::{GradOutput, OutputLayer};
 use crate::device::on_device;
-use crate::{DType, Device, Element as _, Reduction, Result, Tensor, TensorMut, TensorRef};
+use crate::{Device, Element as _, Reduction, Result, Tensor, TensorMut, TensorRef};
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -411,43 +412,5 @@ impl<'w> AdaptiveLogSoftmax<'w> {
             on.adaptive_log_softmax_sample(&checked, seed, view)
         })?;
         Ok(classes)
-    }
-}
-
-impl OutputLayer for AdaptiveLogSoftmax<'_> {
-    type Parameters<T> = AdaptiveParameters<T>;
-
-    fn init(&self, dtype: DType, seed: u64) -> Result<AdaptiveParameters<Tensor>> {
-        AdaptiveLogSoftmax::init(self, dtype, seed)
-    }
-
-    fn views(parameters: &AdaptiveParameters<Tensor>) -> AdaptiveParameters<TensorRef<'_>> {
-        parameters.view()
-    }
-
-    fn views_mut(parameters: &mut AdaptiveParameters<Tensor>) -> AdaptiveParameters<TensorMut<'_>> {
-        parameters.view_mut()
-    }
-
-    fn forward_into(
-        &self,
-        device: &Device,
-        parameters: &AdaptiveParameters<TensorRef<'_>>,
-        data: (TensorRef<'_>, TensorRef<'_>),
-        out: LayerOut<'_>,
-    ) -> Result<()> {
-        AdaptiveLogSoftmax::forward_into(self, device, parameters, data, out)
-    }
-
-    fn forward_backward_into(
-        &self,
-        device: &Device,
-        parameters: &AdaptiveParameters<TensorRef<'_>>,
-        data: (TensorRef<'_>, TensorRef<'_>),
-        grad_output: GradOutput<'_>,
-        written: (LayerOut<'_>, LayerGradOut<'_, AdaptiveParameters<TensorMut<'_>>>),
-    ) -> Result<()> {
-        let call = AdaptiveLogSoftmax::forward_backward_into;
-        call(self, device, parameters, data, grad_output, written)
     }
 }

@@ -267,24 +267,16 @@ impl Call {
 
     fn measure(&self, device: &Device, dtype: DType) -> Result<CostSample> {
         let loss = self.loss();
-        let on = |tensor: Tensor| match device.name() {
-            "cpu" => Ok(tensor),
-            _ => device.upload(tensor.view()),
-        };
-        let parameters = loss.init(dtype, 1)?;
-        let parameters = match device.name() {
-            "cpu" => parameters,
-            _ => parameters.try_map(|_, p| device.upload(p.view()))?,
-        };
-        let zeros = |like: &Tensor| on(Tensor::zeros("gradient", dtype, like.shape())?);
+        let parameters = loss.init(dtype, 1)?.try_into_map(|p| device.hold(p))?;
+        let zeros = |like: &Tensor| device.zeros("gradient", dtype, like.shape(), &like.view());
         let mut gradients = parameters.try_map(|_, p| zeros(p))?;
         // Any numbers of ordinary size will do for the input: a weight of as many rows.
         let rows = AdaptiveLogSoftmax::new(self.in_features, self.rows, &[self.rows - 1]);
-        let input = on(rows.init(dtype, 2)?.head_weight)?;
+        let input = device.hold(rows.init(dtype, 2)?.head_weight)?;
         let mut grad_input = zeros(&input)?;
-        let target = on(Tensor::from_vec(self.targets(&loss), &[self.rows])?)?;
-        let mut output = on(Tensor::from_vec(vec![0f32; self.rows], &[self.rows])?)?;
-        let mut sum = on(Tensor::from_vec(vec![0f32], &[])?)?;
+        let target = device.hold(Tensor::from_vec(self.targets(&loss), &[self.rows])?)?;
+        let mut output = device.hold(Tensor::from_vec(vec![0f32; self.rows], &[self.rows])?)?;
+        let mut sum = device.hold(Tensor::from_vec(vec![0f32], &[])?)?;
         let mut run = || {
             device.time(|| {
                 let gradients = LayerGradOut {

@@ -36,7 +36,7 @@ use std::sync::Arc;
 #[derive(Debug, Clone)]
 pub struct CutoffPlanner {
     /// Σ of the counts of the most frequent classes, as shares of all; `[V + 1]`.
-    mass: Vec<f64>,
+    mass: Arc<[f64]>,
     order: Arc<ClassOrder>,
     in_features: usize,
     batch: usize,
@@ -117,7 +117,7 @@ impl CutoffPlanner {
             mass.push(sum / total);
         }
         Ok(CutoffPlanner {
-            mass,
+            mass: mass.into(),
             order: Arc::new(order),
             in_features,
             batch,
@@ -144,6 +144,26 @@ impl CutoffPlanner {
     pub fn min_width(mut self, width: usize) -> Self {
         self.min_width = width;
         self
+    }
+
+    /// The same for batches of another number of rows, at least 1.
+    #[cfg(feature = "cli")]
+    pub(crate) fn batch(mut self, rows: usize) -> Self {
+        self.batch = rows.max(1);
+        self
+    }
+
+    /// The place of the class that a number in [0, 1) draws from the counts.
+    #[cfg(feature = "cli")]
+    pub(crate) fn draw(&self, unit: f64) -> usize {
+        // The first share is that of no class.
+        let beyond = self.mass.partition_point(|&share| share <= unit);
+        beyond.saturating_sub(1).min(self.classes() - 1)
+    }
+
+    /// A call's predicted seconds for a softmax over all classes.
+    pub(crate) fn full_softmax(&self) -> f64 {
+        self.costs.call + self.head(self.classes())
     }
 
     /// Whether the options are legal.
@@ -190,7 +210,7 @@ impl CutoffPlanner {
             cutoffs: best.cutoffs.clone(),
             widths: widths[..best.cutoffs.len()].to_vec(),
             predicted_seconds: best.seconds,
-            full_softmax_seconds: self.costs.call + self.head(self.classes()),
+            full_softmax_seconds: self.full_softmax(),
             by_clusters: found.iter().map(|found| found.seconds).collect(),
             in_features: self.in_features,
             classes: self.classes(),
@@ -238,7 +258,10 @@ impl CutoffPlanner {
     /// # Errors
     /// As [`CutoffPlanner::plan`].
     pub fn by_shortlist(&self, clusters: usize, shortlists: &[usize]) -> Result<Vec<f64>> {
-        self.clone().max_clusters(clusters).plan()?;
+        if clusters == 0 {
+            return Err(few_clusters());
+        }
+        self.check()?;
         let widths = self.widths(clusters);
         Ok(Search { planner: self, widths: &widths }.by_shortlist(shortlists))
     }

@@ -71,7 +71,8 @@ pub(super) fn measure(line: &Line, device: &Device, budget: &Budget) -> Result<M
     Ok(Measured { line: line.clone(), timing, bytes: bytes as u64, operations: Some(operations) })
 }
 
-fn parameters_of(loss: &AdaptiveLogSoftmax<'_>) -> Result<u128, Error> {
+/// Elements of all parameters.
+pub(in crate::cli) fn parameters_of(loss: &AdaptiveLogSoftmax<'_>) -> Result<u128, Error> {
     let shapes = loss.shapes()?.into_named();
     Ok(shapes.iter().map(|(_, s)| s.iter().map(|&d| d as u128).product::<u128>()).sum())
 }
@@ -106,27 +107,22 @@ impl Data {
         dtype: DType,
         target: Vec<i64>,
     ) -> Result<Data, Error> {
-        let on = |tensor| super::data::on(device, tensor);
         let rows = target.len();
         let shape = Shape::new(&[rows, loss.in_features()]).unwrap_or(Shape::SCALAR);
         let mut input = Tensor::zeros("input", dtype, shape)?;
         normal(&mut input);
-        let parameters = loss.init(dtype, 0x5eed)?;
-        // Not a copy, where they may be most of the memory.
-        let parameters = match device.name() {
-            "cpu" => parameters,
-            _ => parameters.try_map(|_, p| device.upload(p.view()))?,
-        };
-        let zeros = |like: &Tensor| on(Tensor::zeros("gradient", like.dtype(), like.shape())?);
+        let input = device.hold(input)?;
+        let parameters = loss.init(dtype, 0x5eed)?.try_into_map(|p| device.hold(p))?;
+        let zeros = |like: &Tensor| device.hold(Tensor::zeros("gradient", dtype, like.shape())?);
         let gradients = parameters.try_map(|_, p| zeros(p))?;
         let grad_input = zeros(&input)?;
         Ok(Data {
             parameters,
-            input: on(input)?,
-            targets: on(Tensor::from_vec(target.clone(), &[rows])?)?,
+            input,
+            targets: device.hold(Tensor::from_vec(target.clone(), &[rows])?)?,
             target,
-            output: on(Tensor::from_vec(vec![0f32; rows], &[rows])?)?,
-            mean: on(Tensor::from_vec(vec![0f32], &[])?)?,
+            output: device.hold(Tensor::from_vec(vec![0f32; rows], &[rows])?)?,
+            mean: device.hold(Tensor::from_vec(vec![0f32], &[])?)?,
             grad_input,
             gradients,
             loss,

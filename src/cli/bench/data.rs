@@ -35,14 +35,6 @@ pub(super) struct Data {
     pub(super) second: Tensor,
 }
 
-/// A tensor of the host's on the device.
-pub(super) fn on(device: &Device, tensor: Tensor) -> Result<Tensor, Error> {
-    match device.name() {
-        "cpu" => Ok(tensor),
-        _ => device.upload(tensor.view()),
-    }
-}
-
 impl Data {
     pub(super) fn new(
         device: &Device,
@@ -53,10 +45,10 @@ impl Data {
         let shape = Shape::new(&[rows, classes]).unwrap_or(Shape::SCALAR);
         let mut logits = Tensor::zeros("logits", dtype, shape)?;
         fill(&mut logits, 0x5eed, |random| 2.5 * random.normal());
-        let logits = on(device, logits)?;
+        let logits = device.hold(logits)?;
         let mut random = Random::new(0x7a67);
         let target: Vec<i64> = (0..rows).map(|_| random.below(classes) as i64).collect();
-        let numbers = || on(device, Tensor::from_vec(vec![0f32; rows], &[rows])?);
+        let numbers = || device.hold(Tensor::from_vec(vec![0f32; rows], &[rows])?);
         let mut work = device.zeros("gradient", dtype, shape, &logits.view())?;
         // A device's memory holds nothing yet, and checks read whole tensors.
         work.copy_on_device(&logits)?;
@@ -68,7 +60,7 @@ impl Data {
             logits,
             upstream: None,
             large: None,
-            targets: on(device, Tensor::from_vec(target.clone(), &[rows])?)?,
+            targets: device.hold(Tensor::from_vec(target.clone(), &[rows])?)?,
             target,
             loss: numbers()?,
             lse: numbers()?,
@@ -78,7 +70,7 @@ impl Data {
 
     /// Makes all losses `value`: an upstream gradient.
     pub(super) fn set_loss(&mut self, device: &Device, value: f32) -> Result<(), Error> {
-        self.loss = on(device, Tensor::from_vec(vec![value; self.rows], &[self.rows])?)?;
+        self.loss = device.hold(Tensor::from_vec(vec![value; self.rows], &[self.rows])?)?;
         Ok(())
     }
 
@@ -93,7 +85,7 @@ impl Data {
                     (random.next() >> 40) as f32 / (1 << 24) as f32
                 }),
             }
-            (self.upstream, self.large) = (Some(on(device, tensor)?), Some(large));
+            (self.upstream, self.large) = (Some(device.hold(tensor)?), Some(large));
         }
         Ok(())
     }

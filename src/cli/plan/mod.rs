@@ -136,12 +136,9 @@ impl PlanArgs {
         let planner = options(costs).map_err(|e| renamed(&e))?;
         let plan = planner.plan().map_err(|e| renamed(&e))?;
         let planned = start.elapsed().as_secs_f64();
-        let mut rows = self.rows(&planner, &plan, &counts, &costs)?;
+        let mut rows = self.rows(&planner, &plan)?;
         for row in &mut rows {
-            let batch = CutoffPlanner::new(&counts, self.hidden, row.rows, costs)?;
-            let capacities = batch.capacities(row.loss.cutoffs())?;
-            row.loss = row.loss.clone().capacities(Some(capacities));
-            row.measure(&device, dtype, &plan, &counts)?;
+            row.measure(&device, dtype, &planner)?;
         }
         if let Some(path) = &self.svg {
             let others = rows.iter().skip(1).map(|row| (row.name.as_str(), &row.loss));
@@ -156,13 +153,8 @@ impl PlanArgs {
     }
 
     /// The plan, and what it is set beside.
-    fn rows(
-        &self,
-        planner: &CutoffPlanner,
-        plan: &Plan,
-        counts: &[u64],
-        costs: &Costs,
-    ) -> Result<Vec<Row>, Failure> {
+    fn rows(&self, planner: &CutoffPlanner, plan: &Plan) -> Result<Vec<Row>, Failure> {
+        let classes = plan.loss().classes();
         let row = |name: &str, loss, predicted| Row {
             name: name.into(),
             loss,
@@ -176,26 +168,25 @@ impl PlanArgs {
             ("paper, 44 thousand", &[2_000, 10_000]),
             ("paper, 800 thousand", &[4_000, 40_000, 200_000]),
         ];
-        let published = published.into_iter().filter(|(_, c)| c.iter().all(|&c| c < counts.len()));
+        let published = published.into_iter().filter(|(_, c)| c.iter().all(|&c| c < classes));
         let given = self.beside.iter().map(|cutoffs| ("beside", &cutoffs.0[..]));
         for (name, cutoffs) in published.chain(given) {
             let predicted = planner.predict(cutoffs).map_err(|e| renamed(&e))?;
             let widths = planner.widths(cutoffs.len());
-            let loss = AdaptiveLogSoftmax::new(self.hidden, counts.len(), cutoffs);
+            let loss = AdaptiveLogSoftmax::new(self.hidden, classes, cutoffs);
             rows.push(row(name, loss.widths(Some(widths)), predicted));
         }
         // All classes but one in the head.
-        let last = counts.len() - 1;
-        let loss = AdaptiveLogSoftmax::new(self.hidden, counts.len(), &[last]);
+        let last = classes - 1;
+        let loss = AdaptiveLogSoftmax::new(self.hidden, classes, &[last]);
         rows.push(row(ALL, loss.widths(Some(vec![1])), plan.full_softmax_seconds));
         for row in &mut rows {
             if row.predicted > SECONDS {
                 let few = (self.batch as f64 * SECONDS / row.predicted) as usize;
                 row.rows = few.max(1);
-                let batch = CutoffPlanner::new(counts, self.hidden, row.rows, *costs)?;
-                let batch = batch.div_value(self.div_value).min_width(self.min_width);
+                let batch = planner.clone().batch(row.rows);
                 row.predicted = match row.name.as_str() {
-                    ALL => batch.max_clusters(1).plan()?.full_softmax_seconds,
+                    ALL => batch.full_softmax(),
                     _ => batch.predict(row.loss.cutoffs())?,
                 };
             }
@@ -230,7 +221,7 @@ impl PlanArgs {
                 if all { "—".into() } else { list(row.loss.cutoffs()) },
                 if all { "—".into() } else { list(&row.widths()) },
                 row.rows.to_string(),
-                parameters(&row.loss).to_string(),
+                row.parameters().to_string(),
                 format!("{:.2}", row.predicted * 1e3),
                 row.measured.map_or("no memory".into(), |s| format!("{:.2}", s * 1e3)),
             ]);
@@ -277,7 +268,7 @@ impl Row {
         put("cutoffs", self.loss.cutoffs().into());
         put("widths", self.widths().into());
         put("rows", self.rows.into());
-        put("parameters", parameters(&self.loss).into());
+        put("parameters", self.parameters().into());
         put("predicted_s", number::f64(self.predicted));
         put("measured_s", self.measured.map_or(serde_json::Value::Null, number::f64));
         format!("{}\n", serde_json::Value::Object(object))
@@ -288,24 +279,24 @@ impl Row {
         &mut self,
         device: &Device,
         dtype: DType,
-        plan: &Plan,
-        counts: &[u64],
+        planner: &CutoffPlanner,
     ) -> Result<(), Failure> {
         let bytes = adaptive::bytes(&self.loss, dtype, self.rows)?;
         if memory::require(bytes, &self.name).is_err() {
             return Ok(());
         }
+        let capacities = planner.clone().batch(self.rows).capacities(self.loss.cutoffs())?;
+        let loss = self.loss.clone().capacities(Some(capacities));
+        let mut random = Random::new(0x7a67);
+        let target = (0..self.rows).map(|_| planner.draw(random.unit()) as i64).collect();
         let budget = Budget { seconds: 0.5, ..Budget::default() };
-        let target = draw(plan, counts, self.rows);
-        let timing = adaptive::time(device, self.loss.clone(), dtype, target, &budget)?;
-        self.measured = Some(timing.median);
+        self.measured = Some(adaptive::time(device, loss, dtype, target, &budget)?.median);
         Ok(())
     }
-}
 
-fn parameters(loss: &AdaptiveLogSoftmax<'_>) -> usize {
-    let shapes = loss.shapes().map(|shapes| shapes.into_named()).unwrap_or_default();
-    shapes.iter().map(|(_, shape)| shape.iter().product::<usize>()).sum()
+    fn parameters(&self) -> u64 {
+        adaptive::parameters_of(&self.loss).map_or(0, |n| n as u64)
+    }
 }
 
 /// The counts, none below 0.
@@ -323,20 +314,4 @@ fn counts(tensor: &Input<'_>) -> Result<Vec<u64>, Failure> {
         })
     };
     (0..tensor.elements()).map(count).collect()
-}
-
-/// Classes by falling frequency, drawn from the counts.
-fn draw(plan: &Plan, counts: &[u64], rows: usize) -> Vec<i64> {
-    let order = plan.class_order();
-    let ends: Vec<f64> = (0..counts.len())
-        .scan(0.0, |sum, place| {
-            *sum += counts[order.class(place).unwrap_or(place)] as f64;
-            Some(*sum)
-        })
-        .collect();
-    let total = ends.last().copied().unwrap_or(0.0);
-    let mut random = Random::new(0x7a67);
-    let mut unit = || (random.next() >> 11) as f64 / (1u64 << 53) as f64;
-    let class = |at: f64| ends.partition_point(|&end| end <= at).min(counts.len() - 1);
-    (0..rows).map(|_| class(unit() * total) as i64).collect()
 }

@@ -5,7 +5,7 @@ use crate::cpu::linear_softmax::Running;
 use crate::cpu::lines::SyncPtr;
 use crate::cpu::logit::Transform;
 use crate::cpu::matrix::{Matrix, Panel, product, with_scratch, zeros};
-use crate::cpu::row::{Also, Row};
+use crate::cpu::row::Row;
 use crate::cpu::segments::Spread;
 use crate::cpu::simd::Level;
 use crate::cpu::softmax::{MaximumOf, accumulate};
@@ -62,18 +62,8 @@ impl<'a> Part<'a> {
 
 /// ln Σ e^z of a row, whose sum does not depend on who works on it.
 fn lse(level: Level, z: &[f32], spread: Spread) -> f64 {
-    let row = Row::<f32> {
-        level,
-        spread,
-        transform: Transform::IDENTITY,
-        x: z.as_ptr(),
-        len: z.len(),
-        smoothing: false,
-        weights: std::ptr::null(),
-        also: Also::default(),
-    };
     // SAFETY: the row is `z`.
-    unsafe { row.sum(None) }.lse()
+    unsafe { Row::plain(level, spread, z).sum(None) }.lse()
 }
 
 impl<'a> Batch<'a> {

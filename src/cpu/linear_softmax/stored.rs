@@ -4,9 +4,9 @@ use super::{Backward, STORED, Softmax};
 use crate::Result;
 use crate::cpu::Cpu;
 use crate::cpu::lines::SyncPtr;
-use crate::cpu::logit::{Linear, Plain, Transform};
+use crate::cpu::logit::{Linear, Plain};
 use crate::cpu::matrix::{Matrix, Panel, product, with_scratch, zeros};
-use crate::cpu::row::{Also, Hole, Kept, Row, Terms};
+use crate::cpu::row::{Hole, Kept, Row, Terms};
 use crate::cpu::segments::Spread;
 
 /// Classes whose weights' gradient one task makes.
@@ -163,16 +163,7 @@ pub(in crate::cpu) fn softmax_row(
     let logit = z[column];
     let hole =
         Hole { column, logit, reference: logit, z: f64::from(logit), slope: 1.0, weight: 0.0 };
-    let of = Row::<f32> {
-        level: cpu.level,
-        spread: Spread::Alone,
-        transform: Transform::IDENTITY,
-        x: z.as_ptr(),
-        len: z.len(),
-        smoothing: false,
-        weights: std::ptr::null(),
-        also: Also::default(),
-    };
+    let of = Row::plain(cpu.level, Spread::Alone, z);
     let Some(factor) = factor else {
         // SAFETY: the row is `z`, and the hole one of its columns.
         let sum = unsafe { of.sum(Some(hole)) };

@@ -1,7 +1,7 @@
 //! The rows of a batch by cluster, on the device.
 
 use crate::cuda::Cuda;
-use crate::cuda::args::{self, AdaptiveArgs, MAX_CLUSTERS, Totals};
+use crate::cuda::args::{self, AdaptiveArgs, Totals};
 use crate::cuda::cross_entropy::Upstream;
 use crate::cuda::lines::count;
 use crate::cuda::memory::Input;
@@ -56,11 +56,7 @@ impl<'p> Bins<'p> {
     ) -> Result<Bins<'p>> {
         let options = checked.options;
         let clusters = options.clusters();
-        if clusters > MAX_CLUSTERS {
-            let reason =
-                format!("{clusters} clusters, of which a CUDA device takes {MAX_CLUSTERS}");
-            return Err(Error::Device { reason });
-        }
+        super::check_clusters(checked)?;
         let Some(target) = checked.target else {
             return Err(Error::Device { reason: "no target".into() });
         };

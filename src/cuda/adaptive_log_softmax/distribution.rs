@@ -2,15 +2,14 @@
 //! `kernels/distribution.cu` over them.
 
 use crate::cuda::Cuda;
-use crate::cuda::args::{self, DistributionArgs, MAX_CLUSTERS, RowArgs};
+use crate::cuda::args::{self, DistributionArgs, RowArgs};
 use crate::cuda::lines::count;
 use crate::cuda::memory::Input;
-use crate::cuda::pool::Block;
-use crate::cuda::products::{Panel, Places, Product};
+use crate::cuda::products::{Linear, Panel, Places, Workspace};
 use crate::cuda::rows::{Work, data};
 use crate::cuda::variants::{BATCH_THREADS, Batch, Loss};
 use crate::loss::{AdaptiveParameters, CheckedAdaptive};
-use crate::{DType, Error, Result, TensorMut};
+use crate::{DType, Result, TensorMut};
 
 /// A call on the device.
 struct Call<'c, 'p> {
@@ -31,18 +30,13 @@ struct Buffers<'p> {
     head: Panel,
     /// Those of all classes, by place, where the caller's memory does not take them; f32.
     all: Panel,
-    _blocks: Vec<Block<'p>>,
+    _workspace: Workspace<'p>,
 }
 
 impl<'c: 'p, 'p> Call<'c, 'p> {
     fn new(cuda: &'p Cuda, checked: &'c CheckedAdaptive<'c>) -> Result<Self> {
         let options = checked.options;
-        if options.clusters() > MAX_CLUSTERS {
-            let clusters = options.clusters();
-            let reason =
-                format!("{clusters} clusters, of which a CUDA device takes {MAX_CLUSTERS}");
-            return Err(Error::Device { reason });
-        }
+        super::check_clusters(checked)?;
         let input = cuda.input("input", checked.input)?;
         let parameters = checked.parameters.try_map(|_, p| cuda.input("parameters", *p))?;
         let classes = match &options.class_order {
@@ -61,24 +55,17 @@ impl<'c: 'p, 'p> Call<'c, 'p> {
     fn buffers(&self, rows: usize, all: bool) -> Result<Buffers<'p>> {
         let options = self.checked.options;
         let clusters = || 0..options.clusters();
-        let mut blocks = Vec::new();
-        let mut take = |columns: usize, dtype: DType| {
-            let bytes = rows.saturating_mul(columns).saturating_mul(dtype.size());
-            let block = self.cuda.pool.take("workspace", bytes)?;
-            let panel = Panel::packed(block.address(), dtype, columns);
-            blocks.push(block);
-            Ok::<_, Error>(panel)
-        };
+        let mut workspace = Workspace::new(self.cuda, rows);
         let most = clusters().map(|i| options.cluster(i).len()).max().unwrap_or(0);
         let dtype = self.input.dtype;
         let widest = clusters().map(|i| options.width(i)).max().unwrap_or(0);
         Ok(Buffers {
-            x: take(options.in_features, dtype)?,
-            hidden: take(widest, dtype)?,
-            logits: take(most.max(options.head_size()), dtype)?,
-            head: take(options.head_size(), DType::F32)?,
-            all: take(if all { options.classes } else { 0 }, DType::F32)?,
-            _blocks: blocks,
+            x: workspace.panel(options.in_features, dtype)?,
+            hidden: workspace.panel(widest, dtype)?,
+            logits: workspace.panel(most.max(options.head_size()), dtype)?,
+            head: workspace.panel(options.head_size(), DType::F32)?,
+            all: workspace.panel(if all { options.classes } else { 0 }, DType::F32)?,
+            _workspace: workspace,
         })
     }
 
@@ -106,35 +93,23 @@ impl<'c: 'p, 'p> Call<'c, 'p> {
     unsafe fn rows(&self, from: usize, n: usize, buffers: &Buffers<'_>, to: Panel) -> Result<()> {
         let (options, cuda) = (self.checked.options, self.cuda);
         let features = options.in_features;
-        let mut input = Panel::from(&self.input);
-        input.stride = if self.checked.rows.len == 1 { features } else { input.stride };
         let logits = |columns: usize| Panel { stride: columns, ..buffers.logits };
         // SAFETY: the caller's contract; buffers are as long as the rows need.
         unsafe {
-            let x = [input.starting_at(from), buffers.x];
+            let x = [Panel::from(&self.input).starting_at(from), buffers.x];
             cuda.panel(Batch::PanelGather, x, [n, features], Places::default(), false)?;
-            let (weight, columns) =
-                (Panel::from(&self.parameters.head_weight), options.head_size());
-            let c = logits(columns);
-            let bias = self.parameters.head_bias.as_ref();
-            if let Some(bias) = bias {
-                let panels = [Panel { stride: 0, ..Panel::from(bias) }, c];
-                cuda.panel(Batch::PanelGather, panels, [n, columns], Places::default(), false)?;
-            }
-            let (b, sizes) = (weight.transposed(), [n, columns, features]);
-            cuda.product(Product { a: buffers.x, b, c, sizes, add: bias.is_some() })?;
-            self.log_softmax(n, columns, c, buffers.head)?;
+            let (head, columns) = (super::head(&self.parameters), options.head_size());
+            cuda.linear(buffers.x, head, logits(columns), [n, columns, features])?;
+            self.log_softmax(n, columns, logits(columns), buffers.head)?;
             for (i, tail) in self.parameters.tails.iter().enumerate() {
                 let (classes, width) = (options.cluster(i), options.width(i));
+                let layer = |weight: &Input<'_>| Linear { weight: Panel::from(weight), bias: None };
                 let hidden = Panel { stride: width, ..buffers.hidden };
-                let b = Panel::from(&tail.projection).transposed();
-                let sizes = [n, width, features];
-                cuda.product(Product { a: buffers.x, b, c: hidden, sizes, add: false })?;
-                let (b, c) = (Panel::from(&tail.weight).transposed(), logits(classes.len()));
-                let sizes = [n, classes.len(), width];
-                cuda.product(Product { a: hidden, b, c, sizes, add: false })?;
+                cuda.linear(buffers.x, layer(&tail.projection), hidden, [n, width, features])?;
+                let (z, k) = (logits(classes.len()), classes.len());
+                cuda.linear(hidden, layer(&tail.weight), z, [n, k, width])?;
                 let address = to.address + 4 * classes.start as u64;
-                self.log_softmax(n, classes.len(), c, Panel { address, ..to })?;
+                self.log_softmax(n, k, z, Panel { address, ..to })?;
             }
             let mut args = self.args(n)?;
             (args.log_prob, args.stride) = (to.address, to.stride as i64);
@@ -189,8 +164,7 @@ impl Cuda {
     ) -> Result<()> {
         let out = self.output("log_prob", out, false)?;
         let call = Call::new(self, checked)?;
-        let mut to = Panel::from(&out);
-        to.stride = if checked.rows.len == 1 { checked.options.classes } else { to.stride };
+        let to = Panel::from(&out);
         // SAFETY: shapes, strides and lengths were checked; the output is borrowed exclusively.
         unsafe {
             if call.classes == 0 {

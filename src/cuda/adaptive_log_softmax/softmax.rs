@@ -5,7 +5,7 @@ use super::Call;
 use super::bins::Slots;
 use crate::cuda::args::{self, RowArgs};
 use crate::cuda::pool::Block;
-use crate::cuda::products::{Panel, Places, Product};
+use crate::cuda::products::{Linear, Panel, Places, Product, Workspace};
 use crate::cuda::rows::{Work, data};
 use crate::cuda::variants::{Batch, Loss};
 use crate::{DType, Result};
@@ -13,10 +13,7 @@ use crate::{DType, Result};
 /// A softmax over `classes`, of rows of the input or of what a projection makes of them.
 pub(super) struct Softmax<'s, 'p> {
     pub(super) call: &'s Call<'s, 'p>,
-    /// `[classes, width]`.
-    pub(super) weight: Panel,
-    /// `[classes]`.
-    pub(super) bias: Option<Panel>,
+    pub(super) linear: Linear,
     /// `[width, features]`; none: the width is that of the features.
     pub(super) projection: Option<Panel>,
     pub(super) slots: Slots,
@@ -62,7 +59,7 @@ struct Buffers<'p> {
     d_x: Panel,
     /// A chunk's losses, f32.
     nll: u64,
-    _blocks: Vec<Block<'p>>,
+    _workspace: Workspace<'p>,
 }
 
 impl<'p> Softmax<'_, 'p> {
@@ -90,22 +87,15 @@ impl<'p> Softmax<'_, 'p> {
     }
 
     fn buffers(&self, rows: usize, back: bool) -> Result<Buffers<'p>> {
-        let mut blocks = Vec::new();
-        let mut take = |columns: usize, dtype: DType| {
-            let bytes = rows.saturating_mul(columns).saturating_mul(dtype.size());
-            let block = self.call.cuda.pool.take("workspace", bytes)?;
-            let panel = Panel::packed(block.address(), dtype, columns);
-            blocks.push(block);
-            Ok::<_, crate::Error>(panel)
-        };
+        let mut workspace = Workspace::new(self.call.cuda, rows);
         let (dtype, tail) = (self.dtype(), self.projection.is_some());
-        let x = take(self.features, dtype)?;
-        let hidden = if tail { take(self.width, dtype)? } else { x };
-        let logits = take(self.classes, dtype)?;
-        let d_hidden = if tail && back { take(self.width, dtype)? } else { x };
-        let d_x = if tail && back { take(self.features, DType::F32)? } else { x };
-        let nll = take(1, DType::F32)?.address;
-        Ok(Buffers { x, hidden, logits, d_hidden, d_x, nll, _blocks: blocks })
+        let x = workspace.panel(self.features, dtype)?;
+        let hidden = if tail { workspace.panel(self.width, dtype)? } else { x };
+        let logits = workspace.panel(self.classes, dtype)?;
+        let d_hidden = if tail && back { workspace.panel(self.width, dtype)? } else { x };
+        let d_x = if tail && back { workspace.panel(self.features, DType::F32)? } else { x };
+        let nll = workspace.panel(1, DType::F32)?.address;
+        Ok(Buffers { x, hidden, logits, d_hidden, d_x, nll, _workspace: workspace })
     }
 
     /// Puts all launches on the stream.
@@ -119,10 +109,11 @@ impl<'p> Softmax<'_, 'p> {
         let grow =
             |sum: Option<Sum>, sizes| sum.map(|sum| self.growing(sum, sizes, chunks)).transpose();
         let weight = grow(back.as_ref().and_then(|b| b.weight), [classes, width])?;
-        let bias = grow(back.as_ref().and_then(|b| b.bias), [1, classes])?;
         let projection = grow(back.as_ref().and_then(|b| b.projection), [width, self.features])?;
-        // A bias's sums are f32 whatever its type.
-        let sums = cuda.pool.take("workspace", 4 * classes)?;
+        let bias = back.as_ref().and_then(|b| b.bias);
+        // Its sums are f32 whatever its type.
+        let mut workspace = Workspace::new(cuda, 1);
+        let sums = bias.map(|_| workspace.panel(classes, DType::F32)).transpose()?;
         let buffers = self.buffers(chunk.min(self.slots.len), back.is_some())?;
         // SAFETY: the caller's contract, for all of them.
         unsafe {
@@ -133,22 +124,19 @@ impl<'p> Softmax<'_, 'p> {
                 part.cross_entropy(back.is_some())?;
                 let Some(back) = &back else { continue };
                 part.weights(weight.as_ref(), projection.as_ref())?;
-                if bias.is_some() {
-                    let to = Panel::packed(sums.address(), DType::F32, classes);
-                    let panels = [buffers.logits, to];
+                if let Some(sums) = sums {
+                    let panels = [buffers.logits, sums];
                     let places = Places::default();
                     cuda.panel(Batch::PanelColumnSums, panels, [n, classes], places, number > 0)?;
                 }
                 part.input(back.d_x)?;
             }
-            if let Some(bias) = &bias {
-                let from = match self.slots.len {
-                    0 => 0,
-                    _ => sums.address(),
-                };
-                let panels = [Panel::packed(from, DType::F32, classes), bias.sum.to];
+            if let (Some(bias), Some(sums)) = (bias, sums) {
+                // Without a chunk there are no sums.
+                let address = if self.slots.len == 0 { 0 } else { sums.address };
+                let panels = [Panel { address, ..sums }, bias.to];
                 let places = Places::default();
-                cuda.panel(Batch::PanelRound, panels, [1, classes], places, bias.sum.add)?;
+                cuda.panel(Batch::PanelRound, panels, [1, classes], places, bias.add)?;
             }
             for growing in [weight, projection].into_iter().flatten() {
                 self.settle(&growing, chunks)?;
@@ -215,28 +203,17 @@ impl Part<'_, '_> {
     /// # Safety
     /// As for [`Softmax::run`], here and below.
     unsafe fn logits(&self) -> Result<()> {
-        let Softmax { call, weight, bias, projection, features, width, classes, .. } =
-            *self.softmax;
+        let Softmax { call, linear, projection, features, width, classes, .. } = *self.softmax;
         let (cuda, Buffers { x, hidden, logits, .. }) = (call.cuda, self.buffers);
-        let mut input = Panel::from(&call.input);
-        input.stride = if call.checked.rows.len == 1 { features } else { input.stride };
         // SAFETY: the caller's contract.
         unsafe {
-            let panels = [self.of_rows(input), *x];
+            let panels = [self.of_rows(Panel::from(&call.input)), *x];
             cuda.panel(Batch::PanelGather, panels, [self.n, features], self.places(), false)?;
             if let Some(projection) = projection {
-                let sizes = [self.n, width, features];
-                let (a, b) = (*x, projection.transposed());
-                cuda.product(Product { a, b, c: *hidden, sizes, add: false })?;
+                let projection = Linear { weight: projection, bias: None };
+                cuda.linear(*x, projection, *hidden, [self.n, width, features])?;
             }
-            if let Some(bias) = bias {
-                // The same row for all of them.
-                let panels = [Panel { stride: 0, ..bias }, *logits];
-                let places = Places::default();
-                cuda.panel(Batch::PanelGather, panels, [self.n, classes], places, false)?;
-            }
-            let (b, sizes) = (weight.transposed(), [self.n, classes, width]);
-            cuda.product(Product { a: *hidden, b, c: *logits, sizes, add: bias.is_some() })
+            cuda.linear(*hidden, linear, *logits, [self.n, classes, width])
         }
     }
 
@@ -302,7 +279,7 @@ impl Part<'_, '_> {
             if self.softmax.projection.is_none() {
                 return Ok(());
             }
-            let (b, sizes) = (self.softmax.weight, [self.n, width, classes]);
+            let (b, sizes) = (self.softmax.linear.weight, [self.n, width, classes]);
             call.cuda.product(Product { a: logits, b, c: d_hidden, sizes, add: false })?;
             let Some(projection) = projection else { return Ok(()) };
             let (c, add) = projection.target(self.first);
@@ -316,14 +293,14 @@ impl Part<'_, '_> {
     /// # Safety
     /// As above.
     unsafe fn input(&self, d_x: Option<Panel>) -> Result<()> {
-        let Softmax { call, weight, features, width, classes, .. } = *self.softmax;
+        let Softmax { call, linear, features, width, classes, .. } = *self.softmax;
         let Some(sum) = d_x else { return Ok(()) };
         // SAFETY: the caller's contract.
         unsafe {
             let Some(projection) = self.softmax.projection else {
                 let (c, sizes) = (self.of_rows(sum), [self.n, features, classes]);
                 let a = self.buffers.logits;
-                return call.cuda.product(Product { a, b: weight, c, sizes, add: false });
+                return call.cuda.product(Product { a, b: linear.weight, c, sizes, add: false });
             };
             let (a, c) = (self.buffers.d_hidden, self.buffers.d_x);
             let sizes = [self.n, features, width];

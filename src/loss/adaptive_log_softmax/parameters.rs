@@ -46,7 +46,6 @@ impl<T> AdaptiveParameters<T> {
     }
 
     /// As [`AdaptiveParameters::try_map`], of the tensors themselves.
-    #[cfg(any(feature = "cuda", feature = "emulator"))]
     pub(crate) fn try_into_map<U, E>(
         self,
         mut change: impl FnMut(T) -> Result<U, E>,
