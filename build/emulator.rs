@@ -50,7 +50,7 @@ pub(crate) fn build() {
         units.push(Unit { path, key });
         names.push(name);
     };
-    for module in Module::ALL {
+    for &module in Module::ALL {
         let name = module.file().trim_end_matches(".cu").to_owned();
         let kernels = Path::new("kernels").join(module.file());
         unit(name, Variant::source(module, &all), &[kernels]);

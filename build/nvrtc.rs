@@ -28,7 +28,7 @@ pub(crate) fn build() {
     match Nvrtc::load() {
         Ok(nvrtc) => {
             for &arch in &archs {
-                for module in Module::ALL {
+                for &module in Module::ALL {
                     let path = compile(&nvrtc, module, arch, &out);
                     let file = module.file();
                     writeln!(list, "({file:?}, {arch}, include_bytes!({path:?})),").expect("text");

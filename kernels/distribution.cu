@@ -2,6 +2,7 @@
 // chance. Launches: src/cuda/adaptive_log_softmax/distribution.rs.
 #pragma once
 #include "args.cuh"
+#include "scan.cuh"
 
 // Rows of log-probabilities of all places, from those of the head's columns and of each cluster's
 // classes, which are there already.
@@ -88,20 +89,9 @@ WL_FN wl_i64 drawn(const float* row, wl_i64 len, float shift, double u, wl_share
   const wl_i64 begin = wl_thread() * each, stop = begin + each, end = stop < len ? stop : len;
   double own = 0.;
   for (wl_i64 i = begin; i < end; i++) own += (double)wl_exp(wl_ld(row + i) - shift);
-  double scan = own;
-  WL_UNROLL for (wl_u32 lanes = 1; lanes < 32; lanes *= 2) {
-    const double before = wl_shfl_up(WL_FULL_MASK, scan, lanes);
-    if (wl_lane() >= lanes) scan += before;
-  }
-  if (wl_lane() == 31) sums[wl_warp()] = scan;
   if (wl_thread() == 0) found[0] = len - 1;
-  wl_syncthreads();  // the warps' sums are there
-  double before = scan - own, all = 0.;
-  for (wl_u32 w = 0; w < wl_warps(); w++) {
-    const double of_warp = sums[w];
-    before += w < wl_warp() ? of_warp : 0.;
-    all += of_warp;
-  }
+  double all;
+  const double before = sum_before(own, sums, all);
   // Sums that are rounded leave no gaps between threads: the one that reaches the mark has it.
   const double mark = u * all;
   if (own > 0. && before <= mark && mark < before + own) {

@@ -136,10 +136,10 @@ static_assert(sizeof(NllArgs) == 152, "NllArgs: src/cuda/args.rs");
 static_assert(__builtin_offsetof(NllArgs, rows) == 56, "NllArgs: src/cuda/args.rs");
 static_assert(__builtin_offsetof(NllArgs, mean) == 144, "NllArgs: src/cuda/args.rs");
 
-// Rows of an adaptive softmax by cluster. A cluster has as many slots as its capacity; `begins` says
+// The rows of a layer by cluster. A cluster has as many slots as its capacity; `begins` says
 // which, with the end of the last behind it.
 #define WL_MAX_CLUSTERS 32
-struct AdaptiveArgs {
+struct BinArgs {
   const void* target;      // class indices
   const void* weight;      // row weights, or null
   const void* upstream;    // gradient of the loss: one number, or one a row, or null
@@ -157,7 +157,9 @@ struct AdaptiveArgs {
   float* nll;              // per row: minus the log-probability
   float* output;           // per row
   float* loss;             // per row, or one
-  wl_i64 n, classes, ignore_index, clusters, shortlist;
+  wl_i64 n, classes, ignore_index, clusters;
+  wl_i64 shortlist;        // the first cluster's column of the head; where there is no such, so low that
+                           // every cluster's is below 0
   wl_i64 cutoffs[WL_MAX_CLUSTERS];
   wl_i64 begins[WL_MAX_CLUSTERS + 1];
   float number;            // the upstream gradient, where `upstream` is null
@@ -166,10 +168,82 @@ struct AdaptiveArgs {
   wl_u32 ignores;          // whether there is an ignore_index
   wl_u32 mean;             // divide by the weights
   wl_u32 whole;            // a loss a row
+  wl_u32 bad_target;       // the kind of error that a target out of range is
+  wl_u32 pad;
 };
-static_assert(sizeof(AdaptiveArgs) == 728, "AdaptiveArgs: src/cuda/args.rs");
-static_assert(__builtin_offsetof(AdaptiveArgs, cutoffs) == 176, "AdaptiveArgs: src/cuda/args.rs");
-static_assert(__builtin_offsetof(AdaptiveArgs, number) == 696, "AdaptiveArgs: src/cuda/args.rs");
+static_assert(sizeof(BinArgs) == 736, "BinArgs: src/cuda/args.rs");
+static_assert(__builtin_offsetof(BinArgs, cutoffs) == 176, "BinArgs: src/cuda/args.rs");
+static_assert(__builtin_offsetof(BinArgs, number) == 696, "BinArgs: src/cuda/args.rs");
+
+// Rows that have no cluster. What is at most WL_ROW_BAD_TARGET is an error.
+enum : wl_i64 {
+  WL_ROW_HEAD = -1,
+  WL_ROW_IGNORED = -2,
+  WL_ROW_BAD_TARGET = -3,
+  WL_ROW_BAD_WEIGHT = -4,
+  WL_ROW_NEVER_DRAWN = -5  // sampled_softmax.cu finds it
+};
+
+// Rows of an adaptive embedding's index.
+struct EmbeddingArgs {
+  BinArgs bins;
+  wl_i64* places;  // per row: its class by frequency, or -1
+  wl_i64* slots;   // per row of a cluster: its slot there
+};
+static_assert(sizeof(EmbeddingArgs) == 752, "EmbeddingArgs: src/cuda/args.rs");
+
+// Rows against their targets and sampled classes. Weights, bias, input and gradient are of one kind.
+struct SampledArgs {
+  wl_i64* column;               // per row: its target, or -1 where the row does not count
+  wl_i64* cluster;              // per row: as of BinArgs
+  wl_i64* marks;                // per row: the target's column of its logits, or -1
+  float* target_offsets;        // per row: b - ln E of the target
+  float* offsets;               // per negative: b - ln E
+  const wl_i64* drawn;          // the negatives
+  const double* probabilities;  // of each class, or null: log-uniform
+  const void* weight;           // [classes, features]
+  const void* bias;             // [classes], or null
+  const void* x;                // [n, features]
+  float* z;                     // [n, samples + 1], the target's logit last
+  const float* products;        // [n, features]: the gradient's part of the negatives
+  void* grad;                   // [n, features]: the gradient of the input
+  double tries;                 // draws of distinct negatives; 0: they may repeat
+  wl_i64 n, samples, classes, features;
+  wl_i64 weight_stride, x_stride, z_stride, grad_stride;  // elements between rows
+  wl_u32 kind;
+  wl_u32 keep_hits;             // negatives that are the row's target count
+};
+static_assert(sizeof(SampledArgs) == 184, "SampledArgs: src/cuda/args.rs");
+
+// Parts that are sorted by class, eight bits of it a pass.
+struct SortArgs {
+  const wl_i64* first;    // the classes of parts 0 to `split`; below 0: none
+  const wl_i64* second;   // those of the others
+  const wl_i64* keys;     // per place: classes as sorted so far, and the parts
+  const wl_i64* parts;
+  wl_i64* to_keys;        // the same after this pass
+  wl_i64* to_parts;
+  wl_u32* counts;         // [256, tiles]
+  wl_i64 n, split, classes, tiles;
+  wl_u32 shift, pad;
+};
+static_assert(sizeof(SortArgs) == 96, "SortArgs: src/cuda/args.rs");
+
+// Rows of parts, added up by class. Parts before `split` have rows of `whole`, as they are; part
+// split + i has row slots[i] - from of `rest` times factors[i], if that slot is from `from` to `to_slot`.
+struct SegmentArgs {
+  const wl_i64* keys;     // per place, sorted
+  const wl_i64* parts;
+  const void* whole;
+  const void* rest;       // or null: ones
+  const wl_i64* slots;    // or null: as they stand
+  const float* factors;   // or null: ones
+  void* to;               // a row a class, from `begin` to `end`
+  wl_i64 n, split, from, to_slot, begin, end, columns;
+  wl_i64 whole_stride, rest_stride, to_stride;  // elements between rows
+  wl_u32 whole_kind, rest_kind, to_kind, pad;
+};
+static_assert(sizeof(SegmentArgs) == 152, "SegmentArgs: src/cuda/args.rs");
 
 // Rows of a matrix from and to other places.
 struct PanelArgs {

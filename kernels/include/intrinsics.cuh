@@ -117,6 +117,9 @@ WL_FN float wl_rcp(float x) {
 WL_FN float wl_exp(float x) { return expf(x); }
 WL_FN float wl_log(float x) { return logf(x); }
 WL_FN float wl_log1p(float x) { return log1pf(x); }
+WL_FN double wl_log(double x) { return log(x); }
+WL_FN double wl_log1p(double x) { return log1p(x); }
+WL_FN double wl_expm1(double x) { return expm1(x); }
 WL_FN float wl_tanh(float x) { return tanhf(x); }
 WL_FN float wl_sqrt(float x) { return sqrtf(x); }
 WL_FN float wl_fma(float a, float b, float c) { return fmaf(a, b, c); }

@@ -1,22 +1,16 @@
-//! Adaptive log-softmax on a CUDA device. Rows are grouped by cluster on the device
-//! (`kernels/adaptive_log_softmax.cu`); the head and each cluster are products (`products.rs`) and, over
-//! their logits, a cross entropy, chunk by chunk (`softmax.rs`). How many rows a cluster has is never
-//! asked: it has slots for as many as its capacity, and those that are empty are ignored rows.
+//! Adaptive log-softmax on a CUDA device. Rows are grouped by cluster on the device (`bins.rs`); the
+//! head and each cluster are products and, over their logits, a cross entropy (`linear_softmax.rs`).
 
-mod bins;
 mod distribution;
-mod softmax;
 
 use super::Cuda;
-use super::args::MAX_CLUSTERS;
+use super::bins::{Bins, Grouping};
+use super::growing::{InputGradient, Sum};
+use super::linear_softmax::{Gradients, Softmax};
 use super::memory::{Input, Output};
-use super::pool::Block;
-use super::products::{Linear, Panel, Places};
-use super::variants::Batch;
+use super::products::{Linear, Panel};
 use crate::loss::{AdaptiveParameters, CheckedAdaptive, GradOutput, LayerGradOut, LayerOut};
-use crate::{DType, Error, Result, TensorMut};
-use bins::Bins;
-use softmax::{Gradients, Softmax, Sum};
+use crate::{Error, Result, TensorMut};
 
 /// A call on the device.
 struct Call<'c, 'p> {
@@ -24,8 +18,6 @@ struct Call<'c, 'p> {
     bins: Bins<'p>,
     input: Input<'p>,
     parameters: AdaptiveParameters<Input<'p>>,
-    /// Bytes of a buffer at most.
-    budget: usize,
     checked: &'c CheckedAdaptive<'c>,
 }
 
@@ -35,20 +27,23 @@ fn head(parameters: &AdaptiveParameters<Input<'_>>) -> Linear {
     Linear { weight: Panel::from(&parameters.head_weight), bias }
 }
 
-/// More clusters than kernels can be told of are an error.
-fn check_clusters(checked: &CheckedAdaptive<'_>) -> Result<()> {
-    let clusters = checked.options.clusters();
-    if clusters <= MAX_CLUSTERS {
-        return Ok(());
-    }
-    let reason = format!("{clusters} clusters, of which a CUDA device takes {MAX_CLUSTERS}");
-    Err(Error::Device { reason })
-}
-
-/// The input's gradient on its way: where products add to it.
-struct InputGradient<'p> {
-    sum: Panel,
-    _wide: Option<Block<'p>>,
+fn grouping<'a>(checked: &'a CheckedAdaptive<'a>) -> Result<Grouping<'a>> {
+    let (options, rows) = (checked.options, checked.rows.len);
+    let Some(target) = checked.target else {
+        return Err(Error::Device { reason: "no target".into() });
+    };
+    Ok(Grouping {
+        target: ("target", target),
+        rows,
+        classes: options.classes,
+        cutoffs: &options.cutoffs,
+        capacities: (0..options.clusters()).map(|i| options.capacity(i, rows)).collect(),
+        order: options.class_order.as_ref(),
+        ignore_index: options.ignore_index,
+        weight: options.row_weight,
+        reduction: options.reduction,
+        cluster_columns: true,
+    })
 }
 
 impl<'c: 'p, 'p> Call<'c, 'p> {
@@ -60,14 +55,15 @@ impl<'c: 'p, 'p> Call<'c, 'p> {
     ) -> Result<Self> {
         let input = cuda.input("input", checked.input)?;
         let parameters = checked.parameters.try_map(|_, p| cuda.input("parameters", *p))?;
-        let bins = Bins::new(cuda, checked, grad_output, outputs)?;
-        let budget = checked.options.workspace;
-        Ok(Call { cuda, bins, input, parameters, budget, checked })
+        let bins = Bins::new(cuda, &grouping(checked)?, grad_output, outputs)?;
+        Ok(Call { cuda, bins, input, parameters, checked })
     }
 
-    fn head(&self) -> Softmax<'_, 'p> {
+    fn head(&self) -> Softmax<'p> {
         Softmax {
-            call: self,
+            cuda: self.cuda,
+            input: Panel::from(&self.input),
+            budget: self.checked.options.workspace,
             linear: head(&self.parameters),
             projection: None,
             slots: self.bins.rows(),
@@ -77,10 +73,12 @@ impl<'c: 'p, 'p> Call<'c, 'p> {
         }
     }
 
-    fn cluster(&self, i: usize) -> Softmax<'_, 'p> {
+    fn cluster(&self, i: usize) -> Softmax<'p> {
         let (options, tail) = (self.checked.options, &self.parameters.tails[i]);
         Softmax {
-            call: self,
+            cuda: self.cuda,
+            input: Panel::from(&self.input),
+            budget: self.checked.options.workspace,
             linear: Linear { weight: Panel::from(&tail.weight), bias: None },
             projection: Some(Panel::from(&tail.projection)),
             slots: self.bins.cluster(i),
@@ -88,18 +86,6 @@ impl<'c: 'p, 'p> Call<'c, 'p> {
             width: options.width(i),
             classes: options.cluster(i).len(),
         }
-    }
-
-    /// Where the input's gradient is added up: f32, if that is not its own type and there is room.
-    fn input_gradient(&self, out: &Output<'_, '_>) -> Result<InputGradient<'p>> {
-        let (rows, features) = (self.checked.rows.len, self.checked.options.in_features);
-        let bytes = rows.saturating_mul(features).saturating_mul(4);
-        if out.dtype == DType::F32 || bytes > self.budget {
-            return Ok(InputGradient { sum: Panel::from(out), _wide: None });
-        }
-        let wide = self.cuda.pool.take("workspace", bytes)?;
-        let sum = Panel::packed(wide.address(), DType::F32, features);
-        Ok(InputGradient { sum, _wide: Some(wide) })
     }
 
     /// All launches of a call; the gradients of those outputs that there are.
@@ -111,7 +97,10 @@ impl<'c: 'p, 'p> Call<'c, 'p> {
         grad_input: Option<&Output<'_, '_>>,
         grads: Option<(&AdaptiveParameters<Output<'_, '_>>, bool)>,
     ) -> Result<()> {
-        let d_x = grad_input.map(|out| self.input_gradient(out)).transpose()?;
+        let sizes = [self.checked.rows.len, self.checked.options.in_features];
+        let budget = self.checked.options.workspace;
+        let d_x = grad_input.map(|out| InputGradient::new(self.cuda, out, sizes, budget));
+        let d_x = d_x.transpose()?;
         let back = d_x.is_some() || grads.is_some();
         let gradients = |weight: Option<Panel>, bias: Option<Panel>, projection: Option<Panel>| {
             let add = grads.is_some_and(|(_, add)| add);
@@ -126,6 +115,7 @@ impl<'c: 'p, 'p> Call<'c, 'p> {
         });
         // SAFETY: the caller's contract, for all of them.
         unsafe {
+            self.bins.columns()?;
             self.bins.group(back)?;
             self.head().run(of_head)?;
             for i in 0..self.checked.options.clusters() {
@@ -138,20 +128,9 @@ impl<'c: 'p, 'p> Call<'c, 'p> {
             }
             self.bins.finish()?;
             match (grad_input, d_x) {
-                (Some(out), Some(d_x)) => self.settle(out, &d_x),
+                (Some(out), Some(d_x)) => d_x.settle(self.cuda, out, sizes, self.bins.rows()),
                 _ => Ok(()),
             }
-        }
-    }
-
-    /// The input's gradient as it was asked for: rounded, and 0 for rows that do not count.
-    unsafe fn settle(&self, out: &Output<'_, '_>, d_x: &InputGradient<'_>) -> Result<()> {
-        let (rows, features) = (self.checked.rows.len, self.checked.options.in_features);
-        let to = Panel::from(out);
-        let places = Places { rows: 0, marks: self.bins.rows().marks };
-        // SAFETY: the caller's contract.
-        unsafe {
-            self.cuda.panel(Batch::PanelRound, [d_x.sum, to], [rows, features], places, false)
         }
     }
 }

@@ -57,7 +57,7 @@ mod tests {
     #[test]
     fn every_file_that_a_kernel_includes_is_carried() {
         let carried = |name: &str| SOURCES.iter().any(|(file, _)| *file == name);
-        for module in Module::ALL {
+        for &module in Module::ALL {
             assert!(carried(module.file()), "{}", module.file());
         }
         for (file, text) in SOURCES {
@@ -76,7 +76,7 @@ mod tests {
             eprintln!("no NVRTC: kernels are NOT compiled here");
             return;
         };
-        for module in Module::ALL {
+        for &module in Module::ALL {
             let all = Variant::all();
             let variant = all.iter().find(|v| v.module() == module).expect("one each");
             let source = Variant::source(module, &[*variant]);

@@ -6,6 +6,7 @@ mod adaptive_embedding;
 mod adaptive_log_softmax;
 mod args;
 mod batch;
+mod bins;
 #[cfg(feature = "cuda")]
 mod blas;
 mod blocks;
@@ -21,8 +22,10 @@ mod elementwise;
 pub(crate) mod emulated;
 #[cfg(feature = "cuda")]
 mod gpu;
+mod growing;
 mod information;
 mod js_div_logits;
+mod linear_softmax;
 mod lines;
 mod log_softmax;
 mod logprob_entropy;
@@ -41,6 +44,7 @@ pub(crate) mod real;
 pub(crate) mod resident;
 mod rows;
 mod sampled_softmax;
+mod segments;
 #[cfg(feature = "cuda")]
 pub(crate) mod slices;
 mod soft_cross_entropy;
@@ -60,6 +64,9 @@ use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use variants::{Data, Loss};
 
+/// Whose numbers are on the device.
+type Owner = Weak<dyn Send + Sync>;
+
 /// A CUDA device and one of its streams, with all that calls on it share.
 ///
 /// Nothing is locked during a call. Each call takes its workspace for itself, and a block that is
@@ -74,8 +81,8 @@ pub(crate) struct Stream {
     /// Errors of calls whose results stay on the device.
     noted: StatusWord,
     pub(crate) driver: Arc<dyn Driver>,
-    /// Class orders that calls named, on the device.
-    orders: Mutex<Vec<(Weak<ClassOrder>, Span)>>,
+    /// What objects that calls named have on the device.
+    constants: Mutex<Vec<(Owner, Span)>>,
     /// Which plans were carried out, as `loss dtype work: schedule`.
     notes: Mutex<BTreeSet<String>>,
 }
@@ -87,7 +94,7 @@ impl Stream {
             pool: Pool::new(driver.clone()),
             noted: StatusWord::new(driver.clone())?,
             driver,
-            orders: Mutex::default(),
+            constants: Mutex::default(),
             notes: Mutex::new(BTreeSet::new()),
         })
     }
@@ -104,37 +111,45 @@ impl Stream {
         self.noted.check()
     }
 
-    /// Addresses of an order's places by class and classes by place (u32): sent when it is first
-    /// named, and there as long as the order is.
+    /// Addresses of an order's places by class and classes by place (u32).
     fn order(&self, order: &Arc<ClassOrder>) -> Result<[u64; 2]> {
-        let mut orders = self.orders.lock().unwrap_or_else(PoisonError::into_inner);
-        let (known, gone) = std::mem::take(&mut *orders)
+        let address = self.constant("class_order", order, || {
+            let both = order.places().iter().chain(order.classes());
+            both.flat_map(|number| number.to_ne_bytes()).collect()
+        })?;
+        Ok([address, address + (order.len() * size_of::<u32>()) as u64])
+    }
+
+    /// Address of what is made of an object that does not change: sent when it is first named, and
+    /// there as long as the object is.
+    fn constant<T: Send + Sync + 'static>(
+        &self,
+        argument: &'static str,
+        owner: &Arc<T>,
+        bytes: impl FnOnce() -> Vec<u8>,
+    ) -> Result<u64> {
+        let mut constants = self.constants.lock().unwrap_or_else(PoisonError::into_inner);
+        let (known, gone) = std::mem::take(&mut *constants)
             .into_iter()
-            .partition(|(order, _)| order.strong_count() > 0);
-        *orders = known;
+            .partition(|(owner, _)| owner.strong_count() > 0);
+        *constants = known;
         gone.into_iter().for_each(|(_, span): (_, Span)| self.pool.give(span));
-        let each = order.len() * size_of::<u32>();
-        let both = |address| [address, address + each as u64];
-        let same = |known: &Weak<ClassOrder>| std::ptr::eq(known.as_ptr(), Arc::as_ptr(order));
-        if let Some((_, span)) = orders.iter().find(|(known, _)| same(known)) {
-            return Ok(both(span.address));
+        let same = |known: &Owner| std::ptr::addr_eq(known.as_ptr(), Arc::as_ptr(owner));
+        if let Some((_, span)) = constants.iter().find(|(known, _)| same(known)) {
+            return Ok(span.address);
         }
-        let span = self.pool.span("class_order", 2 * each)?;
-        let addresses = both(span.address);
-        let shape = Shape::new(&[order.len()]).unwrap_or(Shape::SCALAR);
-        let sent = [order.places(), order.classes()].into_iter().zip(addresses).try_for_each(
-            |(numbers, to)| {
-                let rows = staging::HostRows::new(&shape, 1, size_of::<u32>());
-                let bytes = crate::memory::HostRef::U32(numbers).bytes();
-                // SAFETY: the memory is as long as both.
-                unsafe { self.staging.send(to, bytes, rows) }
-            },
-        );
+        let bytes = bytes();
+        let span = self.pool.span(argument, bytes.len())?;
+        let shape = Shape::new(&[bytes.len()]).unwrap_or(Shape::SCALAR);
+        let rows = staging::HostRows::new(&shape, 1, 1);
+        // SAFETY: the memory is as long.
+        let sent = unsafe { self.staging.send(span.address, &bytes, rows) };
+        let (address, object): (_, Arc<dyn Send + Sync>) = (span.address, owner.clone());
         match sent {
-            Ok(()) => orders.push((Arc::downgrade(order), span)),
+            Ok(()) => constants.push((Arc::downgrade(&object), span)),
             Err(_) => self.pool.give(span),
         }
-        sent.map(|()| addresses)
+        sent.map(|()| address)
     }
 
     fn note(&self, loss: Loss, data: Data, work: Work, plan: Plan) {
@@ -151,8 +166,8 @@ impl Stream {
 
 impl Drop for Stream {
     fn drop(&mut self) {
-        let orders = self.orders.get_mut().unwrap_or_else(PoisonError::into_inner);
-        orders.drain(..).for_each(|(_, span)| self.pool.give(span));
+        let constants = self.constants.get_mut().unwrap_or_else(PoisonError::into_inner);
+        constants.drain(..).for_each(|(_, span)| self.pool.give(span));
     }
 }
 

@@ -45,6 +45,16 @@ pub(crate) unsafe fn read(driver: &dyn Driver, address: u64) -> Result<()> {
             expected: format!("a class in [0, {})", field(3)),
             got: format!("{} at row {}", field(2), field(1)),
         }),
+        6 => Err(Error::Value {
+            argument: "index",
+            expected: format!("a class in [0, {})", field(3)),
+            got: format!("{} at {}", field(2), field(1)),
+        }),
+        7 => Err(Error::Value {
+            argument: "target",
+            expected: "a class that the sampler can draw".into(),
+            got: format!("{}, of count 0, at row {}", field(2), field(1)),
+        }),
         _ => Err(Error::Value {
             argument: "capacities",
             expected: format!("at most {} rows of cluster {}", field(3), field(1)),

@@ -66,11 +66,12 @@ impl AdaptiveEmbedding {
         AdaptiveEmbedding { cut, padding_idx: None }
     }
 
-    /// With the features, classes, cutoffs, widths and class order of a softmax.
+    /// With the features, classes, cutoffs, widths, class order and workspace of a softmax.
     pub fn of(softmax: &AdaptiveLogSoftmax<'_>) -> AdaptiveEmbedding {
         let like = AdaptiveEmbedding::new(softmax.in_features, softmax.classes, &softmax.cutoffs);
         let cut = (like.cut.div_value(softmax.div_value).widths(softmax.widths.clone()))
-            .class_order(softmax.class_order.clone());
+            .class_order(softmax.class_order.clone())
+            .workspace(softmax.workspace);
         AdaptiveEmbedding { cut, padding_idx: None }
     }
 
@@ -94,6 +95,11 @@ impl AdaptiveEmbedding {
     /// What the caller calls the classes. Default `None`: by falling frequency, from 0.
     pub fn class_order(self, order: Option<std::sync::Arc<super::ClassOrder>>) -> Self {
         AdaptiveEmbedding { cut: self.cut.class_order(order), ..self }
+    }
+
+    /// Bytes of a buffer at most, on a CUDA device. Default 256 MiB. Of no effect on the CPU.
+    pub fn workspace(self, bytes: usize) -> Self {
+        AdaptiveEmbedding { cut: self.cut.workspace(bytes), ..self }
     }
 
     /// D, the features of an embedding.

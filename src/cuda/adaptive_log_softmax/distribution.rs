@@ -3,6 +3,7 @@
 
 use crate::cuda::Cuda;
 use crate::cuda::args::{self, DistributionArgs, RowArgs};
+use crate::cuda::bins::check_clusters;
 use crate::cuda::lines::count;
 use crate::cuda::memory::Input;
 use crate::cuda::products::{Linear, Panel, Places, Workspace};
@@ -36,7 +37,7 @@ struct Buffers<'p> {
 impl<'c: 'p, 'p> Call<'c, 'p> {
     fn new(cuda: &'p Cuda, checked: &'c CheckedAdaptive<'c>) -> Result<Self> {
         let options = checked.options;
-        super::check_clusters(checked)?;
+        check_clusters(options.clusters())?;
         let input = cuda.input("input", checked.input)?;
         let parameters = checked.parameters.try_map(|_, p| cuda.input("parameters", *p))?;
         let classes = match &options.class_order {

@@ -33,6 +33,20 @@ impl<T> AdaptiveEmbeddingParameters<T> {
         })
     }
 
+    /// As [`AdaptiveEmbeddingParameters::try_map`], of the tensors themselves.
+    #[cfg(any(feature = "cuda", feature = "emulator"))]
+    pub(crate) fn try_into_map<U, E>(
+        self,
+        mut change: impl FnMut(T) -> Result<U, E>,
+    ) -> Result<AdaptiveEmbeddingParameters<U>, E> {
+        Ok(AdaptiveEmbeddingParameters {
+            shortlist: change(self.shortlist)?,
+            tails: (self.tails.into_iter())
+                .map(|tail| tail.try_into_map(&mut change))
+                .collect::<Result<_, E>>()?,
+        })
+    }
+
     /// Keys and tensors, in order.
     pub fn into_named(self) -> Vec<(String, T)> {
         let mut named = vec![(SHORTLIST.into(), self.shortlist)];

@@ -54,10 +54,7 @@ impl<T> AdaptiveParameters<T> {
             head_weight: change(self.head_weight)?,
             head_bias: self.head_bias.map(&mut change).transpose()?,
             tails: (self.tails.into_iter())
-                .map(|t| {
-                    let (projection, weight) = (change(t.projection)?, change(t.weight)?);
-                    Ok(AdaptiveTail { projection, weight })
-                })
+                .map(|tail| tail.try_into_map(&mut change))
                 .collect::<Result<_, E>>()?,
         })
     }
@@ -85,6 +82,14 @@ impl<T> AdaptiveTail<T> {
             projection: change(&tail_key(i, 0), &self.projection)?,
             weight: change(&tail_key(i, 1), &self.weight)?,
         })
+    }
+
+    pub(in crate::loss) fn try_into_map<U, E>(
+        self,
+        change: &mut impl FnMut(T) -> Result<U, E>,
+    ) -> Result<AdaptiveTail<U>, E> {
+        let (projection, weight) = (change(self.projection)?, change(self.weight)?);
+        Ok(AdaptiveTail { projection, weight })
     }
 }
 

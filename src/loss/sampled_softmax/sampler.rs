@@ -35,6 +35,14 @@ pub(crate) struct Negatives {
     tries: u64,
 }
 
+#[cfg(any(feature = "cuda", feature = "emulator"))]
+impl Negatives {
+    /// Draws that distinct negatives took; 0 where they may repeat.
+    pub(crate) fn distinct_tries(&self, sampler: &NegativeSampler) -> f64 {
+        if sampler.unique { self.tries as f64 } else { 0.0 }
+    }
+}
+
 /// Draws that distinct classes may take.
 const TRIES: u64 = 1 << 26;
 
@@ -102,6 +110,15 @@ impl NegativeSampler {
     /// S, the negatives of a call.
     pub fn samples(&self) -> usize {
         self.samples
+    }
+
+    /// The distribution, where it is one that was given.
+    #[cfg(any(feature = "cuda", feature = "emulator"))]
+    pub(crate) fn table(&self) -> Option<&Arc<AliasTable>> {
+        match &self.kind {
+            Kind::Table(table) => Some(table),
+            Kind::All | Kind::LogUniform => None,
+        }
     }
 
     pub(crate) fn is_all(&self) -> bool {
@@ -191,8 +208,8 @@ fn check_sizes(classes: usize, occurring: usize, samples: usize) -> Result<()> {
 
 /// Draws from any distribution in constant time (Walker 1977; built as Vose 1991 does).
 #[derive(Debug, PartialEq)]
-struct AliasTable {
-    probabilities: Vec<f64>,
+pub(crate) struct AliasTable {
+    pub(crate) probabilities: Vec<f64>,
     /// Of each slot, how much of it is its own class.
     own: Vec<f64>,
     /// The class of the rest.

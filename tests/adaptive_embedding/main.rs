@@ -1,5 +1,8 @@
 //! Adaptive embeddings: against a plain f64 computation, tied to a softmax, and what they refuse.
 
+#[cfg(feature = "emulator")]
+mod device;
+
 use std::sync::Arc;
 use warploss::{
     AdaptiveEmbedding, AdaptiveEmbeddingParameters, AdaptiveLogSoftmax, ClassOrder, DType, Device,
@@ -11,6 +14,15 @@ const CLASSES: usize = 300;
 
 fn embedding() -> AdaptiveEmbedding {
     AdaptiveEmbedding::new(FEATURES, CLASSES, &[20, 90, 91]).widths(Some(vec![5, 12, 2]))
+}
+
+/// The CPU, and imitated cards where they are built.
+fn devices() -> Vec<Device> {
+    #[cfg(feature = "emulator")]
+    let cards = device::cards();
+    #[cfg(not(feature = "emulator"))]
+    let cards = [];
+    [Device::cpu()].into_iter().chain(cards).collect()
 }
 
 /// A small deterministic generator.
@@ -132,12 +144,16 @@ fn lookups_and_gradients_agree_with_f64() {
 
 #[test]
 fn an_index_may_have_any_shape_and_rows_padding() {
-    let (loss, device) = (embedding(), Device::cpu());
+    devices().iter().for_each(any_shape_and_padding);
+}
+
+fn any_shape_and_padding(device: &Device) {
+    let loss = embedding();
     let parameters = loss.init(DType::F32, 1).unwrap();
     let flat: Vec<u32> = index(24, 5).iter().map(|&i| i as u32).collect();
     let of = |shape: &[usize]| {
         let index = TensorRef::new(&flat[..shape.iter().product()], shape).unwrap();
-        loss.forward(&device, &parameters.view(), index).unwrap()
+        loss.forward(device, &parameters.view(), index).unwrap()
     };
     let line = of(&[24]);
     for shape in [&[2, 3, 4][..], &[24, 1], &[]] {
@@ -149,7 +165,7 @@ fn an_index_may_have_any_shape_and_rows_padding() {
     let mut padded = vec![f32::NAN; 24 * 15];
     let out = TensorMut::with_row_stride(&mut padded, &[24, FEATURES], 15).unwrap();
     let index = TensorRef::new(&flat, &[24]).unwrap();
-    loss.forward_into(&device, &parameters.view(), index, out).unwrap();
+    loss.forward_into(device, &parameters.view(), index, out).unwrap();
     let rows = line.as_slice::<f32>().unwrap().chunks(FEATURES);
     for (got, expected) in padded.chunks(15).zip(rows) {
         assert_eq!(&got[..FEATURES], expected);
@@ -159,7 +175,10 @@ fn an_index_may_have_any_shape_and_rows_padding() {
 
 #[test]
 fn an_order_renames_classes() {
-    let device = Device::cpu();
+    devices().iter().for_each(order_renames);
+}
+
+fn order_renames(device: &Device) {
     let classes: Vec<u32> = (0..CLASSES as u32).map(|i| (i * 7 + 3) % CLASSES as u32).collect();
     let order = Arc::new(ClassOrder::from_classes(classes.clone()).unwrap());
     let (plain, renamed) = (embedding(), embedding().class_order(Some(order)));
@@ -168,7 +187,7 @@ fn an_order_renames_classes() {
     let names: Vec<i64> = places.iter().map(|&p| i64::from(classes[p as usize])).collect();
     let [a, b] = [(&plain, &places), (&renamed, &names)].map(|(loss, index)| {
         let index = TensorRef::new(index, &[100]).unwrap();
-        loss.forward(&device, &parameters.view(), index).unwrap()
+        loss.forward(device, &parameters.view(), index).unwrap()
     });
     assert_eq!(a, b);
 }
@@ -176,7 +195,10 @@ fn an_order_renames_classes() {
 /// A model whose input embeddings are its output's classes: both gradients in one memory.
 #[test]
 fn tied_gradients_add_up() {
-    let device = Device::cpu();
+    devices().iter().for_each(tied_gradients);
+}
+
+fn tied_gradients(device: &Device) {
     let softmax = AdaptiveLogSoftmax::new(FEATURES, CLASSES, &[20, 90]).head_bias(true);
     let loss = AdaptiveEmbedding::of(&softmax);
     let parameters = softmax.init(DType::F32, 11).unwrap();
@@ -186,9 +208,9 @@ fn tied_gradients_add_up() {
     let targets = TensorRef::new(&targets, &[64]).unwrap();
     let view = parameters.view();
     let tied = AdaptiveEmbeddingParameters::tied(&loss, &view).unwrap();
-    let hidden = loss.forward(&device, &tied, tokens).unwrap();
-    let grad = softmax.forward_backward(&device, &view, hidden.view(), targets, 1.0).unwrap();
-    let apart = loss.backward(&device, &tied, tokens, grad.input.view()).unwrap();
+    let hidden = loss.forward(device, &tied, tokens).unwrap();
+    let grad = softmax.forward_backward(device, &view, hidden.view(), targets, 1.0).unwrap();
+    let apart = loss.backward(device, &tied, tokens, grad.input.view()).unwrap();
 
     let mut output = Tensor::from_vec(vec![0f32; 64], &[64]).unwrap();
     let mut mean = Tensor::from_vec(vec![0f32], &[]).unwrap();
@@ -200,9 +222,9 @@ fn tied_gradients_add_up() {
         accumulate: false,
     };
     let data = (hidden.view(), targets);
-    softmax.forward_backward_into(&device, &view, data, 1.0, (out, gradients)).unwrap();
+    softmax.forward_backward_into(device, &view, data, 1.0, (out, gradients)).unwrap();
     let both = AdaptiveEmbeddingParameters::tied_mut(&loss, grads.view_mut()).unwrap();
-    loss.backward_into(&device, &tied, (tokens, d_hidden.view()), (both, true)).unwrap();
+    loss.backward_into(device, &tied, (tokens, d_hidden.view()), (both, true)).unwrap();
 
     assert_eq!(grads.head_bias, grad.parameters.head_bias);
     let head = wide(&grads.head_weight);
@@ -249,12 +271,16 @@ fn new_embeddings_have_their_deviation_and_the_padding_none() {
 
 #[test]
 fn a_bad_call_is_named_and_writes_nothing() {
-    let (loss, device) = (embedding(), Device::cpu());
+    devices().iter().for_each(bad_calls);
+}
+
+fn bad_calls(device: &Device) {
+    let loss = embedding();
     let parameters = loss.init(DType::F32, 1).unwrap();
     let message = |index: TensorRef<'_>, out: &mut Tensor, loss: &AdaptiveEmbedding| {
         let before = out.clone();
         let view = parameters.view();
-        let result = loss.forward_into(&device, &view, index, out.view_mut());
+        let result = loss.forward_into(device, &view, index, out.view_mut());
         assert_eq!(*out, before, "written");
         result.expect_err("an error").to_string()
     };
@@ -313,7 +339,7 @@ fn a_bad_call_is_named_and_writes_nothing() {
     let grad_output = full(&[2, 12]);
     let call = (bad[0].view(), grad_output.view());
     let view = parameters.view();
-    let result = loss.backward_into(&device, &view, call, (grads.view_mut(), false));
+    let result = loss.backward_into(device, &view, call, (grads.view_mut(), false));
     assert!(result.unwrap_err().to_string().starts_with("index: "));
     assert_eq!(grads, before, "written");
     let head = AdaptiveLogSoftmax::new(FEATURES, 10, &[3]).init(DType::F32, 0).unwrap();

@@ -1,24 +1,22 @@
-// Rows of an adaptive softmax by cluster, and what goes between its products.
+// The rows of a layer by cluster, of which there may be none.
 //
 // A target has a column of the head: its own, or its cluster's. One pass maps targets, one places
 // each cluster's rows in its slots (counted, scanned and scattered in their order, so that sums are
 // the same every time), and takes stock of what counts. Products are the driver's; each cluster's
 // logits are a cross entropy whose slots without a row are ignored rows. The number of a cluster's rows
-// stays on the device. Launches: src/cuda/adaptive_log_softmax.rs.
+// stays on the device. Launches: src/cuda/bins.rs.
 #pragma once
 #include "args.cuh"
 #include "dtype.cuh"
+#include "scan.cuh"
 #include "tally.cuh"
 
-// Rows that have no cluster.
-enum : wl_i64 { WL_ROW_HEAD = -1, WL_ROW_IGNORED = -2, WL_ROW_BAD_TARGET = -3, WL_ROW_BAD_WEIGHT = -4 };
-
-WL_FN float row_weight(const AdaptiveArgs& a, wl_i64 row) {
+WL_FN float row_weight(const BinArgs& a, wl_i64 row) {
   return a.weight ? load_float(a.weight, a.weight_kind, row) : 1.f;
 }
 
 // Each row's column of the head, its cluster and its class there.
-WL_FN void adaptive_columns_body(const AdaptiveArgs& a) {
+WL_FN void bin_columns_body(const BinArgs& a) {
   for (wl_i64 row = first_of_grid(); row < a.n; row += step_of_grid()) {
     const wl_i64 target = load_index(a.target, a.target_kind, row);
     wl_i64 column = -1, local = -1, cluster;
@@ -42,8 +40,8 @@ WL_FN void adaptive_columns_body(const AdaptiveArgs& a) {
   }
 }
 
-// What counts, and the first row that is bad: an even number for its target, an odd one for its weight.
-WL_FN void adaptive_tally(const AdaptiveArgs& a) {
+// What counts, and the first row that is bad, with what is wrong in its low bits.
+WL_FN void bin_tally(const BinArgs& a) {
   WL_TALLY_SLOTS;
   Tally tally = {0., 0., -1};
   for (wl_i64 row = wl_thread(); row < a.n; row += wl_threads()) {
@@ -51,7 +49,7 @@ WL_FN void adaptive_tally(const AdaptiveArgs& a) {
     if (cluster >= WL_ROW_HEAD) {
       tally.merge({(double)row_weight(a, row), 1., -1});
     } else if (cluster != WL_ROW_IGNORED) {
-      tally.merge({0., 0., 2 * row + (cluster == WL_ROW_BAD_WEIGHT)});
+      tally.merge({0., 0., 4 * row + (WL_ROW_BAD_TARGET - cluster)});
     }
   }
   tally.reduce(sums, firsts);
@@ -60,9 +58,9 @@ WL_FN void adaptive_tally(const AdaptiveArgs& a) {
   wl_st(&a.totals->kept, (wl_i64)tally.b);
   wl_st(&a.totals->per_weight, tally.a == 0. ? wl_nan() : (float)(1. / tally.a));
   if (tally.first < 0 || wl_ld(&a.status->kind) != 0) return;
-  const wl_i64 row = tally.first / 2;
-  const bool of_weight = tally.first % 2 == 1;
-  wl_st(&a.status->kind, (wl_u64)(of_weight ? 3 : a.ignores ? 1 : 4));
+  const wl_i64 row = tally.first / 4, wrong = WL_ROW_BAD_TARGET - tally.first % 4;
+  const bool of_weight = wrong == WL_ROW_BAD_WEIGHT;
+  wl_st(&a.status->kind, (wl_u64)(of_weight ? 3 : wrong == WL_ROW_NEVER_DRAWN ? 7 : a.bad_target));
   wl_st(&a.status->index, row);
   wl_st(&a.status->value, of_weight ? (wl_i64)wl_bits(row_weight(a, row)) : load_index(a.target, a.target_kind, row));
   wl_st(&a.status->classes, a.classes);
@@ -72,11 +70,11 @@ WL_FN void adaptive_tally(const AdaptiveArgs& a) {
 #define WL_BIN_EACH 4
 
 // The slots of a cluster a block, in the order of the rows; one block more takes stock.
-WL_FN void adaptive_bins_body(const AdaptiveArgs& a) {
-  WL_SMEM(wl_u32, in_warps, 32);
+WL_FN void bin_slots_body(const BinArgs& a) {
+  WL_SMEM(wl_u32, of_warps, 32);
   const wl_i64 cluster = wl_block();
   if (cluster == a.clusters) {
-    adaptive_tally(a);
+    bin_tally(a);
     return;
   }
   const wl_i64 begin = a.begins[cluster], capacity = a.begins[cluster + 1] - begin;
@@ -89,20 +87,8 @@ WL_FN void adaptive_bins_body(const AdaptiveArgs& a) {
       in[e] = first + e < a.n && wl_ld(a.cluster + first + e) == cluster;
       here += in[e];
     }
-    wl_u32 scan = here;
-    WL_UNROLL for (wl_u32 lanes = 1; lanes < 32; lanes *= 2) {
-      const wl_u32 before = wl_shfl_up(WL_FULL_MASK, scan, lanes);
-      if (wl_lane() >= lanes) scan += before;
-    }
-    if (wl_lane() == 31) in_warps[wl_warp()] = scan;
-    wl_syncthreads();  // the warps' counts are there
-    wl_u32 before = 0, all = 0;
-    for (wl_u32 w = 0; w < wl_warps(); w++) {
-      const wl_u32 of_warp = in_warps[w];
-      before += w < wl_warp() ? of_warp : 0;
-      all += of_warp;
-    }
-    wl_i64 slot = count + before + scan - here;
+    wl_u32 all;
+    wl_i64 slot = count + sum_before(here, of_warps, all);
     WL_UNROLL for (int e = 0; e < WL_BIN_EACH; e++) {
       if (!in[e]) continue;
       if (slot < capacity) {
@@ -112,7 +98,6 @@ WL_FN void adaptive_bins_body(const AdaptiveArgs& a) {
       slot++;
     }
     count += all;
-    wl_syncthreads();  // nobody reads the counts any more
   }
   for (wl_i64 slot = count + wl_thread(); slot < capacity; slot += wl_threads()) {
     wl_st(a.rows + begin + slot, (wl_i64)0);
@@ -121,27 +106,27 @@ WL_FN void adaptive_bins_body(const AdaptiveArgs& a) {
   if (wl_thread() == 0) wl_st(a.counts + cluster, count);
 }
 
-WL_FN float adaptive_factor(const AdaptiveArgs& a, wl_i64 row) {
+WL_FN float bin_factor(const BinArgs& a, wl_i64 row) {
   const float given = a.upstream ? load_float(a.upstream, a.upstream_kind, a.upstream_rows ? row : 0) : a.number;
   const float weighted = given * row_weight(a, row);
   return a.mean ? weighted * wl_ld(&a.totals->per_weight) : weighted;
 }
 
 // Upstream gradients of rows and of slots.
-WL_FN void adaptive_factors_body(const AdaptiveArgs& a) {
+WL_FN void bin_factors_body(const BinArgs& a) {
   const wl_i64 slots = a.begins[a.clusters];
   for (wl_i64 i = first_of_grid(); i < a.n + slots; i += step_of_grid()) {
     if (i < a.n) {
-      wl_st(a.factor + i, wl_ld(a.column + i) < 0 ? 0.f : adaptive_factor(a, i));
+      wl_st(a.factor + i, wl_ld(a.column + i) < 0 ? 0.f : bin_factor(a, i));
     } else {
       const wl_i64 slot = i - a.n;
-      wl_st(a.factors + slot, wl_ld(a.locals + slot) < 0 ? 0.f : adaptive_factor(a, wl_ld(a.rows + slot)));
+      wl_st(a.factors + slot, wl_ld(a.locals + slot) < 0 ? 0.f : bin_factor(a, wl_ld(a.rows + slot)));
     }
   }
 }
 
 // One block: outputs, the loss, and whether a cluster had more rows than slots.
-WL_FN void adaptive_finish_body(const AdaptiveArgs& a) {
+WL_FN void bin_finish_body(const BinArgs& a) {
   WL_TALLY_SLOTS;
   Tally tally = {0., 0., -1};
   for (wl_i64 row = wl_thread(); row < a.n; row += wl_threads()) {

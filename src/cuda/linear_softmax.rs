@@ -1,50 +1,76 @@
-//! One softmax of an adaptive softmax, the head or a cluster: products to logits, a cross entropy over
-//! them in place, products back; chunk by chunk, so that no buffer exceeds the budget.
+//! One softmax whose logits are products, an adaptive softmax's head or a cluster of it: products to
+//! logits, a cross entropy over them in place, products back; chunk by chunk, so that no buffer exceeds
+//! the budget.
 
-use super::Call;
+use super::Cuda;
+use super::args::{self, RowArgs};
 use super::bins::Slots;
-use crate::cuda::args::{self, RowArgs};
-use crate::cuda::pool::Block;
-use crate::cuda::products::{Linear, Panel, Places, Product, Workspace};
-use crate::cuda::rows::{Work, data};
-use crate::cuda::variants::{Batch, Loss};
+use super::growing::{Growing, Sum};
+use super::products::{Linear, Panel, Places, Product, Workspace};
+use super::rows::{Work, data};
+use super::variants::{Batch, Loss};
 use crate::{DType, Result};
 
 /// A softmax over `classes`, of rows of the input or of what a projection makes of them.
-pub(super) struct Softmax<'s, 'p> {
-    pub(super) call: &'s Call<'s, 'p>,
-    pub(super) linear: Linear,
+pub(crate) struct Softmax<'p> {
+    pub(crate) cuda: &'p Cuda,
+    /// All rows.
+    pub(crate) input: Panel,
+    /// Bytes of a buffer at most.
+    pub(crate) budget: usize,
+    pub(crate) linear: Linear,
     /// `[width, features]`; none: the width is that of the features.
-    pub(super) projection: Option<Panel>,
-    pub(super) slots: Slots,
-    pub(super) features: usize,
-    pub(super) width: usize,
-    pub(super) classes: usize,
+    pub(crate) projection: Option<Panel>,
+    pub(crate) slots: Slots,
+    pub(crate) features: usize,
+    pub(crate) width: usize,
+    pub(crate) classes: usize,
 }
 
-/// A gradient that chunks are added to.
-#[derive(Clone, Copy)]
-pub(super) struct Sum {
-    pub(super) to: Panel,
-    /// Whether what is there counts.
-    pub(super) add: bool,
+/// Rows of logits for a cross entropy in their place.
+pub(crate) struct Rows {
+    pub(crate) z: Panel,
+    pub(crate) n: usize,
+    pub(crate) classes: usize,
+    /// Address of each row's target (i64), below 0 where it does not count.
+    pub(crate) marks: u64,
+    /// Address of the rows' upstream gradients (f32); 0: there is no backward pass.
+    pub(crate) factors: u64,
+    /// Address of the rows' losses (f32).
+    pub(crate) nll: u64,
+}
+
+impl Rows {
+    pub(crate) fn args(&self) -> RowArgs {
+        RowArgs {
+            x: self.z.address,
+            y: self.z.address,
+            x_stride: self.z.stride as i64,
+            y_stride: self.z.stride as i64,
+            target: self.marks,
+            target_kind: args::kind(DType::I64),
+            upstream: self.factors,
+            upstream_stride: (self.factors != 0).into(),
+            upstream_kind: args::kind(DType::F32),
+            loss: self.nll,
+            whole: 1,
+            rows: self.n as i64,
+            classes: self.classes as i64,
+            ignore_index: -1,
+            scale: 1.0,
+            hard: 1.0,
+            ..RowArgs::default()
+        }
+    }
 }
 
 /// Where a softmax's gradients go.
-pub(super) struct Gradients {
+pub(crate) struct Gradients {
     /// Of all rows of the input; the head writes them, clusters add.
-    pub(super) d_x: Option<Panel>,
-    pub(super) weight: Option<Sum>,
-    pub(super) bias: Option<Sum>,
-    pub(super) projection: Option<Sum>,
-}
-
-/// A gradient on its way: f32 where it is of another type and made of several parts, if that fits.
-struct Growing<'p> {
-    sum: Sum,
-    sizes: [usize; 2],
-    /// The f32 sum, which is rounded at the end.
-    wide: Option<(Panel, Block<'p>)>,
+    pub(crate) d_x: Option<Panel>,
+    pub(crate) weight: Option<Sum>,
+    pub(crate) bias: Option<Sum>,
+    pub(crate) projection: Option<Sum>,
 }
 
 /// Memory of a chunk.
@@ -62,32 +88,19 @@ struct Buffers<'p> {
     _workspace: Workspace<'p>,
 }
 
-impl<'p> Softmax<'_, 'p> {
+impl<'p> Softmax<'p> {
     fn dtype(&self) -> DType {
-        self.call.input.dtype
+        self.input.dtype
     }
 
     /// Rows of a chunk: as many as the budget has room for logits, and for rows of the input.
     fn chunk(&self) -> usize {
         let row = self.dtype().size().saturating_mul(self.classes).max(4 * self.features);
-        (self.call.budget / row.max(1)).clamp(1, self.slots.len.max(1))
-    }
-
-    fn growing(&self, sum: Sum, sizes: [usize; 2], chunks: usize) -> Result<Growing<'p>> {
-        let bytes = sizes[0].saturating_mul(sizes[1]).saturating_mul(4);
-        let narrow = sum.to.dtype != DType::F32;
-        let wide = match narrow && (chunks > 1 || sum.add) && bytes <= self.call.budget {
-            true => {
-                let block = self.call.cuda.pool.take("workspace", bytes)?;
-                Some((Panel::packed(block.address(), DType::F32, sizes[1]), block))
-            }
-            false => None,
-        };
-        Ok(Growing { sum, sizes, wide })
+        (self.budget / row.max(1)).clamp(1, self.slots.len.max(1))
     }
 
     fn buffers(&self, rows: usize, back: bool) -> Result<Buffers<'p>> {
-        let mut workspace = Workspace::new(self.call.cuda, rows);
+        let mut workspace = Workspace::new(self.cuda, rows);
         let (dtype, tail) = (self.dtype(), self.projection.is_some());
         let x = workspace.panel(self.features, dtype)?;
         let hidden = if tail { workspace.panel(self.width, dtype)? } else { x };
@@ -102,12 +115,13 @@ impl<'p> Softmax<'_, 'p> {
     ///
     /// # Safety
     /// The call's shapes were checked, rows are in their slots, and outputs are borrowed exclusively.
-    pub(super) unsafe fn run(&self, back: Option<Gradients>) -> Result<()> {
-        let (cuda, chunk) = (self.call.cuda, self.chunk());
+    pub(crate) unsafe fn run(&self, back: Option<Gradients>) -> Result<()> {
+        let (cuda, chunk) = (self.cuda, self.chunk());
         let chunks = self.slots.len.div_ceil(chunk);
         let (width, classes) = (self.width, self.classes);
-        let grow =
-            |sum: Option<Sum>, sizes| sum.map(|sum| self.growing(sum, sizes, chunks)).transpose();
+        let grow = |sum: Option<Sum>, sizes| {
+            sum.map(|sum| Growing::new(cuda, sum, sizes, (chunks, self.budget))).transpose()
+        };
         let weight = grow(back.as_ref().and_then(|b| b.weight), [classes, width])?;
         let projection = grow(back.as_ref().and_then(|b| b.projection), [width, self.features])?;
         let bias = back.as_ref().and_then(|b| b.bias);
@@ -139,45 +153,16 @@ impl<'p> Softmax<'_, 'p> {
                 cuda.panel(Batch::PanelRound, panels, [1, classes], places, bias.add)?;
             }
             for growing in [weight, projection].into_iter().flatten() {
-                self.settle(&growing, chunks)?;
+                growing.settle(cuda, chunks)?;
             }
         }
         Ok(())
-    }
-
-    /// # Safety
-    /// As for [`Softmax::run`].
-    unsafe fn settle(&self, growing: &Growing<'_>, chunks: usize) -> Result<()> {
-        let Growing { sum, sizes, wide } = growing;
-        // SAFETY: the caller's contract.
-        unsafe {
-            match wide {
-                // Nothing was added at all.
-                _ if chunks == 0 && sum.add => Ok(()),
-                _ if chunks == 0 => self.call.cuda.zeros(sum.to, *sizes),
-                Some((wide, _)) => {
-                    let (panels, places) = ([*wide, sum.to], Places::default());
-                    self.call.cuda.panel(Batch::PanelRound, panels, *sizes, places, sum.add)
-                }
-                None => Ok(()),
-            }
-        }
-    }
-}
-
-impl Growing<'_> {
-    /// Where a chunk's product goes, and whether it is added.
-    fn target(&self, first: bool) -> (Panel, bool) {
-        match &self.wide {
-            Some((wide, _)) => (*wide, !first),
-            None => (self.sum.to, self.sum.add || !first),
-        }
     }
 }
 
 /// Some slots, whose logits are there at once.
 struct Part<'s, 'p> {
-    softmax: &'s Softmax<'s, 'p>,
+    softmax: &'s Softmax<'p>,
     from: usize,
     n: usize,
     first: bool,
@@ -203,11 +188,12 @@ impl Part<'_, '_> {
     /// # Safety
     /// As for [`Softmax::run`], here and below.
     unsafe fn logits(&self) -> Result<()> {
-        let Softmax { call, linear, projection, features, width, classes, .. } = *self.softmax;
-        let (cuda, Buffers { x, hidden, logits, .. }) = (call.cuda, self.buffers);
+        let Softmax { cuda, input, linear, projection, features, width, classes, .. } =
+            *self.softmax;
+        let Buffers { x, hidden, logits, .. } = self.buffers;
         // SAFETY: the caller's contract.
         unsafe {
-            let panels = [self.of_rows(Panel::from(&call.input)), *x];
+            let panels = [self.of_rows(input), *x];
             cuda.panel(Batch::PanelGather, panels, [self.n, features], self.places(), false)?;
             if let Some(projection) = projection {
                 let projection = Linear { weight: projection, bias: None };
@@ -222,39 +208,27 @@ impl Part<'_, '_> {
     /// # Safety
     /// As above.
     unsafe fn cross_entropy(&self, back: bool) -> Result<()> {
-        let Softmax { call, slots, classes, .. } = *self.softmax;
+        let Softmax { cuda, slots, classes, .. } = *self.softmax;
         let (logits, head) = (self.buffers.logits, slots.rows == 0);
         let nll = if head { slots.nll + 4 * self.from as u64 } else { self.buffers.nll };
-        let args = RowArgs {
-            x: logits.address,
-            y: logits.address,
-            x_stride: classes as i64,
-            y_stride: classes as i64,
-            target: self.places().marks,
-            target_kind: args::kind(DType::I64),
+        let rows = Rows {
+            z: logits,
+            n: self.n,
+            classes,
+            marks: self.places().marks,
             // Made for a backward pass alone.
-            upstream: if back { slots.factors + 4 * self.from as u64 } else { 0 },
-            upstream_stride: back.into(),
-            upstream_kind: args::kind(DType::F32),
-            loss: nll,
-            whole: 1,
-            rows: self.n as i64,
-            classes: classes as i64,
-            // An empty slot, and a row that does not count.
-            ignore_index: -1,
-            scale: 1.0,
-            hard: 1.0,
-            ..RowArgs::default()
+            factors: if back { slots.factors + 4 * self.from as u64 } else { 0 },
+            nll,
         };
         let work = if back { Work::Fused } else { Work::Forward };
         // SAFETY: the caller's contract.
         unsafe {
-            call.cuda.go(Loss::CrossEntropy, data(logits.dtype)?, work, args)?;
+            cuda.go(Loss::CrossEntropy, data(logits.dtype)?, work, rows.args())?;
             if head {
                 return Ok(());
             }
             let panels = [nll, slots.nll].map(|at| Panel::packed(at, DType::F32, 1));
-            call.cuda.panel(Batch::PanelScatterAdd, panels, [self.n, 1], self.places(), false)
+            cuda.panel(Batch::PanelScatterAdd, panels, [self.n, 1], self.places(), false)
         }
     }
 
@@ -267,24 +241,24 @@ impl Part<'_, '_> {
         weight: Option<&Growing<'_>>,
         projection: Option<&Growing<'_>>,
     ) -> Result<()> {
-        let Softmax { call, features, width, classes, .. } = *self.softmax;
+        let Softmax { cuda, features, width, classes, .. } = *self.softmax;
         let Buffers { x, hidden, logits, d_hidden, .. } = *self.buffers;
         // SAFETY: the caller's contract.
         unsafe {
             if let Some(weight) = weight {
                 let (c, add) = weight.target(self.first);
                 let (a, sizes) = (logits.transposed(), [classes, width, self.n]);
-                call.cuda.product(Product { a, b: hidden, c, sizes, add })?;
+                cuda.product(Product { a, b: hidden, c, sizes, add })?;
             }
             if self.softmax.projection.is_none() {
                 return Ok(());
             }
             let (b, sizes) = (self.softmax.linear.weight, [self.n, width, classes]);
-            call.cuda.product(Product { a: logits, b, c: d_hidden, sizes, add: false })?;
+            cuda.product(Product { a: logits, b, c: d_hidden, sizes, add: false })?;
             let Some(projection) = projection else { return Ok(()) };
             let (c, add) = projection.target(self.first);
             let (a, sizes) = (d_hidden.transposed(), [width, features, self.n]);
-            call.cuda.product(Product { a, b: x, c, sizes, add })
+            cuda.product(Product { a, b: x, c, sizes, add })
         }
     }
 
@@ -293,26 +267,20 @@ impl Part<'_, '_> {
     /// # Safety
     /// As above.
     unsafe fn input(&self, d_x: Option<Panel>) -> Result<()> {
-        let Softmax { call, linear, features, width, classes, .. } = *self.softmax;
+        let Softmax { cuda, linear, features, width, classes, .. } = *self.softmax;
         let Some(sum) = d_x else { return Ok(()) };
         // SAFETY: the caller's contract.
         unsafe {
             let Some(projection) = self.softmax.projection else {
                 let (c, sizes) = (self.of_rows(sum), [self.n, features, classes]);
                 let a = self.buffers.logits;
-                return call.cuda.product(Product { a, b: linear.weight, c, sizes, add: false });
+                return cuda.product(Product { a, b: linear.weight, c, sizes, add: false });
             };
             let (a, c) = (self.buffers.d_hidden, self.buffers.d_x);
             let sizes = [self.n, features, width];
-            call.cuda.product(Product { a, b: projection, c, sizes, add: false })?;
+            cuda.product(Product { a, b: projection, c, sizes, add: false })?;
             let panels = [c, sum];
-            call.cuda.panel(
-                Batch::PanelScatterAdd,
-                panels,
-                [self.n, features],
-                self.places(),
-                false,
-            )
+            cuda.panel(Batch::PanelScatterAdd, panels, [self.n, features], self.places(), false)
         }
     }
 }

@@ -1,0 +1,108 @@
+//! Kernels without an element type of their own: over targets, rows' results, panels of products.
+
+use super::Module;
+
+/// The kernels, each with its file and the function that is its body.
+macro_rules! batch {
+    ($($(#[$doc:meta])* $name:ident = $module:ident $body:literal,)*) => {
+        /// Kernels without an element type of their own.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+        pub(crate) enum Batch {
+            $($(#[$doc])* $name,)*
+        }
+
+        impl Batch {
+            pub(crate) const ALL: &'static [Batch] = &[$(Batch::$name),*];
+
+            pub(super) const fn module(self) -> Module {
+                match self {
+                    $(Batch::$name => Module::$module,)*
+                }
+            }
+
+            pub(super) const fn body(self) -> &'static str {
+                match self {
+                    $(Batch::$name => $body,)*
+                }
+            }
+        }
+    };
+}
+
+batch! {
+    /// Class weights, chunk by chunk: their sum, and the first that is not finite.
+    Weights = Batch "weights_chunk",
+    /// The chunks' results in order.
+    WeightsTotal = Batch "weights_total",
+    /// Targets, chunk by chunk: rows kept, their weights, the first bad one.
+    Census = Batch "census_chunk",
+    /// The chunks' results in order.
+    CensusTotal = Batch "census_total",
+    /// Losses of rows, chunk by chunk.
+    Sum = Batch "sum_chunk",
+    /// The chunks' sums in order.
+    SumTotal = Batch "sum_total",
+    /// Elements of a tensor, line by line, and back.
+    Permute = Permute "permute",
+    /// The same by tiles, where lines are neighbours in the tensor.
+    PermuteTiled = Permute "permute_tiled",
+    /// Ranks below each of some limits.
+    Ranks = Ranks "count_ranks",
+    /// One element of each row, to its loss.
+    NllPick = Nll "nll_pick",
+    /// Zeros, and one element of each row.
+    NllSpread = Nll "nll_spread",
+    /// Element weights, block by block: their sum.
+    WeightsSum = Elementwise "weights_sum",
+    /// The blocks' sums in order.
+    WeightsSumTotal = Elementwise "weights_sum_total",
+    /// The sums of an elementwise loss, in order.
+    LossTotal = Elementwise "loss_total",
+    /// The parts of a gradient that is summed back, in order.
+    SumBackTotal = Elementwise "sum_back_total",
+    /// Each row's column of an adaptive softmax's head, and its cluster.
+    BinColumns = Bins "bin_columns",
+    /// The rows of each cluster, and what counts.
+    BinSlots = Bins "bin_slots",
+    /// Upstream gradients of rows.
+    BinFactors = Bins "bin_factors",
+    /// Outputs and the loss.
+    BinFinish = Bins "bin_finish",
+    /// Log-probabilities of all classes, of those of columns and clusters.
+    DistributionShift = Distribution "distribution_shift",
+    /// The same in the caller's order.
+    DistributionRename = Distribution "distribution_rename",
+    /// The likeliest classes.
+    DistributionTop = Distribution "distribution_top",
+    /// A class by chance.
+    DistributionDraw = Distribution "distribution_draw",
+    /// Rows from other places.
+    PanelGather = Panels "panel_gather",
+    /// Rows added to those of other places.
+    PanelScatterAdd = Panels "panel_scatter_add",
+    /// Rows rounded.
+    PanelRound = Panels "panel_round",
+    /// The sum of each column.
+    PanelColumnSums = Panels "panel_column_sums",
+    /// Each part with its class.
+    SortKeys = Sort "sort_keys",
+    /// How often each digit is in a tile.
+    SortCount = Sort "sort_count",
+    /// Where each tile's parts of a digit go.
+    SortScan = Sort "sort_scan",
+    /// Parts to their places.
+    SortScatter = Sort "sort_scatter",
+    /// Rows added up by class.
+    SegmentSums = Segments "segment_sums",
+    /// Of each row of an index its class by frequency, and its slot.
+    EmbeddingPlaces = Embedding "embedding_places",
+    /// What targets and negatives have beside their products; targets that are never drawn.
+    SampledOffsets = Sampled "sampled_offsets",
+    /// Rows of logits, of products.
+    SampledLogits = Sampled "sampled_logits",
+    /// The gradient of the input, of products.
+    SampledInput = Sampled "sampled_input",
+}
+
+/// Threads of every block of [`Batch`].
+pub(crate) const BATCH_THREADS: u32 = 256;

@@ -1,0 +1,77 @@
+//! On an imitated card: the same negatives as on the CPU, and their gradients added up on the device.
+
+use super::*;
+use warploss::emulator::Description;
+
+pub(super) fn cards() -> [Device; 2] {
+    [
+        Device::emulated(Description::tiny(), Some(7)).unwrap(),
+        Device::emulated(Description::h100(), None).unwrap(),
+    ]
+}
+
+#[test]
+fn a_card_agrees_with_f64() {
+    for case in Case::all() {
+        // Gradients of logits have the input's type before they are multiplied, and so have the
+        // logits themselves where they are all classes'.
+        let of_size = match case.input.dtype() {
+            DType::F16 => 2e-3,
+            DType::BF16 => 1.5e-2,
+            _ => 4e-6,
+        };
+        let [tiny, large] = cards().map(|card| case.run(&card, of_size));
+        assert_eq!(
+            tiny.parameters, large.parameters,
+            "{}: the order of threads changes bits",
+            case.name
+        );
+    }
+}
+
+#[test]
+fn resident_tensors_stay_and_nobody_waits() {
+    let counts: Vec<u64> = (0..CLASSES as u64).map(|k| 1 + 5000 / (k + 1)).collect();
+    let sampler = NegativeSampler::unigram(&counts, 0.75, 25).unwrap();
+    for (case, name) in [(3, "mean"), (4, "sum"), (5, "none")] {
+        let case = Case::new(case, (name, sampler.clone()), DType::F32, 50);
+        for card in cards() {
+            let up = |tensor: &Tensor| card.upload(tensor.view()).unwrap();
+            let (x, target, upstream) = (up(&case.input), up(&case.target), up(&case.upstream));
+            let parameters = case.parameters.try_map::<_, ()>(|_, p| Ok(up(p))).unwrap();
+            // The distribution goes to the card once.
+            case.run(&card, 4e-6);
+            let waits = card.driver_calls().unwrap().waits;
+            let up = GradOutput::from(upstream.view());
+            let view = parameters.view();
+            let got =
+                case.loss.forward_backward(&card, &view, x.view(), target.view(), up).unwrap();
+            assert_eq!(card.driver_calls().unwrap().waits, waits, "a call waits");
+            assert!(got.input.is_on_device() && got.parameters.weight.is_on_device());
+            card.check().unwrap();
+            let from_host = case.run(&card, 4e-6);
+            assert_eq!(got.input.to_host().unwrap(), from_host.input);
+            assert_eq!(got.parameters.weight.to_host().unwrap(), from_host.parameters.weight);
+            assert_eq!(got.output.loss.to_host().unwrap(), from_host.output.loss);
+        }
+    }
+}
+
+#[test]
+fn rows_that_do_not_count_are_not_read() {
+    let sampler = NegativeSampler::log_uniform(CLASSES, 30).unwrap();
+    for case in [9, 21] {
+        let clean = Case::new(case, ("log-uniform", sampler.clone()), DType::F32, 40);
+        let mut poisoned = wide(&clean.input);
+        for row in (0..40).step_by(3) {
+            poisoned[row * FEATURES..][..FEATURES].fill(f64::NAN);
+        }
+        let poisoned: Vec<f32> = poisoned.into_iter().map(|x| x as f32).collect();
+        let input = Tensor::from_vec(poisoned, &[40, FEATURES]).unwrap();
+        let dirty = Case { input, ..Case::new(case, ("", sampler.clone()), DType::F32, 40) };
+        for device in devices() {
+            let [clean, dirty] = [&clean, &dirty].map(|case| case.run(&device, 4e-6));
+            assert_eq!(clean, dirty);
+        }
+    }
+}
