@@ -39,9 +39,6 @@ fn column(address: u64, dtype: DType) -> Panel {
     Panel::packed(address, dtype, 1)
 }
 
-/// Bytes of a buffer at most.
-const WORKSPACE: usize = 256 << 20;
-
 impl<'c: 'p, 'p> Call<'c, 'p> {
     fn new(
         cuda: &'p Cuda,
@@ -93,11 +90,12 @@ impl<'c: 'p, 'p> Call<'c, 'p> {
     unsafe fn full(&self, input: Option<&Output<'_, '_>>, grads: Option<&Grads<'_>>) -> Result<()> {
         let (cuda, options, rows) = (self.cuda, self.checked.options, self.bins.rows());
         let sizes = [rows.len, options.in_features];
-        let d_x = input.map(|out| InputGradient::new(cuda, out, sizes, WORKSPACE)).transpose()?;
+        let d_x =
+            input.map(|out| InputGradient::new(cuda, out, sizes, options.workspace)).transpose()?;
         let softmax = Softmax {
             cuda,
             input: Panel::from(&self.input),
-            budget: WORKSPACE,
+            budget: options.workspace,
             linear: Linear {
                 weight: Panel::from(&self.weight),
                 bias: self.bias.as_ref().map(Panel::from),
@@ -205,7 +203,7 @@ impl Sampled<'_, '_> {
             },
         };
         let each = 4 * row(samples + 1) + dtype.size() * (row(samples) + features) + 4 * features;
-        let chunk = (WORKSPACE / each).clamp(1, rows.max(1));
+        let chunk = (options.workspace / each).clamp(1, rows.max(1));
         let mut workspace = Workspace::new(cuda, chunk.min(rows));
         let z = workspace.panel(row(samples + 1), DType::F32)?;
         let buffers = Buffers {

@@ -21,8 +21,8 @@ mod order;
 mod parameters;
 mod state_dict;
 
-use super::GradOutput;
 use super::output_layer::{LayerGrad, LayerGradOut, LayerOut, LayerOutput};
+use super::{GradOutput, WORKSPACE};
 use crate::device::on_device;
 use crate::{Device, Element as _, Reduction, Result, Tensor, TensorMut, TensorRef};
 use std::ops::Range;
@@ -32,9 +32,6 @@ pub(crate) use checked::CheckedAdaptive;
 pub use order::ClassOrder;
 pub use parameters::{AdaptiveParameters, AdaptiveTail};
 pub(super) use parameters::{fill, tail_key};
-
-/// Default of [`AdaptiveLogSoftmax::workspace`].
-const WORKSPACE: usize = 256 << 20;
 
 /// Softmax over many classes, most of them rare, at the cost of a few
 /// (`torch.nn.AdaptiveLogSoftmaxWithLoss`; Grave et al. 2016, arXiv 1609.04309).

@@ -59,5 +59,5 @@ pub(crate) use js_div_logits::CheckedJsDiv;
 pub(crate) use labels::Labels;
 pub(crate) use log_softmax::CheckedLines;
 pub(crate) use nll::{CheckedNll, Positions};
-pub(crate) use output_layer::bad_target;
+pub(crate) use output_layer::{WORKSPACE, bad_target};
 pub(crate) use sampled_softmax::{CheckedSampled, Negatives};

@@ -5,6 +5,9 @@ use crate::{
     DType, Device, Element as _, Error, Reduction, Result, Shape, Tensor, TensorMut, TensorRef,
 };
 
+/// Bytes of a layer's buffers on a CUDA device, unless the caller has another budget.
+pub(crate) const WORKSPACE: usize = 256 << 20;
+
 /// What an allocating forward pass returns.
 #[derive(Debug, Clone, PartialEq)]
 pub struct LayerOutput {

@@ -16,7 +16,7 @@ mod checked;
 mod sampler;
 
 use super::output_layer::{LayerGrad, LayerGradOut, LayerOut, LayerOutput, OutputLayer};
-use super::{GradOutput, adaptive_log_softmax::fill};
+use super::{GradOutput, WORKSPACE, adaptive_log_softmax::fill};
 use crate::device::on_device;
 use crate::random::{extend, unit};
 use crate::{DType, Device, Error, Reduction, Result, Shape, Tensor, TensorMut, TensorRef};
@@ -65,6 +65,7 @@ pub struct SampledSoftmax {
     pub(crate) remove_accidental_hits: bool,
     pub(crate) ignore_index: Option<i64>,
     pub(crate) reduction: Reduction,
+    pub(crate) workspace: usize,
 }
 
 /// The parameters of [`SampledSoftmax`], named and shaped as `torch.nn.Linear`'s, or what has their
@@ -126,6 +127,7 @@ impl SampledSoftmax {
             remove_accidental_hits: true,
             ignore_index: None,
             reduction: Reduction::Mean,
+            workspace: WORKSPACE,
         }
     }
 
@@ -162,6 +164,13 @@ impl SampledSoftmax {
     /// Default [`Reduction::Mean`], over the kept rows.
     pub fn reduction(mut self, reduction: Reduction) -> Self {
         self.reduction = reduction;
+        self
+    }
+
+    /// Bytes of a buffer at most, on a CUDA device: rows are gone through in chunks that fit. Default
+    /// 256 MiB. Of no effect on the CPU.
+    pub fn workspace(mut self, bytes: usize) -> Self {
+        self.workspace = bytes;
         self
     }
 

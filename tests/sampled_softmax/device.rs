@@ -26,6 +26,11 @@ fn a_card_agrees_with_f64() {
             "{}: the order of threads changes bits",
             case.name
         );
+        // A few rows at once, and each by itself.
+        for workspace in [5000, 1] {
+            let loss = case.loss.clone().workspace(workspace);
+            Case { loss, ..case.clone() }.run(&cards()[0], of_size);
+        }
     }
 }
 

@@ -43,11 +43,6 @@ fn devices() -> Vec<Device> {
     [Device::cpu()].into_iter().chain(cards).collect()
 }
 
-#[track_caller]
-fn assert_close(what: &str, got: &Tensor, expected: &[f64]) {
-    assert_within(what, got, expected, 4e-6);
-}
-
 /// Besides what the type is rounded by, an error may be so large beside the largest.
 #[track_caller]
 fn assert_within(what: &str, got: &Tensor, expected: &[f64], of_size: f64) {
@@ -69,6 +64,7 @@ fn assert_within(what: &str, got: &Tensor, expected: &[f64], of_size: f64) {
 }
 
 /// Output, loss, and the gradients of input, weight and bias.
+#[derive(Clone)]
 struct Expected {
     output: Vec<f64>,
     loss: Vec<f64>,
@@ -151,6 +147,7 @@ fn samplers() -> Vec<(&'static str, NegativeSampler)> {
 }
 
 /// A call with what it must give.
+#[derive(Clone)]
 struct Case {
     name: String,
     loss: SampledSoftmax,
