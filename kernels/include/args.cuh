@@ -258,18 +258,25 @@ struct PanelArgs {
 };
 static_assert(sizeof(PanelArgs) == 80, "PanelArgs: src/cuda/args.rs");
 
-// Rows of log-probabilities of all classes, by their place.
+// Rows of log-probabilities of classes, by their place.
 struct DistributionArgs {
   float* log_prob;          // [n, places], `stride` elements between rows
-  const float* head;        // log-probabilities of the head's columns, [n, head_size]
+  const float* head;        // log-probabilities of the head's columns, [.., head_size]
   const wl_u32* classes;    // of a place its class, or null
   wl_i64* picked;           // [.., k], from row `row` on
-  float* values;            // the same, or null; renamed: [n, ..], `k` elements between rows
+  float* values;            // the same, or null: drawn; renamed: [n, ..], `k` elements between rows
+  const wl_i64* rows;       // per slot of a cluster: the row, or -1; null: the head's, as they stand
+  wl_i64* needed;           // [clusters, n]: the rows that need each
+  wl_i64* counts;           // per cluster: how many those are
+  wl_i64* names;            // per slot: memory for k candidates
+  float* logs;
   wl_u64 seed;
   wl_i64 n, places, stride, head_size, shortlist, clusters, row, k;
+  wl_i64 begin;             // the first place
+  wl_i64 cluster;           // whose places they are
   wl_i64 cutoffs[WL_MAX_CLUSTERS];
 };
-static_assert(sizeof(DistributionArgs) == 368, "DistributionArgs: src/cuda/args.rs");
+static_assert(sizeof(DistributionArgs) == 424, "DistributionArgs: src/cuda/args.rs");
 
 // Elements between a tensor and the same elements line by line.
 #define WL_MAX_DIMS 8

@@ -2,6 +2,7 @@
 //! head and each cluster are products and, over their logits, a cross entropy (`linear_softmax.rs`).
 
 mod distribution;
+mod pick;
 
 use super::Cuda;
 use super::bins::{Bins, Grouping};

@@ -222,7 +222,7 @@ pub(crate) struct BinArgs {
     pub(crate) pad: u32,
 }
 
-/// Rows of log-probabilities of all classes, by their place.
+/// Rows of log-probabilities of classes, by their place.
 #[repr(C)]
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct DistributionArgs {
@@ -231,6 +231,11 @@ pub(crate) struct DistributionArgs {
     pub(crate) classes: u64,
     pub(crate) picked: u64,
     pub(crate) values: u64,
+    pub(crate) rows: u64,
+    pub(crate) needed: u64,
+    pub(crate) counts: u64,
+    pub(crate) names: u64,
+    pub(crate) logs: u64,
     pub(crate) seed: u64,
     pub(crate) n: i64,
     pub(crate) places: i64,
@@ -240,6 +245,8 @@ pub(crate) struct DistributionArgs {
     pub(crate) clusters: i64,
     pub(crate) row: i64,
     pub(crate) k: i64,
+    pub(crate) begin: i64,
+    pub(crate) cluster: i64,
     pub(crate) cutoffs: [i64; MAX_CLUSTERS],
 }
 
@@ -436,7 +443,7 @@ const _: () = {
     assert!(size_of::<RankArgs>() == 32);
     assert!(size_of::<BinArgs>() == 736 && offset_of!(BinArgs, cutoffs) == 176);
     assert!(offset_of!(BinArgs, number) == 696 && size_of::<PanelArgs>() == 80);
-    assert!(size_of::<DistributionArgs>() == 368 && size_of::<EmbeddingArgs>() == 752);
+    assert!(size_of::<DistributionArgs>() == 424 && size_of::<EmbeddingArgs>() == 752);
     assert!(size_of::<SampledArgs>() == 184 && size_of::<SortArgs>() == 96);
     assert!(size_of::<SegmentArgs>() == 152);
     assert!(size_of::<PermuteArgs>() == 160 && offset_of!(PermuteArgs, size) == 152);

@@ -348,7 +348,8 @@ impl<'w> AdaptiveLogSoftmax<'w> {
     }
 
     /// The most likely class of each row, the lowest of equals; i64. The full distribution is
-    /// formed only for rows whose head does not decide, and only of clusters that can win.
+    /// formed only for rows whose head does not decide, and only of clusters that can win; a CUDA
+    /// device is waited for to know which, unless its stream is captured.
     ///
     /// # Errors
     /// As [`AdaptiveLogSoftmax::forward`].
@@ -368,7 +369,8 @@ impl<'w> AdaptiveLogSoftmax<'w> {
     }
 
     /// The k most likely classes of each row and their log-probabilities, best first, the lower
-    /// of equals before the higher: `[N, k]` (or `[k]`), i64 and f32.
+    /// of equals before the higher: `[N, k]` (or `[k]`), i64 and f32. Clusters are looked at, and a
+    /// CUDA device waited for, as [`AdaptiveLogSoftmax::predict`] says.
     ///
     /// # Errors
     /// As [`AdaptiveLogSoftmax::forward`]; a `k` that is 0 or above the number of classes.
@@ -391,7 +393,8 @@ impl<'w> AdaptiveLogSoftmax<'w> {
     }
 
     /// A class drawn from each row's distribution, by numbers that depend on the seed and the row
-    /// alone; i64.
+    /// alone; i64. A cluster is looked at for rows that drew it, and a CUDA device waited for, as
+    /// [`AdaptiveLogSoftmax::predict`] says.
     ///
     /// # Errors
     /// As [`AdaptiveLogSoftmax::forward`].

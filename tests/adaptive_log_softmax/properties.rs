@@ -229,3 +229,57 @@ fn new_parameters_follow_pytorchs_rule() {
         assert!(mean.abs() < 5.0 * bound / (3.0 * values.len() as f64).sqrt(), "{key}: {mean}");
     }
 }
+
+/// A row beside +∞ or NaN has no distribution: all of it is NaN, on every device, as it is for a log-softmax.
+#[test]
+fn what_is_no_number_takes_its_row_along_and_comes_first() {
+    let (mut parameters, input) = setting(6, 12);
+    let features = input.shape()[1];
+    let mut numbers = values(&input);
+    for (row, bad) in [f64::NAN, f64::INFINITY, f64::NEG_INFINITY].into_iter().enumerate() {
+        numbers[row * features + 2] = bad;
+    }
+    let input = floats(DType::F32, &[6, features], &numbers);
+    let shape = parameters.tails[1].weight.shape();
+    let mut weight = values(&parameters.tails[1].weight);
+    (weight[7], weight[8]) = (f64::NAN, f64::INFINITY);
+    parameters.tails[1].weight = floats(DType::F32, &shape, &weight);
+    let (loss, view) = (adaptive().reduction(Reduction::None), parameters.view());
+    let class = loss.cluster(1).end as i64 - 1;
+    let targets = [0, 1, class, 2, class, CUTOFFS[0] as i64];
+    let target = TensorRef::new(&targets, &[6]).unwrap();
+    for (device, _) in everywhere(DType::F32) {
+        let all = values(&loss.log_prob(&device, &view, input.view()).unwrap());
+        let row = |row: usize| &all[row * loss.classes()..][..loss.classes()];
+        assert!((0..3).all(|at| row(at).iter().all(|v| v.is_nan())));
+        for at in 3..6 {
+            for (class, value) in row(at).iter().enumerate() {
+                assert_eq!(value.is_nan(), loss.cluster(1).contains(&class), "{at} {class}");
+            }
+        }
+        let none = GradOutput::from(1.0);
+        let grad = loss.forward_backward(&device, &view, input.view(), target, none);
+        let grad = grad.unwrap();
+        let nan = |t: &Tensor| values(t).iter().map(|v| v.is_nan()).collect::<Vec<_>>();
+        assert_eq!(nan(&grad.output.output), [true, true, true, false, true, false]);
+        let of_rows: Vec<bool> = values(&grad.input)
+            .chunks(features)
+            .map(|row| row.iter().all(|v| v.is_nan()))
+            .collect();
+        assert_eq!(of_rows, [true, true, true, false, true, false]);
+        for k in [1, 12, CLASSES] {
+            let cpu = Device::cpu();
+            let (expected, _) = loss.top_k(&cpu, &view, input.view(), k).unwrap();
+            let (classes, top) = loss.top_k(&device, &view, input.view(), k).unwrap();
+            assert_eq!(classes, expected, "{k}");
+            let first: Vec<i64> = (0..k as i64).collect();
+            assert_eq!(classes.as_slice::<i64>().unwrap()[..k], first);
+            assert!(values(&top)[..3 * k].iter().all(|v| v.is_nan()));
+            // A cluster that the head decides against is not looked at; with all classes it is.
+            if k == CLASSES {
+                let first = classes.as_slice::<i64>().unwrap()[3 * k];
+                assert_eq!(first as usize, loss.cluster(1).start, "NaN beats all");
+            }
+        }
+    }
+}

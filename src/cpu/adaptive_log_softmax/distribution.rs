@@ -60,10 +60,15 @@ impl<'a> Part<'a> {
     }
 }
 
-/// ln Σ e^z of a row, whose sum does not depend on who works on it.
-fn lse(level: Level, z: &[f32], spread: Spread) -> f64 {
+/// What log-probabilities of a row are logits less: ln Σ e^z, whose sum does not depend on who works on
+/// it; NaN beside +∞, of which no logit is a share.
+fn norm(level: Level, z: &[f32], spread: Spread) -> f64 {
     // SAFETY: the row is `z`.
-    unsafe { Row::plain(level, spread, z).sum(None) }.lse()
+    finite_or_nan(unsafe { Row::plain(level, spread, z).sum(None) }.lse())
+}
+
+fn finite_or_nan(lse: f64) -> f64 {
+    if lse == f64::INFINITY { f64::NAN } else { lse }
 }
 
 impl<'a> Batch<'a> {
@@ -107,8 +112,8 @@ impl<'a> Batch<'a> {
                 self.head().logits(x, n, 0..columns, out.at(at, 0));
                 for row in at..at + n {
                     let z = out.row(row, columns);
-                    let lse = lse(self.cpu.level, z, Spread::Alone);
-                    z.iter_mut().for_each(|z| *z = (f64::from(*z) - lse) as f32);
+                    let norm = norm(self.cpu.level, z, Spread::Alone);
+                    z.iter_mut().for_each(|z| *z = (f64::from(*z) - norm) as f32);
                 }
             }
         });
@@ -142,8 +147,8 @@ impl<'a> Batch<'a> {
             let normalize = |row: usize| {
                 // SAFETY: a row's classes of this cluster, for this call alone.
                 let z = unsafe { out.at(0, classes.start).row(row, classes.len()) };
-                let lse = lse(self.cpu.level, z, spread);
-                let shift = f64::from(head[row * columns + shortlist + i]) - lse;
+                let norm = norm(self.cpu.level, z, spread);
+                let shift = f64::from(head[row * columns + shortlist + i]) - norm;
                 z.iter_mut().for_each(|z| *z = (f64::from(*z) + shift) as f32);
             };
             match spread {
@@ -252,8 +257,14 @@ impl<'a> Batch<'a> {
                 }
             }
         }
-        for ((&row, own), sum) in rows.iter().zip(own).zip(&sums) {
-            let shift = f64::from(of_head(row)) - sum.lse();
+        for ((&row, mut own), sum) in rows.iter().zip(own).zip(&sums) {
+            let shift = f64::from(of_head(row)) - finite_or_nan(sum.lse());
+            if shift.is_nan() {
+                // No class is likelier than another, whatever its logit.
+                own = Best::new(own.k);
+                let names = classes.clone().map(|place| self.class(place));
+                names.for_each(|class| own.offer(f32::NAN, class));
+            }
             for (z, class) in own.sorted() {
                 best[row - block.start].offer((f64::from(z) + shift) as f32, class);
             }
@@ -291,8 +302,8 @@ impl<'a> Batch<'a> {
                 for (n, &row) in of.iter().enumerate() {
                     // SAFETY: nobody writes any more.
                     let z = unsafe { out.row(n, classes.len()) };
-                    let lse = lse(self.cpu.level, z, Spread::Alone);
-                    z.iter_mut().for_each(|z| *z = (f64::from(*z) - lse) as f32);
+                    let norm = norm(self.cpu.level, z, Spread::Alone);
+                    z.iter_mut().for_each(|z| *z = (f64::from(*z) - norm) as f32);
                     drawn[row] = classes.start + draw(z, unit(seed, 2 * row as u64 + 1));
                 }
             }

@@ -1,5 +1,5 @@
-//! What is asked of all classes, on the device: rows of log-probabilities, chunk by chunk, and
-//! `kernels/distribution.cu` over them.
+//! Log-probabilities on the device, of the head's columns, of a cluster's classes and, chunk by chunk, of
+//! all classes: products, and `kernels/distribution.cu`.
 
 use crate::cuda::Cuda;
 use crate::cuda::args::{self, DistributionArgs, RowArgs};
@@ -13,13 +13,22 @@ use crate::loss::{AdaptiveParameters, CheckedAdaptive};
 use crate::{DType, Result, TensorMut};
 
 /// A call on the device.
-struct Call<'c, 'p> {
-    cuda: &'p Cuda,
-    checked: &'c CheckedAdaptive<'c>,
+pub(super) struct Call<'c, 'p> {
+    pub(super) cuda: &'p Cuda,
+    pub(super) checked: &'c CheckedAdaptive<'c>,
     input: Input<'p>,
     parameters: AdaptiveParameters<Input<'p>>,
     /// Of a place its class; 0: they are the same.
     classes: u64,
+}
+
+/// Rows of the input.
+#[derive(Clone, Copy)]
+pub(super) enum Rows {
+    /// One after another.
+    From(usize),
+    /// From one on those whose numbers are at an address (i64); below 0: none.
+    At(usize, u64),
 }
 
 /// Memory of a chunk of rows.
@@ -35,7 +44,7 @@ struct Buffers<'p> {
 }
 
 impl<'c: 'p, 'p> Call<'c, 'p> {
-    fn new(cuda: &'p Cuda, checked: &'c CheckedAdaptive<'c>) -> Result<Self> {
+    pub(super) fn new(cuda: &'p Cuda, checked: &'c CheckedAdaptive<'c>) -> Result<Self> {
         let options = checked.options;
         check_clusters(options.clusters())?;
         let input = cuda.input("input", checked.input)?;
@@ -47,10 +56,15 @@ impl<'c: 'p, 'p> Call<'c, 'p> {
         Ok(Call { cuda, checked, input, parameters, classes })
     }
 
-    /// Rows of a chunk.
-    fn chunk(&self) -> usize {
-        let row = self.checked.options.classes.saturating_mul(size_of::<f32>());
-        (self.checked.options.workspace / row.max(1)).clamp(1, self.checked.rows.len.max(1))
+    /// As many of so many rows at once as the budget has room for `columns` numbers, or features, of.
+    pub(super) fn chunk(&self, rows: usize, columns: usize) -> usize {
+        let options = self.checked.options;
+        let row = columns.max(options.in_features).saturating_mul(size_of::<f32>());
+        (options.workspace / row.max(1)).clamp(1, rows.max(1))
+    }
+
+    pub(super) fn dtype(&self) -> DType {
+        self.input.dtype
     }
 
     fn buffers(&self, rows: usize, all: bool) -> Result<Buffers<'p>> {
@@ -70,10 +84,11 @@ impl<'c: 'p, 'p> Call<'c, 'p> {
         })
     }
 
-    fn args(&self, n: usize) -> Result<DistributionArgs> {
+    pub(super) fn args(&self, n: usize) -> Result<DistributionArgs> {
         let options = self.checked.options;
         let mut args = DistributionArgs {
             classes: self.classes,
+            k: 1,
             n: count("input", n)?,
             places: count("classes", options.classes)?,
             head_size: count("cutoffs", options.head_size())?,
@@ -87,34 +102,79 @@ impl<'c: 'p, 'p> Call<'c, 'p> {
         Ok(args)
     }
 
+    /// Rows of the input to `x`: from one on, or those that are named.
+    ///
+    /// # Safety
+    /// Shapes, strides and lengths were checked; the panels have so many rows. Here and below.
+    pub(super) unsafe fn gather(&self, n: usize, x: Panel, rows: Rows) -> Result<()> {
+        let features = self.checked.options.in_features;
+        let (input, places) = match rows {
+            Rows::From(row) => (Panel::from(&self.input).starting_at(row), Places::default()),
+            Rows::At(from, rows) => {
+                (Panel::from(&self.input).starting_at(from), Places { rows, marks: rows })
+            }
+        };
+        // SAFETY: the caller's contract.
+        unsafe { self.cuda.panel(Batch::PanelGather, [input, x], [n, features], places, false) }
+    }
+
+    /// Log-probabilities of the head's columns, of rows of the input.
+    ///
+    /// # Safety
+    /// As for [`Call::gather`].
+    pub(super) unsafe fn head(&self, n: usize, x: Panel, logits: Panel, to: Panel) -> Result<()> {
+        let (options, head) = (self.checked.options, super::head(&self.parameters));
+        let columns = options.head_size();
+        let logits = Panel { stride: columns, ..logits };
+        // SAFETY: the caller's contract.
+        unsafe {
+            self.cuda.linear(x, head, logits, [n, columns, options.in_features])?;
+            self.log_softmax(n, columns, logits, to)
+        }
+    }
+
+    /// Log-probabilities of a cluster's classes among themselves, of rows of the input.
+    ///
+    /// # Safety
+    /// As for [`Call::gather`].
+    pub(super) unsafe fn cluster(
+        &self,
+        i: usize,
+        n: usize,
+        [x, hidden, logits, to]: [Panel; 4],
+    ) -> Result<()> {
+        let (options, tail) = (self.checked.options, &self.parameters.tails[i]);
+        let (classes, width) = (options.cluster(i).len(), options.width(i));
+        let layer = |weight: &Input<'_>| Linear { weight: Panel::from(weight), bias: None };
+        let hidden = Panel { stride: width, ..hidden };
+        let logits = Panel { stride: classes, ..logits };
+        // SAFETY: the caller's contract.
+        unsafe {
+            let sizes = [n, width, options.in_features];
+            self.cuda.linear(x, layer(&tail.projection), hidden, sizes)?;
+            self.cuda.linear(hidden, layer(&tail.weight), logits, [n, classes, width])?;
+            self.log_softmax(n, classes, logits, to)
+        }
+    }
+
     /// Log-probabilities of rows `from..from + n`, by place.
     ///
     /// # Safety
-    /// Shapes, strides and lengths were checked; `to` has those rows.
+    /// As for [`Call::gather`].
     unsafe fn rows(&self, from: usize, n: usize, buffers: &Buffers<'_>, to: Panel) -> Result<()> {
         let (options, cuda) = (self.checked.options, self.cuda);
-        let features = options.in_features;
-        let logits = |columns: usize| Panel { stride: columns, ..buffers.logits };
+        let Buffers { x, hidden, logits, head, .. } = *buffers;
         // SAFETY: the caller's contract; buffers are as long as the rows need.
         unsafe {
-            let x = [Panel::from(&self.input).starting_at(from), buffers.x];
-            cuda.panel(Batch::PanelGather, x, [n, features], Places::default(), false)?;
-            let (head, columns) = (super::head(&self.parameters), options.head_size());
-            cuda.linear(buffers.x, head, logits(columns), [n, columns, features])?;
-            self.log_softmax(n, columns, logits(columns), buffers.head)?;
-            for (i, tail) in self.parameters.tails.iter().enumerate() {
-                let (classes, width) = (options.cluster(i), options.width(i));
-                let layer = |weight: &Input<'_>| Linear { weight: Panel::from(weight), bias: None };
-                let hidden = Panel { stride: width, ..buffers.hidden };
-                cuda.linear(buffers.x, layer(&tail.projection), hidden, [n, width, features])?;
-                let (z, k) = (logits(classes.len()), classes.len());
-                cuda.linear(hidden, layer(&tail.weight), z, [n, k, width])?;
-                let address = to.address + 4 * classes.start as u64;
-                self.log_softmax(n, k, z, Panel { address, ..to })?;
+            self.gather(n, x, Rows::From(from))?;
+            self.head(n, x, logits, head)?;
+            for i in 0..options.clusters() {
+                let address = to.address + 4 * options.cluster(i).start as u64;
+                self.cluster(i, n, [x, hidden, logits, Panel { address, ..to }])?;
             }
             let mut args = self.args(n)?;
             (args.log_prob, args.stride) = (to.address, to.stride as i64);
-            args.head = buffers.head.address;
+            args.head = head.address;
             cuda.launch_batch(Batch::DistributionShift, self.blocks(n), args::bytes(&args))
         }
     }
@@ -125,7 +185,7 @@ impl<'c: 'p, 'p> Call<'c, 'p> {
     }
 
     /// # Safety
-    /// As for [`Call::rows`].
+    /// As for [`Call::gather`].
     unsafe fn log_softmax(&self, n: usize, columns: usize, from: Panel, to: Panel) -> Result<()> {
         let args = RowArgs {
             x: from.address,
@@ -139,22 +199,6 @@ impl<'c: 'p, 'p> Call<'c, 'p> {
         // SAFETY: the caller's contract.
         unsafe { self.cuda.go(Loss::LogSoftmax, data(from.dtype)?, Work::Fused, args) }
     }
-
-    /// Goes through all rows, `to(from, n, their log-probabilities, their head's)`.
-    ///
-    /// # Safety
-    /// Shapes, strides and lengths were checked.
-    unsafe fn each(&self, to: impl Fn(usize, usize, Panel, Panel) -> Result<()>) -> Result<()> {
-        let chunk = self.chunk();
-        let buffers = self.buffers(chunk.min(self.checked.rows.len), true)?;
-        for from in (0..self.checked.rows.len).step_by(chunk) {
-            let n = chunk.min(self.checked.rows.len - from);
-            // SAFETY: the caller's contract.
-            unsafe { self.rows(from, n, &buffers, buffers.all)? };
-            to(from, n, buffers.all, buffers.head)?;
-        }
-        Ok(())
-    }
 }
 
 impl Cuda {
@@ -166,69 +210,26 @@ impl Cuda {
         let out = self.output("log_prob", out, false)?;
         let call = Call::new(self, checked)?;
         let to = Panel::from(&out);
-        // SAFETY: shapes, strides and lengths were checked; the output is borrowed exclusively.
-        unsafe {
-            if call.classes == 0 {
-                let chunk = call.chunk();
-                let buffers = call.buffers(chunk.min(checked.rows.len), false)?;
-                for from in (0..checked.rows.len).step_by(chunk) {
-                    let n = chunk.min(checked.rows.len - from);
-                    call.rows(from, n, &buffers, to.starting_at(from))?;
+        let rows = checked.rows.len;
+        let chunk = call.chunk(rows, checked.options.classes);
+        let ordered = call.classes != 0;
+        let buffers = call.buffers(chunk.min(rows), ordered)?;
+        for from in (0..rows).step_by(chunk) {
+            let n = chunk.min(rows - from);
+            let to = to.starting_at(from);
+            // SAFETY: shapes, strides and lengths were checked; the output is borrowed exclusively.
+            unsafe {
+                if !ordered {
+                    call.rows(from, n, &buffers, to)?;
+                    continue;
                 }
-            } else {
-                call.each(|from, n, all, _| {
-                    let mut args = call.args(n)?;
-                    (args.log_prob, args.stride) = (all.address, all.stride as i64);
-                    (args.values, args.k) = (to.starting_at(from).address, to.stride as i64);
-                    self.launch_batch(Batch::DistributionRename, call.blocks(n), args::bytes(&args))
-                })?;
+                call.rows(from, n, &buffers, buffers.all)?;
+                let mut args = call.args(n)?;
+                (args.log_prob, args.stride) = (buffers.all.address, buffers.all.stride as i64);
+                (args.values, args.k) = (to.address, to.stride as i64);
+                self.launch_batch(Batch::DistributionRename, call.blocks(n), args::bytes(&args))?;
             }
         }
         self.read_back([Some(out)])
-    }
-
-    pub(crate) fn adaptive_log_softmax_top_k(
-        &self,
-        checked: &CheckedAdaptive<'_>,
-        k: usize,
-        classes: TensorMut<'_>,
-        log_prob: Option<TensorMut<'_>>,
-    ) -> Result<()> {
-        let classes = self.output("classes", classes, false)?;
-        let values = log_prob.map(|t| self.output("log_prob", t, false)).transpose()?;
-        let call = Call::new(self, checked)?;
-        // SAFETY: shapes were checked; results have k elements a row, next to one another.
-        unsafe {
-            call.each(|from, n, all, _| {
-                let mut args = call.args(n)?;
-                (args.log_prob, args.stride) = (all.address, all.stride as i64);
-                (args.picked, args.k) = (classes.address, count("k", k)?);
-                args.values = values.as_ref().map_or(0, |values| values.address);
-                args.row = from as i64;
-                self.launch_batch(Batch::DistributionTop, n as u32, args::bytes(&args))
-            })?;
-        }
-        self.read_back([Some(classes), values])
-    }
-
-    pub(crate) fn adaptive_log_softmax_sample(
-        &self,
-        checked: &CheckedAdaptive<'_>,
-        seed: u64,
-        classes: TensorMut<'_>,
-    ) -> Result<()> {
-        let classes = self.output("classes", classes, false)?;
-        let call = Call::new(self, checked)?;
-        // SAFETY: shapes were checked; the result has an element a row.
-        unsafe {
-            call.each(|from, n, all, head| {
-                let mut args = call.args(n)?;
-                (args.log_prob, args.stride) = (all.address, all.stride as i64);
-                (args.head, args.picked, args.seed) = (head.address, classes.address, seed);
-                args.row = from as i64;
-                self.launch_batch(Batch::DistributionDraw, n as u32, args::bytes(&args))
-            })?;
-        }
-        self.read_back([Some(classes)])
     }
 }

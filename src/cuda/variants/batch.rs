@@ -72,6 +72,8 @@ batch! {
     DistributionShift = Distribution "distribution_shift",
     /// The same in the caller's order.
     DistributionRename = Distribution "distribution_rename",
+    /// The rows that need each cluster.
+    DistributionNeeds = Distribution "distribution_needs",
     /// The likeliest classes.
     DistributionTop = Distribution "distribution_top",
     /// A class by chance.
