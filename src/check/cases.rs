@@ -64,6 +64,8 @@ ops! {
     JsDiv "js-div" ops::elementwise::JS_DIV,
     /// [`crate::JsDivLogits`].
     JsDivLogits "js-div-logits" ops::js_div_logits::DRAW,
+    /// [`crate::AdaptiveLogSoftmax`].
+    AdaptiveLogSoftmax "adaptive-log-softmax" ops::adaptive_log_softmax::DRAW,
 }
 
 /// What makes a case's values hard.
@@ -102,6 +104,17 @@ impl Values {
         Values::PlusInfinity,
         Values::NotANumber,
     ];
+
+    /// None of them is infinite or NaN.
+    pub(super) fn finite(self) -> bool {
+        use Values::{AllMasked, Masked, NotANumber, PlusInfinity};
+        !matches!(self, Masked | AllMasked | PlusInfinity | NotANumber)
+    }
+
+    /// As large as hidden states are.
+    pub(super) fn small(self) -> bool {
+        !matches!(self, Values::Offset | Values::Wide | Values::Equal)
+    }
 
     /// Rounding of a scale or a soft-cap in f32 stays within tolerance.
     pub(super) fn moderate(self) -> bool {

@@ -14,8 +14,10 @@ pub enum Quantity {
     ZLoss,
     /// Log-sum-exp.
     Lse,
-    /// Log-probabilities.
+    /// Log-probabilities: all, or those of targets.
     Output,
+    /// Log-probabilities of all classes, beside those of targets.
+    LogProb,
     /// The entropy of a row.
     Entropy,
     /// The class that beats all others.
@@ -26,6 +28,8 @@ pub enum Quantity {
     Gradient,
     /// The gradient with respect to the target.
     TargetGradient,
+    /// The gradients of all parameters, one after another.
+    ParameterGradients,
     /// What lies between the rows of the input, which must stay as it was (NaN).
     Padding,
 }
@@ -39,6 +43,8 @@ pub struct Outcome {
     pub pass: &'static str,
     /// The dtype that it was rounded to.
     pub dtype: DType,
+    /// The narrowest dtype that what it is made of was rounded to.
+    pub on_the_way: DType,
     /// The elements, row-major.
     pub values: Vec<f64>,
 }
@@ -94,6 +100,8 @@ enum Rule {
     Loss(Vec<f64>),
     /// As a gradient whose terms have these sizes.
     Gradient(Vec<f64>),
+    /// As what passes products whose terms have these sizes.
+    Product(Vec<f64>),
 }
 
 impl Expected {
@@ -114,6 +122,11 @@ impl Expected {
         Expected::summed_gradient(quantity, values, sizes)
     }
 
+    /// Compared as what passes products of matrices, with Σ|terms| of all of them.
+    pub fn product(quantity: Quantity, values: Vec<f64>, sizes: Vec<f64>) -> Expected {
+        Expected { quantity, values, rule: Rule::Product(sizes) }
+    }
+
     /// Compared as a gradient that is a sum of terms, with Σ|terms|.
     pub fn summed_gradient(quantity: Quantity, values: Vec<f64>, sizes: Vec<f64>) -> Expected {
         Expected { quantity, values, rule: Rule::Gradient(sizes) }
@@ -127,7 +140,8 @@ impl Outcome {
         pass: &'static str,
         tensor: TensorRef<'_>,
     ) -> Result<Outcome> {
-        Ok(Outcome { quantity, pass, dtype: tensor.dtype(), values: tensor.to_f64()? })
+        let (dtype, on_the_way, values) = (tensor.dtype(), DType::F32, tensor.to_f64()?);
+        Ok(Outcome { quantity, pass, dtype, on_the_way, values })
     }
 
     /// What stands between the rows of `memory`, laid out as the case's input.
@@ -137,11 +151,12 @@ impl Outcome {
         let data = memory.view().to_f64()?;
         let between = data.chunks(case.row_stride.max(1)).flat_map(|r| r.iter().skip(row));
         let values = between.copied().collect();
-        Ok(Outcome { quantity: Quantity::Padding, pass, dtype: case.dtype, values })
+        let (quantity, dtype) = (Quantity::Padding, case.dtype);
+        Ok(Outcome { quantity, pass, dtype, on_the_way: dtype, values })
     }
 
     fn compare(&self, expected: &[Expected]) -> std::result::Result<Finding, String> {
-        let Outcome { quantity, pass, dtype, values } = self;
+        let Outcome { quantity, pass, dtype, on_the_way, values } = self;
         let untouched;
         let expected = match (expected.iter().find(|e| e.quantity == *quantity), quantity) {
             (Some(expected), _) => expected,
@@ -160,6 +175,9 @@ impl Outcome {
                 compare::summed_gradients(*dtype, values, &expected.values, sizes)
             }
             Rule::Loss(sizes) => compare::losses(*dtype, values, &expected.values, sizes),
+            Rule::Product(sizes) => {
+                compare::products([*dtype, *on_the_way], values, &expected.values, sizes)
+            }
         };
         Ok(Finding { quantity: *quantity, pass, worst })
     }
@@ -213,6 +231,8 @@ mod tests {
             (Op::Nll, Quantity::Gradient),
             (Op::SoftCrossEntropy, Quantity::Gradient),
             (Op::SoftCrossEntropy, Quantity::TargetGradient),
+            (Op::AdaptiveLogSoftmax, Quantity::LogProb),
+            (Op::AdaptiveLogSoftmax, Quantity::ParameterGradients),
         ] {
             let mut found = 0;
             for seed in 0..40 {

@@ -62,7 +62,7 @@ pub(crate) fn parameter(
     (dtype, owner): (DType, &str),
 ) -> Result<()> {
     if tensor.shape() == shape && tensor.dtype() == dtype {
-        return Ok(());
+        return row(argument, tensor);
     }
     Err(Error::Value {
         argument,
@@ -106,6 +106,11 @@ pub(crate) fn contiguous(argument: &'static str, tensor: &TensorRef<'_>) -> Resu
         expected: format!("rows without padding, row stride {row}"),
         got: tensor.row_stride(),
     })
+}
+
+/// Elements of a row are neighbours, also where it is the only one: a tensor of one dimension.
+pub(crate) fn row(argument: &'static str, tensor: &TensorRef<'_>) -> Result<()> {
+    if tensor.rank() == 1 { contiguous(argument, tensor) } else { Ok(()) }
 }
 
 /// The dimension of classes, and the shape of what has one value for each position: classes are

@@ -66,6 +66,7 @@ impl LayerRows {
     /// Of an input `[D]` or `[N, D]`.
     pub(super) fn of(input: &TensorRef<'_>, in_features: usize) -> Result<LayerRows> {
         check::float("input", input)?;
+        check::row("input", input)?;
         let shape = input.shape();
         let rows = match *shape {
             [_] => LayerRows { len: 1, shape: Shape::SCALAR },
@@ -115,6 +116,7 @@ impl LayerRows {
         if let Some(grad) = grad_input {
             check::shape("grad_input", &grad.as_ref(), input.shape(), "the input's")?;
             check::dtype("grad_input", &grad.as_ref(), &[input.dtype()], "the input's")?;
+            check::row("grad_input", &grad.as_ref())?;
         }
         Ok(())
     }

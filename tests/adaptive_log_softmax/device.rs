@@ -1,6 +1,5 @@
 //! On an imitated card: the same answers as on the CPU, from rows that are grouped on the device.
 
-use super::reference::noise;
 use super::*;
 use std::sync::Arc;
 use warploss::emulator::Description;

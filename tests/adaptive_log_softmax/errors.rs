@@ -2,7 +2,7 @@
 
 use super::*;
 use std::sync::Arc;
-use warploss::{ClassOrder, Reduction, Shape};
+use warploss::{ClassOrder, Reduction, Shape, TensorMut};
 
 fn message<T: std::fmt::Debug>(result: warploss::Result<T>) -> String {
     result.expect_err("an error").to_string()
@@ -80,9 +80,7 @@ fn a_bad_call_is_named_and_writes_nothing() {
     let half = loss.init(DType::BF16, 0).unwrap();
     let biased = loss.clone().head_bias(true).init(DType::F32, 0).unwrap();
     let two = AdaptiveLogSoftmax::new(4, 10, &[3, 5]).init(DType::F32, 0).unwrap();
-    let (a, b, c) =
-        (TensorRef::new(&x, &[4, 2]).unwrap(), TensorRef::new(&x, &[2, 2, 2]).unwrap(), 0);
-    let _ = c;
+    let [a, b] = [&[4, 2][..], &[2, 2, 2]].map(|shape| TensorRef::new(&x, shape).unwrap());
     let integers = TensorRef::new(&[1i64; 8], &[2, 4]).unwrap();
     let short = TensorRef::new(&[1i64], &[1]).unwrap();
     let [below, above, ignored] = [[0, -1], [10, 0], [-100, 0]]
@@ -193,4 +191,41 @@ fn parameters(shapes: &AdaptiveParameters<Shape>) -> AdaptiveParameters<Tensor> 
         Ok::<_, warploss::Error>(floats(DType::F32, shape, &numbers))
     };
     shapes.try_map(|_, shape| full(shape)).unwrap()
+}
+
+/// A vector's elements are a row's: what lies between them is neither read nor written.
+#[test]
+fn vectors_with_gaps_are_refused() {
+    let loss = AdaptiveLogSoftmax::new(4, 10, &[3]).head_bias(true);
+    let parameters = loss.init(DType::F32, 0).unwrap();
+    let (x, target) = ([0.5f32; 8], TensorRef::new(&[7i64], &[]).unwrap());
+    let [tight, gaps] = [1, 2].map(|s| TensorRef::with_row_stride(&x, &[4], s).unwrap());
+    let mut holey = parameters.view();
+    holey.head_bias = Some(gaps);
+    let refused = |argument: &str| {
+        format!("{argument}: expected rows without padding, row stride 1, got row stride 2")
+    };
+    for (device, _) in everywhere(DType::F32) {
+        let view = parameters.view();
+        let forward = |p, x| message(loss.forward(&device, p, x, target));
+        assert_eq!(forward(&view, gaps), refused("input"));
+        assert_eq!(forward(&holey, tight), refused("parameters"));
+        assert_eq!(message(loss.predict(&device, &view, gaps)), refused("input"));
+        let mut memory = [7f32; 20];
+        let out = TensorMut::with_row_stride(&mut memory, &[10], 2).unwrap();
+        let result = loss.log_prob_into(&device, &view, tight, out);
+        assert_eq!(message(result), refused("log_prob"));
+        let mut output = [7f32; 2];
+        let [output, mean] = output.each_mut().map(std::slice::from_mut);
+        let out = LayerOut {
+            output: TensorMut::new(output, &[]).unwrap(),
+            loss: TensorMut::new(mean, &[]).unwrap(),
+        };
+        let grad = TensorMut::with_row_stride(&mut memory, &[4], 2).unwrap();
+        let gradients = LayerGradOut { input: Some(grad), parameters: None, accumulate: false };
+        let data = (tight, target);
+        let result = loss.forward_backward_into(&device, &view, data, 1.0, (out, gradients));
+        assert_eq!(message(result), refused("grad_input"));
+        assert_eq!(memory, [7.0; 20]);
+    }
 }

@@ -6,6 +6,7 @@ mod device;
 mod errors;
 mod golden;
 mod properties;
+#[cfg(feature = "cli")]
 mod reference;
 #[cfg(feature = "safetensors")]
 mod state_dict;
@@ -31,6 +32,18 @@ fn floats(dtype: DType, shape: &[usize], values: &[f64]) -> Tensor {
 
 fn values(tensor: &Tensor) -> Vec<f64> {
     tensor.view().to_f64().unwrap()
+}
+
+/// Deterministic numbers in ±1.
+fn noise(seed: u64, n: usize) -> Vec<f64> {
+    let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
+    let mut next = || {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        (state >> 11) as f64 / (1u64 << 52) as f64 - 1.0
+    };
+    (0..n).map(|_| next()).collect()
 }
 
 /// How far a result of this type may be off: its own rounding, and f32 sums of terms of a size.

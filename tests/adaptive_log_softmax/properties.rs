@@ -1,6 +1,5 @@
 //! What must hold whatever the numbers are.
 
-use super::reference::noise;
 use super::*;
 use std::sync::Arc;
 use warploss::{ClassOrder, Reduction};

@@ -411,5 +411,11 @@ fn bad_calls(device: &Device, sampler: NegativeSampler) {
         call(&SampledSoftmax::new(5, sampler), &[0, 1]),
         "input: expected shape […, 5] (in_features), got [2, 4]"
     );
+    let one = TensorRef::new(&[3i64], &[]).unwrap();
+    let gaps = TensorRef::with_row_stride(&[0.5f32; 8], &[4], 2).unwrap();
+    assert_eq!(
+        message(loss.forward(device, &parameters.view(), gaps, one)),
+        "input: expected rows without padding, row stride 1, got row stride 2"
+    );
     assert!(call(&loss.reduction(Reduction::BatchMean), &[0, 1]).starts_with("reduction: "));
 }

@@ -1,6 +1,7 @@
 //! One file an op: how a random case of it is drawn, what the reference says about it, and every
 //! way to make the call.
 
+pub(super) mod adaptive_log_softmax;
 pub(super) mod cross_entropy;
 pub(super) mod elementwise;
 pub(super) mod js_div_logits;

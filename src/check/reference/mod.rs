@@ -4,6 +4,7 @@
 //! of elements that a softmax runs over; [`Lines`] finds them in any layout, so that each loss is
 //! written for one line only. Inputs must be legal: the checks of bad input are the engine's.
 
+mod adaptive_log_softmax;
 mod cross_entropy;
 mod elementwise;
 mod js_div_logits;
@@ -13,6 +14,7 @@ mod nll;
 mod ranks;
 mod soft_cross_entropy;
 
+pub use adaptive_log_softmax::{AdaptiveReference, Sized, adaptive_log_softmax};
 pub use cross_entropy::{CrossEntropyReference, cross_entropy};
 pub use elementwise::{
     ElementLoss, ElementwiseCall, ElementwiseReference, Values, broadcast, elementwise,

@@ -139,7 +139,8 @@ impl CheckedAdaptive<'_> {
     pub(super) fn check_per_class(&self, out: &TensorMut<'_>) -> Result<()> {
         let out = out.as_ref();
         check::shape("log_prob", &out, self.per_class(), "one a row and class")?;
-        check::dtype("log_prob", &out, &[f32::DTYPE], "results are f32")
+        check::dtype("log_prob", &out, &[f32::DTYPE], "results are f32")?;
+        check::row("log_prob", &out)
     }
 
     pub(super) fn check_k(&self, k: usize) -> Result<usize> {

@@ -1,0 +1,177 @@
+//! Adaptive log-softmax.
+
+use super::labels::grad_output;
+use super::targets::Targets;
+use super::{Call, Draw, First, Upstream};
+use crate::check::cases::Case;
+use crate::check::random::Random;
+use crate::check::reference::{self, AdaptiveReference, Sized};
+use crate::check::subject::{Expected, Outcome, Quantity};
+use crate::check::typed;
+use crate::{
+    AdaptiveLogSoftmax, AdaptiveParameters, ClassOrder, DType, Device, Reduction, Result, Tensor,
+};
+use std::fmt;
+use std::sync::Arc;
+
+pub(in crate::check) const DRAW: Draw = Draw { shape, call: draw };
+
+/// Options and tensors, owned.
+#[derive(Debug)]
+struct AdaptiveCall {
+    options: AdaptiveLogSoftmax<'static>,
+    parameters: AdaptiveParameters<Tensor>,
+    target: Tensor,
+    ignore_index: i64,
+    row_weight: Option<Tensor>,
+    grad_output: Upstream,
+    /// Whether parameters have gradients that are numbers: no hidden state is infinite.
+    finite: bool,
+}
+
+impl AdaptiveCall {
+    /// The loss with its options.
+    fn loss(&self) -> AdaptiveLogSoftmax<'_> {
+        match &self.row_weight {
+            Some(weight) => self.options.clone().row_weight(weight.view()),
+            None => self.options.clone(),
+        }
+    }
+
+    fn reference(&self, case: &Case) -> Result<AdaptiveReference> {
+        let parameters = self.parameters.try_map(|_, p| p.view().to_f64())?;
+        let (input, target) = (case.input()?.to_f64()?, reference::indices(self.target.view())?);
+        let g = reference::upstream(self.grad_output.view())?;
+        let data = (&input[..], &target[..]);
+        Ok(reference::adaptive_log_softmax(&self.loss(), &parameters, data, &g))
+    }
+}
+
+impl Call for AdaptiveCall {
+    fn describe(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let AdaptiveCall { options, row_weight, grad_output, .. } = self;
+        write!(f, ", classes {}, cutoffs {:?}", options.classes, options.cutoffs)?;
+        let widths: Vec<usize> = (0..options.clusters()).map(|i| options.width(i)).collect();
+        write!(f, ", widths {widths:?}, head_bias {}, {}", options.head_bias, options.reduction)?;
+        let weight = row_weight.as_ref().map(Tensor::dtype);
+        write!(f, ", target {}, row_weight {weight:?}", self.target.dtype())?;
+        write!(f, ", class_order {}", options.class_order.is_some())?;
+        write!(f, ", ignore_index {}, grad_output {grad_output}", self.ignore_index)
+    }
+
+    fn expect(&self, case: &Case) -> Result<Vec<Expected>> {
+        let out = self.reference(case)?;
+        let product =
+            |quantity, Sized { values, sizes }| Expected::product(quantity, values, sizes);
+        let mut expected = vec![
+            product(Quantity::Loss, out.loss),
+            product(Quantity::Output, out.output),
+            product(Quantity::LogProb, out.log_prob),
+            product(Quantity::Gradient, out.grad_input),
+        ];
+        if self.finite {
+            let named = out.grads.into_named().into_iter();
+            let parts: Vec<Sized> = named.map(|(_, grad)| grad).collect();
+            let all = Sized {
+                values: parts.iter().flat_map(|part| &part.values).copied().collect(),
+                sizes: parts.iter().flat_map(|part| &part.sizes).copied().collect(),
+            };
+            expected.push(product(Quantity::ParameterGradients, all));
+        }
+        Ok(expected)
+    }
+
+    /// Forward, forward and backward, and all log-probabilities.
+    fn compute(&self, device: &Device, case: &Case) -> Result<Vec<Outcome>> {
+        // Elements of the one row that a vector is are neighbours.
+        let packed = typed::tensor(case.dtype, &case.shape, &case.input()?.to_f64()?)?;
+        let input = if case.shape.len() == 1 { packed.view() } else { case.input()? };
+        let (target, view) = (self.target.view(), self.parameters.view());
+        let (loss, g) = (self.loss(), self.grad_output.view());
+        // Logits have the input's type on a card.
+        let on_the_way = if device.name() == "cpu" { DType::F32 } else { case.dtype };
+        // So large that what they are rounded by there is no small part of them: no gradient is near.
+        let vague = on_the_way != DType::F32 && !case.values.small();
+        let outcome = |quantity, pass, tensor: &Tensor| {
+            let one = Outcome::new(quantity, pass, tensor.view())?;
+            Ok(Outcome { on_the_way, ..one })
+        };
+        let out = loss.forward(device, &view, input, target)?;
+        let log_prob = loss.log_prob(device, &view, input)?;
+        let pass = "forward-backward";
+        let grad = loss.forward_backward(device, &view, input, target, g)?;
+        let mut outcomes = vec![
+            outcome(Quantity::Loss, "forward", &out.loss)?,
+            outcome(Quantity::Output, "forward", &out.output)?,
+            outcome(Quantity::LogProb, "log_prob", &log_prob)?,
+            outcome(Quantity::Loss, pass, &grad.output.loss)?,
+            outcome(Quantity::Output, pass, &grad.output.output)?,
+        ];
+        if !vague {
+            outcomes.push(outcome(Quantity::Gradient, pass, &grad.input)?);
+        }
+        if self.finite && !vague {
+            let mut values = Vec::new();
+            for (_, grad) in grad.parameters.into_named() {
+                values.extend(grad.view().to_f64()?);
+            }
+            let (quantity, dtype) = (Quantity::ParameterGradients, case.dtype);
+            outcomes.push(Outcome { quantity, pass, dtype, on_the_way, values });
+        }
+        Ok(outcomes)
+    }
+}
+
+/// Rows of hidden states, or one.
+fn shape(random: &mut Random) -> Vec<usize> {
+    let features = random.pick(&[1, 2, 3, 8, 17, 33]);
+    if random.one_in(8) { vec![features] } else { vec![random.below(9), features] }
+}
+
+fn draw(random: &mut Random, first: &First<'_>) -> Result<Box<dyn Call>> {
+    let First { values, dtype, shape } = *first;
+    let (rows, features) = (&shape[..shape.len() - 1], shape[shape.len() - 1]);
+    let classes = random.pick(&[2, 3, 5, 40, 300, 2100]);
+    let mut cutoffs: Vec<usize> =
+        (0..1 + random.below(4)).map(|_| 1 + random.below(classes - 1)).collect();
+    cutoffs.sort_unstable();
+    cutoffs.dedup();
+    let widths: Vec<usize> = cutoffs.iter().map(|_| random.below(2 + features)).collect();
+    let reduction = random.pick(&[Reduction::None, Reduction::Sum, Reduction::Mean]);
+    let Targets { indices, ignore_index } = Targets::draw(random, classes, rows)?;
+    let mut options = AdaptiveLogSoftmax::new(features, classes, &cutoffs)
+        .widths(Some(widths))
+        .head_bias(random.one_in(2))
+        .ignore_index(Some(ignore_index))
+        .reduction(reduction);
+    if random.one_in(3) {
+        let counts: Vec<u64> = (0..classes).map(|_| random.below(50) as u64).collect();
+        options = options.class_order(Some(Arc::new(ClassOrder::from_counts(&counts)?)));
+    }
+    // Large hidden states have logits as large, or not; f16 has no room for such.
+    let deviations: &[f64] = match (values.small(), dtype) {
+        (true, _) => &[0.4],
+        (false, DType::F16) => &[0.0004],
+        (false, _) => &[0.4, 0.0004],
+    };
+    let deviation = random.pick(deviations);
+    let parameters = options.shapes()?.try_map(|_, shape| {
+        let n = shape.iter().product();
+        let numbers: Vec<f64> = (0..n).map(|_| deviation * f64::from(random.normal())).collect();
+        typed::tensor(dtype, shape, &numbers)
+    })?;
+    let row_weight = random.one_in(3).then(|| {
+        let n = rows.iter().product();
+        let weight: Vec<f64> = (0..n).map(|_| 0.1 + f64::from(random.normal()).abs()).collect();
+        typed::tensor(random.pick(&[DType::F32, dtype]), rows, &weight)
+    });
+    Ok(Box::new(AdaptiveCall {
+        options,
+        parameters,
+        target: indices,
+        ignore_index,
+        row_weight: row_weight.transpose()?,
+        grad_output: grad_output(random, dtype, reduction, rows)?,
+        finite: values.finite(),
+    }))
+}

@@ -1,0 +1,295 @@
+//! Adaptive log-softmax, row by row.
+
+use super::Softmax;
+use crate::{AdaptiveLogSoftmax, AdaptiveParameters, AdaptiveTail, Reduction};
+
+/// Numbers, and what each may be off by in units of rounding: Σ|terms| of all that they are made of.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Sized {
+    /// The numbers.
+    pub values: Vec<f64>,
+    /// Their sizes.
+    pub sizes: Vec<f64>,
+}
+
+impl Sized {
+    fn zeros(n: usize) -> Sized {
+        Sized { values: vec![0.0; n], sizes: vec![0.0; n] }
+    }
+
+    fn push(&mut self, value: f64, size: f64) {
+        self.values.push(value);
+        self.sizes.push(size);
+    }
+
+    fn add(&mut self, at: usize, value: f64, size: f64) {
+        self.values[at] += value;
+        self.sizes[at] += size;
+    }
+}
+
+/// What an adaptive log-softmax should give.
+#[derive(Debug, Clone, PartialEq)]
+pub struct AdaptiveReference {
+    /// The target's log-probability, one a row.
+    pub output: Sized,
+    /// One number, or one a row.
+    pub loss: Sized,
+    /// Log-probabilities of all classes, row by row.
+    pub log_prob: Sized,
+    /// In the input's order.
+    pub grad_input: Sized,
+    /// In the parameters' order.
+    pub grads: AdaptiveParameters<Sized>,
+}
+
+/// A gradient on its way that is far below this is nothing to a 16-bit type that it is rounded to.
+const FLOOR: f64 = 1.0 / 32768.0;
+
+/// `[rows, columns]`, row by row.
+struct Matrix<'a> {
+    values: &'a [f64],
+    columns: usize,
+}
+
+impl Matrix<'_> {
+    /// The products with a vector, with their sizes; of finite terms alone, as others have none.
+    fn times(&self, rows: usize, x: &Sized) -> Sized {
+        let mut products = Sized::default();
+        for row in 0..rows {
+            let weights = &self.values[row * self.columns..][..self.columns];
+            let terms = weights.iter().zip(&x.values).map(|(w, x)| w * x);
+            let sizes = weights.iter().zip(&x.sizes).map(|(w, x)| (w * x).abs());
+            products.push(terms.sum(), sizes.filter(|size| size.is_finite()).sum());
+        }
+        products
+    }
+
+    /// Adds the gradients of such products: to those of the matrix, and of the vector.
+    fn back(&self, x: &Sized, dz: &Sized, grad: &mut Sized, dx: &mut Sized) {
+        for (row, (&dz, &size)) in dz.values.iter().zip(&dz.sizes).enumerate() {
+            for d in 0..self.columns {
+                let at = row * self.columns + d;
+                grad.add(at, dz * x.values[d], size * x.sizes[d]);
+                dx.add(d, dz * self.values[at], size * self.values[at].abs());
+            }
+        }
+    }
+}
+
+/// A row's softmax over the head's columns, or a cluster's classes.
+struct Part {
+    softmax: Softmax,
+    z: Sized,
+    /// How large the terms of a log-probability are at most, but for its own size.
+    size: f64,
+}
+
+impl Part {
+    fn new(z: Sized) -> Part {
+        // The sum of exponentials is as exact as 1 whatever the logits.
+        let size = z.sizes.iter().fold(0.0, |m: f64, &size| m.max(size)) + 1.0;
+        Part { softmax: Softmax::new(&z.values), z, size }
+    }
+
+    fn log_prob(&self, column: usize) -> f64 {
+        match self.softmax.undefined() {
+            true => f64::NAN,
+            false => -self.softmax.nll(self.z.values[column]),
+        }
+    }
+
+    /// g·(p − [column]).
+    fn gradient(&self, column: usize, g: f64) -> Sized {
+        let mut dz = Sized::default();
+        for j in 0..self.z.values.len() {
+            let (p, own) = (self.softmax.probability(j), j == column);
+            let slope = if own { -self.softmax.complement(j) } else { p };
+            let slope = if self.softmax.undefined() { f64::NAN } else { slope };
+            let size = g.abs() * (p + f64::from(u8::from(own))) * self.size;
+            dz.push(g * slope, size + FLOOR);
+        }
+        dz
+    }
+}
+
+/// One row: its hidden state, what is made of it, and where it adds to.
+struct Row<'a> {
+    options: &'a AdaptiveLogSoftmax<'a>,
+    parameters: &'a AdaptiveParameters<Vec<f64>>,
+    x: Sized,
+}
+
+impl Row<'_> {
+    fn matrix<'m>(&self, values: &'m [f64], columns: usize) -> Matrix<'m> {
+        Matrix { values, columns }
+    }
+
+    fn head(&self) -> Part {
+        let options = self.options;
+        let head = self.matrix(&self.parameters.head_weight, options.in_features);
+        let mut z = head.times(options.head_size(), &self.x);
+        for (i, &b) in self.parameters.head_bias.iter().flatten().enumerate() {
+            z.add(i, b, b.abs());
+        }
+        Part::new(z)
+    }
+
+    /// What the projection makes of it, and the softmax over that.
+    fn cluster(&self, i: usize) -> (Sized, Part) {
+        let (options, tail) = (self.options, &self.parameters.tails[i]);
+        let (width, classes) = (options.width(i), options.cluster(i).len());
+        let projection = self.matrix(&tail.projection, options.in_features);
+        let hidden = projection.times(width, &self.x);
+        let z = self.matrix(&tail.weight, width).times(classes, &hidden);
+        (hidden, Part::new(z))
+    }
+
+    /// Log-probabilities of all places.
+    fn log_prob(&self) -> Sized {
+        let (options, head) = (self.options, self.head());
+        let mut all = Sized::default();
+        (0..options.shortlist()).for_each(|place| all.push(head.log_prob(place), head.size));
+        for i in 0..options.clusters() {
+            let (_, part) = self.cluster(i);
+            for class in 0..options.cluster(i).len() {
+                let shift = head.log_prob(options.shortlist() + i);
+                all.push(shift + part.log_prob(class), head.size + part.size);
+            }
+        }
+        all
+    }
+
+    /// Log-probability of a place, and its size; adds −g times its gradient.
+    fn back(
+        &self,
+        place: usize,
+        g: f64,
+        grads: &mut AdaptiveParameters<Sized>,
+    ) -> (f64, f64, Sized) {
+        let (options, head) = (self.options, self.head());
+        let cluster = (0..options.clusters()).find(|&i| options.cluster(i).contains(&place));
+        let column = cluster.map_or(place, |i| options.shortlist() + i);
+        let (mut output, mut size) = (head.log_prob(column), head.size);
+        let (mut dx, dz) = (Sized::zeros(options.in_features), head.gradient(column, g));
+        let weight = self.matrix(&self.parameters.head_weight, options.in_features);
+        weight.back(&self.x, &dz, &mut grads.head_weight, &mut dx);
+        if let Some(bias) = &mut grads.head_bias {
+            (0..dz.values.len()).for_each(|j| bias.add(j, dz.values[j], dz.sizes[j]));
+        }
+        if let Some(i) = cluster {
+            let (hidden, part) = self.cluster(i);
+            let class = place - options.cluster(i).start;
+            output += part.log_prob(class);
+            size += part.size;
+            let (tail, grad) = (&self.parameters.tails[i], &mut grads.tails[i]);
+            let (dz, mut dh) = (part.gradient(class, g), Sized::zeros(options.width(i)));
+            let weight = self.matrix(&tail.weight, options.width(i));
+            weight.back(&hidden, &dz, &mut grad.weight, &mut dh);
+            dh.sizes.iter_mut().for_each(|size| *size += FLOOR);
+            let projection = self.matrix(&tail.projection, options.in_features);
+            projection.back(&self.x, &dh, &mut grad.projection, &mut dx);
+        }
+        (output, size, dx)
+    }
+}
+
+/// The loss of an `input` of rows, log-probabilities, and the gradients for the upstream gradient
+/// `grad_output` (one number, or one per row).
+///
+/// # Panics
+/// Where the engine returns an error for shapes or targets, this may panic.
+pub fn adaptive_log_softmax(
+    options: &AdaptiveLogSoftmax<'_>,
+    parameters: &AdaptiveParameters<Vec<f64>>,
+    (input, target): (&[f64], &[i64]),
+    grad_output: &[f64],
+) -> AdaptiveReference {
+    let order = options.class_order.as_ref();
+    let place = |class: i64| {
+        let class = class as usize;
+        order.map_or(class, |order| order.place(class).expect("a class of the order"))
+    };
+    let weight = match &options.row_weight {
+        Some(weight) => weight.to_f64().expect("weights in host memory"),
+        None => vec![1.0; target.len()],
+    };
+    let kept = |row: usize| options.ignore_index != Some(target[row]);
+    let denominator = match options.reduction {
+        Reduction::None | Reduction::Sum => 1.0,
+        Reduction::Mean | Reduction::BatchMean => {
+            (0..target.len()).filter(|&row| kept(row)).map(|row| weight[row]).sum()
+        }
+    };
+    let zeros = |values: &Vec<f64>| Sized::zeros(values.len());
+    let mut result = AdaptiveReference {
+        output: Sized::default(),
+        loss: Sized::default(),
+        log_prob: Sized::default(),
+        grad_input: Sized::default(),
+        grads: AdaptiveParameters {
+            head_weight: zeros(&parameters.head_weight),
+            head_bias: parameters.head_bias.as_ref().map(zeros),
+            tails: (parameters.tails.iter())
+                .map(|t| AdaptiveTail {
+                    projection: zeros(&t.projection),
+                    weight: zeros(&t.weight),
+                })
+                .collect(),
+        },
+    };
+    for (row, x) in input.chunks_exact(options.in_features).enumerate() {
+        let sizes = x.iter().map(|x| x.abs()).collect();
+        let row_of = Row { options, parameters, x: Sized { values: x.to_vec(), sizes } };
+        let by_place = row_of.log_prob();
+        for class in 0..options.classes {
+            let at = place(class as i64);
+            let (value, size) = (by_place.values[at], by_place.sizes[at]);
+            result.log_prob.push(value, value.abs() + size);
+        }
+        let (mut output, mut size, mut dx) = (0.0, 0.0, Sized::zeros(options.in_features));
+        if kept(row) {
+            let g = grad_output[if grad_output.len() == 1 { 0 } else { row }];
+            let g = g * weight[row] / denominator;
+            (output, size, dx) = row_of.back(place(target[row]), g, &mut result.grads);
+        }
+        result.output.push(output, output.abs() + size);
+        result.loss.push(-weight[row] * output, weight[row] * (output.abs() + size));
+        result.grad_input.values.extend(dx.values);
+        result.grad_input.sizes.extend(dx.sizes);
+    }
+    if options.reduction != Reduction::None {
+        let reduce = |values: &[f64]| vec![values.iter().sum::<f64>() / denominator];
+        let Sized { values, sizes } = &result.loss;
+        result.loss = Sized { values: reduce(values), sizes: reduce(sizes) };
+    }
+    result
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_row_by_hand() {
+        // One feature; the head's logits are 0 and ln 3, the cluster's equal.
+        let options = AdaptiveLogSoftmax::new(1, 3, &[1]).widths(Some(vec![1]));
+        let tail = AdaptiveTail { projection: vec![1.0], weight: vec![2.0, 2.0] };
+        let parameters = AdaptiveParameters {
+            head_weight: vec![0.0, 3f64.ln()],
+            head_bias: None,
+            tails: vec![tail],
+        };
+        let out = adaptive_log_softmax(&options, &parameters, (&[1.0], &[2]), &[1.0]);
+        let near = |got: f64, expected: f64| assert!((got - expected).abs() < 1e-15, "{got}");
+        near(out.output.values[0], (3.0f64 / 8.0).ln());
+        near(out.loss.values[0], (8.0f64 / 3.0).ln());
+        near(out.log_prob.values[0], (1.0f64 / 4.0).ln());
+        // Head: p − onehot = (1/4, −1/4); cluster: (1/2, −1/2).
+        near(out.grads.head_weight.values[0], 0.25);
+        near(out.grads.head_weight.values[1], -0.25);
+        near(out.grads.tails[0].weight.values[1], -0.5);
+        near(out.grads.tails[0].projection.values[0], 0.0);
+        near(out.grad_input.values[0], -0.25 * 3f64.ln());
+    }
+}
