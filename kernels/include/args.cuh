@@ -245,6 +245,26 @@ struct SegmentArgs {
 };
 static_assert(sizeof(SegmentArgs) == 152, "SegmentArgs: src/cuda/args.rs");
 
+// Slots of a cluster against its weights, both of 16 bits, of at most 64 features.
+struct NarrowArgs {
+  const void* hidden;     // [n, width]
+  const void* weight;     // [classes, width]
+  const wl_i64* targets;  // per slot
+  const float* factors;   // per slot: the upstream gradient
+  const wl_i64* count;    // rows of the cluster, of which these slots hold those from `from` on
+  float* partials;        // [splits, n, 3] or [splits, n, width]
+  float* lse;             // per slot
+  float* miss;            // per slot: 1 - p of the target
+  float* nll;             // per slot
+  void* to;               // the gradient of hidden rows or of weights
+  wl_i64 n, classes, width, from;
+  wl_i64 hidden_stride, weight_stride, to_stride;  // elements between rows
+  wl_i64 splits;          // parts of the classes
+  wl_u32 to_kind;
+  wl_u32 add;             // to what is there
+};
+static_assert(sizeof(NarrowArgs) == 152, "NarrowArgs: src/cuda/args.rs");
+
 // Rows of a matrix from and to other places.
 struct PanelArgs {
   const void* from;        // or null: zeros

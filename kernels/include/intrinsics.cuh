@@ -210,6 +210,30 @@ WL_FN T wl_shfl(wl_u32 mask, T v, wl_u32 src_lane, wl_u32 width = 32) {
   else
     return wl_bit_cast<T>(__shfl_sync(mask, wl_bit_cast<wl_u64>(v), (int)src_lane, (int)width));
 }
+
+// d += a·b on the tensor cores: fragments of 16 by 16 (rows) and 16 by 8 (columns) elements of T, f32 sums.
+// PTX ISA, "Matrix Fragments for mma.m16n8k16 with floating point type": lane 4 * g + t has of a the pairs
+// (row g, columns 2t, 2t + 1), (g + 8, the same), and both 8 columns on; of b (rows 2t, 2t + 1, column g)
+// and 8 rows on; of d (g, 2t), (g, 2t + 1), (g + 8, 2t), (g + 8, 2t + 1).
+template <class T>
+WL_FN wl_u32 wl_pack(float lo, float hi);
+template <>
+WL_FN wl_u32 wl_pack<wl_f16>(float lo, float hi) { return wl_pack_f16x2(lo, hi); }
+template <>
+WL_FN wl_u32 wl_pack<wl_bf16>(float lo, float hi) { return wl_pack_bf16x2(lo, hi); }
+#define WL_MMA(T, name)                                                                           \
+  template <>                                                                                     \
+  WL_FN void wl_mma<T>(float (&d)[4], const wl_u32 (&a)[4], wl_u32 b0, wl_u32 b1) {               \
+    asm("mma.sync.aligned.m16n8k16.row.col.f32." name "." name ".f32 {%0, %1, %2, %3}, "          \
+        "{%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};"                                           \
+        : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])                                          \
+        : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));                          \
+  }
+template <class T>
+WL_FN void wl_mma(float (&d)[4], const wl_u32 (&a)[4], wl_u32 b0, wl_u32 b1);
+WL_MMA(wl_f16, "f16")
+WL_MMA(wl_bf16, "bf16")
+#undef WL_MMA
 WL_FN wl_u32 wl_ballot(wl_u32 mask, bool p) { return __ballot_sync(mask, p); }
 WL_FN bool wl_any(wl_u32 mask, bool p) { return __any_sync(mask, p) != 0; }
 WL_FN bool wl_all(wl_u32 mask, bool p) { return __all_sync(mask, p) != 0; }

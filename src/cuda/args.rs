@@ -346,6 +346,32 @@ pub(crate) struct SegmentArgs {
     pub(crate) pad: u32,
 }
 
+/// Slots of a cluster against its weights, of few features.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct NarrowArgs {
+    pub(crate) hidden: u64,
+    pub(crate) weight: u64,
+    pub(crate) targets: u64,
+    pub(crate) factors: u64,
+    pub(crate) count: u64,
+    pub(crate) partials: u64,
+    pub(crate) lse: u64,
+    pub(crate) miss: u64,
+    pub(crate) nll: u64,
+    pub(crate) to: u64,
+    pub(crate) n: i64,
+    pub(crate) classes: i64,
+    pub(crate) width: i64,
+    pub(crate) from: i64,
+    pub(crate) hidden_stride: i64,
+    pub(crate) weight_stride: i64,
+    pub(crate) to_stride: i64,
+    pub(crate) splits: i64,
+    pub(crate) to_kind: u32,
+    pub(crate) add: u32,
+}
+
 /// Rows of a matrix from and to other places.
 #[repr(C)]
 #[derive(Debug, Clone, Copy, Default)]
@@ -445,7 +471,7 @@ const _: () = {
     assert!(offset_of!(BinArgs, number) == 696 && size_of::<PanelArgs>() == 80);
     assert!(size_of::<DistributionArgs>() == 424 && size_of::<EmbeddingArgs>() == 752);
     assert!(size_of::<SampledArgs>() == 184 && size_of::<SortArgs>() == 96);
-    assert!(size_of::<SegmentArgs>() == 152);
+    assert!(size_of::<SegmentArgs>() == 152 && size_of::<NarrowArgs>() == 152);
     assert!(size_of::<PermuteArgs>() == 160 && offset_of!(PermuteArgs, size) == 152);
     assert!(size_of::<ElementwiseArgs>() == 784 && offset_of!(ElementwiseArgs, sizes) == 160);
     assert!(offset_of!(ElementwiseArgs, threshold) == 736);
@@ -484,6 +510,8 @@ unsafe impl Argument for SampledArgs {}
 unsafe impl Argument for SortArgs {}
 // SAFETY: as above.
 unsafe impl Argument for SegmentArgs {}
+// SAFETY: as above.
+unsafe impl Argument for NarrowArgs {}
 
 /// The bytes of an argument.
 pub(crate) fn bytes<A: Argument>(args: &A) -> &[u8] {

@@ -22,8 +22,10 @@ pub(crate) struct Slots {
     pub(crate) marks: u64,
     /// the upstream gradient (f32),
     pub(crate) factors: u64,
-    /// and all rows' losses, which a slot's is added to (f32).
+    /// all rows' losses, which a slot's is added to (f32),
     pub(crate) nll: u64,
+    /// and how many slots hold rows, the first ones, or would if there were so many (i64; 0: unknown).
+    pub(crate) count: u64,
 }
 
 /// The numbers of a batch's rows and slots, and what fills them.
@@ -175,6 +177,7 @@ impl<'p> Bins<'p> {
             marks: self.args.column,
             factors: self.args.factor,
             nll: self.args.nll,
+            count: 0,
         }
     }
 
@@ -186,6 +189,7 @@ impl<'p> Bins<'p> {
             marks: self.args.locals + 8 * begin,
             factors: self.args.factors + 4 * begin,
             nll: self.args.nll,
+            count: self.args.counts + 8 * i as u64,
         }
     }
 

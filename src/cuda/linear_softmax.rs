@@ -1,6 +1,8 @@
 //! One softmax whose logits are products, an adaptive softmax's head or a cluster of it: products to
 //! logits, a cross entropy over them in place, products back; chunk by chunk, so that no buffer exceeds
-//! the budget.
+//! the budget. Clusters of few features do without logits (`narrow.rs`).
+
+mod narrow;
 
 use super::Cuda;
 use super::args::{self, RowArgs};
@@ -10,6 +12,7 @@ use super::products::{Linear, Panel, Places, Product, Workspace};
 use super::rows::{Work, data};
 use super::variants::{Batch, Loss};
 use crate::{DType, Result};
+use narrow::{Kernels, Narrow};
 
 /// A softmax over `classes`, of rows of the input or of what a projection makes of them.
 pub(crate) struct Softmax<'p> {
@@ -93,9 +96,14 @@ impl<'p> Softmax<'p> {
         self.input.dtype
     }
 
+    /// Columns of logits that are in memory at once.
+    fn stored(&self) -> usize {
+        if Kernels::of(self).is_some() { 0 } else { self.classes }
+    }
+
     /// Rows of a chunk: as many as the budget has room for logits, and for rows of the input.
     fn chunk(&self) -> usize {
-        let row = self.dtype().size().saturating_mul(self.classes).max(4 * self.features);
+        let row = self.dtype().size().saturating_mul(self.stored()).max(4 * self.features);
         (self.budget / row.max(1)).clamp(1, self.slots.len.max(1))
     }
 
@@ -104,7 +112,7 @@ impl<'p> Softmax<'p> {
         let (dtype, tail) = (self.dtype(), self.projection.is_some());
         let x = workspace.panel(self.features, dtype)?;
         let hidden = if tail { workspace.panel(self.width, dtype)? } else { x };
-        let logits = workspace.panel(self.classes, dtype)?;
+        let logits = workspace.panel(self.stored(), dtype)?;
         let d_hidden = if tail && back { workspace.panel(self.width, dtype)? } else { x };
         let d_x = if tail && back { workspace.panel(self.features, DType::F32)? } else { x };
         let nll = workspace.panel(1, DType::F32)?.address;
@@ -128,16 +136,29 @@ impl<'p> Softmax<'p> {
         // Its sums are f32 whatever its type.
         let mut workspace = Workspace::new(cuda, 1);
         let sums = bias.map(|_| workspace.panel(classes, DType::F32)).transpose()?;
-        let buffers = self.buffers(chunk.min(self.slots.len), back.is_some())?;
+        let (rows, backward) = (chunk.min(self.slots.len), back.is_some());
+        let buffers = self.buffers(rows, backward)?;
+        let narrow = Kernels::of(self).map(|kernels| Narrow::new(self, kernels, rows, backward));
+        let narrow = narrow.transpose()?;
         // SAFETY: the caller's contract, for all of them.
         unsafe {
             for (number, from) in (0..self.slots.len).step_by(chunk).enumerate() {
                 let n = chunk.min(self.slots.len - from);
                 let part = Part { softmax: self, from, n, first: number == 0, buffers: &buffers };
-                part.logits()?;
-                part.cross_entropy(back.is_some())?;
+                part.hidden()?;
+                match &narrow {
+                    Some(narrow) => narrow.forward(&part)?,
+                    None => part.cross_entropy(backward)?,
+                }
+                part.losses()?;
                 let Some(back) = &back else { continue };
-                part.weights(weight.as_ref(), projection.as_ref())?;
+                match &narrow {
+                    Some(narrow) => narrow.back(&part, weight.as_ref())?,
+                    None => part.weights(weight.as_ref())?,
+                }
+                if let Some(projection) = &projection {
+                    part.projection(projection)?;
+                }
                 if let Some(sums) = sums {
                     let panels = [buffers.logits, sums];
                     let places = Places::default();
@@ -185,21 +206,20 @@ impl Part<'_, '_> {
         }
     }
 
+    /// The rows' input, and what the projection makes of it.
+    ///
     /// # Safety
     /// As for [`Softmax::run`], here and below.
-    unsafe fn logits(&self) -> Result<()> {
-        let Softmax { cuda, input, linear, projection, features, width, classes, .. } =
-            *self.softmax;
-        let Buffers { x, hidden, logits, .. } = self.buffers;
+    unsafe fn hidden(&self) -> Result<()> {
+        let Softmax { cuda, input, projection, features, width, .. } = *self.softmax;
+        let Buffers { x, hidden, .. } = *self.buffers;
         // SAFETY: the caller's contract.
         unsafe {
-            let panels = [self.of_rows(input), *x];
+            let panels = [self.of_rows(input), x];
             cuda.panel(Batch::PanelGather, panels, [self.n, features], self.places(), false)?;
-            if let Some(projection) = projection {
-                let projection = Linear { weight: projection, bias: None };
-                cuda.linear(*x, projection, *hidden, [self.n, width, features])?;
-            }
-            cuda.linear(*hidden, linear, *logits, [self.n, classes, width])
+            let Some(projection) = projection else { return Ok(()) };
+            let projection = Linear { weight: projection, bias: None };
+            cuda.linear(x, projection, hidden, [self.n, width, features])
         }
     }
 
@@ -208,9 +228,8 @@ impl Part<'_, '_> {
     /// # Safety
     /// As above.
     unsafe fn cross_entropy(&self, back: bool) -> Result<()> {
-        let Softmax { cuda, slots, classes, .. } = *self.softmax;
-        let (logits, head) = (self.buffers.logits, slots.rows == 0);
-        let nll = if head { slots.nll + 4 * self.from as u64 } else { self.buffers.nll };
+        let Softmax { cuda, linear, slots, width, classes, .. } = *self.softmax;
+        let Buffers { hidden, logits, .. } = *self.buffers;
         let rows = Rows {
             z: logits,
             n: self.n,
@@ -218,31 +237,50 @@ impl Part<'_, '_> {
             marks: self.places().marks,
             // Made for a backward pass alone.
             factors: if back { slots.factors + 4 * self.from as u64 } else { 0 },
-            nll,
+            nll: self.nll(),
         };
         let work = if back { Work::Fused } else { Work::Forward };
         // SAFETY: the caller's contract.
         unsafe {
-            cuda.go(Loss::CrossEntropy, data(logits.dtype)?, work, rows.args())?;
-            if head {
-                return Ok(());
-            }
-            let panels = [nll, slots.nll].map(|at| Panel::packed(at, DType::F32, 1));
-            cuda.panel(Batch::PanelScatterAdd, panels, [self.n, 1], self.places(), false)
+            cuda.linear(hidden, linear, logits, [self.n, classes, width])?;
+            cuda.go(Loss::CrossEntropy, data(logits.dtype)?, work, rows.args())
         }
     }
 
-    /// Adds to the gradients of the weights, and makes that of the hidden rows.
+    /// Whether the slots are all rows, one after another.
+    fn head(&self) -> bool {
+        self.softmax.slots.rows == 0
+    }
+
+    /// Where the losses of the slots go first.
+    fn nll(&self) -> u64 {
+        match self.head() {
+            true => self.softmax.slots.nll + 4 * self.from as u64,
+            false => self.buffers.nll,
+        }
+    }
+
+    /// Adds the slots' losses to those of their rows.
     ///
     /// # Safety
     /// As above.
-    unsafe fn weights(
-        &self,
-        weight: Option<&Growing<'_>>,
-        projection: Option<&Growing<'_>>,
-    ) -> Result<()> {
-        let Softmax { cuda, features, width, classes, .. } = *self.softmax;
-        let Buffers { x, hidden, logits, d_hidden, .. } = *self.buffers;
+    unsafe fn losses(&self) -> Result<()> {
+        if self.head() {
+            return Ok(());
+        }
+        let Softmax { cuda, slots, .. } = *self.softmax;
+        let panels = [self.buffers.nll, slots.nll].map(|at| Panel::packed(at, DType::F32, 1));
+        // SAFETY: the caller's contract.
+        unsafe { cuda.panel(Batch::PanelScatterAdd, panels, [self.n, 1], self.places(), false) }
+    }
+
+    /// Adds to the gradient of the weights, and makes that of the hidden rows.
+    ///
+    /// # Safety
+    /// As above.
+    unsafe fn weights(&self, weight: Option<&Growing<'_>>) -> Result<()> {
+        let Softmax { cuda, width, classes, .. } = *self.softmax;
+        let Buffers { hidden, logits, d_hidden, .. } = *self.buffers;
         // SAFETY: the caller's contract.
         unsafe {
             if let Some(weight) = weight {
@@ -254,12 +292,21 @@ impl Part<'_, '_> {
                 return Ok(());
             }
             let (b, sizes) = (self.softmax.linear.weight, [self.n, width, classes]);
-            cuda.product(Product { a: logits, b, c: d_hidden, sizes, add: false })?;
-            let Some(projection) = projection else { return Ok(()) };
-            let (c, add) = projection.target(self.first);
-            let (a, sizes) = (d_hidden.transposed(), [width, features, self.n]);
-            cuda.product(Product { a, b: x, c, sizes, add })
+            cuda.product(Product { a: logits, b, c: d_hidden, sizes, add: false })
         }
+    }
+
+    /// Adds to the gradient of the projection.
+    ///
+    /// # Safety
+    /// As above.
+    unsafe fn projection(&self, projection: &Growing<'_>) -> Result<()> {
+        let Softmax { cuda, features, width, .. } = *self.softmax;
+        let Buffers { x, d_hidden, .. } = *self.buffers;
+        let (c, add) = projection.target(self.first);
+        let (a, sizes) = (d_hidden.transposed(), [width, features, self.n]);
+        // SAFETY: the caller's contract.
+        unsafe { cuda.product(Product { a, b: x, c, sizes, add }) }
     }
 
     /// The gradient of the rows of the input: written by the head, added to by clusters.

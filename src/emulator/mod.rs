@@ -30,6 +30,9 @@ pub use graph::Graph;
 use arena::Arena;
 use rayon::iter::{IntoParallelIterator, ParallelIterator};
 
+/// Bytes of shared memory that a kernel's own arrays may take on every card; more is asked for.
+const STATIC_SHARED: u32 = 48 << 10;
+
 /// An allocation that did not fit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct OutOfMemory {
@@ -204,7 +207,7 @@ impl Emulator {
             threads: launch.threads,
             ranks: launch.cluster,
             dynamic: launch.shared,
-            shared_limit: self.description.shared_per_block,
+            shared_limit: self.description.shared_per_block.max(STATIC_SHARED),
             allocations: &allocations,
             counted: self.description.counted,
             seed: self.seed,

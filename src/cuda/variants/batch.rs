@@ -96,6 +96,19 @@ batch! {
     SortScatter = Sort "sort_scatter",
     /// Rows added up by class.
     SegmentSums = Segments "segment_sums",
+    /// What a split's classes give of each row's softmax.
+    NarrowForwardF16 = LinearSoftmax "narrow_forward_f16",
+    NarrowForwardBf16 = LinearSoftmax "narrow_forward_bf16",
+    /// The rows' losses of all splits.
+    NarrowLoss = LinearSoftmax "narrow_loss",
+    /// The gradient of hidden rows, split by split.
+    NarrowHiddenF16 = LinearSoftmax "narrow_hidden_f16",
+    NarrowHiddenBf16 = LinearSoftmax "narrow_hidden_bf16",
+    /// That of all splits.
+    NarrowHiddenSum = LinearSoftmax "narrow_hidden_sum",
+    /// The gradient of weights.
+    NarrowWeightF16 = LinearSoftmax "narrow_weight_f16",
+    NarrowWeightBf16 = LinearSoftmax "narrow_weight_bf16",
     /// Of each row of an index its class by frequency, and its slot.
     EmbeddingPlaces = Embedding "embedding_places",
     /// What targets and negatives have beside their products; targets that are never drawn.

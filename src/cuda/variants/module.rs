@@ -62,6 +62,8 @@ modules! {
     Sort = "sort.cu" "SortArgs",
     /// Rows added up by class.
     Segments = "segments.cu" "SegmentArgs",
+    /// A softmax whose logits are products of few features.
+    LinearSoftmax = "linear_softmax.cu" "NarrowArgs",
     Embedding = "adaptive_embedding.cu" "EmbeddingArgs",
     Sampled = "sampled_softmax.cu" "SampledArgs",
 }

@@ -1,0 +1,324 @@
+// A softmax whose logits are products of few features, and which never reach memory: each kernel makes
+// them again, a tile at a time on the tensor cores, of 16-bit rows and weights. So a cluster of an adaptive
+// softmax costs its products and little else, and only for the rows that it has, whose number is the
+// device's. Logits are f32. Launches: src/cuda/linear_softmax/narrow.rs.
+//
+// A block owns 128 rows of one matrix (a warp 16 of them, as fragments in registers) and goes through the
+// other, 64 rows at a time in shared memory. Hidden rows own where losses and their own gradient are made,
+// and classes are cut into splits, which are added up in order; classes own where theirs is.
+#pragma once
+#include "args.cuh"
+#include "dtype.cuh"
+
+#define WL_NARROW_STEPS 4   // of 16 features
+#define WL_NARROW_OWN 128   // rows of a block
+#define WL_NARROW_OTHER 64  // rows of a tile
+#define WL_NARROW_PAIRS 36  // 32-bit words between rows of a tile: 32, and 4 against bank conflicts
+#define WL_LOG2E 1.4426950408889634f
+
+// Rows of 16-bit elements, whatever their type; zeros outside.
+struct NarrowRows {
+  const wl_u16* values;
+  wl_i64 rows, stride, width;
+
+  WL_FN wl_u32 element(wl_i64 row, wl_i64 column) const {
+    return row < rows && column < width ? (wl_u32)wl_ld(values + row * stride + column) : 0u;
+  }
+  WL_FN wl_u32 pair(wl_i64 row, wl_i64 column) const { return element(row, column) | element(row, column + 1) << 16; }
+  WL_FN int steps() const { return (int)((width + 15) / 16); }
+};
+
+WL_FN NarrowRows narrow_hidden(const NarrowArgs& a, wl_i64 live) {
+  return {(const wl_u16*)a.hidden, live, a.hidden_stride, a.width};
+}
+WL_FN NarrowRows narrow_weight(const NarrowArgs& a) {
+  return {(const wl_u16*)a.weight, a.classes, a.weight_stride, a.width};
+}
+
+// Rows that the cluster has among these slots.
+WL_FN wl_i64 narrow_live(const NarrowArgs& a) {
+  const wl_i64 after = wl_ld(a.count) - a.from;
+  return after < 0 ? 0 : after < a.n ? after : a.n;
+}
+
+// Where a lane is in a fragment: an accumulator's element e is row `row() + 8 * (e / 2)`, column
+// `column() + e % 2` of a tile of 16 by 8.
+WL_FN wl_u32 narrow_row() { return wl_lane() / 4; }
+WL_FN wl_u32 narrow_column() { return 2 * (wl_lane() % 4); }
+
+// A warp's 16 rows.
+struct NarrowOwn {
+  wl_u32 a[WL_NARROW_STEPS][4];
+
+  WL_FN void load(const NarrowRows& rows, wl_i64 first) {
+    WL_UNROLL for (int s = 0; s < WL_NARROW_STEPS; s++) {
+      WL_UNROLL for (int r = 0; r < 4; r++) {
+        a[s][r] = rows.pair(first + narrow_row() + 8 * (r % 2), 16 * s + narrow_column() + 8 * (r / 2));
+      }
+    }
+  }
+};
+
+// Rows of the other matrix, by pairs of features and, turned, by pairs of rows.
+struct NarrowTile {
+  wl_shared<wl_u32> rows, turned;
+
+  WL_FN void load(const NarrowRows& from, wl_i64 first, bool turn) const {
+    const wl_u32 pairs = 8 * from.steps();
+    for (wl_u32 i = wl_thread(); i < WL_NARROW_OTHER / 2 * pairs; i += wl_threads()) {
+      const wl_u32 two = i / pairs, c = i % pairs;
+      const wl_u32 lower = from.pair(first + 2 * two, 2 * c), upper = from.pair(first + 2 * two + 1, 2 * c);
+      rows[2 * two * WL_NARROW_PAIRS + c] = lower;
+      rows[(2 * two + 1) * WL_NARROW_PAIRS + c] = upper;
+      if (!turn) continue;
+      turned[2 * c * WL_NARROW_PAIRS + two] = (lower & 0xffffu) | upper << 16;
+      turned[(2 * c + 1) * WL_NARROW_PAIRS + two] = lower >> 16 | (upper & 0xffff0000u);
+    }
+  }
+
+  // z[n][e] = the product of an own row with row 8 * n + column of the tile.
+  template <class T>
+  WL_FN void products(const NarrowOwn& own, int steps, float (&z)[8][4]) const {
+    WL_UNROLL for (int n = 0; n < 8; n++) {
+      WL_UNROLL for (int e = 0; e < 4; e++) z[n][e] = 0.f;
+      const wl_u32 at = (8 * n + wl_lane() / 4) * WL_NARROW_PAIRS + wl_lane() % 4;
+      WL_UNROLL for (int s = 0; s < WL_NARROW_STEPS; s++) {
+        if (s < steps) wl_mma<T>(z[n], own.a[s], rows[at + 8 * s], rows[at + 8 * s + 4]);
+      }
+    }
+  }
+
+  // sums += dz · the tile; dz is rounded to the type.
+  template <class T>
+  WL_FN void add(const float (&dz)[8][4], int steps, float (&sums)[2 * WL_NARROW_STEPS][4]) const {
+    WL_UNROLL for (int j = 0; j < 4; j++) {
+      // Accumulators of two tiles are a fragment of 16 columns.
+      const wl_u32 a[4] = {wl_pack<T>(dz[2 * j][0], dz[2 * j][1]), wl_pack<T>(dz[2 * j][2], dz[2 * j][3]),
+                           wl_pack<T>(dz[2 * j + 1][0], dz[2 * j + 1][1]),
+                           wl_pack<T>(dz[2 * j + 1][2], dz[2 * j + 1][3])};
+      WL_UNROLL for (int f = 0; f < 2 * WL_NARROW_STEPS; f++) {
+        const wl_u32 at = (8 * f + wl_lane() / 4) * WL_NARROW_PAIRS + 8 * j + wl_lane() % 4;
+        if (f < 2 * steps) wl_mma<T>(sums[f], a, turned[at], turned[at + 4]);
+      }
+    }
+  }
+};
+
+#define WL_NARROW_TILE                                                   \
+  WL_SMEM(wl_u32, tile_rows, WL_NARROW_OTHER * WL_NARROW_PAIRS);         \
+  WL_SMEM(wl_u32, tile_turned, 16 * WL_NARROW_STEPS * WL_NARROW_PAIRS); \
+  const NarrowTile tile = {tile_rows, tile_turned}
+
+// A split's classes.
+struct NarrowSplit {
+  wl_i64 begin, end;
+  WL_FN NarrowSplit(const NarrowArgs& a, wl_i64 split) {
+    const wl_i64 tiles = (a.classes + WL_NARROW_OTHER - 1) / WL_NARROW_OTHER, each = (tiles + a.splits - 1) / a.splits;
+    begin = split * each * WL_NARROW_OTHER;
+    const wl_i64 stop = begin + each * WL_NARROW_OTHER;
+    end = stop < a.classes ? stop : a.classes;
+  }
+};
+
+// A row's logits so far: the largest, the sum of e^(z - max) but for the target's, and the target's.
+struct NarrowSum {
+  float max, rest, at;
+
+  WL_FN static float base(float max) { return max == -wl_inf() ? 0.f : max; }
+
+  WL_FN void rescale(float to) {
+    rest *= wl_ex2((max - base(to)) * WL_LOG2E);
+    max = to;
+  }
+  WL_FN void merge(NarrowSum other) {
+    const float both = wl_max(max, other.max);
+    rescale(both), other.rescale(both);
+    rest += other.rest, at += other.at;
+  }
+};
+
+// Hidden rows by splits: what a split's classes give of each row's softmax.
+template <class T>
+WL_FN void narrow_forward(const NarrowArgs& a) {
+  WL_NARROW_TILE;
+  const wl_i64 live = narrow_live(a), first = wl_block() / a.splits * WL_NARROW_OWN, split = wl_block() % a.splits;
+  if (first >= live) return;
+  const NarrowRows hidden = narrow_hidden(a, live), weight = narrow_weight(a);
+  const wl_i64 own_first = first + 16 * wl_warp();
+  NarrowOwn own;
+  own.load(hidden, own_first);
+  NarrowSum sums[2] = {{-wl_inf(), 0.f, 0.f}, {-wl_inf(), 0.f, 0.f}};
+  wl_i64 targets[2];
+  WL_UNROLL for (int r = 0; r < 2; r++) {
+    const wl_i64 row = own_first + narrow_row() + 8 * r;
+    targets[r] = row < live ? (wl_i64)wl_ld(a.targets + row) : -1;
+  }
+  const NarrowSplit classes(a, split);
+  for (wl_i64 begin = classes.begin; begin < classes.end; begin += WL_NARROW_OTHER) {
+    wl_syncthreads();  // nobody reads the last tile any more
+    tile.load(weight, begin, false);
+    wl_syncthreads();  // the tile is there
+    float z[8][4];
+    tile.products<T>(own, weight.steps(), z);
+    WL_UNROLL for (int r = 0; r < 2; r++) {
+      float max = sums[r].max;
+      WL_UNROLL for (int n = 0; n < 8; n++) {
+        WL_UNROLL for (int e = 2 * r; e < 2 * r + 2; e++) {
+          if (begin + 8 * n + narrow_column() + e % 2 >= a.classes) z[n][e] = -wl_inf();
+          max = wl_max(max, z[n][e]);
+        }
+      }
+      sums[r].rescale(max);
+      const float base = NarrowSum::base(max);
+      WL_UNROLL for (int n = 0; n < 8; n++) {
+        WL_UNROLL for (int e = 2 * r; e < 2 * r + 2; e++) {
+          const bool own_target = begin + 8 * n + narrow_column() + e % 2 == targets[r];
+          const float v = wl_ex2((z[n][e] - base) * WL_LOG2E);
+          sums[r].rest += own_target ? 0.f : v;
+          if (own_target) sums[r].at = z[n][e];
+        }
+      }
+    }
+  }
+  WL_UNROLL for (int r = 0; r < 2; r++) {
+    WL_UNROLL for (wl_u32 lanes = 1; lanes < 4; lanes *= 2) {
+      sums[r].merge({wl_shfl_xor(WL_FULL_MASK, sums[r].max, lanes), wl_shfl_xor(WL_FULL_MASK, sums[r].rest, lanes),
+                     wl_shfl_xor(WL_FULL_MASK, sums[r].at, lanes)});
+    }
+    const wl_i64 row = own_first + narrow_row() + 8 * r;
+    if (wl_lane() % 4 != 0 || row >= live) continue;
+    float* to = a.partials + 3 * (split * a.n + row);
+    wl_st(to, sums[r].max), wl_st(to + 1, sums[r].rest), wl_st(to + 2, sums[r].at);
+  }
+}
+
+// A slot a thread: its softmax of all splits. Slots without a row have a loss of 0.
+WL_FN void narrow_loss_body(const NarrowArgs& a) {
+  const wl_i64 live = narrow_live(a);
+  for (wl_i64 slot = first_of_grid(); slot < a.n; slot += step_of_grid()) {
+    if (slot >= live) {
+      wl_st(a.nll + slot, 0.f);
+      continue;
+    }
+    NarrowSum sum = {-wl_inf(), 0.f, 0.f};
+    for (wl_i64 split = 0; split < a.splits; split++) {
+      const float* from = a.partials + 3 * (split * a.n + slot);
+      sum.merge({wl_ld(from), wl_ld(from + 1), wl_ld(from + 2)});
+    }
+    const float base = NarrowSum::base(sum.max), at = wl_exp(sum.at - base), total = sum.rest + at;
+    const float lse = base + wl_log(total);
+    wl_st(a.lse + slot, lse);
+    wl_st(a.miss + slot, sum.rest / total);
+    wl_st(a.nll + slot, at > 1e-30f ? wl_log1p(sum.rest / at) : lse - sum.at);
+  }
+}
+
+// A row of the batch, where its logits' gradient is made.
+struct NarrowRow {
+  float lse, miss, factor;
+  wl_i64 target;
+
+  WL_FN static NarrowRow of(const NarrowArgs& a, wl_i64 row, wl_i64 live) {
+    if (row >= live) return {0.f, 0.f, 0.f, -1};
+    return {wl_ld(a.lse + row), wl_ld(a.miss + row), wl_ld(a.factors + row), (wl_i64)wl_ld(a.targets + row)};
+  }
+  // The target's is no difference of near numbers.
+  WL_FN float slope(float z, wl_i64 class_) const {
+    return factor * (class_ == target ? -miss : wl_ex2((z - lse) * WL_LOG2E));
+  }
+};
+
+// The gradient of the hidden rows, split by split.
+template <class T>
+WL_FN void narrow_hidden_back(const NarrowArgs& a) {
+  WL_NARROW_TILE;
+  const wl_i64 live = narrow_live(a), first = wl_block() / a.splits * WL_NARROW_OWN, split = wl_block() % a.splits;
+  if (first >= live) return;
+  const NarrowRows weight = narrow_weight(a);
+  const wl_i64 own_first = first + 16 * wl_warp();
+  NarrowOwn own;
+  own.load(narrow_hidden(a, live), own_first);
+  const NarrowRow rows[2] = {NarrowRow::of(a, own_first + narrow_row(), live),
+                             NarrowRow::of(a, own_first + narrow_row() + 8, live)};
+  float sums[2 * WL_NARROW_STEPS][4] = {};
+  const NarrowSplit classes(a, split);
+  for (wl_i64 begin = classes.begin; begin < classes.end; begin += WL_NARROW_OTHER) {
+    wl_syncthreads();  // nobody reads the last tile any more
+    tile.load(weight, begin, true);
+    wl_syncthreads();  // the tile is there
+    float z[8][4];
+    tile.products<T>(own, weight.steps(), z);
+    WL_UNROLL for (int n = 0; n < 8; n++) {
+      WL_UNROLL for (int e = 0; e < 4; e++) {
+        const wl_i64 class_ = begin + 8 * n + narrow_column() + e % 2;
+        z[n][e] = class_ < a.classes ? rows[e / 2].slope(z[n][e], class_) : 0.f;
+      }
+    }
+    tile.add<T>(z, weight.steps(), sums);
+  }
+  WL_UNROLL for (int f = 0; f < 2 * WL_NARROW_STEPS; f++) {
+    WL_UNROLL for (int e = 0; e < 4; e++) {
+      const wl_i64 row = own_first + narrow_row() + 8 * (e / 2), column = 8 * f + narrow_column() + e % 2;
+      if (row < live && column < a.width) wl_st(a.partials + (split * a.n + row) * a.width + column, sums[f][e]);
+    }
+  }
+}
+
+// The splits' gradients, added up; 0 where there is no row.
+WL_FN void narrow_hidden_sum_body(const NarrowArgs& a) {
+  const wl_i64 live = narrow_live(a);
+  for (Elements at(a.width); at.row < a.n; at.next()) {
+    float sum = 0.f;
+    for (wl_i64 split = 0; at.row < live && split < a.splits; split++) {
+      sum += wl_ld(a.partials + (split * a.n + at.row) * a.width + at.column);
+    }
+    store_float(a.to, a.to_kind, at.row * a.to_stride + at.column, sum);
+  }
+}
+
+// The gradient of the weights, classes by blocks.
+template <class T>
+WL_FN void narrow_weight_back(const NarrowArgs& a) {
+  WL_NARROW_TILE;
+  WL_SMEM(NarrowRow, infos, WL_NARROW_OTHER);
+  const wl_i64 live = narrow_live(a), own_first = (wl_i64)wl_block() * WL_NARROW_OWN + 16 * wl_warp();
+  const NarrowRows hidden = narrow_hidden(a, live);
+  NarrowOwn own;
+  own.load(narrow_weight(a), own_first);
+  float sums[2 * WL_NARROW_STEPS][4] = {};
+  for (wl_i64 begin = 0; begin < live; begin += WL_NARROW_OTHER) {
+    wl_syncthreads();  // nobody reads the last tile any more
+    tile.load(hidden, begin, true);
+    if (wl_thread() < WL_NARROW_OTHER) infos[wl_thread()] = NarrowRow::of(a, begin + wl_thread(), live);
+    wl_syncthreads();  // the tile is there
+    float z[8][4];
+    tile.products<T>(own, hidden.steps(), z);
+    WL_UNROLL for (int n = 0; n < 8; n++) {
+      WL_UNROLL for (int c = 0; c < 2; c++) {
+        const wl_u32 other = 8 * n + narrow_column() + c;
+        const NarrowRow row = infos[other];
+        WL_UNROLL for (int r = 0; r < 2; r++) {
+          const wl_i64 class_ = own_first + narrow_row() + 8 * r;
+          const bool there = begin + other < live && class_ < a.classes;
+          z[n][2 * r + c] = there ? row.slope(z[n][2 * r + c], class_) : 0.f;
+        }
+      }
+    }
+    tile.add<T>(z, hidden.steps(), sums);
+  }
+  WL_UNROLL for (int f = 0; f < 2 * WL_NARROW_STEPS; f++) {
+    WL_UNROLL for (int e = 0; e < 4; e++) {
+      const wl_i64 class_ = own_first + narrow_row() + 8 * (e / 2), column = 8 * f + narrow_column() + e % 2;
+      if (class_ >= a.classes || column >= a.width) continue;
+      const wl_i64 to = class_ * a.to_stride + column;
+      store_float(a.to, a.to_kind, to, a.add ? load_float(a.to, a.to_kind, to) + sums[f][e] : sums[f][e]);
+    }
+  }
+}
+
+WL_FN void narrow_forward_f16_body(const NarrowArgs& a) { narrow_forward<f16>(a); }
+WL_FN void narrow_forward_bf16_body(const NarrowArgs& a) { narrow_forward<bf16>(a); }
+WL_FN void narrow_hidden_f16_body(const NarrowArgs& a) { narrow_hidden_back<f16>(a); }
+WL_FN void narrow_hidden_bf16_body(const NarrowArgs& a) { narrow_hidden_back<bf16>(a); }
+WL_FN void narrow_weight_f16_body(const NarrowArgs& a) { narrow_weight_back<f16>(a); }
+WL_FN void narrow_weight_bf16_body(const NarrowArgs& a) { narrow_weight_back<bf16>(a); }
