@@ -20,20 +20,24 @@
 struct NarrowRows {
   const wl_u16* values;
   wl_i64 rows, stride, width;
+  bool paired;  // every pair is one access
 
-  WL_FN wl_u32 element(wl_i64 row, wl_i64 column) const {
-    return row < rows && column < width ? (wl_u32)wl_ld(values + row * stride + column) : 0u;
+  WL_FN NarrowRows(const void* p, wl_i64 rows, wl_i64 stride, wl_i64 width)
+      : values((const wl_u16*)p), rows(rows), stride(stride), width(width),
+        paired((width | stride) % 2 == 0 && (wl_u64)p % 4 == 0) {}
+
+  // Two elements of a row, from an even column on.
+  WL_FN wl_u32 pair(wl_i64 row, wl_i64 column) const {
+    if (row >= rows || column >= width) return 0;
+    const wl_u16* at = values + row * stride + column;
+    if (paired) return wl_ld((const wl_u32*)at);
+    return (wl_u32)wl_ld(at) | (column + 1 < width ? (wl_u32)wl_ld(at + 1) << 16 : 0u);
   }
-  WL_FN wl_u32 pair(wl_i64 row, wl_i64 column) const { return element(row, column) | element(row, column + 1) << 16; }
   WL_FN int steps() const { return (int)((width + 15) / 16); }
 };
 
-WL_FN NarrowRows narrow_hidden(const NarrowArgs& a, wl_i64 live) {
-  return {(const wl_u16*)a.hidden, live, a.hidden_stride, a.width};
-}
-WL_FN NarrowRows narrow_weight(const NarrowArgs& a) {
-  return {(const wl_u16*)a.weight, a.classes, a.weight_stride, a.width};
-}
+WL_FN NarrowRows narrow_hidden(const NarrowArgs& a, wl_i64 live) { return {a.hidden, live, a.hidden_stride, a.width}; }
+WL_FN NarrowRows narrow_weight(const NarrowArgs& a) { return {a.weight, a.classes, a.weight_stride, a.width}; }
 
 // Rows that the cluster has among these slots.
 WL_FN wl_i64 narrow_live(const NarrowArgs& a) {
@@ -76,30 +80,25 @@ struct NarrowTile {
     }
   }
 
-  // z[n][e] = the product of an own row with row 8 * n + column of the tile.
+  // z[e] = the product of an own row with row 8 * n + column of the tile.
   template <class T>
-  WL_FN void products(const NarrowOwn& own, int steps, float (&z)[8][4]) const {
-    WL_UNROLL for (int n = 0; n < 8; n++) {
-      WL_UNROLL for (int e = 0; e < 4; e++) z[n][e] = 0.f;
-      const wl_u32 at = (8 * n + wl_lane() / 4) * WL_NARROW_PAIRS + wl_lane() % 4;
-      WL_UNROLL for (int s = 0; s < WL_NARROW_STEPS; s++) {
-        if (s < steps) wl_mma<T>(z[n], own.a[s], rows[at + 8 * s], rows[at + 8 * s + 4]);
-      }
+  WL_FN void products(const NarrowOwn& own, int steps, int n, float (&z)[4]) const {
+    WL_UNROLL for (int e = 0; e < 4; e++) z[e] = 0.f;
+    const wl_u32 at = (8 * n + wl_lane() / 4) * WL_NARROW_PAIRS + wl_lane() % 4;
+    WL_UNROLL for (int s = 0; s < WL_NARROW_STEPS; s++) {
+      if (s < steps) wl_mma<T>(z, own.a[s], rows[at + 8 * s], rows[at + 8 * s + 4]);
     }
   }
 
-  // sums += dz · the tile; dz is rounded to the type.
+  // sums += dz · rows 16 * j to 16 * j + 16 of the tile; dz, two fragments of 8 columns, is rounded to the
+  // type, and is then one of 16.
   template <class T>
-  WL_FN void add(const float (&dz)[8][4], int steps, float (&sums)[2 * WL_NARROW_STEPS][4]) const {
-    WL_UNROLL for (int j = 0; j < 4; j++) {
-      // Accumulators of two tiles are a fragment of 16 columns.
-      const wl_u32 a[4] = {wl_pack<T>(dz[2 * j][0], dz[2 * j][1]), wl_pack<T>(dz[2 * j][2], dz[2 * j][3]),
-                           wl_pack<T>(dz[2 * j + 1][0], dz[2 * j + 1][1]),
-                           wl_pack<T>(dz[2 * j + 1][2], dz[2 * j + 1][3])};
-      WL_UNROLL for (int f = 0; f < 2 * WL_NARROW_STEPS; f++) {
-        const wl_u32 at = (8 * f + wl_lane() / 4) * WL_NARROW_PAIRS + 8 * j + wl_lane() % 4;
-        if (f < 2 * steps) wl_mma<T>(sums[f], a, turned[at], turned[at + 4]);
-      }
+  WL_FN void add(const float (&dz)[2][4], int steps, int j, float (&sums)[2 * WL_NARROW_STEPS][4]) const {
+    const wl_u32 a[4] = {wl_pack<T>(dz[0][0], dz[0][1]), wl_pack<T>(dz[0][2], dz[0][3]),
+                         wl_pack<T>(dz[1][0], dz[1][1]), wl_pack<T>(dz[1][2], dz[1][3])};
+    WL_UNROLL for (int f = 0; f < 2 * WL_NARROW_STEPS; f++) {
+      const wl_u32 at = (8 * f + wl_lane() / 4) * WL_NARROW_PAIRS + 8 * j + wl_lane() % 4;
+      if (f < 2 * steps) wl_mma<T>(sums[f], a, turned[at], turned[at + 4]);
     }
   }
 };
@@ -159,7 +158,7 @@ WL_FN void narrow_forward(const NarrowArgs& a) {
     tile.load(weight, begin, false);
     wl_syncthreads();  // the tile is there
     float z[8][4];
-    tile.products<T>(own, weight.steps(), z);
+    WL_UNROLL for (int n = 0; n < 8; n++) tile.products<T>(own, weight.steps(), n, z[n]);
     WL_UNROLL for (int r = 0; r < 2; r++) {
       float max = sums[r].max;
       WL_UNROLL for (int n = 0; n < 8; n++) {
@@ -246,15 +245,18 @@ WL_FN void narrow_hidden_back(const NarrowArgs& a) {
     wl_syncthreads();  // nobody reads the last tile any more
     tile.load(weight, begin, true);
     wl_syncthreads();  // the tile is there
-    float z[8][4];
-    tile.products<T>(own, weight.steps(), z);
-    WL_UNROLL for (int n = 0; n < 8; n++) {
-      WL_UNROLL for (int e = 0; e < 4; e++) {
-        const wl_i64 class_ = begin + 8 * n + narrow_column() + e % 2;
-        z[n][e] = class_ < a.classes ? rows[e / 2].slope(z[n][e], class_) : 0.f;
+    // Unrolled it would take more registers than two blocks leave.
+    WL_UNROLL_N(1) for (int j = 0; j < 4; j++) {
+      float z[2][4];
+      WL_UNROLL for (int n = 0; n < 2; n++) {
+        tile.products<T>(own, weight.steps(), 2 * j + n, z[n]);
+        WL_UNROLL for (int e = 0; e < 4; e++) {
+          const wl_i64 class_ = begin + 8 * (2 * j + n) + narrow_column() + e % 2;
+          z[n][e] = class_ < a.classes ? rows[e / 2].slope(z[n][e], class_) : 0.f;
+        }
       }
+      tile.add<T>(z, weight.steps(), j, sums);
     }
-    tile.add<T>(z, weight.steps(), sums);
   }
   WL_UNROLL for (int f = 0; f < 2 * WL_NARROW_STEPS; f++) {
     WL_UNROLL for (int e = 0; e < 4; e++) {
@@ -291,20 +293,23 @@ WL_FN void narrow_weight_back(const NarrowArgs& a) {
     tile.load(hidden, begin, true);
     if (wl_thread() < WL_NARROW_OTHER) infos[wl_thread()] = NarrowRow::of(a, begin + wl_thread(), live);
     wl_syncthreads();  // the tile is there
-    float z[8][4];
-    tile.products<T>(own, hidden.steps(), z);
-    WL_UNROLL for (int n = 0; n < 8; n++) {
-      WL_UNROLL for (int c = 0; c < 2; c++) {
-        const wl_u32 other = 8 * n + narrow_column() + c;
-        const NarrowRow row = infos[other];
-        WL_UNROLL for (int r = 0; r < 2; r++) {
-          const wl_i64 class_ = own_first + narrow_row() + 8 * r;
-          const bool there = begin + other < live && class_ < a.classes;
-          z[n][2 * r + c] = there ? row.slope(z[n][2 * r + c], class_) : 0.f;
+    // Unrolled it would take more registers than two blocks leave.
+    WL_UNROLL_N(1) for (int j = 0; j < 4; j++) {
+      float z[2][4];
+      WL_UNROLL for (int n = 0; n < 2; n++) {
+        tile.products<T>(own, hidden.steps(), 2 * j + n, z[n]);
+        WL_UNROLL for (int c = 0; c < 2; c++) {
+          const wl_u32 other = 8 * (2 * j + n) + narrow_column() + c;
+          const NarrowRow row = infos[other];
+          WL_UNROLL for (int r = 0; r < 2; r++) {
+            const wl_i64 class_ = own_first + narrow_row() + 8 * r;
+            const bool there = begin + other < live && class_ < a.classes;
+            z[n][2 * r + c] = there ? row.slope(z[n][2 * r + c], class_) : 0.f;
+          }
         }
       }
+      tile.add<T>(z, hidden.steps(), j, sums);
     }
-    tile.add<T>(z, hidden.steps(), sums);
   }
   WL_UNROLL for (int f = 0; f < 2 * WL_NARROW_STEPS; f++) {
     WL_UNROLL for (int e = 0; e < 4; e++) {
