@@ -66,6 +66,10 @@ ops! {
     JsDivLogits "js-div-logits" ops::js_div_logits::DRAW,
     /// [`crate::AdaptiveLogSoftmax`].
     AdaptiveLogSoftmax "adaptive-log-softmax" ops::adaptive_log_softmax::DRAW,
+    /// [`crate::AdaptiveEmbedding`].
+    AdaptiveEmbedding "adaptive-embedding" ops::adaptive_embedding::DRAW,
+    /// [`crate::SampledSoftmax`].
+    SampledSoftmax "sampled-softmax" ops::sampled_softmax::DRAW,
 }
 
 /// What makes a case's values hard.

@@ -425,7 +425,6 @@ fn picks_that_are_captured_follow_their_inputs() {
 
 /// Clusters of few features have no logits in memory: several blocks of rows, splits of the classes, and
 /// widths around a fragment's 16, against f64.
-#[cfg(feature = "cli")]
 #[test]
 fn narrow_clusters_agree_with_f64() {
     use warploss::check::reference;

@@ -6,7 +6,6 @@ mod device;
 mod errors;
 mod golden;
 mod properties;
-#[cfg(feature = "cli")]
 mod reference;
 #[cfg(feature = "safetensors")]
 mod state_dict;

@@ -3,6 +3,7 @@
 #[cfg(feature = "emulator")]
 mod device;
 
+use warploss::check::reference::{SampledReference, sampled_softmax};
 use warploss::{
     CrossEntropy, DType, Device, Float, GradOutput, LayerGrad, LayerGradOut, LayerOut,
     NegativeSampler, Reduction, SampledParameters, SampledSoftmax, Tensor, TensorRef, bf16, f16,
@@ -63,78 +64,6 @@ fn assert_within(what: &str, got: &Tensor, expected: &[f64], of_size: f64) {
     }
 }
 
-/// Output, loss, and the gradients of input, weight and bias.
-#[derive(Clone)]
-struct Expected {
-    output: Vec<f64>,
-    loss: Vec<f64>,
-    input: Vec<f64>,
-    weight: Vec<f64>,
-    bias: Vec<f64>,
-}
-
-/// The definition, for negatives and expected counts that are given.
-fn reference(
-    loss: &SampledSoftmax,
-    (ignored, reduction, hits): (Option<i64>, Reduction, bool),
-    parameters: &SampledParameters<Tensor>,
-    (input, target): (&Tensor, &[i64]),
-    upstream: &[f64],
-) -> Expected {
-    let (x, w) = (wide(input), wide(&parameters.weight));
-    let b = parameters.bias.as_ref().map_or(vec![0.0; CLASSES], wide);
-    let (negatives, rows) = (loss.negatives().unwrap(), target.len());
-    let all = negatives.len() == CLASSES;
-    let log_e: Vec<f64> =
-        (0..CLASSES).map(|class| loss.expected_count(class).unwrap().ln()).collect();
-    let kept = target.iter().filter(|&&t| Some(t) != ignored).count() as f64;
-    let mut e = Expected {
-        output: vec![0.0; rows],
-        loss: vec![0.0; rows],
-        input: vec![0.0; x.len()],
-        weight: vec![0.0; w.len()],
-        bias: vec![0.0; CLASSES],
-    };
-    for (r, &target) in target.iter().enumerate() {
-        if Some(target) == ignored {
-            continue;
-        }
-        let t = target as usize;
-        let x = &x[r * FEATURES..][..FEATURES];
-        let logit = |class: usize| {
-            let product: f64 = x.iter().zip(&w[class * FEATURES..]).map(|(x, w)| x * w).sum();
-            product + b[class] - log_e[class]
-        };
-        let mut columns = vec![t];
-        columns.extend(negatives.iter().copied().filter(|&s| s != t || !(hits || all)));
-        let z: Vec<f64> = columns.iter().map(|&class| logit(class)).collect();
-        let max = z.iter().fold(f64::NEG_INFINITY, |m, &z| m.max(z));
-        let sum: f64 = z.iter().map(|z| (z - max).exp()).sum();
-        e.output[r] = z[0] - max - sum.ln();
-        e.loss[r] = -e.output[r];
-        let g = match reduction {
-            Reduction::None => upstream[r],
-            Reduction::Sum => upstream[0],
-            _ => upstream[0] / kept,
-        };
-        for (i, (&class, z)) in columns.iter().zip(&z).enumerate() {
-            let slope = g * ((z - max).exp() / sum - f64::from(u8::from(i == 0)));
-            e.bias[class] += slope;
-            for d in 0..FEATURES {
-                e.input[r * FEATURES + d] += slope * w[class * FEATURES + d];
-                e.weight[class * FEATURES + d] += slope * x[d];
-            }
-        }
-    }
-    let sum = e.loss.iter().sum::<f64>();
-    match reduction {
-        Reduction::None => {}
-        Reduction::Sum => e.loss = vec![sum],
-        _ => e.loss = vec![sum / kept],
-    }
-    e
-}
-
 fn samplers() -> Vec<(&'static str, NegativeSampler)> {
     let counts: Vec<u64> = (0..CLASSES as u64).map(|k| 1 + 5000 / (k + 1)).collect();
     vec![
@@ -155,7 +84,7 @@ struct Case {
     input: Tensor,
     target: Tensor,
     upstream: Tensor,
-    expected: Expected,
+    expected: SampledReference,
 }
 
 impl Case {
@@ -185,8 +114,9 @@ impl Case {
             Reduction::None => upstream,
             _ => Tensor::from_vec(upstream.as_slice::<f32>().unwrap().to_vec(), &[]).unwrap(),
         };
-        let options = (ignored, reduction, hits);
-        let expected = reference(&loss, options, &parameters, (&input, &target), &wide(&upstream));
+        let of_parameters = parameters.try_map::<_, ()>(|_, p| Ok(wide(p))).unwrap();
+        let data = (&wide(&input)[..], &target[..]);
+        let expected = sampled_softmax(&loss, &of_parameters, data, &wide(&upstream));
         let name = format!("case {case}, {name} {dtype} {rows}");
         let target = Tensor::from_vec(target, &[rows]).unwrap();
         Case { name, loss, parameters, input, target, upstream, expected }
@@ -211,12 +141,13 @@ impl Case {
         let mut results = vec![
             ("output", &out.output, &expected.output),
             ("loss", &out.loss, &expected.loss),
-            ("input", &grad.input, &expected.input),
-            ("weight", &grad.parameters.weight, &expected.weight),
+            ("input", &grad.input, &expected.grad_input),
+            ("weight", &grad.parameters.weight, &expected.grads.weight),
         ];
-        results.extend(grad.parameters.bias.as_ref().map(|bias| ("bias", bias, &expected.bias)));
+        let of_bias = grad.parameters.bias.as_ref().zip(expected.grads.bias.as_ref());
+        results.extend(of_bias.map(|(bias, expected)| ("bias", bias, expected)));
         for (part, got, expected) in results {
-            assert_within(&format!("{}: {part}", self.name), got, expected, of_size);
+            assert_within(&format!("{}: {part}", self.name), got, &expected.values, of_size);
         }
         grad
     }

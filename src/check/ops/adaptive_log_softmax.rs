@@ -2,7 +2,7 @@
 
 use super::labels::grad_output;
 use super::targets::Targets;
-use super::{Call, Draw, First, Upstream};
+use super::{Call, Draw, First, Upstream, layer};
 use crate::check::cases::Case;
 use crate::check::random::Random;
 use crate::check::reference::{self, AdaptiveReference, Sized};
@@ -14,7 +14,7 @@ use crate::{
 use std::fmt;
 use std::sync::Arc;
 
-pub(in crate::check) const DRAW: Draw = Draw { shape, call: draw };
+pub(in crate::check) const DRAW: Draw = Draw { shape: layer::shape, call: draw };
 
 /// Options and tensors, owned.
 #[derive(Debug)]
@@ -71,61 +71,41 @@ impl Call for AdaptiveCall {
         ];
         if self.finite {
             let named = out.grads.into_named().into_iter();
-            let parts: Vec<Sized> = named.map(|(_, grad)| grad).collect();
-            let all = Sized {
-                values: parts.iter().flat_map(|part| &part.values).copied().collect(),
-                sizes: parts.iter().flat_map(|part| &part.sizes).copied().collect(),
-            };
-            expected.push(product(Quantity::ParameterGradients, all));
+            expected.push(layer::gradients(named.map(|(_, grad)| grad)));
         }
         Ok(expected)
     }
 
     /// Forward, forward and backward, and all log-probabilities.
     fn compute(&self, device: &Device, case: &Case) -> Result<Vec<Outcome>> {
-        // Elements of the one row that a vector is are neighbours.
-        let packed = typed::tensor(case.dtype, &case.shape, &case.input()?.to_f64()?)?;
-        let input = if case.shape.len() == 1 { packed.view() } else { case.input()? };
-        let (target, view) = (self.target.view(), self.parameters.view());
-        let (loss, g) = (self.loss(), self.grad_output.view());
-        // Logits have the input's type on a card.
-        let on_the_way = if device.name() == "cpu" { DType::F32 } else { case.dtype };
-        // So large that what they are rounded by there is no small part of them: no gradient is near.
-        let vague = on_the_way != DType::F32 && !case.values.small();
-        let outcome = |quantity, pass, tensor: &Tensor| {
-            let one = Outcome::new(quantity, pass, tensor.view())?;
-            Ok(Outcome { on_the_way, ..one })
-        };
+        let packed = layer::packed(case)?;
+        let (input, target) = (layer::input(case, &packed)?, self.target.view());
+        let (loss, view, g) = (self.loss(), self.parameters.view(), self.grad_output.view());
+        let way = layer::Way::of(device, case);
         let out = loss.forward(device, &view, input, target)?;
         let log_prob = loss.log_prob(device, &view, input)?;
         let pass = "forward-backward";
         let grad = loss.forward_backward(device, &view, input, target, g)?;
         let mut outcomes = vec![
-            outcome(Quantity::Loss, "forward", &out.loss)?,
-            outcome(Quantity::Output, "forward", &out.output)?,
-            outcome(Quantity::LogProb, "log_prob", &log_prob)?,
-            outcome(Quantity::Loss, pass, &grad.output.loss)?,
-            outcome(Quantity::Output, pass, &grad.output.output)?,
+            way.outcome(Quantity::Loss, "forward", &out.loss)?,
+            way.outcome(Quantity::Output, "forward", &out.output)?,
+            way.outcome(Quantity::LogProb, "log_prob", &log_prob)?,
+            way.outcome(Quantity::Loss, pass, &grad.output.loss)?,
+            way.outcome(Quantity::Output, pass, &grad.output.output)?,
         ];
-        if !vague {
-            outcomes.push(outcome(Quantity::Gradient, pass, &grad.input)?);
-        }
-        if self.finite && !vague {
-            let mut values = Vec::new();
-            for (_, grad) in grad.parameters.into_named() {
-                values.extend(grad.view().to_f64()?);
+        if !way.vague {
+            outcomes.push(way.outcome(Quantity::Gradient, pass, &grad.input)?);
+            if self.finite {
+                let named = grad.parameters.into_named().into_iter();
+                outcomes.push(way.gradients(pass, named.map(|(_, grad)| grad))?);
             }
-            let (quantity, dtype) = (Quantity::ParameterGradients, case.dtype);
-            outcomes.push(Outcome { quantity, pass, dtype, on_the_way, values });
         }
         Ok(outcomes)
     }
-}
 
-/// Rows of hidden states, or one.
-fn shape(random: &mut Random) -> Vec<usize> {
-    let features = random.pick(&[1, 2, 3, 8, 17, 33]);
-    if random.one_in(8) { vec![features] } else { vec![random.below(9), features] }
+    fn unread(&self, case: &Case) -> Result<Vec<usize>> {
+        layer::unread(case, self.target.view(), self.ignore_index)
+    }
 }
 
 fn draw(random: &mut Random, first: &First<'_>) -> Result<Box<dyn Call>> {
@@ -148,13 +128,7 @@ fn draw(random: &mut Random, first: &First<'_>) -> Result<Box<dyn Call>> {
         let counts: Vec<u64> = (0..classes).map(|_| random.below(50) as u64).collect();
         options = options.class_order(Some(Arc::new(ClassOrder::from_counts(&counts)?)));
     }
-    // Large hidden states have logits as large, or not; f16 has no room for such.
-    let deviations: &[f64] = match (values.small(), dtype) {
-        (true, _) => &[0.4],
-        (false, DType::F16) => &[0.0004],
-        (false, _) => &[0.4, 0.0004],
-    };
-    let deviation = random.pick(deviations);
+    let deviation = layer::deviation(random, values, dtype);
     let parameters = options.shapes()?.try_map(|_, shape| {
         let n = shape.iter().product();
         let numbers: Vec<f64> = (0..n).map(|_| deviation * f64::from(random.normal())).collect();

@@ -1,15 +1,18 @@
 //! One file an op: how a random case of it is drawn, what the reference says about it, and every
 //! way to make the call.
 
+pub(super) mod adaptive_embedding;
 pub(super) mod adaptive_log_softmax;
 pub(super) mod cross_entropy;
 pub(super) mod elementwise;
 pub(super) mod js_div_logits;
 mod labels;
+mod layer;
 pub(super) mod log_softmax;
 pub(super) mod logprob_entropy;
 pub(super) mod logsumexp;
 pub(super) mod nll;
+pub(super) mod sampled_softmax;
 pub(super) mod soft_cross_entropy;
 mod targets;
 

@@ -1,32 +1,7 @@
 //! Adaptive log-softmax, row by row.
 
-use super::Softmax;
+use super::products::{FLOOR, Matrix, Part, Sized};
 use crate::{AdaptiveLogSoftmax, AdaptiveParameters, AdaptiveTail, Reduction};
-
-/// Numbers, and what each may be off by in units of rounding: Σ|terms| of all that they are made of.
-#[derive(Debug, Clone, Default, PartialEq)]
-pub struct Sized {
-    /// The numbers.
-    pub values: Vec<f64>,
-    /// Their sizes.
-    pub sizes: Vec<f64>,
-}
-
-impl Sized {
-    fn zeros(n: usize) -> Sized {
-        Sized { values: vec![0.0; n], sizes: vec![0.0; n] }
-    }
-
-    fn push(&mut self, value: f64, size: f64) {
-        self.values.push(value);
-        self.sizes.push(size);
-    }
-
-    fn add(&mut self, at: usize, value: f64, size: f64) {
-        self.values[at] += value;
-        self.sizes[at] += size;
-    }
-}
 
 /// What an adaptive log-softmax should give.
 #[derive(Debug, Clone, PartialEq)]
@@ -43,76 +18,6 @@ pub struct AdaptiveReference {
     pub grads: AdaptiveParameters<Sized>,
 }
 
-/// A gradient on its way that is far below this is nothing to a 16-bit type that it is rounded to.
-const FLOOR: f64 = 1.0 / 32768.0;
-
-/// `[rows, columns]`, row by row.
-struct Matrix<'a> {
-    values: &'a [f64],
-    columns: usize,
-}
-
-impl Matrix<'_> {
-    /// The products with a vector, with their sizes; of finite terms alone, as others have none.
-    fn times(&self, rows: usize, x: &Sized) -> Sized {
-        let mut products = Sized::default();
-        for row in 0..rows {
-            let weights = &self.values[row * self.columns..][..self.columns];
-            let terms = weights.iter().zip(&x.values).map(|(w, x)| w * x);
-            let sizes = weights.iter().zip(&x.sizes).map(|(w, x)| (w * x).abs());
-            products.push(terms.sum(), sizes.filter(|size| size.is_finite()).sum());
-        }
-        products
-    }
-
-    /// Adds the gradients of such products: to those of the matrix, and of the vector.
-    fn back(&self, x: &Sized, dz: &Sized, grad: &mut Sized, dx: &mut Sized) {
-        for (row, (&dz, &size)) in dz.values.iter().zip(&dz.sizes).enumerate() {
-            for d in 0..self.columns {
-                let at = row * self.columns + d;
-                grad.add(at, dz * x.values[d], size * x.sizes[d]);
-                dx.add(d, dz * self.values[at], size * self.values[at].abs());
-            }
-        }
-    }
-}
-
-/// A row's softmax over the head's columns, or a cluster's classes.
-struct Part {
-    softmax: Softmax,
-    z: Sized,
-    /// How large the terms of a log-probability are at most, but for its own size.
-    size: f64,
-}
-
-impl Part {
-    fn new(z: Sized) -> Part {
-        // The sum of exponentials is as exact as 1 whatever the logits.
-        let size = z.sizes.iter().fold(0.0, |m: f64, &size| m.max(size)) + 1.0;
-        Part { softmax: Softmax::new(&z.values), z, size }
-    }
-
-    fn log_prob(&self, column: usize) -> f64 {
-        match self.softmax.undefined() {
-            true => f64::NAN,
-            false => -self.softmax.nll(self.z.values[column]),
-        }
-    }
-
-    /// g·(p − [column]).
-    fn gradient(&self, column: usize, g: f64) -> Sized {
-        let mut dz = Sized::default();
-        for j in 0..self.z.values.len() {
-            let (p, own) = (self.softmax.probability(j), j == column);
-            let slope = if own { -self.softmax.complement(j) } else { p };
-            let slope = if self.softmax.undefined() { f64::NAN } else { slope };
-            let size = g.abs() * (p + f64::from(u8::from(own))) * self.size;
-            dz.push(g * slope, size + FLOOR);
-        }
-        dz
-    }
-}
-
 /// One row: its hidden state, what is made of it, and where it adds to.
 struct Row<'a> {
     options: &'a AdaptiveLogSoftmax<'a>,
@@ -121,13 +26,9 @@ struct Row<'a> {
 }
 
 impl Row<'_> {
-    fn matrix<'m>(&self, values: &'m [f64], columns: usize) -> Matrix<'m> {
-        Matrix { values, columns }
-    }
-
     fn head(&self) -> Part {
         let options = self.options;
-        let head = self.matrix(&self.parameters.head_weight, options.in_features);
+        let head = Matrix::new(&self.parameters.head_weight, options.in_features);
         let mut z = head.times(options.head_size(), &self.x);
         for (i, &b) in self.parameters.head_bias.iter().flatten().enumerate() {
             z.add(i, b, b.abs());
@@ -139,9 +40,9 @@ impl Row<'_> {
     fn cluster(&self, i: usize) -> (Sized, Part) {
         let (options, tail) = (self.options, &self.parameters.tails[i]);
         let (width, classes) = (options.width(i), options.cluster(i).len());
-        let projection = self.matrix(&tail.projection, options.in_features);
+        let projection = Matrix::new(&tail.projection, options.in_features);
         let hidden = projection.times(width, &self.x);
-        let z = self.matrix(&tail.weight, width).times(classes, &hidden);
+        let z = Matrix::new(&tail.weight, width).times(classes, &hidden);
         (hidden, Part::new(z))
     }
 
@@ -172,7 +73,7 @@ impl Row<'_> {
         let column = cluster.map_or(place, |i| options.shortlist() + i);
         let (mut output, mut size) = (head.log_prob(column), head.size);
         let (mut dx, dz) = (Sized::zeros(options.in_features), head.gradient(column, g));
-        let weight = self.matrix(&self.parameters.head_weight, options.in_features);
+        let weight = Matrix::new(&self.parameters.head_weight, options.in_features);
         weight.back(&self.x, &dz, &mut grads.head_weight, &mut dx);
         if let Some(bias) = &mut grads.head_bias {
             (0..dz.values.len()).for_each(|j| bias.add(j, dz.values[j], dz.sizes[j]));
@@ -184,10 +85,10 @@ impl Row<'_> {
             size += part.size;
             let (tail, grad) = (&self.parameters.tails[i], &mut grads.tails[i]);
             let (dz, mut dh) = (part.gradient(class, g), Sized::zeros(options.width(i)));
-            let weight = self.matrix(&tail.weight, options.width(i));
+            let weight = Matrix::new(&tail.weight, options.width(i));
             weight.back(&hidden, &dz, &mut grad.weight, &mut dh);
             dh.sizes.iter_mut().for_each(|size| *size += FLOOR);
-            let projection = self.matrix(&tail.projection, options.in_features);
+            let projection = Matrix::new(&tail.projection, options.in_features);
             projection.back(&self.x, &dh, &mut grad.projection, &mut dx);
         }
         (output, size, dx)
@@ -239,8 +140,7 @@ pub fn adaptive_log_softmax(
         },
     };
     for (row, x) in input.chunks_exact(options.in_features).enumerate() {
-        let sizes = x.iter().map(|x| x.abs()).collect();
-        let row_of = Row { options, parameters, x: Sized { values: x.to_vec(), sizes } };
+        let row_of = Row { options, parameters, x: Sized::exact(x) };
         let by_place = row_of.log_prob();
         for class in 0..options.classes {
             let at = place(class as i64);

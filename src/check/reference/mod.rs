@@ -4,6 +4,7 @@
 //! of elements that a softmax runs over; [`Lines`] finds them in any layout, so that each loss is
 //! written for one line only. Inputs must be legal: the checks of bad input are the engine's.
 
+mod adaptive_embedding;
 mod adaptive_log_softmax;
 mod cross_entropy;
 mod elementwise;
@@ -11,10 +12,13 @@ mod js_div_logits;
 mod lines;
 mod logprob_entropy;
 mod nll;
+mod products;
 mod ranks;
+mod sampled_softmax;
 mod soft_cross_entropy;
 
-pub use adaptive_log_softmax::{AdaptiveReference, Sized, adaptive_log_softmax};
+pub use adaptive_embedding::{EmbeddingReference, adaptive_embedding};
+pub use adaptive_log_softmax::{AdaptiveReference, adaptive_log_softmax};
 pub use cross_entropy::{CrossEntropyReference, cross_entropy};
 pub use elementwise::{
     ElementLoss, ElementwiseCall, ElementwiseReference, Values, broadcast, elementwise,
@@ -23,7 +27,9 @@ pub use js_div_logits::{JsDivLogitsReference, js_div_logits};
 pub use lines::{log_softmax, log_softmax_grad, logsumexp, logsumexp_grad};
 pub use logprob_entropy::{LogprobEntropyReference, logprob_entropy};
 pub use nll::{NllReference, nll};
+pub use products::Sized;
 pub use ranks::ranks;
+pub use sampled_softmax::{SampledReference, sampled_softmax};
 pub use soft_cross_entropy::soft_cross_entropy;
 
 use crate::{Error, GradOutput, Result, TensorRef};

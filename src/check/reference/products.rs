@@ -1,0 +1,107 @@
+//! What passes products of matrices: numbers with their sizes, and softmaxes over them.
+
+use super::Softmax;
+
+/// Numbers, and what each may be off by in units of rounding: Σ|terms| of all that they are made of.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Sized {
+    /// The numbers.
+    pub values: Vec<f64>,
+    /// Their sizes.
+    pub sizes: Vec<f64>,
+}
+
+impl Sized {
+    /// Numbers that are what they are.
+    pub(super) fn exact(values: &[f64]) -> Sized {
+        Sized { values: values.to_vec(), sizes: values.iter().map(|v| v.abs()).collect() }
+    }
+
+    pub(super) fn zeros(n: usize) -> Sized {
+        Sized { values: vec![0.0; n], sizes: vec![0.0; n] }
+    }
+
+    pub(super) fn push(&mut self, value: f64, size: f64) {
+        self.values.push(value);
+        self.sizes.push(size);
+    }
+
+    pub(super) fn add(&mut self, at: usize, value: f64, size: f64) {
+        self.values[at] += value;
+        self.sizes[at] += size;
+    }
+}
+
+/// A gradient on its way that is far below this is nothing to a 16-bit type that it is rounded to.
+pub(super) const FLOOR: f64 = 1.0 / 32768.0;
+
+/// `[rows, columns]`, row by row.
+pub(super) struct Matrix<'a> {
+    values: &'a [f64],
+    columns: usize,
+}
+
+impl<'a> Matrix<'a> {
+    pub(super) fn new(values: &'a [f64], columns: usize) -> Matrix<'a> {
+        Matrix { values, columns }
+    }
+
+    /// The products with a vector, with their sizes; of finite terms alone, as others have none.
+    pub(super) fn times(&self, rows: usize, x: &Sized) -> Sized {
+        let mut products = Sized::default();
+        for row in 0..rows {
+            let weights = &self.values[row * self.columns..][..self.columns];
+            let terms = weights.iter().zip(&x.values).map(|(w, x)| w * x);
+            let sizes = weights.iter().zip(&x.sizes).map(|(w, x)| (w * x).abs());
+            products.push(terms.sum(), sizes.filter(|size| size.is_finite()).sum());
+        }
+        products
+    }
+
+    /// Adds the gradients of such products: to those of the matrix, and of the vector.
+    pub(super) fn back(&self, x: &Sized, dz: &Sized, grad: &mut Sized, dx: &mut Sized) {
+        for (row, (&dz, &size)) in dz.values.iter().zip(&dz.sizes).enumerate() {
+            for d in 0..self.columns {
+                let at = row * self.columns + d;
+                grad.add(at, dz * x.values[d], size * x.sizes[d]);
+                dx.add(d, dz * self.values[at], size * self.values[at].abs());
+            }
+        }
+    }
+}
+
+/// A row's softmax over the head's columns, or a cluster's classes.
+pub(super) struct Part {
+    softmax: Softmax,
+    z: Sized,
+    /// How large the terms of a log-probability are at most, but for its own size.
+    pub(super) size: f64,
+}
+
+impl Part {
+    pub(super) fn new(z: Sized) -> Part {
+        // The sum of exponentials is as exact as 1 whatever the logits.
+        let size = z.sizes.iter().fold(0.0, |m: f64, &size| m.max(size)) + 1.0;
+        Part { softmax: Softmax::new(&z.values), z, size }
+    }
+
+    pub(super) fn log_prob(&self, column: usize) -> f64 {
+        match self.softmax.undefined() {
+            true => f64::NAN,
+            false => -self.softmax.nll(self.z.values[column]),
+        }
+    }
+
+    /// g·(p − [column]).
+    pub(super) fn gradient(&self, column: usize, g: f64) -> Sized {
+        let mut dz = Sized::default();
+        for j in 0..self.z.values.len() {
+            let (p, own) = (self.softmax.probability(j), j == column);
+            let slope = if own { -self.softmax.complement(j) } else { p };
+            let slope = if self.softmax.undefined() { f64::NAN } else { slope };
+            let size = g.abs() * (p + f64::from(u8::from(own))) * self.size;
+            dz.push(g * slope, size + FLOOR);
+        }
+        dz
+    }
+}
