@@ -233,6 +233,23 @@ fn collectives_do_what_a_gpu_does() {
 }
 
 #[test]
+fn tensor_cores_multiply_and_add() {
+    let x: Vec<f32> = (0..384).map(|i| ((i * 7919) % 23) as f32 - 11.0).collect();
+    for seed in SEEDS {
+        let bench = Bench::new(seed, &x, 384);
+        bench.launch("test_tensor_cores", 1, 32, 1).unwrap();
+        let got = bench.y(256);
+        for (at, got) in got.iter().enumerate() {
+            let (row, column) = (at % 128 / 8, at % 8);
+            let product: f32 = (0..16).map(|k| x[16 * row + k] * x[256 + 8 * k + column]).sum();
+            // What is there already: 1 to 4, by the element of the fragment.
+            let before = (1 + column % 2 + 2 * (row / 8)) as f32;
+            assert_eq!(*got, product + before, "{row}, {column}");
+        }
+    }
+}
+
+#[test]
 fn atomics_meet_across_blocks() {
     for seed in SEEDS {
         let bench = Bench::new(seed, &numbers(64), 64);

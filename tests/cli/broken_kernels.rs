@@ -3,11 +3,14 @@
 use crate::{command, run};
 
 /// A kernel, a broken one to be run in its place, and the op that uses it.
-const BROKEN: [(&str, &str, &str); 4] = [
+const BROKEN: [(&str, &str, &str); 7] = [
     ("cross_entropy_few_gradient_f32", "broken_target", "cross-entropy"),
     ("logsumexp_warp_forward_bf16", "broken_merge", "logsumexp"),
     ("log_softmax_few_gradient_f32", "broken_length", "log-softmax"),
     ("cross_entropy_block_f32", "broken_precision", "cross-entropy"),
+    ("narrow_forward_bf16", "broken_classes", "adaptive-log-softmax"),
+    ("segment_sums", "broken_parts", "adaptive-embedding"),
+    ("sampled_logits", "broken_hits", "sampled-softmax"),
 ];
 
 #[test]

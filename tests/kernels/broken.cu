@@ -1,8 +1,11 @@
 // Kernels of the crate with a mistake in each, to be put in the place of the sound ones
 // (WARPLOSS_EMULATOR_REPLACE): `warploss check` must find every one of them.
 #include "cross_entropy.cu"
+#include "linear_softmax.cu"
 #include "log_softmax.cu"
 #include "logsumexp.cu"
+#include "sampled_softmax.cu"
+#include "segments.cu"
 
 // The target's gradient without its -1.
 struct ForgetsTarget : CrossEntropy<f32, false> {
@@ -41,3 +44,24 @@ struct Imprecise : CrossEntropy<f32, false> {
   }
 };
 WL_KERNEL(broken_precision, RowArgs, 512, 2) { on_chip_row<Imprecise, false>(args); }
+
+// A narrow cluster without its last class.
+WL_KERNEL(broken_classes, NarrowArgs, 256, 2) {
+  NarrowArgs fewer = args;
+  fewer.classes -= 1;
+  narrow_forward<bf16>(fewer);
+}
+
+// A class without the last of its parts, where that is the last of all.
+WL_KERNEL(broken_parts, SegmentArgs, 256, 1) {
+  SegmentArgs fewer = args;
+  fewer.n -= 1;
+  segment_sums_body(fewer);
+}
+
+// Negatives that are their row's target, which were to be left out.
+WL_KERNEL(broken_hits, SampledArgs, 256, 1) {
+  SampledArgs keeps = args;
+  keeps.keep_hits = 1;
+  sampled_logits_body(keeps);
+}
