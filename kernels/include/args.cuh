@@ -171,9 +171,9 @@ struct BinArgs {
   wl_u32 bad_target;       // the kind of error that a target out of range is
   wl_u32 pad;
 };
-static_assert(sizeof(BinArgs) == 736, "BinArgs: src/cuda/args.rs");
-static_assert(__builtin_offsetof(BinArgs, cutoffs) == 176, "BinArgs: src/cuda/args.rs");
-static_assert(__builtin_offsetof(BinArgs, number) == 696, "BinArgs: src/cuda/args.rs");
+static_assert(sizeof(BinArgs) == 736, "BinArgs: src/cuda/args/layers.rs");
+static_assert(__builtin_offsetof(BinArgs, cutoffs) == 176, "BinArgs: src/cuda/args/layers.rs");
+static_assert(__builtin_offsetof(BinArgs, number) == 696, "BinArgs: src/cuda/args/layers.rs");
 
 // Rows that have no cluster. What is at most WL_ROW_BAD_TARGET is an error.
 enum : wl_i64 {
@@ -190,7 +190,7 @@ struct EmbeddingArgs {
   wl_i64* places;  // per row: its class by frequency, or -1
   wl_i64* slots;   // per row of a cluster: its slot there
 };
-static_assert(sizeof(EmbeddingArgs) == 752, "EmbeddingArgs: src/cuda/args.rs");
+static_assert(sizeof(EmbeddingArgs) == 752, "EmbeddingArgs: src/cuda/args/layers.rs");
 
 // Rows against their targets and sampled classes. Weights, bias, input and gradient are of one kind.
 struct SampledArgs {
@@ -213,7 +213,7 @@ struct SampledArgs {
   wl_u32 kind;
   wl_u32 keep_hits;             // negatives that are the row's target count
 };
-static_assert(sizeof(SampledArgs) == 184, "SampledArgs: src/cuda/args.rs");
+static_assert(sizeof(SampledArgs) == 184, "SampledArgs: src/cuda/args/layers.rs");
 
 // Parts that are sorted by class, eight bits of it a pass.
 struct SortArgs {
@@ -227,7 +227,7 @@ struct SortArgs {
   wl_i64 n, split, classes, tiles;
   wl_u32 shift, pad;
 };
-static_assert(sizeof(SortArgs) == 96, "SortArgs: src/cuda/args.rs");
+static_assert(sizeof(SortArgs) == 96, "SortArgs: src/cuda/args/layers.rs");
 
 // Rows of parts, added up by class. Parts before `split` have rows of `whole`, as they are; part
 // split + i has row slots[i] - from of `rest` times factors[i], if that slot is from `from` to `to_slot`.
@@ -243,7 +243,7 @@ struct SegmentArgs {
   wl_i64 whole_stride, rest_stride, to_stride;  // elements between rows
   wl_u32 whole_kind, rest_kind, to_kind, pad;
 };
-static_assert(sizeof(SegmentArgs) == 152, "SegmentArgs: src/cuda/args.rs");
+static_assert(sizeof(SegmentArgs) == 152, "SegmentArgs: src/cuda/args/layers.rs");
 
 // Slots of a cluster against its weights, both of 16 bits, of at most 64 features.
 struct NarrowArgs {
@@ -263,7 +263,7 @@ struct NarrowArgs {
   wl_u32 to_kind;
   wl_u32 add;             // to what is there
 };
-static_assert(sizeof(NarrowArgs) == 152, "NarrowArgs: src/cuda/args.rs");
+static_assert(sizeof(NarrowArgs) == 152, "NarrowArgs: src/cuda/args/layers.rs");
 
 // Rows of a matrix from and to other places.
 struct PanelArgs {
@@ -276,7 +276,7 @@ struct PanelArgs {
   wl_u32 add;              // to what is there
   wl_u32 pad;
 };
-static_assert(sizeof(PanelArgs) == 80, "PanelArgs: src/cuda/args.rs");
+static_assert(sizeof(PanelArgs) == 80, "PanelArgs: src/cuda/args/layers.rs");
 
 // Rows of log-probabilities of classes, by their place.
 struct DistributionArgs {
@@ -296,7 +296,7 @@ struct DistributionArgs {
   wl_i64 cluster;           // whose places they are
   wl_i64 cutoffs[WL_MAX_CLUSTERS];
 };
-static_assert(sizeof(DistributionArgs) == 424, "DistributionArgs: src/cuda/args.rs");
+static_assert(sizeof(DistributionArgs) == 424, "DistributionArgs: src/cuda/args/layers.rs");
 
 // Elements between a tensor and the same elements line by line.
 #define WL_MAX_DIMS 8

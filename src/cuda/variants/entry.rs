@@ -1,0 +1,105 @@
+//! The schedules of `row.cuh`.
+
+/// A schedule's kernels.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(crate) enum Entry {
+    FewForward,
+    FewGradient,
+    WarpForward,
+    WarpGradient,
+    Stream,
+    Block,
+    /// From sm_90 on.
+    Cluster,
+    SplitSum,
+    /// Sums that need the whole row's state.
+    SplitSecond,
+    SplitFinish,
+    SplitGradient,
+    /// Gradient from a saved lse: one read.
+    SplitBackward,
+    /// The target's element of it.
+    SplitTarget,
+}
+
+impl Entry {
+    pub(crate) const ALL: [Entry; 13] = [
+        Entry::FewForward,
+        Entry::FewGradient,
+        Entry::WarpForward,
+        Entry::WarpGradient,
+        Entry::Stream,
+        Entry::Block,
+        Entry::Cluster,
+        Entry::SplitSum,
+        Entry::SplitSecond,
+        Entry::SplitFinish,
+        Entry::SplitGradient,
+        Entry::SplitBackward,
+        Entry::SplitTarget,
+    ];
+
+    pub(super) const fn symbol(self) -> &'static str {
+        match self {
+            Entry::FewForward => "few_forward",
+            Entry::FewGradient => "few_gradient",
+            Entry::WarpForward => "warp_forward",
+            Entry::WarpGradient => "warp_gradient",
+            Entry::Stream => "stream",
+            Entry::Block => "block",
+            Entry::Cluster => "cluster",
+            Entry::SplitSum => "split_sum",
+            Entry::SplitSecond => "split_second",
+            Entry::SplitFinish => "split_finish",
+            Entry::SplitGradient => "split_gradient",
+            Entry::SplitBackward => "split_backward",
+            Entry::SplitTarget => "split_target",
+        }
+    }
+
+    /// The body in `row.cuh`, given a functor.
+    pub(super) fn body(self, functor: &str) -> String {
+        match self {
+            Entry::FewForward => format!("lanes_row<{functor}, 4, false>"),
+            Entry::FewGradient => format!("lanes_row<{functor}, 4, true>"),
+            Entry::WarpForward => format!("lanes_row<{functor}, 32, false>"),
+            Entry::WarpGradient => format!("lanes_row<{functor}, 32, true>"),
+            Entry::Stream => format!("stream_row<{functor}>"),
+            Entry::Block => format!("on_chip_row<{functor}, false>"),
+            Entry::Cluster => format!("on_chip_row<{functor}, true>"),
+            Entry::SplitSum => format!("split_sum<{functor}>"),
+            Entry::SplitSecond => format!("split_second<{functor}>"),
+            Entry::SplitFinish => format!("split_finish<{functor}>"),
+            Entry::SplitGradient => format!("split_gradient<{functor}>"),
+            Entry::SplitBackward => format!("split_backward<{functor}>"),
+            Entry::SplitTarget => format!("split_target<{functor}>"),
+        }
+    }
+
+    /// Most threads of a block, and blocks that a multiprocessor shall hold at the least.
+    pub(super) const fn bounds(self) -> (u32, u32) {
+        match self {
+            Entry::FewForward
+            | Entry::FewGradient
+            | Entry::WarpForward
+            | Entry::WarpGradient
+            | Entry::SplitFinish
+            | Entry::SplitTarget => (128, 8),
+            Entry::Stream
+            | Entry::Block
+            | Entry::Cluster
+            | Entry::SplitSum
+            | Entry::SplitSecond
+            | Entry::SplitGradient
+            | Entry::SplitBackward => (512, 2),
+        }
+    }
+
+    /// Threads of a launch whose row schedule has `threads` a block.
+    pub(crate) const fn block(self, threads: u32) -> u32 {
+        match self {
+            Entry::SplitFinish | Entry::SplitTarget => self.bounds().0,
+            _ => threads,
+        }
+    }
+}
