@@ -50,6 +50,12 @@ WL_FN wl_i64 narrow_live(const NarrowArgs& a) {
 WL_FN wl_u32 narrow_row() { return wl_lane() / 4; }
 WL_FN wl_u32 narrow_column() { return 2 * (wl_lane() % 4); }
 
+// Where `at` is among so many from `begin` on, in few bits; below all of a lane's columns if elsewhere.
+WL_FN int narrow_within(wl_i64 at, wl_i64 begin, int n) {
+  const wl_i64 place = at - begin;
+  return place < 0 || place >= n ? -n : (int)place;
+}
+
 // A warp's 16 rows.
 struct NarrowOwn {
   wl_u32 a[WL_NARROW_STEPS][4];
@@ -159,22 +165,24 @@ WL_FN void narrow_forward(const NarrowArgs& a) {
     wl_syncthreads();  // the tile is there
     float z[8][4];
     WL_UNROLL for (int n = 0; n < 8; n++) tile.products<T>(own, weight.steps(), n, z[n]);
-    WL_UNROLL for (int r = 0; r < 2; r++) {
-      float max = sums[r].max;
+    if (a.classes - begin < WL_NARROW_OTHER) {
+      const int left = (int)(a.classes - begin) - (int)narrow_column();
       WL_UNROLL for (int n = 0; n < 8; n++) {
-        WL_UNROLL for (int e = 2 * r; e < 2 * r + 2; e++) {
-          if (begin + 8 * n + narrow_column() + e % 2 >= a.classes) z[n][e] = -wl_inf();
-          max = wl_max(max, z[n][e]);
-        }
+        WL_UNROLL for (int e = 0; e < 4; e++) z[n][e] = 8 * n + e % 2 < left ? z[n][e] : -wl_inf();
       }
+    }
+    WL_UNROLL for (int r = 0; r < 2; r++) {
+      const int target = narrow_within(targets[r], begin, WL_NARROW_OTHER) - (int)narrow_column();
+      float max = sums[r].max;
+      WL_UNROLL for (int n = 0; n < 8; n++) max = wl_max(max, wl_max(z[n][2 * r], z[n][2 * r + 1]));
       sums[r].rescale(max);
       const float base = NarrowSum::base(max);
       WL_UNROLL for (int n = 0; n < 8; n++) {
-        WL_UNROLL for (int e = 2 * r; e < 2 * r + 2; e++) {
-          const bool own_target = begin + 8 * n + narrow_column() + e % 2 == targets[r];
-          const float v = wl_ex2((z[n][e] - base) * WL_LOG2E);
+        WL_UNROLL for (int c = 0; c < 2; c++) {
+          const bool own_target = 8 * n + c == target;
+          const float v = wl_ex2((z[n][2 * r + c] - base) * WL_LOG2E);
           sums[r].rest += own_target ? 0.f : v;
-          if (own_target) sums[r].at = z[n][e];
+          if (own_target) sums[r].at = z[n][2 * r + c];
         }
       }
     }
@@ -215,15 +223,15 @@ WL_FN void narrow_loss_body(const NarrowArgs& a) {
 // A row of the batch, where its logits' gradient is made.
 struct NarrowRow {
   float lse, miss, factor;
-  wl_i64 target;
+  int target;  // its class's place among those at hand
 
   WL_FN static NarrowRow of(const NarrowArgs& a, wl_i64 row, wl_i64 live) {
     if (row >= live) return {0.f, 0.f, 0.f, -1};
-    return {wl_ld(a.lse + row), wl_ld(a.miss + row), wl_ld(a.factors + row), (wl_i64)wl_ld(a.targets + row)};
+    return {wl_ld(a.lse + row), wl_ld(a.miss + row), wl_ld(a.factors + row), -1};
   }
   // The target's is no difference of near numbers.
-  WL_FN float slope(float z, wl_i64 class_) const {
-    return factor * (class_ == target ? -miss : wl_ex2((z - lse) * WL_LOG2E));
+  WL_FN float slope(float z, int place) const {
+    return factor * (place == target ? -miss : wl_ex2((z - lse) * WL_LOG2E));
   }
 };
 
@@ -237,22 +245,30 @@ WL_FN void narrow_hidden_back(const NarrowArgs& a) {
   const wl_i64 own_first = first + 16 * wl_warp();
   NarrowOwn own;
   own.load(narrow_hidden(a, live), own_first);
-  const NarrowRow rows[2] = {NarrowRow::of(a, own_first + narrow_row(), live),
-                             NarrowRow::of(a, own_first + narrow_row() + 8, live)};
+  NarrowRow rows[2];
+  wl_i64 targets[2];
+  WL_UNROLL for (int r = 0; r < 2; r++) {
+    const wl_i64 row = own_first + narrow_row() + 8 * r;
+    rows[r] = NarrowRow::of(a, row, live);
+    targets[r] = row < live ? (wl_i64)wl_ld(a.targets + row) : -1;
+  }
   float sums[2 * WL_NARROW_STEPS][4] = {};
   const NarrowSplit classes(a, split);
   for (wl_i64 begin = classes.begin; begin < classes.end; begin += WL_NARROW_OTHER) {
     wl_syncthreads();  // nobody reads the last tile any more
     tile.load(weight, begin, true);
     wl_syncthreads();  // the tile is there
+    WL_UNROLL for (int r = 0; r < 2; r++) rows[r].target = narrow_within(targets[r], begin, WL_NARROW_OTHER);
+    const wl_i64 left = a.classes - begin;
     // Unrolled it would take more registers than two blocks leave.
     WL_UNROLL_N(1) for (int j = 0; j < 4; j++) {
       float z[2][4];
       WL_UNROLL for (int n = 0; n < 2; n++) {
         tile.products<T>(own, weight.steps(), 2 * j + n, z[n]);
-        WL_UNROLL for (int e = 0; e < 4; e++) {
-          const wl_i64 class_ = begin + 8 * (2 * j + n) + narrow_column() + e % 2;
-          z[n][e] = class_ < a.classes ? rows[e / 2].slope(z[n][e], class_) : 0.f;
+        const int first_place = 8 * (2 * j + n) + (int)narrow_column();
+        WL_UNROLL for (int e = 0; e < 4; e++) z[n][e] = rows[e / 2].slope(z[n][e], first_place + e % 2);
+        if (left < WL_NARROW_OTHER) {
+          WL_UNROLL for (int e = 0; e < 4; e++) z[n][e] = first_place + e % 2 < left ? z[n][e] : 0.f;
         }
       }
       tile.add<T>(z, weight.steps(), j, sums);
@@ -283,7 +299,8 @@ template <class T>
 WL_FN void narrow_weight_back(const NarrowArgs& a) {
   WL_NARROW_TILE;
   WL_SMEM(NarrowRow, infos, WL_NARROW_OTHER);
-  const wl_i64 live = narrow_live(a), own_first = (wl_i64)wl_block() * WL_NARROW_OWN + 16 * wl_warp();
+  const wl_i64 live = narrow_live(a), block_first = (wl_i64)wl_block() * WL_NARROW_OWN;
+  const wl_i64 own_first = block_first + 16 * wl_warp();
   const NarrowRows hidden = narrow_hidden(a, live);
   NarrowOwn own;
   own.load(narrow_weight(a), own_first);
@@ -291,7 +308,12 @@ WL_FN void narrow_weight_back(const NarrowArgs& a) {
   for (wl_i64 begin = 0; begin < live; begin += WL_NARROW_OTHER) {
     wl_syncthreads();  // nobody reads the last tile any more
     tile.load(hidden, begin, true);
-    if (wl_thread() < WL_NARROW_OTHER) infos[wl_thread()] = NarrowRow::of(a, begin + wl_thread(), live);
+    if (wl_thread() < WL_NARROW_OTHER) {
+      const wl_i64 other = begin + wl_thread();
+      NarrowRow row = NarrowRow::of(a, other, live);
+      if (other < live) row.target = narrow_within(wl_ld(a.targets + other), block_first, WL_NARROW_OWN);
+      infos[wl_thread()] = row;
+    }
     wl_syncthreads();  // the tile is there
     // Unrolled it would take more registers than two blocks leave.
     WL_UNROLL_N(1) for (int j = 0; j < 4; j++) {
@@ -299,12 +321,11 @@ WL_FN void narrow_weight_back(const NarrowArgs& a) {
       WL_UNROLL for (int n = 0; n < 2; n++) {
         tile.products<T>(own, hidden.steps(), 2 * j + n, z[n]);
         WL_UNROLL for (int c = 0; c < 2; c++) {
-          const wl_u32 other = 8 * (2 * j + n) + narrow_column() + c;
-          const NarrowRow row = infos[other];
+          // Where there is no row its factor is 0, and a class that does not exist is not written.
+          const NarrowRow row = infos[8 * (2 * j + n) + narrow_column() + c];
           WL_UNROLL for (int r = 0; r < 2; r++) {
-            const wl_i64 class_ = own_first + narrow_row() + 8 * r;
-            const bool there = begin + other < live && class_ < a.classes;
-            z[n][2 * r + c] = there ? row.slope(z[n][2 * r + c], class_) : 0.f;
+            const int place = (int)(16 * wl_warp() + narrow_row()) + 8 * r;
+            z[n][2 * r + c] = row.slope(z[n][2 * r + c], place);
           }
         }
       }
