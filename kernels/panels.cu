@@ -34,11 +34,22 @@ WL_FN void panel_round_body(const PanelArgs& a) {
   }
 }
 
-// to[column] = the sum of from[i][column], or that added to it; row by row, in order.
+// to[column] = the sum of from[i][column], or that added to it. 32 columns a block: each warp adds every
+// eighth row, and the warps' sums are added in order.
 WL_FN void panel_column_sums_body(const PanelArgs& a) {
-  for (wl_i64 column = first_of_grid(); column < a.columns; column += step_of_grid()) {
-    float sum = a.add ? wl_ld((const float*)a.to + column) : 0.f;
-    for (wl_i64 row = 0; row < a.n; row++) sum += load_float(a.from, a.from_kind, row * a.from_stride + column);
-    wl_st((float*)a.to + column, sum);
+  WL_SMEM(float, sums, 8 * 32);
+  const wl_i64 column = (wl_i64)wl_block() * 32 + wl_lane();
+  float sum = 0.f;
+  if (column < a.columns) {
+    WL_UNROLL_N(8) for (wl_i64 row = wl_warp(); row < a.n; row += 8) {
+      sum += load_float(a.from, a.from_kind, row * a.from_stride + column);
+    }
   }
+  sums[wl_thread()] = sum;
+  wl_syncthreads();  // the warps' sums are there
+  if (wl_warp() != 0 || column >= a.columns) return;
+  float* to = (float*)a.to + column;
+  float all = a.add ? wl_ld(to) : 0.f;
+  for (wl_u32 w = 0; w < 8; w++) all += sums[32 * w + wl_lane()];
+  wl_st(to, all);
 }

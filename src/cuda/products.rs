@@ -186,11 +186,11 @@ impl Cuda {
             add: add.into(),
             pad: 0,
         };
-        let elements = match kernel {
-            Batch::PanelColumnSums => columns,
-            _ => n.saturating_mul(columns),
+        let blocks = match kernel {
+            Batch::PanelColumnSums => columns.div_ceil(32),
+            _ => n.saturating_mul(columns).div_ceil(BATCH_THREADS as usize).min(MAX_BLOCKS),
         };
-        let blocks = elements.div_ceil(BATCH_THREADS as usize).min(MAX_BLOCKS) as u32;
+        let blocks = u32::try_from(blocks).unwrap_or(u32::MAX);
         // SAFETY: the caller's contract.
         unsafe { self.launch_batch(kernel, blocks, args::bytes(&args)) }
     }

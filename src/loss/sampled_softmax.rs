@@ -40,7 +40,8 @@ pub(crate) use sampler::Negatives;
 /// | loss | `[]`, or one a row for [`Reduction::None`] | f32 |
 ///
 /// Products and sums are f32 or wider whatever the dtype, in an order that does not depend on the
-/// number of threads. The mean is NaN if no row is kept.
+/// number of threads. The mean is NaN if no row is kept. Negatives are drawn on the host, so that a call
+/// which draws any cannot be captured into a CUDA graph.
 ///
 /// ```
 /// use warploss::{DType, Device, NegativeSampler, SampledSoftmax, TensorRef};

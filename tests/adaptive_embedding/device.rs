@@ -129,3 +129,32 @@ fn a_bad_index_on_the_card_is_told_by_check() {
         card.check().unwrap();
     }
 }
+
+#[test]
+fn a_captured_call_gives_the_same_bits_when_it_is_replayed() {
+    let loss = embedding();
+    let parameters = loss.init(DType::F16, 5).unwrap();
+    let (index, grad) = (index(70, 6), floats(DType::F16, &[70, FEATURES], 2));
+    let index = Tensor::from_vec(index, &[70]).unwrap();
+    for card in cards() {
+        let up = |tensor: &Tensor| card.upload(tensor.view()).unwrap();
+        let (i, g) = (up(&index), up(&grad));
+        let resident = parameters.try_map::<_, ()>(|_, p| Ok(up(p))).unwrap();
+        let (mut grads, mut out) = (resident.clone(), up(&grad));
+        let mut call = || {
+            let view = resident.view();
+            loss.forward_into(&card, &view, i.view(), out.view_mut())?;
+            loss.backward_into(&card, &view, (i.view(), g.view()), (grads.view_mut(), false))
+        };
+        call().unwrap();
+        let graph = card.capture(call).unwrap();
+        let expected = loss.forward(&card, &parameters.view(), index.view()).unwrap();
+        let of_grads = loss.backward(&card, &parameters.view(), index.view(), grad.view());
+        graph.replay().unwrap();
+        assert_eq!(out.to_host().unwrap(), expected);
+        let named = grads.into_named().into_iter().zip(of_grads.unwrap().into_named());
+        for ((key, got), (_, expected)) in named {
+            assert_eq!(got.to_host().unwrap(), expected, "{key}");
+        }
+    }
+}

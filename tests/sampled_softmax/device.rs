@@ -80,3 +80,36 @@ fn rows_that_do_not_count_are_not_read() {
         }
     }
 }
+
+/// Negatives are drawn on the host for each call, which a graph cannot hold: it says so.
+#[test]
+fn sampled_calls_are_not_captured_and_calls_of_all_classes_are() {
+    let samplers = [
+        (NegativeSampler::log_uniform(CLASSES, 30).unwrap(), false),
+        (NegativeSampler::all(CLASSES).unwrap(), true),
+    ];
+    for (sampler, can) in samplers {
+        let case = Case::new(3, ("", sampler), DType::F32, 20);
+        let [card, _] = cards();
+        let up = |tensor: &Tensor| card.upload(tensor.view()).unwrap();
+        let (x, target) = (up(&case.input), up(&case.target));
+        let parameters = case.parameters.try_map::<_, ()>(|_, p| Ok(up(p))).unwrap();
+        let (mut output, mut loss) =
+            (up(&floats(DType::F32, &[20], 1)), up(&Tensor::from_vec(vec![0f32], &[]).unwrap()));
+        let mut call = || {
+            let out = LayerOut { output: output.view_mut(), loss: loss.view_mut() };
+            let data = (x.view(), target.view());
+            let sampled = case.loss.clone().reduction(Reduction::Sum);
+            sampled.forward_into(&card, &parameters.view(), data, out)
+        };
+        call().unwrap();
+        match card.capture(call) {
+            Ok(graph) if can => graph.replay().unwrap(),
+            Err(error) if !can => {
+                let error = error.to_string();
+                assert!(error.contains("while the stream is captured into a graph"), "{error}");
+            }
+            other => panic!("{can}: {other:?}"),
+        }
+    }
+}
