@@ -158,7 +158,8 @@ impl<'w> AdaptiveLogSoftmax<'w> {
     }
 
     /// Rows of a batch that each cluster takes at most, on a CUDA device, which never asks how many it
-    /// has and does products for as many; one with more is an error, told where a result is next read.
+    /// has and does products for as many (f16 and bf16 clusters of at most 64 features: but for the
+    /// projection, for those that it has); one with more is an error, told where a result is next read.
     /// Default `None`: all rows of the batch. Of no effect on the CPU.
     pub fn capacities(mut self, rows: Option<Vec<usize>>) -> Self {
         self.capacities = rows;
