@@ -224,10 +224,11 @@ WL_FN wl_u32 wl_pack<wl_bf16>(float lo, float hi) { return wl_pack_bf16x2(lo, hi
 #define WL_MMA(T, name)                                                                           \
   template <>                                                                                     \
   WL_FN void wl_mma<T>(float (&d)[4], const wl_u32 (&a)[4], wl_u32 b0, wl_u32 b1) {               \
-    asm("mma.sync.aligned.m16n8k16.row.col.f32." name "." name ".f32 {%0, %1, %2, %3}, "          \
-        "{%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};"                                           \
-        : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])                                          \
-        : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));                          \
+    /* Volatile: all lanes take part, so it must not move to where some do. */                      \
+    asm volatile("mma.sync.aligned.m16n8k16.row.col.f32." name "." name ".f32 {%0, %1, %2, %3}, " \
+                 "{%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};"                                  \
+                 : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])                                 \
+                 : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));                 \
   }
 template <class T>
 WL_FN void wl_mma(float (&d)[4], const wl_u32 (&a)[4], wl_u32 b0, wl_u32 b1);
