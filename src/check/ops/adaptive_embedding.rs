@@ -3,7 +3,7 @@
 use super::{Call, Draw, First, INDICES, layer};
 use crate::check::cases::Case;
 use crate::check::random::Random;
-use crate::check::reference::{self, Sized};
+use crate::check::reference::{self, WithSizes};
 use crate::check::subject::{Expected, Outcome, Quantity};
 use crate::check::typed;
 use crate::{
@@ -39,7 +39,7 @@ impl Call for EmbeddingCall {
         let parameters = self.parameters.try_map(|_, p| p.view().to_f64())?;
         let (grad, index) = (case.input()?.to_f64()?, reference::indices(self.index.view())?);
         let out = reference::adaptive_embedding(&self.embedding, &parameters, &index, &grad);
-        let Sized { values, sizes } = out.output;
+        let WithSizes { values, sizes } = out.output;
         let mut expected = vec![Expected::product(Quantity::Output, values, sizes)];
         if self.finite {
             expected.push(layer::gradients(out.grads.into_iter()));

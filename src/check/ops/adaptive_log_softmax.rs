@@ -5,7 +5,7 @@ use super::targets::Targets;
 use super::{Call, Draw, First, Upstream, layer};
 use crate::check::cases::Case;
 use crate::check::random::Random;
-use crate::check::reference::{self, AdaptiveReference, Sized};
+use crate::check::reference::{self, AdaptiveReference, WithSizes};
 use crate::check::subject::{Expected, Outcome, Quantity};
 use crate::check::typed;
 use crate::{
@@ -62,7 +62,7 @@ impl Call for AdaptiveCall {
     fn expect(&self, case: &Case) -> Result<Vec<Expected>> {
         let out = self.reference(case)?;
         let product =
-            |quantity, Sized { values, sizes }| Expected::product(quantity, values, sizes);
+            |quantity, WithSizes { values, sizes }| Expected::product(quantity, values, sizes);
         let mut expected = vec![
             product(Quantity::Loss, out.loss),
             product(Quantity::Output, out.output),

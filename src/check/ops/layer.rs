@@ -3,7 +3,7 @@
 
 use crate::check::cases::{Case, Values};
 use crate::check::random::Random;
-use crate::check::reference::{self, Sized};
+use crate::check::reference::{self, WithSizes};
 use crate::check::subject::{Expected, Outcome, Quantity};
 use crate::check::typed;
 use crate::{DType, Device, Result, Tensor, TensorRef};
@@ -46,7 +46,7 @@ pub(super) fn unread(case: &Case, target: TensorRef<'_>, ignore_index: i64) -> R
 }
 
 /// All parameters' gradients, one after another.
-pub(super) fn gradients(parts: impl Iterator<Item = Sized>) -> Expected {
+pub(super) fn gradients(parts: impl Iterator<Item = WithSizes>) -> Expected {
     let (mut values, mut sizes) = (Vec::new(), Vec::new());
     for part in parts {
         values.extend(part.values);

@@ -5,7 +5,7 @@ use super::targets::Targets;
 use super::{Call, Draw, First, Upstream, layer};
 use crate::check::cases::Case;
 use crate::check::random::Random;
-use crate::check::reference::{self, Sized};
+use crate::check::reference::{self, WithSizes};
 use crate::check::subject::{Expected, Outcome, Quantity};
 use crate::check::typed;
 use crate::{
@@ -45,7 +45,7 @@ impl Call for SampledCall {
         let data = (&input[..], &target[..]);
         let out = reference::sampled_softmax(&self.loss, &parameters, data, &g);
         let product =
-            |quantity, Sized { values, sizes }| Expected::product(quantity, values, sizes);
+            |quantity, WithSizes { values, sizes }| Expected::product(quantity, values, sizes);
         let mut expected = vec![
             product(Quantity::Loss, out.loss),
             product(Quantity::Output, out.output),

@@ -1,15 +1,15 @@
 //! Adaptive embeddings, lookup by lookup.
 
-use super::products::Sized;
+use super::products::WithSizes;
 use crate::{AdaptiveEmbedding, AdaptiveEmbeddingParameters};
 
 /// What lookups should give.
 #[derive(Debug, Clone, PartialEq)]
 pub struct EmbeddingReference {
     /// A row a lookup.
-    pub output: Sized,
+    pub output: WithSizes,
     /// In the parameters' order, one after another.
-    pub grads: Vec<Sized>,
+    pub grads: Vec<WithSizes>,
 }
 
 /// The embeddings of classes, and the gradients of the parameters for that of the output.
@@ -23,9 +23,10 @@ pub fn adaptive_embedding(
     grad_output: &[f64],
 ) -> EmbeddingReference {
     let (cut, features) = (&options.cut, options.features());
-    let (mut output, mut shortlist) = (Sized::default(), Sized::zeros(parameters.shortlist.len()));
-    let mut tails: Vec<[Sized; 2]> = (parameters.tails.iter())
-        .map(|tail| [&tail.projection, &tail.weight].map(|p| Sized::zeros(p.len())))
+    let (mut output, mut shortlist) =
+        (WithSizes::default(), WithSizes::zeros(parameters.shortlist.len()));
+    let mut tails: Vec<[WithSizes; 2]> = (parameters.tails.iter())
+        .map(|tail| [&tail.projection, &tail.weight].map(|p| WithSizes::zeros(p.len())))
         .collect();
     for (row, &class) in index.iter().enumerate() {
         let grad = &grad_output[row * features..][..features];

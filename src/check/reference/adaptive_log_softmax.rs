@@ -1,28 +1,28 @@
 //! Adaptive log-softmax, row by row.
 
-use super::products::{FLOOR, Matrix, Part, Sized};
+use super::products::{FLOOR, Matrix, Part, WithSizes};
 use crate::{AdaptiveLogSoftmax, AdaptiveParameters, AdaptiveTail, Reduction};
 
 /// What an adaptive log-softmax should give.
 #[derive(Debug, Clone, PartialEq)]
 pub struct AdaptiveReference {
     /// The target's log-probability, one a row.
-    pub output: Sized,
+    pub output: WithSizes,
     /// One number, or one a row.
-    pub loss: Sized,
+    pub loss: WithSizes,
     /// Log-probabilities of all classes, row by row.
-    pub log_prob: Sized,
+    pub log_prob: WithSizes,
     /// In the input's order.
-    pub grad_input: Sized,
+    pub grad_input: WithSizes,
     /// In the parameters' order.
-    pub grads: AdaptiveParameters<Sized>,
+    pub grads: AdaptiveParameters<WithSizes>,
 }
 
 /// One row: its hidden state, what is made of it, and where it adds to.
 struct Row<'a> {
     options: &'a AdaptiveLogSoftmax<'a>,
     parameters: &'a AdaptiveParameters<Vec<f64>>,
-    x: Sized,
+    x: WithSizes,
 }
 
 impl Row<'_> {
@@ -37,7 +37,7 @@ impl Row<'_> {
     }
 
     /// What the projection makes of it, and the softmax over that.
-    fn cluster(&self, i: usize) -> (Sized, Part) {
+    fn cluster(&self, i: usize) -> (WithSizes, Part) {
         let (options, tail) = (self.options, &self.parameters.tails[i]);
         let (width, classes) = (options.width(i), options.cluster(i).len());
         let projection = Matrix::new(&tail.projection, options.in_features);
@@ -47,9 +47,9 @@ impl Row<'_> {
     }
 
     /// Log-probabilities of all places.
-    fn log_prob(&self) -> Sized {
+    fn log_prob(&self) -> WithSizes {
         let (options, head) = (self.options, self.head());
-        let mut all = Sized::default();
+        let mut all = WithSizes::default();
         (0..options.shortlist()).for_each(|place| all.push(head.log_prob(place), head.size));
         for i in 0..options.clusters() {
             let (_, part) = self.cluster(i);
@@ -66,13 +66,13 @@ impl Row<'_> {
         &self,
         place: usize,
         g: f64,
-        grads: &mut AdaptiveParameters<Sized>,
-    ) -> (f64, f64, Sized) {
+        grads: &mut AdaptiveParameters<WithSizes>,
+    ) -> (f64, f64, WithSizes) {
         let (options, head) = (self.options, self.head());
         let cluster = (0..options.clusters()).find(|&i| options.cluster(i).contains(&place));
         let column = cluster.map_or(place, |i| options.shortlist() + i);
         let (mut output, mut size) = (head.log_prob(column), head.size);
-        let (mut dx, dz) = (Sized::zeros(options.in_features), head.gradient(column, g));
+        let (mut dx, dz) = (WithSizes::zeros(options.in_features), head.gradient(column, g));
         let weight = Matrix::new(&self.parameters.head_weight, options.in_features);
         weight.back(&self.x, &dz, &mut grads.head_weight, &mut dx);
         if let Some(bias) = &mut grads.head_bias {
@@ -84,7 +84,7 @@ impl Row<'_> {
             output += part.log_prob(class);
             size += part.size;
             let (tail, grad) = (&self.parameters.tails[i], &mut grads.tails[i]);
-            let (dz, mut dh) = (part.gradient(class, g), Sized::zeros(options.width(i)));
+            let (dz, mut dh) = (part.gradient(class, g), WithSizes::zeros(options.width(i)));
             let weight = Matrix::new(&tail.weight, options.width(i));
             weight.back(&hidden, &dz, &mut grad.weight, &mut dh);
             dh.sizes.iter_mut().for_each(|size| *size += FLOOR);
@@ -122,12 +122,12 @@ pub fn adaptive_log_softmax(
             (0..target.len()).filter(|&row| kept(row)).map(|row| weight[row]).sum()
         }
     };
-    let zeros = |values: &Vec<f64>| Sized::zeros(values.len());
+    let zeros = |values: &Vec<f64>| WithSizes::zeros(values.len());
     let mut result = AdaptiveReference {
-        output: Sized::default(),
-        loss: Sized::default(),
-        log_prob: Sized::default(),
-        grad_input: Sized::default(),
+        output: WithSizes::default(),
+        loss: WithSizes::default(),
+        log_prob: WithSizes::default(),
+        grad_input: WithSizes::default(),
         grads: AdaptiveParameters {
             head_weight: zeros(&parameters.head_weight),
             head_bias: parameters.head_bias.as_ref().map(zeros),
@@ -140,14 +140,14 @@ pub fn adaptive_log_softmax(
         },
     };
     for (row, x) in input.chunks_exact(options.in_features).enumerate() {
-        let row_of = Row { options, parameters, x: Sized::exact(x) };
+        let row_of = Row { options, parameters, x: WithSizes::exact(x) };
         let by_place = row_of.log_prob();
         for class in 0..options.classes {
             let at = place(class as i64);
             let (value, size) = (by_place.values[at], by_place.sizes[at]);
             result.log_prob.push(value, value.abs() + size);
         }
-        let (mut output, mut size, mut dx) = (0.0, 0.0, Sized::zeros(options.in_features));
+        let (mut output, mut size, mut dx) = (0.0, 0.0, WithSizes::zeros(options.in_features));
         if kept(row) {
             let g = grad_output[if grad_output.len() == 1 { 0 } else { row }];
             let g = g * weight[row] / denominator;
@@ -160,8 +160,8 @@ pub fn adaptive_log_softmax(
     }
     if options.reduction != Reduction::None {
         let reduce = |values: &[f64]| vec![values.iter().sum::<f64>() / denominator];
-        let Sized { values, sizes } = &result.loss;
-        result.loss = Sized { values: reduce(values), sizes: reduce(sizes) };
+        let WithSizes { values, sizes } = &result.loss;
+        result.loss = WithSizes { values: reduce(values), sizes: reduce(sizes) };
     }
     result
 }

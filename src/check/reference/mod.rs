@@ -27,7 +27,7 @@ pub use js_div_logits::{JsDivLogitsReference, js_div_logits};
 pub use lines::{log_softmax, log_softmax_grad, logsumexp, logsumexp_grad};
 pub use logprob_entropy::{LogprobEntropyReference, logprob_entropy};
 pub use nll::{NllReference, nll};
-pub use products::Sized;
+pub use products::WithSizes;
 pub use ranks::ranks;
 pub use sampled_softmax::{SampledReference, sampled_softmax};
 pub use soft_cross_entropy::soft_cross_entropy;

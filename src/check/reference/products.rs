@@ -4,21 +4,21 @@ use super::Softmax;
 
 /// Numbers, and what each may be off by in units of rounding: Σ|terms| of all that they are made of.
 #[derive(Debug, Clone, Default, PartialEq)]
-pub struct Sized {
+pub struct WithSizes {
     /// The numbers.
     pub values: Vec<f64>,
     /// Their sizes.
     pub sizes: Vec<f64>,
 }
 
-impl Sized {
+impl WithSizes {
     /// Numbers that are what they are.
-    pub(super) fn exact(values: &[f64]) -> Sized {
-        Sized { values: values.to_vec(), sizes: values.iter().map(|v| v.abs()).collect() }
+    pub(super) fn exact(values: &[f64]) -> WithSizes {
+        WithSizes { values: values.to_vec(), sizes: values.iter().map(|v| v.abs()).collect() }
     }
 
-    pub(super) fn zeros(n: usize) -> Sized {
-        Sized { values: vec![0.0; n], sizes: vec![0.0; n] }
+    pub(super) fn zeros(n: usize) -> WithSizes {
+        WithSizes { values: vec![0.0; n], sizes: vec![0.0; n] }
     }
 
     pub(super) fn push(&mut self, value: f64, size: f64) {
@@ -47,8 +47,8 @@ impl<'a> Matrix<'a> {
     }
 
     /// The products with a vector, with their sizes; of finite terms alone, as others have none.
-    pub(super) fn times(&self, rows: usize, x: &Sized) -> Sized {
-        let mut products = Sized::default();
+    pub(super) fn times(&self, rows: usize, x: &WithSizes) -> WithSizes {
+        let mut products = WithSizes::default();
         for row in 0..rows {
             let weights = &self.values[row * self.columns..][..self.columns];
             let terms = weights.iter().zip(&x.values).map(|(w, x)| w * x);
@@ -59,7 +59,13 @@ impl<'a> Matrix<'a> {
     }
 
     /// Adds the gradients of such products: to those of the matrix, and of the vector.
-    pub(super) fn back(&self, x: &Sized, dz: &Sized, grad: &mut Sized, dx: &mut Sized) {
+    pub(super) fn back(
+        &self,
+        x: &WithSizes,
+        dz: &WithSizes,
+        grad: &mut WithSizes,
+        dx: &mut WithSizes,
+    ) {
         for (row, (&dz, &size)) in dz.values.iter().zip(&dz.sizes).enumerate() {
             for d in 0..self.columns {
                 let at = row * self.columns + d;
@@ -73,13 +79,13 @@ impl<'a> Matrix<'a> {
 /// A row's softmax over the head's columns, or a cluster's classes.
 pub(super) struct Part {
     softmax: Softmax,
-    z: Sized,
+    z: WithSizes,
     /// How large the terms of a log-probability are at most, but for its own size.
     pub(super) size: f64,
 }
 
 impl Part {
-    pub(super) fn new(z: Sized) -> Part {
+    pub(super) fn new(z: WithSizes) -> Part {
         // The sum of exponentials is as exact as 1 whatever the logits.
         let size = z.sizes.iter().fold(0.0, |m: f64, &size| m.max(size)) + 1.0;
         Part { softmax: Softmax::new(&z.values), z, size }
@@ -93,8 +99,8 @@ impl Part {
     }
 
     /// g·(p − [column]).
-    pub(super) fn gradient(&self, column: usize, g: f64) -> Sized {
-        let mut dz = Sized::default();
+    pub(super) fn gradient(&self, column: usize, g: f64) -> WithSizes {
+        let mut dz = WithSizes::default();
         for j in 0..self.z.values.len() {
             let (p, own) = (self.softmax.probability(j), j == column);
             let slope = if own { -self.softmax.complement(j) } else { p };

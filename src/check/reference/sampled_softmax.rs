@@ -1,19 +1,19 @@
 //! Sampled softmax, row by row.
 
-use super::products::{Part, Sized};
+use super::products::{Part, WithSizes};
 use crate::{Reduction, SampledParameters, SampledSoftmax};
 
 /// What a sampled softmax should give.
 #[derive(Debug, Clone, PartialEq)]
 pub struct SampledReference {
     /// The target's log-probability among what was drawn, one a row.
-    pub output: Sized,
+    pub output: WithSizes,
     /// One number, or one a row.
-    pub loss: Sized,
+    pub loss: WithSizes,
     /// In the input's order.
-    pub grad_input: Sized,
+    pub grad_input: WithSizes,
     /// In the parameters' order.
-    pub grads: SampledParameters<Sized>,
+    pub grads: SampledParameters<WithSizes>,
 }
 
 /// The loss of an `input` of rows against the call's negatives, and the gradients for the upstream
@@ -40,22 +40,22 @@ pub fn sampled_softmax(
         }
     };
     let mut result = SampledReference {
-        output: Sized::default(),
-        loss: Sized::default(),
-        grad_input: Sized::default(),
+        output: WithSizes::default(),
+        loss: WithSizes::default(),
+        grad_input: WithSizes::default(),
         grads: SampledParameters {
-            weight: Sized::zeros(parameters.weight.len()),
-            bias: parameters.bias.as_ref().map(|bias| Sized::zeros(bias.len())),
+            weight: WithSizes::zeros(parameters.weight.len()),
+            bias: parameters.bias.as_ref().map(|bias| WithSizes::zeros(bias.len())),
         },
     };
     for row in 0..target.len() {
-        let x = Sized::exact(&input[row * features..][..features]);
-        let (mut output, mut size, mut dx) = (0.0, 0.0, Sized::zeros(features));
+        let x = WithSizes::exact(&input[row * features..][..features]);
+        let (mut output, mut size, mut dx) = (0.0, 0.0, WithSizes::zeros(features));
         if kept(row) {
             let own = target[row] as usize;
             let others = negatives.iter().copied().filter(|&class| class != own || hits_stay);
             let columns: Vec<usize> = std::iter::once(own).chain(others).collect();
-            let mut z = Sized::default();
+            let mut z = WithSizes::default();
             for &class in &columns {
                 let weights = &parameters.weight[class * features..][..features];
                 let terms = || weights.iter().zip(&x.values).map(|(w, x)| w * x);
@@ -91,8 +91,8 @@ pub fn sampled_softmax(
     }
     if options.reduction != Reduction::None {
         let reduce = |values: &[f64]| vec![values.iter().sum::<f64>() / denominator];
-        let Sized { values, sizes } = &result.loss;
-        result.loss = Sized { values: reduce(values), sizes: reduce(sizes) };
+        let WithSizes { values, sizes } = &result.loss;
+        result.loss = WithSizes { values: reduce(values), sizes: reduce(sizes) };
     }
     result
 }
