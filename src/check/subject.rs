@@ -18,6 +18,8 @@ pub enum Quantity {
     Output,
     /// Log-probabilities of all classes, beside those of targets.
     LogProb,
+    /// The largest log-probabilities of a row.
+    Top,
     /// The entropy of a row.
     Entropy,
     /// The class that beats all others.

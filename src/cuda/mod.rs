@@ -50,6 +50,8 @@ pub(crate) mod slices;
 mod soft_cross_entropy;
 mod staging;
 mod status;
+// Its source text is for compilation, its whole table for the emulator: one may be without the other.
+#[cfg_attr(not(all(feature = "cuda", feature = "emulator")), allow(dead_code))]
 pub(crate) mod variants;
 
 use crate::{ClassOrder, Result, Shape};

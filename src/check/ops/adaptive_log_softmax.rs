@@ -38,6 +38,25 @@ impl AdaptiveCall {
         }
     }
 
+    /// Classes that are asked for of each row.
+    fn k(&self) -> usize {
+        self.options.classes.min(3)
+    }
+
+    /// The largest log-probabilities of each row, each as large as any of the row's.
+    fn top(&self, log_prob: &WithSizes) -> WithSizes {
+        let (classes, mut top) = (self.options.classes, WithSizes::default());
+        let rows = log_prob.values.chunks_exact(classes);
+        for (row, sizes) in rows.zip(log_prob.sizes.chunks_exact(classes)) {
+            let mut row = row.to_vec();
+            row.sort_unstable_by(|a, b| b.total_cmp(a));
+            let size = sizes.iter().fold(0.0, |m: f64, &size| m.max(size));
+            top.values.extend(&row[..self.k()]);
+            top.sizes.extend(vec![size; self.k()]);
+        }
+        top
+    }
+
     fn reference(&self, case: &Case) -> Result<AdaptiveReference> {
         let parameters = self.parameters.try_map(|_, p| p.view().to_f64())?;
         let (input, target) = (case.input()?.to_f64()?, reference::indices(self.target.view())?);
@@ -63,6 +82,7 @@ impl Call for AdaptiveCall {
         let out = self.reference(case)?;
         let product =
             |quantity, WithSizes { values, sizes }| Expected::product(quantity, values, sizes);
+        let top = self.top(&out.log_prob);
         let mut expected = vec![
             product(Quantity::Loss, out.loss),
             product(Quantity::Output, out.output),
@@ -70,13 +90,14 @@ impl Call for AdaptiveCall {
             product(Quantity::Gradient, out.grad_input),
         ];
         if self.finite {
+            expected.push(product(Quantity::Top, top));
             let named = out.grads.into_named().into_iter();
             expected.push(layer::gradients(named.map(|(_, grad)| grad)));
         }
         Ok(expected)
     }
 
-    /// Forward, forward and backward, and all log-probabilities.
+    /// Forward, forward and backward, all log-probabilities and the largest.
     fn compute(&self, device: &Device, case: &Case) -> Result<Vec<Outcome>> {
         let packed = layer::packed(case)?;
         let (input, target) = (layer::input(case, &packed)?, self.target.view());
@@ -93,6 +114,10 @@ impl Call for AdaptiveCall {
             way.outcome(Quantity::Loss, pass, &grad.output.loss)?,
             way.outcome(Quantity::Output, pass, &grad.output.output)?,
         ];
+        if self.finite {
+            let (_, top) = loss.top_k(device, &view, input, self.k())?;
+            outcomes.push(way.outcome(Quantity::Top, "top_k", &top)?);
+        }
         if !way.vague {
             outcomes.push(way.outcome(Quantity::Gradient, pass, &grad.input)?);
             if self.finite {
