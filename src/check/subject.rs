@@ -2,6 +2,7 @@
 
 use super::cases::Case;
 use super::compare::{self, Worst};
+use super::reference::WithSizes;
 use crate::{DType, Device, Result, Shape, Tensor, TensorRef};
 use std::fmt;
 
@@ -125,7 +126,8 @@ impl Expected {
     }
 
     /// Compared as what passes products of matrices, with Σ|terms| of all of them.
-    pub fn product(quantity: Quantity, values: Vec<f64>, sizes: Vec<f64>) -> Expected {
+    pub fn product(quantity: Quantity, of: WithSizes) -> Expected {
+        let WithSizes { values, sizes } = of;
         Expected { quantity, values, rule: Rule::Product(sizes) }
     }
 

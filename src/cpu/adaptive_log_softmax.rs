@@ -2,6 +2,7 @@
 //! cluster are a softmax over products (`cpu/linear_softmax.rs`); what is asked of
 //! all classes is in `distribution.rs`.
 
+mod best;
 mod bins;
 mod distribution;
 

@@ -3,7 +3,7 @@
 use super::{Call, Draw, First, INDICES, layer};
 use crate::check::cases::Case;
 use crate::check::random::Random;
-use crate::check::reference::{self, WithSizes};
+use crate::check::reference;
 use crate::check::subject::{Expected, Outcome, Quantity};
 use crate::check::typed;
 use crate::{
@@ -39,8 +39,7 @@ impl Call for EmbeddingCall {
         let parameters = self.parameters.try_map(|_, p| p.view().to_f64())?;
         let (grad, index) = (case.input()?.to_f64()?, reference::indices(self.index.view())?);
         let out = reference::adaptive_embedding(&self.embedding, &parameters, &index, &grad);
-        let WithSizes { values, sizes } = out.output;
-        let mut expected = vec![Expected::product(Quantity::Output, values, sizes)];
+        let mut expected = vec![Expected::product(Quantity::Output, out.output)];
         if self.finite {
             expected.push(layer::gradients(out.grads.into_iter()));
         }
@@ -91,11 +90,8 @@ fn draw(random: &mut Random, first: &First<'_>) -> Result<Box<dyn Call>> {
     if random.one_in(3) {
         embedding = embedding.padding_idx(Some((at + random.below(distinct)) as i64));
     }
-    let parameters = embedding.shapes()?.try_map(|_, shape| {
-        let n = shape.iter().product();
-        let numbers: Vec<f64> = (0..n).map(|_| 0.4 * f64::from(random.normal())).collect();
-        typed::tensor(dtype, shape, &numbers)
-    })?;
+    let parameters =
+        embedding.shapes()?.try_map(|_, shape| layer::parameter(random, dtype, shape, 0.4))?;
     Ok(Box::new(EmbeddingCall {
         embedding,
         parameters,

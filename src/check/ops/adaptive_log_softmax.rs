@@ -80,17 +80,15 @@ impl Call for AdaptiveCall {
 
     fn expect(&self, case: &Case) -> Result<Vec<Expected>> {
         let out = self.reference(case)?;
-        let product =
-            |quantity, WithSizes { values, sizes }| Expected::product(quantity, values, sizes);
         let top = self.top(&out.log_prob);
         let mut expected = vec![
-            product(Quantity::Loss, out.loss),
-            product(Quantity::Output, out.output),
-            product(Quantity::LogProb, out.log_prob),
-            product(Quantity::Gradient, out.grad_input),
+            Expected::product(Quantity::Loss, out.loss),
+            Expected::product(Quantity::Output, out.output),
+            Expected::product(Quantity::LogProb, out.log_prob),
+            Expected::product(Quantity::Gradient, out.grad_input),
         ];
         if self.finite {
-            expected.push(product(Quantity::Top, top));
+            expected.push(Expected::product(Quantity::Top, top));
             let named = out.grads.into_named().into_iter();
             expected.push(layer::gradients(named.map(|(_, grad)| grad)));
         }
@@ -105,25 +103,14 @@ impl Call for AdaptiveCall {
         let way = layer::Way::of(device, case);
         let out = loss.forward(device, &view, input, target)?;
         let log_prob = loss.log_prob(device, &view, input)?;
-        let pass = "forward-backward";
         let grad = loss.forward_backward(device, &view, input, target, g)?;
-        let mut outcomes = vec![
-            way.outcome(Quantity::Loss, "forward", &out.loss)?,
-            way.outcome(Quantity::Output, "forward", &out.output)?,
-            way.outcome(Quantity::LogProb, "log_prob", &log_prob)?,
-            way.outcome(Quantity::Loss, pass, &grad.output.loss)?,
-            way.outcome(Quantity::Output, pass, &grad.output.output)?,
-        ];
+        let named = grad.parameters.into_named().into_iter();
+        let parameters = self.finite.then(|| named.map(|(_, grad)| grad).collect());
+        let mut outcomes = way.passes(&out, (&grad.output, &grad.input), parameters)?;
+        outcomes.push(way.outcome(Quantity::LogProb, "log_prob", &log_prob)?);
         if self.finite {
             let (_, top) = loss.top_k(device, &view, input, self.k())?;
             outcomes.push(way.outcome(Quantity::Top, "top_k", &top)?);
-        }
-        if !way.vague {
-            outcomes.push(way.outcome(Quantity::Gradient, pass, &grad.input)?);
-            if self.finite {
-                let named = grad.parameters.into_named().into_iter();
-                outcomes.push(way.gradients(pass, named.map(|(_, grad)| grad))?);
-            }
         }
         Ok(outcomes)
     }
@@ -154,11 +141,8 @@ fn draw(random: &mut Random, first: &First<'_>) -> Result<Box<dyn Call>> {
         options = options.class_order(Some(Arc::new(ClassOrder::from_counts(&counts)?)));
     }
     let deviation = layer::deviation(random, values, dtype);
-    let parameters = options.shapes()?.try_map(|_, shape| {
-        let n = shape.iter().product();
-        let numbers: Vec<f64> = (0..n).map(|_| deviation * f64::from(random.normal())).collect();
-        typed::tensor(dtype, shape, &numbers)
-    })?;
+    let parameters =
+        options.shapes()?.try_map(|_, shape| layer::parameter(random, dtype, shape, deviation))?;
     let row_weight = random.one_in(3).then(|| {
         let n = rows.iter().product();
         let weight: Vec<f64> = (0..n).map(|_| 0.1 + f64::from(random.normal()).abs()).collect();

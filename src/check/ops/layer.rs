@@ -6,7 +6,7 @@ use crate::check::random::Random;
 use crate::check::reference::{self, WithSizes};
 use crate::check::subject::{Expected, Outcome, Quantity};
 use crate::check::typed;
-use crate::{DType, Device, Result, Tensor, TensorRef};
+use crate::{DType, Device, LayerOutput, Result, Tensor, TensorRef};
 
 /// Rows of hidden states, or one.
 pub(super) fn shape(random: &mut Random) -> Vec<usize> {
@@ -35,24 +35,30 @@ pub(super) fn input<'a>(case: &'a Case, packed: &'a Tensor) -> Result<TensorRef<
 
 /// The hidden states of ignored rows.
 pub(super) fn unread(case: &Case, target: TensorRef<'_>, ignore_index: i64) -> Result<Vec<usize>> {
-    let features = case.shape.last().copied().unwrap_or(0);
+    // A vector's padding is between its elements, and what is unread is told by rows.
+    let [_, features] = case.shape[..] else { return Ok(Vec::new()) };
     let target = reference::indices(target)?.into_iter().enumerate();
     let ignored = target.filter(|&(_, class)| class == ignore_index);
-    // A vector's padding is between its elements, and what is unread is told by rows.
-    if case.shape.len() == 1 {
-        return Ok(Vec::new());
-    }
     Ok(ignored.flat_map(|(row, _)| row * features..(row + 1) * features).collect())
+}
+
+/// A parameter of numbers that are nearly normal.
+pub(super) fn parameter(
+    random: &mut Random,
+    dtype: DType,
+    shape: &[usize],
+    deviation: f64,
+) -> Result<Tensor> {
+    let n = shape.iter().product();
+    let numbers: Vec<f64> = (0..n).map(|_| deviation * f64::from(random.normal())).collect();
+    typed::tensor(dtype, shape, &numbers)
 }
 
 /// All parameters' gradients, one after another.
 pub(super) fn gradients(parts: impl Iterator<Item = WithSizes>) -> Expected {
-    let (mut values, mut sizes) = (Vec::new(), Vec::new());
-    for part in parts {
-        values.extend(part.values);
-        sizes.extend(part.sizes);
-    }
-    Expected::product(Quantity::ParameterGradients, values, sizes)
+    let mut all = WithSizes::default();
+    parts.for_each(|part| all.extend(part));
+    Expected::product(Quantity::ParameterGradients, all)
 }
 
 /// How results were made.
@@ -60,7 +66,7 @@ pub(super) struct Way {
     dtype: DType,
     on_the_way: DType,
     /// What logits are rounded by is no small part of them, so that no gradient is near.
-    pub(super) vague: bool,
+    vague: bool,
 }
 
 impl Way {
@@ -69,6 +75,31 @@ impl Way {
         let on_the_way = if device.name() == "cpu" { DType::F32 } else { case.dtype };
         let vague = on_the_way != DType::F32 && !case.values.small();
         Way { dtype: case.dtype, on_the_way, vague }
+    }
+
+    /// What forward, and forward and backward, give, the latter with the input's gradient; and the
+    /// parameters' gradients, where those are numbers.
+    pub(super) fn passes(
+        &self,
+        forward: &LayerOutput,
+        (both, input): (&LayerOutput, &Tensor),
+        parameters: Option<Vec<Tensor>>,
+    ) -> Result<Vec<Outcome>> {
+        let pass = "forward-backward";
+        let mut outcomes = vec![
+            self.outcome(Quantity::Loss, "forward", &forward.loss)?,
+            self.outcome(Quantity::Output, "forward", &forward.output)?,
+            self.outcome(Quantity::Loss, pass, &both.loss)?,
+            self.outcome(Quantity::Output, pass, &both.output)?,
+        ];
+        if self.vague {
+            return Ok(outcomes);
+        }
+        outcomes.push(self.outcome(Quantity::Gradient, pass, input)?);
+        if let Some(parameters) = parameters {
+            outcomes.push(self.gradients(pass, parameters.into_iter())?);
+        }
+        Ok(outcomes)
     }
 
     pub(super) fn outcome(

@@ -5,9 +5,8 @@ use super::targets::Targets;
 use super::{Call, Draw, First, Upstream, layer};
 use crate::check::cases::Case;
 use crate::check::random::Random;
-use crate::check::reference::{self, WithSizes};
+use crate::check::reference;
 use crate::check::subject::{Expected, Outcome, Quantity};
-use crate::check::typed;
 use crate::{
     Device, NegativeSampler, Reduction, Result, SampledParameters, SampledSoftmax, Tensor,
 };
@@ -44,12 +43,10 @@ impl Call for SampledCall {
         let g = reference::upstream(self.grad_output.view())?;
         let data = (&input[..], &target[..]);
         let out = reference::sampled_softmax(&self.loss, &parameters, data, &g);
-        let product =
-            |quantity, WithSizes { values, sizes }| Expected::product(quantity, values, sizes);
         let mut expected = vec![
-            product(Quantity::Loss, out.loss),
-            product(Quantity::Output, out.output),
-            product(Quantity::Gradient, out.grad_input),
+            Expected::product(Quantity::Loss, out.loss),
+            Expected::product(Quantity::Output, out.output),
+            Expected::product(Quantity::Gradient, out.grad_input),
         ];
         if self.finite {
             let parts = [Some(out.grads.weight), out.grads.bias];
@@ -65,22 +62,10 @@ impl Call for SampledCall {
         let (loss, view, g) = (&self.loss, self.parameters.view(), self.grad_output.view());
         let way = layer::Way::of(device, case);
         let out = loss.forward(device, &view, input, target)?;
-        let pass = "forward-backward";
         let grad = loss.forward_backward(device, &view, input, target, g)?;
-        let mut outcomes = vec![
-            way.outcome(Quantity::Loss, "forward", &out.loss)?,
-            way.outcome(Quantity::Output, "forward", &out.output)?,
-            way.outcome(Quantity::Loss, pass, &grad.output.loss)?,
-            way.outcome(Quantity::Output, pass, &grad.output.output)?,
-        ];
-        if !way.vague {
-            outcomes.push(way.outcome(Quantity::Gradient, pass, &grad.input)?);
-            if self.finite {
-                let parts = [Some(grad.parameters.weight), grad.parameters.bias];
-                outcomes.push(way.gradients(pass, parts.into_iter().flatten())?);
-            }
-        }
-        Ok(outcomes)
+        let parts = [Some(grad.parameters.weight), grad.parameters.bias];
+        let parameters = self.finite.then(|| parts.into_iter().flatten().collect());
+        way.passes(&out, (&grad.output, &grad.input), parameters)
     }
 
     fn unread(&self, case: &Case) -> Result<Vec<usize>> {
@@ -113,11 +98,8 @@ fn draw(random: &mut Random, first: &First<'_>) -> Result<Box<dyn Call>> {
         .ignore_index(Some(ignore_index))
         .reduction(reduction);
     let deviation = layer::deviation(random, values, dtype);
-    let parameters = loss.shapes()?.try_map(|_, shape| {
-        let n = shape.iter().product();
-        let numbers: Vec<f64> = (0..n).map(|_| deviation * f64::from(random.normal())).collect();
-        typed::tensor(dtype, shape, &numbers)
-    })?;
+    let parameters =
+        loss.shapes()?.try_map(|_, shape| layer::parameter(random, dtype, shape, deviation))?;
     Ok(Box::new(SampledCall {
         loss,
         sampler: name,

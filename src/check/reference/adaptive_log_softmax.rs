@@ -155,14 +155,9 @@ pub fn adaptive_log_softmax(
         }
         result.output.push(output, output.abs() + size);
         result.loss.push(-weight[row] * output, weight[row] * (output.abs() + size));
-        result.grad_input.values.extend(dx.values);
-        result.grad_input.sizes.extend(dx.sizes);
+        result.grad_input.extend(dx);
     }
-    if options.reduction != Reduction::None {
-        let reduce = |values: &[f64]| vec![values.iter().sum::<f64>() / denominator];
-        let WithSizes { values, sizes } = &result.loss;
-        result.loss = WithSizes { values: reduce(values), sizes: reduce(sizes) };
-    }
+    result.loss = result.loss.reduced(options.reduction, denominator);
     result
 }
 

@@ -1,6 +1,7 @@
 //! What passes products of matrices: numbers with their sizes, and softmaxes over them.
 
 use super::Softmax;
+use crate::Reduction;
 
 /// Numbers, and what each may be off by in units of rounding: Σ|terms| of all that they are made of.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -24,6 +25,21 @@ impl WithSizes {
     pub(super) fn push(&mut self, value: f64, size: f64) {
         self.values.push(value);
         self.sizes.push(size);
+    }
+
+    /// Others after those that are there.
+    pub(crate) fn extend(&mut self, other: WithSizes) {
+        self.values.extend(other.values);
+        self.sizes.extend(other.sizes);
+    }
+
+    /// Rows' losses as the reduction has them.
+    pub(super) fn reduced(self, reduction: Reduction, denominator: f64) -> WithSizes {
+        let reduce = |values: Vec<f64>| vec![values.iter().sum::<f64>() / denominator];
+        match reduction {
+            Reduction::None => self,
+            _ => WithSizes { values: reduce(self.values), sizes: reduce(self.sizes) },
+        }
     }
 
     pub(super) fn add(&mut self, at: usize, value: f64, size: f64) {

@@ -27,10 +27,8 @@ pub fn sampled_softmax(
     (input, target): (&[f64], &[i64]),
     grad_output: &[f64],
 ) -> SampledReference {
-    let (features, classes) = (options.in_features, options.classes());
-    let negatives = options.negatives().expect("negatives that can be drawn");
-    let log_expected: Vec<f64> =
-        (0..classes).map(|class| options.expected_count(class).expect("a count").ln()).collect();
+    let features = options.in_features;
+    let negatives = options.draw().expect("negatives that can be drawn");
     let hits_stay = !options.remove_accidental_hits && !options.sampler.is_all();
     let kept = |row: usize| options.ignore_index != Some(target[row]);
     let denominator = match options.reduction {
@@ -53,7 +51,8 @@ pub fn sampled_softmax(
         let (mut output, mut size, mut dx) = (0.0, 0.0, WithSizes::zeros(features));
         if kept(row) {
             let own = target[row] as usize;
-            let others = negatives.iter().copied().filter(|&class| class != own || hits_stay);
+            let others =
+                negatives.classes.iter().copied().filter(|&class| class != own || hits_stay);
             let columns: Vec<usize> = std::iter::once(own).chain(others).collect();
             let mut z = WithSizes::default();
             for &class in &columns {
@@ -61,7 +60,7 @@ pub fn sampled_softmax(
                 let terms = || weights.iter().zip(&x.values).map(|(w, x)| w * x);
                 let beside = [
                     parameters.bias.as_ref().map_or(0.0, |bias| bias[class]),
-                    -log_expected[class],
+                    -options.sampler.log_expected(class, &negatives),
                 ];
                 let sizes = terms().chain(beside).map(f64::abs).filter(|size| size.is_finite());
                 z.push(terms().chain(beside).sum(), sizes.sum());
@@ -86,13 +85,8 @@ pub fn sampled_softmax(
         }
         result.output.push(output, size);
         result.loss.push(-output, size);
-        result.grad_input.values.extend(dx.values);
-        result.grad_input.sizes.extend(dx.sizes);
+        result.grad_input.extend(dx);
     }
-    if options.reduction != Reduction::None {
-        let reduce = |values: &[f64]| vec![values.iter().sum::<f64>() / denominator];
-        let WithSizes { values, sizes } = &result.loss;
-        result.loss = WithSizes { values: reduce(values), sizes: reduce(sizes) };
-    }
+    result.loss = result.loss.reduced(options.reduction, denominator);
     result
 }
