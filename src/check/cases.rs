@@ -70,6 +70,8 @@ ops! {
     AdaptiveEmbedding "adaptive-embedding" ops::adaptive_embedding::DRAW,
     /// [`crate::SampledSoftmax`].
     SampledSoftmax "sampled-softmax" ops::sampled_softmax::DRAW,
+    /// The functions of [`crate::information`].
+    Information "information" ops::information::DRAW,
 }
 
 /// What makes a case's values hard.
@@ -202,6 +204,38 @@ impl fmt::Display for Case {
     }
 }
 
+impl Values {
+    /// Elements of a tensor, row-major.
+    pub(super) fn draw(self, random: &mut Random, dtype: DType, shape: &[usize]) -> Vec<f64> {
+        let elements: usize = shape.iter().product();
+        let row = shape.iter().skip(1).product::<usize>().max(1);
+        let (offset, deviation) = match self {
+            Values::Tiny => (0.0, 0.01),
+            Values::Offset if dtype == DType::F16 => (-2000.0, 2.5),
+            Values::Offset => (10_000.0, 2.5),
+            Values::Wide if dtype == DType::F16 => (0.0, 1000.0),
+            Values::Wide => (0.0, 10_000.0),
+            Values::Equal => (random.pick(&[0.0, -3.5, 1.0e4]), 0.0),
+            _ => (0.0, 2.5),
+        };
+        let mut x: Vec<f64> =
+            (0..elements).map(|_| offset + deviation * f64::from(random.normal())).collect();
+        let some = |random: &mut Random| random.below(elements.max(1));
+        match self {
+            Values::Masked => {
+                x.iter_mut().filter(|_| random.one_in(8)).for_each(|x| *x = f64::NEG_INFINITY)
+            }
+            Values::AllMasked => {
+                x.chunks_mut(row).step_by(2).flatten().for_each(|x| *x = f64::NEG_INFINITY)
+            }
+            Values::PlusInfinity if elements > 0 => x[some(random)] = f64::INFINITY,
+            Values::NotANumber if elements > 0 => x[some(random)] = f64::NAN,
+            _ => {}
+        }
+        x
+    }
+}
+
 /// The input's memory: rows of values, NaN between them.
 fn fill(
     random: &mut Random,
@@ -212,29 +246,7 @@ fn fill(
 ) -> Result<Tensor> {
     let elements: usize = shape.iter().product();
     let row = shape.iter().skip(1).product::<usize>().max(1);
-    let (offset, deviation) = match values {
-        Values::Tiny => (0.0, 0.01),
-        Values::Offset if dtype == DType::F16 => (-2000.0, 2.5),
-        Values::Offset => (10_000.0, 2.5),
-        Values::Wide if dtype == DType::F16 => (0.0, 1000.0),
-        Values::Wide => (0.0, 10_000.0),
-        Values::Equal => (random.pick(&[0.0, -3.5, 1.0e4]), 0.0),
-        _ => (0.0, 2.5),
-    };
-    let mut x: Vec<f64> =
-        (0..elements).map(|_| offset + deviation * f64::from(random.normal())).collect();
-    let some = |random: &mut Random| random.below(elements.max(1));
-    match values {
-        Values::Masked => {
-            x.iter_mut().filter(|_| random.one_in(8)).for_each(|x| *x = f64::NEG_INFINITY)
-        }
-        Values::AllMasked => {
-            x.chunks_mut(row).step_by(2).flatten().for_each(|x| *x = f64::NEG_INFINITY)
-        }
-        Values::PlusInfinity if elements > 0 => x[some(random)] = f64::INFINITY,
-        Values::NotANumber if elements > 0 => x[some(random)] = f64::NAN,
-        _ => {}
-    }
+    let x = values.draw(random, dtype, shape);
     let rows = elements.div_ceil(row);
     let mut memory = vec![f64::NAN; (rows * stride).max(elements)];
     for (i, x) in x.iter().enumerate() {

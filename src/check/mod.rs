@@ -5,6 +5,7 @@
 
 pub mod cases;
 pub mod compare;
+pub mod differential;
 pub mod ops;
 pub(crate) mod random;
 pub mod reference;

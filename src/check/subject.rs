@@ -159,7 +159,7 @@ impl Outcome {
         Ok(Outcome { quantity, pass, dtype, on_the_way: dtype, values })
     }
 
-    fn compare(&self, expected: &[Expected]) -> std::result::Result<Finding, String> {
+    pub(super) fn compare(&self, expected: &[Expected]) -> std::result::Result<Finding, String> {
         let Outcome { quantity, pass, dtype, on_the_way, values } = self;
         let untouched;
         let expected = match (expected.iter().find(|e| e.quantity == *quantity), quantity) {

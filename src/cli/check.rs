@@ -1,6 +1,7 @@
 //! `warploss check`: random and adversarial cases on the device, beside a plain f64 computation.
 
-use super::device::DeviceChoice;
+use super::device::Devices;
+use super::differential::{self, Budget};
 use super::failure::Failure;
 use super::grid;
 use crate::DType;
@@ -19,8 +20,13 @@ A case is made from one seed: case i of a run has seed S + i. On a mismatch its 
 and `--seed` with it and `--cases 1` repeats that case. Shares are errors over what is allowed;
 1 is the limit.
 
+With --differential, calls are drawn at random, wrong ones too (shapes, dtypes, options, values), and
+made on two devices: same ending, same message, same values. Each difference is printed, with what
+repeats it; the last line counts calls, errors and differences.
+
 Example:
-  warploss check cross-entropy --seed 7 --cases 500")]
+  warploss check cross-entropy --seed 7 --cases 500
+  warploss check --differential --device cpu,cuda --seconds 60")]
 pub(super) struct CheckArgs {
     /// Ops to check [default: all]
     #[arg(value_name = "OP")]
@@ -33,6 +39,14 @@ pub(super) struct CheckArgs {
     /// Cases for each op
     #[arg(long, value_name = "K", default_value_t = 300, allow_hyphen_values = true, value_parser = clap::value_parser!(u64).range(1..))]
     cases: u64,
+
+    /// Compare two devices (`--device A,B`) on random calls, right and wrong
+    #[arg(long)]
+    differential: bool,
+
+    /// With --differential: go on for so many seconds instead
+    #[arg(long, value_name = "T", requires = "differential", conflicts_with = "cases", allow_hyphen_values = true, value_parser = clap::value_parser!(u64).range(1..))]
+    seconds: Option<u64>,
 }
 
 impl ValueEnum for Op {
@@ -56,13 +70,20 @@ struct Tally {
 }
 
 impl CheckArgs {
-    pub(super) fn run(&self, device: DeviceChoice) -> Result<(), Failure> {
-        let device = device.open()?;
+    pub(super) fn run(&self, devices: Devices) -> Result<(), Failure> {
         let mut ops: Vec<Op> = self.ops.clone();
         if ops.is_empty() {
             ops = Op::ALL.to_vec();
         }
         ops.dedup();
+        if self.differential {
+            let budget = match self.seconds {
+                Some(seconds) => Budget::Seconds(seconds),
+                None => Budget::Cases(self.cases),
+            };
+            return differential::run(&ops, devices.two()?, self.seed, budget);
+        }
+        let device = devices.one()?.open()?;
         let engine = Engine(device);
         let tallies = self.drive(&engine, &ops)?;
         let text = format!(
@@ -167,6 +188,9 @@ mod tests {
     use super::*;
     use crate::check::subject::Outcome;
 
+    const NONE: CheckArgs =
+        CheckArgs { ops: vec![], seed: 0, cases: 1, differential: false, seconds: None };
+
     struct Silent;
 
     impl Subject for Silent {
@@ -179,7 +203,7 @@ mod tests {
 
     #[test]
     fn a_mismatch_fails_and_names_the_seed_that_repeats_it() {
-        let args = CheckArgs { ops: vec![], seed: 5, cases: 50 };
+        let args = CheckArgs { seed: 5, cases: 50, ..NONE };
         let failure = args.drive(&Silent, &[Op::CrossEntropy]).unwrap_err();
         assert_eq!(failure.status, super::super::failure::FAILED);
         let seed: u64 = failure
@@ -187,7 +211,7 @@ mod tests {
             .split_once("--seed ")
             .and_then(|(_, rest)| rest.split(' ').next()?.parse().ok())
             .unwrap();
-        let again = CheckArgs { ops: vec![], seed, cases: 1 };
+        let again = CheckArgs { seed, cases: 1, ..NONE };
         assert_eq!(again.drive(&Silent, &[Op::CrossEntropy]).unwrap_err(), failure);
     }
 }

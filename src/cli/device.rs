@@ -2,6 +2,7 @@
 
 use super::failure::Failure;
 use crate::Device;
+use std::fmt;
 use std::str::FromStr;
 
 /// What `--device` and `WARPLOSS_DEVICE` take.
@@ -15,6 +16,43 @@ pub(super) enum DeviceChoice {
     Cuda(usize),
     /// The kernels on the host, in builds with that feature.
     Emulated,
+}
+
+/// What `--device` takes: a device, or for `check --differential` two, `A,B`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Devices {
+    first: DeviceChoice,
+    second: Option<DeviceChoice>,
+}
+
+impl FromStr for Devices {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let (first, second) = match text.split_once(',') {
+            Some((first, second)) => (first, Some(second)),
+            None => (text, None),
+        };
+        Ok(Devices { first: first.parse()?, second: second.map(str::parse).transpose()? })
+    }
+}
+
+impl Devices {
+    /// The one device of a command that computes on one.
+    pub(super) fn one(self) -> Result<DeviceChoice, Failure> {
+        match self.second {
+            None => Ok(self.first),
+            Some(_) => Err(Failure::input(
+                "--device: expected one device, got two; two are for `check --differential`",
+            )),
+        }
+    }
+
+    /// The two of a command that compares them.
+    pub(super) fn two(self) -> Result<[DeviceChoice; 2], Failure> {
+        let missing = || Failure::input("--device: expected two devices, `A,B`, got one");
+        Ok([self.first, self.second.ok_or_else(missing)?])
+    }
 }
 
 impl FromStr for DeviceChoice {
@@ -60,6 +98,17 @@ fn emulated() -> Result<Device, Failure> {
     ))
 }
 
+impl fmt::Display for DeviceChoice {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            DeviceChoice::Auto => write!(f, "auto"),
+            DeviceChoice::Cpu => write!(f, "cpu"),
+            DeviceChoice::Cuda(ordinal) => write!(f, "cuda:{ordinal}"),
+            DeviceChoice::Emulated => write!(f, "emulated"),
+        }
+    }
+}
+
 impl DeviceChoice {
     /// The device, or why there is none.
     pub(super) fn open(self) -> Result<Device, Failure> {
@@ -75,6 +124,19 @@ impl DeviceChoice {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn two_devices_are_for_commands_that_compare_them() {
+        let devices: Devices = "cpu,cuda:1".parse().unwrap();
+        assert_eq!(devices.two(), Ok([DeviceChoice::Cpu, DeviceChoice::Cuda(1)]));
+        assert!(devices.one().unwrap_err().message.contains("got two"));
+        let device: Devices = "cpu".parse().unwrap();
+        assert_eq!(device.one(), Ok(DeviceChoice::Cpu));
+        assert!(device.two().unwrap_err().message.contains("got one"));
+        for wrong in ["cpu,", ",cpu", "cpu,gpu", "cpu,cpu,cpu", "cpu, cpu"] {
+            assert!(wrong.parse::<Devices>().is_err(), "{wrong}");
+        }
+    }
 
     #[test]
     fn devices_are_named_as_documented() {

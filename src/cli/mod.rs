@@ -6,6 +6,7 @@
 mod bench;
 mod check;
 mod device;
+mod differential;
 mod eval;
 mod failure;
 mod file;
@@ -19,7 +20,7 @@ mod sample;
 mod usage;
 
 use clap::{Parser, Subcommand};
-use device::DeviceChoice;
+use device::Devices;
 use failure::Failure;
 use std::panic::AssertUnwindSafe;
 use std::process::ExitCode;
@@ -30,7 +31,7 @@ use std::process::ExitCode;
 struct Cli {
     /// Where to compute: auto, cpu, cuda, cuda:N or emulated
     ///
-    /// auto is the first CUDA device that works, else the CPU.
+    /// auto is the first CUDA device that works, else the CPU. `check --differential` takes two, A,B.
     #[arg(
         long,
         global = true,
@@ -38,7 +39,7 @@ struct Cli {
         env = "WARPLOSS_DEVICE",
         default_value = "auto"
     )]
-    device: DeviceChoice,
+    device: Devices,
 
     /// Upper bound on CPU threads (default: one per core)
     #[arg(long, global = true, value_name = "N", allow_hyphen_values = true, value_parser = clap::value_parser!(u16).range(1..=1024))]
@@ -100,10 +101,10 @@ impl Cli {
                 .map_err(|e| Failure::failed(format!("--threads {threads}: {e}")))?;
         }
         match self.command {
-            Command::Eval(eval) => eval.run(self.device),
-            Command::Bench(bench) => bench.run(self.device),
+            Command::Eval(eval) => eval.run(self.device.one()?),
+            Command::Bench(bench) => bench.run(self.device.one()?),
             Command::Check(check) => check.run(self.device),
-            Command::Plan(plan) => plan.run(self.device),
+            Command::Plan(plan) => plan.run(self.device.one()?),
             Command::Sample(sample) => sample.run(),
             Command::Info(info) => info.run(),
         }

@@ -101,11 +101,11 @@ impl Call for ElementwiseDraw {
     }
 }
 
-fn values<'a>((shape, data): &'a (Shape, Vec<f64>)) -> reference::Values<'a> {
+pub(in crate::check) fn values<'a>((shape, data): &'a (Shape, Vec<f64>)) -> reference::Values<'a> {
     reference::Values { shape, data }
 }
 
-fn weighted<'w, L: sealed::Weighted>(
+pub(in crate::check) fn weighted<'w, L: sealed::Weighted>(
     op: Elementwise<'w, L>,
     weight: Option<TensorRef<'w>>,
 ) -> Elementwise<'w, L> {
@@ -169,7 +169,7 @@ fn shape(random: &mut Random) -> Vec<usize> {
 }
 
 /// A shape that broadcasts with `shape`, and may be larger.
-fn other_shape(random: &mut Random, shape: &[usize]) -> Vec<usize> {
+pub(in crate::check) fn other_shape(random: &mut Random, shape: &[usize]) -> Vec<usize> {
     let larger = |random: &mut Random, n: usize| {
         let small = n == 1 && shape.iter().product::<usize>() < 3000;
         if small && random.one_in(2) { random.pick(&[2, 3, 4]) } else { n }
@@ -185,7 +185,7 @@ fn other_shape(random: &mut Random, shape: &[usize]) -> Vec<usize> {
 }
 
 /// A shape that broadcasts to `shape`.
-fn smaller_shape(random: &mut Random, shape: &[usize]) -> Vec<usize> {
+pub(in crate::check) fn smaller_shape(random: &mut Random, shape: &[usize]) -> Vec<usize> {
     let first = random.below(shape.len() + 1);
     shape[first..].iter().map(|&n| if random.one_in(3) { 1 } else { n }).collect()
 }

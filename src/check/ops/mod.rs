@@ -5,6 +5,7 @@ pub(super) mod adaptive_embedding;
 pub(super) mod adaptive_log_softmax;
 pub(super) mod cross_entropy;
 pub(super) mod elementwise;
+pub(super) mod information;
 pub(super) mod js_div_logits;
 mod labels;
 mod layer;
@@ -14,7 +15,7 @@ pub(super) mod logsumexp;
 pub(super) mod nll;
 pub(super) mod sampled_softmax;
 pub(super) mod soft_cross_entropy;
-mod targets;
+pub(super) mod targets;
 
 use super::cases::{Case, Values};
 use super::random::Random;
@@ -127,7 +128,7 @@ fn any_shape(random: &mut Random) -> Vec<usize> {
 }
 
 /// The dimensions in a random order, some counted from the end.
-fn dims(random: &mut Random, rank: usize) -> Vec<isize> {
+pub(super) fn dims(random: &mut Random, rank: usize) -> Vec<isize> {
     let rank = rank.max(1);
     let mut dims: Vec<isize> = (0..rank as isize).collect();
     for i in (1..rank).rev() {

@@ -8,13 +8,17 @@ use crate::{DType, Result, Tensor, TensorRef};
 
 /// A batch's targets, some of them ignored.
 #[derive(Debug)]
-pub(super) struct Targets {
-    pub(super) indices: Tensor,
-    pub(super) ignore_index: i64,
+pub(in crate::check) struct Targets {
+    pub(in crate::check) indices: Tensor,
+    pub(in crate::check) ignore_index: i64,
 }
 
 impl Targets {
-    pub(super) fn draw(random: &mut Random, classes: usize, rows: &[usize]) -> Result<Targets> {
+    pub(in crate::check) fn draw(
+        random: &mut Random,
+        classes: usize,
+        rows: &[usize],
+    ) -> Result<Targets> {
         let index = random.pick(&INDICES);
         let ignore_index: i64 = match random.below(4) {
             0 => random.below(classes) as i64,

@@ -8,6 +8,7 @@ mod adaptive_embedding;
 mod adaptive_log_softmax;
 mod cross_entropy;
 mod elementwise;
+mod information;
 mod js_div_logits;
 mod lines;
 mod logprob_entropy;
@@ -23,6 +24,7 @@ pub use cross_entropy::{CrossEntropyReference, cross_entropy};
 pub use elementwise::{
     ElementLoss, ElementwiseCall, ElementwiseReference, Values, broadcast, elementwise,
 };
+pub use information::information;
 pub use js_div_logits::{JsDivLogitsReference, js_div_logits};
 pub use lines::{log_softmax, log_softmax_grad, logsumexp, logsumexp_grad};
 pub use logprob_entropy::{LogprobEntropyReference, logprob_entropy};

@@ -1,0 +1,147 @@
+//! Random calls, right and wrong, on two devices: the same ending, the same message, the same values.
+//!
+//! A call is drawn as data (`call.rs`, by an op's row of the table in `ops/`), made wrong in half of
+//! all cases (`spoil.rs`), made on both devices (`run.rs`, `bound.rs`) and compared (`compare.rs`);
+//! one that differs is made smaller as long as it still does (`shrink.rs`).
+
+mod bound;
+mod call;
+mod compare;
+mod draft;
+mod ops;
+mod run;
+mod shrink;
+mod spoil;
+
+use super::cases::Op;
+use crate::{Device, Result, Tensor};
+use bound::{Bound, Memory};
+use call::{Call, Role};
+use draft::Draft;
+use run::{Ending, run};
+use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+/// Opens one of two devices.
+pub type Open = Box<dyn Fn(usize) -> Result<Device>>;
+
+/// Two devices side by side.
+#[allow(missing_debug_implementations)] // A function that opens them has none.
+pub struct Differential {
+    open: Open,
+    names: [String; 2],
+    devices: [Device; 2],
+}
+
+/// How one call went.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Finding {
+    /// Both did it, and say the same.
+    Agreed,
+    /// Both refused it in the same words.
+    Refused,
+    /// They differ.
+    Differed(Box<Difference>),
+}
+
+/// A call that two devices answer differently.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Difference {
+    /// What differs.
+    pub what: String,
+    /// The call as it was drawn.
+    pub call: String,
+    /// A smaller call that differs as well, where there is one.
+    pub smaller: Option<String>,
+}
+
+impl Differential {
+    /// Two devices by their names; `open` opens the first (0) or second (1), again after a panic.
+    ///
+    /// # Errors
+    /// A device that cannot be had.
+    pub fn new(names: [String; 2], open: Open) -> Result<Differential> {
+        let devices = [open(0)?, open(1)?];
+        Ok(Differential { open, names, devices })
+    }
+
+    /// Draws the call of that seed, makes it on both devices, and compares.
+    ///
+    /// # Errors
+    /// A device that cannot be had again after a panic.
+    pub fn check(&mut self, op: Op, seed: u64) -> Result<Finding> {
+        let call = draw(op, seed);
+        let what = match self.differs(&call)? {
+            Ok(finding) => return Ok(finding),
+            Err(what) => what,
+        };
+        let mut smaller = None;
+        shrink::shrink(&call, |candidate| {
+            let differs = matches!(self.differs(candidate), Ok(Err(_)));
+            if differs {
+                smaller = Some(candidate.to_string());
+            }
+            differs
+        });
+        let call = call.to_string();
+        Ok(Finding::Differed(Box::new(Difference { what, call, smaller })))
+    }
+
+    /// How the call went; what differs, in words, as an error.
+    fn differs(&mut self, call: &Call) -> Result<std::result::Result<Finding, String>> {
+        let outcomes = [run(call, &self.devices[0]), run(call, &self.devices[1])];
+        for (i, outcome) in outcomes.iter().enumerate() {
+            // What a panic left of a device is not to be trusted.
+            if matches!(outcome.ending, Ending::Panicked(_)) {
+                self.devices[i] = (self.open)(i)?;
+            }
+        }
+        let [a, b] = &outcomes;
+        let found = compare::difference(call, (&self.names[0], a), (&self.names[1], b));
+        Ok(match (found, &a.ending) {
+            (Some(what), _) => Err(what),
+            (None, Ending::Done) => Ok(Finding::Agreed),
+            (None, Ending::Refused(_) | Ending::Panicked(_)) => Ok(Finding::Refused),
+        })
+    }
+}
+
+/// The call of an op and a seed, right or wrong.
+fn draw(op: Op, seed: u64) -> Call {
+    let mut draft = Draft::new(op, seed);
+    (ops::row(op).draw)(&mut draft);
+    let Draft { mut random, mut call, .. } = draft;
+    spoil::spoil(&mut random, &mut call);
+    complete(&mut call);
+    call
+}
+
+/// Computes on the CPU what the call reads of a call before it, if that succeeds.
+fn complete(call: &mut Call) {
+    let Some((name, saved)) = ops::row(call.op).saved else { return };
+    let Some(at) = call.tensors.iter().position(|g| g.name == name && g.role == Role::Read) else {
+        return;
+    };
+    let of = |call: &Call| -> Result<Vec<f64>> {
+        let device = Device::cpu();
+        let mut host = call.clone();
+        host.resident = false;
+        host.tensors.iter_mut().filter(|g| g.role == Role::Both).for_each(|g| g.role = Role::Read);
+        let mut memory = Memory::new(&host, &device)?;
+        let tensor: Tensor = saved(&Bound::new(&host, &device, &mut memory)?)?;
+        tensor.view().to_f64()
+    };
+    let values = catch_unwind(AssertUnwindSafe(|| of(call))).ok().and_then(Result::ok);
+    call.tensors[at].values = values.unwrap_or_default();
+}
+
+/// In one line: what differs, and the smallest call that does.
+impl fmt::Display for Difference {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "difference: {}; call: {}", self.what, self.call)?;
+        match &self.smaller {
+            Some(smaller) => write!(f, "; smaller: {smaller}"),
+            None => Ok(()),
+        }
+    }
+}

@@ -1,0 +1,97 @@
+//! One file an op: how its calls are drawn, how they are made, and what the f64 reference says.
+
+mod adaptive_embedding;
+mod adaptive_log_softmax;
+mod cross_entropy;
+mod elementwise;
+mod information;
+mod js_div_logits;
+mod lines;
+mod logprob_entropy;
+mod nll;
+mod sampled_softmax;
+
+use super::bound::Bound;
+use super::draft::Draft;
+use crate::check::cases::Op;
+use crate::check::differential::call::{Role, Setpoint};
+use crate::check::random::Random;
+use crate::check::subject::Expected;
+use crate::{ClassOrder, LayerOutput, Result, Tensor};
+use std::sync::Arc;
+
+/// An op as it is fuzzed.
+#[derive(Debug)]
+pub(super) struct Row {
+    /// Draws a right call.
+    pub(super) draw: fn(&mut Draft),
+    /// Makes a call, right or wrong.
+    pub(super) run: fn(&Bound<'_>) -> Result<()>,
+    /// What is right, where the call is.
+    pub(super) expect: fn(&Bound<'_>) -> Result<Vec<Expected>>,
+    /// A tensor that a call reads and another call made: its name, and that call.
+    pub(super) saved: Option<Saved>,
+}
+
+/// See [`Row::saved`].
+pub(super) type Saved = (&'static str, fn(&Bound<'_>) -> Result<Tensor>);
+
+/// The table.
+pub(super) fn row(op: Op) -> Row {
+    match op {
+        Op::CrossEntropy => cross_entropy::INDICES,
+        Op::SoftCrossEntropy => cross_entropy::PROBABILITIES,
+        Op::LogSoftmax => lines::LOG_SOFTMAX,
+        Op::LogSumExp => lines::LOGSUMEXP,
+        Op::LogprobEntropy => logprob_entropy::ROW,
+        Op::Nll => nll::ROW,
+        Op::Mse => elementwise::MSE,
+        Op::L1 => elementwise::L1,
+        Op::SmoothL1 => elementwise::SMOOTH_L1,
+        Op::Huber => elementwise::HUBER,
+        Op::BceWithLogits => elementwise::BCE_WITH_LOGITS,
+        Op::KlDiv => elementwise::KL_DIV,
+        Op::JsDiv => elementwise::JS_DIV,
+        Op::JsDivLogits => js_div_logits::ROW,
+        Op::Information => information::ROW,
+        Op::AdaptiveLogSoftmax => adaptive_log_softmax::ROW,
+        Op::AdaptiveEmbedding => adaptive_embedding::ROW,
+        Op::SampledSoftmax => sampled_softmax::ROW,
+    }
+}
+
+/// The results of a layer's forward pass.
+fn give_output(b: &Bound<'_>, out: LayerOutput) {
+    b.give("output", out.output);
+    b.give("loss", out.loss);
+}
+
+/// An order of classes that follows from the call's seed.
+fn order(seed: u64, classes: usize) -> Result<Arc<ClassOrder>> {
+    let mut random = Random::new(seed);
+    let counts: Vec<u64> = (0..classes.min(1 << 20)).map(|_| random.below(50) as u64).collect();
+    Ok(Arc::new(ClassOrder::from_counts(&counts)?))
+}
+
+/// Memory for the gradients of a layer's input and parameters, each asked for or not.
+fn draw_gradients(
+    d: &mut Draft,
+    (name, shape, letters): (&str, &[usize], &str),
+    parameters: &[(String, Vec<usize>)],
+) {
+    d.optional_out(name, d.dtype, shape, letters);
+    if d.random.one_in(2) {
+        draw_parameter_gradients(d, parameters);
+    }
+}
+
+/// Memory for the gradients of parameters, which may be added to what is there.
+fn draw_parameter_gradients(d: &mut Draft, parameters: &[(String, Vec<usize>)]) {
+    let accumulate = d.random.one_in(2);
+    d.set("accumulate", Setpoint::Flag(accumulate));
+    for (name, shape) in parameters {
+        let data = d.normal(shape, 1.0);
+        let dtype = d.dtype;
+        d.given((&format!("grad_{name}"), Role::Both), (dtype, shape, ""), data);
+    }
+}

@@ -1,0 +1,85 @@
+//! Smaller calls that still differ.
+
+use super::call::{Call, Given, Role};
+
+/// Tries what makes the call simpler, one thing after another, and keeps what still differs.
+pub(super) fn shrink(call: &Call, mut differs: impl FnMut(&Call) -> bool) {
+    let mut smallest = call.clone();
+    loop {
+        let mut changed = false;
+        for simpler in simplifications(&smallest) {
+            let mut candidate = smallest.clone();
+            if simpler(&mut candidate) {
+                super::complete(&mut candidate);
+                if differs(&candidate) {
+                    (smallest, changed) = (candidate, true);
+                }
+            }
+        }
+        if !changed {
+            return;
+        }
+    }
+}
+
+type Simplification = Box<dyn Fn(&mut Call) -> bool>;
+
+/// Each changes a call, and says whether it did.
+fn simplifications(call: &Call) -> Vec<Simplification> {
+    let mut all: Vec<Simplification> = vec![Box::new(|call| std::mem::take(&mut call.resident))];
+    for letter in ['N', 'X', 'Y', 'C'] {
+        for keep in [|_| 0, |_| 1, |n: usize| n / 2, |n: usize| n - n.min(1)] {
+            all.push(Box::new(move |call| cut(call, letter, keep)));
+        }
+    }
+    for i in 0..call.settings.len() {
+        all.push(Box::new(move |call| {
+            let setting = &mut call.settings[i];
+            let changed = setting.value != setting.default;
+            setting.value = setting.default.clone();
+            changed
+        }));
+    }
+    for i in 0..call.tensors.len() {
+        all.push(Box::new(move |call| {
+            let given = &mut call.tensors[i];
+            given.optional && std::mem::take(&mut given.present)
+        }));
+        all.push(Box::new(move |call| std::mem::take(&mut call.tensors[i].padding) > 0));
+        all.push(Box::new(move |call| plain(&mut call.tensors[i])));
+    }
+    all
+}
+
+/// Numbers of few digits in the place of those that were drawn.
+fn plain(given: &mut Given) -> bool {
+    if given.dtype.is_index() || given.role == Role::Written {
+        return false;
+    }
+    let plain = |x: f64| if x.is_finite() && x.abs() < 1e4 { (x * 4.0).round() / 4.0 } else { x };
+    let before = given.values.clone();
+    given.values.iter_mut().for_each(|x| *x = plain(*x));
+    before.iter().zip(&given.values).any(|(a, b)| a.to_bits() != b.to_bits())
+}
+
+/// Leaves out the last of what a letter numbers, in every tensor that has it.
+fn cut(call: &mut Call, letter: char, keep: impl Fn(usize) -> usize) -> bool {
+    let mut changed = false;
+    for given in &mut call.tensors {
+        let Some(at) = given.letters.iter().position(|l| *l == letter) else { continue };
+        let (size, kept) = (given.shape[at], keep(given.shape[at]));
+        if kept >= size {
+            continue;
+        }
+        let elements: usize = given.shape.iter().product();
+        if !given.values.is_empty() {
+            let inner: usize = given.shape[at + 1..].iter().product();
+            let all = given.values.iter().cycle().take(elements).enumerate();
+            let of = |i: usize| i / inner.max(1) % size;
+            given.values = all.filter(|(i, _)| of(*i) < kept).map(|(_, v)| *v).collect();
+        }
+        given.shape[at] = kept;
+        changed = true;
+    }
+    changed
+}
