@@ -18,7 +18,7 @@ pub(super) enum Budget {
 }
 
 /// Differences that are printed; the rest are counted.
-const PRINTED: u64 = 40;
+const PRINTED: u64 = 400;
 
 #[derive(Debug, Default)]
 struct Tally {
