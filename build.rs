@@ -13,6 +13,10 @@ mod emulator;
 #[allow(dead_code, unreachable_pub)]
 mod cache;
 #[cfg(feature = "cuda")]
+#[path = "src/cuda/libraries.rs"]
+#[allow(dead_code, unreachable_pub)]
+mod libraries;
+#[cfg(feature = "cuda")]
 #[path = "src/cuda/nvrtc.rs"]
 #[allow(dead_code, unreachable_pub)]
 mod nvrtc;

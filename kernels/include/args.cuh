@@ -2,6 +2,13 @@
 #pragma once
 #include "intrinsics.cuh"
 
+// Where a field lies. Checked by the emulator's build alone: NVRTC before 13.4 does not know offsetof.
+#if !WL_EMULATED
+#define WL_OFFSET(type, field, at, message) static_assert(true, message)
+#else
+#define WL_OFFSET(type, field, at, message) static_assert(__builtin_offsetof(type, field) == at, message)
+#endif
+
 // The first of the elements that a thread takes of many, and how far on the next is.
 WL_FN wl_i64 first_of_grid() { return (wl_i64)wl_block() * wl_threads() + wl_thread(); }
 WL_FN wl_i64 step_of_grid() { return (wl_i64)wl_blocks() * wl_threads(); }
@@ -79,10 +86,10 @@ struct RowArgs {
   const void* labels;  // which rows do not count, where the target is of the logits' size; of weight_kind
 };
 static_assert(sizeof(void*) == 8 && sizeof(RowArgs) == 272, "RowArgs: src/cuda/args.rs");
-static_assert(__builtin_offsetof(RowArgs, rows) == 112, "RowArgs: src/cuda/args.rs");
-static_assert(__builtin_offsetof(RowArgs, scale) == 168, "RowArgs: src/cuda/args.rs");
-static_assert(__builtin_offsetof(RowArgs, coarse) == 228, "RowArgs: src/cuda/args.rs");
-static_assert(__builtin_offsetof(RowArgs, grad_target) == 240, "RowArgs: src/cuda/args.rs");
+WL_OFFSET(RowArgs, rows, 112, "RowArgs: src/cuda/args.rs");
+WL_OFFSET(RowArgs, scale, 168, "RowArgs: src/cuda/args.rs");
+WL_OFFSET(RowArgs, coarse, 228, "RowArgs: src/cuda/args.rs");
+WL_OFFSET(RowArgs, grad_target, 240, "RowArgs: src/cuda/args.rs");
 
 // Targets, class weights and rows' losses.
 struct BatchArgs {
@@ -102,8 +109,8 @@ struct BatchArgs {
 };
 static_assert(sizeof(Totals) == 56 && sizeof(Status) == 40, "src/cuda/args.rs");
 static_assert(sizeof(BatchArgs) == 128, "BatchArgs: src/cuda/args.rs");
-static_assert(__builtin_offsetof(BatchArgs, rows) == 80, "BatchArgs: src/cuda/args.rs");
-static_assert(__builtin_offsetof(BatchArgs, mean) == 120, "BatchArgs: src/cuda/args.rs");
+WL_OFFSET(BatchArgs, rows, 80, "BatchArgs: src/cuda/args.rs");
+WL_OFFSET(BatchArgs, mean, 120, "BatchArgs: src/cuda/args.rs");
 
 // Ranks of rows, and the limits that they are counted below.
 struct RankArgs {
@@ -133,8 +140,8 @@ struct NllArgs {
   wl_u32 mean, pad;       // divide by the totals
 };
 static_assert(sizeof(NllArgs) == 152, "NllArgs: src/cuda/args.rs");
-static_assert(__builtin_offsetof(NllArgs, rows) == 56, "NllArgs: src/cuda/args.rs");
-static_assert(__builtin_offsetof(NllArgs, mean) == 144, "NllArgs: src/cuda/args.rs");
+WL_OFFSET(NllArgs, rows, 56, "NllArgs: src/cuda/args.rs");
+WL_OFFSET(NllArgs, mean, 144, "NllArgs: src/cuda/args.rs");
 
 // The rows of a layer by cluster. A cluster has as many slots as its capacity; `begins` says
 // which, with the end of the last behind it.
@@ -172,8 +179,8 @@ struct BinArgs {
   wl_u32 pad;
 };
 static_assert(sizeof(BinArgs) == 736, "BinArgs: src/cuda/args/layers.rs");
-static_assert(__builtin_offsetof(BinArgs, cutoffs) == 176, "BinArgs: src/cuda/args/layers.rs");
-static_assert(__builtin_offsetof(BinArgs, number) == 696, "BinArgs: src/cuda/args/layers.rs");
+WL_OFFSET(BinArgs, cutoffs, 176, "BinArgs: src/cuda/args/layers.rs");
+WL_OFFSET(BinArgs, number, 696, "BinArgs: src/cuda/args/layers.rs");
 
 // Rows that have no cluster. What is at most WL_ROW_BAD_TARGET is an error.
 enum : wl_i64 {
@@ -310,7 +317,7 @@ struct PermuteArgs {
   wl_u32 back;                  // 0: from the tensor to the lines, 1: back
 };
 static_assert(sizeof(PermuteArgs) == 160, "PermuteArgs: src/cuda/args.rs");
-static_assert(__builtin_offsetof(PermuteArgs, size) == 152, "PermuteArgs: src/cuda/args.rs");
+WL_OFFSET(PermuteArgs, size, 152, "PermuteArgs: src/cuda/args.rs");
 
 // Tensors of an elementwise loss over the shape that they broadcast to. Pointers are null where
 // there is no such tensor; the first eight are the operands, in the order of the strides.
@@ -348,6 +355,6 @@ struct ElementwiseArgs {
   wl_u32 kind;              // element type of that gradient
 };
 static_assert(sizeof(ElementwiseArgs) == 784, "ElementwiseArgs: src/cuda/args.rs");
-static_assert(__builtin_offsetof(ElementwiseArgs, sizes) == 160, "ElementwiseArgs: src/cuda/args.rs");
-static_assert(__builtin_offsetof(ElementwiseArgs, threshold) == 736, "ElementwiseArgs: src/cuda/args.rs");
-static_assert(__builtin_offsetof(ElementwiseArgs, kind) == 780, "ElementwiseArgs: src/cuda/args.rs");
+WL_OFFSET(ElementwiseArgs, sizes, 160, "ElementwiseArgs: src/cuda/args.rs");
+WL_OFFSET(ElementwiseArgs, threshold, 736, "ElementwiseArgs: src/cuda/args.rs");
+WL_OFFSET(ElementwiseArgs, kind, 780, "ElementwiseArgs: src/cuda/args.rs");

@@ -26,7 +26,13 @@ class Unit:
 
     def options(self):
         # The crate's own (src/cuda/nvrtc.rs), and the assembler's report of what it used.
-        return [f"--gpu-architecture=sm_{self.arch}", "--std=c++17", "-Xptxas=-v"]
+        return [f"--gpu-architecture=sm_{self.arch}", "--std=c++17", "-default-device", "-Xptxas=-v"]
+
+
+def headers(folder):
+    """(name, text) of all files of kernels."""
+    files = (p for pattern in ("include/*.cuh", "*.cu") for p in folder.glob(pattern))
+    return tuple(sorted((p.name, p.read_text()) for p in files))
 
 
 @dataclasses.dataclass
@@ -39,12 +45,22 @@ class Compiled:
 
 class Nvrtc:
     def __init__(self, library):
+        # Opened first: some versions look for it by its name alone, which finds nothing here.
+        self.builtins = [ctypes.CDLL(str(b)) for b in sorted(library.parent.glob("libnvrtc-builtins.so*"))]
         self.library = ctypes.CDLL(str(library))
 
     def version(self):
         major, minor = ctypes.c_int(), ctypes.c_int()
         self.library.nvrtcVersion(ctypes.byref(major), ctypes.byref(minor))
         return major.value, minor.value
+
+    def architectures(self):
+        """90 for sm_90."""
+        count = ctypes.c_int()
+        self.library.nvrtcGetNumSupportedArchs(ctypes.byref(count))
+        known = (ctypes.c_int * count.value)()
+        self.library.nvrtcGetSupportedArchs(known)
+        return list(known)
 
     def _bytes(self, program, what):
         size = ctypes.c_size_t()
@@ -68,6 +84,12 @@ class Nvrtc:
         cubin = self._bytes(program, "CUBIN") if code == 0 else None
         self.library.nvrtcDestroyProgram(ctypes.byref(program))
         return cubin, log
+
+
+def describe(library):
+    """Version and architectures."""
+    nvrtc = Nvrtc(library)
+    return nvrtc.version(), nvrtc.architectures()
 
 
 _nvrtc = None

@@ -32,24 +32,26 @@ def _pip():
     raise Missing("python3 has no pip; install it (Debian: apt-get install python3-pip)")
 
 
-def fetch(folder):
+def fetch(folder, wanted=None):
     """The packages in `folder`, installed unless it has these very versions."""
-    wanted = REQUIREMENTS.read_text()
+    wanted = wanted or REQUIREMENTS.read_text()
     stamp = folder / "requirements.txt"
     if not (stamp.exists() and stamp.read_text() == wanted):
         shutil.rmtree(folder, ignore_errors=True)
         _run(*_pip(), "install", "--quiet", "--disable-pip-version-check", "--no-deps", "--only-binary", ":all:",
-             "--target", str(folder), "-r", str(REQUIREMENTS))
+             "--target", str(folder), *wanted.split())
         stamp.write_text(wanted)
     return folder
 
 
+def one(folder, pattern):
+    """The first file of that name in a folder of packages."""
+    found = sorted(folder.rglob(pattern))
+    if not found:
+        raise Missing(f"{pattern} was not found in {folder}")
+    return found[0]
+
+
 def locate(folder):
     """libnvrtc, nvdisasm and cuobjdump in a folder of packages."""
-    def one(pattern):
-        found = sorted(folder.rglob(pattern))
-        if not found:
-            raise Missing(f"{pattern} was not found in {folder}")
-        return found[0]
-
-    return one("libnvrtc.so.1?"), one("nvdisasm"), one("cuobjdump")
+    return one(folder, "libnvrtc.so.1?"), one(folder, "nvdisasm"), one(folder, "cuobjdump")

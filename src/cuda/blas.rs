@@ -1,60 +1,87 @@
 //! cuBLAS, by cudarc: looked for by hand first, as cudarc panics where it is missing.
 
+use super::libraries::{self, Opened, Sought};
 use super::products::{Panel, Product};
 use crate::{DType, Error, Result};
 use cudarc::cublas::{result, sys};
 use cudarc::driver::sys::CUstream;
 use std::ffi::c_void;
+use std::path::PathBuf;
 use std::sync::OnceLock;
 
 /// Bytes of a handle's workspace: what NVIDIA advises for Hopper. Ours, so that a call allocates
 /// nothing and can be captured.
 pub(super) const WORKSPACE: usize = 32 << 20;
 
-/// Names that the library goes by, newest first.
-const NAMES: [&str; 5] =
-    ["libcublas.so.13", "libcublas.so.12", "libcublas.so", "cublas64_13.dll", "cublas64_12.dll"];
+static CUBLAS: Sought = Sought {
+    variable: "WARPLOSS_CUBLAS",
+    names: &[
+        "libcublas.so.13",
+        "libcublas.so.12",
+        "libcublas.so",
+        "cublas64_13.dll",
+        "cublas64_12.dll",
+    ],
+    companions: &["libcublasLt.so", "cublasLt64_"],
+};
 
 /// Functions that are called here.
-const FUNCTIONS: [&str; 5] = [
+const FUNCTIONS: [&str; 6] = [
     "cublasCreate_v2",
     "cublasDestroy_v2",
     "cublasGemmEx",
+    "cublasGetProperty",
     "cublasSetStream_v2",
     "cublasSetWorkspace_v2",
 ];
 
-/// Whether cuBLAS is there; the reason where it is not. Once found it stays loaded, and cudarc finds
-/// it by its name.
-fn probe() -> Result<()> {
-    static FOUND: OnceLock<std::result::Result<(), String>> = OnceLock::new();
+/// cuBLAS: its file and version. The reason where it is not there. Once found it stays loaded, and
+/// cudarc finds it by its name.
+pub(crate) fn probe() -> Result<&'static (PathBuf, [i32; 2])> {
+    static FOUND: OnceLock<std::result::Result<(PathBuf, [i32; 2]), String>> = OnceLock::new();
     let found = FOUND.get_or_init(|| {
         let mut last = String::new();
-        for path in super::nvrtc::candidates("WARPLOSS_CUBLAS", &NAMES, "cublas") {
-            // SAFETY: cuBLAS's initialisers have no requirements.
-            match unsafe { libloading::Library::new(&path) } {
-                Ok(library) => {
-                    // SAFETY: the symbols are only looked for.
-                    let lacks = FUNCTIONS.iter().find(|name| unsafe {
-                        library.get::<*const c_void>(name.as_bytes()).is_err()
-                    });
-                    std::mem::forget(library);
-                    return match lacks {
-                        None => Ok(()),
-                        Some(name) => Err(format!("{} lacks {name}", path.display())),
-                    };
-                }
-                Err(error) => last = error.to_string(),
+        for path in libraries::candidates(&CUBLAS) {
+            match Opened::open(&path, &CUBLAS).and_then(usable) {
+                Ok(found) => return Ok(found),
+                Err(why) => last = why,
             }
         }
-        Err(last)
+        Err(libraries::nowhere(&CUBLAS, &last))
     });
-    found.clone().map_err(|why| Error::Device {
+    found.as_ref().map_err(|why| Error::Device {
         reason: format!(
             "cuBLAS was not found ({why}); install the CUDA toolkit 12 or newer, or \
              `pip install nvidia-cublas`, or set WARPLOSS_CUBLAS to the folder of libcublas.so"
         ),
     })
+}
+
+/// Keeps a library for good that has what is called.
+fn usable(opened: Opened) -> std::result::Result<(PathBuf, [i32; 2]), String> {
+    type Property = unsafe extern "C" fn(i32, *mut i32) -> i32;
+    let mut version = [0; 2];
+    // SAFETY: symbols are only looked for, but for the last one, whose signature is cuBLAS's.
+    unsafe {
+        for name in FUNCTIONS {
+            opened.function::<*const c_void>(name)?;
+        }
+        let property = opened.function::<Property>("cublasGetProperty")?;
+        for (kind, number) in version.iter_mut().enumerate() {
+            property(kind as i32, number);
+        }
+    }
+    if version[0] < 12 {
+        return Err(format!(
+            "{} is of version {}.{}",
+            opened.path.display(),
+            version[0],
+            version[1]
+        ));
+    }
+    let path = opened.path.clone();
+    std::mem::forget(opened);
+    Ok((path, version))
 }
 
 /// A handle on one stream.

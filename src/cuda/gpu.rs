@@ -1,99 +1,36 @@
 //! A GPU's context and the kernels loaded into it, shared by all its streams.
 
-use super::compile;
+use super::code::{Refused, Wanted};
+use super::compile::{self, Compilation};
 use super::plan::Card;
+use super::probe::{Found, probe};
 use super::variants::{Module, Variant};
 use crate::{Error, Result};
 use cudarc::driver::sys::{self, CUdevice_attribute as Attribute};
 use cudarc::driver::{CudaContext, DriverError, result};
 use std::collections::HashMap;
-use std::ffi::{CString, c_void};
+use std::ffi::CString;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
-/// Oldest driver that knows all calls made here: CUDA 12.0.
-const OLDEST_DRIVER: i32 = 12000;
 /// Blocks of a cluster that every device with clusters runs.
 const PORTABLE_CLUSTER: u32 = 8;
-
-/// The driver's functions that this file, `real.rs`, `slices.rs` and cudarc on their behalf call; cudarc
-/// panics where one is missing. All of them are in the driver of CUDA 12.0.
-const FUNCTIONS: &[&str] = &[
-    "cuCtxGetCurrent",
-    "cuCtxSetCurrent",
-    "cuCtxSynchronize",
-    "cuDeviceGet",
-    "cuDeviceGetAttribute",
-    "cuDeviceGetName",
-    "cuDevicePrimaryCtxRelease_v2",
-    "cuDevicePrimaryCtxRetain",
-    "cuEventCreate",
-    "cuEventDestroy_v2",
-    "cuEventQuery",
-    "cuEventRecord",
-    "cuEventSynchronize",
-    "cuFuncGetAttribute",
-    "cuFuncSetAttribute",
-    "cuInit",
-    "cuLaunchKernelEx",
-    "cuMemAllocAsync",
-    "cuMemAlloc_v2",
-    "cuMemFreeAsync",
-    "cuMemFreeHost",
-    "cuMemFree_v2",
-    "cuMemGetInfo_v2",
-    "cuMemHostAlloc",
-    "cuMemcpyDtoDAsync_v2",
-    "cuMemcpyDtoHAsync_v2",
-    "cuMemcpyHtoDAsync_v2",
-    "cuMemsetD8Async",
-    "cuModuleGetFunction",
-    "cuModuleLoadData",
-    "cuModuleUnload",
-    "cuStreamCreate",
-    "cuStreamDestroy_v2",
-    "cuStreamIsCapturing",
-    "cuStreamSynchronize",
-    "cuStreamWaitEvent",
-];
 
 pub(crate) fn device(what: &str, error: DriverError) -> Error {
     Error::Device { reason: format!("{what}: {error:?}") }
 }
 
-/// Whether NVIDIA's driver is there; the reason where it is not.
-pub(crate) fn probe() -> Result<()> {
-    let absent = |why: String| Error::Device {
-        reason: format!("no CUDA driver ({why}); install NVIDIA's driver, 525 or newer"),
-    };
-    let names = ["libcuda.so.1", "libcuda.so", "nvcuda.dll"];
-    // SAFETY: the driver's initialisers have no requirements.
-    let found = names.iter().find_map(|name| unsafe { libloading::Library::new(name) }.ok());
-    let library = found.ok_or_else(|| absent("libcuda.so.1 was not found".into()))?;
-    type Version = unsafe extern "C" fn(*mut i32) -> i32;
-    let mut version = 0;
-    // SAFETY: the signature is the driver's.
-    let code = unsafe {
-        let get =
-            library.get::<Version>(b"cuDriverGetVersion").map_err(|e| absent(e.to_string()))?;
-        get(&mut version)
-    };
-    if code != 0 || version < OLDEST_DRIVER {
-        return Err(absent(format!("it speaks CUDA {}.{}", version / 1000, version % 100 / 10)));
-    }
-    for name in FUNCTIONS {
-        // SAFETY: the symbol is only looked for.
-        if let Err(why) = unsafe { library.get::<*const c_void>(name.as_bytes()) } {
-            return Err(absent(format!("it lacks {name}: {why}")));
-        }
-    }
-    // Loaded for good: cudarc's own handle comes next.
-    std::mem::forget(library);
-    Ok(())
+/// A module whose machine code is embedded.
+#[derive(Debug, Clone)]
+enum Whole {
+    Loaded(usize),
+    Absent,
+    /// What the driver said of it.
+    Refused(String),
 }
 
 #[derive(Debug, Default)]
 struct Loaded {
-    modules: HashMap<Module, Option<usize>>,
+    modules: HashMap<Module, Whole>,
     functions: HashMap<Variant, usize>,
     /// Every module that was loaded.
     handles: Vec<usize>,
@@ -104,6 +41,7 @@ struct Loaded {
 pub(crate) struct Gpu {
     pub(crate) context: Arc<CudaContext>,
     pub(crate) card: Card,
+    pub(crate) driver: &'static Found,
     loaded: Mutex<Loaded>,
 }
 
@@ -120,6 +58,7 @@ impl Gpu {
         let gpu = Arc::new(Gpu {
             context: context.clone(),
             card: card(context)?,
+            driver: probe()?,
             loaded: Mutex::default(),
         });
         all.push(Arc::downgrade(&gpu));
@@ -145,19 +84,31 @@ impl Gpu {
     fn load(&self, loaded: &mut Loaded, variant: Variant) -> Result<usize> {
         let module = variant.module();
         let whole = match loaded.modules.get(&module) {
-            Some(&whole) => whole,
+            Some(whole) => whole.clone(),
             None => {
-                let code = compile::embedded(module, self.card.arch)?;
-                let whole = code.map(|code| loaded.image(&code)).transpose()?;
-                loaded.modules.insert(module, whole);
+                let whole = match compile::embedded(module, self.card.arch)? {
+                    None => Whole::Absent,
+                    Some(code) => match loaded.image(&code) {
+                        Ok(handle) => Whole::Loaded(handle),
+                        Err(Refused::Code(why)) => Whole::Refused(compile::embedded_refused(&why)),
+                        Err(Refused::Failed(error)) => return Err(error),
+                    },
+                };
+                loaded.modules.insert(module, whole.clone());
                 whole
             }
         };
-        let handle = match whole {
-            Some(handle) => handle,
-            None => loaded.image(&compile::compile(variant, self.card.arch)?)?,
-        };
         let symbol = variant.symbol();
+        let mut compiled = |refused: Option<&str>| {
+            let (arch, driver) = (self.card.arch, self.driver.version);
+            let wanted = Wanted { kernel: &symbol, arch, driver };
+            wanted.load(refused, Compilation::all(variant), |code| loaded.image(code))
+        };
+        let handle = match whole {
+            Whole::Loaded(handle) => handle,
+            Whole::Absent => compiled(None)?,
+            Whole::Refused(why) => compiled(Some(&why))?,
+        };
         let name =
             CString::new(&symbol[..]).map_err(|e| Error::Device { reason: e.to_string() })?;
         let fail = |e| device(&format!("kernel {symbol}"), e);
@@ -185,11 +136,23 @@ impl Gpu {
 }
 
 impl Loaded {
-    /// Loads machine code into the context that is bound.
-    fn image(&mut self, code: &[u8]) -> Result<usize> {
-        // SAFETY: the code is a whole cubin, from the build or from NVRTC.
+    /// Loads code into the context that is bound.
+    fn image(&mut self, code: &[u8]) -> std::result::Result<usize, Refused> {
+        // SAFETY: the code is a whole cubin, from the build or from NVRTC, or NVRTC's PTX, which
+        // ends with a zero.
         let module = unsafe { result::module::load_data(code.as_ptr().cast()) };
-        let handle = module.map_err(|e| device("loading kernels", e))? as usize;
+        let handle = module.map_err(|error| match error.0 {
+            sys::CUresult::CUDA_ERROR_NO_BINARY_FOR_GPU
+            | sys::CUresult::CUDA_ERROR_INVALID_IMAGE
+            | sys::CUresult::CUDA_ERROR_INVALID_SOURCE
+            | sys::CUresult::CUDA_ERROR_INVALID_PTX
+            | sys::CUresult::CUDA_ERROR_UNSUPPORTED_PTX_VERSION
+            | sys::CUresult::CUDA_ERROR_JIT_COMPILER_NOT_FOUND
+            | sys::CUresult::CUDA_ERROR_JIT_COMPILATION_DISABLED => {
+                Refused::Code(format!("{:?}", error.0))
+            }
+            _ => Refused::Failed(device("loading kernels", error)),
+        })? as usize;
         self.handles.push(handle);
         Ok(handle)
     }

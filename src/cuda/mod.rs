@@ -13,6 +13,8 @@ mod blocks;
 #[cfg(feature = "cuda")]
 mod cache;
 #[cfg(feature = "cuda")]
+mod code;
+#[cfg(feature = "cuda")]
 mod compile;
 mod cross_entropy;
 pub(crate) mod driver;
@@ -25,6 +27,8 @@ mod gpu;
 mod growing;
 mod information;
 mod js_div_logits;
+#[cfg(feature = "cuda")]
+mod libraries;
 mod linear_softmax;
 mod lines;
 mod log_softmax;
@@ -37,6 +41,8 @@ mod nvrtc;
 mod operands;
 pub(crate) mod plan;
 mod pool;
+#[cfg(feature = "cuda")]
+mod probe;
 mod products;
 mod ranks;
 #[cfg(feature = "cuda")]

@@ -1,16 +1,28 @@
 //! NVIDIA's run-time compiler, looked for and loaded by hand: a machine without it gets an error
 //! that says what to install. Used by the build script too, so it knows nothing of the crate.
 
-use libloading::Library;
-use std::ffi::{CStr, CString, OsString, c_char, c_int, c_void};
-use std::path::PathBuf;
-
-/// Names that the library goes by, newest first.
-const NAMES: [&str; 5] =
-    ["libnvrtc.so.13", "libnvrtc.so.12", "libnvrtc.so", "nvrtc64_130_0.dll", "nvrtc64_120_0.dll"];
+use super::libraries::{self, Opened, Sought};
+use std::ffi::{CStr, CString, c_char, c_int, c_void};
+use std::path::Path;
 
 /// The environment variable that names the library or its folder.
 pub(crate) const VARIABLE: &str = "WARPLOSS_NVRTC";
+
+static NVRTC: Sought = Sought {
+    variable: VARIABLE,
+    names: &[
+        "libnvrtc.so.13",
+        "libnvrtc.so.12",
+        "libnvrtc.so",
+        "nvrtc64_130_0.dll",
+        "nvrtc64_120_0.dll",
+    ],
+    // NVRTC 13.0 does not find its own unless it is loaded already.
+    companions: &["libnvrtc-builtins.so", "nvrtc-builtins64_"],
+};
+
+/// The oldest that the kernels are compiled by.
+const OLDEST: (i32, i32) = (12, 0);
 
 /// What to do where there is none.
 pub(crate) const ADVICE: &str = "install the CUDA toolkit 12 or newer, or \
@@ -18,74 +30,100 @@ pub(crate) const ADVICE: &str = "install the CUDA toolkit 12 or newer, or \
 
 /// The loaded compiler.
 pub(crate) struct Nvrtc {
-    library: Library,
+    opened: Opened,
     version: (i32, i32),
+}
+
+/// What a program is compiled to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Target {
+    /// Machine code of one architecture.
+    #[allow(dead_code)] // The build script makes nothing else.
+    Machine(u32),
+    /// PTX for this architecture or a later one, which the driver finishes.
+    #[allow(dead_code)]
+    Ptx(u32),
 }
 
 /// A compiled program.
 pub(crate) struct Compiled {
-    pub(crate) cubin: Vec<u8>,
-    /// What the compiler and the assembler said, warnings included.
+    /// A cubin, or PTX with a zero at its end.
+    pub(crate) code: Vec<u8>,
     /// What the compiler said; the build script passes its warnings on.
     #[allow(dead_code)]
     pub(crate) log: String,
 }
 
-/// Where a library of NVIDIA's may be, in the order in which it is tried: what a variable names, the
-/// toolkit, a Python package, and wherever the system looks.
-pub(crate) fn candidates(variable: &str, names: &[&str], package: &str) -> Vec<PathBuf> {
-    let mut folders: Vec<PathBuf> = Vec::new();
-    let mut paths: Vec<PathBuf> = Vec::new();
-    let env = |name: &str| std::env::var_os(name).filter(|v: &OsString| !v.is_empty());
-    if let Some(given) = env(variable).map(PathBuf::from) {
-        match given.is_file() {
-            true => paths.push(given),
-            false => folders.push(given),
-        }
+impl Target {
+    /// Options of a compilation.
+    pub(crate) fn options(self) -> Vec<String> {
+        let target = match self {
+            Target::Machine(arch) => format!("sm_{arch}"),
+            Target::Ptx(arch) => format!("compute_{arch}"),
+        };
+        // NVRTC before 13.4 takes lambdas in device functions for the host's without the last one.
+        [&format!("--gpu-architecture={target}"), "--std=c++17", "-default-device"]
+            .map(String::from)
+            .into()
     }
-    for variable in ["CUDA_HOME", "CUDA_PATH"] {
-        if let Some(root) = env(variable).map(PathBuf::from) {
-            folders.extend([root.join("lib64"), root.join("bin")]);
-        }
-    }
-    folders.push("/usr/local/cuda/lib64".into());
-    // A Python environment with NVIDIA's packages.
-    for variable in ["VIRTUAL_ENV", "CONDA_PREFIX"] {
-        let Some(root) = env(variable).map(PathBuf::from) else { continue };
-        for python in std::fs::read_dir(root.join("lib")).into_iter().flatten().flatten() {
-            let nvidia = python.path().join("site-packages/nvidia");
-            folders.extend([nvidia.join("cu13/lib"), nvidia.join(package).join("lib")]);
-        }
-    }
-    for folder in folders {
-        paths.extend(names.iter().map(|name| folder.join(name)).filter(|path| path.is_file()));
-    }
-    paths.extend(names.iter().map(PathBuf::from));
-    paths
 }
 
 impl Nvrtc {
+    /// The compilers of this machine that load, in the order in which they are tried; for each file
+    /// that does not, the reason.
+    pub(crate) fn all() -> impl Iterator<Item = Result<Nvrtc, String>> {
+        libraries::candidates(&NVRTC).into_iter().map(|path| Nvrtc::open(&path))
+    }
+
     /// Loads the first compiler found; the reason where there is none.
     pub(crate) fn load() -> Result<Nvrtc, String> {
         let mut last = String::new();
-        for path in candidates(VARIABLE, &NAMES, "cuda_nvrtc") {
-            // SAFETY: NVRTC's initialisers have no requirements.
-            match unsafe { Library::new(&path) } {
-                Ok(library) => {
-                    let mut nvrtc = Nvrtc { library, version: (0, 0) };
-                    let (mut major, mut minor) = (0, 0);
-                    type Version = unsafe extern "C" fn(*mut c_int, *mut c_int) -> c_int;
-                    // SAFETY: the signature is NVRTC's.
-                    unsafe {
-                        nvrtc.call::<Version>("nvrtcVersion")?(&mut major, &mut minor);
-                    }
-                    nvrtc.version = (major, minor);
-                    return Ok(nvrtc);
-                }
-                Err(error) => last = error.to_string(),
+        for nvrtc in Nvrtc::all() {
+            match nvrtc {
+                Ok(nvrtc) => return Ok(nvrtc),
+                Err(why) => last = why,
             }
         }
-        Err(format!("NVRTC was not found ({last}); {ADVICE}"))
+        Err(Nvrtc::absent(&last))
+    }
+
+    /// The error where none loads.
+    pub(crate) fn absent(last: &str) -> String {
+        let why = libraries::nowhere(&NVRTC, last);
+        format!("NVRTC was not found ({why}); {ADVICE}")
+    }
+
+    fn open(path: &Path) -> Result<Nvrtc, String> {
+        type Version = unsafe extern "C" fn(*mut c_int, *mut c_int) -> c_int;
+        let opened = Opened::open(path, &NVRTC)?;
+        let (mut major, mut minor) = (0, 0);
+        // SAFETY: the signature is NVRTC's.
+        unsafe { opened.function::<Version>("nvrtcVersion")?(&mut major, &mut minor) };
+        if (major, minor) < OLDEST {
+            return Err(format!("{} is of version {major}.{minor}", path.display()));
+        }
+        Ok(Nvrtc { opened, version: (major, minor) })
+    }
+
+    /// The file, or the name by which the system found it.
+    #[allow(dead_code)] // The build script's.
+    pub(crate) fn path(&self) -> &Path {
+        &self.opened.path
+    }
+
+    /// The architectures that it makes machine code for, 90 for sm_90, in ascending order.
+    pub(crate) fn architectures(&self) -> Result<Vec<u32>, String> {
+        type Get = unsafe extern "C" fn(*mut c_int) -> c_int;
+        let mut count = 0;
+        // SAFETY: the signatures are NVRTC's, and the list is as long as it says.
+        let mut known = unsafe {
+            self.call::<Get>("nvrtcGetNumSupportedArchs")?(&mut count);
+            let mut known = vec![0; count.max(0) as usize];
+            self.call::<Get>("nvrtcGetSupportedArchs")?(known.as_mut_ptr());
+            known
+        };
+        known.sort_unstable();
+        Ok(known.into_iter().filter_map(|arch| u32::try_from(arch).ok()).collect())
     }
 
     pub(crate) fn version(&self) -> (i32, i32) {
@@ -96,11 +134,10 @@ impl Nvrtc {
     /// `F` is the function's signature.
     unsafe fn call<F: Copy>(&self, name: &str) -> Result<F, String> {
         // SAFETY: the caller's contract.
-        let symbol = unsafe { self.library.get::<F>(name.as_bytes()) };
-        symbol.map(|s| *s).map_err(|e| format!("NVRTC lacks {name}: {e}"))
+        unsafe { self.opened.function(name) }
     }
 
-    /// Compiles a program with headers `(name, text)` to machine code.
+    /// Compiles a program with headers `(name, text)`.
     ///
     /// # Errors
     /// What the compiler said.
@@ -108,7 +145,7 @@ impl Nvrtc {
         &self,
         source: &str,
         headers: &[(&str, &str)],
-        options: &[String],
+        target: Target,
     ) -> Result<Compiled, String> {
         type Program = *mut c_void;
         type Strings = *const *const c_char;
@@ -129,6 +166,7 @@ impl Nvrtc {
         let owned = |text: &str| CString::new(text).map_err(|e| e.to_string());
         let names = headers.iter().map(|h| owned(h.0)).collect::<Result<Vec<_>, _>>()?;
         let texts = headers.iter().map(|h| owned(h.1)).collect::<Result<Vec<_>, _>>()?;
+        let options = target.options();
         let flags = options.iter().map(|o| owned(o)).collect::<Result<Vec<_>, _>>()?;
         let pointers = |strings: &[CString]| strings.iter().map(|s| s.as_ptr()).collect::<Vec<_>>();
         let (names, texts, flags) =
@@ -169,18 +207,16 @@ impl Nvrtc {
                 bytes.retain(|&b| b != 0);
                 String::from_utf8_lossy(&bytes).into_owned()
             });
+            let (size, code) = match target {
+                Target::Machine(_) => ("nvrtcGetCUBINSize", "nvrtcGetCUBIN"),
+                Target::Ptx(_) => ("nvrtcGetPTXSize", "nvrtcGetPTX"),
+            };
             let result = match compiled {
-                0 => get("nvrtcGetCUBINSize", "nvrtcGetCUBIN")
-                    .and_then(|cubin| Ok(Compiled { cubin, log: log? })),
+                0 => get(size, code).and_then(|code| Ok(Compiled { code, log: log? })),
                 code => Err(format!("{}: {}", say(code), log.unwrap_or_default())),
             };
             self.call::<Destroy>("nvrtcDestroyProgram")?(&mut program);
             result
         }
     }
-}
-
-/// Options for an architecture (90 for sm_90).
-pub(crate) fn options(arch: u32) -> Vec<String> {
-    vec![format!("--gpu-architecture=sm_{arch}"), "--std=c++17".into()]
 }
