@@ -22,7 +22,7 @@ pub enum Error {
         got: Shape,
     },
     /// A tensor has too few or too many dimensions.
-    #[error("{argument}: expected {expected} dimensions, got {got}")]
+    #[error("{argument}: expected {expected} {}, got {got}", dimensions(expected))]
     Rank {
         /// The argument's name.
         argument: &'static str,
@@ -43,7 +43,8 @@ pub enum Error {
     },
     /// A buffer holds fewer elements than its shape and stride reach.
     #[error(
-        "{argument}: shape {shape} with row stride {row_stride} needs {expected} elements, got a buffer of {got}"
+        "{argument}: shape {shape} with row stride {row_stride} needs {}, got a buffer of {got}",
+        Count(*expected, "element")
     )]
     Length {
         /// The argument's name.
@@ -89,9 +90,11 @@ pub enum Error {
     },
     /// A kept target names no class.
     #[error(
-        "target: expected a class in [0, {classes}) or ignore_index {ignore_index}, got {value} at row {row}"
+        "{argument}: expected a class in [0, {classes}) or ignore_index {ignore_index}, got {value} at row {row}"
     )]
     Target {
+        /// The argument's name: `target`, or `labels` where rows are told by those.
+        argument: &'static str,
         /// The first bad row, numbered row-major as in the target.
         row: usize,
         /// The value found there.
@@ -112,7 +115,7 @@ pub enum Error {
         got: &'static str,
     },
     /// An allocation failed; the engine is usable as before.
-    #[error("{argument}: could not allocate {bytes} bytes{}", Free(*free))]
+    #[error("{argument}: could not allocate {}{}", Count(*bytes, "byte"), Free(*free))]
     OutOfMemory {
         /// What the memory was for.
         argument: &'static str,
@@ -136,6 +139,27 @@ impl Error {
     }
 }
 
+/// A number of things that are called `.1` one by one: `1 row`, `2 rows`.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Count<N>(pub(crate) N, pub(crate) &'static str);
+
+impl<N: std::fmt::Display + PartialEq + From<u8>> std::fmt::Display for Count<N> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Count(n, one) = self;
+        match (*n == N::from(1), one.strip_suffix('s')) {
+            (true, _) => write!(f, "{n} {one}"),
+            (false, Some(_)) => write!(f, "{n} {one}es"),
+            (false, None) => write!(f, "{n} {one}s"),
+        }
+    }
+}
+
+/// What follows numbers of dimensions, as `at least 1`, `1 or 2`.
+fn dimensions(expected: &str) -> &'static str {
+    let one = expected.split(' ').next_back() == Some("1") && !expected.contains(" or ");
+    if one { "dimension" } else { "dimensions" }
+}
+
 /// Free bytes, as an ending of a sentence.
 struct Free(Option<usize>);
 
@@ -145,5 +169,28 @@ impl std::fmt::Display for Free {
             Some(free) => write!(f, ", {free} are free"),
             None => Ok(()),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_is_singular() {
+        let said = |expected: &str| {
+            let error = Error::Rank { argument: "x", expected: expected.into(), got: 3 };
+            error.to_string()
+        };
+        assert_eq!(said("1"), "x: expected 1 dimension, got 3");
+        assert_eq!(said("at least 1"), "x: expected at least 1 dimension, got 3");
+        assert_eq!(said("0 or 1"), "x: expected 0 or 1 dimensions, got 3");
+        assert_eq!(said("at most 8"), "x: expected at most 8 dimensions, got 3");
+        assert_eq!(said("at most 11"), "x: expected at most 11 dimensions, got 3");
+        let counts = [(0, "row"), (1, "row"), (2, "class"), (1, "class")];
+        let counts = counts.map(|(n, one)| Count(n, one).to_string());
+        assert_eq!(counts, ["0 rows", "1 row", "2 classes", "1 class"]);
+        let error = Error::no_memory("loss", 1);
+        assert_eq!(error.to_string(), "loss: could not allocate 1 byte");
     }
 }

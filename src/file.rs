@@ -1,6 +1,7 @@
 //! Tensors in files of the safetensors format; written whole or not at all.
 
 use crate::memory::HostRef;
+use crate::sniff::what_it_is;
 use crate::{DType, Element, Error, Result, Tensor, bf16, f16};
 use memmap2::Mmap;
 use safetensors::SafeTensors;
@@ -40,8 +41,8 @@ pub(crate) fn read(path: &Path, wanted: impl Fn(&str) -> bool) -> Result<Vec<(St
     // copied, for which every bit pattern is a value; one that shortens it can end this process,
     // which no interface without a copy of the whole file prevents.
     let map = unsafe { Mmap::map(&file) }.map_err(unreadable)?;
-    let tensors =
-        SafeTensors::deserialize(&map).map_err(|e| refuse("a safetensors file", e.to_string()))?;
+    let tensors = SafeTensors::deserialize(&map)
+        .map_err(|e| refuse("a safetensors file", what_it_is(&map, &e)))?;
     let names = tensors.names().into_iter().filter(|name| wanted(name)).map(str::to_owned);
     names
         .map(|name| {

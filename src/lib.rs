@@ -36,6 +36,8 @@ pub mod planner;
 mod random;
 mod reduction;
 mod shape;
+#[cfg(feature = "safetensors")]
+mod sniff;
 mod tensor;
 
 #[cfg(feature = "cli")]

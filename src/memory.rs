@@ -87,16 +87,39 @@ impl HostRef<'_> {
             HostRef::I64(_) | HostRef::I32(_) | HostRef::U32(_) | HostRef::U8(_) => f32::NAN,
         }
     }
+}
 
-    /// Element `i` of index data, widened; −1 for a float dtype, which the checks rule out.
-    #[inline]
-    pub(crate) fn index(&self, i: usize) -> i64 {
+/// A typed host slice of integers.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum IndexRef<'a> {
+    I64(&'a [i64]),
+    I32(&'a [i32]),
+    U32(&'a [u32]),
+    U8(&'a [u8]),
+}
+
+impl<'a> HostRef<'a> {
+    /// Index data; `None` for a float dtype.
+    pub(crate) fn indices(self) -> Option<IndexRef<'a>> {
         match self {
-            HostRef::I64(s) => s[i],
-            HostRef::I32(s) => s[i].into(),
-            HostRef::U32(s) => s[i].into(),
-            HostRef::U8(s) => s[i].into(),
-            HostRef::F32(_) | HostRef::F16(_) | HostRef::BF16(_) => -1,
+            HostRef::I64(s) => Some(IndexRef::I64(s)),
+            HostRef::I32(s) => Some(IndexRef::I32(s)),
+            HostRef::U32(s) => Some(IndexRef::U32(s)),
+            HostRef::U8(s) => Some(IndexRef::U8(s)),
+            HostRef::F32(_) | HostRef::F16(_) | HostRef::BF16(_) => None,
+        }
+    }
+}
+
+impl IndexRef<'_> {
+    /// Element `i`, widened.
+    #[inline]
+    pub(crate) fn get(&self, i: usize) -> i64 {
+        match self {
+            IndexRef::I64(s) => s[i],
+            IndexRef::I32(s) => s[i].into(),
+            IndexRef::U32(s) => s[i].into(),
+            IndexRef::U8(s) => s[i].into(),
         }
     }
 }

@@ -1,7 +1,7 @@
 //! The samples of every class, one ring each, in one table: 4 bytes a sample and 4 a class.
 
 use crate::loss::check;
-use crate::memory::HostRef;
+use crate::memory::{HostRef, IndexRef};
 use crate::random::extend;
 use crate::{Error, Result, TensorRef};
 
@@ -26,7 +26,7 @@ enum Words {
 /// `labels` as numbers.
 #[derive(Debug, Clone, Copy)]
 struct Labels<'a> {
-    host: HostRef<'a>,
+    host: IndexRef<'a>,
     len: usize,
     stride: usize,
 }
@@ -122,7 +122,7 @@ impl<'a> Labels<'a> {
         if labels.rank() != 1 {
             return Err(Error::Rank { argument, expected: "1".into(), got: labels.rank() });
         }
-        let host = labels.host_data().ok_or(Error::Place {
+        let host = labels.host_data().and_then(HostRef::indices).ok_or(Error::Place {
             argument,
             expected: "host",
             got: labels.place(),
@@ -139,7 +139,7 @@ impl<'a> Labels<'a> {
 
     #[inline(always)]
     fn get(&self, i: usize) -> i64 {
-        self.host.index(i * self.stride)
+        self.host.get(i * self.stride)
     }
 
     /// The largest label, and a digest of all in their order; an error for the first illegal one.

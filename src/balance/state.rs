@@ -1,5 +1,6 @@
 //! Where a sampler stands, to be kept with a model's checkpoint.
 
+use crate::error::Count;
 use crate::{Error, Result};
 
 /// Which part of the schedule a batch belongs to.
@@ -94,7 +95,7 @@ impl SamplerState {
         let words: [u64; WORDS] = match <&[[u8; 8]; WORDS]>::try_from(chunks) {
             Ok(chunks) if rest.is_empty() => chunks.map(u64::from_le_bytes),
             _ => {
-                let got = format!("{} bytes", bytes.len());
+                let got = Count(bytes.len(), "byte").to_string();
                 return Err(wrong("state", format!("{} bytes", SamplerState::BYTES), got));
             }
         };

@@ -1,5 +1,6 @@
 //! Class weights from how often each class occurs.
 
+use crate::error::Count;
 use crate::loss::check;
 use crate::{Error, Result};
 
@@ -91,7 +92,7 @@ pub fn weights_from_counts(counts: &[u64], rule: ClassWeights) -> Result<Vec<f32
         return Err(Error::Value {
             argument: "counts",
             expected: "at least one class with samples".into(),
-            got: format!("none among {} classes", counts.len()),
+            got: format!("none among {}", Count(counts.len(), "class")),
         });
     }
     let weight = |&count: &u64| rule.weight(count, samples / classes);

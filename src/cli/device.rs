@@ -1,6 +1,7 @@
 //! `--device`: which one is asked for, and the plain reason where it cannot be had.
 
 use super::failure::Failure;
+use super::typed;
 use crate::Device;
 use std::fmt;
 use std::str::FromStr;
@@ -76,13 +77,15 @@ impl FromStr for DeviceChoice {
 
 #[cfg(feature = "cuda")]
 fn cuda(ordinal: usize) -> Result<Device, Failure> {
-    Ok(Device::cuda(ordinal)?)
+    let asked = format!("{} cuda:{ordinal}", typed::device());
+    Device::cuda(ordinal).map_err(|e| Failure::renamed(&e, &[("device", asked)]))
 }
 
 #[cfg(not(feature = "cuda"))]
 fn cuda(ordinal: usize) -> Result<Device, Failure> {
+    let asked = typed::device();
     Err(Failure::failed(format!(
-        "--device cuda:{ordinal}: this build computes on the CPU only; it needs the feature `cuda`"
+        "{asked} cuda:{ordinal}: this build computes on the CPU only; it needs the feature `cuda`"
     )))
 }
 
@@ -93,9 +96,10 @@ fn emulated() -> Result<Device, Failure> {
 
 #[cfg(not(feature = "emulator"))]
 fn emulated() -> Result<Device, Failure> {
-    Err(Failure::failed(
-        "--device emulated: this build has no emulator; it needs the feature `emulator`",
-    ))
+    let asked = typed::device();
+    Err(Failure::failed(format!(
+        "{asked} emulated: this build has no emulator; it needs the feature `emulator`"
+    )))
 }
 
 impl fmt::Display for DeviceChoice {

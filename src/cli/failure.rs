@@ -1,5 +1,6 @@
 //! How a command ends when it does not succeed: one line and an exit status.
 
+use super::typed;
 use crate::Error;
 use std::io::Write as _;
 use std::process::ExitCode;
@@ -34,10 +35,17 @@ impl Failure {
         let Some((argument, rest)) = failure.message.split_once(": ") else {
             return failure;
         };
-        match names.iter().find(|(name, _)| *name == argument) {
-            Some((_, here)) => Failure { message: format!("{here}: {rest}"), ..failure },
-            None => failure,
-        }
+        let Some((_, here)) = names.iter().find(|(name, _)| *name == argument) else {
+            return failure;
+        };
+        let message = match (error, typed::of(here)) {
+            // As it was typed, not as a float has it.
+            (Error::Value { expected, got, .. }, Some(typed)) if got.parse::<f64>().is_ok() => {
+                format!("{here}: expected {expected}, got {typed}")
+            }
+            _ => format!("{here}: {rest}"),
+        };
+        Failure { message, ..failure }
     }
 
     /// Prints the line; the status is the process's.
@@ -80,7 +88,7 @@ mod tests {
         let error = Error::Rank { argument: "logits", expected: "at least 1".into(), got: 0 };
         let failure = Failure::renamed(&error, &[("logits", "step3.input".into())]);
         assert_eq!(failure.status, BAD_INPUT);
-        assert_eq!(failure.message, "step3.input: expected at least 1 dimensions, got 0");
+        assert_eq!(failure.message, "step3.input: expected at least 1 dimension, got 0");
     }
 
     #[test]

@@ -5,15 +5,20 @@
 //! the alignment of the data, which the format recommends and a hostile file may lack.
 
 use super::failure::Failure;
-use super::memory;
+use super::{memory, similar};
 use crate::check::typed;
 use crate::file::{copy_bytes, dtype_of};
 use crate::memory::HostRef;
+use crate::sniff::what_it_is;
 use crate::{DType, Element, Error, MAX_RANK, Tensor, TensorRef, bf16, f16};
 use memmap2::Mmap;
 use safetensors::SafeTensors;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
+
+const FLOATS: &str = "f32, f16 or bf16";
+const INDICES: &str = "i64, i32, u32 or u8";
+const EITHER: &str = "i64, i32, u32 or u8 (class indices), or f32, f16 or bf16 (probabilities)";
 
 /// A file in memory.
 #[derive(Debug)]
@@ -24,13 +29,19 @@ pub(super) struct InputFile {
 }
 
 impl InputFile {
+    /// The option that named the file, and its path.
+    pub(super) fn named(&self) -> (&'static str, &Path) {
+        (self.option, &self.path)
+    }
+
     /// Maps the file that `option` names; nothing is read yet.
     pub(super) fn open(option: &'static str, path: &Path) -> Result<InputFile, Failure> {
         let fail = |why: String| Failure::input(format!("{option} {}: {why}", path.display()));
         let metadata = fs::metadata(path).map_err(|e| fail(e.to_string()))?;
         // Opening a pipe would wait for its other end.
         if !metadata.is_file() {
-            return Err(fail("expected a regular file, got something else".into()));
+            let got = if metadata.is_dir() { "a folder" } else { "something else" };
+            return Err(fail(format!("expected a regular file, got {got}")));
         }
         let file = File::open(path).map_err(|e| fail(e.to_string()))?;
         // SAFETY: the mapping is private to us and read-only. Another process that writes to the
@@ -46,9 +57,10 @@ impl InputFile {
     pub(super) fn inputs<'a>(&'a self, prefix: &'a str) -> Result<Inputs<'a>, Failure> {
         let tensors = SafeTensors::deserialize(&self.map).map_err(|e| {
             Failure::input(format!(
-                "{} {}: expected a safetensors file, got: {e}",
+                "{} {}: expected a safetensors file, got {}",
                 self.option,
-                self.path.display()
+                self.path.display(),
+                what_it_is(&self.map, &e)
             ))
         })?;
         Ok(Inputs { tensors, prefix, path: &self.path })
@@ -69,24 +81,57 @@ impl<'a> Inputs<'a> {
         format!("{}{name}", self.prefix)
     }
 
-    /// A tensor that must be there.
-    pub(super) fn get(&self, name: &str) -> Result<Input<'a>, Failure> {
-        self.find(name)?.ok_or_else(|| {
-            let full = self.full_name(name);
-            Failure::input(format!(
-                "{full}: expected a tensor of this name, got {}",
-                self.listing()
-            ))
-        })
+    /// A tensor of floats that must be there.
+    pub(super) fn floats(&self, name: &str) -> Result<Input<'a>, Failure> {
+        self.find(name, FLOATS)?.ok_or_else(|| self.missing(name))
     }
 
-    /// A tensor that may be there.
-    pub(super) fn find(&self, name: &str) -> Result<Option<Input<'a>>, Failure> {
+    /// A tensor of floats that may be there.
+    pub(super) fn find_floats(&self, name: &str) -> Result<Option<Input<'a>>, Failure> {
+        self.find(name, FLOATS)
+    }
+
+    /// A tensor of integers that must be there.
+    pub(super) fn indices(&self, name: &str) -> Result<Input<'a>, Failure> {
+        self.find(name, INDICES)?.ok_or_else(|| self.missing(name))
+    }
+
+    /// A tensor of integers that may be there.
+    pub(super) fn find_indices(&self, name: &str) -> Result<Option<Input<'a>>, Failure> {
+        self.find(name, INDICES)
+    }
+
+    /// Class indices or probabilities, which must be there.
+    pub(super) fn either(&self, name: &str) -> Result<Input<'a>, Failure> {
+        self.find(name, EITHER)?.ok_or_else(|| self.missing(name))
+    }
+
+    /// `dtypes` are for an error about one that no tensor of ours has; which of ours is right is
+    /// the library's to say.
+    fn find(&self, name: &str, dtypes: &str) -> Result<Option<Input<'a>>, Failure> {
         let full = self.full_name(name);
         match self.tensors.tensor(&full) {
-            Ok(view) => Input::new(full, view).map(Some),
+            Ok(view) => Input::new(full, view, dtypes).map(Some),
             Err(_) => Ok(None),
         }
+    }
+
+    fn missing(&self, name: &str) -> Failure {
+        let full = self.full_name(name);
+        let meant = self.meant(&full).map_or(String::new(), |meant| format!("; {meant}"));
+        let listing = self.listing();
+        Failure::input(format!("{full}: expected a tensor of this name, got {listing}{meant}"))
+    }
+
+    /// What was meant by a name that is not there.
+    fn meant(&self, full: &str) -> Option<String> {
+        let mut names = self.tensors.names();
+        names.sort_unstable();
+        let mut prefixes = names.iter().filter_map(|name| name.strip_suffix(full));
+        if let Some(prefix) = prefixes.find(|p| self.prefix.is_empty() && p.ends_with('.')) {
+            return Some(format!("did you mean --prefix {prefix}?"));
+        }
+        similar::closest(full, names).map(|name| format!("did you mean {name}?"))
     }
 
     /// The names of all tensors, without the prefix, sorted.
@@ -131,7 +176,11 @@ enum Data<'a> {
 }
 
 impl<'a> Input<'a> {
-    fn new(name: String, view: safetensors::tensor::TensorView<'a>) -> Result<Self, Failure> {
+    fn new(
+        name: String,
+        view: safetensors::tensor::TensorView<'a>,
+        dtypes: &str,
+    ) -> Result<Self, Failure> {
         let shape = view.shape().to_vec();
         // A dimension of 0 must not hide that the others exceed the address space.
         let row = shape.iter().try_fold(1usize, |n, &d| n.checked_mul(d.max(1)));
@@ -141,8 +190,8 @@ impl<'a> Input<'a> {
             )));
         }
         let dtype = dtype_of(view.dtype()).ok_or_else(|| {
-            let known = DType::ALL.map(DType::name).join(", ");
-            Failure::input(format!("{name}: expected dtype {known}, got {:?}", view.dtype()))
+            let got = view.dtype().to_string().to_lowercase();
+            Failure::input(format!("{name}: expected dtype {dtypes}, got {got}"))
         })?;
         let data = Data::new(dtype, view.data(), &name)?;
         Ok(Input { name, dtype, shape, data })
@@ -175,6 +224,12 @@ impl<'a> Input<'a> {
             // An owned tensor is in host memory; the empty slice stands for what cannot be.
             Data::Copied(tensor) => tensor.view().host_data().unwrap_or(HostRef::U8(&[])),
         }
+    }
+
+    /// How many of the elements are this class index; none where they are floats.
+    pub(super) fn count(&self, label: i64) -> usize {
+        let indices = self.host().indices();
+        indices.map_or(0, |all| (0..self.elements()).filter(|&i| all.get(i) == label).count())
     }
 
     /// The tensor as it is.

@@ -17,6 +17,8 @@ mod number;
 mod output;
 mod plan;
 mod sample;
+mod similar;
+mod typed;
 mod usage;
 
 use clap::{Parser, Subcommand};
@@ -36,7 +38,7 @@ struct Cli {
         long,
         global = true,
         value_name = "DEVICE",
-        env = "WARPLOSS_DEVICE",
+        env = typed::DEVICE,
         default_value = "auto"
     )]
     device: Devices,

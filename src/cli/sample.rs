@@ -56,9 +56,10 @@ pub(super) struct Sample {
 
 impl Sample {
     pub(super) fn run(&self) -> Result<(), Failure> {
-        let output = OutputFile::new(&self.output)?;
+        let output = OutputFile::new("--output", &self.output)?;
         let file = InputFile::open("--labels", &self.labels)?;
-        let labels = file.inputs("")?.get("labels")?;
+        output.is_not(&file)?;
+        let labels = file.inputs("")?.indices("labels")?;
         let options = SamplerOptions::new(usize::try_from(self.batch).unwrap_or(usize::MAX))
             .seed(self.seed)
             .epochs(self.epochs)

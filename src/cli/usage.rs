@@ -1,6 +1,6 @@
 //! Usage errors in one line, and help on standard output.
 
-use super::failure;
+use super::{failure, typed};
 use clap::CommandFactory;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use std::process::ExitCode;
@@ -32,10 +32,28 @@ fn one_line<C: CommandFactory>(error: &clap::Error) -> String {
     if let Some(rest) = line.strip_prefix("error: ") {
         line = rest.to_owned();
     }
+    let device = "'--device <DEVICE>'";
+    if line.contains(device) && typed::device() == typed::DEVICE {
+        line = line.replace(device, &format!("the environment's {}", typed::DEVICE));
+    }
     if error.kind() == ErrorKind::InvalidSubcommand {
         line = format!("{line}, expected one of {}", known::<C>(error).join(", "));
     }
-    line
+    match meant(error) {
+        Some(meant) => format!("{line}, did you mean {meant}?"),
+        None => line,
+    }
+}
+
+/// What clap takes for the option, command or value that was meant.
+fn meant(error: &clap::Error) -> Option<String> {
+    let kinds =
+        [ContextKind::SuggestedArg, ContextKind::SuggestedSubcommand, ContextKind::SuggestedValue];
+    kinds.into_iter().find_map(|kind| match error.get(kind)? {
+        ContextValue::String(one) => Some(one.clone()),
+        ContextValue::Strings(several) => (!several.is_empty()).then(|| several.join(" or ")),
+        _ => None,
+    })
 }
 
 /// The subcommands that were legal where the error happened.

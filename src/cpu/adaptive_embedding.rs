@@ -1,9 +1,9 @@
 //! Adaptive embeddings on the CPU: lookups are grouped by cluster once; those of a cluster are one
 //! product with its projection.
 
+use super::Cpu;
 use super::lines::SyncPtr;
 use super::matrix::{Gradient, Matrix, PIECE, Panel, product, with_scratch, zeros};
-use super::{Cpu, host_data};
 use crate::loss::{AdaptiveEmbeddingParameters, CheckedEmbedding};
 use crate::{Error, Result, TensorMut, TensorRef};
 
@@ -33,11 +33,11 @@ impl Bin {
 /// # Errors
 /// The first index that names no class.
 fn bins(checked: &CheckedEmbedding<'_>, skip: Option<i64>) -> Result<Vec<Bin>> {
-    let (options, index) = (checked.options, host_data(checked.index, "index")?);
+    let (options, index) = (checked.options, checked.index.on_host()?);
     let cutoffs = &options.cut.cutoffs;
     let mut bins: Vec<Bin> = std::iter::repeat_with(Bin::default).take(cutoffs.len() + 1).collect();
-    for row in 0..checked.index.elements() {
-        let class = index.index(row);
+    for row in 0..checked.index.len() {
+        let class = index.get(row);
         let Some(place) = options.place(class) else {
             return Err(Error::Value {
                 argument: "index",

@@ -6,7 +6,7 @@ use super::row::{Hole, RowSum, Terms};
 use super::simd::Lanes;
 use super::targets::{Census, Targets, Weights};
 use super::{Cpu, host_data};
-use crate::loss::{Checked, GradOutput, Labels};
+use crate::loss::{Checked, ClassIndices, Counting, GradOutput};
 use crate::memory::HostRef;
 use crate::{Reduction, Result};
 
@@ -60,13 +60,17 @@ impl Scaling<'_> {
 }
 
 /// Class indices and class weights as loops read them.
-pub(crate) fn read<'a>(labels: &Labels<'a>) -> Result<(Targets<'a>, Weights<'a>)> {
-    let weights = Weights(labels.weight.map(|w| host_data(w, "weight")).transpose()?);
+pub(crate) fn read<'a>(
+    indices: ClassIndices<'a>,
+    counting: &Counting<'a>,
+) -> Result<(Targets<'a>, Weights<'a>)> {
+    let weights = Weights(counting.weight.map(|w| host_data(w, "weight")).transpose()?);
     let targets = Targets {
-        indices: host_data(labels.target, "target")?,
-        rows: labels.rows,
-        classes: labels.classes,
-        ignore_index: labels.ignore_index,
+        argument: indices.argument(),
+        indices: indices.on_host()?,
+        rows: counting.rows,
+        classes: counting.classes,
+        ignore_index: counting.ignore_index,
     };
     Ok((targets, weights))
 }
@@ -116,7 +120,7 @@ impl<'a> Batch<'a> {
         upstream: Upstream<'a>,
     ) -> Result<Batch<'a>> {
         let options = checked.options;
-        let (targets, weights) = read(&checked.labels())?;
+        let (targets, weights) = read(checked.target, &checked.counting())?;
         let weight_sum = weights.sum(checked.classes)?;
         let census = targets.census(cpu, &weights)?;
         Ok(Batch {

@@ -9,9 +9,9 @@ use super::logit::Transform;
 use super::row::{Also, Row, RowSum};
 use super::segments::{Segments, Slots, Spread};
 use super::simd::{Kernel, Lanes, Level, Simd, exp, load_lanes, store_lanes};
-use super::{Cpu, each_float, host_data, host_f32, host_like};
+use super::targets::Targets;
+use super::{Cpu, each_float, host_f32, host_like};
 use crate::loss::{CheckedJsDiv, GradOutput};
-use crate::memory::HostRef;
 use crate::{Error, JsDivLogitsGradOut, Reduction, Result, TensorMut, TensorRef};
 
 /// What makes a row's logits its log-probabilities: (x − max)·scale − log_sum.
@@ -190,8 +190,8 @@ fn centred<S: Simd>(s: S, factor: f32, slope: S::V, z: S::V, sum: f32) -> S::V {
 struct Batch<'a> {
     beta: f32,
     scales: [f32; 2],
-    labels: Option<HostRef<'a>>,
-    ignore_index: i64,
+    /// What says which rows count.
+    targets: Option<Targets<'a>>,
     upstream: Upstream<'a>,
     /// Multiplies a row's loss, and its upstream gradient.
     share: f64,
@@ -202,19 +202,16 @@ struct Batch<'a> {
 impl<'a> Batch<'a> {
     fn new(cpu: &Cpu, checked: &CheckedJsDiv<'a>, upstream: Upstream<'a>) -> Result<Batch<'a>> {
         let options = checked.options;
-        let labels = options.labels.map(|labels| host_data(labels, "labels")).transpose()?;
-        let rows = match labels {
-            Some(_) => {
-                let (targets, weights) = read(&checked.labels())?;
-                targets.census(cpu, &weights)?.kept
-            }
-            None => checked.rows(),
-        };
+        let (mut targets, mut rows) = (None, checked.rows());
+        if let Some(labels) = checked.labels {
+            let (read, weights) = read(labels, &checked.counting())?;
+            rows = read.census(cpu, &weights)?.kept;
+            targets = Some(read);
+        }
         Ok(Batch {
             beta: options.beta,
             scales: [options.logit_scale, options.teacher_scale],
-            labels,
-            ignore_index: options.ignore_index,
+            targets,
             upstream,
             share: checked.share(),
             rows: if checked.averages() { rows as f64 } else { 1.0 },
@@ -222,7 +219,7 @@ impl<'a> Batch<'a> {
     }
 
     fn keeps(&self, row: usize) -> bool {
-        self.labels.is_none_or(|labels| labels.index(row) != self.ignore_index)
+        self.targets.is_none_or(|targets| targets.class(row).is_some())
     }
 
     /// What is divided by no rows is NaN.

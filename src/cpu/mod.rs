@@ -57,7 +57,7 @@ impl Cpu {
 
     pub(crate) fn with_threads(threads: usize) -> Result<Cpu> {
         let legal = threads > 0;
-        crate::loss::check::value("threads", threads as f64, legal, "at least 1")?;
+        crate::loss::check::value("threads", threads, legal, "at least 1")?;
         let pool = rayon::ThreadPoolBuilder::new()
             .num_threads(threads)
             .thread_name(|i| format!("warploss-{i}"))

@@ -19,10 +19,10 @@ struct Batch<'a> {
 impl<'a> Batch<'a> {
     /// Reads targets and weights; an error for what is wrong with them.
     fn new(cpu: &Cpu, checked: &CheckedNll<'a>, upstream: Upstream<'a>) -> Result<Batch<'a>> {
-        let (targets, weights) = read(&checked.0)?;
-        weights.sum(checked.0.classes)?;
+        let (targets, weights) = read(checked.target, &checked.counting)?;
+        weights.sum(checked.counting.classes)?;
         let census = targets.census(cpu, &weights)?;
-        let scaling = Scaling { reduction: checked.0.reduction, census, upstream };
+        let scaling = Scaling { reduction: checked.counting.reduction, census, upstream };
         Ok(Batch { targets, weights, scaling })
     }
 
@@ -160,7 +160,7 @@ impl Cpu {
     ) -> Result<()> {
         let batch = Batch::new(self, checked, Upstream::Number(1.0))?;
         let loss = host_f32(loss, "loss")?;
-        let (positions, out) = (of(&input), per_row(loss, checked.0.reduction));
+        let (positions, out) = (of(&input), per_row(loss, checked.counting.reduction));
         let sums = each_float!(input.host_data(), "input", HostRef, x => {
             // SAFETY: the view holds its shape, of which the target was checked to have the rows.
             Ok(unsafe { self.pick(&batch, SyncPtr(x.as_ptr().cast_mut()), positions, out) })
@@ -193,7 +193,7 @@ impl Cpu {
     ) -> Result<()> {
         let batch = Batch::new(self, checked, Upstream::new(&grad_output)?)?;
         let loss = host_f32(loss, "loss")?;
-        let (positions, out) = (of(&input.as_ref()), per_row(loss, checked.0.reduction));
+        let (positions, out) = (of(&input.as_ref()), per_row(loss, checked.counting.reduction));
         let sums = each_float!(input.into_host_data(), "input", HostMut, x => {
             let x = SyncPtr(x.as_mut_ptr());
             // SAFETY: as above; all is picked before anything is overwritten.

@@ -7,7 +7,7 @@ use super::kept::KeptRows;
 use super::linear_softmax::{Backward, Softmax, block, softmax_row};
 use super::lines::SyncPtr;
 use super::matrix::{Gradient, Matrix, PIECE, Panel, product, with_scratch, zeros};
-use super::{Cpu, host_data, host_f32};
+use super::{Cpu, host_f32};
 use crate::loss::{
     CheckedSampled, GradOutput, LayerGradOut, LayerOut, Negatives, SampledParameters, bad_target,
 };
@@ -42,10 +42,10 @@ impl<'a> Batch<'a> {
     /// # Errors
     /// The first kept target that names no class.
     fn new(cpu: &'a Cpu, checked: &CheckedSampled<'a>) -> Result<Batch<'a>> {
-        let (options, given) = (checked.options, host_data(checked.target, "target")?);
+        let (options, given) = (checked.options, checked.target.on_host()?);
         let (mut kept, mut targets) = (KeptRows::with_capacity(checked.rows.len), Vec::new());
         for row in 0..checked.rows.len {
-            let target = given.index(row);
+            let target = given.get(row);
             if Some(target) == options.ignore_index {
                 continue;
             }

@@ -10,7 +10,7 @@ use super::simd::Lanes;
 use super::soft_row::{SoftKept, SoftRow, SoftSum, Teacher};
 use super::targets::{Census, Weights, with_weights};
 use super::{Cpu, each_float, host_data, host_like};
-use crate::loss::{Checked, GradOutput};
+use crate::loss::{Checked, GradOutput, SoftTarget};
 use crate::{CrossEntropyGradients, CrossEntropyOut, DType, Result, TensorMut, TensorRef};
 
 /// Numbers of the batch that every row uses.
@@ -28,7 +28,7 @@ struct Batch<'a> {
 }
 
 impl<'a> Batch<'a> {
-    fn new(checked: &Checked<'a>, upstream: Upstream<'a>) -> Result<Batch<'a>> {
+    fn new(checked: &Checked<'a, SoftTarget<'a>>, upstream: Upstream<'a>) -> Result<Batch<'a>> {
         let options = checked.options;
         let weights = Weights(options.weight.map(|w| host_data(w, "weight")).transpose()?);
         let classes = checked.classes;
@@ -124,7 +124,7 @@ impl LineOp for Soft<'_> {
 }
 
 /// Layout of rows of logits or of targets.
-fn rows(checked: &Checked<'_>, tensor: &TensorRef<'_>) -> Lines {
+fn rows(checked: &Checked<'_, SoftTarget<'_>>, tensor: &TensorRef<'_>) -> Lines {
     Lines::new(&tensor.shape(), tensor.row_stride(), |d| d == checked.class_dim)
 }
 
@@ -137,18 +137,18 @@ struct Outputs<T> {
 impl Cpu {
     fn soft<T: Lanes>(
         &self,
-        checked: &Checked<'_>,
+        checked: &Checked<'_, SoftTarget<'_>>,
         batch: &Batch<'_>,
         x: Source<T>,
         outputs: Outputs<T>,
         results: Option<Results>,
     ) -> Result<Sums> {
-        let target = checked.target.host::<T>().ok_or(crate::Error::Place {
+        let target = checked.target.tensor().host::<T>().ok_or(crate::Error::Place {
             argument: "target",
             expected: "host",
             got: "device",
         })?;
-        let a = Source { base: target.as_ptr(), lines: rows(checked, &checked.target) };
+        let a = Source { base: target.as_ptr(), lines: rows(checked, &checked.target.tensor()) };
         let operands = Operands { x, a: Some(a), y: outputs.logits, b: outputs.target };
         Ok(with_weights(batch.weights, batch.classes, true, |weights| {
             let op = Soft { cpu: self, batch, weights, results };
@@ -160,7 +160,7 @@ impl Cpu {
 
     pub(crate) fn soft_cross_entropy_forward(
         &self,
-        checked: &Checked<'_>,
+        checked: &Checked<'_, SoftTarget<'_>>,
         logits: TensorRef<'_>,
         out: CrossEntropyOut<'_>,
     ) -> Result<()> {
@@ -178,7 +178,7 @@ impl Cpu {
 
     pub(crate) fn soft_cross_entropy_backward(
         &self,
-        checked: &Checked<'_>,
+        checked: &Checked<'_, SoftTarget<'_>>,
         logits: TensorRef<'_>,
         grad_output: GradOutput<'_>,
         gradients: CrossEntropyGradients<'_>,
@@ -199,7 +199,7 @@ impl Cpu {
     /// The gradient over the logits, and the loss where there is room for it.
     pub(crate) fn soft_cross_entropy_in_place(
         &self,
-        checked: &Checked<'_>,
+        checked: &Checked<'_, SoftTarget<'_>>,
         gradients: CrossEntropyGradients<'_>,
         grad_output: GradOutput<'_>,
         out: Option<CrossEntropyOut<'_>>,
@@ -224,7 +224,7 @@ impl Cpu {
 
 /// Where the gradient of probabilities goes.
 fn sink<T: Lanes>(
-    checked: &Checked<'_>,
+    checked: &Checked<'_, SoftTarget<'_>>,
     like: &Source<T>,
     grad_target: Option<TensorMut<'_>>,
 ) -> Result<Option<Sink<T>>> {

@@ -2,7 +2,7 @@
 
 use super::Cpu;
 use super::lines::SyncPtr;
-use crate::memory::HostRef;
+use crate::memory::{HostRef, IndexRef};
 use crate::{Error, Result};
 use std::cell::Cell;
 
@@ -63,7 +63,9 @@ pub(crate) fn with_weights<R>(
 /// A batch's class indices, with what makes them legal.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Targets<'a> {
-    pub(crate) indices: HostRef<'a>,
+    /// What the caller calls them.
+    pub(crate) argument: &'static str,
+    pub(crate) indices: IndexRef<'a>,
     pub(crate) rows: usize,
     pub(crate) classes: usize,
     pub(crate) ignore_index: i64,
@@ -90,7 +92,7 @@ const CHUNKS: usize = 64;
 impl Targets<'_> {
     /// The class of a kept row, `None` for an ignored one.
     pub(crate) fn class(&self, row: usize) -> Option<usize> {
-        let value = self.indices.index(row);
+        let value = self.indices.get(row);
         // The census has found every kept target in range.
         (value != self.ignore_index).then_some(value as usize)
     }
@@ -118,7 +120,7 @@ impl Targets<'_> {
     fn census_of(&self, rows: std::ops::Range<usize>, weights: &Weights<'_>) -> Result<Census> {
         let mut census = Census::NONE;
         for row in rows {
-            let value = self.indices.index(row);
+            let value = self.indices.get(row);
             if value == self.ignore_index {
                 continue;
             }
@@ -129,6 +131,7 @@ impl Targets<'_> {
                 }
                 _ => {
                     return Err(Error::Target {
+                        argument: self.argument,
                         row,
                         value,
                         classes: self.classes,

@@ -54,10 +54,10 @@ fn lookups(address: u64, dtype: DType, shape: &[usize], row_stride: usize) -> Pa
 
 impl<'c: 'p, 'p> Call<'c, 'p> {
     fn new(cuda: &'p Cuda, checked: &'c CheckedEmbedding<'c>, skip: Option<i64>) -> Result<Self> {
-        let (cut, n) = (&checked.options.cut, checked.index.elements());
+        let (cut, n) = (&checked.options.cut, checked.index.len());
         let parameters = checked.parameters.try_map(|_, p| cuda.input("parameters", *p))?;
         let grouping = Grouping {
-            target: ("index", checked.index),
+            target: checked.index,
             rows: n,
             classes: cut.classes,
             cutoffs: &cut.cutoffs,

@@ -34,7 +34,7 @@ fn grouping<'a>(checked: &'a CheckedAdaptive<'a>) -> Result<Grouping<'a>> {
         return Err(Error::Device { reason: "no target".into() });
     };
     Ok(Grouping {
-        target: ("target", target),
+        target,
         rows,
         classes: options.classes,
         cutoffs: &options.cutoffs,

@@ -172,7 +172,8 @@ pub(crate) struct BatchArgs {
     pub(crate) target_kind: u32,
     pub(crate) weight_kind: u32,
     pub(crate) mean: u32,
-    pub(crate) pad: u32,
+    /// The kind of error that a class out of range is.
+    pub(crate) bad_target: u32,
 }
 
 /// Ranks of rows, and the limits that they are counted below.

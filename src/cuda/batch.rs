@@ -2,11 +2,12 @@
 
 use super::Cuda;
 use super::args::{self, BatchArgs, Totals};
+use super::indices::Indices;
 use super::lines::count;
 use super::memory::Input;
 use super::pool::Block;
 use super::variants::Batch;
-use crate::loss::Labels;
+use crate::loss::Counting;
 use crate::{Reduction, Result};
 
 /// Rows, or classes, of a chunk: one block's work.
@@ -32,31 +33,32 @@ impl Cuda {
     /// class indices every row is kept, and weighs 1.
     pub(crate) fn census<'p>(
         &'p self,
-        labels: &Labels<'_>,
-        target: Option<&Input<'_>>,
+        counting: &Counting<'_>,
+        target: Option<&Indices<'_>>,
         weight: Option<&Input<'_>>,
     ) -> Result<Census<'p>> {
-        let rows = labels.rows;
+        let rows = counting.rows;
         let chunks = rows.div_ceil(CHUNK);
         let totals = self.pool.take("workspace", size_of::<Totals>())?;
         // Two sums and an index a chunk.
-        let weights = weight.map_or(0, |_| labels.classes.div_ceil(CHUNK));
+        let weights = weight.map_or(0, |_| counting.classes.div_ceil(CHUNK));
         let most = chunks.max(weights);
         let sums = self.pool.take("workspace", most * 24)?;
         let args = BatchArgs {
-            target: target.map_or(0, |t| t.address),
+            target: target.map_or(0, Indices::address),
             weight: weight.map_or(0, |w| w.address),
             chunks: sums.address(),
             bad: sums.address() + 16 * most as u64,
             totals: totals.address(),
             status: self.status()?,
-            rows: count("target", rows)?,
-            classes: count("logits", labels.classes)?,
-            ignore_index: labels.ignore_index,
+            rows: count(target.map_or("logits", Indices::argument), rows)?,
+            classes: count("logits", counting.classes)?,
+            ignore_index: counting.ignore_index,
             chunk: CHUNK as i64,
-            target_kind: target.map_or(0, |t| args::kind(t.dtype)),
+            target_kind: target.map_or(0, Indices::kind),
             weight_kind: weight.map_or(0, |w| args::kind(w.dtype)),
-            mean: (labels.reduction == Reduction::Mean).into(),
+            bad_target: target.map_or(0, |t| t.bad(true)),
+            mean: (counting.reduction == Reduction::Mean).into(),
             ..BatchArgs::default()
         };
         let census = Census { totals, chunks: sums, args };

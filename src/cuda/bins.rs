@@ -4,11 +4,12 @@
 use crate::cuda::Cuda;
 use crate::cuda::args::{self, BinArgs, MAX_CLUSTERS, Totals};
 use crate::cuda::cross_entropy::Upstream;
+use crate::cuda::indices::Indices;
 use crate::cuda::lines::count;
 use crate::cuda::memory::Input;
 use crate::cuda::pool::Block;
 use crate::cuda::variants::{BATCH_THREADS, Batch};
-use crate::loss::GradOutput;
+use crate::loss::{ClassIndices, GradOutput};
 use crate::{ClassOrder, Error, Reduction, Result, TensorRef};
 use std::sync::Arc;
 
@@ -33,7 +34,7 @@ pub(crate) struct Bins<'p> {
     cuda: &'p Cuda,
     args: BinArgs,
     rows: usize,
-    _target: Input<'p>,
+    _target: Indices<'p>,
     _weight: Option<Input<'p>>,
     _upstream: Upstream<'p>,
     _memory: Block<'p>,
@@ -42,8 +43,8 @@ pub(crate) struct Bins<'p> {
 /// What groups rows, and what counts of them.
 #[derive(Debug, Clone)]
 pub(crate) struct Grouping<'a> {
-    /// The classes, one a row, and their name in errors.
-    pub(crate) target: (&'static str, TensorRef<'a>),
+    /// The classes, one a row.
+    pub(crate) target: ClassIndices<'a>,
     pub(crate) rows: usize,
     pub(crate) classes: usize,
     /// The first class of each cluster.
@@ -56,15 +57,6 @@ pub(crate) struct Grouping<'a> {
     pub(crate) reduction: Reduction,
     /// Whether the head has a column for each cluster; else its rows have none.
     pub(crate) cluster_columns: bool,
-}
-
-/// The kind of error (`status.rs`) that a class out of range is.
-fn bad_target(argument: &str, ignores: bool) -> u32 {
-    match (argument, ignores) {
-        ("target", true) => 1,
-        ("target", false) => 4,
-        _ => 6,
-    }
 }
 
 /// More clusters than kernels can be told of are an error.
@@ -101,9 +93,9 @@ impl<'p> Bins<'p> {
         grad_output: &GradOutput<'p>,
         [output, loss]: [u64; 2],
     ) -> Result<Bins<'p>> {
-        let Grouping { target: (name, target), rows, classes, cutoffs, .. } = *grouping;
+        let Grouping { target, rows, classes, cutoffs, .. } = *grouping;
         check_clusters(cutoffs.len())?;
-        let target = cuda.input(name, target)?;
+        let target = cuda.indices(target)?;
         let weight = grouping.weight.map(|w| cuda.input("row_weight", w)).transpose()?;
         let upstream = Upstream::new(cuda, "grad_output", grad_output)?;
         let places = match grouping.order {
@@ -112,19 +104,19 @@ impl<'p> Bins<'p> {
         };
         let ignores = grouping.ignore_index.is_some();
         let mut args = BinArgs {
-            target: target.address,
-            target_kind: args::kind(target.dtype),
+            target: target.address(),
+            target_kind: target.kind(),
             weight: weight.as_ref().map_or(0, |w| w.address),
             weight_kind: weight.as_ref().map_or(0, |w| args::kind(w.dtype)),
             places,
             status: cuda.status()?,
             output,
             loss,
-            n: count(name, rows)?,
+            n: count(target.argument(), rows)?,
             classes: count("classes", classes)?,
             ignore_index: grouping.ignore_index.unwrap_or(0),
             ignores: ignores.into(),
-            bad_target: bad_target(name, ignores),
+            bad_target: target.bad(ignores),
             clusters: cutoffs.len() as i64,
             shortlist: match grouping.cluster_columns {
                 true => count("cutoffs", cutoffs.first().copied().unwrap_or(classes))?,

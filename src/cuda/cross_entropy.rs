@@ -2,6 +2,7 @@
 
 use super::Cuda;
 use super::args::{self, RowArgs};
+use super::indices::Indices;
 use super::lines::count;
 use super::memory::Input;
 use super::operands::{Operands, ReadRows, WriteRows};
@@ -55,7 +56,7 @@ impl Cuda {
         let z_loss_out = z_loss.as_ref().map_or(0, |t| t.address);
         // Without a z-loss its rows are 0, and only written where the caller asked for them.
         let wants_z = args.lambda > 0.0;
-        let rows = checked.target.elements();
+        let rows = checked.target.len();
         let workspace;
         let summed = match reduction {
             Reduction::None => {
@@ -198,7 +199,7 @@ impl<'p> Upstream<'p> {
 /// A call's inputs besides the logits.
 pub(super) struct Batch<'p> {
     loss: Loss,
-    target: Input<'p>,
+    target: Indices<'p>,
     weight: Option<Input<'p>>,
     upstream: Upstream<'p>,
     census: super::batch::Census<'p>,
@@ -211,10 +212,10 @@ impl<'p> Batch<'p> {
         grad_output: &GradOutput<'p>,
     ) -> Result<Self> {
         let options = checked.options;
-        let target = cuda.input("target", checked.target)?;
+        let target = cuda.indices(checked.target)?;
         let weight = options.weight.map(|w| cuda.input("weight", w)).transpose()?;
         let upstream = Upstream::new(cuda, "grad_output", grad_output)?;
-        let census = cuda.census(&checked.labels(), Some(&target), weight.as_ref())?;
+        let census = cuda.census(&checked.counting(), Some(&target), weight.as_ref())?;
         let full = options.softcap.is_some() || options.label_smoothing > 0.0;
         let loss = if full { Loss::CrossEntropyFull } else { Loss::CrossEntropy };
         Ok(Batch { loss, target, weight, upstream, census })
@@ -223,8 +224,8 @@ impl<'p> Batch<'p> {
     pub(super) fn fill(&self, checked: &Checked<'_>, args: &mut RowArgs) -> Result<()> {
         let options = checked.options;
         let epsilon = options.label_smoothing;
-        args.target = self.target.address;
-        args.target_kind = args::kind(self.target.dtype);
+        args.target = self.target.address();
+        args.target_kind = self.target.kind();
         if let Some(weight) = &self.weight {
             (args.weight, args.weight_kind) = (weight.address, args::kind(weight.dtype));
         }
@@ -232,7 +233,7 @@ impl<'p> Batch<'p> {
         (args.upstream, args.upstream_stride) = (upstream.address, upstream.stride);
         (args.upstream_kind, args.number) = (upstream.kind, upstream.number);
         args.totals = self.census.totals();
-        args.rows = count("target", checked.target.elements())?;
+        args.rows = count("target", checked.target.len())?;
         args.classes = count("logits", checked.classes)?;
         args.ignore_index = options.ignore_index;
         args.scale = options.logit_scale;

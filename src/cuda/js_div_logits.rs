@@ -6,6 +6,7 @@ use super::Cuda;
 use super::args::{self, RowArgs};
 use super::batch::Census;
 use super::cross_entropy::Upstream;
+use super::indices::Indices;
 use super::lines::{Lines, Rows, count};
 use super::memory::{Input, Output};
 use super::rows::{Work, data};
@@ -148,7 +149,7 @@ struct Call<'a, 'p> {
     _target: Input<'p>,
     target: Rows<'p>,
     target_gradient: Option<Written<'a, 'p>>,
-    labels: Option<Input<'p>>,
+    labels: Option<Indices<'p>>,
     upstream: Upstream<'p>,
     census: Census<'p>,
 }
@@ -162,12 +163,12 @@ impl<'a, 'p: 'a> Call<'a, 'p> {
     ) -> Result<Self> {
         let input = cuda.input("target", checked.target)?;
         let target = cuda.rows_in(&input, &lines(checked, &input.shape, input.row_stride))?;
-        let labels = checked.options.labels.map(|t| cuda.input("labels", t)).transpose()?;
+        let labels = checked.labels.map(|labels| cuda.indices(labels)).transpose()?;
         let upstream = Upstream::new(cuda, "grad_output", grad_output)?;
         let target_gradient = grad_target
             .map(|t| Written::new(cuda, checked, "grad_target", t, false))
             .transpose()?;
-        let census = cuda.census(&checked.labels(), labels.as_ref(), None)?;
+        let census = cuda.census(&checked.counting(), labels.as_ref(), None)?;
         Ok(Call { _target: input, target, target_gradient, labels, upstream, census })
     }
 
@@ -180,7 +181,7 @@ impl<'a, 'p: 'a> Call<'a, 'p> {
             args.grad_target_stride = gradient.rows.stride as i64;
         }
         if let Some(labels) = &self.labels {
-            (args.labels, args.weight_kind) = (labels.address, args::kind(labels.dtype));
+            (args.labels, args.weight_kind) = (labels.address(), labels.kind());
         }
         args.ignore_index = options.ignore_index;
         let upstream = self.upstream.fields();

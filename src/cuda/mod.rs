@@ -25,6 +25,7 @@ pub(crate) mod emulated;
 #[cfg(feature = "cuda")]
 mod gpu;
 mod growing;
+mod indices;
 mod information;
 mod js_div_logits;
 #[cfg(feature = "cuda")]

@@ -4,6 +4,7 @@ use super::Cuda;
 use super::args::{self, NllArgs};
 use super::batch::Census;
 use super::cross_entropy::Upstream;
+use super::indices::Indices;
 use super::lines::count;
 use super::memory::Input;
 use super::variants::{BATCH_THREADS, Batch, PACK_BYTES};
@@ -117,7 +118,7 @@ impl Cuda {
 
 /// A call's inputs besides the first.
 struct Call<'p> {
-    target: Input<'p>,
+    target: Indices<'p>,
     weight: Option<Input<'p>>,
     upstream: Upstream<'p>,
     census: Census<'p>,
@@ -126,12 +127,12 @@ struct Call<'p> {
 
 impl<'p> Call<'p> {
     fn new(cuda: &'p Cuda, checked: &CheckedNll<'p>, grad_output: &GradOutput<'p>) -> Result<Self> {
-        let labels = &checked.0;
-        let target = cuda.input("target", labels.target)?;
-        let weight = labels.weight.map(|w| cuda.input("weight", w)).transpose()?;
+        let counting = &checked.counting;
+        let target = cuda.indices(checked.target)?;
+        let weight = counting.weight.map(|w| cuda.input("weight", w)).transpose()?;
         let upstream = Upstream::new(cuda, "grad_output", grad_output)?;
-        let census = cuda.census(labels, Some(&target), weight.as_ref())?;
-        Ok(Call { target, weight, upstream, census, reduction: labels.reduction })
+        let census = cuda.census(counting, Some(&target), weight.as_ref())?;
+        Ok(Call { target, weight, upstream, census, reduction: counting.reduction })
     }
 
     fn args(&self, checked: &CheckedNll<'_>, at: Positions, kind: u32) -> Result<NllArgs> {
@@ -141,16 +142,16 @@ impl<'p> Call<'p> {
             upstream_kind: upstream.kind,
             upstream_rows: u32::from(upstream.stride != 0),
             number: upstream.number,
-            target: self.target.address,
+            target: self.target.address(),
             totals: self.census.totals(),
-            rows: count("target", checked.0.rows)?,
+            rows: count("target", checked.counting.rows)?,
             classes: count("input", at.classes)?,
             stride: count("input", at.stride)?,
             class_stride: count("input", at.class_stride)?,
             positions: count("input", at.positions)?,
-            ignore_index: checked.0.ignore_index,
+            ignore_index: checked.counting.ignore_index,
             kind,
-            target_kind: args::kind(self.target.dtype),
+            target_kind: self.target.kind(),
             mean: (self.reduction == Reduction::Mean).into(),
             ..NllArgs::default()
         };

@@ -48,7 +48,7 @@ impl<'c: 'p, 'p> Call<'c, 'p> {
     ) -> Result<Self> {
         let (options, parameters) = (checked.options, checked.parameters);
         let grouping = Grouping {
-            target: ("target", checked.target),
+            target: checked.target,
             rows: checked.rows.len,
             classes: options.classes(),
             cutoffs: &[],

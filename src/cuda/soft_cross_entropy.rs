@@ -9,14 +9,14 @@ use super::lines::{Lines, Rows, count};
 use super::memory::{Input, Output};
 use super::rows::{Work, data};
 use super::variants::Loss;
-use crate::loss::{Checked, GradOutput};
+use crate::loss::{Checked, GradOutput, SoftTarget};
 use crate::{CrossEntropyGradients, CrossEntropyOut, Reduction, Result, Shape};
 use crate::{TensorMut, TensorRef};
 
 impl Cuda {
     pub(crate) fn soft_cross_entropy_forward(
         &self,
-        checked: &Checked<'_>,
+        checked: &Checked<'_, SoftTarget<'_>>,
         logits: TensorRef<'_>,
         out: CrossEntropyOut<'_>,
     ) -> Result<()> {
@@ -30,7 +30,7 @@ impl Cuda {
 
     pub(crate) fn soft_cross_entropy_backward(
         &self,
-        checked: &Checked<'_>,
+        checked: &Checked<'_, SoftTarget<'_>>,
         logits: TensorRef<'_>,
         grad_output: GradOutput<'_>,
         gradients: CrossEntropyGradients<'_>,
@@ -58,7 +58,7 @@ impl Cuda {
     /// The gradient over the logits, and the loss where there is room for it.
     pub(crate) fn soft_cross_entropy_in_place(
         &self,
-        checked: &Checked<'_>,
+        checked: &Checked<'_, SoftTarget<'_>>,
         gradients: CrossEntropyGradients<'_>,
         grad_output: GradOutput<'_>,
         out: Option<CrossEntropyOut<'_>>,
@@ -93,7 +93,7 @@ impl Cuda {
     /// Loss and what else is asked for, and gradients where the arguments have room for them.
     fn soft_losses(
         &self,
-        checked: &Checked<'_>,
+        checked: &Checked<'_, SoftTarget<'_>>,
         call: &Call<'_, '_>,
         mut args: RowArgs,
         work: Work,
@@ -127,7 +127,7 @@ impl Cuda {
 }
 
 /// Rows of logits, of targets, or of their gradients.
-fn lines(checked: &Checked<'_>, shape: &Shape, row_stride: usize) -> Lines {
+fn lines(checked: &Checked<'_, SoftTarget<'_>>, shape: &Shape, row_stride: usize) -> Lines {
     Lines::new(shape, row_stride, |d| d == checked.class_dim)
 }
 
@@ -158,7 +158,7 @@ struct Written<'a, 'p> {
 impl<'a, 'p: 'a> Written<'a, 'p> {
     fn new(
         cuda: &'p Cuda,
-        checked: &Checked<'_>,
+        checked: &Checked<'_, SoftTarget<'_>>,
         argument: &'static str,
         tensor: TensorMut<'a>,
         read: bool,
@@ -190,12 +190,12 @@ struct Call<'a, 'p> {
 impl<'a, 'p: 'a> Call<'a, 'p> {
     fn new(
         cuda: &'p Cuda,
-        checked: &Checked<'p>,
+        checked: &Checked<'p, SoftTarget<'p>>,
         grad_output: &GradOutput<'p>,
         grad_target: Option<TensorMut<'a>>,
     ) -> Result<Self> {
         let options = checked.options;
-        let input = cuda.input("target", checked.target)?;
+        let input = cuda.input("target", checked.target.tensor())?;
         let target = cuda.rows_in(&input, &lines(checked, &input.shape, input.row_stride))?;
         let weight = options.weight.map(|w| cuda.input("weight", w)).transpose()?;
         let upstream = Upstream::new(cuda, "grad_output", grad_output)?;
@@ -211,12 +211,12 @@ impl<'a, 'p: 'a> Call<'a, 'p> {
         let target_gradient = grad_target
             .map(|t| Written::new(cuda, checked, "grad_target", t, false))
             .transpose()?;
-        let census = cuda.census(&checked.labels(), None, weight.as_ref())?;
+        let census = cuda.census(&checked.counting(), None, weight.as_ref())?;
         let _target = input;
         Ok(Call { loss, _target, target, target_gradient, weight, upstream, census })
     }
 
-    fn fill(&self, checked: &Checked<'_>, args: &mut RowArgs) -> Result<()> {
+    fn fill(&self, checked: &Checked<'_, SoftTarget<'_>>, args: &mut RowArgs) -> Result<()> {
         let options = checked.options;
         let epsilon = options.label_smoothing;
         (args.target, args.target_stride) = (self.target.address, self.target.stride as i64);

@@ -2,6 +2,7 @@
 
 use super::args::Status;
 use super::driver::{Driver, not_captured};
+use crate::error::Count;
 use crate::{Error, Result};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -24,7 +25,8 @@ pub(crate) unsafe fn read(driver: &dyn Driver, address: u64) -> Result<()> {
     };
     match field(0) {
         0 => Ok(()),
-        1 => Err(Error::Target {
+        kind @ (1 | 8) => Err(Error::Target {
+            argument: if kind == 1 { "target" } else { "labels" },
             row: field(1) as usize,
             value: field(2),
             classes: field(3) as usize,
@@ -57,8 +59,8 @@ pub(crate) unsafe fn read(driver: &dyn Driver, address: u64) -> Result<()> {
         }),
         _ => Err(Error::Value {
             argument: "capacities",
-            expected: format!("at most {} rows of cluster {}", field(3), field(1)),
-            got: format!("{} rows", field(2)),
+            expected: format!("at most {} of cluster {}", Count(field(3), "row"), field(1)),
+            got: Count(field(2), "row").to_string(),
         }),
     }
 }

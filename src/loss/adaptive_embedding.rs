@@ -11,8 +11,9 @@
 
 mod parameters;
 
-use super::{AdaptiveLogSoftmax, check};
+use super::{AdaptiveLogSoftmax, ClassIndices, check};
 use crate::device::on_device;
+use crate::error::Count;
 use crate::{DType, Device, Error, Result, Shape, Tensor, TensorMut, TensorRef};
 
 pub use parameters::AdaptiveEmbeddingParameters;
@@ -55,7 +56,7 @@ pub struct AdaptiveEmbedding {
 pub(crate) struct CheckedEmbedding<'a> {
     pub(crate) options: &'a AdaptiveEmbedding,
     pub(crate) parameters: &'a AdaptiveEmbeddingParameters<TensorRef<'a>>,
-    pub(crate) index: TensorRef<'a>,
+    pub(crate) index: ClassIndices<'a>,
 }
 
 impl AdaptiveEmbedding {
@@ -198,13 +199,13 @@ impl AdaptiveEmbedding {
     ) -> Result<CheckedEmbedding<'a>> {
         check::float("parameters", &parameters.shortlist)?;
         self.check_parameters("parameters", parameters, parameters.shortlist.dtype())?;
-        check::index("index", index)?;
-        check::contiguous("index", index)?;
-        if index.rank() >= crate::shape::MAX_RANK {
+        let index = ClassIndices::new("index", index)?;
+        let rank = index.tensor().rank();
+        if rank >= crate::shape::MAX_RANK {
             let expected = format!("at most {}", crate::shape::MAX_RANK - 1);
-            return Err(Error::Rank { argument: "index", expected, got: index.rank() });
+            return Err(Error::Rank { argument: "index", expected, got: rank });
         }
-        Ok(CheckedEmbedding { options: self, parameters, index: *index })
+        Ok(CheckedEmbedding { options: self, parameters, index })
     }
 
     fn check_parameters(
@@ -216,7 +217,7 @@ impl AdaptiveEmbedding {
         let shapes = self.shapes()?;
         let (clusters, got) = (shapes.tails.len(), parameters.tails.len());
         if got != clusters {
-            let expected = format!("{clusters} tails (cutoffs)");
+            let expected = format!("{} (cutoffs)", Count(clusters, "tail"));
             return Err(Error::Value { argument, expected, got: got.to_string() });
         }
         let mut shapes = shapes.into_named().into_iter();
@@ -250,7 +251,7 @@ impl CheckedEmbedding<'_> {
     /// Where index and parameters lie: they must lie together.
     fn places(&self) -> [&'static str; 2] {
         let all = self.parameters.clone().into_named();
-        let index = self.index.place();
+        let index = self.index.tensor().place();
         let other = all.iter().map(|(_, p)| p.place()).find(|&place| place != index);
         [index, other.unwrap_or(index)]
     }

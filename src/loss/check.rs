@@ -10,7 +10,7 @@ pub(crate) fn float(argument: &'static str, tensor: &TensorRef<'_>) -> Result<()
     Err(Error::Dtype { argument, expected: "f32, f16 or bf16".into(), got: tensor.dtype() })
 }
 
-/// Class indices are integers.
+/// Class indices are integers; [`ClassIndices`](super::ClassIndices) are what losses take.
 pub(crate) fn index(argument: &'static str, tensor: &TensorRef<'_>) -> Result<()> {
     if tensor.dtype().is_index() {
         return Ok(());
@@ -123,39 +123,26 @@ pub(crate) fn classes(argument: &'static str, shape: Shape) -> Result<(usize, Sh
     }
 }
 
-/// A class index for each position of `input`, whose rows have the shape `rows`.
-pub(crate) fn class_indices(
-    target: &TensorRef<'_>,
-    (input, shape, rows): (&str, Shape, Shape),
-) -> Result<()> {
-    index("target", target)?;
-    let single = shape.len() == 1 && *target.shape() == [1];
-    if !single {
-        let owner = format_args!("the {input}' {shape} without their classes");
-        self::shape("target", target, rows, owner)?;
-    }
-    contiguous("target", target)
-}
-
 /// One weight for each class, f32 or of the input's dtype.
 pub(crate) fn class_weight(
     weight: Option<&TensorRef<'_>>,
     classes: usize,
-    input: (&str, DType),
+    (dtype, owner): (DType, &str),
 ) -> Result<()> {
     let Some(weight) = weight else {
         return Ok(());
     };
     let expected = Shape::new(&[classes]).unwrap_or(Shape::SCALAR);
     shape("weight", weight, expected, "one weight per class")?;
-    dtype("weight", weight, &[f32::DTYPE, input.1], format_args!("f32, or the {}'", input.0))?;
+    self::dtype("weight", weight, &[f32::DTYPE, dtype], format_args!("f32, or {owner}"))?;
     contiguous("weight", weight)
 }
 
-/// An option lies in its range; `legal` is false for NaN.
+/// An option lies in its range; `legal` is false for NaN. It is told in its own type, as an f32
+/// that is widened has digits that nobody gave.
 pub(crate) fn value(
     argument: &'static str,
-    value: f64,
+    value: impl std::fmt::Display,
     legal: bool,
     expected: &'static str,
 ) -> Result<()> {

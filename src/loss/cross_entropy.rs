@@ -29,7 +29,8 @@ use super::{GradOutput, Ranks, check};
 use crate::device::on_device;
 use crate::{Device, Reduction, Result, Tensor, TensorRef};
 
-pub(crate) use checked::Checked;
+use checked::Target;
+pub(crate) use checked::{Checked, SoftTarget};
 pub use outputs::{CrossEntropyGrad, CrossEntropyGradients, CrossEntropyOut, CrossEntropyOutput};
 
 /// Cross entropy between logits and class indices or class probabilities, in nats.
@@ -183,7 +184,7 @@ impl<'w> CrossEntropy<'w> {
         let checked = self.check(&logits, &target)?;
         checked.has_ranks("rank")?;
         let mut output = checked.allocate(device, &logits)?;
-        let mut ranks = Ranks::new(device, target.shape(), &logits)?;
+        let mut ranks = Ranks::new(device, checked.rows, &logits)?;
         let out = CrossEntropyOut {
             argmax: Some(ranks.argmax.view_mut()),
             rank: Some(ranks.rank.view_mut()),
@@ -206,9 +207,9 @@ impl<'w> CrossEntropy<'w> {
     ) -> Result<()> {
         let checked = self.check(&logits, &target)?;
         checked.check_out(&out)?;
-        on_device!(device, "logits", [logits.place()], on => match checked.soft() {
-            false => on.cross_entropy_forward(&checked, logits, out),
-            true => on.soft_cross_entropy_forward(&checked, logits, out),
+        on_device!(device, "logits", [logits.place()], on => match checked.target {
+            Target::Classes(t) => on.cross_entropy_forward(&checked.with(t), logits, out),
+            Target::Soft(t) => on.soft_cross_entropy_forward(&checked.with(t), logits, out),
         })
     }
 
@@ -254,12 +255,15 @@ impl<'w> CrossEntropy<'w> {
         check::dtype("grad_logits", &grad, &[logits.dtype()], "the logits'")?;
         checked.check_grad_target(&gradients)?;
         on_device!(device, "logits", [logits.place(), grad.place(), lse.place()], on => {
-            match checked.soft() {
-                false => {
-                    let grad = gradients.logits;
+            match checked.target {
+                Target::Classes(t) => {
+                    let (checked, grad) = (checked.with(t), gradients.logits);
                     on.cross_entropy_backward(&checked, logits, lse, grad_output, grad)
                 }
-                true => on.soft_cross_entropy_backward(&checked, logits, grad_output, gradients),
+                Target::Soft(t) => {
+                    let checked = checked.with(t);
+                    on.soft_cross_entropy_backward(&checked, logits, grad_output, gradients)
+                }
             }
         })
     }
@@ -281,12 +285,14 @@ impl<'w> CrossEntropy<'w> {
         let checked = self.check(&logits, &target)?;
         checked.check_backward(&lse, &grad_output)?;
         checked.check_grad_target(&gradients)?;
-        on_device!(device, "logits", [logits.place(), lse.place()], on => match checked.soft() {
-            false => {
-                let logits = gradients.logits;
+        on_device!(device, "logits", [logits.place(), lse.place()], on => match checked.target {
+            Target::Classes(t) => {
+                let (checked, logits) = (checked.with(t), gradients.logits);
                 on.cross_entropy_backward_in_place(&checked, logits, lse, grad_output)
             }
-            true => on.soft_cross_entropy_in_place(&checked, gradients, grad_output, None),
+            Target::Soft(t) => {
+                on.soft_cross_entropy_in_place(&checked.with(t), gradients, grad_output, None)
+            }
         })
     }
 
@@ -309,12 +315,14 @@ impl<'w> CrossEntropy<'w> {
         checked.check_out(&out)?;
         checked.check_grad_output(&grad_output)?;
         checked.check_grad_target(&gradients)?;
-        on_device!(device, "logits", [logits.place()], on => match checked.soft() {
-            false => {
-                let logits = gradients.logits;
+        on_device!(device, "logits", [logits.place()], on => match checked.target {
+            Target::Classes(t) => {
+                let (checked, logits) = (checked.with(t), gradients.logits);
                 on.cross_entropy_forward_backward(&checked, logits, grad_output, out)
             }
-            true => on.soft_cross_entropy_in_place(&checked, gradients, grad_output, Some(out)),
+            Target::Soft(t) => {
+                on.soft_cross_entropy_in_place(&checked.with(t), gradients, grad_output, Some(out))
+            }
         })
     }
 

@@ -44,7 +44,7 @@ impl sealed::Loss for HuberLoss {
     fn traits(&self) -> Result<Traits<'_>> {
         let delta = self.delta;
         let legal = delta > 0.0 && delta.is_finite();
-        check::value("delta", delta.into(), legal, "a finite number > 0")?;
+        check::value("delta", delta, legal, "a finite number > 0")?;
         let formula = Formula::Huber { threshold: delta, divisor: 1.0 };
         Ok(Traits::regression(formula, Weights::Count))
     }

@@ -50,7 +50,7 @@ impl JsDiv {
 
 /// β is a share.
 pub(super) fn check_beta(beta: f32) -> Result<()> {
-    check::value("beta", beta.into(), (0.0..=1.0).contains(&beta), "a number in [0, 1]")
+    check::value("beta", beta, (0.0..=1.0).contains(&beta), "a number in [0, 1]")
 }
 
 impl sealed::Loss for JsDivLoss {

@@ -13,9 +13,9 @@
 //! from memory once.
 
 use super::js_div::check_beta;
-use super::{GradOutput, Labels, check};
+use super::{ClassIndices, Counting, GradOutput, check};
 use crate::device::on_device;
-use crate::{DType, Device, Element as _, Error, Reduction, Result, Shape};
+use crate::{DType, Device, Element as _, Reduction, Result, Shape};
 use crate::{Tensor, TensorMut, TensorRef};
 
 /// Generalised Jensen–Shannon divergence between the softmax of a model's logits and that of a
@@ -262,7 +262,7 @@ impl<'w> JsDivLogits<'w> {
             [("logit_scale", self.logit_scale), ("teacher_scale", self.teacher_scale)]
         {
             let legal = scale > 0.0 && scale.is_finite();
-            check::value(argument, scale.into(), legal, "a finite number > 0")?;
+            check::value(argument, scale, legal, "a finite number > 0")?;
         }
         check::float("logits", logits)?;
         let shape = logits.shape();
@@ -270,20 +270,14 @@ impl<'w> JsDivLogits<'w> {
         check::shape("target", target, shape, "the logits', of a teacher")?;
         check::dtype("target", target, &[logits.dtype()], "the logits'")?;
         let mut row_shape = rows;
-        if let Some(labels) = &self.labels {
-            if !labels.dtype().is_index() {
-                let expected = "i64, i32, u32 or u8".into();
-                return Err(Error::Dtype { argument: "labels", expected, got: labels.dtype() });
-            }
-            let single = shape.len() == 1 && *labels.shape() == [1];
-            if !single {
-                check::shape("labels", labels, rows, "one a row")?;
-            }
-            check::contiguous("labels", labels)?;
+        let labels = self.labels.as_ref();
+        let labels = labels.map(|l| ClassIndices::of_rows("labels", l, rows, "one a row"));
+        let labels = labels.transpose()?;
+        if let Some(labels) = &labels {
             row_shape = labels.shape();
         }
-        let (dtype, classes) = (logits.dtype(), shape[class_dim]);
-        Ok(CheckedJsDiv { options: self, dtype, class_dim, classes, target: *target, row_shape })
+        let (dtype, classes, target) = (logits.dtype(), shape[class_dim], *target);
+        Ok(CheckedJsDiv { options: self, dtype, class_dim, classes, target, labels, row_shape })
     }
 }
 
@@ -298,6 +292,8 @@ pub(crate) struct CheckedJsDiv<'a> {
     pub(crate) classes: usize,
     /// The teacher's logits.
     pub(crate) target: TensorRef<'a>,
+    /// What says which rows count.
+    pub(crate) labels: Option<ClassIndices<'a>>,
     /// The shape of what has one value a row.
     pub(crate) row_shape: Shape,
 }
@@ -328,13 +324,12 @@ impl<'a> CheckedJsDiv<'a> {
     }
 
     /// What the rows are counted by.
-    pub(crate) fn labels(&self) -> Labels<'a> {
-        Labels {
-            target: self.options.labels.unwrap_or(self.target),
+    pub(crate) fn counting(&self) -> Counting<'a> {
+        Counting {
             rows: self.rows(),
             weight: None,
             // Without labels a row counts even if it is empty.
-            classes: self.classes.max(usize::from(self.options.labels.is_none())),
+            classes: self.classes.max(usize::from(self.labels.is_none())),
             ignore_index: self.options.ignore_index,
             reduction: if self.averages() { Reduction::Mean } else { Reduction::Sum },
         }

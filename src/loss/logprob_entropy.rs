@@ -113,7 +113,7 @@ impl Default for LogprobEntropyUpstream<'_> {
 
 impl LogprobEntropyUpstream<'_> {
     fn check(&self, checked: &Checked<'_>) -> Result<()> {
-        let (rows, dtype) = (checked.target.shape(), checked.dtype);
+        let (rows, dtype) = (checked.rows, checked.dtype);
         self.grad_logprob.check_as("grad_logprob", rows, dtype)?;
         self.grad_entropy.check_as("grad_entropy", rows, dtype)
     }
@@ -153,7 +153,7 @@ impl LogprobEntropy {
         logits: TensorRef<'_>,
         target: TensorRef<'_>,
     ) -> Result<LogprobEntropyOutput> {
-        self.rows.check(&logits, &target)?;
+        self.rows.check_classes(&logits, &target)?;
         let mut output = LogprobEntropyOutput::new(device, &logits, &target)?;
         self.forward_into(device, logits, target, output.out())?;
         Ok(output)
@@ -169,7 +169,7 @@ impl LogprobEntropy {
         logits: TensorRef<'_>,
         target: TensorRef<'_>,
     ) -> Result<(LogprobEntropyOutput, Ranks)> {
-        self.rows.check(&logits, &target)?;
+        self.rows.check_classes(&logits, &target)?;
         let mut output = LogprobEntropyOutput::new(device, &logits, &target)?;
         let mut ranks = Ranks::new(device, target.shape(), &logits)?;
         let out = LogprobEntropyOut {
@@ -192,7 +192,7 @@ impl LogprobEntropy {
         target: TensorRef<'_>,
         out: LogprobEntropyOut<'_>,
     ) -> Result<()> {
-        let checked = self.rows.check(&logits, &target)?;
+        let checked = self.rows.check_classes(&logits, &target)?;
         out.check(&checked)?;
         on_device!(device, "logits", [logits.place(), out.logprob.place()], on => {
             on.logprob_entropy_forward(&checked, logits, out)
@@ -274,7 +274,7 @@ impl LogprobEntropy {
         upstream: LogprobEntropyUpstream<'_>,
         out: LogprobEntropyOut<'_>,
     ) -> Result<()> {
-        let checked = self.rows.check(&logits.as_ref(), &target)?;
+        let checked = self.rows.check_classes(&logits.as_ref(), &target)?;
         out.check(&checked)?;
         upstream.check(&checked)?;
         let [a, b] = upstream.places();
@@ -295,7 +295,7 @@ impl LogprobEntropy {
         target: TensorRef<'_>,
         upstream: LogprobEntropyUpstream<'_>,
     ) -> Result<LogprobEntropyGrad> {
-        self.rows.check(&logits.view(), &target)?;
+        self.rows.check_classes(&logits.view(), &target)?;
         let mut output = LogprobEntropyOutput::new(device, &logits.view(), &target)?;
         let view = logits.view_mut();
         self.forward_backward_in_place(device, view, target, upstream, output.out())?;
@@ -309,8 +309,8 @@ impl LogprobEntropy {
         lse: &TensorRef<'_>,
         upstream: &LogprobEntropyUpstream<'_>,
     ) -> Result<Checked<'a>> {
-        let checked = self.rows.check(logits, target)?;
-        check::f32_output("lse", lse, checked.target.shape(), "the target's")?;
+        let checked = self.rows.check_classes(logits, target)?;
+        check::f32_output("lse", lse, checked.rows, "the target's")?;
         upstream.check(&checked)?;
         Ok(checked)
     }
@@ -318,7 +318,7 @@ impl LogprobEntropy {
 
 impl LogprobEntropyOut<'_> {
     fn check(&self, checked: &Checked<'_>) -> Result<()> {
-        let rows = checked.target.shape();
+        let rows = checked.rows;
         let results = [("logprob", Some(&self.logprob)), ("entropy", Some(&self.entropy))];
         for (argument, out) in results.into_iter().chain([("lse", self.lse.as_ref())]) {
             if let Some(out) = out {

@@ -7,7 +7,7 @@
 //! Only x_t is read, so that x need not be log-probabilities and anything may stand elsewhere. A
 //! weight of 0 silences an x_t of −∞. The mean divides by W = Σ w_t over kept rows.
 
-use super::{GradOutput, Labels, check};
+use super::{ClassIndices, Counting, GradOutput, check};
 use crate::device::on_device;
 use crate::{Device, Element as _, Reduction, Result, Shape, Tensor, TensorMut, TensorRef};
 
@@ -207,28 +207,32 @@ impl<'w> Nll<'w> {
         check::float(argument, input)?;
         let shape = input.shape();
         let (class_dim, rows) = check::classes(argument, shape)?;
-        check::class_indices(target, ("input", shape, rows))?;
+        let owner = format_args!("the input's {shape} without its classes");
+        let target = ClassIndices::of_rows("target", target, rows, owner)?;
         let classes = shape[class_dim];
-        check::class_weight(self.weight.as_ref(), classes, ("input", input.dtype()))?;
-        Ok(CheckedNll(Labels {
-            target: *target,
-            rows: target.elements(),
+        check::class_weight(self.weight.as_ref(), classes, (input.dtype(), "the input's"))?;
+        let counting = Counting {
+            rows: target.len(),
             weight: self.weight,
             classes,
             ignore_index: self.ignore_index,
             reduction: self.reduction,
-        }))
+        };
+        Ok(CheckedNll { target, counting })
     }
 }
 
 /// Inputs that have passed the checks: only [`Nll`] makes one, and a device takes nothing else.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct CheckedNll<'a>(pub(crate) Labels<'a>);
+pub(crate) struct CheckedNll<'a> {
+    pub(crate) target: ClassIndices<'a>,
+    pub(crate) counting: Counting<'a>,
+}
 
 impl CheckedNll<'_> {
     fn loss_shape(&self) -> Shape {
-        match self.0.reduction {
-            Reduction::None => self.0.target.shape(),
+        match self.counting.reduction {
+            Reduction::None => self.target.shape(),
             Reduction::Sum | Reduction::Mean | Reduction::BatchMean => Shape::SCALAR,
         }
     }

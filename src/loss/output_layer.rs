@@ -1,6 +1,6 @@
 //! The last layer of a model with its loss: hidden states and parameters to a loss and gradients.
 
-use super::{GradOutput, check};
+use super::{ClassIndices, GradOutput, check};
 use crate::{
     DType, Device, Element as _, Error, Reduction, Result, Shape, Tensor, TensorMut, TensorRef,
 };
@@ -83,6 +83,16 @@ impl LayerRows {
         Ok(rows)
     }
 
+    /// A class for each row of `input`.
+    pub(super) fn indices<'a>(
+        &self,
+        input: &TensorRef<'_>,
+        target: &TensorRef<'a>,
+    ) -> Result<ClassIndices<'a>> {
+        let owner = format_args!("the input's {} without its features", input.shape());
+        ClassIndices::of_rows("target", target, self.shape, owner)
+    }
+
     fn loss_shape(&self, reduction: Reduction) -> Shape {
         match reduction {
             Reduction::None => self.shape,
@@ -138,7 +148,9 @@ pub(crate) fn bad_target(
     (row, value): (usize, i64),
 ) -> Error {
     match ignore_index {
-        Some(ignore_index) => Error::Target { row, value, classes, ignore_index },
+        Some(ignore_index) => {
+            Error::Target { argument: "target", row, value, classes, ignore_index }
+        }
         None => Error::Value {
             argument: "target",
             expected: format!("a class in [0, {classes})"),

@@ -44,7 +44,7 @@ impl sealed::Loss for SmoothL1Loss {
     fn traits(&self) -> Result<Traits<'_>> {
         let beta = self.beta;
         let legal = beta >= 0.0 && beta.is_finite();
-        check::value("beta", beta.into(), legal, "a finite number ≥ 0")?;
+        check::value("beta", beta, legal, "a finite number ≥ 0")?;
         let formula = match beta {
             0.0 => Formula::L1,
             _ => Formula::Huber { threshold: beta, divisor: beta },

@@ -3,6 +3,7 @@
 use super::layout::Layout;
 use super::{Exclusive, Shared, TensorMut, TensorRef};
 use crate::dtype::Element;
+use crate::error::Count;
 use crate::memory::HostVec;
 use crate::place::{DeviceMut, DeviceRef, Resident};
 use crate::{DType, Error, Result, Shape};
@@ -52,7 +53,7 @@ impl Tensor {
         if layout.shape.elements() != Some(data.len()) {
             return Err(Error::Shape {
                 argument: "shape",
-                expected: format!("of the {} elements given", data.len()),
+                expected: format!("of the {} given", Count(data.len(), "element")),
                 got: layout.shape,
             });
         }

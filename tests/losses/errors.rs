@@ -208,7 +208,7 @@ const BAD: &[Bad] = &[
             c.target = i64s(&[], &[0]);
         },
         ALL,
-        &["logits", "dimensions", "got 0"],
+        &["logits", "at least 1 dimension,", "got 0"],
     ),
     // Weights.
     ("a weight too many", |c| c.weight = Some(f32s(&[4])), ALL, &["weight", "[4]", "[3]"]),

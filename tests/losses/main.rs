@@ -6,7 +6,7 @@
 //! | `data` | typed buffers with poisoned padding, random numbers, adversarial logits |
 //! | `cross_entropy`, `soft_cross_entropy`, `nll`, `log_softmax`, `logsumexp`, `logprob_entropy`, `ranks`, `elementwise`, `js_div_logits`, `information` | a loss: its case, its calls, random cases |
 //! | `golden`, `properties`, `gradients` | one table each, a loss is a row |
-//! | `numerics`, `elementwise_numerics`, `determinism`, `errors`, `views` | behaviours, a test is named for each |
+//! | `numerics`, `elementwise_numerics`, `determinism`, `errors`, `targets`, `views` | behaviours, a test is named for each |
 
 mod cross_entropy;
 mod data;
@@ -31,4 +31,5 @@ mod ranks;
 #[cfg(feature = "emulator")]
 mod schedules_tokens;
 mod soft_cross_entropy;
+mod targets;
 mod views;

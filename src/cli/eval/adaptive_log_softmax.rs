@@ -80,9 +80,9 @@ impl Evaluate for AdaptiveLogSoftmaxArgs {
         if self.mode != Mode::Loss && self.common.grad {
             return Err(Failure::input("--grad: expected --mode loss"));
         }
-        let input = call.inputs.get("input")?;
+        let input = call.inputs.floats("input")?;
         let stored = self.parameters(call)?;
-        let loss = self.options(call, &input, &stored)?;
+        let loss = self.options(call, &stored)?;
         let prefix = call.inputs.full_name("");
         let named = stored.iter().map(|p| Ok((p.name().to_owned(), p.view()?)));
         let named = named.collect::<Result<Vec<_>, Failure>>()?;
@@ -129,47 +129,30 @@ impl AdaptiveLogSoftmaxArgs {
     fn parameters<'a>(&self, call: &Call<'a>) -> Result<Vec<Input<'a>>, Failure> {
         let names = call.inputs.names();
         let ours = names.iter().filter(|n| n.starts_with("head.") || n.starts_with("tail."));
-        ours.map(|name| call.inputs.get(name)).collect()
+        ours.map(|name| call.inputs.floats(name)).collect()
     }
 
-    /// The options that the file's shapes and the command line's cutoffs make.
+    /// The options that the file's shapes make, from which the command line's cutoffs must not
+    /// differ.
     fn options(
         &self,
         call: &Call<'_>,
-        input: &Input<'_>,
         stored: &[Input<'_>],
     ) -> Result<AdaptiveLogSoftmax<'static>, Failure> {
-        let options = |loss: AdaptiveLogSoftmax<'static>| {
-            loss.ignore_index(self.ignore_index).reduction(self.common.reduction())
-        };
-        let Some(cutoffs) = &self.cutoffs else {
-            let shapes = stored.iter().map(|p| Ok((p.name().to_owned(), p.view()?.shape())));
-            let shapes = shapes.collect::<Result<Vec<_>, Failure>>()?;
-            return AdaptiveLogSoftmax::from_shapes(&call.inputs.full_name(""), shapes)
-                .map(options)
-                .map_err(|e| call.renamed(&e, NAMES));
-        };
-        let rows = |i: usize, layer: usize| {
-            let key = call.inputs.full_name(&format!("tail.{i}.{layer}.weight"));
-            stored.iter().find(|p| p.name() == key).and_then(|p| p.shape().first().copied())
-        };
-        let clusters = cutoffs.len();
-        let features = input.shape().last().copied().unwrap_or(0);
-        // Where a tensor is missing, what stands for its size does not matter: its key is named.
-        let last = clusters.checked_sub(1).and_then(|i| rows(i, 1)).unwrap_or(1);
-        let begin = cutoffs.last().copied().unwrap_or(0);
-        let classes = begin.saturating_add(last);
-        let bias = call.inputs.find("head.bias")?.is_some();
-        Ok(options(
-            AdaptiveLogSoftmax::new(features, classes, cutoffs)
-                .widths(Some((0..clusters).map(|i| rows(i, 0).unwrap_or(0)).collect()))
-                .head_bias(bias),
-        ))
+        let shapes = stored.iter().map(|p| Ok((p.name().to_owned(), p.view()?.shape())));
+        let shapes = shapes.collect::<Result<Vec<_>, Failure>>()?;
+        let prefix = call.inputs.full_name("");
+        let loss = AdaptiveLogSoftmax::from_shapes(&prefix, shapes);
+        let loss = loss.map_err(|e| call.renamed(&e, NAMES))?;
+        if let Some(given) = &self.cutoffs {
+            check_cutoffs(call, given, &loss)?;
+        }
+        Ok(loss.ignore_index(self.ignore_index).reduction(self.common.reduction()))
     }
 
     fn loss(&self, batch: &Batch<'_>, input: &Input<'_>) -> Result<Results, Failure> {
         let call = batch.call;
-        let target = call.inputs.get("target")?;
+        let target = call.inputs.indices("target")?;
         let renamed = |e| call.renamed(&e, NAMES);
         let mut tensors = Vec::new();
         let out = if self.common.grad {
@@ -201,9 +184,7 @@ impl AdaptiveLogSoftmaxArgs {
             batch.forward(&target)?
         };
         let ignored = match self.ignore_index {
-            Some(label) => {
-                (0..target.elements()).filter(|&i| target.host().index(i) == label).count()
-            }
+            Some(label) => target.count(label),
             None => 0,
         };
         let loss = one_number(&out.loss);
@@ -233,6 +214,33 @@ impl Batch<'_> {
         let tensor = tensor.map_err(|e| self.call.renamed(&e, NAMES))?;
         Ok(Results { tensors: vec![(name.to_owned(), tensor)], ..Results::default() })
     }
+}
+
+/// An error for cutoffs that are not those of the weights.
+fn check_cutoffs(
+    call: &Call<'_>,
+    given: &[usize],
+    loss: &AdaptiveLogSoftmax<'_>,
+) -> Result<(), Failure> {
+    let (right, classes) = (loss.cutoffs(), loss.classes());
+    if given == right {
+        return Ok(());
+    }
+    let list =
+        |cutoffs: &[usize]| cutoffs.iter().map(usize::to_string).collect::<Vec<_>>().join(",");
+    let refuse = |why: String| {
+        let (right, given) = (list(right), list(given));
+        Err(Failure::input(format!("--cutoffs: expected {right} ({why}), got {given}")))
+    };
+    if given.split_last() == Some((&classes, right)) {
+        return refuse(format!(
+            "without the number of classes, {classes}, which follows from the weights"
+        ));
+    }
+    // Cutoffs that suit no weights are told so.
+    let any = AdaptiveLogSoftmax::new(loss.in_features(), classes, given);
+    any.shapes().map_err(|e| call.renamed(&e, NAMES))?;
+    refuse(format!("as the weights of {classes} classes have it"))
 }
 
 /// −grad_output, for the gradient of `output` is that of −loss; −1 where there is none.

@@ -55,6 +55,7 @@ const NAMES: &[(&str, &str)] = &[
     ("softcap", "--softcap"),
     ("ignore_index", "--ignore-index"),
     ("logit_scale", "--logit-scale"),
+    ("rank", "--ranks"),
 ];
 
 impl Evaluate for CrossEntropyArgs {
@@ -63,9 +64,9 @@ impl Evaluate for CrossEntropyArgs {
     }
 
     fn evaluate(&self, call: &Call<'_>) -> Result<Evaluation, Failure> {
-        let input = call.inputs.get("input")?;
-        let target = call.inputs.get("target")?;
-        let weight = call.inputs.find("weight")?;
+        let input = call.inputs.floats("input")?;
+        let target = call.inputs.either("target")?;
+        let weight = call.inputs.find_floats("weight")?;
         let columns = Columns::new(&input, self.common.classes)?;
         let logits = columns.of(&input)?;
         let mut loss = self.options();
@@ -120,10 +121,7 @@ impl Evaluate for CrossEntropyArgs {
             reduction: self.common.reduction(),
             loss: one_number(&value),
             rows,
-            ignored: match soft {
-                true => 0,
-                false => (0..rows).filter(|&i| target.host().index(i) == self.ignore_index).count(),
-            },
+            ignored: target.count(self.ignore_index),
             seconds,
             tensors: Vec::new(),
         };

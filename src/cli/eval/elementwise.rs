@@ -114,7 +114,7 @@ fn weighted<L: Weighted>(
     common: &Common,
     call: &Call<'_>,
 ) -> Result<Evaluation, Failure> {
-    let weight = call.inputs.find("weight")?;
+    let weight = call.inputs.find_floats("weight")?;
     match view(&weight)? {
         Some(weight) => evaluate(op.weight(weight), common, call),
         None => evaluate(op, common, call),
@@ -130,8 +130,8 @@ fn evaluate<L: Loss>(
     if common.classes.is_some() {
         return Err(Failure::input("--classes: expected an op whose rows have classes"));
     }
-    let input = call.inputs.get("input")?;
-    let target = call.inputs.get("target")?;
+    let input = call.inputs.floats("input")?;
+    let target = call.inputs.floats("target")?;
     let (x, y) = (input.view()?, target.view()?);
     let grad_output = if common.grad { call.grad_output()? } else { None };
     let upstream = view(&grad_output)?.map_or(GradOutput::default(), GradOutput::Tensor);
@@ -218,7 +218,7 @@ impl Evaluate for BceWithLogitsArgs {
         &self.common
     }
     fn evaluate(&self, call: &Call<'_>) -> Result<Evaluation, Failure> {
-        let pos_weight = call.inputs.find("pos_weight")?;
+        let pos_weight = call.inputs.find_floats("pos_weight")?;
         match view(&pos_weight)? {
             Some(r) => weighted(BceWithLogits::default().pos_weight(r), self.common(), call),
             None => weighted(BceWithLogits::default(), self.common(), call),

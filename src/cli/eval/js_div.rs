@@ -52,9 +52,9 @@ impl Evaluate for JsDivArgs {
 
     fn evaluate(&self, call: &Call<'_>) -> Result<Evaluation, Failure> {
         let reduction = self.common.reduction_or(Reduction::BatchMean);
-        let input = call.inputs.get("input")?;
-        let target = call.inputs.get("target")?;
-        let labels = call.inputs.find("labels")?;
+        let input = call.inputs.floats("input")?;
+        let target = call.inputs.floats("target")?;
+        let labels = call.inputs.find_indices("labels")?;
         let columns = Columns::new(&input, self.common.classes)?;
         let teacher = Columns::new(&target, self.common.classes)?;
         let (x, y) = (columns.of(&input)?, teacher.of(&target)?);
@@ -100,9 +100,7 @@ impl Evaluate for JsDivArgs {
         if call.output {
             tensors.push(("loss".to_owned(), loss));
         }
-        let ignored = labels.as_ref().map_or(0, |labels| {
-            (0..rows).filter(|&row| labels.host().index(row) == self.ignore_index).count()
-        });
+        let ignored = labels.as_ref().map_or(0, |labels| labels.count(self.ignore_index));
         Ok(Evaluation {
             dtype: input.dtype(),
             shape: columns.stored,

@@ -33,7 +33,7 @@ impl Evaluate for LogSoftmaxArgs {
 
     fn evaluate(&self, call: &Call<'_>) -> Result<Evaluation, Failure> {
         let reduction = self.common.unreduced("log-softmax")?;
-        let input = call.inputs.get("input")?;
+        let input = call.inputs.floats("input")?;
         let columns = Columns::new(&input, self.common.classes)?;
         let view = columns.of(&input)?;
         let dim = self.dim.unwrap_or(isize::from(view.rank() > 1));

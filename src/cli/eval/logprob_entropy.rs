@@ -52,12 +52,12 @@ impl Evaluate for LogprobEntropyArgs {
 
     fn evaluate(&self, call: &Call<'_>) -> Result<Evaluation, Failure> {
         let reduction = self.common.unreduced("logprob-entropy")?;
-        let input = call.inputs.get("input")?;
-        let target = call.inputs.get("target")?;
+        let input = call.inputs.floats("input")?;
+        let target = call.inputs.indices("target")?;
         let columns = Columns::new(&input, self.common.classes)?;
         let (logits, target_view) = (columns.of(&input)?, target.view()?);
         let upstream = |name| match self.common.grad {
-            true => call.inputs.find(name),
+            true => call.inputs.find_floats(name),
             false => Ok(None),
         };
         let (grad_logprob, grad_entropy) = (upstream("grad_logprob")?, upstream("grad_entropy")?);
@@ -109,7 +109,7 @@ impl Evaluate for LogprobEntropyArgs {
             reduction,
             loss: None,
             rows,
-            ignored: (0..rows).filter(|&i| target.host().index(i) == self.ignore_index).count(),
+            ignored: target.count(self.ignore_index),
             seconds,
             tensors,
         })

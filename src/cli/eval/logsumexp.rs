@@ -38,7 +38,7 @@ impl Evaluate for LogsumexpArgs {
 
     fn evaluate(&self, call: &Call<'_>) -> Result<Evaluation, Failure> {
         let reduction = self.common.unreduced("logsumexp")?;
-        let input = call.inputs.get("input")?;
+        let input = call.inputs.floats("input")?;
         let columns = Columns::new(&input, self.common.classes)?;
         let view = columns.of(&input)?;
         let default = [isize::from(view.rank() > 1)];

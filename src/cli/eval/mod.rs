@@ -108,7 +108,7 @@ struct Common {
     #[arg(long, value_name = "P", default_value = "", hide_default_value = true)]
     prefix: String,
 
-    /// Compute gradients too, from `grad_output` where the file has it, else from 1
+    /// Write gradients to --output too, from `grad_output` where the file has it, else from 1
     #[arg(long)]
     grad: bool,
 
@@ -197,8 +197,14 @@ impl Eval {
     pub(super) fn run(&self, device: DeviceChoice) -> Result<(), Failure> {
         let (name, op) = self.op.parts();
         let common = op.common();
-        let output = common.output.as_deref().map(OutputFile::new).transpose()?;
+        let output =
+            common.output.as_deref().map(|path| OutputFile::new("--output", path)).transpose()?;
+        if common.grad && output.is_none() {
+            let expected = "expected --output as well (gradients are written there)";
+            return Err(Failure::input(format!("--grad: {expected}, got none")));
+        }
         let file = InputFile::open("--input", &common.input)?;
+        output.as_ref().map_or(Ok(()), |output| output.is_not(&file))?;
         let inputs = file.inputs(&common.prefix)?;
         let device = device.open()?;
         let call = Call { device: &device, inputs: &inputs, output: output.is_some() };
@@ -230,7 +236,7 @@ impl Evaluation {
 impl<'a> Call<'a> {
     /// The upstream gradient where the file has one.
     fn grad_output(&self) -> Result<Option<Input<'a>>, Failure> {
-        self.inputs.find("grad_output")
+        self.inputs.find_floats("grad_output")
     }
 
     /// The library's error in the file's names; `more` are the op's own pairs.

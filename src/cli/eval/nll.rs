@@ -30,9 +30,9 @@ impl Evaluate for NllArgs {
     }
 
     fn evaluate(&self, call: &Call<'_>) -> Result<Evaluation, Failure> {
-        let input = call.inputs.get("input")?;
-        let target = call.inputs.get("target")?;
-        let weight = call.inputs.find("weight")?;
+        let input = call.inputs.floats("input")?;
+        let target = call.inputs.indices("target")?;
+        let weight = call.inputs.find_floats("weight")?;
         let columns = Columns::new(&input, self.common.classes)?;
         let view = columns.of(&input)?;
         let mut nll =
@@ -76,7 +76,7 @@ impl Evaluate for NllArgs {
             reduction: self.common.reduction(),
             loss: value,
             rows,
-            ignored: (0..rows).filter(|&i| target.host().index(i) == self.ignore_index).count(),
+            ignored: target.count(self.ignore_index),
             seconds,
             tensors,
         })

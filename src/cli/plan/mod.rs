@@ -6,6 +6,7 @@ use super::bench::adaptive_log_softmax as adaptive;
 use super::device::DeviceChoice;
 use super::failure::Failure;
 use super::file::{Input, InputFile};
+use super::output::OutputFile;
 use super::{grid, memory, number};
 use crate::check::random::Random;
 use crate::measure::Budget;
@@ -117,9 +118,11 @@ struct Row {
 
 impl PlanArgs {
     pub(super) fn run(&self, device: DeviceChoice) -> Result<(), Failure> {
-        let device = device.open()?;
+        let svg = self.svg.as_deref().map(|path| OutputFile::new("--svg", path)).transpose()?;
         let file = InputFile::open("--counts", &self.counts)?;
-        let counts = counts(&file.inputs("")?.get("counts")?)?;
+        svg.as_ref().map_or(Ok(()), |svg| svg.is_not(&file))?;
+        let device = device.open()?;
+        let counts = counts(&file.inputs("")?.indices("counts")?)?;
         let dtype = self.dtype.dtype();
         let options = |costs| -> Result<CutoffPlanner, Error> {
             let planner = CutoffPlanner::new(&counts, self.hidden, self.batch, costs)?;
@@ -302,13 +305,14 @@ impl Row {
 /// The counts, none below 0.
 fn counts(tensor: &Input<'_>) -> Result<Vec<u64>, Failure> {
     let (name, dtype) = (tensor.name(), tensor.dtype());
-    if dtype.is_float() || tensor.shape().len() != 1 {
+    let indices = tensor.host().indices().filter(|_| tensor.shape().len() == 1);
+    let Some(indices) = indices else {
         let got = format!("{dtype} {:?}", tensor.shape());
         return Err(Failure::input(format!("{name}: expected integers of shape [V], got {got}")));
-    }
+    };
     memory::require(tensor.elements() as u128 * 64, "the plan")?;
     let count = |i: usize| {
-        let n = tensor.host().index(i);
+        let n = indices.get(i);
         u64::try_from(n).map_err(|_| {
             Failure::input(format!("{name}: expected counts ≥ 0, got {n} at class {i}"))
         })

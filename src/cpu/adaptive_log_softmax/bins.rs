@@ -3,7 +3,7 @@
 use crate::cpu::host_data;
 use crate::cpu::kept::KeptRows;
 use crate::loss::{CheckedAdaptive, bad_target};
-use crate::memory::HostRef;
+use crate::memory::IndexRef;
 use crate::{Error, Result};
 
 /// The rows of one cluster.
@@ -30,8 +30,8 @@ impl Bins {
     pub(super) fn new(checked: &CheckedAdaptive<'_>) -> Result<Bins> {
         let options = checked.options;
         let targets = match &checked.target {
-            Some(target) => host_data(*target, "target")?,
-            None => HostRef::I64(&[]),
+            Some(target) => target.on_host()?,
+            None => IndexRef::I64(&[]),
         };
         let weights = options.row_weight.map(|w| host_data(w, "row_weight")).transpose()?;
         let (shortlist, clusters) = (options.shortlist(), options.clusters());
@@ -41,7 +41,7 @@ impl Bins {
             clusters: std::iter::repeat_with(Bin::default).take(clusters).collect(),
         };
         for row in 0..checked.rows.len {
-            let target = targets.index(row);
+            let target = targets.get(row);
             if Some(target) == options.ignore_index {
                 continue;
             }

@@ -1,6 +1,7 @@
 //! The parameters of adaptive embeddings, of their own or those of a softmax.
 
 use super::AdaptiveEmbedding;
+use crate::error::Count;
 use crate::loss::adaptive_log_softmax::{AdaptiveParameters, AdaptiveTail, fill, tail_key};
 use crate::random::{extend, unit};
 use crate::{DType, Error, Result, Shape, Tensor, TensorMut, TensorRef};
@@ -116,7 +117,8 @@ impl<'a> AdaptiveEmbeddingParameters<TensorMut<'a>> {
 }
 
 fn short_head(rows: usize, got: Shape) -> Error {
-    let expected = format!("`head.weight` of at least {rows} rows (the shortlist)");
+    let rows = Count(rows, "row");
+    let expected = format!("`head.weight` of at least {rows} (the shortlist)");
     Error::Value { argument: "parameters", expected, got: got.to_string() }
 }
 

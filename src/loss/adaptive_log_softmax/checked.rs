@@ -1,8 +1,9 @@
 //! What is checked before a device sees it.
 
 use super::{AdaptiveLogSoftmax, AdaptiveParameters, LayerGradOut};
+use crate::error::Count;
 use crate::loss::output_layer::{LayerRows, places};
-use crate::loss::{GradOutput, check};
+use crate::loss::{ClassIndices, GradOutput, check};
 use crate::{DType, Element as _, Error, Result, Shape, TensorMut, TensorRef};
 
 /// Inputs that have passed the checks: only [`AdaptiveLogSoftmax`] makes one, and a device takes
@@ -11,7 +12,7 @@ pub(crate) struct CheckedAdaptive<'a> {
     pub(crate) options: &'a AdaptiveLogSoftmax<'a>,
     pub(crate) parameters: &'a AdaptiveParameters<TensorRef<'a>>,
     pub(crate) input: TensorRef<'a>,
-    pub(crate) target: Option<TensorRef<'a>>,
+    pub(crate) target: Option<ClassIndices<'a>>,
     pub(crate) rows: LayerRows,
 }
 
@@ -36,12 +37,14 @@ impl AdaptiveLogSoftmax<'_> {
             return refuse("cutoffs", "at least one", "none".into());
         }
         if let Some(got) = self.widths.as_ref().map(Vec::len).filter(|&n| n != self.clusters()) {
-            let expected = format!("one for each of {} clusters (cutoffs)", self.clusters());
+            let expected =
+                format!("one for each of {} (cutoffs)", Count(self.clusters(), "cluster"));
             return refuse("widths", &expected, got.to_string());
         }
         if let Some(got) = self.capacities.as_ref().map(Vec::len).filter(|&n| n != self.clusters())
         {
-            let expected = format!("one for each of {} clusters (cutoffs)", self.clusters());
+            let expected =
+                format!("one for each of {} (cutoffs)", Count(self.clusters(), "cluster"));
             return refuse("capacities", &expected, got.to_string());
         }
         let v = self.div_value;
@@ -56,7 +59,7 @@ impl AdaptiveLogSoftmax<'_> {
         }
         match &self.class_order {
             Some(order) if order.len() != classes => {
-                let expected = format!("an order of {classes} classes");
+                let expected = format!("an order of {}", Count(classes, "class"));
                 refuse("class_order", &expected, order.len().to_string())
             }
             _ => Ok(()),
@@ -83,14 +86,14 @@ impl AdaptiveLogSoftmax<'_> {
         target: &TensorRef<'a>,
     ) -> Result<CheckedAdaptive<'a>> {
         let checked = self.check_input(parameters, input)?;
-        check::class_indices(target, ("input", input.shape(), checked.rows.shape))?;
+        let target = checked.rows.indices(input, target)?;
         if let Some(weight) = &self.row_weight {
             check::shape("row_weight", weight, checked.rows.shape, "one a row")?;
             let expected = [f32::DTYPE, input.dtype()];
             check::dtype("row_weight", weight, &expected, "f32, or the input's")?;
             check::contiguous("row_weight", weight)?;
         }
-        Ok(CheckedAdaptive { target: Some(*target), ..checked })
+        Ok(CheckedAdaptive { target: Some(target), ..checked })
     }
 }
 
@@ -108,7 +111,7 @@ fn check_parameters(
     }
     let (clusters, got) = (shapes.tails.len(), parameters.tails.len());
     if got != clusters {
-        return refuse(format!("{clusters} tails (cutoffs)"), got.to_string());
+        return refuse(format!("{} (cutoffs)", Count(clusters, "tail")), got.to_string());
     }
     let expected: Vec<_> = shapes.clone().into_named();
     let mut expected = expected.into_iter();

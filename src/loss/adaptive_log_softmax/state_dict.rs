@@ -2,6 +2,7 @@
 
 use super::parameters::{HEAD_BIAS, HEAD_WEIGHT, tail_key};
 use super::{AdaptiveLogSoftmax, AdaptiveParameters};
+use crate::error::Count;
 use crate::{Error, Result, Shape};
 use std::collections::BTreeMap;
 
@@ -44,8 +45,8 @@ impl AdaptiveLogSoftmax<'_> {
         match named.keys().find(|key| key.starts_with(prefix)) {
             Some(key) => {
                 let bias = if self.head_bias { " with head.bias" } else { "" };
-                let clusters = self.clusters();
-                let expected = format!("the keys of {clusters} clusters{bias} alone");
+                let clusters = Count(self.clusters(), "cluster");
+                let expected = format!("the keys of {clusters}{bias} alone");
                 refuse(expected, format!("`{key}` as well"))
             }
             None => Ok(parameters),
@@ -78,7 +79,10 @@ impl AdaptiveLogSoftmax<'_> {
         let Some(shortlist) = head.checked_sub(clusters).filter(|&c| c > 0 && clusters > 0) else {
             let expected =
                 format!("`{prefix}{HEAD_WEIGHT}` of more rows than tails, which are ≥ 1");
-            return refuse(expected, format!("{head} rows and {clusters} tails"));
+            return refuse(
+                expected,
+                format!("{} and {}", Count(head, "row"), Count(clusters, "tail")),
+            );
         };
         let (mut end, mut cutoffs, mut widths) = (shortlist, Vec::new(), Vec::new());
         for i in 0..clusters {

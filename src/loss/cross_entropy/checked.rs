@@ -1,6 +1,6 @@
 //! What is checked before a device sees it.
 
-use super::super::{GradOutput, Labels, check};
+use super::super::{ClassIndices, Counting, GradOutput, check};
 use super::{CrossEntropy, CrossEntropyGradients, CrossEntropyOut, CrossEntropyOutput};
 use crate::{Device, Element as _, Error, Reduction, Result, Shape, TensorMut, TensorRef};
 
@@ -10,31 +10,14 @@ impl CrossEntropy<'_> {
         &'a self,
         logits: &TensorRef<'_>,
         target: &TensorRef<'a>,
-    ) -> Result<Checked<'a>> {
-        self.check_options()?;
-        check::float("logits", logits)?;
-        let shape = logits.shape();
-        let (class_dim, rows) = check::classes("logits", shape)?;
-        let classes = shape[class_dim];
-        let soft = target.dtype().is_float() && target.shape() != rows;
-        if soft {
+    ) -> Result<Checked<'a, Target<'a>>> {
+        let (class_dim, rows) = self.check_logits(logits)?;
+        let teacher = self.teacher_scale.is_some();
+        if target.dtype().is_float() && (teacher || target.shape() != rows) {
             self.check_soft(logits, target)?;
-        } else {
-            self.check_labels(logits, target, rows)?;
+            let target = Target::Soft(SoftTarget(*target));
+            return self.checked(logits, class_dim, target, rows);
         }
-        check::class_weight(self.weight.as_ref(), classes, ("logits", logits.dtype()))?;
-        let rows = if soft { rows } else { target.shape() };
-        let dtype = logits.dtype();
-        Ok(Checked { options: self, dtype, class_dim, classes, target: *target, rows })
-    }
-
-    /// Class indices.
-    fn check_labels(
-        &self,
-        logits: &TensorRef<'_>,
-        target: &TensorRef<'_>,
-        rows: Shape,
-    ) -> Result<()> {
         let shape = logits.shape();
         if target.shape() == shape && target.dtype().is_index() && *shape != [1] {
             return Err(Error::Dtype {
@@ -46,7 +29,7 @@ impl CrossEntropy<'_> {
                 got: target.dtype(),
             });
         }
-        check::class_indices(target, ("logits", shape, rows))?;
+        let classes = class_indices(logits, target, rows)?;
         if let Some(scale) = self.teacher_scale {
             return Err(Error::Value {
                 argument: "teacher_scale",
@@ -54,12 +37,46 @@ impl CrossEntropy<'_> {
                 got: scale.to_string(),
             });
         }
-        Ok(())
+        self.checked(logits, class_dim, Target::Classes(classes), classes.shape())
+    }
+
+    /// The same where class indices are the only target that means anything.
+    pub(in crate::loss) fn check_classes<'a>(
+        &'a self,
+        logits: &TensorRef<'_>,
+        target: &TensorRef<'a>,
+    ) -> Result<Checked<'a>> {
+        let (class_dim, rows) = self.check_logits(logits)?;
+        let classes = class_indices(logits, target, rows)?;
+        self.checked(logits, class_dim, classes, classes.shape())
+    }
+
+    /// Options and logits: the dimension of classes, and the shape of what has one value a row.
+    fn check_logits(&self, logits: &TensorRef<'_>) -> Result<(usize, Shape)> {
+        self.check_options()?;
+        check::float("logits", logits)?;
+        check::classes("logits", logits.shape())
+    }
+
+    fn checked<'a, T>(
+        &'a self,
+        logits: &TensorRef<'_>,
+        class_dim: usize,
+        target: T,
+        rows: Shape,
+    ) -> Result<Checked<'a, T>> {
+        let (dtype, classes) = (logits.dtype(), logits.shape()[class_dim]);
+        check::class_weight(self.weight.as_ref(), classes, (dtype, "the logits'"))?;
+        Ok(Checked { options: self, dtype, class_dim, classes, target, rows })
     }
 
     /// Probabilities, or a teacher's logits.
     fn check_soft(&self, logits: &TensorRef<'_>, target: &TensorRef<'_>) -> Result<()> {
-        check::shape("target", target, logits.shape(), "the logits', of probabilities")?;
+        let owner = match self.teacher_scale {
+            Some(_) => "the logits', of a teacher",
+            None => "the logits', of probabilities",
+        };
+        check::shape("target", target, logits.shape(), owner)?;
         check::dtype("target", target, &[logits.dtype()], "the logits'")?;
         if self.ignore_index >= 0 {
             return Err(Error::Value {
@@ -81,41 +98,67 @@ impl CrossEntropy<'_> {
         let positive = |x: f32| x > 0.0 && x.is_finite();
         let scale = self.logit_scale;
         let expected = "a finite number > 0";
-        check::value("logit_scale", scale.into(), positive(scale), expected)?;
+        check::value("logit_scale", scale, positive(scale), expected)?;
         for (argument, value) in [("softcap", self.softcap), ("teacher_scale", self.teacher_scale)]
         {
             if let Some(value) = value {
-                check::value(argument, value.into(), positive(value), expected)?;
+                check::value(argument, value, positive(value), expected)?;
             }
         }
         Ok(())
     }
 }
 
+/// Class indices, of the logits' rows.
+fn class_indices<'a>(
+    logits: &TensorRef<'_>,
+    target: &TensorRef<'a>,
+    rows: Shape,
+) -> Result<ClassIndices<'a>> {
+    let owner = format_args!("the logits' {} without their classes", logits.shape());
+    ClassIndices::of_rows("target", target, rows, owner)
+}
+
+/// Probabilities, or a teacher's logits, of the logits' shape and dtype.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct SoftTarget<'a>(TensorRef<'a>);
+
+impl<'a> SoftTarget<'a> {
+    pub(crate) fn tensor(&self) -> TensorRef<'a> {
+        self.0
+    }
+}
+
+/// What cross entropy takes.
+#[derive(Debug, Clone, Copy)]
+pub(in crate::loss) enum Target<'a> {
+    Classes(ClassIndices<'a>),
+    Soft(SoftTarget<'a>),
+}
+
 /// Inputs that have passed the checks: only [`CrossEntropy`] makes one, and a device takes
-/// nothing else.
+/// nothing else. What kind of target it has is in its type.
 #[derive(Debug, Clone)]
-pub(crate) struct Checked<'a> {
+pub(crate) struct Checked<'a, T = ClassIndices<'a>> {
     pub(crate) options: &'a CrossEntropy<'a>,
     pub(crate) dtype: crate::DType,
     /// The logits' dimension of classes: 0 or 1.
     pub(crate) class_dim: usize,
     pub(crate) classes: usize,
-    pub(crate) target: TensorRef<'a>,
+    pub(crate) target: T,
     /// The shape of what has one value a row.
     pub(crate) rows: Shape,
 }
 
-impl<'a> Checked<'a> {
-    /// Whether the target holds probabilities or a teacher's logits, not class indices.
-    pub(crate) fn soft(&self) -> bool {
-        self.target.dtype().is_float()
+impl<'a, T> Checked<'a, T> {
+    /// The same with the target as the kind that it was found to be.
+    pub(super) fn with<U>(&self, target: U) -> Checked<'a, U> {
+        let Checked { options, dtype, class_dim, classes, rows, .. } = *self;
+        Checked { options, dtype, class_dim, classes, target, rows }
     }
 
-    /// What a census goes over.
-    pub(crate) fn labels(&self) -> Labels<'a> {
-        Labels {
-            target: self.target,
+    pub(crate) fn counting(&self) -> Counting<'a> {
+        Counting {
             rows: self.rows.iter().product(),
             weight: self.options.weight,
             classes: self.classes,
@@ -123,9 +166,7 @@ impl<'a> Checked<'a> {
             reduction: self.options.reduction,
         }
     }
-}
 
-impl Checked<'_> {
     fn loss_shape(&self) -> Shape {
         match self.options.reduction {
             Reduction::None => self.rows,
@@ -133,6 +174,21 @@ impl Checked<'_> {
         }
     }
 
+    pub(in crate::loss) fn check_ranks(
+        &self,
+        argmax: &Option<TensorMut<'_>>,
+        rank: &Option<TensorMut<'_>>,
+    ) -> Result<()> {
+        for (argument, out) in [("argmax", argmax), ("rank", rank)] {
+            if let Some(out) = out {
+                check::i64_output(argument, &out.as_ref(), self.rows, "the target's")?;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Checked<'_, Target<'_>> {
     pub(super) fn allocate(
         &self,
         device: &Device,
@@ -155,33 +211,24 @@ impl Checked<'_> {
         if let Some(z_loss) = &out.z_loss {
             check::f32_output("z_loss", &z_loss.as_ref(), loss, "the loss's")?;
         }
+        for (argument, out) in [("argmax", &out.argmax), ("rank", &out.rank)] {
+            if out.is_some() {
+                self.has_ranks(argument)?;
+            }
+        }
         self.check_ranks(&out.argmax, &out.rank)
     }
 
     /// Only a class has a rank.
     pub(super) fn has_ranks(&self, argument: &'static str) -> Result<()> {
-        match self.soft() {
-            false => Ok(()),
-            true => Err(Error::Value {
+        match &self.target {
+            Target::Classes(_) => Ok(()),
+            Target::Soft(soft) => Err(Error::Value {
                 argument,
-                expected: "none (only class indices have ranks)".into(),
-                got: format!("it with a target of {}", self.target.dtype()),
+                expected: "a target of class indices (probabilities have no rank)".into(),
+                got: format!("one of {} {}", soft.0.dtype(), soft.0.shape()),
             }),
         }
-    }
-
-    pub(in crate::loss) fn check_ranks(
-        &self,
-        argmax: &Option<TensorMut<'_>>,
-        rank: &Option<TensorMut<'_>>,
-    ) -> Result<()> {
-        for (argument, out) in [("argmax", argmax), ("rank", rank)] {
-            if let Some(out) = out {
-                self.has_ranks(argument)?;
-                check::i64_output(argument, &out.as_ref(), self.target.shape(), "the target's")?;
-            }
-        }
-        Ok(())
     }
 
     /// Memory for the gradient of probabilities is of their kind; indices and teachers have none.
@@ -194,14 +241,14 @@ impl Checked<'_> {
             let got = format!("{} {}", grad.dtype(), grad.shape());
             Err(Error::Value { argument: "grad_target", expected, got })
         };
-        if !self.soft() {
+        let Target::Soft(target) = &self.target else {
             return refuse("class indices");
-        }
+        };
         if self.options.teacher_scale.is_some() {
             return refuse("a teacher's logits");
         }
         let grad = grad.as_ref();
-        check::shape("grad_target", &grad, self.target.shape(), "the target's")?;
+        check::shape("grad_target", &grad, target.0.shape(), "the target's")?;
         check::dtype("grad_target", &grad, &[self.dtype], "the target's")
     }
 

@@ -2,7 +2,7 @@
 
 use super::{LayerGradOut, SampledParameters, SampledSoftmax};
 use crate::loss::output_layer::{LayerRows, places};
-use crate::loss::{GradOutput, check};
+use crate::loss::{ClassIndices, GradOutput, check};
 use crate::{DType, Error, Result, Shape, TensorMut, TensorRef};
 
 /// Inputs that have passed the checks.
@@ -10,7 +10,7 @@ pub(crate) struct CheckedSampled<'a> {
     pub(crate) options: &'a SampledSoftmax,
     pub(crate) parameters: &'a SampledParameters<TensorRef<'a>>,
     pub(crate) input: TensorRef<'a>,
-    pub(crate) target: TensorRef<'a>,
+    pub(crate) target: ClassIndices<'a>,
     pub(crate) rows: LayerRows,
 }
 
@@ -37,8 +37,8 @@ impl SampledSoftmax {
     ) -> Result<CheckedSampled<'a>> {
         let rows = LayerRows::of(input, self.in_features)?;
         self.check_parameters("parameters", parameters, input.dtype())?;
-        check::class_indices(target, ("input", input.shape(), rows.shape))?;
-        let (input, target) = (*input, *target);
+        let target = rows.indices(input, target)?;
+        let input = *input;
         Ok(CheckedSampled { options: self, parameters, input, target, rows })
     }
 

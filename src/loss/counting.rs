@@ -2,12 +2,10 @@
 
 use crate::{Reduction, TensorRef};
 
-/// Targets, and what says which of them count and how much: a census goes over these. The loss has
-/// checked their shapes and dtypes.
+/// Which rows count and how much: beside class indices, what a census goes over.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Labels<'a> {
-    pub(crate) target: TensorRef<'a>,
-    /// Positions that have a target each.
+pub(crate) struct Counting<'a> {
+    /// Positions, each with a class if any has.
     pub(crate) rows: usize,
     pub(crate) weight: Option<TensorRef<'a>>,
     pub(crate) classes: usize,
