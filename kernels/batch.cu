@@ -95,7 +95,7 @@ WL_FN void census_total_body(const BatchArgs& a) {
   wl_st(&a.totals->class_weight_f32, (float)class_weight);
   wl_st(&a.totals->pad, 0u);
   if (tally.first >= 0 && wl_ld(&a.status->kind) == 0) {
-    wl_st(&a.status->kind, (wl_u64)1);
+    wl_st(&a.status->kind, (wl_u64)a.bad_target);
     wl_st(&a.status->index, tally.first);
     wl_st(&a.status->value, value);
     wl_st(&a.status->classes, a.classes);

@@ -105,7 +105,8 @@ struct BatchArgs {
   float* z_loss_out;     // or null
   wl_i64 rows, classes, ignore_index, chunk;
   wl_u32 target_kind, weight_kind;
-  wl_u32 mean, pad;
+  wl_u32 mean;
+  wl_u32 bad_target;     // the kind of error that a class out of range is
 };
 static_assert(sizeof(Totals) == 56 && sizeof(Status) == 40, "src/cuda/args.rs");
 static_assert(sizeof(BatchArgs) == 128, "BatchArgs: src/cuda/args.rs");

@@ -131,11 +131,15 @@ fn cutoffs_follow_from_the_weights() {
 fn bad_input_is_named_and_nothing_is_written() {
     let folder = golden();
     for (options, parts) in [
-        ("--prefix f32_mean. --cutoffs 8", ["f32_mean.head.weight", "[9, 16]", "[10, 16]"]),
+        ("--prefix f32_mean. --cutoffs 8", ["--cutoffs: expected 8,20", "weights", "got 8"]),
         ("--prefix f32_mean. --cutoffs 20,8", ["--cutoffs", "[21, ", "got 8"]),
         ("--prefix f32_mean. --cutoffs 0,20", ["--cutoffs", "[1, ", "got 0"]),
-        ("--prefix f32_mean. --cutoffs 8,21", ["f32_mean.tail.0.1.weight", "[13, 4]", "[12, 4]"]),
-        ("--prefix f32_mean. --cutoffs 7,8,20", ["f32_mean.tail.0.1.weight", "[1, 4]", "[12, 4]"]),
+        ("--prefix f32_mean. --cutoffs 8,8", ["--cutoffs", "[9, ", "got 8"]),
+        ("--prefix f32_mean. --cutoffs 8,21", ["--cutoffs: expected 8,20", "weights", "got 8,21"]),
+        ("--prefix f32_mean. --cutoffs 7,8,20", ["--cutoffs: expected 8,20", "40", "got 7,8,20"]),
+        ("--prefix f32_mean. --cutoffs 8,20,40", ["--cutoffs: expected 8,20", "without", "20,40"]),
+        ("--prefix f32_mean. --cutoffs 8,40", ["--cutoffs", "[9, 40)", "got 40"]),
+        ("--prefix f32_mean. --cutoffs 40", ["--cutoffs", "[1, 40)", "got 40"]),
         ("--prefix f32_mean. --cutoffs x", ["--cutoffs", "x", ""]),
         ("--prefix none. --cutoffs 8", ["none.input", "expected", "got"]),
         ("--prefix f32_mean. --mode predict --grad", ["--grad", "--mode loss", ""]),

@@ -7,6 +7,7 @@ mod commands;
 mod eval;
 mod eval_adaptive;
 mod eval_elementwise;
+mod messages;
 mod plan;
 mod sample;
 
