@@ -152,7 +152,7 @@ impl<'a> Inputs<'a> {
         names.truncate(SHOWN);
         let more = if more > 0 { format!(" and {more} more") } else { String::new() };
         match names.is_empty() {
-            true => format!("none in {}", self.path.display()),
+            true => format!("no tensors in {}", self.path.display()),
             false => format!("{}{more} in {}", names.join(", "), self.path.display()),
         }
     }

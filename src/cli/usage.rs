@@ -24,6 +24,16 @@ pub(super) fn report<C: CommandFactory>(error: &clap::Error) -> ExitCode {
     }
 }
 
+/// What Rust says of text that is no number, and what that means to a user.
+const PARSING: [(&str, &str); 6] = [
+    (": invalid float literal", ": expected a number"),
+    (": cannot parse float from empty string", ": expected a number"),
+    (": invalid digit found in string", ": expected a whole number"),
+    (": cannot parse integer from empty string", ": expected a whole number"),
+    (": number too large to fit in target type", ": expected a whole number closer to 0"),
+    (": number too small to fit in target type", ": expected a whole number closer to 0"),
+];
+
 fn one_line<C: CommandFactory>(error: &clap::Error) -> String {
     let text = error.render().to_string();
     // Clap's first paragraph is the error, the rest are hints and the usage.
@@ -35,6 +45,16 @@ fn one_line<C: CommandFactory>(error: &clap::Error) -> String {
     let device = "'--device <DEVICE>'";
     if line.contains(device) && typed::device() == typed::DEVICE {
         line = line.replace(device, &format!("the environment's {}", typed::DEVICE));
+    }
+    for (rust, words) in PARSING {
+        line = line.replace(rust, words);
+    }
+    // A whole number that is none of those asked for is below 0.
+    if let Some(ContextValue::String(value)) = error.get(ContextKind::InvalidValue)
+        && line.ends_with(": expected a whole number")
+        && value.parse::<i128>().is_ok()
+    {
+        line.push_str(" ≥ 0");
     }
     if error.kind() == ErrorKind::InvalidSubcommand {
         line = format!("{line}, expected one of {}", known::<C>(error).join(", "));

@@ -134,7 +134,7 @@ pub(crate) fn class_weight(
     };
     let expected = Shape::new(&[classes]).unwrap_or(Shape::SCALAR);
     shape("weight", weight, expected, "one weight per class")?;
-    self::dtype("weight", weight, &[f32::DTYPE, dtype], format_args!("f32, or {owner}"))?;
+    self::dtype("weight", weight, &[f32::DTYPE, dtype], owner)?;
     contiguous("weight", weight)
 }
 

@@ -57,13 +57,7 @@ impl GradOutput<'_> {
                 got: g.shape(),
             });
         }
-        if g.dtype() != input && g.dtype() != f32::DTYPE {
-            return Err(Error::Dtype {
-                argument,
-                expected: format!("f32 or {input} (the input's)"),
-                got: g.dtype(),
-            });
-        }
+        check::dtype(argument, g, &[f32::DTYPE, input], "the input's")?;
         check::contiguous(argument, g)
     }
 }

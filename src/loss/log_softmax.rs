@@ -85,7 +85,7 @@ impl LogSoftmax {
         let checked = self.check(&input)?;
         same_shape("output", &output.as_ref(), &input)?;
         let out = output.as_ref();
-        check::dtype("output", &out, &[f32::DTYPE, input.dtype()], "f32, or the input's")?;
+        check::dtype("output", &out, &[f32::DTYPE, input.dtype()], "the input's")?;
         on_device!(device, "input", [input.place(), output.place()], on => {
             on.log_softmax_forward(checked, input, output)
         })
@@ -122,7 +122,7 @@ impl LogSoftmax {
         let checked = self.check(&input)?;
         same_shape("grad_output", &grad_output, &input)?;
         let dtypes: [DType; 2] = [f32::DTYPE, input.dtype()];
-        check::dtype("grad_output", &grad_output, &dtypes, "f32, or the input's")?;
+        check::dtype("grad_output", &grad_output, &dtypes, "the input's")?;
         let grad = grad_input.as_ref();
         same_shape("grad_input", &grad, &input)?;
         check::dtype("grad_input", &grad, &[input.dtype()], "the input's")?;

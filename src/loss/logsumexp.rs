@@ -117,7 +117,7 @@ impl LogSumExp {
         check::f32_output("output", &output, checked.reduced, "the lines'")?;
         check::shape("grad_output", &grad_output, checked.reduced, "the output's")?;
         let dtypes = [f32::DTYPE, input.dtype()];
-        check::dtype("grad_output", &grad_output, &dtypes, "f32, or the input's")?;
+        check::dtype("grad_output", &grad_output, &dtypes, "the input's")?;
         check::contiguous("grad_output", &grad_output)?;
         let grad = grad_input.as_ref();
         check::shape("grad_input", &grad, input.shape(), "the input's")?;

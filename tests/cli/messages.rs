@@ -262,3 +262,58 @@ fn a_file_of_another_kind_is_told_by_what_it_looks_like() {
     }
     assert_eq!(folder.names(), ["in.safetensors"]);
 }
+
+#[test]
+fn text_that_is_no_number_is_told_in_words() {
+    let folder = good();
+    for (options, told) in [
+        ("cross-entropy --softcap x", "'--softcap <C>': expected a number"),
+        ("cross-entropy --label-smoothing=", "'--label-smoothing <E>': expected a number"),
+        ("cross-entropy --ignore-index 1.5", "'--ignore-index <LABEL>': expected a whole number"),
+        ("cross-entropy --classes -1", "'--classes <V>': expected a whole number ≥ 0"),
+        ("log-softmax --dim 99999999999999999999", "expected a whole number closer to 0"),
+    ] {
+        let line = folder.eval(options).error(2).to_owned();
+        assert!(line.ends_with(told), "{options}: {line}");
+    }
+}
+
+#[test]
+fn dtypes_are_told_once() {
+    let folder = Folder::new();
+    let input = || f32s("input", &[2, 3], &[0.0; 6]);
+    let target = || i64s("target", &[2], &[0, 2]);
+    folder.write(&[input(), target(), i64s("grad_output", &[], &[1])]);
+    let line = folder.eval("cross-entropy --grad").error(2).to_owned();
+    assert!(line.ends_with("grad_output: expected dtype f32 (the input's), got i64"), "{line}");
+    folder.write(&[input(), target(), i64s("weight", &[3], &[1; 3])]);
+    let line = folder.eval("nll").error(2).to_owned();
+    assert!(line.ends_with("weight: expected dtype f32 (the input's), got i64"), "{line}");
+}
+
+#[test]
+fn keys_that_a_state_dict_lacks_are_told_of_the_file() {
+    let folder = Folder::new();
+    folder.write(&[
+        f32s("input", &[2, 2], &[0.1; 4]),
+        i64s("target", &[2], &[0, 3]),
+        f32s("head.weight", &[3, 2], &[0.1; 6]),
+        f32s("tail.0.0.weight", &[1, 2], &[0.1; 2]),
+    ]);
+    let result = folder.eval("adaptive-log-softmax");
+    says(&result, &["--input: expected `tail.0.1.weight`, got no such key"]);
+}
+
+#[test]
+fn the_shape_of_an_adaptive_target_is_told_by_the_inputs() {
+    let folder = Folder::new();
+    folder.write(&[
+        f32s("input", &[2, 2], &[0.1; 4]),
+        i64s("target", &[3], &[0, 3, 1]),
+        f32s("head.weight", &[3, 2], &[0.1; 6]),
+        f32s("tail.0.0.weight", &[1, 2], &[0.1; 2]),
+        f32s("tail.0.1.weight", &[2, 1], &[0.1; 2]),
+    ]);
+    let told = "target: expected shape [2] (the input's [2, 2] without its features), got [3]";
+    says(&folder.eval("adaptive-log-softmax"), &[told]);
+}

@@ -62,6 +62,9 @@ enum GradOf {
 const NAMES: &[(&str, &str)] = &[
     ("cutoffs", "--cutoffs"),
     ("k", "--mode"),
+    // What the file lacks; the key follows.
+    ("state_dict", "--input"),
+    ("parameters", "--input"),
     ("output", "output"),
     ("loss", "loss"),
     ("grad_input", "grad_input"),
@@ -78,7 +81,11 @@ impl Evaluate for AdaptiveLogSoftmaxArgs {
             return Err(Failure::input(format!("--classes: {expected}, got {classes}")));
         }
         if self.mode != Mode::Loss && self.common.grad {
-            return Err(Failure::input("--grad: expected --mode loss"));
+            let got = match self.mode {
+                Mode::LogProb => "log-prob",
+                Mode::Loss | Mode::Predict => "predict",
+            };
+            return Err(Failure::input(format!("--grad: expected --mode loss, got --mode {got}")));
         }
         let input = call.inputs.floats("input")?;
         let stored = self.parameters(call)?;

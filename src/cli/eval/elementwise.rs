@@ -127,8 +127,9 @@ fn evaluate<L: Loss>(
     common: &Common,
     call: &Call<'_>,
 ) -> Result<Evaluation, Failure> {
-    if common.classes.is_some() {
-        return Err(Failure::input("--classes: expected an op whose rows have classes"));
+    if let Some(classes) = common.classes {
+        let expected = "expected none (the rows of this op have no classes)";
+        return Err(Failure::input(format!("--classes: {expected}, got {classes}")));
     }
     let input = call.inputs.floats("input")?;
     let target = call.inputs.floats("target")?;

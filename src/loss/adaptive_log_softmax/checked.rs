@@ -90,7 +90,7 @@ impl AdaptiveLogSoftmax<'_> {
         if let Some(weight) = &self.row_weight {
             check::shape("row_weight", weight, checked.rows.shape, "one a row")?;
             let expected = [f32::DTYPE, input.dtype()];
-            check::dtype("row_weight", weight, &expected, "f32, or the input's")?;
+            check::dtype("row_weight", weight, &expected, "the input's")?;
             check::contiguous("row_weight", weight)?;
         }
         Ok(CheckedAdaptive { target: Some(target), ..checked })

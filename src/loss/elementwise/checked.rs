@@ -132,7 +132,7 @@ impl<'a> Checked<'a> {
                 });
             }
             let dtypes = [f32::DTYPE, input.dtype()];
-            check::dtype(argument, &weight, &dtypes, "f32, or the input's")?;
+            check::dtype(argument, &weight, &dtypes, "the input's")?;
         }
         let count = shape.iter().product::<usize>() as f64;
         let denominator = match reduction {
