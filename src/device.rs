@@ -1,6 +1,8 @@
 //! Where a loss is computed.
 
 use crate::cpu::Cpu;
+#[cfg(all(feature = "cli", any(feature = "cuda", feature = "emulator")))]
+use crate::cuda::plan::Forced;
 #[cfg(any(feature = "cuda", feature = "emulator"))]
 use crate::cuda::{Stream, resident::Resident};
 #[cfg(feature = "emulator")]
@@ -46,6 +48,8 @@ pub struct DriverCalls {
     pub frees: u64,
     /// Copies to, from and on the device.
     pub copies: u64,
+    /// Bytes that were copied from the device to the host.
+    pub bytes_to_host: u64,
     /// Times that the host waited for the device.
     pub waits: u64,
     /// Times that a stream was made to wait for another.
@@ -154,6 +158,21 @@ impl Device {
             #[cfg(any(feature = "cuda", feature = "emulator"))]
             Kind::Cuda(stream) => {
                 Ok(Tensor::resident(Resident::upload(stream, tensor)?, tensor.shape()))
+            }
+        }
+    }
+
+    /// On a device, memory for `len` elements that holds those of a host tensor again and again; on
+    /// the CPU, the tensor itself.
+    #[cfg(feature = "cli")]
+    pub(crate) fn hold_repeated(&self, tensor: Tensor, len: usize) -> Result<Tensor> {
+        match &self.kind {
+            Kind::Cpu(_) => Ok(tensor),
+            #[cfg(any(feature = "cuda", feature = "emulator"))]
+            Kind::Cuda(stream) => {
+                let shape = Shape::new(&[len.max(tensor.view().elements())]);
+                let memory = Resident::repeated(stream, tensor.view(), len)?;
+                Ok(Tensor::resident(memory, shape.unwrap_or(Shape::SCALAR)))
             }
         }
     }
@@ -307,6 +326,39 @@ impl Device {
                 let seconds = cuda.driver.seconds([from, cuda.driver.moment()?]);
                 done.and(seconds)
             }
+        }
+    }
+
+    /// Every kernel that the device can run, loaded, and what it takes; none on the CPU.
+    #[cfg(all(feature = "cli", any(feature = "cuda", feature = "emulator")))]
+    pub(crate) fn kernels(&self) -> Vec<crate::cuda::resources::Listed> {
+        match &self.kind {
+            Kind::Cpu(_) => Vec::new(),
+            Kind::Cuda(stream) => stream.kernels(),
+        }
+    }
+
+    /// Has rows gone through by a schedule from now on, wherever it can be; whether the device has
+    /// schedules, and none was asked for before.
+    #[cfg(all(feature = "cli", any(feature = "cuda", feature = "emulator")))]
+    pub(crate) fn force(&self, schedule: Forced) -> bool {
+        match &self.kind {
+            Kind::Cpu(_) => false,
+            Kind::Cuda(stream) => stream.forced.set(schedule).is_ok(),
+        }
+    }
+
+    /// Seconds that the kernels which go through rows take of `work`, between events of the stream;
+    /// `None` where `work` launches none.
+    ///
+    /// # Errors
+    /// Those of `work`; what the driver reports.
+    #[cfg(feature = "cli")]
+    pub(crate) fn time_rows(&self, work: impl FnOnce() -> Result<()>) -> Result<Option<f64>> {
+        match &self.kind {
+            Kind::Cpu(_) => work().map(|()| None),
+            #[cfg(any(feature = "cuda", feature = "emulator"))]
+            Kind::Cuda(stream) => stream.laps.of(&*stream.driver, work),
         }
     }
 

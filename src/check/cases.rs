@@ -74,6 +74,14 @@ ops! {
     Information "information" ops::information::DRAW,
 }
 
+impl Op {
+    /// Whether cases can be made of any shape of the first tensor, as long as it has rows: of all but
+    /// layers, whose inputs have the features that their parameters say.
+    pub const fn takes_shape(self) -> bool {
+        !matches!(self, Op::AdaptiveLogSoftmax | Op::AdaptiveEmbedding | Op::SampledSoftmax)
+    }
+}
+
 /// What makes a case's values hard.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Values {
@@ -155,12 +163,22 @@ impl Case {
     /// # Errors
     /// None, unless the views of this crate refuse the shapes made here.
     pub fn new(op: Op, seed: u64) -> Result<Case> {
+        Case::of_shape(op, seed, None)
+    }
+
+    /// As [`Case::new`], with a first tensor of this shape, where one is given; for ops that take any
+    /// ([`Op::takes_shape`]).
+    ///
+    /// # Errors
+    /// As [`Case::new`].
+    pub fn of_shape(op: Op, seed: u64, shape: Option<&[usize]>) -> Result<Case> {
         // Neighbouring seeds must not give neighbouring streams.
         let mut random = Random::new(seed.wrapping_mul(0xd134_2543_de82_ef95) ^ op as u64);
         let draw = op.draw();
         let dtype = random.pick(&FLOATS);
         let values = random.pick(&Values::ALL);
-        let shape = (draw.shape)(&mut random);
+        let drawn = (draw.shape)(&mut random);
+        let shape = shape.map_or(drawn, <[usize]>::to_vec);
         let row: usize = shape.iter().skip(1).product();
         let padding = if shape.is_empty() || random.one_in(2) { 0 } else { 1 + random.below(7) };
         let row_stride = row + padding;

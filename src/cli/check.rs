@@ -1,24 +1,28 @@
 //! `warploss check`: random and adversarial cases on the device, beside a plain f64 computation.
 
+use super::bench::at_least_one;
 use super::device::Devices;
 use super::differential::{self, Budget};
 use super::failure::Failure;
-use super::grid;
-use crate::DType;
+use super::{grid, number};
 use crate::check::cases::{Case, Op};
 use crate::check::subject::{Engine, Finding, Subject, check};
+use crate::{DType, Device};
 use clap::builder::PossibleValue;
 use clap::{Args, ValueEnum};
 use comfy_table::{CellAlignment, Table};
+use serde_json::{Value, json};
 use std::io::Write as _;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::time::Instant;
 
 /// The command.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 A case is made from one seed: case i of a run has seed S + i. On a mismatch its seed is printed,
 and `--seed` with it and `--cases 1` repeats that case. Shares are errors over what is allowed;
-1 is the limit.
+1 is the limit. A mismatch ends its op; the other ops go on, and all that failed is said at the end.
+With --json each op's verdict is printed when it is there: agrees, mismatch or failed.
 
 With --differential, calls are drawn at random, wrong ones too (shapes, dtypes, options, values), and
 made on two devices: same ending, same message, same values. Each difference is printed, with what
@@ -41,12 +45,49 @@ pub(super) struct CheckArgs {
     cases: u64,
 
     /// Compare two devices (`--device A,B`) on random calls, right and wrong
-    #[arg(long)]
+    #[arg(long, conflicts_with_all = ["rows", "classes", "schedule", "json"])]
     differential: bool,
 
     /// With --differential: go on for so many seconds instead
     #[arg(long, value_name = "T", requires = "differential", conflicts_with = "cases", allow_hyphen_values = true, value_parser = clap::value_parser!(u64).range(1..))]
     seconds: Option<u64>,
+
+    /// Rows of the first tensor of every case; needs --classes
+    #[arg(long, value_name = "N", requires = "classes", allow_hyphen_values = true, value_parser = at_least_one)]
+    rows: Option<usize>,
+
+    /// Columns of the first tensor of every case; needs --rows
+    #[arg(long, value_name = "V", requires = "rows", allow_hyphen_values = true, value_parser = at_least_one)]
+    classes: Option<usize>,
+
+    /// Go through rows by this schedule, where they can be gone through by it
+    #[arg(long, value_name = "SCHEDULE")]
+    schedule: Option<ScheduleArg>,
+
+    /// One JSON object an op, as soon as it is done, instead of a table
+    #[arg(long)]
+    json: bool,
+}
+
+/// What `--schedule` takes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum ScheduleArg {
+    /// A block a row; it stays on chip where a gradient is written
+    Block,
+    /// Two blocks a row that share it on chip, where a gradient is written
+    #[value(name = "cluster-2")]
+    Cluster2,
+    /// Four blocks
+    #[value(name = "cluster-4")]
+    Cluster4,
+    /// Eight blocks
+    #[value(name = "cluster-8")]
+    Cluster8,
+    /// Sixteen blocks
+    #[value(name = "cluster-16")]
+    Cluster16,
+    /// Blocks that meet in global memory
+    Split,
 }
 
 impl ValueEnum for Op {
@@ -84,41 +125,183 @@ impl CheckArgs {
             return differential::run(&ops, devices.two()?, self.seed, budget);
         }
         let device = devices.one()?.open()?;
+        let shape = self.shape(&ops)?;
+        if let Some(schedule) = self.schedule
+            && !schedule.force(&device)
+        {
+            let got = device.name();
+            return Err(Failure::input(format!(
+                "--schedule: expected a CUDA or an emulated device, got {got}"
+            )));
+        }
         let engine = Engine(device);
-        let tallies = self.drive(&engine, &ops)?;
-        let text = format!(
-            "{}\n{} cases agree on {}\n",
-            table(&tallies),
-            total(&tallies),
-            engine.0.name()
-        );
-        std::io::stdout()
-            .write_all(text.as_bytes())
-            .map_err(|e| Failure::failed(format!("standard output: {e}")))
+        let mut verdicts = Vec::new();
+        for &op in &ops {
+            let before = engine.0.schedules();
+            let mut verdict = self.drive(&engine, op, shape.as_deref())?;
+            verdict.schedules = engine.0.schedules();
+            verdict.schedules.retain(|schedule| !before.contains(schedule));
+            if self.json {
+                print(&format!("{}\n", verdict.json(&engine.0)))?;
+            }
+            verdicts.push(verdict);
+        }
+        summary(&verdicts)?;
+        let tallies: Vec<_> = verdicts.into_iter().flat_map(|v| v.tallies).collect();
+        match self.json {
+            true => Ok(()),
+            false => print(&format!(
+                "{}\n{} cases agree on {}\n",
+                table(&tallies),
+                total(&tallies),
+                engine.0.name()
+            )),
+        }
     }
 
-    /// Checks every case; the first mismatch ends it.
-    fn drive(&self, subject: &dyn Subject, ops: &[Op]) -> Result<Vec<Tally>, Failure> {
-        let mut tallies: Vec<Tally> = Vec::new();
-        for &op in ops {
-            for seed in (0..self.cases).map(|i| self.seed.wrapping_add(i)) {
-                let case = Case::new(op, seed)?;
-                let mismatch = |what: String| {
-                    Failure::failed(format!(
-                        "mismatch in {what}; case: {case}; repeat with: warploss check {} --seed {seed} --cases 1",
-                        op.name()
-                    ))
-                };
-                let findings = catch_unwind(AssertUnwindSafe(|| check(subject, &case)))
-                    .unwrap_or_else(|_| Err("a panic".into()))
-                    .map_err(mismatch)?;
-                if let Some(bad) = findings.iter().find(|f| !f.worst.agrees()) {
-                    return Err(mismatch(bad.to_string()));
-                }
-                tally(&mut tallies, &case, &findings);
-            }
+    /// The shape that every case is to have.
+    fn shape(&self, ops: &[Op]) -> Result<Option<Vec<usize>>, Failure> {
+        let (Some(rows), Some(classes)) = (self.rows, self.classes) else { return Ok(None) };
+        match ops.iter().find(|op| !op.takes_shape()) {
+            Some(op) => Err(Failure::input(format!(
+                "--classes: expected ops of one tensor's rows, got {}, whose cases are layers",
+                op.name()
+            ))),
+            None => Ok(Some(vec![rows, classes])),
         }
-        Ok(tallies)
+    }
+
+    /// Checks every case of an op; its first mismatch ends it.
+    fn drive(
+        &self,
+        subject: &dyn Subject,
+        op: Op,
+        shape: Option<&[usize]>,
+    ) -> Result<Verdict, Failure> {
+        let start = Instant::now();
+        let mut verdict = Verdict::new(op);
+        for seed in (0..self.cases).map(|i| self.seed.wrapping_add(i)) {
+            let case = Case::of_shape(op, seed, shape)?;
+            let findings = catch_unwind(AssertUnwindSafe(|| check(subject, &case)))
+                .unwrap_or_else(|_| Err("a panic".into()));
+            let (word, what) = match &findings {
+                Err(what) => ("failed", what.clone()),
+                Ok(findings) => match findings.iter().find(|f| !f.worst.agrees()) {
+                    Some(bad) => ("mismatch", bad.to_string()),
+                    None => {
+                        tally(&mut verdict.tallies, &case, findings);
+                        continue;
+                    }
+                },
+            };
+            let message = format!(
+                "mismatch in {what}; case: {case}; repeat with: warploss check {} --seed {seed} --cases 1{}",
+                op.name(),
+                self.again()
+            );
+            verdict.failed = Some(Failed { word, message, seed });
+            break;
+        }
+        verdict.seconds = start.elapsed().as_secs_f64();
+        Ok(verdict)
+    }
+
+    /// The options besides that make a case what it is.
+    fn again(&self) -> String {
+        let mut text = String::new();
+        if let (Some(rows), Some(classes)) = (self.rows, self.classes) {
+            text += &format!(" --rows {rows} --classes {classes}");
+        }
+        let schedule = self.schedule.and_then(|schedule| schedule.to_possible_value());
+        if let Some(schedule) = schedule {
+            text += &format!(" --schedule {}", schedule.get_name());
+        }
+        text
+    }
+}
+
+/// What is said of one op.
+#[derive(Debug)]
+struct Verdict {
+    op: Op,
+    tallies: Vec<Tally>,
+    seconds: f64,
+    /// What the device has run for it, and not for an op before.
+    schedules: Vec<String>,
+    failed: Option<Failed>,
+}
+
+#[derive(Debug)]
+struct Failed {
+    /// `mismatch` or `failed`.
+    word: &'static str,
+    message: String,
+    seed: u64,
+}
+
+impl Verdict {
+    fn new(op: Op) -> Verdict {
+        Verdict { op, tallies: Vec::new(), seconds: 0.0, schedules: Vec::new(), failed: None }
+    }
+
+    /// One object.
+    fn json(&self, device: &Device) -> Value {
+        let worst = self.tallies.iter().filter_map(|t| t.worst).map(|(w, _)| w.worst.share());
+        let results: u64 = self.tallies.iter().map(|t| t.results).sum();
+        json!({
+            "op": self.op.name(),
+            "device": device.name(),
+            "verdict": self.failed.as_ref().map_or("agrees", |f| f.word),
+            "cases": total(&self.tallies),
+            "results": results,
+            "worst_share": number::f64(worst.fold(0.0, f64::max)),
+            "seconds": number::f64(self.seconds),
+            "schedules": self.schedules,
+            "seed": self.failed.as_ref().map(|f| f.seed),
+            "message": self.failed.as_ref().map(|f| f.message.clone()),
+        })
+    }
+}
+
+/// A failure where an op has one: all that was found, on one line.
+fn summary(verdicts: &[Verdict]) -> Result<(), Failure> {
+    let messages = verdicts.iter().filter_map(|v| Some(&v.failed.as_ref()?.message[..]));
+    let messages: Vec<_> = messages.collect();
+    match messages.len() {
+        0 => Ok(()),
+        1 => Err(Failure::failed(messages[0])),
+        n => {
+            let all = messages.join("; and ");
+            Err(Failure::failed(format!("{n} of {} ops: {all}", verdicts.len())))
+        }
+    }
+}
+
+fn print(text: &str) -> Result<(), Failure> {
+    let mut out = std::io::stdout().lock();
+    out.write_all(text.as_bytes())
+        .and_then(|()| out.flush())
+        .map_err(|e| Failure::failed(format!("standard output: {e}")))
+}
+
+impl ScheduleArg {
+    /// Asks the device for it; whether it has schedules.
+    #[cfg(any(feature = "cuda", feature = "emulator"))]
+    fn force(self, device: &Device) -> bool {
+        use crate::cuda::plan::Forced;
+        device.force(match self {
+            ScheduleArg::Block => Forced::Block,
+            ScheduleArg::Cluster2 => Forced::Cluster(2),
+            ScheduleArg::Cluster4 => Forced::Cluster(4),
+            ScheduleArg::Cluster8 => Forced::Cluster(8),
+            ScheduleArg::Cluster16 => Forced::Cluster(16),
+            ScheduleArg::Split => Forced::Split,
+        })
+    }
+
+    #[cfg(not(any(feature = "cuda", feature = "emulator")))]
+    fn force(self, _: &Device) -> bool {
+        false
     }
 }
 
@@ -188,9 +371,6 @@ mod tests {
     use super::*;
     use crate::check::subject::Outcome;
 
-    const NONE: CheckArgs =
-        CheckArgs { ops: vec![], seed: 0, cases: 1, differential: false, seconds: None };
-
     struct Silent;
 
     impl Subject for Silent {
@@ -201,17 +381,44 @@ mod tests {
         }
     }
 
+    fn args(seed: u64, cases: u64) -> CheckArgs {
+        CheckArgs {
+            ops: vec![],
+            seed,
+            cases,
+            differential: false,
+            seconds: None,
+            rows: None,
+            classes: None,
+            schedule: None,
+            json: false,
+        }
+    }
+
     #[test]
     fn a_mismatch_fails_and_names_the_seed_that_repeats_it() {
-        let args = CheckArgs { seed: 5, cases: 50, ..NONE };
-        let failure = args.drive(&Silent, &[Op::CrossEntropy]).unwrap_err();
+        let drive = |seed, cases| args(seed, cases).drive(&Silent, Op::CrossEntropy, None).unwrap();
+        let verdict = drive(5, 50);
+        assert_eq!(verdict.json(&Device::cpu())["verdict"], "mismatch");
+        let failure = summary(&[verdict]).unwrap_err();
         assert_eq!(failure.status, super::super::failure::FAILED);
         let seed: u64 = failure
             .message
             .split_once("--seed ")
             .and_then(|(_, rest)| rest.split(' ').next()?.parse().ok())
             .unwrap();
-        let again = CheckArgs { seed, cases: 1, ..NONE };
-        assert_eq!(again.drive(&Silent, &[Op::CrossEntropy]).unwrap_err(), failure);
+        assert_eq!(summary(&[drive(seed, 1)]).unwrap_err(), failure);
+    }
+
+    #[test]
+    fn one_op_that_fails_hides_no_other() {
+        let ops = [Op::CrossEntropy, Op::Nll, Op::Mse];
+        let verdicts = ops.map(|op| args(5, 50).drive(&Silent, op, None).unwrap());
+        let failure = summary(&verdicts).unwrap_err();
+        assert!(failure.message.starts_with("3 of 3 ops: "), "{}", failure.message);
+        for op in ops {
+            let again = format!("warploss check {} --seed", op.name());
+            assert!(failure.message.contains(&again), "{}", failure.message);
+        }
     }
 }

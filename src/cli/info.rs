@@ -1,6 +1,8 @@
 //! `warploss info`: what there is, and for what is missing, the plain reason.
 
+use super::device::DeviceChoice;
 use super::failure::Failure;
+use super::kernels;
 use super::memory::in_words;
 use crate::Device;
 use clap::Args;
@@ -18,6 +20,10 @@ pub(super) struct Info {
     /// One JSON object instead of text
     #[arg(long)]
     json: bool,
+
+    /// Instead, load every kernel on the device, and say what it takes there
+    #[arg(long)]
+    kernels: bool,
 }
 
 /// What a shared library of CUDA is good for, and how one comes by it.
@@ -48,8 +54,11 @@ const FEATURES: &[(&str, bool)] = &[
 ];
 
 impl Info {
-    pub(super) fn run(&self) -> Result<(), Failure> {
-        let value = gather();
+    pub(super) fn run(&self, device: DeviceChoice) -> Result<(), Failure> {
+        let (value, text): (_, fn(&Value) -> String) = match self.kernels {
+            true => (kernels::gather(device)?, kernels::text),
+            false => (gather(), text),
+        };
         let text = if self.json { format!("{value}\n") } else { text(&value) };
         std::io::stdout()
             .write_all(text.as_bytes())

@@ -12,6 +12,7 @@ mod failure;
 mod file;
 mod grid;
 mod info;
+mod kernels;
 mod memory;
 mod number;
 mod output;
@@ -108,7 +109,7 @@ impl Cli {
             Command::Check(check) => check.run(self.device),
             Command::Plan(plan) => plan.run(self.device.one()?),
             Command::Sample(sample) => sample.run(),
-            Command::Info(info) => info.run(),
+            Command::Info(info) => info.run(self.device.one()?),
         }
     }
 }

@@ -25,6 +25,27 @@ pub(crate) struct Launch<'a> {
     pub(crate) args: &'a [u8],
 }
 
+/// What a kernel takes of a multiprocessor.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Resources {
+    /// Registers of a thread; `None` where there is no machine code.
+    pub(crate) registers: Option<u32>,
+    /// Bytes of shared memory that are the kernel's own.
+    pub(crate) shared: Option<u32>,
+    /// Bytes of local memory of a thread.
+    pub(crate) local: Option<u32>,
+    /// Most threads of a block.
+    pub(crate) threads: u32,
+}
+
+/// A block as a plan has it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Block {
+    pub(crate) threads: u32,
+    /// Bytes of dynamic shared memory.
+    pub(crate) shared: u32,
+}
+
 /// Host memory that the device copies from and to on its own, and a number (an event) that
 /// stands for the last such copy. Given back by [`Driver::free_pinned`].
 #[derive(Debug)]
@@ -107,6 +128,13 @@ pub(crate) trait Driver: Send + Sync + std::fmt::Debug {
 
     /// Finds (and where needed compiles and loads) a kernel.
     fn kernel(&self, variant: Variant) -> Result<Kernel>;
+
+    /// What a kernel takes.
+    fn resources(&self, kernel: Kernel) -> Result<Resources>;
+
+    /// How many clusters of so many such blocks are active on the device at once, where that is
+    /// known; 0: there can be none.
+    fn active_clusters(&self, kernel: Kernel, block: Block, cluster: u32) -> Result<Option<u32>>;
 
     /// Puts a launch on the stream.
     ///

@@ -12,7 +12,7 @@ pub(crate) use queues::Step;
 
 use queues::{Copies, Copy, Stream, Way};
 
-use super::driver::{Driver, Kernel, Launch, Pinned};
+use super::driver::{Block, Driver, Kernel, Launch, Pinned, Resources};
 use super::plan::Card;
 use super::products::Product;
 use super::variants::Variant;
@@ -220,7 +220,11 @@ impl Driver for Emulated {
     }
 
     unsafe fn copy_out(&self, to: &mut [u8], from: u64) -> Result<()> {
-        self.count(|calls| (calls.copies, calls.waits) = (calls.copies + 1, calls.waits + 1));
+        self.count(|calls| {
+            calls.copies += 1;
+            calls.waits += 1;
+            calls.bytes_to_host += to.len() as u64;
+        });
         self.refuse_captured("a copy")?;
         self.asked(Asked::CopyOut);
         self.finish()?;
@@ -245,6 +249,18 @@ impl Driver for Emulated {
         at.map(|at| Kernel(at as u64)).ok_or_else(|| Error::Device {
             reason: format!("kernel {} is not in the table", variant.symbol()),
         })
+    }
+
+    fn resources(&self, kernel: Kernel) -> Result<Resources> {
+        // The host's code has no registers of a GPU, and shared memory that is not told apart.
+        let threads = self.card.variants[kernel.0 as usize].bounds().0;
+        Ok(Resources { registers: None, shared: None, local: None, threads })
+    }
+
+    fn active_clusters(&self, _: Kernel, block: Block, cluster: u32) -> Result<Option<u32>> {
+        let card = self.card();
+        let fits = cluster <= card.cluster && block.shared as usize <= card.shared_per_block;
+        Ok(if fits { None } else { Some(0) })
     }
 
     unsafe fn launch(&self, launch: Launch<'_>) -> Result<()> {
@@ -293,6 +309,7 @@ impl Driver for Emulated {
 
     unsafe fn download(&self, to: &Pinned, from: u64, bytes: usize) -> Result<()> {
         self.asked(Asked::Download);
+        self.count(|calls| calls.bytes_to_host += bytes as u64);
         let host = to.address as usize;
         self.enqueue(to, Copy { host, device: from, bytes, way: Way::FromDevice })
     }

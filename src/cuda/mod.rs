@@ -28,6 +28,7 @@ mod growing;
 mod indices;
 mod information;
 mod js_div_logits;
+mod laps;
 #[cfg(feature = "cuda")]
 mod libraries;
 mod linear_softmax;
@@ -39,6 +40,8 @@ mod memory;
 mod nll;
 #[cfg(feature = "cuda")]
 mod nvrtc;
+#[cfg(feature = "cuda")]
+mod occupancy;
 mod operands;
 pub(crate) mod plan;
 mod pool;
@@ -49,6 +52,8 @@ mod ranks;
 #[cfg(feature = "cuda")]
 pub(crate) mod real;
 pub(crate) mod resident;
+#[cfg(feature = "cli")]
+pub(crate) mod resources;
 mod rows;
 mod sampled_softmax;
 mod segments;
@@ -63,14 +68,15 @@ pub(crate) mod variants;
 
 use crate::{ClassOrder, Result, Shape};
 use driver::Driver;
-use plan::Plan;
+use laps::Laps;
+use plan::{Forced, Plan};
 use pool::{Pool, Span};
 use rows::Work;
 use staging::Staging;
 use status::StatusWord;
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeSet;
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 use variants::{Data, Loss};
 
 /// Whose numbers are on the device.
@@ -94,6 +100,9 @@ pub(crate) struct Stream {
     constants: Mutex<Vec<(Owner, Span)>>,
     /// Which plans were carried out, as `loss dtype work: schedule`.
     notes: Mutex<BTreeSet<String>>,
+    pub(crate) laps: Laps,
+    /// What rows are gone through by, where a plan for them can be made of it.
+    pub(crate) forced: OnceLock<Forced>,
 }
 
 impl Stream {
@@ -105,6 +114,8 @@ impl Stream {
             driver,
             constants: Mutex::default(),
             notes: Mutex::new(BTreeSet::new()),
+            laps: Laps::default(),
+            forced: OnceLock::new(),
         })
     }
 

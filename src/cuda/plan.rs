@@ -76,6 +76,18 @@ pub(crate) enum Schedule {
     Split(u32),
 }
 
+/// A schedule that is asked for, to see that each of them is right wherever it can be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[cfg_attr(not(feature = "cli"), allow(dead_code))] // Only the command line asks.
+pub(crate) enum Forced {
+    /// A block a row: kept on chip where a gradient is written.
+    Block,
+    /// So many blocks a row, where a gradient is written.
+    Cluster(u32),
+    /// Blocks that meet in global memory.
+    Split,
+}
+
 /// How a call is launched: a plain value that prints itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Plan {
@@ -101,9 +113,9 @@ const LANES_BLOCK: u32 = 128;
 /// Bytes of a row, with what lies beside it, that one block of a cluster keeps. Six such blocks share an H100's
 /// multiprocessor, so that some load while others compute; QuACK uses 32 KiB as well. Predicted,
 /// not measured.
-const SLICE_BYTES: usize = 32 * 1024;
+pub(crate) const SLICE_BYTES: usize = 32 * 1024;
 /// Bytes of shared memory that kernels use besides: a state a warp, and what the system reserves.
-const STATIC_SHARED: usize = 2048;
+pub(crate) const STATIC_SHARED: usize = 2048;
 /// Packs a thread loads at once before it waits: 128 bytes in flight a thread. Predicted.
 const THREAD_PACKS: usize = 8;
 const MIN_THREADS: usize = 64;
@@ -167,6 +179,40 @@ impl Plan {
         let wanted = (SPLIT_BLOCKS * multiprocessors).div_ceil(rows.rows.max(1));
         let parts = wanted.clamp(1, MAX_PARTS).min(bytes.div_ceil(PART_BYTES));
         Plan::blocks_a_row(Schedule::Split(parts as u32), rows.rows, packs, parts, 0)
+    }
+
+    /// The plan for some rows by a schedule that somebody asks for; where their rows cannot go by it,
+    /// the plan that [`Plan::new`] has.
+    pub(crate) fn forced(rows: Rows, pass: Pass, card: &Card, forced: Forced) -> Option<Plan> {
+        let plan = Plan::new(rows, pass, card)?;
+        let lanes = rows.data.lanes();
+        let packs = rows.classes.checked_add(2 * lanes - 2)? / lanes;
+        let streams = rows.streams.max(1);
+        let limit = card.shared_per_block.saturating_sub(STATIC_SHARED);
+        let on_chip = |n: u32| {
+            let shared = packs.div_ceil(n as usize).saturating_mul(PACK_BYTES * streams);
+            pass == Pass::Gradient && n <= card.cluster.max(1) && shared <= limit
+        };
+        if matches!(plan.schedule, Schedule::Lanes(_)) {
+            return Some(plan);
+        }
+        match forced {
+            Forced::Block if pass == Pass::Forward => {
+                Plan::blocks_a_row(Schedule::Stream, rows.rows, packs, 1, 0)
+            }
+            Forced::Block if on_chip(1) => {
+                Plan::blocks_a_row(Schedule::Block, rows.rows, packs, 1, streams)
+            }
+            Forced::Cluster(n) if on_chip(n) => {
+                Plan::blocks_a_row(Schedule::Cluster(n), rows.rows, packs, n as usize, streams)
+            }
+            Forced::Split => {
+                let parts = (packs * PACK_BYTES).div_ceil(PART_BYTES).clamp(1, MAX_PARTS);
+                let schedule = Schedule::Split(parts as u32);
+                Plan::blocks_a_row(schedule, rows.rows, packs, parts, 0)
+            }
+            Forced::Block | Forced::Cluster(_) => Some(plan),
+        }
     }
 
     fn blocks_a_row(
@@ -340,6 +386,42 @@ mod tests {
                 }
             }
         }
+    }
+
+    /// Where a schedule that is asked for can be, it is; and it fits the card as others do.
+    #[test]
+    fn forced_plans_are_what_was_asked_for_or_as_ever() {
+        use Forced::{Block, Cluster, Split};
+        let asked = [Block, Cluster(2), Cluster(4), Cluster(8), Cluster(16), Split];
+        for card in [Card::h100(), a100()] {
+            for classes in [100, 5000, 50_257, 262_144, 4_000_000] {
+                for (data, pass) in
+                    Data::ALL.into_iter().zip([Pass::Forward, Pass::Gradient].into_iter().cycle())
+                {
+                    let rows = Rows { rows: 8, classes, data, streams: 1 };
+                    for forced in asked {
+                        let plan = Plan::forced(rows, pass, &card, forced).unwrap();
+                        let packs = (classes + 2 * data.lanes() - 2) / data.lanes();
+                        assert!(plan.slice as usize * plan.parts() as usize >= packs, "{plan}");
+                        assert!(plan.shared as usize + STATIC_SHARED <= card.shared_per_block);
+                        assert!(plan.cluster() <= card.cluster, "{plan}");
+                        let as_asked = match (plan.schedule, forced) {
+                            (Schedule::Stream | Schedule::Block, Block) => true,
+                            (Schedule::Cluster(n), Cluster(asked)) => n == asked,
+                            (Schedule::Split(_), Split) => true,
+                            _ => false,
+                        };
+                        let as_ever = Plan::new(rows, pass, &card) == Some(plan);
+                        assert!(as_asked || as_ever, "{forced:?}: {plan}");
+                    }
+                }
+            }
+        }
+        let rows = Rows { rows: 8, classes: 50_257, data: Data::F32, streams: 1 };
+        let plan = |forced| Plan::forced(rows, Pass::Gradient, &Card::h100(), forced).unwrap();
+        assert_eq!(plan(Block).schedule, Schedule::Block);
+        assert_eq!(plan(Cluster(2)).schedule, Schedule::Cluster(2));
+        assert_eq!(plan(Split).schedule, Schedule::Split(13));
     }
 
     #[test]

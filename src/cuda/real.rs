@@ -2,7 +2,7 @@
 //! function of it that is used, is looked for (`probe.rs`) before cudarc is asked anything.
 
 use super::blas::{self, Blas};
-use super::driver::{Driver, Kernel, Launch, Pinned, not_captured};
+use super::driver::{Block, Driver, Kernel, Launch, Pinned, Resources, not_captured};
 use super::gpu::{Gpu, device};
 use super::plan::Card;
 use super::probe::probe;
@@ -262,6 +262,14 @@ impl Driver for Real {
 
     fn kernel(&self, variant: Variant) -> Result<Kernel> {
         Ok(Kernel(self.gpu.function(variant)? as u64))
+    }
+
+    fn resources(&self, kernel: Kernel) -> Result<Resources> {
+        self.gpu.resources(kernel)
+    }
+
+    fn active_clusters(&self, kernel: Kernel, block: Block, cluster: u32) -> Result<Option<u32>> {
+        self.gpu.active_clusters(kernel, block, cluster).map(Some)
     }
 
     unsafe fn launch(&self, launch: Launch<'_>) -> Result<()> {

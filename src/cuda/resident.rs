@@ -3,6 +3,8 @@
 use super::Stream;
 use super::pool::Span;
 use super::staging::HostRows;
+#[cfg(feature = "cli")]
+use crate::tensor::not_so_many;
 use crate::{DType, Result, Shape, Tensor, TensorRef};
 use std::sync::Arc;
 
@@ -90,16 +92,71 @@ impl Resident {
         Ok(host)
     }
 
-    /// Copies elements on the device; both have as many bytes.
+    /// Waits for the stream and copies some of the elements, and no others, to the host.
+    ///
+    /// # Errors
+    /// As [`Resident::to_host`]; [`Error::Value`] where there are not so many.
+    #[cfg(feature = "cli")]
+    pub(crate) fn part(&self, part: std::ops::Range<usize>) -> Result<Tensor> {
+        let argument = "tensor";
+        if part.start > part.end || part.end > self.len {
+            return Err(not_so_many(part.end, self.len));
+        }
+        self.stream.check()?;
+        let (size, shape) = (self.dtype.size(), [part.len()]);
+        let mut host =
+            Tensor::zeros(argument, self.dtype, Shape::new(&shape).unwrap_or(Shape::SCALAR))?;
+        let from = self.address() + (part.start * size) as u64;
+        let rows = HostRows::new(&host.shape(), 1, size);
+        // SAFETY: the part lies inside the memory, and what writes it is on the stream.
+        unsafe { self.stream.staging.receive(host.bytes_mut(), from, rows)? };
+        Ok(host)
+    }
+
+    /// Copies the first `elements` elements on the device, or as many as both have.
     ///
     /// # Errors
     /// What the driver reports.
     #[cfg(feature = "cli")]
-    pub(crate) fn copy(to: &mut Arc<Resident>, from: &Arc<Resident>) -> Result<()> {
+    pub(crate) fn copy(
+        to: &mut Arc<Resident>,
+        from: &Arc<Resident>,
+        elements: usize,
+    ) -> Result<()> {
         Resident::unshare(to, "tensor")?;
-        let bytes = (to.len * to.dtype.size()).min(from.len * from.dtype.size());
+        let bytes = |of: &Resident| of.len.min(elements) * of.dtype.size();
+        let bytes = bytes(to).min(bytes(from));
         // SAFETY: two allocations of that size at least, and nobody else has `to`.
         unsafe { to.stream.driver.copy_within(to.address(), from.address(), bytes) }
+    }
+
+    /// Memory for `len` elements, that holds those of a tensor on the host again and again.
+    ///
+    /// # Errors
+    /// As [`Resident::upload`].
+    #[cfg(feature = "cli")]
+    pub(crate) fn repeated(
+        stream: &Arc<Stream>,
+        tensor: TensorRef<'_>,
+        len: usize,
+    ) -> Result<Resident> {
+        let argument = "tensor";
+        let host = crate::tensor::on_host(argument, &tensor)?;
+        let (size, elements) = (tensor.dtype().size(), tensor.elements());
+        let len = len.max(elements);
+        let resident = Resident::new(argument, stream, tensor.dtype(), len)?;
+        let rows = HostRows::new(&tensor.shape(), tensor.row_stride(), size);
+        // SAFETY: the memory has room for more, and is nobody else's yet.
+        unsafe { stream.staging.send(resident.address(), host.bytes(), rows)? };
+        let mut done = elements;
+        while done > 0 && done < len {
+            let more = done.min(len - done);
+            let (from, to) = (resident.address(), resident.address() + (done * size) as u64);
+            // SAFETY: both parts lie inside the memory and do not meet.
+            unsafe { stream.driver.copy_within(to, from, more * size)? };
+            done += more;
+        }
+        Ok(resident)
     }
 
     /// Memory that no other tensor shares, with the same elements.

@@ -64,12 +64,16 @@ impl Cuda {
     ) -> Result<Planned<'_>> {
         let (rows, classes) = (args.rows as usize, args.classes as usize);
         let shape = Rows { rows, classes, data, streams: 1 + loss.beside(data) };
-        let plan =
-            Plan::new(shape, work.pass(), self.driver.card()).ok_or_else(|| Error::Value {
-                argument: "logits",
-                expected: "rows and classes that a launch can count".into(),
-                got: format!("{rows} rows of {classes}"),
-            })?;
+        let card = self.driver.card();
+        let plan = match self.forced.get() {
+            Some(&forced) => Plan::forced(shape, work.pass(), card, forced),
+            None => Plan::new(shape, work.pass(), card),
+        };
+        let plan = plan.ok_or_else(|| Error::Value {
+            argument: "logits",
+            expected: "rows and classes that a launch can count".into(),
+            got: format!("{rows} rows of {classes}"),
+        })?;
         self.note(loss, data, work, plan);
         let workspace = match plan.schedule {
             Schedule::Split(parts) => {
@@ -89,7 +93,14 @@ impl Planned<'_> {
     ///
     /// # Safety
     /// As for [`Cuda::go`], and the rows are no more than the workspace is for.
-    pub(crate) unsafe fn launch(&self, mut args: RowArgs) -> Result<()> {
+    pub(crate) unsafe fn launch(&self, args: RowArgs) -> Result<()> {
+        let driver = &*self.cuda.driver;
+        // SAFETY: the caller's contract.
+        self.cuda.laps.around(driver, || unsafe { self.put(args) })
+    }
+
+    /// As [`Planned::launch`], whose contract it has.
+    unsafe fn put(&self, mut args: RowArgs) -> Result<()> {
         let (rows, work) = (args.rows as usize, self.work);
         let plan = self.plan.over(rows);
         args.slice = plan.slice;

@@ -13,6 +13,13 @@ use std::hint::black_box;
 /// Elements that one thread works on at a time: 1 MiB, many for each thread, long for a prefetcher.
 const CHUNK: usize = 256 * 1024;
 
+/// Bytes that the host makes of a device's buffer, which repeats them.
+#[cfg(feature = "cli")]
+const MADE: usize = 64 << 20;
+/// Bytes of a device's buffer at the least.
+#[cfg(feature = "cli")]
+const LEAST: usize = 1 << 20;
+
 /// Bytes moved a second, in 10⁹, by the three plainest uses of memory; the median run of each.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Bandwidth {
@@ -22,11 +29,16 @@ pub struct Bandwidth {
     pub scale: Option<f64>,
     /// One buffer summed. On the CPU alone.
     pub read: Option<f64>,
+    /// Bytes of each buffer.
+    pub bytes: usize,
 }
 
 impl Bandwidth {
     /// Bytes of each of the two buffers: several times the last-level cache of common machines.
     pub const BYTES: usize = 256 << 20;
+
+    /// The same on a GPU: dozens of times its cache.
+    pub const DEVICE_BYTES: usize = 2 << 30;
 
     /// Measures with two buffers of `bytes` each on rayon's threads; `budget` goes to each of the
     /// three.
@@ -51,11 +63,13 @@ impl Bandwidth {
             copy: measure(copy).gb_per_s(2 * moved),
             scale: Some(measure(scale).gb_per_s(2 * moved)),
             read: Some(measure(read).gb_per_s(moved)),
+            bytes: moved as usize,
         })
     }
 
     /// What a device's own memory can do: the machine's by [`Bandwidth::measure`], a GPU's by
-    /// copying from one buffer of its memory to another.
+    /// copying from one buffer of its memory to another. Where a GPU has no room for two of so many
+    /// bytes, they are halved until it has.
     ///
     /// # Errors
     /// [`Error::OutOfMemory`] where the buffers cannot be had; what the driver reports.
@@ -64,16 +78,33 @@ impl Bandwidth {
         if device.name() == "cpu" {
             return Bandwidth::measure(bytes, budget);
         }
-        let host = Tensor::from_vec(buffer((bytes / size_of::<f32>()).max(1))?, &[bytes / 4])?;
-        let mut buffers = (device.upload(host.view())?, device.upload(host.view())?);
+        let mut bytes = bytes.max(LEAST);
+        let mut buffers = loop {
+            match buffers(device, bytes) {
+                Err(Error::OutOfMemory { .. }) if bytes > LEAST => bytes /= 2,
+                other => break other?,
+            }
+        };
         let timing = time_by(
             budget,
             &mut buffers,
             |_| Ok(()),
             |(a, b)| device.time(|| b.copy_on_device(a).map(|_| ())),
         )?;
-        Ok(Bandwidth { copy: timing.gb_per_s(2 * bytes as u64), scale: None, read: None })
+        Ok(Bandwidth { copy: timing.gb_per_s(2 * bytes as u64), scale: None, read: None, bytes })
     }
+}
+
+/// Two buffers of a device, of random bits: a copy of zeros may be faster.
+#[cfg(feature = "cli")]
+fn buffers(device: &Device, bytes: usize) -> Result<(Tensor, Tensor)> {
+    let mut bits = buffer(bytes.min(MADE) / size_of::<f32>())?;
+    let number = |i: usize| f32::from_bits(crate::random::mix(i as u64) as u32);
+    bits.par_iter_mut().enumerate().for_each(|(i, x)| *x = number(i));
+    let shape = [bits.len()];
+    let host = Tensor::from_vec(bits, &shape)?;
+    let room = bytes / size_of::<f32>();
+    Ok((device.hold_repeated(host.clone(), room)?, device.hold_repeated(host, room)?))
 }
 
 fn buffer(n: usize) -> Result<Vec<f32>> {

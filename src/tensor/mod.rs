@@ -10,6 +10,8 @@ mod owned;
 mod view;
 
 pub use owned::Tensor;
+#[cfg(all(feature = "cli", any(feature = "cuda", feature = "emulator")))]
+pub(crate) use owned::not_so_many;
 #[cfg(any(feature = "cuda", feature = "emulator"))]
 pub(crate) use view::on_host;
 pub use view::{TensorMut, TensorRef};

@@ -207,7 +207,8 @@ impl Tensor {
         match (&mut self.memory, &from.memory) {
             #[cfg(any(feature = "cuda", feature = "emulator"))]
             (Owned::Device(to), Owned::Device(from)) if same => {
-                Resident::copy(to, from)?;
+                let elements = self.shape.elements().unwrap_or(usize::MAX);
+                Resident::copy(to, from, elements)?;
                 Ok(true)
             }
             _ => {
@@ -217,6 +218,38 @@ impl Tensor {
         }
     }
 
+    /// Some of the elements, one after another, on the host. Waits for the device that they lie on,
+    /// and copies nothing else from there.
+    ///
+    /// # Errors
+    /// [`Error::Value`] where there are not so many; as [`Tensor::to_host`].
+    #[cfg(feature = "cli")]
+    pub(crate) fn part(&self, part: std::ops::Range<usize>) -> Result<Tensor> {
+        fn of<T: Element>(all: Option<&[T]>, part: std::ops::Range<usize>) -> Option<Tensor> {
+            let part = all?.get(part)?;
+            Tensor::from_vec(part.to_vec(), &[part.len()]).ok()
+        }
+        let needed = part.end;
+        match &self.memory {
+            #[cfg(any(feature = "cuda", feature = "emulator"))]
+            Owned::Device(resident) => resident.part(part),
+            _ => of(self.as_slice::<f32>(), part.clone())
+                .or_else(|| of(self.as_slice::<f16>(), part.clone()))
+                .or_else(|| of(self.as_slice::<bf16>(), part))
+                .ok_or_else(|| not_so_many(needed, self.shared().len())),
+        }
+    }
+
+    /// Takes the first elements of the memory as another shape; whether there are so many.
+    #[cfg(feature = "cli")]
+    pub(crate) fn reshape(&mut self, shape: Shape) -> bool {
+        let fits = shape.elements().is_some_and(|elements| elements <= self.shared().len());
+        if fits {
+            self.shape = shape;
+        }
+        fits
+    }
+
     /// The bytes of all elements; none on a device.
     #[cfg(any(feature = "cuda", feature = "emulator"))]
     pub(crate) fn bytes_mut(&mut self) -> &mut [u8] {
@@ -224,5 +257,15 @@ impl Tensor {
             Owned::Host(host) => host.bytes_mut(),
             Owned::Device(_) => &mut [],
         }
+    }
+}
+
+/// What a part asks for that is not there.
+#[cfg(feature = "cli")]
+pub(crate) fn not_so_many(needed: usize, got: usize) -> Error {
+    Error::Value {
+        argument: "tensor",
+        expected: format!("{needed} elements"),
+        got: got.to_string(),
     }
 }

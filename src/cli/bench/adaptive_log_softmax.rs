@@ -68,7 +68,8 @@ pub(super) fn measure(line: &Line, device: &Device, budget: &Budget) -> Result<M
     let passes = if line.pass == Pass::Forward { 1 } else { 2 };
     let bytes = passes * (elements + input) * line.dtype.size() as u128;
     let operations = data.operations() * if line.pass == Pass::Forward { 1.0 } else { 3.0 };
-    Ok(Measured { line: line.clone(), timing, bytes: bytes as u64, operations: Some(operations) })
+    let (bytes, operations) = (bytes as u64, Some(operations));
+    Ok(Measured { line: line.clone(), timing, bytes, operations, row_kernels: None })
 }
 
 /// Elements of all parameters.
@@ -163,11 +164,13 @@ impl Data {
             let classes = self.loss.cluster(i);
             self.target.iter().position(|&t| classes.contains(&(t as usize)))
         }));
-        let (input, output) = (Matrix::new(&self.input)?, Matrix::new(&self.output)?);
+        let width = self.loss.in_features();
+        let row_of = |tensor: &Tensor, row: usize, width: usize| {
+            super::data::part(tensor, row * width..(row + 1) * width)
+        };
         let parameters = self.parameters.try_map(|_, tensor| Matrix::new(tensor))?;
-        let grad_input = Matrix::new(&self.grad_input)?;
         for row in rows {
-            let (x, output) = (input.row(row), output.row(row)[0]);
+            let (x, output) = (row_of(&self.input, row, width)?, row_of(&self.output, row, 1)?[0]);
             let expected = Row::new(&self.loss, &parameters, &x, self.target[row] as usize);
             if (output - expected.output).abs() > 1e-4 * (1.0 + expected.output.abs()) {
                 let (got, expected) = (output, expected.output);
@@ -178,7 +181,8 @@ impl Data {
             }
             let size = expected.grad.iter().fold(0f64, |m, g| m.max(g.abs()));
             let rounding = if self.input.dtype() == DType::F32 { 1e-4 } else { 1e-2 };
-            for (i, (expected, got)) in expected.grad.iter().zip(grad_input.row(row)).enumerate() {
+            let got = row_of(&self.grad_input, row, width)?;
+            for (i, (expected, got)) in expected.grad.iter().zip(got).enumerate() {
                 let expected = expected / self.target.len() as f64;
                 if (got - expected).abs() > rounding * (size / self.target.len() as f64) + 1e-7 {
                     return Ok(Some(format!(

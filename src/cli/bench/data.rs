@@ -1,5 +1,6 @@
 //! What a benchmark works on: logits like a trained model's, made by a small seeded generator. All
-//! of it lies on the device that is measured, so that no time goes into staging.
+//! of it lies on the device that is measured, so that no time goes into staging, and serves every
+//! line of its dtype there.
 
 use crate::check::random::Random;
 use crate::memory::HostMut;
@@ -9,13 +10,19 @@ use std::borrow::Cow;
 
 /// Elements made, or copied, by one thread at a time.
 const CHUNK: usize = 64 * 1024;
+/// Elements that the host makes for a device at the most; larger tensors there repeat them. A prime
+/// number just below 2^26, so that rows of any common length begin elsewhere each time.
+const MADE: usize = 67_108_859;
 
-/// Buffers for one shape and dtype; they serve every line of that shape.
+/// Buffers of one dtype. On the CPU they serve every line of their shape, on a device every line
+/// that they have room for.
 #[derive(Debug)]
 pub(super) struct Data {
     pub(super) rows: usize,
     pub(super) classes: usize,
     pub(super) dtype: DType,
+    /// Elements that each of the large tensors has room for.
+    room: usize,
     /// The logits; nobody writes to them.
     pub(super) logits: Tensor,
     /// As large as the logits: takes gradients and outputs, or a copy to be consumed.
@@ -36,36 +43,66 @@ pub(super) struct Data {
 }
 
 impl Data {
+    /// For `rows` × `classes`, with room for `room` elements where a device keeps them.
     pub(super) fn new(
         device: &Device,
-        rows: usize,
-        classes: usize,
+        (rows, classes): (usize, usize),
         dtype: DType,
+        room: usize,
     ) -> Result<Data, Error> {
-        let shape = Shape::new(&[rows, classes]).unwrap_or(Shape::SCALAR);
-        let mut logits = Tensor::zeros("logits", dtype, shape)?;
-        fill(&mut logits, 0x5eed, |random| 2.5 * random.normal());
-        let logits = device.hold(logits)?;
-        let mut random = Random::new(0x7a67);
-        let target: Vec<i64> = (0..rows).map(|_| random.below(classes) as i64).collect();
-        let numbers = || device.hold(Tensor::from_vec(vec![0f32; rows], &[rows])?);
-        let mut work = device.zeros("gradient", dtype, shape, &logits.view())?;
-        // A device's memory holds nothing yet, and checks read whole tensors.
+        let room = if device.name() == "cpu" { 0 } else { room }.max(rows * classes);
+        let all = Shape::new(&[room]).unwrap_or(Shape::SCALAR);
+        let logits = make(device, ("logits", dtype, all, room), 0x5eed, |r| 2.5 * r.normal())?;
+        let mut work = device.zeros("gradient", dtype, all, &logits.view())?;
+        // A device's memory holds nothing yet, and checks read it.
         work.copy_on_device(&logits)?;
-        Ok(Data {
+        let numbers = || Tensor::zeros("loss", DType::F32, Shape::SCALAR);
+        let mut data = Data {
             rows,
             classes,
             dtype,
+            room,
             work,
             logits,
             upstream: None,
             large: None,
-            targets: device.hold(Tensor::from_vec(target.clone(), &[rows])?)?,
-            target,
+            targets: numbers()?,
+            target: Vec::new(),
             loss: numbers()?,
             lse: numbers()?,
             second: numbers()?,
-        })
+        };
+        data.shape(device, rows, classes)?;
+        Ok(data)
+    }
+
+    /// Whether these buffers do for such a line.
+    pub(super) fn serve(&self, device: &Device, shape: (usize, usize), dtype: DType) -> bool {
+        let same = (self.rows, self.classes) == shape;
+        let room = device.name() != "cpu" && shape.0.saturating_mul(shape.1) <= self.room;
+        self.dtype == dtype && (same || room)
+    }
+
+    /// Takes the beginning of the large tensors as rows of so many classes, and makes what is a
+    /// number a row.
+    pub(super) fn shape(
+        &mut self,
+        device: &Device,
+        rows: usize,
+        classes: usize,
+    ) -> Result<(), Error> {
+        let shape = Shape::new(&[rows, classes]).unwrap_or(Shape::SCALAR);
+        let large = [Some(&mut self.logits), Some(&mut self.work), self.upstream.as_mut()];
+        large.into_iter().flatten().for_each(|tensor| {
+            tensor.reshape(shape);
+        });
+        let mut random = Random::new(0x7a67);
+        self.target = (0..rows).map(|_| random.below(classes) as i64).collect();
+        self.targets = device.hold(Tensor::from_vec(self.target.clone(), &[rows])?)?;
+        let numbers = || device.hold(Tensor::from_vec(vec![0f32; rows], &[rows])?);
+        (self.loss, self.lse, self.second) = (numbers()?, numbers()?, numbers()?);
+        (self.rows, self.classes) = (rows, classes);
+        Ok(())
     }
 
     /// Makes all losses `value`: an upstream gradient.
@@ -78,14 +115,14 @@ impl Data {
     pub(super) fn need(&mut self, device: &Device, large: Large) -> Result<(), Error> {
         if self.large != Some(large) {
             self.upstream = None;
-            let mut tensor = Tensor::zeros("grad_output", self.dtype, self.logits.shape())?;
-            match large {
-                Large::Normal => fill(&mut tensor, 0x9a4d, Random::normal),
-                Large::Probabilities => fill(&mut tensor, 0x9a4d, |random| {
+            let what = ("grad_output", self.dtype, self.logits.shape(), self.room);
+            let tensor = match large {
+                Large::Normal => make(device, what, 0x9a4d, Random::normal)?,
+                Large::Probabilities => make(device, what, 0x9a4d, |random| {
                     (random.next() >> 40) as f32 / (1 << 24) as f32
-                }),
-            }
-            (self.upstream, self.large) = (Some(device.hold(tensor)?), Some(large));
+                })?,
+            };
+            (self.upstream, self.large) = (Some(tensor), Some(large));
         }
         Ok(())
     }
@@ -125,8 +162,17 @@ impl Data {
 
     /// A row of one of the tensors above, widened.
     pub(super) fn row(&self, tensor: &Tensor, row: usize) -> Result<Vec<f64>, Error> {
-        Ok(host(tensor)?.part(row * self.classes..(row + 1) * self.classes))
+        part(tensor, row * self.classes..(row + 1) * self.classes)
     }
+}
+
+/// Some of a tensor's elements, widened; of a device's memory nothing else is copied.
+pub(super) fn part(tensor: &Tensor, part: std::ops::Range<usize>) -> Result<Vec<f64>, Error> {
+    if !tensor.is_on_device() {
+        return Ok(Host(Cow::Borrowed(tensor)).part(part));
+    }
+    let elements = 0..part.len();
+    Ok(Host(Cow::Owned(tensor.part(part)?)).part(elements))
 }
 
 /// A tensor, on the host.
@@ -169,6 +215,24 @@ pub(super) fn per_row<'a>(values: &'a mut Tensor, shape: &[usize]) -> Result<Ten
     values.view_as_mut(shape, 1)
 }
 
+/// A tensor of such numbers, with room for more where a device keeps it.
+fn make(
+    device: &Device,
+    (name, dtype, shape, room): (&'static str, DType, Shape, usize),
+    seed: u64,
+    number: impl Fn(&mut Random) -> f32 + Sync,
+) -> Result<Tensor, Error> {
+    let made = match device.name() {
+        "cpu" => shape,
+        _ => Shape::new(&[room.min(MADE)]).unwrap_or(Shape::SCALAR),
+    };
+    let mut tensor = Tensor::zeros(name, dtype, made)?;
+    fill(&mut tensor, seed, number);
+    let mut tensor = device.hold_repeated(tensor, room)?;
+    tensor.reshape(shape);
+    Ok(tensor)
+}
+
 fn fill(tensor: &mut Tensor, seed: u64, number: impl Fn(&mut Random) -> f32 + Sync) {
     fn numbers<T: Float>(data: &mut [T], seed: u64, number: impl Fn(&mut Random) -> f32 + Sync) {
         data.par_chunks_mut(CHUNK).enumerate().for_each(|(i, chunk)| {
@@ -191,12 +255,13 @@ mod tests {
 
     #[test]
     fn logits_look_normal_and_repeat() {
-        let data = Data::new(&Device::cpu(), 64, 1024, DType::F32).unwrap();
+        let data = Data::new(&Device::cpu(), (64, 1024), DType::F32, 0).unwrap();
         let x = data.logits.as_slice::<f32>().unwrap();
         let n = x.len() as f32;
         let mean = x.iter().sum::<f32>() / n;
         let deviation = (x.iter().map(|x| x * x).sum::<f32>() / n).sqrt();
         assert!(mean.abs() < 0.1 && (deviation - 2.5).abs() < 0.1, "{mean} {deviation}");
-        assert_eq!(data.logits, Data::new(&Device::cpu(), 64, 1024, DType::F32).unwrap().logits);
+        let again = Data::new(&Device::cpu(), (64, 1024), DType::F32, 0).unwrap();
+        assert_eq!(data.logits, again.logits);
     }
 }

@@ -2,6 +2,7 @@
 
 pub(super) mod adaptive_log_softmax;
 mod data;
+mod lines;
 mod ops;
 mod suite;
 mod table;
@@ -10,12 +11,13 @@ use super::device::DeviceChoice;
 use super::failure::{self, Failure};
 use super::memory;
 use crate::measure::{Bandwidth, Budget, Pass, Timing, time_by};
-use crate::{DType, Device};
+use crate::{DType, Device, Error};
 use clap::{Args, ValueEnum};
 use data::Data;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
-use ops::{BenchOp, Kind};
+use ops::{Bench, BenchOp, Kind};
 use std::io::{IsTerminal as _, Write as _};
+use std::path::PathBuf;
 
 /// The command.
 #[derive(Debug, Args)]
@@ -39,7 +41,10 @@ large buffer to another in the same run (bytes read and written both count); the
 them against summing a buffer and scaling one in place. Data that fits the cache exceeds 1.
 A call that consumes the logits gets them back between runs, outside the timed part. All tensors
 lie on the device that is measured, copies of it are measured there, and on a GPU the clock is its
-own (events of its stream).
+own (events of its stream); row_kernels_s is what the kernels that go through rows take of a call.
+With --lines each line of a file is the words of a `bench OP …`: all are measured in one process, in
+buffers that are made once for a dtype, and each is printed when it is done; one that fails is
+printed too, as {\"line\", \"failed\"}, and the next goes on.
 
 Example:
   warploss bench cross-entropy --rows 1024 --classes 128256 --dtype bf16 --pass forward-backward")]
@@ -99,6 +104,10 @@ pub(super) struct BenchArgs {
     /// One JSON object a line instead of a table
     #[arg(long)]
     json: bool,
+
+    /// Measure the lines of a file in one process (-: standard input); needs --json
+    #[arg(long, value_name = "FILE", conflicts_with = "op", requires = "json")]
+    lines: Option<PathBuf>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -132,6 +141,9 @@ const ELEMENTS: usize = 1 << 26;
 /// First classes of clusters where nobody says which, as far as there are such classes.
 const CUTOFFS: [usize; 3] = [2_000, 10_000, 100_000];
 
+/// Runs that the kernels which go through rows are timed in.
+const ROW_RUNS: usize = 5;
+
 /// One line to measure.
 #[derive(Debug, Clone, PartialEq)]
 struct Line {
@@ -154,6 +166,8 @@ struct Measured {
     bytes: u64,
     /// Multiplications and additions, of an op that products decide.
     operations: Option<f64>,
+    /// Seconds of the kernels that go through rows, where a device has such; the median run.
+    row_kernels: Option<f64>,
 }
 
 pub(super) fn at_least_one(text: &str) -> Result<usize, String> {
@@ -168,15 +182,23 @@ fn seconds(text: &str) -> Result<f64, String> {
 impl BenchArgs {
     pub(super) fn run(&self, device: DeviceChoice) -> Result<(), Failure> {
         let device = device.open()?;
+        let listed = self.lines.as_deref().map(|path| lines::read(path, &device)).transpose()?;
         let lines = self.lines(&device)?;
         let budget = Budget {
             seconds: self.seconds.unwrap_or(if self.op.is_some() { 3.0 } else { 1.0 }),
             ..Budget::default()
         };
         memory::require(2 * Bandwidth::BYTES as u128, "measuring the copy bandwidth")?;
-        // An emulated card has no speed: a little is enough.
-        let bytes = if device.name() == "emulated" { 1 << 20 } else { Bandwidth::BYTES };
+        let bytes = match device.name() {
+            "cpu" => Bandwidth::BYTES,
+            // An emulated card has no speed: a little is enough.
+            "emulated" => 1 << 20,
+            _ => Bandwidth::DEVICE_BYTES,
+        };
         let bandwidth = Bandwidth::of_device(&device, bytes, &budget)?;
+        if let Some(listed) = &listed {
+            return lines::run(listed, &device, (&budget, &bandwidth));
+        }
 
         let progress = progress(lines.len());
         let mut measured = Vec::new();
@@ -184,7 +206,7 @@ impl BenchArgs {
         for line in lines {
             progress.set_message(line.describe());
             // What does not fit the machine is left out of the suite, and said to be.
-            match line.measure(&device, &budget, &mut held) {
+            match line.measure(&device, &budget, (&mut held, 0)) {
                 Ok(result) => measured.push(result),
                 Err(failure) if self.op.is_none() && failure.message.starts_with("memory: ") => {
                     progress.suspend(|| {
@@ -277,29 +299,37 @@ impl Line {
         format!("{} {} {dtype} {rows}{hidden} × {classes}", op.parts().0, pass.name())
     }
 
-    /// Checks, then times; `held` keeps the buffers from one line to the next of the same shape.
+    /// Checks, then times; `held` keeps the buffers, which have room for as many elements, from one
+    /// line to the next.
     fn measure(
         &self,
         device: &Device,
         budget: &Budget,
-        held: &mut Option<Data>,
+        (held, room): (&mut Option<Data>, usize),
     ) -> Result<Measured, Failure> {
         let (Kind::Rows(bench) | Kind::Elements(bench)) = self.op.parts().1 else {
             return adaptive_log_softmax::measure(self, device, budget);
         };
-        let shape = (self.rows, self.classes, self.dtype);
+        let shape = (self.rows, self.classes);
         let large = bench.large(self.pass);
         let mut data = match held.take() {
-            Some(data) if (data.rows, data.classes, data.dtype) == shape => {
+            Some(mut data) if data.serve(device, shape, self.dtype) => {
                 if large.is_some() && data.upstream.is_none() {
                     self.require(1)?;
+                }
+                if (data.rows, data.classes) != shape {
+                    data.shape(device, self.rows, self.classes)?;
                 }
                 data
             }
             other => {
                 drop(other);
                 self.require(2 + u128::from(large.is_some()))?;
-                Data::new(device, self.rows, self.classes, self.dtype)?
+                // Later lines need more than there may be; that is their affair.
+                Data::new(device, shape, self.dtype, room).or_else(|error| match error {
+                    Error::OutOfMemory { .. } => Data::new(device, shape, self.dtype, 0),
+                    other => Err(other),
+                })?
             }
         };
         if let Some(large) = large {
@@ -318,10 +348,31 @@ impl Line {
         }
         let run = |data: &mut Data| device.time(|| bench.run(self.pass, device, data));
         let timing = time_by(budget, &mut data, prepare, run)?;
+        let row_kernels = self.row_kernels(bench, device, &mut data)?;
         *held = Some(data);
         let elements = self.rows as u64 * self.classes as u64;
         let bytes = bench.traffic(self.pass).bytes(elements, self.dtype);
-        Ok(Measured { line: self.clone(), timing, bytes, operations: None })
+        Ok(Measured { line: self.clone(), timing, bytes, operations: None, row_kernels })
+    }
+
+    /// Seconds of the kernels that go through rows, in the middle of a few runs.
+    fn row_kernels(
+        &self,
+        bench: &dyn Bench,
+        device: &Device,
+        data: &mut Data,
+    ) -> Result<Option<f64>, Failure> {
+        let mut seconds = Vec::new();
+        for _ in 0..ROW_RUNS {
+            if bench.consumes(self.pass) {
+                data.restore()?;
+            }
+            match device.time_rows(|| bench.run(self.pass, device, data))? {
+                Some(run) => seconds.push(run),
+                None => return Ok(None),
+            }
+        }
+        Ok(Some(Timing::of(seconds).median))
     }
 
     /// Whether so many tensors of this shape fit, and the few numbers per row.
@@ -348,5 +399,55 @@ fn progress(lines: usize) -> ProgressBar {
     match style {
         Ok(style) => bar.with_style(style),
         Err(_) => bar,
+    }
+}
+
+#[cfg(all(test, feature = "emulator"))]
+mod tests {
+    use super::*;
+    use crate::emulator::Description;
+
+    /// A call's answer is checked by its sampled rows, and what is a number a row.
+    #[test]
+    fn a_check_copies_the_rows_that_it_samples() {
+        let (rows, classes) = (64, 1500);
+        let budget = Budget { warm_up: 0, min_runs: 1, seconds: 0.0 };
+        for &op in BenchOp::value_variants() {
+            if !matches!(op.parts().1, Kind::Rows(_)) {
+                continue;
+            }
+            for pass in Pass::ALL {
+                let device = Device::emulated(Description::h100(), None).unwrap();
+                let line = Line::of_rows(op, pass, DType::F32, rows, classes);
+                line.measure(&device, &budget, (&mut None, 0)).unwrap();
+                let copied = device.driver_calls().unwrap().bytes_to_host;
+                // Three rows, of input, target, gradient; six results a row at the most.
+                let most = 3 * 3 * classes * 4 + 6 * rows * 4 + 64;
+                let what = line.describe();
+                assert!(copied > 0 && copied <= most as u64, "{what}: {copied}, {most}");
+            }
+        }
+    }
+
+    /// Lines of one dtype share what was allocated for the largest.
+    #[test]
+    fn lines_of_a_dtype_share_their_buffers() {
+        let device = Device::emulated(Description::h100(), None).unwrap();
+        let budget = Budget { warm_up: 0, min_runs: 1, seconds: 0.0 };
+        let shapes = [(8, 500), (16, 2000), (3, 7)];
+        let lines = shapes.map(|(rows, classes)| {
+            Line::of_rows(BenchOp::CrossEntropy, Pass::ForwardBackward, DType::F32, rows, classes)
+        });
+        let room = lines::room(lines.iter(), DType::F32);
+        assert_eq!(room, 16 * 2000);
+        let mut held = None;
+        for line in &lines {
+            line.measure(&device, &budget, (&mut held, room)).unwrap();
+            let view = held.as_ref().unwrap().logits.view();
+            assert_eq!(view.shape()[..], [line.rows, line.classes]);
+            // All of the memory stands behind the view.
+            let all = held.as_ref().unwrap().logits.view_as(&[room], 1);
+            assert!(all.is_ok(), "{all:?}");
+        }
     }
 }

@@ -28,6 +28,11 @@ impl Measured {
 
     /// One line of JSON, with its line break.
     pub(super) fn json(&self, device: &Device, bandwidth: &Bandwidth) -> String {
+        format!("{}\n", Value::Object(self.object(device, bandwidth)))
+    }
+
+    /// The same, as an object.
+    pub(super) fn object(&self, device: &Device, bandwidth: &Bandwidth) -> Map<String, Value> {
         let mut object = Map::new();
         let mut put = |key: &str, value: Value| object.insert(key.into(), value);
         put("op", self.line.op.parts().0.into());
@@ -48,13 +53,15 @@ impl Measured {
         put("min_s", number::f64(self.timing.min));
         put("max_s", number::f64(self.timing.max));
         put("runs", self.timing.runs.into());
+        put("row_kernels_s", self.row_kernels.map_or(Value::Null, number::f64));
         put("bytes", self.bytes.into());
         put("gb_per_s", number::f64(self.gb_per_s()));
         put("copy_gb_per_s", number::f64(bandwidth.copy));
+        put("copy_bytes", bandwidth.bytes.into());
         put("share_of_copy", number::f64(self.gb_per_s() / bandwidth.copy));
         put("scale_gb_per_s", bandwidth.scale.map_or(Value::Null, number::f64));
         put("read_gb_per_s", bandwidth.read.map_or(Value::Null, number::f64));
-        format!("{}\n", Value::Object(object))
+        object
     }
 }
 
@@ -67,7 +74,7 @@ pub(super) fn render(device: &Device, bandwidth: &Bandwidth, measured: &[Measure
         }
         _ => device.description(),
     };
-    let Bandwidth { copy, scale, read } = *bandwidth;
+    let Bandwidth { copy, scale, read, .. } = *bandwidth;
     let others = [("scale in place", scale), ("read", read)];
     let rates: String = others
         .iter()

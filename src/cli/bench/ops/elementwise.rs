@@ -3,7 +3,7 @@
 use super::{Bench, Large};
 use crate::check::compare;
 use crate::check::reference::{self, ElementLoss, ElementwiseCall, Values};
-use crate::cli::bench::data::{Data, host, per_row};
+use crate::cli::bench::data::{Data, host, part, per_row};
 use crate::loss::elementwise::sealed::Loss;
 use crate::measure::{Pass, Traffic};
 use crate::{
@@ -98,13 +98,13 @@ impl Bench for ElementwiseBench {
 
     fn check(&self, pass: Pass, _: &Device, data: &mut Data) -> Result<Option<String>, Error> {
         let n = data.rows * data.classes;
-        let x = host(&data.logits)?;
-        let y = host(data.upstream.as_ref().unwrap_or(&data.logits))?;
-        let part = |from: usize| {
-            let range = from..(from + WINDOW).min(n);
-            expected(self.0, n, &x.part(range.clone()), &y.part(range))
-        };
+        let other = data.upstream.as_ref().unwrap_or(&data.logits);
+        let window = |from: usize| from..(from + WINDOW).min(n);
         if pass != Pass::Backward {
+            // A mean over all elements needs all of them.
+            let (x, y) = (host(&data.logits)?, host(other)?);
+            let part =
+                |from: usize| expected(self.0, n, &x.part(window(from)), &y.part(window(from)));
             let (loss, size) = (0..n.div_ceil(WINDOW))
                 .into_par_iter()
                 .map(|i| part(i * WINDOW))
@@ -120,11 +120,11 @@ impl Bench for ElementwiseBench {
         if pass == Pass::Forward {
             return Ok(None);
         }
-        let work = host(&data.work)?;
         for from in [0, n / 2, n.saturating_sub(WINDOW)] {
-            let part = part(from);
-            let (grad, size) = (part.grad_input, part.grad_input_size);
-            let got = work.part(from..from + grad.len());
+            let [x, y, got] =
+                [&data.logits, other, &data.work].map(|tensor| part(tensor, window(from)));
+            let expected = expected(self.0, n, &x?, &y?);
+            let (grad, size, got) = (expected.grad_input, expected.grad_input_size, got?);
             let worst = compare::summed_gradients(data.dtype, &got, &grad, &size);
             if !worst.agrees() {
                 return Ok(Some(format!("gradient from element {from} on: {worst}")));

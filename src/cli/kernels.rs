@@ -1,0 +1,99 @@
+//! `warploss info --kernels`: every kernel, loaded, and what the driver says of it.
+
+use super::device::DeviceChoice;
+use super::failure::Failure;
+use serde_json::{Value, json};
+
+/// One object: the device, and a list of its kernels.
+#[cfg(any(feature = "cuda", feature = "emulator"))]
+pub(super) fn gather(choice: DeviceChoice) -> Result<Value, Failure> {
+    use crate::cuda::resources::Listed;
+
+    let device = choice.open()?;
+    let start = std::time::Instant::now();
+    let listed = device.kernels();
+    let seconds = start.elapsed().as_secs_f64();
+    if listed.is_empty() {
+        return Err(none(device.name()));
+    }
+    let failed = listed.iter().filter(|k| k.resources.is_err()).count();
+    let kernel = |listed: &Listed| {
+        let clusters = listed.clusters.iter().map(|(block, size, active)| {
+            let mut object = json!({
+                "threads": block.threads, "shared": block.shared, "size": size,
+            });
+            match active {
+                Ok(active) => object["active"] = json!(active),
+                Err(why) => object["failed"] = why.to_string().into(),
+            }
+            object
+        });
+        let clusters: Vec<Value> = clusters.collect();
+        let mut object = json!({ "kernel": listed.symbol, "module": listed.module });
+        match &listed.resources {
+            Ok(found) => {
+                object["registers"] = json!(found.registers);
+                object["shared"] = json!(found.shared);
+                object["local"] = json!(found.local);
+                object["threads"] = found.threads.min(listed.threads).into();
+            }
+            Err(why) => object["failed"] = why.to_string().into(),
+        }
+        if !clusters.is_empty() {
+            object["clusters"] = clusters.into();
+        }
+        object
+    };
+    Ok(json!({
+        "device": device.name(),
+        "description": device.description(),
+        "loaded": listed.len() - failed,
+        "failed": failed,
+        "seconds": super::number::f64(seconds),
+        "kernels": listed.iter().map(kernel).collect::<Vec<_>>(),
+    }))
+}
+
+#[cfg(not(any(feature = "cuda", feature = "emulator")))]
+pub(super) fn gather(choice: DeviceChoice) -> Result<Value, Failure> {
+    Err(none(choice.open()?.name()))
+}
+
+fn none(device: &str) -> Failure {
+    Failure::input(format!("--kernels: expected a CUDA or an emulated device, got {device}"))
+}
+
+/// What `gather` found, for people: a line a kernel.
+pub(super) fn text(value: &Value) -> String {
+    let or = |v: &Value, other: &str| match v {
+        Value::Null => other.to_owned(),
+        Value::String(text) => text.clone(),
+        other => other.to_string(),
+    };
+    let mut text = format!(
+        "{}: {} kernels loaded, {} failed\n",
+        or(&value["description"], ""),
+        value["loaded"],
+        value["failed"]
+    );
+    for kernel in value["kernels"].as_array().into_iter().flatten() {
+        let name = or(&kernel["kernel"], "");
+        if let Some(why) = kernel["failed"].as_str() {
+            text += &format!("{name:<44} failed: {why}\n");
+            continue;
+        }
+        let [registers, shared, local, threads] =
+            ["registers", "shared", "local", "threads"].map(|key| or(&kernel[key], "?"));
+        text += &format!(
+            "{name:<44} {registers:>3} registers, {shared:>6} bytes shared, {local} local, {threads} threads\n"
+        );
+        for cluster in kernel["clusters"].as_array().into_iter().flatten() {
+            let [size, threads, shared] = ["size", "threads", "shared"].map(|k| &cluster[k]);
+            let active = or(&cluster["active"], "?");
+            text += &format!(
+                "  clusters of {size} × {threads} threads, {shared} bytes: {active} active\n"
+            );
+        }
+    }
+    text
+}

@@ -1,0 +1,63 @@
+//! What a GPU's driver says of a kernel that it has loaded.
+
+use super::driver::{Block, Kernel, Resources};
+use super::gpu::{Gpu, device};
+use crate::Result;
+use cudarc::driver::result::function::get_function_attribute;
+use cudarc::driver::sys::{self, CUfunction_attribute_enum as Kind};
+
+impl Gpu {
+    pub(crate) fn resources(&self, kernel: Kernel) -> Result<Resources> {
+        self.bind()?;
+        let get = |kind| {
+            // SAFETY: a function that `Gpu::function` gave; its module stays as long as this object.
+            let value = unsafe { get_function_attribute(kernel.0 as sys::CUfunction, kind) };
+            value.map(|v| v.max(0) as u32).map_err(|e| device("a kernel's attributes", e))
+        };
+        Ok(Resources {
+            registers: Some(get(Kind::CU_FUNC_ATTRIBUTE_NUM_REGS)?),
+            shared: Some(get(Kind::CU_FUNC_ATTRIBUTE_SHARED_SIZE_BYTES)?),
+            local: Some(get(Kind::CU_FUNC_ATTRIBUTE_LOCAL_SIZE_BYTES)?),
+            threads: get(Kind::CU_FUNC_ATTRIBUTE_MAX_THREADS_PER_BLOCK)?,
+        })
+    }
+
+    pub(crate) fn active_clusters(
+        &self,
+        kernel: Kernel,
+        block: Block,
+        cluster: u32,
+    ) -> Result<u32> {
+        if cluster > self.card.cluster {
+            return Ok(0);
+        }
+        self.bind()?;
+        let mut attribute = sys::CUlaunchAttribute {
+            id: sys::CUlaunchAttributeID::CU_LAUNCH_ATTRIBUTE_CLUSTER_DIMENSION,
+            pad: [0; 4],
+            // SAFETY: a union of plain numbers.
+            value: unsafe { std::mem::zeroed() },
+        };
+        attribute.value.clusterDim =
+            sys::CUlaunchAttributeValue_union__bindgen_ty_1 { x: cluster, y: 1, z: 1 };
+        let config = sys::CUlaunchConfig {
+            gridDimX: cluster,
+            gridDimY: 1,
+            gridDimZ: 1,
+            blockDimX: block.threads,
+            blockDimY: 1,
+            blockDimZ: 1,
+            sharedMemBytes: block.shared,
+            hStream: std::ptr::null_mut(),
+            attrs: &mut attribute,
+            numAttrs: 1,
+        };
+        let mut clusters = 0;
+        // SAFETY: the function is loaded, and config and attribute live until the call returns.
+        let asked = unsafe {
+            sys::cuOccupancyMaxActiveClusters(&mut clusters, kernel.0 as sys::CUfunction, &config)
+        };
+        asked.result().map_err(|e| device("how many clusters there can be", e))?;
+        Ok(clusters.max(0) as u32)
+    }
+}
