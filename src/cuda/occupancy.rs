@@ -2,6 +2,7 @@
 
 use super::driver::{Block, Kernel, Resources};
 use super::gpu::{Gpu, device};
+use super::probe::probe;
 use crate::Result;
 use cudarc::driver::result::function::get_function_attribute;
 use cudarc::driver::sys::{self, CUfunction_attribute_enum as Kind};
@@ -27,10 +28,11 @@ impl Gpu {
         kernel: Kernel,
         block: Block,
         cluster: u32,
-    ) -> Result<u32> {
+    ) -> Result<Option<u32>> {
         if cluster > self.card.cluster {
-            return Ok(0);
+            return Ok(Some(0));
         }
+        let Some(ask) = probe()?.clusters else { return Ok(None) };
         self.bind()?;
         let mut attribute = sys::CUlaunchAttribute {
             id: sys::CUlaunchAttributeID::CU_LAUNCH_ATTRIBUTE_CLUSTER_DIMENSION,
@@ -54,10 +56,8 @@ impl Gpu {
         };
         let mut clusters = 0;
         // SAFETY: the function is loaded, and config and attribute live until the call returns.
-        let asked = unsafe {
-            sys::cuOccupancyMaxActiveClusters(&mut clusters, kernel.0 as sys::CUfunction, &config)
-        };
+        let asked = unsafe { ask(&mut clusters, kernel.0 as sys::CUfunction, &config) };
         asked.result().map_err(|e| device("how many clusters there can be", e))?;
-        Ok(clusters.max(0) as u32)
+        Ok(Some(clusters.max(0) as u32))
     }
 }

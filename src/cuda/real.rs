@@ -269,7 +269,7 @@ impl Driver for Real {
     }
 
     fn active_clusters(&self, kernel: Kernel, block: Block, cluster: u32) -> Result<Option<u32>> {
-        self.gpu.active_clusters(kernel, block, cluster).map(Some)
+        self.gpu.active_clusters(kernel, block, cluster)
     }
 
     unsafe fn launch(&self, launch: Launch<'_>) -> Result<()> {

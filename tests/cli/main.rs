@@ -10,6 +10,7 @@ mod eval_elementwise;
 mod messages;
 mod plan;
 mod sample;
+mod visit;
 
 use safetensors::{Dtype, SafeTensors, tensor::TensorView};
 use serde_json::Value;
