@@ -48,6 +48,8 @@ mod pool;
 #[cfg(feature = "cuda")]
 mod probe;
 mod products;
+#[cfg(feature = "cuda")]
+mod queues;
 mod ranks;
 #[cfg(feature = "cuda")]
 pub(crate) mod real;

@@ -7,6 +7,7 @@ use super::gpu::{Gpu, device};
 use super::plan::Card;
 use super::probe::probe;
 use super::products::Product;
+use super::queues::{Copies, event, wait};
 use super::variants::Variant;
 use crate::{Error, Result};
 use cudarc::driver::sys;
@@ -16,79 +17,6 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 /// What stands for the per-thread default stream (`CU_STREAM_PER_THREAD`).
 const PER_THREAD: usize = 2;
-
-/// An event without a time, as a number.
-fn event() -> Result<u64> {
-    let event = result::event::create(sys::CUevent_flags::CU_EVENT_DISABLE_TIMING);
-    event.map(|e| e as u64).map_err(|e| device("an event", e))
-}
-
-/// What comes on `stream` from now on runs after the event.
-///
-/// # Safety
-/// Both are of the context that is bound.
-unsafe fn wait(stream: sys::CUstream, event: u64) -> std::result::Result<(), DriverError> {
-    let flags = sys::CUevent_wait_flags::CU_EVENT_WAIT_DEFAULT;
-    // SAFETY: the caller's contract.
-    unsafe { result::stream::wait_event(stream, event as sys::CUevent, flags) }
-}
-
-/// A stream with an event that is recorded where others wait for it. Not one of cudarc's streams,
-/// so that a caller with a single stream stays one.
-struct Queue {
-    stream: usize,
-    event: u64,
-}
-
-impl Queue {
-    fn new() -> Result<Queue> {
-        let event = event()?;
-        let stream = result::stream::create(result::stream::StreamKind::NonBlocking);
-        let stream = stream.map_err(|e| {
-            // SAFETY: made above, used by nothing.
-            let _ = unsafe { result::event::destroy(event as sys::CUevent) };
-            device("a stream for copies", e)
-        })?;
-        Ok(Queue { stream: stream as usize, event })
-    }
-
-    fn stream(&self) -> sys::CUstream {
-        self.stream as sys::CUstream
-    }
-
-    /// Gives both back. The driver keeps what is still needed until its work is done.
-    ///
-    /// # Safety
-    /// Nobody uses them any more; their context is bound.
-    unsafe fn destroy(&self) {
-        // SAFETY: the caller's contract.
-        unsafe {
-            let _ = result::stream::destroy(self.stream());
-            let _ = result::event::destroy(self.event as sys::CUevent);
-        }
-    }
-}
-
-/// The queues of copies to the device and from it, and an event for the kernels' stream.
-struct Copies {
-    uploads: Queue,
-    downloads: Queue,
-    kernels: u64,
-}
-
-impl Copies {
-    fn new() -> Result<Copies> {
-        let uploads = Queue::new()?;
-        let rest = Queue::new().and_then(|downloads| {
-            // SAFETY: made just now, used by nothing.
-            let kernels = event().inspect_err(|_| unsafe { downloads.destroy() })?;
-            Ok((downloads, kernels))
-        });
-        // SAFETY: as above.
-        let (downloads, kernels) = rest.inspect_err(|_| unsafe { uploads.destroy() })?;
-        Ok(Copies { uploads, downloads, kernels })
-    }
-}
 
 /// A GPU and a stream of it.
 pub(crate) struct Real {
