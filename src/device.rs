@@ -167,7 +167,10 @@ impl Device {
     #[cfg(feature = "cli")]
     pub(crate) fn hold_repeated(&self, tensor: Tensor, len: usize) -> Result<Tensor> {
         match &self.kind {
-            Kind::Cpu(_) => Ok(tensor),
+            Kind::Cpu(_) => {
+                let _ = len;
+                Ok(tensor)
+            }
             #[cfg(any(feature = "cuda", feature = "emulator"))]
             Kind::Cuda(stream) => {
                 let shape = Shape::new(&[len.max(tensor.view().elements())]);

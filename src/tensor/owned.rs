@@ -230,14 +230,14 @@ impl Tensor {
             Tensor::from_vec(part.to_vec(), &[part.len()]).ok()
         }
         let needed = part.end;
-        match &self.memory {
-            #[cfg(any(feature = "cuda", feature = "emulator"))]
-            Owned::Device(resident) => resident.part(part),
-            _ => of(self.as_slice::<f32>(), part.clone())
-                .or_else(|| of(self.as_slice::<f16>(), part.clone()))
-                .or_else(|| of(self.as_slice::<bf16>(), part))
-                .ok_or_else(|| not_so_many(needed, self.shared().len())),
+        #[cfg(any(feature = "cuda", feature = "emulator"))]
+        if let Owned::Device(resident) = &self.memory {
+            return resident.part(part);
         }
+        of(self.as_slice::<f32>(), part.clone())
+            .or_else(|| of(self.as_slice::<f16>(), part.clone()))
+            .or_else(|| of(self.as_slice::<bf16>(), part))
+            .ok_or_else(|| not_so_many(needed, self.shared().len()))
     }
 
     /// Takes the first elements of the memory as another shape; whether there are so many.
