@@ -7,9 +7,10 @@
 #include "dtype.cuh"
 #include "tally.cuh"
 
-// A chunk of class weights a block: their sum, and the first that is NaN or infinite.
+// A chunk of class weights a block: their sum, the largest, and the first that is NaN or infinite.
 WL_FN void weights_chunk_body(const BatchArgs& a) {
   WL_TALLY_SLOTS;
+  float largest = 0.f;
   Tally tally = {0., 0., -1};
   const wl_i64 begin = wl_block() * a.chunk;
   const wl_i64 end = begin + a.chunk < a.classes ? begin + a.chunk : a.classes;
@@ -19,26 +20,42 @@ WL_FN void weights_chunk_body(const BatchArgs& a) {
       tally.merge({0., 0., c});
     } else {
       tally.a += w;
+      largest = wl_max(largest, wl_abs(w));
     }
   }
   tally.reduce(sums, firsts);
+  largest = largest_of_block(largest, sums);
   if (wl_thread() != 0) return;
   wl_st(a.chunks + 2 * wl_block(), tally.a);
+  wl_st(a.chunks + 2 * wl_block() + 1, (double)largest);
   wl_st(a.bad + wl_block(), tally.first);
 }
 
 WL_FN wl_i64 chunks_of(const BatchArgs& a, wl_i64 n) { return (n + a.chunk - 1) / a.chunk; }
 
+// What weights are multiplied by, so that the sum of all of them, times whatever f32, leaves it only
+// where their mean does: a power of two near 1 / (classes * largest).
+WL_FN float weight_unit(double classes, double largest) {
+  const double bound = classes * (largest == 0. ? 1. : largest);
+  const wl_i32 exponent = (wl_i32)(wl_bit_cast<wl_u64>(bound) >> 52 & 0x7ff) - 1023;
+  const wl_i32 opposite = 126 - exponent;
+  return wl_f32((wl_u32)(opposite < 1 ? 1 : opposite > 254 ? 254 : opposite) << 23);
+}
+
 // One block.
 WL_FN void weights_total_body(const BatchArgs& a) {
   WL_TALLY_SLOTS;
   Tally tally = {0., 0., -1};
+  float largest = 0.f;
   for (wl_i64 i = wl_thread(); i < chunks_of(a, a.classes); i += wl_threads()) {
     tally.merge({wl_ld(a.chunks + 2 * i), 0., wl_ld(a.bad + i)});
+    largest = wl_max(largest, (float)wl_ld(a.chunks + 2 * i + 1));
   }
   tally.reduce(sums, firsts);
+  largest = largest_of_block(largest, sums);
   if (wl_thread() != 0) return;
   wl_st(&a.totals->class_weight, tally.a);
+  wl_st(&a.totals->weight_unit, weight_unit((double)a.classes, largest));
   if (tally.first >= 0 && wl_ld(&a.status->kind) == 0) {
     wl_st(&a.status->kind, (wl_u64)2);
     wl_st(&a.status->index, tally.first);
@@ -90,10 +107,9 @@ WL_FN void census_total_body(const BatchArgs& a) {
   wl_st(&a.totals->kept, (wl_i64)tally.b);
   wl_st(&a.totals->bad_row, tally.first);
   wl_st(&a.totals->bad_value, value);
-  wl_st(&a.totals->per_weight, tally.a == 0. ? wl_nan() : (float)(1. / tally.a));
+  wl_st(&a.totals->per_weight, tally.a == 0. ? (double)wl_nan() : 1. / tally.a);
   wl_st(&a.totals->per_row, tally.b == 0. ? wl_nan() : (float)(1. / tally.b));
-  wl_st(&a.totals->class_weight_f32, (float)class_weight);
-  wl_st(&a.totals->pad, 0u);
+  if (!a.weight) wl_st(&a.totals->weight_unit, weight_unit((double)a.classes, 1.));
   if (tally.first >= 0 && wl_ld(&a.status->kind) == 0) {
     wl_st(&a.status->kind, (wl_u64)a.bad_target);
     wl_st(&a.status->index, tally.first);
@@ -103,14 +119,18 @@ WL_FN void census_total_body(const BatchArgs& a) {
   }
 }
 
+WL_FN double load_loss(const void* losses, bool wide, wl_i64 row) {
+  return wide ? wl_ld((const double*)losses + row) : (double)wl_ld((const float*)losses + row);
+}
+
 // A chunk of rows' losses a block.
 WL_FN void sum_chunk_body(const BatchArgs& a) {
   WL_TALLY_SLOTS;
   Tally tally = {0., 0., -1};
   const wl_i64 begin = wl_block() * a.chunk, end = begin + a.chunk < a.rows ? begin + a.chunk : a.rows;
   for (wl_i64 row = begin + wl_thread(); row < end; row += wl_threads()) {
-    tally.a += wl_ld(a.loss + row);
-    if (a.z_loss) tally.b += wl_ld(a.z_loss + row);
+    tally.a += load_loss(a.loss, a.wide, row);
+    if (a.z_loss) tally.b += load_loss(a.z_loss, a.wide, row);
   }
   tally.reduce(sums, firsts);
   if (wl_thread() != 0) return;

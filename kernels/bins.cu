@@ -56,7 +56,7 @@ WL_FN void bin_tally(const BinArgs& a) {
   if (wl_thread() != 0) return;
   wl_st(&a.totals->weight, tally.a);
   wl_st(&a.totals->kept, (wl_i64)tally.b);
-  wl_st(&a.totals->per_weight, tally.a == 0. ? wl_nan() : (float)(1. / tally.a));
+  wl_st(&a.totals->per_weight, tally.a == 0. ? (double)wl_nan() : 1. / tally.a);
   if (tally.first < 0 || wl_ld(&a.status->kind) != 0) return;
   const wl_i64 row = tally.first / 4, wrong = WL_ROW_BAD_TARGET - tally.first % 4;
   const bool of_weight = wrong == WL_ROW_BAD_WEIGHT;
@@ -108,8 +108,9 @@ WL_FN void bin_slots_body(const BinArgs& a) {
 
 WL_FN float bin_factor(const BinArgs& a, wl_i64 row) {
   const float given = a.upstream ? load_float(a.upstream, a.upstream_kind, a.upstream_rows ? row : 0) : a.number;
-  const float weighted = given * row_weight(a, row);
-  return a.mean ? weighted * wl_ld(&a.totals->per_weight) : weighted;
+  // In f64: a product of the three may leave f32 on its way to one that does not.
+  const double weighted = (double)given * row_weight(a, row);
+  return (float)(a.mean ? weighted * wl_ld(&a.totals->per_weight) : weighted);
 }
 
 // Upstream gradients of rows and of slots.

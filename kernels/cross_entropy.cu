@@ -35,18 +35,19 @@ struct CrossEntropy : TargetRows<T, FULL> {
   static constexpr int LANES = Rows::LANES;
   using Rows::a;
   using Rows::k;
-  using Rows::rate;
+  using Rows::capped;
   using Rows::z_unit;
   // The options' terms are pushed pack by pack.
   static constexpr int TOGETHER = FULL ? 1 : 4;
 
-  WL_FN CrossEntropy(const RowArgs& a) : Rows(a) {}
+  float unit;  // of weights where classes are smoothed over: all of them add up within f32
+
+  WL_FN CrossEntropy(const RowArgs& a) : Rows(a), unit(FULL && a.soft > 0.f ? wl_ld(&a.totals->weight_unit) : 1.f) {}
 
   struct Row : Rows::Row {
     float w_t;
-    float deviation;  // once the row is summed
-    // What the gradient is made of:
-    float hard, other, prob, smooth;
+    float deviation;     // once the row is summed; of weights times `unit`
+    float prob, smooth;  // what multiplies p_j, and w_j times `unit`, in the gradient
   };
 
   WL_FN Row begin(wl_i64 index, const float* saved) const {
@@ -77,9 +78,9 @@ struct CrossEntropy : TargetRows<T, FULL> {
         Rows::keys(one, packs, row, at, 0, x);
         s.push(x, k);
         if (a.soft > 0.f && all_one(packs, at) && at != target) {
-          s.weigh(x);
+          s.weigh(x, unit);
         } else if (a.soft > 0.f) {
-          class_weights(a, packs, at, w);
+          class_weights(a, packs, at, unit, w);
           if (at == target) {
             WL_UNROLL for (int e = 0; e < LANES; e++) {
               w[e] = e == (int)packs.lane_of(row.target) ? 0.f : w[e];
@@ -96,54 +97,65 @@ struct CrossEntropy : TargetRows<T, FULL> {
     if constexpr (FULL) {
       row.deviation = s.deviation;
       if (s.weight != 0.f) row.deviation += s.weight * (ref - reference(s.max));
-      if (row.w_t != 0.f) row.deviation += row.w_t * (ref - row.key_t);
+      if (row.w_t != 0.f) row.deviation += row.w_t * unit * (ref - row.key_t);
     }
     factors(row, z_unit * row.max + wl_log(row.total));
     if (Rows::undefined(row)) row.prob = wl_nan();
   }
 
-  // What multiplies p_j, and w_j, in the gradient.
-  WL_FN void factors(Row& row, float lse) const {
-    const float given = a.upstream ? load_float(a.upstream, a.upstream_kind, row.index * a.upstream_stride) : a.number;
-    const float g = a.mean ? given * wl_ld(&a.totals->per_weight) : given;
-    const float g_z = a.mean ? given * wl_ld(&a.totals->per_row) : given;
-    row.hard = g * a.hard * row.w_t;
-    row.other = a.lambda > 0.f ? g_z * 2.f * a.lambda * lse : 0.f;
-    row.smooth = 0.f;
+  // What p_t - 1, every other p_j, and w_j are multiplied by, dz/dx not included.
+  struct Factors {
+    double hard, other, smooth;
+  };
+
+  // In f64: products of options, weights and the upstream gradient may leave f32 on their way to one
+  // that does not.
+  WL_FN Factors factors_of(const Row& row, float lse) const {
+    const double given =
+        a.upstream ? load_float(a.upstream, a.upstream_kind, row.index * a.upstream_stride) : a.number;
+    const double g = a.mean ? given * wl_ld(&a.totals->per_weight) : given;
+    Factors f = {g * a.hard * row.w_t, 0., 0.};
+    if (a.lambda > 0.) f.other = (a.mean ? given * wl_ld(&a.totals->per_row) : given) * 2. * a.lambda * lse;
     if (FULL && a.soft > 0.f) {
-      row.other += g * a.soft * wl_ld(&a.totals->class_weight_f32);
-      row.smooth = g * a.soft;
+      f.smooth = g * a.soft;
+      f.other += f.smooth * wl_ld(&a.totals->class_weight);
     }
-    row.prob = (row.hard + row.other) / row.total;
-    if (!(FULL && rate > 0.f)) {
-      row.prob *= a.scale;
-      row.smooth *= a.scale;
-    }
+    return f;
   }
 
+  WL_FN void factors(Row& row, float lse) const {
+    const Factors f = factors_of(row, lse);
+    const double slope = FULL && capped ? 1. : (double)a.scale;
+    row.prob = (float)((f.hard + f.other) * slope * (double)(1.f / row.total));
+    row.smooth = FULL && a.soft > 0.f ? (float)(f.smooth * slope / unit) : 0.f;
+  }
+
+  WL_FN float lse_of(const Row& row, float log_sum) const { return z_unit * row.max + log_sum; }
+
   WL_FN void write(const Row& row) const {
-    float loss = 0.f, z_loss = 0.f, lse = 0.f;
+    double loss = 0., z_loss = 0.;
+    float lse = 0.f;
     if (row.kept) {
       const float log_sum = wl_log(row.total);
-      lse = z_unit * row.max + log_sum;
-      const float hard = a.hard * row.w_t;
+      lse = lse_of(row, log_sum);
+      const double hard = (double)a.hard * row.w_t;
       // As ln(1 + rest/target) unless the target is negligible: a small loss keeps its digits.
-      if (hard != 0.f) {
+      if (hard != 0.) {
         loss = hard * (row.at_target > 1e-30f ? wl_log1p(row.rest / row.at_target)
                                               : log_sum + z_unit * (row.max - row.key_t));
       }
       if (FULL && a.soft > 0.f) {
-        const float all = wl_ld(&a.totals->class_weight_f32);
-        loss += a.soft * ((all == 0.f ? 0.f : all * log_sum) + z_unit * row.deviation);
+        const double all = wl_ld(&a.totals->class_weight);
+        loss += a.soft * ((all == 0. ? 0. : all * log_sum) + (double)z_unit / unit * row.deviation);
       }
-      if (a.lambda > 0.f) z_loss = a.lambda * lse * lse;
+      if (a.lambda > 0.) z_loss = a.lambda * lse * lse;
       if (Rows::undefined(row)) {
         loss = wl_nan();
-        if (a.lambda > 0.f) z_loss = wl_nan();
+        if (a.lambda > 0.) z_loss = wl_nan();
       }
     }
-    if (a.loss) wl_st(a.loss + row.index, a.whole ? loss + z_loss : loss);
-    if (a.z_loss) wl_st(a.z_loss + row.index, z_loss);
+    if (a.loss) store_loss(a.loss, a.wide, row.index, a.whole ? loss + z_loss : loss);
+    if (a.z_loss) store_loss(a.z_loss, a.wide, row.index, z_loss);
     if (a.lse) wl_st(a.lse + row.index, lse);
   }
 
@@ -153,10 +165,9 @@ struct CrossEntropy : TargetRows<T, FULL> {
                    float& sum) const {
     float x[LANES], slope[LANES];
     Dtype<T>::template widen<0>(v, x);
-    const bool capped = FULL && rate > 0.f;
-    if (capped) {
+    if (FULL && capped) {
       WL_UNROLL for (int e = 0; e < LANES; e++) {
-        const Capped z(x[e], rate, a.cap);
+        const Capped z(x[e], a);
         x[e] = z.key;
         slope[e] = a.scale * z.slope;
       }
@@ -170,13 +181,14 @@ struct CrossEntropy : TargetRows<T, FULL> {
     }
     if (SUM) sum += part;
     if (FULL && a.soft > 0.f && all_one(packs, p)) {
-      WL_UNROLL for (int e = 0; e < LANES; e++) out[e] -= row.smooth;
+      const float one = unit * row.smooth;
+      WL_UNROLL for (int e = 0; e < LANES; e++) out[e] -= one;
     } else if (FULL && a.soft > 0.f) {
       float w[LANES];
-      class_weights(a, packs, p, w);
+      class_weights(a, packs, p, unit, w);
       WL_UNROLL for (int e = 0; e < LANES; e++) out[e] = wl_fma(-w[e], row.smooth, out[e]);
     }
-    if (capped) {
+    if (FULL && capped) {
       WL_UNROLL for (int e = 0; e < LANES; e++) out[e] *= slope[e];
     }
   }
@@ -189,11 +201,8 @@ struct CrossEntropy : TargetRows<T, FULL> {
   WL_FN float target_gradient(const Row& row) const {
     if (wl_isnan(row.prob)) return row.prob;
     const float inverse = 1.f / row.total;
-    const float soft = row.smooth == 0.f ? 0.f : smooth_of(row) * row.w_t;
-    return (row.hard * -(row.rest * inverse) + row.other * (row.at_target * inverse) - soft) * row.slope_t;
+    const Factors f = factors_of(row, lse_of(row, wl_log(row.total)));
+    const double own = f.other * (row.at_target * inverse) - f.hard * (row.rest * inverse);
+    return (float)((own - f.smooth * row.w_t) * row.slope_t);
   }
-
- private:
-  // g * soft: `smooth` without the constant slope.
-  WL_FN float smooth_of(const Row& row) const { return rate > 0.f ? row.smooth : row.smooth / a.scale; }
 };

@@ -24,7 +24,7 @@ struct LogprobEntropy : TargetRows<T, true> {
   static constexpr int TOGETHER = 1;
   using Rows::a;
   using Rows::k;
-  using Rows::rate;
+  using Rows::capped;
   using Rows::z_unit;
 
   WL_FN LogprobEntropy(const RowArgs& a) : Rows(a) {}
@@ -73,7 +73,7 @@ struct LogprobEntropy : TargetRows<T, true> {
   }
 
   WL_FN void factors(Row& row, float) const {
-    const float b = grad_entropy(row.index), unit = rate > 0.f ? 1.f : a.scale;
+    const float b = grad_entropy(row.index), unit = capped ? 1.f : a.scale;
     row.constant = -(grad_logprob(row.index) + b * row.mean) / row.total * unit;
     row.slope = b * (WL_LN2 / row.total) * unit;
   }
@@ -100,13 +100,12 @@ struct LogprobEntropy : TargetRows<T, true> {
                    float& sum) const {
     float x[LANES];
     Dtype<T>::template widen<0>(v, x);
-    const bool capped = rate > 0.f;
     const bool target = SUM && p == packs.pack_of(row.target);
     float part = 0.f;
     WL_UNROLL for (int e = 0; e < LANES; e++) {
       float bend = 1.f;
       if (capped) {
-        const Capped z(x[e], rate, a.cap);
+        const Capped z(x[e], a);
         x[e] = z.key, bend = a.scale * z.slope;
       }
       const float d = (row.max - x[e]) * k;

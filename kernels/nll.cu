@@ -24,22 +24,23 @@ WL_FN void nll_pick_body(const NllArgs& a) {
   const wl_i64 step = (wl_i64)wl_blocks() * wl_threads();
   for (wl_i64 row = (wl_i64)wl_block() * wl_threads() + wl_thread(); row < a.rows; row += step) {
     const wl_i64 target = load_index(a.target, a.target_kind, row);
-    float loss = 0.f;
+    double loss = 0.;
     if (nll_kept(a, target)) {
       const wl_i64 block = row / a.positions, position = row % a.positions;
       const float x = load_float(a.x, a.kind, block * a.stride + target * a.class_stride + position);
       const float w = a.weight ? load_float(a.weight, a.weight_kind, target) : 1.f;
-      if (!(w == 0.f && x == -wl_inf())) loss = -w * x;
+      if (!(w == 0.f && x == -wl_inf())) loss = -(double)w * x;
     }
-    wl_st(a.loss + row, loss);
+    store_loss(a.loss, a.wide, row, loss);
   }
 }
 
 // The gradient of a row's picked element, as bits.
 WL_FN wl_u32 nll_gradient(const NllArgs& a, wl_i64 row, wl_i64 target) {
-  float g = a.upstream ? load_float(a.upstream, a.upstream_kind, a.upstream_rows ? row : 0) : a.number;
+  // In f64: a product of the three may leave f32 on its way to one that does not.
+  double g = a.upstream ? load_float(a.upstream, a.upstream_kind, a.upstream_rows ? row : 0) : a.number;
   if (a.mean) g *= wl_ld(&a.totals->per_weight);
-  const float v = -g * (a.weight ? load_float(a.weight, a.weight_kind, target) : 1.f);
+  const float v = (float)(-g * (a.weight ? load_float(a.weight, a.weight_kind, target) : 1.f));
   if (a.kind == KIND_F16) return wl_f32_to_f16(v).bits;
   if (a.kind == KIND_BF16) return wl_f32_to_bf16(v).bits;
   return wl_bits(v);

@@ -100,15 +100,14 @@ struct SoftCrossEntropy {
   const RowArgs& a;
   float k;       // log2(e) times what keys lack to be z
   float z_unit;  // z of a key of 1
-  float rate;    // scale / cap
+  float unit;    // of weights, where there are any: all of them add up within f32
   float k_t;     // log2(e) times the teacher's scale
 
   WL_FN SoftCrossEntropy(const RowArgs& a) : a(a) {
-    const bool capped = FULL && a.cap > 0.f;
-    z_unit = capped ? 1.f : a.scale;
-    k = z_unit * WL_LOG2E;
-    rate = capped ? a.scale / a.cap : 0.f;
-    k_t = TEACHER ? a.teacher * WL_LOG2E : 0.f;
+    z_unit = capped() ? 1.f : a.scale;
+    k = exponent_unit(z_unit);
+    unit = FULL && a.weight ? wl_ld(&a.totals->weight_unit) : 1.f;
+    k_t = TEACHER ? exponent_unit(a.teacher) : 0.f;
   }
 
   struct Row {
@@ -134,7 +133,7 @@ struct SoftCrossEntropy {
   }
   WL_FN bool coarse(wl_i64) const { return true; }
 
-  WL_FN bool capped() const { return FULL && rate > 0.f; }
+  WL_FN bool capped() const { return FULL && a.cap > 0.f; }
   WL_FN float hard() const { return FULL ? a.hard : 1.f; }
   WL_FN float soft() const { return FULL ? a.soft : 0.f; }
   // Lanes that are no columns hold 0 in the target, which is a probability of nothing, no logit.
@@ -159,10 +158,10 @@ struct SoftCrossEntropy {
     Dtype<T>::template widen<0>(v, x);
     load_target(b, packs, p, u);
     if (capped()) {
-      WL_UNROLL for (int e = 0; e < LANES; e++) x[e] = Capped(x[e], rate, a.cap).key;
+      WL_UNROLL for (int e = 0; e < LANES; e++) x[e] = Capped(x[e], a).key;
     }
     const bool weighs = weighted(packs, p);
-    if (weighs) class_weights(a, packs, p, w);
+    if (weighs) class_weights(a, packs, p, unit, w);
     const float before = reference(s.peak.max);
     s.peak.push(x, k, ignored);
     const float ref = reference(s.peak.max);
@@ -196,7 +195,7 @@ struct SoftCrossEntropy {
     s.mass += mass, s.deviation += deviation;
   }
 
-  WL_FN float class_weight() const { return wl_ld(&a.totals->class_weight_f32); }
+  WL_FN float class_weight() const { return (float)(wl_ld(&a.totals->class_weight) * unit); }
 
   WL_FN void finish(const State& s, Row& row) const {
     row.max = s.peak.max, row.rest = s.peak.rest;
@@ -216,14 +215,17 @@ struct SoftCrossEntropy {
       row.mass = s.mass, row.deviation = s.deviation;
     }
     const float given = a.upstream ? load_float(a.upstream, a.upstream_kind, row.index * a.upstream_stride) : a.number;
-    const float g = undefined(row) ? wl_nan() : a.mean ? given * wl_ld(&a.totals->per_row) : given;
-    const float total = 1.f + row.rest, slope = capped() ? 1.f : a.scale;
-    row.g = g * slope;
-    row.target = g * hard();
-    const float z = a.lambda > 0.f ? row.g * 2.f * a.lambda * lse(row) : 0.f;
-    row.prob = (row.g * row.mass + z) / total;
+    // In f64: products of options, weights and the upstream gradient may leave f32 on their way to
+    // one that does not.
+    const double g = undefined(row) ? (double)wl_nan() : a.mean ? (double)given * wl_ld(&a.totals->per_row) : given;
+    const double slope = capped() ? 1. : (double)a.scale, of_weights = g / unit;
+    const float per_total = 1.f / (1.f + row.rest);
+    row.g = (float)(of_weights * slope);
+    row.target = (float)(of_weights * hard());
+    const double z = a.lambda > 0. ? g * slope * 2. * a.lambda * lse(row) : 0.;
+    row.prob = (float)((of_weights * slope * row.mass + z) * per_total);
     row.alone = row.rest < 1.f ? row.max : wl_nan();
-    row.at_max = z / total - row.g * (row.mass * (row.rest / total));
+    row.at_max = (float)(z * per_total - of_weights * slope * (row.mass * (row.rest * per_total)));
   }
 
   WL_FN float lse(const Row& row) const { return z_unit * row.max + row.log_sum; }
@@ -235,16 +237,17 @@ struct SoftCrossEntropy {
   }
 
   WL_FN void write(const Row& row) const {
-    float loss = (row.mass == 0.f ? 0.f : row.mass * row.log_sum) + z_unit * row.deviation;
-    float z_loss = a.lambda > 0.f ? a.lambda * lse(row) * lse(row) : 0.f;
+    double loss = row.mass == 0.f ? 0. : (double)row.mass * row.log_sum;
+    loss = (loss + (double)z_unit * row.deviation) / unit;
+    double z_loss = a.lambda > 0. ? a.lambda * lse(row) * lse(row) : 0.;
     if (a.classes == 0) {
-      loss = z_loss = 0.f;
+      loss = z_loss = 0.;
     } else if (undefined(row)) {
       loss = wl_nan();
-      if (a.lambda > 0.f) z_loss = wl_nan();
+      if (a.lambda > 0.) z_loss = wl_nan();
     }
-    if (a.loss) wl_st(a.loss + row.index, a.whole ? loss + z_loss : loss);
-    if (a.z_loss) wl_st(a.z_loss + row.index, z_loss);
+    if (a.loss) store_loss(a.loss, a.wide, row.index, a.whole ? loss + z_loss : loss);
+    if (a.z_loss) store_loss(a.z_loss, a.wide, row.index, z_loss);
     if (a.lse) wl_st(a.lse + row.index, lse(row));
   }
 
@@ -255,13 +258,13 @@ struct SoftCrossEntropy {
     load_target(b[0], packs, p, y);
     if (capped()) {
       WL_UNROLL for (int e = 0; e < LANES; e++) {
-        const Capped z(x[e], rate, a.cap);
+        const Capped z(x[e], a);
         x[e] = z.key;
         slope[e] = a.scale * z.slope;
       }
     }
     const bool weighs = weighted(packs, p);
-    if (weighs) class_weights(a, packs, p, w);
+    if (weighs) class_weights(a, packs, p, unit, w);
     const float share = TEACHER ? hard() / row.norm : hard();
     if (!TEACHER && FULL) {
       WL_UNROLL for (int e = 0; e < LANES; e++) y[e] = wl_fma(y[e], share, soft());

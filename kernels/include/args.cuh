@@ -32,10 +32,9 @@ struct Totals {
   wl_i64 kept;           // rows that are not ignored
   wl_i64 bad_row;        // the first row whose target is no class, or -1
   wl_i64 bad_value;      // its target
-  float per_weight;      // 1 / weight; NaN where that is 0
+  double per_weight;     // 1 / weight; NaN where that is 0
   float per_row;         // 1 / kept
-  float class_weight_f32;
-  wl_u32 pad;
+  float weight_unit;     // a power of two: class weights times this add up within f32
 };
 
 // The device's memory of an error, until the host asks.
@@ -47,6 +46,15 @@ struct Status {
   wl_i64 ignore_index;
 };
 
+// A row's loss, in the type that its losses have: f32 for the caller, f64 for what adds them up.
+WL_FN void store_loss(void* losses, bool wide, wl_i64 row, double loss) {
+  if (wide) {
+    wl_st((double*)losses + row, loss);
+  } else {
+    wl_st((float*)losses + row, (float)loss);
+  }
+}
+
 // Rows that a schedule goes through. Pointers that a loss or a schedule has no use for are null.
 struct RowArgs {
   const void* x;            // rows of logits
@@ -54,8 +62,8 @@ struct RowArgs {
   const void* upstream;     // gradient of the result: one number, one a row, or one an element
   const void* target;       // class indices, or rows as long as the logits'
   const void* weight;       // class weights
-  float* loss;              // per row
-  float* z_loss;            // per row
+  float* loss;              // per row, doubles where they are wide
+  float* z_loss;            // per row, the same
   float* lse;               // per row: written forward, read backward
   float* partials;          // split rows: a State a part, then a float a part
   float* row_target;        // split rows: the target's x, saved before a gradient overwrites it
@@ -70,7 +78,7 @@ struct RowArgs {
   float cap;      // 0: none
   float hard;     // 1 - epsilon
   float soft;     // epsilon / classes
-  float lambda;   // of the z-loss
+  float cap_first;  // of a soft-cap, as `cap_rate` and `cap_line`: src/loss/soft_cap.rs
   float number;   // the upstream gradient, where `upstream` is null
   float second_number;
   wl_u32 upstream_kind, second_kind, target_kind, weight_kind;
@@ -80,12 +88,14 @@ struct RowArgs {
   wl_u32 slice;      // packs of a block
   wl_u32 coarse;     // split sums: only rows whose saved lse is too coarse
   float teacher;     // the target holds a teacher's logits, times this
-  wl_u32 pad;
+  wl_u32 wide;       // per-row losses are doubles
   void* grad_target; // gradient of a target of the logits' size
   wl_i64 target_stride, grad_target_stride;
   const void* labels;  // which rows do not count, where the target is of the logits' size; of weight_kind
+  double lambda;       // of the z-loss
+  float cap_rate, cap_line;
 };
-static_assert(sizeof(void*) == 8 && sizeof(RowArgs) == 272, "RowArgs: src/cuda/args.rs");
+static_assert(sizeof(void*) == 8 && sizeof(RowArgs) == 288, "RowArgs: src/cuda/args.rs");
 WL_OFFSET(RowArgs, rows, 112, "RowArgs: src/cuda/args.rs");
 WL_OFFSET(RowArgs, scale, 168, "RowArgs: src/cuda/args.rs");
 WL_OFFSET(RowArgs, coarse, 228, "RowArgs: src/cuda/args.rs");
@@ -95,8 +105,8 @@ WL_OFFSET(RowArgs, grad_target, 240, "RowArgs: src/cuda/args.rs");
 struct BatchArgs {
   const void* target;    // class indices; null where every row counts
   const void* weight;
-  const float* loss;     // per row
-  const float* z_loss;   // per row, or null
+  const void* loss;      // per row, doubles where they are wide
+  const void* z_loss;    // per row, or null
   double* chunks;        // two numbers a chunk
   wl_i64* bad;           // a chunk's first bad row, or -1
   Totals* totals;
@@ -107,9 +117,10 @@ struct BatchArgs {
   wl_u32 target_kind, weight_kind;
   wl_u32 mean;
   wl_u32 bad_target;     // the kind of error that a class out of range is
+  wl_u32 wide, pad;      // rows' losses are doubles
 };
 static_assert(sizeof(Totals) == 56 && sizeof(Status) == 40, "src/cuda/args.rs");
-static_assert(sizeof(BatchArgs) == 128, "BatchArgs: src/cuda/args.rs");
+static_assert(sizeof(BatchArgs) == 136, "BatchArgs: src/cuda/args.rs");
 WL_OFFSET(BatchArgs, rows, 80, "BatchArgs: src/cuda/args.rs");
 WL_OFFSET(BatchArgs, mean, 120, "BatchArgs: src/cuda/args.rs");
 
@@ -128,7 +139,7 @@ struct NllArgs {
   const void* target;     // class indices, a block's positions after one another
   const void* weight;     // class weights, or null
   const void* upstream;   // gradient of the result: one number or one a row, or null
-  float* loss;            // per row
+  float* loss;            // per row, doubles where they are wide
   const Totals* totals;
   wl_i64 rows, classes;   // blocks times positions; classes
   wl_i64 stride, class_stride, positions;
@@ -138,7 +149,8 @@ struct NllArgs {
   wl_u32 kind;            // of x and y
   wl_u32 target_kind, weight_kind, upstream_kind;
   wl_u32 upstream_rows;   // 1: one a row
-  wl_u32 mean, pad;       // divide by the totals
+  wl_u32 mean;            // divide by the totals
+  wl_u32 wide;            // per-row losses are doubles
 };
 static_assert(sizeof(NllArgs) == 152, "NllArgs: src/cuda/args.rs");
 WL_OFFSET(NllArgs, rows, 56, "NllArgs: src/cuda/args.rs");

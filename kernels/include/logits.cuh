@@ -4,36 +4,46 @@
 #include "dtype.cuh"
 #include "lse.cuh"
 
-// Beyond this a saved f32 lse is too coarse to make probabilities of (COARSE_LSE on the CPU).
+// Beyond this a saved f32 lse is too coarse to make probabilities of (COARSE_LSE on the CPU), and
+// below this a scale would make too much of it (SMALLEST_SCALE).
 #define WL_COARSE_LSE 64.f
+#define WL_SMALLEST_SCALE 1e-30f
 
 // cap * tanh(u) with u = scale * x / cap, and d tanh / du. -inf stays: a masked class is masked.
+// Near 0 it is made of scale * x, which has the digits that u may have lost to its range.
 struct Capped {
   float key, slope;
-  WL_FN Capped(float x, float rate, float cap) {
-    const float u = x * rate, a = wl_abs(u);
-    const float q = wl_ex2(a * (-2.f * WL_LOG2E)), r = wl_rcp(1.f + q);
-    const float far = (1.f - q) * r, s = a * a;
+  WL_FN Capped(float x, const RowArgs& a) {
+    const float v = x * a.cap_first, u = v * a.cap_rate, line = v * a.cap_line, size = wl_abs(u);
+    const float q = wl_ex2(size * (-2.f * WL_LOG2E)), r = wl_rcp(1.f + q);
+    const float far = (1.f - q) * r * a.cap, s = size * size;
     float near = wl_fma(s, -1382.f / 155925.f, 62.f / 2835.f);
     near = wl_fma(s, near, -17.f / 315.f);
     near = wl_fma(s, near, 2.f / 15.f);
     near = wl_fma(s, near, -1.f / 3.f);
-    near = wl_fma(a * s, near, a);
-    const float t = a < 0.35f ? near : far;  // below, 1 - q would lose digits
-    key = x == -wl_inf() ? x : cap * (u < 0.f ? -t : t);
+    near = wl_fma(line * s, near, line);
+    const float capped = size < 0.35f ? near : u < 0.f ? -far : far;  // below, 1 - q would lose digits
+    key = x == -wl_inf() ? x : capped;
     slope = 4.f * q * r * r;
   }
 };
 
-// Weights of a pack's columns; 0 where there are none.
+// log2(e) times what keys lack to be z. Beyond f32 it is the largest: any difference of two keys is
+// as good as infinite then, and none stays none.
+WL_FN float exponent_unit(float scale) { return wl_min(scale * WL_LOG2E, WL_FLT_MAX); }
+
+// Weights of a pack's columns times `unit`; 0 where there are none.
 template <class T, int LANES>
-WL_FN void class_weights(const RowArgs& a, const Packs<T>& packs, wl_u32 p, float (&w)[LANES]) {
+WL_FN void class_weights(const RowArgs& a, const Packs<T>& packs, wl_u32 p, float unit, float (&w)[LANES]) {
   const wl_i64 c = packs.column(p);
   if (!a.weight) {
-    WL_UNROLL for (int e = 0; e < LANES; e++) w[e] = c + e >= 0 && c + e < a.classes ? 1.f : 0.f;
-  } else if (a.weight_kind == KIND_F32) {
+    WL_UNROLL for (int e = 0; e < LANES; e++) w[e] = c + e >= 0 && c + e < a.classes ? unit : 0.f;
+    return;
+  }
+  if (a.weight_kind == KIND_F32) {
     load_columns((const f32*)a.weight, c, a.classes, 0.f, w);
   } else {
     load_columns((const T*)a.weight, c, a.classes, 0.f, w);
   }
+  WL_UNROLL for (int e = 0; e < LANES; e++) w[e] *= unit;
 }

@@ -72,14 +72,14 @@ struct Smoothed {
     shift(before);
   }
 
-  // After push: the same keys, each with weight 1.
+  // After push: the same keys, each with weight `unit`.
   template <int n>
-  WL_FN void weigh(const float (&key)[n]) {
+  WL_FN void weigh(const float (&key)[n], float unit) {
     const float ref = reference(max);
     float part = 0.f;
-    WL_UNROLL for (int i = 0; i < n; i++) part += ref - key[i];
+    WL_UNROLL for (int i = 0; i < n; i++) part = wl_fma(ref - key[i], unit, part);
     deviation += part;
-    weight += (float)n;
+    weight += (float)n * unit;
   }
 
   // After push: the weights of the same keys. A weight of 0 makes 0 of a key of -inf.

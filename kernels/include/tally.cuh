@@ -28,6 +28,18 @@ struct Tally {
   }
 };
 
+// The largest over the block, none of them below 0; thread 0 gets it. `slots` were in use before.
+WL_FN float largest_of_block(float largest, wl_shared<double> slots) {
+  WL_UNROLL for (int lanes = 16; lanes > 0; lanes /= 2) {
+    largest = wl_max(largest, wl_shfl_xor(WL_FULL_MASK, largest, lanes));
+  }
+  wl_syncthreads();  // what the slots held was read
+  if (wl_lane() == 0) slots[wl_warp()] = largest;
+  wl_syncthreads();  // the warps' largest are there
+  for (wl_u32 w = 0; w < wl_warps(); w++) largest = wl_max(largest, (float)slots[w]);
+  return largest;
+}
+
 #define WL_TALLY_SLOTS         \
   WL_SMEM(double, sums, 64);   \
   WL_SMEM(wl_i64, firsts, 32)

@@ -15,13 +15,12 @@ struct TargetRows {
   const RowArgs& a;
   float k;       // log2(e) times what keys lack to be z
   float z_unit;  // z of a key of 1
-  float rate;    // scale / cap
+  bool capped;
 
   WL_FN TargetRows(const RowArgs& a) : a(a) {
-    const bool capped = CAP && a.cap > 0.f;
+    capped = CAP && a.cap > 0.f;
     z_unit = capped ? 1.f : a.scale;
-    k = z_unit * WL_LOG2E;
-    rate = capped ? a.scale / a.cap : 0.f;
+    k = exponent_unit(z_unit);
   }
 
   struct Row {
@@ -41,8 +40,8 @@ struct TargetRows {
     row.x_t = saved ? wl_ld(saved + index) : Dtype<T>::load((const T*)a.x + index * a.x_stride + row.target);
     row.key_t = row.x_t;
     row.slope_t = a.scale;
-    if (CAP && rate > 0.f) {
-      const Capped z(row.x_t, rate, a.cap);
+    if (CAP && capped) {
+      const Capped z(row.x_t, a);
       row.key_t = z.key;
       row.slope_t = a.scale * z.slope;
     }
@@ -50,7 +49,9 @@ struct TargetRows {
   }
 
   // The saved lse cannot serve as the row's normaliser.
-  WL_FN bool coarse_lse(wl_i64 index) const { return !(wl_abs(wl_ld(a.lse + index)) <= WL_COARSE_LSE); }
+  WL_FN bool coarse_lse(wl_i64 index) const {
+    return !(wl_abs(wl_ld(a.lse + index)) <= WL_COARSE_LSE) || z_unit < WL_SMALLEST_SCALE;
+  }
 
   // The keys of packs p, p + step, ...; the target is no part of the rest. One comparison a pack,
   // not one an element.
@@ -59,8 +60,8 @@ struct TargetRows {
                   float (&x)[n * LANES]) const {
     const wl_u32 target = packs.pack_of(row.target);
     widen_all<0>(v, x);
-    if (CAP && rate > 0.f) {
-      WL_UNROLL for (int e = 0; e < n * LANES; e++) x[e] = Capped(x[e], rate, a.cap).key;
+    if (CAP && capped) {
+      WL_UNROLL for (int e = 0; e < n * LANES; e++) x[e] = Capped(x[e], a).key;
     }
     WL_UNROLL for (int i = 0; i < n; i++) {
       if (p + i * step == target) mask(x, i * LANES + packs.lane_of(row.target));

@@ -4,7 +4,7 @@
 use super::logit::Transform;
 use super::row::{Hole, RowSum, Terms};
 use super::simd::Lanes;
-use super::targets::{Census, Targets, Weights};
+use super::targets::{Census, Targets, WeightSum, Weights};
 use super::{Cpu, host_data};
 use crate::loss::{Checked, ClassIndices, Counting, GradOutput};
 use crate::memory::HostRef;
@@ -15,6 +15,8 @@ pub(crate) struct Batch<'a> {
     pub(crate) targets: Targets<'a>,
     pub(crate) weights: Weights<'a>,
     pub(crate) weight_sum: f64,
+    /// Loops see class weights over this.
+    pub(crate) unit: f64,
     pub(crate) scaling: Scaling<'a>,
     pub(crate) epsilon: f64,
     pub(crate) lambda: f64,
@@ -121,12 +123,13 @@ impl<'a> Batch<'a> {
     ) -> Result<Batch<'a>> {
         let options = checked.options;
         let (targets, weights) = read(checked.target, &checked.counting())?;
-        let weight_sum = weights.sum(checked.classes)?;
+        let WeightSum { sum: weight_sum, unit } = weights.sum(checked.classes)?;
         let census = targets.census(cpu, &weights)?;
         Ok(Batch {
             targets,
             weights,
             weight_sum,
+            unit,
             scaling: Scaling { reduction: options.reduction, census, upstream },
             epsilon: options.label_smoothing,
             lambda: options.lse_square_scale,
@@ -149,7 +152,8 @@ impl<'a> Batch<'a> {
     pub(crate) unsafe fn hole<X: Lanes>(&self, x: *const X, class: usize) -> Hole {
         // SAFETY: the caller's contract.
         let logit = unsafe { x.add(class).read() }.to_f32();
-        let weight = if self.epsilon > 0.0 { self.weights.get(class) } else { 0.0 };
+        let smoothed = self.epsilon > 0.0;
+        let weight = if smoothed { self.weights.get(class) / self.unit } else { 0.0 };
         let (z, slope) = self.transform.at(logit);
         let reference = match self.transform {
             Transform::Linear(_) => logit,
@@ -171,7 +175,7 @@ impl<'a> Batch<'a> {
                 0.0 => 0.0,
                 weight_sum => weight_sum * sum.log_sum,
             };
-            loss += self.smooth() * (spread + sum.deviation);
+            loss += self.smooth() * (spread + sum.deviation * self.unit);
         }
         let mut z_loss = 0.0;
         if self.lambda > 0.0 {
@@ -193,7 +197,7 @@ impl<'a> Batch<'a> {
         Factors {
             hard: g * hard,
             prob_without_hard: g * soft * self.weight_sum + z,
-            smooth: g * soft,
+            smooth: g * soft * self.unit,
         }
     }
 }
@@ -205,7 +209,7 @@ pub(crate) struct Factors {
     hard: f64,
     /// The rest of what multiplies p_j.
     prob_without_hard: f64,
-    /// g·ε/V: multiplies w_j.
+    /// g·ε/V·unit: multiplies w_j/unit.
     smooth: f64,
 }
 

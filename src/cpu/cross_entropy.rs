@@ -17,7 +17,7 @@ use crate::{CrossEntropyOut, DType, Result, TensorMut, TensorRef};
 struct Call<'a> {
     cpu: &'a Cpu,
     batch: &'a Batch<'a>,
-    /// Smoothing weights; null for 1 each.
+    /// Smoothing weights over the batch's unit; null for 1 each.
     weights: SyncPtr<f32>,
     /// Whether anyone asks for argmax or rank.
     standing: bool,
@@ -181,7 +181,8 @@ impl Cpu {
         x: Source<X>,
         y: Option<Sink<Y>>,
     ) -> Sums {
-        with_weights(batch.weights, batch.targets.classes, batch.epsilon > 0.0, |weights| {
+        let classes = (batch.targets.classes, batch.unit);
+        with_weights(batch.weights, classes, batch.epsilon > 0.0, |weights| {
             let standing = matches!(pass, Pass::Forward(results) if results.ranks.wanted());
             let call = Call { cpu: self, batch, weights, standing };
             let none = None::<Source<f32>>;

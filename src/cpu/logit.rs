@@ -1,6 +1,7 @@
 //! The logit transform: scale, then soft-cap.
 
-use super::simd::{Simd, tanh_and_slope};
+use super::simd::{Simd, soft_cap};
+use crate::loss::CapFactors;
 
 /// How logits x become z.
 ///
@@ -26,16 +27,15 @@ impl Transform {
         match cap {
             None if scale == 1.0 => Transform::IDENTITY,
             None => Transform::Linear(Linear::Scaled(Scaled { scale })),
-            Some(cap) => Transform::Capped(Capped { scale, cap }),
+            Some(cap) => Transform::Capped(Capped::new(scale, cap)),
         }
     }
 
     /// The constant part of dz/dx.
     pub(crate) fn slope(self) -> f32 {
         match self {
-            Transform::Linear(Linear::Plain(Plain)) => 1.0,
+            Transform::Linear(Linear::Plain(Plain)) | Transform::Capped(_) => 1.0,
             Transform::Linear(Linear::Scaled(Scaled { scale })) => scale,
-            Transform::Capped(Capped { scale, .. }) => scale,
         }
     }
 
@@ -53,8 +53,8 @@ impl Transform {
         match self {
             Transform::Linear(_) => (scale * x, scale),
             Transform::Capped(_) if x == f64::NEG_INFINITY => (x, 0.0),
-            Transform::Capped(Capped { cap, .. }) => {
-                let cap = f64::from(cap);
+            Transform::Capped(Capped { scale, cap, .. }) => {
+                let (scale, cap) = (f64::from(scale), f64::from(cap));
                 let u = scale * x / cap;
                 // 1 − tanh² near the cap, as no difference.
                 let q = (-2.0 * u.abs()).exp();
@@ -88,7 +88,7 @@ pub(crate) use each_logit;
 pub(crate) trait Logit: Copy {
     /// Whether z is x times a constant, so that the slope needs no x.
     const LINEAR: bool;
-    /// z(x) − z(m) for a reference m, and dz/dx over its constant part.
+    /// z(x) − z(m) for a reference m, and dz/dx over [`Transform::slope`].
     fn distance<S: Simd>(self, s: S, x: S::V, m: S::V) -> (S::V, S::V);
     /// The reference that stands for a logit.
     fn reference<S: Simd>(self, s: S, x: S::V) -> S::V;
@@ -133,16 +133,26 @@ impl Logit for Scaled {
 pub(crate) struct Capped {
     scale: f32,
     cap: f32,
+    factors: CapFactors,
+}
+
+impl Capped {
+    fn new(scale: f32, cap: f32) -> Capped {
+        Capped { scale, cap, factors: CapFactors::new(scale, cap) }
+    }
 }
 
 impl Logit for Capped {
     const LINEAR: bool = false;
     #[inline(always)]
     fn distance<S: Simd>(self, s: S, x: S::V, m: S::V) -> (S::V, S::V) {
+        let CapFactors { first, rate, scale } = self.factors;
         let lowest = s.splat(f32::NEG_INFINITY);
-        let (tanh, slope) = tanh_and_slope(s, s.mul(x, s.splat(self.scale / self.cap)));
-        let z = s.select_eq(x, lowest, lowest, s.mul(tanh, s.splat(self.cap)));
-        (s.sub(z, m), slope)
+        let v = s.mul(x, s.splat(first));
+        let (u, line) = (s.mul(v, s.splat(rate)), s.mul(v, s.splat(scale)));
+        let (z, slope) = soft_cap(s, u, line, s.splat(self.cap));
+        let z = s.select_eq(x, lowest, lowest, z);
+        (s.sub(z, m), s.mul(slope, s.splat(self.scale)))
     }
     #[inline(always)]
     fn reference<S: Simd>(self, s: S, x: S::V) -> S::V {

@@ -10,11 +10,16 @@ use crate::loss::CheckedLines;
 use crate::memory::HostRef;
 use crate::{Result, TensorMut, TensorRef};
 
+/// The least scale that a saved log-sum-exp is divided by (`WL_SMALLEST_SCALE` on a GPU).
+const SMALLEST_SCALE: f32 = 1e-30;
+
 /// Whether a saved f32 lse is too coarse to make probabilities of. Half its last place, by which
 /// every probability would be off, exceeds 3.8e-6 beyond 64; a scale rounds once more. The row is
 /// summed again then, and where there is no finite lse.
 pub(crate) fn coarse(lse: f32, transform: Transform) -> bool {
     let limit = match transform {
+        // lse over the scale is what logits are compared with: it has to fit f32.
+        Transform::Linear(Linear::Scaled(_)) if transform.slope() < SMALLEST_SCALE => return true,
         Transform::Linear(Linear::Scaled(_)) => 32.0,
         Transform::Linear(Linear::Plain(_)) | Transform::Capped(_) => 64.0,
     };

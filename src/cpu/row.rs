@@ -46,7 +46,7 @@ pub(crate) struct RowSum {
     pub(crate) log_sum: f64,
     /// max − z_t.
     target_distance: f64,
-    /// Σ_c w_c·(max − z_c), the target included, where smoothing is on.
+    /// Σ_c w_c·(max − z_c), the target included, where smoothing is on; of weights over their unit.
     pub(crate) deviation: f64,
     /// Σ e^(z − max)·(max − z) without the target, where it was asked for.
     rest_moment: f64,
@@ -126,14 +126,10 @@ impl RowSum {
                 }
             }
             standing.merge(s);
-            deviation += f64::from(d.sum);
-            if d.weight != 0.0 {
-                let distance = overflow_as_f32(shift - transform.z(d.reference));
-                deviation += f64::from(d.weight) * distance;
-            }
+            deviation += d.relative_to(reference, transform);
         }
-        if let Some(Hole { weight, .. }) = hole.filter(|h| h.weight != 0.0) {
-            deviation += weight * overflow_as_f32(shift - z);
+        if let Some(Hole { weight, reference: own, .. }) = hole.filter(|h| h.weight != 0.0) {
+            deviation += weight * softmax::span(reference, own, transform);
         }
         if let Some(hole) = hole {
             standing.merge(&Standing { beats: 0, best: hole.logit, column: hole.column });
@@ -179,7 +175,7 @@ pub(crate) struct Hole {
     /// z at the target, and dz/dx there.
     pub(crate) z: f64,
     pub(crate) slope: f64,
-    /// The target's smoothing weight; 0 without smoothing.
+    /// The target's smoothing weight, over the batch's unit; 0 without smoothing.
     pub(crate) weight: f64,
 }
 

@@ -8,7 +8,7 @@ use super::logit::Transform;
 use super::results::{Buffers, Results};
 use super::simd::Lanes;
 use super::soft_row::{SoftKept, SoftRow, SoftSum, Teacher};
-use super::targets::{Census, Weights, with_weights};
+use super::targets::{Census, WeightSum, Weights, with_weights};
 use super::{Cpu, each_float, host_data, host_like};
 use crate::loss::{Checked, GradOutput, SoftTarget};
 use crate::{CrossEntropyGradients, CrossEntropyOut, DType, Result, TensorMut, TensorRef};
@@ -16,7 +16,9 @@ use crate::{CrossEntropyGradients, CrossEntropyOut, DType, Result, TensorMut, Te
 /// Numbers of the batch that every row uses.
 struct Batch<'a> {
     weights: Weights<'a>,
+    /// Of weights over their unit, as loops see them.
     weight_sum: f64,
+    unit: f64,
     scaling: Scaling<'a>,
     classes: usize,
     /// 1 − ε and ε/V.
@@ -32,13 +34,15 @@ impl<'a> Batch<'a> {
         let options = checked.options;
         let weights = Weights(options.weight.map(|w| host_data(w, "weight")).transpose()?);
         let classes = checked.classes;
+        let WeightSum { sum, unit } = weights.sum(classes)?;
         // Every row counts, and as 1; rows without classes have no mean.
         let kept = if classes == 0 { 0 } else { checked.rows.iter().product() };
         let census = Census { kept, weight: kept as f64 };
         let epsilon = options.label_smoothing;
         Ok(Batch {
             weights,
-            weight_sum: weights.sum(classes)?,
+            weight_sum: sum / unit,
+            unit,
             scaling: Scaling { reduction: options.reduction, census, upstream },
             classes,
             hard: 1.0 - epsilon,
@@ -55,7 +59,7 @@ impl<'a> Batch<'a> {
             return (f64::NAN, if self.lambda > 0.0 { f64::NAN } else { 0.0 });
         }
         let z_loss = if self.lambda > 0.0 { self.lambda * sum.lse() * sum.lse() } else { 0.0 };
-        (sum.loss(), z_loss)
+        (sum.loss() * self.unit, z_loss)
     }
 }
 
@@ -113,7 +117,7 @@ impl LineOp for Soft<'_> {
             }
             let (g, g_z) = batch.scaling.upstream(line.index);
             let z = if batch.lambda > 0.0 { g_z * 2.0 * batch.lambda * sum.lse() } else { 0.0 };
-            row.gradient((out, out_target), &sum, &kept, (g, z));
+            row.gradient((out, out_target), &sum, &kept, (g * batch.unit, z));
         }
     }
 
@@ -150,7 +154,7 @@ impl Cpu {
         })?;
         let a = Source { base: target.as_ptr(), lines: rows(checked, &checked.target.tensor()) };
         let operands = Operands { x, a: Some(a), y: outputs.logits, b: outputs.target };
-        Ok(with_weights(batch.weights, batch.classes, true, |weights| {
+        Ok(with_weights(batch.weights, (batch.classes, batch.unit), true, |weights| {
             let op = Soft { cpu: self, batch, weights, results };
             // SAFETY: views hold their shapes, which were checked to agree; outputs are borrowed
             // exclusively, and in place the output is the input itself.

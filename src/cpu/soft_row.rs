@@ -203,11 +203,7 @@ impl<T: Lanes> SoftRow<T> {
                 mass += f64::from(e.mass) * share;
                 deviation += own * share;
             }
-            smooth += f64::from(d.sum);
-            if d.weight != 0.0 {
-                let distance = overflow_as_f32(shift - transform.z(d.reference));
-                smooth += f64::from(d.weight) * distance;
-            }
+            smooth += d.relative_to(reference, transform);
         }
         if self.teacher.is_some() {
             // Only now it is known what q are to be divided by.

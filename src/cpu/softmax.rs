@@ -195,15 +195,37 @@ impl<T: Lanes, L: Logit, const KEEP: bool, const MOMENT: bool> Kernel
 /// What one stretch adds to Σ w·(max − z), relative to a reference of its own.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Deviation {
-    pub(crate) reference: f32,
-    /// Σ w·(z(reference) − z); a weight of 0 makes 0 of an infinite distance.
-    pub(crate) sum: f32,
+    reference: f32,
+    /// Σ w·(r(reference) − r(x))·[`SHARE`], with references r: logits, or z under a cap. A weight of
+    /// 0 makes 0 of an infinite distance.
+    sum: f32,
     /// Σ w.
-    pub(crate) weight: f32,
+    weight: f32,
 }
+
+/// As many distances as a stretch has, each f32, add up to an f32: a power of two.
+const SHARE: f32 = 1.0 / 65_536.0;
 
 impl Deviation {
     pub(crate) const NONE: Deviation = Deviation { reference: 0.0, sum: 0.0, weight: 0.0 };
+
+    /// Σ w·(z(max) − z), with the row's maximum.
+    pub(crate) fn relative_to(&self, max: f32, transform: Transform) -> f64 {
+        let own = f64::from(self.sum) / f64::from(SHARE) * f64::from(transform.slope());
+        match self.weight {
+            0.0 => own,
+            weight => own + f64::from(weight) * span(max, self.reference, transform),
+        }
+    }
+}
+
+/// z(max) − z of two references, infinite where the references' own distance is beyond f32.
+pub(crate) fn span(max: f32, r: f32, transform: Transform) -> f64 {
+    let distance = f64::from(reference(max)) - f64::from(r);
+    if distance > f64::from(f32::MAX) {
+        return f64::INFINITY;
+    }
+    distance * f64::from(transform.slope())
 }
 
 /// The smoothed part of a stretch's loss. `weights` are the stretch's own; null for 1 each.
@@ -249,8 +271,8 @@ impl<T: Lanes, L: Logit> Kernel for Deviate<T, L> {
                     true => one,
                     false => load_lanes(s, weights.add(i), n, 0.0),
                 };
-                let distance = logit.distance(s, z, s.splat(reference)).0;
-                let term = s.mul(w, s.sub(zero, distance));
+                let distance = s.sub(logit.reference(s, z), s.splat(reference));
+                let term = s.mul(w, s.mul(distance, s.splat(-SHARE)));
                 sum = s.add(sum, s.select_eq(w, zero, zero, term));
                 i += n;
             }

@@ -16,20 +16,39 @@ impl Weights<'_> {
     }
 
     /// The weights' sum over all classes; an error for the first that is not finite.
-    pub(crate) fn sum(&self, classes: usize) -> Result<f64> {
+    pub(crate) fn sum(&self, classes: usize) -> Result<WeightSum> {
         let Some(weights) = self.0 else {
-            return Ok(classes as f64);
+            return Ok(WeightSum { sum: classes as f64, unit: 1.0 });
         };
-        let mut sum = 0.0;
+        let (mut sum, mut largest) = (0.0, 0f32);
         for index in 0..classes {
             let got = weights.float(index);
             if !got.is_finite() {
                 return Err(Error::NotFinite { argument: "weight", index, got });
             }
             sum += f64::from(got);
+            largest = largest.max(got.abs());
         }
-        Ok(sum)
+        Ok(WeightSum { sum, unit: unit(largest) })
     }
+}
+
+/// What the class weights are together.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct WeightSum {
+    pub(crate) sum: f64,
+    /// Loops over classes see the weights over this power of two.
+    pub(crate) unit: f64,
+}
+
+/// What weights are divided by, so that no sum of theirs in f32 leaves it: 1, unless the largest
+/// of them is beyond 2 or so small that others lose digits.
+fn unit(largest: f32) -> f64 {
+    const SMALL: f32 = 1e-12;
+    if largest == 0.0 || (SMALL..=2.0).contains(&largest) {
+        return 1.0;
+    }
+    f64::from(largest).log2().floor().exp2()
 }
 
 thread_local! {
@@ -38,20 +57,20 @@ thread_local! {
     static WIDENED: Cell<Vec<f32>> = const { Cell::new(Vec::new()) };
 }
 
-/// Calls `work` with the class weights as f32; null for 1 each, or where `needed` is false and
-/// they would have to be widened.
+/// Calls `work` with the class weights over `unit` as f32; null for 1 each, or where `needed` is
+/// false and they would have to be copied.
 pub(crate) fn with_weights<R>(
     weights: Weights<'_>,
-    classes: usize,
+    (classes, unit): (usize, f64),
     needed: bool,
     work: impl FnOnce(SyncPtr<f32>) -> R,
 ) -> R {
     match weights.0 {
-        Some(HostRef::F32(w)) => work(SyncPtr(w.as_ptr().cast_mut())),
+        Some(HostRef::F32(w)) if unit == 1.0 => work(SyncPtr(w.as_ptr().cast_mut())),
         Some(w) if needed => {
             let mut wide = WIDENED.take();
             wide.clear();
-            wide.extend((0..classes).map(|c| w.float(c)));
+            wide.extend((0..classes).map(|c| (f64::from(w.float(c)) / unit) as f32));
             let result = work(SyncPtr(wide.as_mut_ptr()));
             WIDENED.set(wide);
             result

@@ -3,6 +3,7 @@
 mod layers;
 
 use crate::DType;
+use crate::loss::CapFactors;
 use crate::loss::elementwise::OPERANDS;
 
 pub(crate) use layers::{
@@ -19,10 +20,9 @@ pub(crate) struct Totals {
     pub(crate) kept: i64,
     pub(crate) bad_row: i64,
     pub(crate) bad_value: i64,
-    pub(crate) per_weight: f32,
+    pub(crate) per_weight: f64,
     pub(crate) per_row: f32,
-    pub(crate) class_weight_f32: f32,
-    pub(crate) pad: u32,
+    pub(crate) weight_unit: f32,
 }
 
 /// The device's memory of an error.
@@ -65,7 +65,7 @@ pub(crate) struct RowArgs {
     pub(crate) cap: f32,
     pub(crate) hard: f32,
     pub(crate) soft: f32,
-    pub(crate) lambda: f32,
+    pub(crate) cap_first: f32,
     pub(crate) number: f32,
     pub(crate) second_number: f32,
     pub(crate) upstream_kind: u32,
@@ -78,11 +78,15 @@ pub(crate) struct RowArgs {
     pub(crate) slice: u32,
     pub(crate) coarse: u32,
     pub(crate) teacher: f32,
-    pub(crate) pad: u32,
+    /// Rows' losses are f64.
+    pub(crate) wide: u32,
     pub(crate) grad_target: u64,
     pub(crate) target_stride: i64,
     pub(crate) grad_target_stride: i64,
     pub(crate) labels: u64,
+    pub(crate) lambda: f64,
+    pub(crate) cap_rate: f32,
+    pub(crate) cap_line: f32,
 }
 
 /// Negative log-likelihood: position k of block n has class c at n·stride + c·class_stride + k.
@@ -111,10 +115,22 @@ pub(crate) struct NllArgs {
     pub(crate) upstream_kind: u32,
     pub(crate) upstream_rows: u32,
     pub(crate) mean: u32,
-    pub(crate) pad: u32,
+    /// Rows' losses are f64.
+    pub(crate) wide: u32,
 }
 
 impl RowArgs {
+    /// Logit scale and soft-cap.
+    pub(crate) fn transform(&mut self, scale: f32, cap: Option<f32>) {
+        self.scale = scale;
+        if let Some(cap) = cap {
+            let factors = CapFactors::new(scale, cap);
+            self.cap = cap;
+            (self.cap_first, self.cap_rate) = (factors.first, factors.rate);
+            self.cap_line = factors.scale;
+        }
+    }
+
     /// The same for `n` rows from row `first` on, but for `x` and `y`, which stay.
     pub(crate) fn part(mut self, first: usize, n: usize) -> RowArgs {
         // Every field is named, so that a new one has to say whether each row has its own.
@@ -123,20 +139,21 @@ impl RowArgs {
             target, upstream, second, loss, z_loss, lse, argmax, rank, rows,
             x: _, y: _, weight: _, partials: _, row_target: _, totals: _, classes: _,
             x_stride: _, y_stride: _, upstream_stride, second_stride, ignore_index: _, scale: _, cap: _,
-            hard: _, soft: _, lambda: _, number: _, second_number: _, upstream_kind, second_kind, target_kind,
+            hard: _, soft: _, lambda: _, cap_first: _, cap_rate: _, cap_line: _, number: _, second_number: _, upstream_kind, second_kind, target_kind,
             weight_kind, mean: _, whole: _, parts: _, slice: _, coarse: _,
-            teacher: _, pad: _, grad_target, target_stride, grad_target_stride,
+            teacher: _, wide, grad_target, target_stride, grad_target_stride,
             labels,
         } = &mut self;
         let (f32s, i64s) = (size_of::<f32>(), size_of::<i64>());
+        let losses = if *wide != 0 { size_of::<f64>() } else { f32s };
         for (address, bytes) in [
             // A class a row, or numbers as many as logits.
             (target, (*target_stride).max(1) as usize * size(*target_kind)),
             (grad_target, *grad_target_stride as usize * size(*target_kind)),
             (upstream, *upstream_stride as usize * size(*upstream_kind)),
             (labels, size(*weight_kind)),
-            (loss, f32s),
-            (z_loss, f32s),
+            (loss, losses),
+            (z_loss, losses),
             (lse, f32s),
             (second, *second_stride as usize * size(*second_kind)),
             (argmax, i64s),
@@ -174,6 +191,9 @@ pub(crate) struct BatchArgs {
     pub(crate) mean: u32,
     /// The kind of error that a class out of range is.
     pub(crate) bad_target: u32,
+    /// Rows' losses are f64.
+    pub(crate) wide: u32,
+    pub(crate) pad: u32,
 }
 
 /// Ranks of rows, and the limits that they are counted below.
@@ -255,12 +275,12 @@ pub(crate) struct ElementwiseArgs {
 const _: () = {
     use std::mem::{offset_of, size_of};
     assert!(size_of::<Totals>() == 56 && size_of::<Status>() == 40);
-    assert!(size_of::<RowArgs>() == 272 && offset_of!(RowArgs, rows) == 112);
+    assert!(size_of::<RowArgs>() == 288 && offset_of!(RowArgs, rows) == 112);
     assert!(offset_of!(RowArgs, scale) == 168 && offset_of!(RowArgs, coarse) == 228);
     assert!(offset_of!(RowArgs, grad_target) == 240);
     assert!(size_of::<NllArgs>() == 152 && offset_of!(NllArgs, rows) == 56);
     assert!(offset_of!(NllArgs, mean) == 144);
-    assert!(size_of::<BatchArgs>() == 128 && offset_of!(BatchArgs, rows) == 80);
+    assert!(size_of::<BatchArgs>() == 136 && offset_of!(BatchArgs, rows) == 80);
     assert!(offset_of!(BatchArgs, mean) == 120);
     assert!(size_of::<RankArgs>() == 32);
     assert!(size_of::<PermuteArgs>() == 160 && offset_of!(PermuteArgs, size) == 152);

@@ -81,13 +81,20 @@ impl Cuda {
 
     /// Adds up the rows' losses, and divides where the reduction is a mean.
     ///
-    /// `rows` are the addresses of the rows' losses and z-losses, `out` of the results; 0: none.
-    pub(crate) fn sum(&self, census: &Census<'_>, rows: [u64; 2], out: [u64; 2]) -> Result<()> {
+    /// `rows` are the addresses of the rows' losses and z-losses, and whether those are f64; `out`
+    /// of the results; 0: none.
+    pub(crate) fn sum(
+        &self,
+        census: &Census<'_>,
+        (rows, wide): ([u64; 2], bool),
+        out: [u64; 2],
+    ) -> Result<()> {
         let args = BatchArgs {
             loss: rows[0],
             z_loss: rows[1],
             loss_out: out[0],
             z_loss_out: out[1],
+            wide: wide.into(),
             chunks: census.chunks.address(),
             ..census.args
         };

@@ -64,9 +64,9 @@ impl Cuda {
                 None
             }
             Reduction::Sum | Reduction::Mean | Reduction::BatchMean => {
-                workspace = self.pool.take("workspace", rows * 8)?;
-                args.loss = workspace.address();
-                args.z_loss = if wants_z { args.loss + 4 * rows as u64 } else { 0 };
+                workspace = self.pool.take("workspace", rows * 16)?;
+                (args.loss, args.wide) = (workspace.address(), 1);
+                args.z_loss = if wants_z { args.loss + 8 * rows as u64 } else { 0 };
                 Some([args.loss, args.z_loss])
             }
         };
@@ -75,7 +75,7 @@ impl Cuda {
         // SAFETY: shapes, strides and lengths were checked; outputs are borrowed exclusively.
         let logits = unsafe { self.go_through(kernels, args, operands)? };
         if let Some(rows) = summed {
-            self.sum(&batch.census, rows, [loss.address, z_loss_out])?;
+            self.sum(&batch.census, (rows, true), [loss.address, z_loss_out])?;
         }
         self.read_back([Some(loss), z_loss, lse, logits, ranks.argmax, ranks.rank])
     }
@@ -236,11 +236,10 @@ impl<'p> Batch<'p> {
         args.rows = count("target", checked.target.len())?;
         args.classes = count("logits", checked.classes)?;
         args.ignore_index = options.ignore_index;
-        args.scale = options.logit_scale;
-        args.cap = options.softcap.unwrap_or(0.0);
+        args.transform(options.logit_scale, options.softcap);
         args.hard = (1.0 - epsilon) as f32;
         args.soft = if epsilon > 0.0 { (epsilon / checked.classes as f64) as f32 } else { 0.0 };
-        args.lambda = options.lse_square_scale as f32;
+        args.lambda = options.lse_square_scale;
         args.mean = (options.reduction == Reduction::Mean).into();
         Ok(())
     }

@@ -105,7 +105,9 @@ impl Cuda {
         // SAFETY: shapes, strides and lengths were checked; outputs are borrowed exclusively.
         unsafe { self.go(Loss::JsDivLogits, data(checked.dtype)?, Work::Fused, args)? };
         match loss {
-            Some(loss) if !per_row => self.sum(&call.census, [args.loss, 0], [loss.address, 0]),
+            Some(loss) if !per_row => {
+                self.sum(&call.census, ([args.loss, 0], false), [loss.address, 0])
+            }
             _ => Ok(()),
         }
     }

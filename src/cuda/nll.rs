@@ -76,7 +76,8 @@ impl Cuda {
         args.loss = match batch.reduction {
             Reduction::None => loss,
             Reduction::Sum | Reduction::Mean | Reduction::BatchMean => {
-                workspace = self.pool.take("workspace", rows * 4)?;
+                workspace = self.pool.take("workspace", rows * 8)?;
+                args.wide = 1;
                 workspace.address()
             }
         };
@@ -88,7 +89,7 @@ impl Cuda {
         match batch.reduction {
             Reduction::None => Ok(()),
             Reduction::Sum | Reduction::Mean | Reduction::BatchMean => {
-                self.sum(&batch.census, [args.loss, 0], [loss, 0])
+                self.sum(&batch.census, ([args.loss, 0], true), [loss, 0])
             }
         }
     }

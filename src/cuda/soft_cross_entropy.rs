@@ -111,16 +111,16 @@ impl Cuda {
                 None
             }
             Reduction::Sum | Reduction::Mean | Reduction::BatchMean => {
-                workspace = self.pool.take("workspace", rows * 8)?;
-                args.loss = workspace.address();
-                args.z_loss = if args.lambda > 0.0 { args.loss + 4 * rows as u64 } else { 0 };
+                workspace = self.pool.take("workspace", rows * 16)?;
+                (args.loss, args.wide) = (workspace.address(), 1);
+                args.z_loss = if args.lambda > 0.0 { args.loss + 8 * rows as u64 } else { 0 };
                 Some([args.loss, args.z_loss])
             }
         };
         // SAFETY: shapes, strides and lengths were checked; outputs are borrowed exclusively.
         unsafe { self.go(call.loss, data(checked.dtype)?, work, args)? };
         if let Some(rows) = summed {
-            self.sum(&call.census, rows, [loss.address, z_loss_out])?;
+            self.sum(&call.census, (rows, true), [loss.address, z_loss_out])?;
         }
         self.read_back([Some(loss), z_loss, lse])
     }
@@ -233,11 +233,10 @@ impl<'a, 'p: 'a> Call<'a, 'p> {
         args.totals = self.census.totals();
         args.rows = count("target", checked.rows.iter().product())?;
         args.classes = count("logits", checked.classes)?;
-        args.scale = options.logit_scale;
-        args.cap = options.softcap.unwrap_or(0.0);
+        args.transform(options.logit_scale, options.softcap);
         args.hard = (1.0 - epsilon) as f32;
         args.soft = if epsilon > 0.0 { (epsilon / checked.classes as f64) as f32 } else { 0.0 };
-        args.lambda = options.lse_square_scale as f32;
+        args.lambda = options.lse_square_scale;
         args.mean = (options.reduction == Reduction::Mean).into();
         args.teacher = options.teacher_scale.unwrap_or(0.0);
         Ok(())

@@ -25,6 +25,7 @@ mod output_layer;
 mod ranks;
 mod sampled_softmax;
 mod smooth_l1;
+mod soft_cap;
 
 pub use adaptive_embedding::{AdaptiveEmbedding, AdaptiveEmbeddingParameters};
 pub use adaptive_log_softmax::{AdaptiveLogSoftmax, AdaptiveParameters, AdaptiveTail, ClassOrder};
@@ -63,3 +64,4 @@ pub(crate) use log_softmax::CheckedLines;
 pub(crate) use nll::{CheckedNll, Positions};
 pub(crate) use output_layer::{WORKSPACE, bad_target};
 pub(crate) use sampled_softmax::{CheckedSampled, Negatives};
+pub(crate) use soft_cap::CapFactors;

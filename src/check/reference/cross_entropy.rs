@@ -112,7 +112,7 @@ impl Row<'_> {
         let soft = epsilon / x.len() as f64;
         let mut loss = term(hard, softmax.nll(in_f32_range(z[self.target], softmax.max)));
         for (z, w) in z.iter().zip(self.weight) {
-            loss += term(soft * w, softmax.nll(in_f32_range(*z, softmax.max)));
+            loss += term(soft * w, softmax.nll(in_key_range(self.options, *z, softmax.max)));
         }
         let weight_sum: f64 = self.weight.iter().sum();
         let gradient = |j: usize| {
@@ -156,6 +156,12 @@ pub(super) fn term(coefficient: f64, nll: f64) -> f64 {
 /// `z`, or −∞ where `z − max` does not fit an f32: such a class has probability 0 and loss +∞.
 pub(super) fn in_f32_range(z: f64, max: f64) -> f64 {
     if ((z - max) as f32).is_infinite() { f64::NEG_INFINITY } else { z }
+}
+
+/// As [`in_f32_range`], of what z is made of by a constant: a scale is multiplied in at last.
+fn in_key_range(options: &CrossEntropy<'_>, z: f64, max: f64) -> f64 {
+    let unit = if options.softcap.is_some() { 1.0 } else { f64::from(options.logit_scale) };
+    if in_f32_range(z / unit, max / unit).is_finite() { z } else { f64::NEG_INFINITY }
 }
 
 #[cfg(test)]

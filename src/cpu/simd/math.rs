@@ -90,18 +90,19 @@ pub(crate) fn exp_m1_nonpositive<S: Simd>(s: S, x: S::V) -> S::V {
     s.select_lt(near, x, small, far)
 }
 
-/// tanh(u) and 1 − tanh²(u), neither by a difference of near numbers.
+/// c·tanh(u) and 1 − tanh²(u), neither by a difference of near numbers; `line` is c·u, which may
+/// have digits that u has lost to its range.
 ///
 /// With q = e^(−2|u|): tanh = (1 − q)/(1 + q) from |u| = 0.625 on, an odd polynomial below;
 /// 1 − tanh² = 4q/(1 + q)². Relative error ≤ 6 ulp each (test `tanh_error_bounds`).
 #[inline(always)]
-pub(crate) fn tanh_and_slope<S: Simd>(s: S, u: S::V) -> (S::V, S::V) {
+pub(crate) fn soft_cap<S: Simd>(s: S, u: S::V, line: S::V, cap: S::V) -> (S::V, S::V) {
     let one = s.splat(1.0);
     let size = s.abs(u);
     let q = exp_nonpositive(s, s.mul(size, s.splat(-2.0)));
     let rest = s.div(one, s.add(one, q));
     let slope = s.mul(s.mul(s.splat(4.0), q), s.mul(rest, rest));
-    let large = s.mul(s.sub(one, q), rest);
+    let large = s.mul(s.mul(s.sub(one, q), rest), cap);
     let large = s.select_lt(u, s.splat(0.0), s.sub(s.splat(0.0), large), large);
     // tanh(u) ≈ u + u³·T(u²), |u| < 0.625: minimax coefficients of the classic Cephes tanhf.
     let u2 = s.mul(u, u);
@@ -109,6 +110,6 @@ pub(crate) fn tanh_and_slope<S: Simd>(s: S, u: S::V) -> (S::V, S::V) {
     let t = s.fma(t, u2, s.splat(-5.373_971_5e-2));
     let t = s.fma(t, u2, s.splat(0.133_314_42));
     let t = s.fma(t, u2, s.splat(-0.333_332_8));
-    let small = s.fma(s.mul(t, u2), u, u);
+    let small = s.fma(s.mul(t, u2), line, line);
     (s.select_lt(size, s.splat(0.625), small, large), slope)
 }

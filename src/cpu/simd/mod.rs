@@ -20,7 +20,7 @@ mod tests;
 
 use half::{bf16, f16};
 pub(crate) use logarithm::{ln_1p, ln_1p_of_unit, ln_plus};
-pub(crate) use math::{ScaledExp, exp, exp_m1_nonpositive, exp_nonpositive, tanh_and_slope};
+pub(crate) use math::{ScaledExp, exp, exp_m1_nonpositive, exp_nonpositive, soft_cap};
 
 /// Most lanes that any implementation has.
 pub(crate) const MAX_LANES: usize = 16;

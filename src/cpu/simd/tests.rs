@@ -1,9 +1,7 @@
 //! Error bounds and conversions, at every level that the machine has.
 
 use super::{Kernel, Lanes, Level, Simd, load_lanes, store_lanes};
-use super::{
-    exp, exp_m1_nonpositive, exp_nonpositive, ln_1p, ln_1p_of_unit, ln_plus, tanh_and_slope,
-};
+use super::{exp, exp_m1_nonpositive, exp_nonpositive, ln_1p, ln_1p_of_unit, ln_plus, soft_cap};
 use half::{bf16, f16};
 
 /// A function of vectors, applied to a slice.
@@ -54,7 +52,7 @@ struct Tanh {
 impl Function for Tanh {
     #[inline(always)]
     fn of<S: Simd>(&self, s: S, x: S::V) -> S::V {
-        let (tanh, slope) = tanh_and_slope(s, x);
+        let (tanh, slope) = soft_cap(s, x, x, s.splat(1.0));
         if self.slope { slope } else { tanh }
     }
 }

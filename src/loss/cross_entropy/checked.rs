@@ -93,8 +93,8 @@ impl CrossEntropy<'_> {
         let (epsilon, lambda) = (self.label_smoothing, self.lse_square_scale);
         let unit = (0.0..=1.0).contains(&epsilon);
         check::value("label_smoothing", epsilon, unit, "a number in [0, 1]")?;
-        let legal = lambda >= 0.0 && lambda.is_finite();
-        check::value("lse_square_scale", lambda, legal, "a finite number ≥ 0")?;
+        let legal = (0.0..=f64::from(f32::MAX)).contains(&lambda);
+        check::value("lse_square_scale", lambda, legal, "a finite f32 ≥ 0")?;
         let positive = |x: f32| x > 0.0 && x.is_finite();
         let scale = self.logit_scale;
         let expected = "a finite number > 0";
