@@ -2,19 +2,26 @@
 // partial sums. f64, in order: the same bits every time. Launches: src/cuda/elementwise.rs.
 #pragma once
 #include "elementwise.cuh"
+#include "tally.cuh"
 
-// A block's share of the weights.
+// A block's share of the weights, and the largest of them behind all shares.
 WL_FN void weights_sum_body(const ElementwiseArgs& a) {
   WL_SMEM(double, slots, 32);
   double sum = 0.;
+  float largest = 0.f;
   const wl_i64 step = (wl_i64)wl_blocks() * wl_threads();
   for (wl_i64 i = (wl_i64)wl_block() * wl_threads() + wl_thread(); i < a.count; i += step) {
     Offsets at = {};
     at.add_index(a, i, 0, a.dims);
-    sum += load_float(a.weight, a.weight_kind, at.weight);
+    const float w = load_float(a.weight, a.weight_kind, at.weight);
+    sum += w;
+    largest = wl_max(largest, wl_abs(w));
   }
   sum = block_sum(sum, slots);
-  if (wl_thread() == 0) wl_st(a.partials + wl_block(), sum);
+  largest = largest_of_block(largest, slots);
+  if (wl_thread() != 0) return;
+  wl_st(a.partials + wl_block(), sum);
+  wl_st(a.partials + a.parts + wl_block(), (double)largest);
 }
 
 WL_FN double partials_sum(const ElementwiseArgs& a, wl_shared<double> slots) {
@@ -23,11 +30,26 @@ WL_FN double partials_sum(const ElementwiseArgs& a, wl_shared<double> slots) {
   return block_sum(sum, slots);
 }
 
-// One block.
+// The opposite of a power of two above a weight, if both are normal numbers; 1 of what is not finite.
+WL_FN float above_inverse(float weight) {
+  if (!(weight > 0.f && weight <= 3.402823466e38f)) return 1.f;
+  const wl_i32 opposite = 253 - (wl_i32)(wl_bits(weight) >> 23);
+  return wl_f32((wl_u32)(opposite < 1 ? 1 : opposite > 253 ? 253 : opposite) << 23);
+}
+
+// One block: the sum of the weights as they are used, and what they are multiplied by for that.
 WL_FN void weights_sum_total_body(const ElementwiseArgs& a) {
   WL_SMEM(double, slots, 32);
   const double sum = partials_sum(a, slots);
-  if (wl_thread() == 0) wl_st(a.weights, sum);
+  float largest = 0.f;
+  for (wl_u32 i = wl_thread(); i < a.parts; i += wl_threads()) {
+    largest = wl_max(largest, (float)wl_ld(a.partials + a.parts + i));
+  }
+  largest = largest_of_block(largest, slots);
+  if (wl_thread() != 0) return;
+  const double scale = above_inverse(largest);
+  wl_st(a.weights, sum * scale);
+  wl_st(a.weights + 1, scale);
 }
 
 // One block: the loss. No weight makes NaN, and so does no element, whatever the sum is.

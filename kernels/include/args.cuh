@@ -345,7 +345,7 @@ struct ElementwiseArgs {
   void* grad_x;
   void* grad_y;
   const void* single;       // the upstream gradient where it is one number of a tensor
-  double* weights;          // what the sum is divided by, where that is the sum of the weights
+  double* weights;          // where the sum is divided by that of the weights: it, and what scales them both
   double* partials;         // sums of blocks, or of parts of sums
   float* loss;              // what the sum of all becomes
   double number;            // the upstream gradient, where there is no tensor

@@ -57,6 +57,10 @@ struct Offsets {
   }
 };
 
+// What weights are multiplied by where the mean divides by them, which it is not in: a power of two
+// that leaves none beyond 1, so that losses keep to f32 where the weights do not.
+WL_FN float weight_scale(const ElementwiseArgs& a) { return a.weights ? (float)wl_ld(a.weights + 1) : 1.f; }
+
 // What every gradient is multiplied by: the upstream gradient over the denominator.
 WL_FN float scale_of(const ElementwiseArgs& a) {
   const double number = a.single ? (double)load_float(a.single, a.upstream_kind, 0) : a.number;
@@ -78,11 +82,11 @@ WL_FN double block_sum(double sum, wl_shared<double> slots) {
 
 // ---- strided: an element a thread, wherever it lies -------------------------------------------
 template <class L, class T>
-WL_FN Element element_at(const L& loss, const ElementwiseArgs& a, const Offsets& at) {
+WL_FN Element element_at(const L& loss, const ElementwiseArgs& a, const Offsets& at, float weights) {
   const float x = Dtype<T>::load((const T*)a.x + at.x), y = Dtype<T>::load((const T*)a.y + at.y);
   return {x,
           y,
-          a.weight ? load_float(a.weight, a.weight_kind, at.weight) : 1.f,
+          a.weight ? load_float(a.weight, a.weight_kind, at.weight) * weights : 1.f,
           a.pos_weight ? load_float(a.pos_weight, a.pos_weight_kind, at.pos_weight) : 1.f,
           loss.shared(x, y, sizeof(T) == 2),
           sizeof(T) == 2};
@@ -95,8 +99,8 @@ WL_FN float factor_at(const ElementwiseArgs& a, const Offsets& at, const Element
 
 // Whatever the arguments name of one element; returns its value, or 0 where nobody wants it.
 template <class L, class T>
-WL_FN float one_element(const L& loss, const ElementwiseArgs& a, const Offsets& at, float scale) {
-  const Element e = element_at<L, T>(loss, a, at);
+WL_FN float one_element(const L& loss, const ElementwiseArgs& a, const Offsets& at, float scale, float weights) {
+  const Element e = element_at<L, T>(loss, a, at, weights);
   float value = 0.f;
   if (a.partials || a.value) {
     value = loss.value(e);
@@ -112,13 +116,13 @@ template <class L, class T>
 WL_FN void strided_pass(const ElementwiseArgs& a) {
   WL_SMEM(double, slots, 32);
   const L loss(a);
-  const float scale = a.grad_x || a.grad_y ? scale_of(a) : 0.f;
+  const float scale = a.grad_x || a.grad_y ? scale_of(a) : 0.f, weights = weight_scale(a);
   double sum = 0.;
   const wl_i64 step = (wl_i64)wl_blocks() * wl_threads();
   for (wl_i64 i = (wl_i64)wl_block() * wl_threads() + wl_thread(); i < a.count; i += step) {
     Offsets at = {};
     at.add_index(a, i, 0, a.dims);
-    sum += one_element<L, T>(loss, a, at, scale);
+    sum += one_element<L, T>(loss, a, at, scale, weights);
   }
   if (!a.partials) return;
   sum = block_sum(sum, slots);
@@ -171,12 +175,13 @@ struct LinePass {
   const ElementwiseArgs& a;
   const L loss;
   const bool valued, weighted;
-  const float scale;
+  const float scale, weights;
   double sum = 0.;
 
   WL_FN LinePass(const ElementwiseArgs& a)
       : a(a), loss(a), valued(!GRADIENT || a.partials || a.value),
-        weighted(a.weight || a.pos_weight || (GRADIENT && a.upstream)), scale(GRADIENT ? scale_of(a) : 0.f) {}
+        weighted(a.weight || a.pos_weight || (GRADIENT && a.upstream)), scale(GRADIENT ? scale_of(a) : 0.f),
+        weights(weight_scale(a)) {}
 
   // The results of a full pack, written. WEIGHTED: with weights and an upstream gradient, each of
   // which may be absent.
@@ -193,6 +198,7 @@ struct LinePass {
     if constexpr (WEIGHTED) {
       const wl_u32 d = a.dims - 1;
       floats_along<T>(a.weight, a.weight_kind, at.weight, a.strides[OP_WEIGHT][d], column, v);
+      WL_UNROLL for (int i = 0; i < LANES; i++) v[i] *= weights;
       if constexpr (L::POS_WEIGHT) {
         floats_along<T>(a.pos_weight, a.pos_weight_kind, at.pos_weight, a.strides[OP_POS_WEIGHT][d], column, r);
       }
@@ -206,7 +212,11 @@ struct LinePass {
         out[i] = loss.value(element(i));
         part += out[i];
       }
-      sum += part;
+      if (wl_abs(part) <= 3.402823466e38f) {
+        sum += part;
+      } else {
+        WL_UNROLL for (int i = 0; i < LANES; i++) sum += out[i];  // a sum may leave f32, its mean not
+      }
       if (a.value) Sink<T, float>(a.value + at.value, packs).full(column, out);
     }
     if constexpr (GRADIENT) {
@@ -250,7 +260,7 @@ struct LinePass {
     if (column >= packs.len) return;
     Offsets at = line;
     at.add(a, a.dims - 1, column);
-    sum += one_element<L, T>(loss, a, at, scale);
+    sum += one_element<L, T>(loss, a, at, scale, weights);
   }
 
   // A warp's tile of a line.
@@ -290,7 +300,7 @@ WL_FN void line_pass(const ElementwiseArgs& a) {
 template <class L, class T>
 WL_FN void sum_back(const ElementwiseArgs& a) {
   const L loss(a);
-  const float scale = scale_of(a);
+  const float scale = scale_of(a), weights = weight_scale(a);
   const wl_u64 job = ((wl_u64)wl_block() * wl_threads() + wl_thread()) / a.lanes;
   const wl_u32 lane = wl_thread() % a.lanes;
   const bool exists = job < (wl_u64)a.outputs * a.parts;
@@ -308,7 +318,7 @@ WL_FN void sum_back(const ElementwiseArgs& a) {
     at.add_index(a, line, a.kept, d);
     at.add(a, d, t - line * inner);
     for (; t < stop; t += a.lanes) {
-      const Element e = element_at<L, T>(loss, a, at);
+      const Element e = element_at<L, T>(loss, a, at, weights);
       const float factor = factor_at(a, at, e, scale);
       sum += a.side ? loss.grad_y(e, factor) : loss.grad_x(e, factor);
       at.add(a, d, a.lanes);

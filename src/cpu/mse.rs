@@ -6,6 +6,12 @@ use super::simd::Simd;
 #[derive(Clone, Copy)]
 pub(crate) struct Mse;
 
+/// Doubled last: the factor may be half of what f32 holds.
+#[inline(always)]
+fn twice<S: Simd>(s: S, half: S::V) -> S::V {
+    s.add(half, half)
+}
+
 impl ElementLoss for Mse {
     #[inline(always)]
     fn value<S: Simd>(self, s: S, e: Element<S::V>) -> S::V {
@@ -15,11 +21,11 @@ impl ElementLoss for Mse {
 
     #[inline(always)]
     fn grad_x<S: Simd>(self, s: S, e: Element<S::V>, factor: S::V) -> S::V {
-        s.mul(s.sub(e.x, e.y), s.add(factor, factor))
+        twice(s, s.mul(s.sub(e.x, e.y), factor))
     }
 
     #[inline(always)]
     fn grad_y<S: Simd>(self, s: S, e: Element<S::V>, factor: S::V) -> S::V {
-        s.mul(s.sub(e.y, e.x), s.add(factor, factor))
+        twice(s, s.mul(s.sub(e.y, e.x), factor))
     }
 }

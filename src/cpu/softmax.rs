@@ -74,6 +74,29 @@ impl<T: Lanes> Kernel for MaximumOf<T> {
     }
 }
 
+/// Largest |x| of a stretch, NaN disregarded; 0 where it is empty.
+pub(crate) struct LargestOf {
+    pub(crate) x: *const f32,
+    pub(crate) len: usize,
+}
+
+impl Kernel for LargestOf {
+    type Out = f32;
+
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) -> f32 {
+        let mut best = s.splat(0.0);
+        let mut i = 0;
+        while i < self.len {
+            let n = S::LANES.min(self.len - i);
+            // SAFETY: whoever makes a `LargestOf` vouches for `len` elements at `x`.
+            best = s.max(s.abs(unsafe { load_lanes(s, self.x.add(i), n, 0.0) }), best);
+            i += n;
+        }
+        s.reduce_max(best)
+    }
+}
+
 /// Log-sum-exp terms of a stretch.
 ///
 /// # Safety

@@ -90,13 +90,13 @@ impl Cuda {
 
     /// Puts Σ of the weights on the device, in memory that lasts as long as the block.
     fn sum_of_weights(&self, args: &mut ElementwiseArgs, space: &Space) -> Result<Block<'_>> {
-        let total = self.pool.take("workspace", size_of::<f64>())?;
+        let total = self.pool.take("workspace", 2 * size_of::<f64>())?;
         args.weights = total.address();
         // Weights lie like nothing else in particular: an element a thread.
         let blocks = PassPlan::strided(space.count(), self.driver.card()).blocks;
-        let partials = self.pool.take("workspace", blocks as usize * size_of::<f64>())?;
+        let partials = self.pool.take("workspace", 2 * blocks as usize * size_of::<f64>())?;
         let sum = ElementwiseArgs { partials: partials.address(), parts: blocks, ..*args };
-        // SAFETY: weights were checked to have the space's shape; a partial sum a block.
+        // SAFETY: weights were checked to have the space's shape; two partial numbers a block.
         unsafe {
             if blocks > 0 {
                 self.launch_batch(Batch::WeightsSum, blocks, args::bytes(&sum))?;

@@ -327,6 +327,12 @@ const BAD: &[Bad] = &[
         ALL,
         &["lse_square_scale", "finite", "NaN"],
     ),
+    (
+        "a z-loss beyond f32",
+        |c| c.options = c.options.clone().lse_square_scale(1e39),
+        ALL,
+        &["lse_square_scale", "f32", "1000000000"],
+    ),
     // Probabilities.
     (
         "probabilities for other classes",

@@ -92,6 +92,18 @@ impl Call for CrossEntropyCall {
     }
 }
 
+/// Scales and caps whose ratio or whose products with logits may leave f32.
+const ENDS: [(f32, Option<f32>); 8] = [
+    (1e-20, Some(1e26)),
+    (1e30, Some(1e-30)),
+    (1e-30, Some(1e30)),
+    (1.0, Some(1e-42)),
+    (1.0, Some(3e38)),
+    (1e-42, None),
+    (1e-30, None),
+    (1e-20, Some(1e-20)),
+];
+
 fn draw(random: &mut Random, first: &First<'_>) -> Result<Box<dyn Call>> {
     let values = first.values;
     let labels = Labels::draw(random, first)?;
@@ -101,12 +113,18 @@ fn draw(random: &mut Random, first: &First<'_>) -> Result<Box<dyn Call>> {
     let smoothing: &[f64] = if cancels { &[0.0, 0.1] } else { &[0.0, 0.0, 0.1, 1.0] };
     let scales: &[f32] = if values.moderate() { &[1.0, 0.7, 2.0] } else { &[1.0, 0.5, 2.0] };
     let caps: &[Option<f32>] = if values.moderate() { &[None, None, Some(30.0)] } else { &[None] };
+    // Now and then from the ends of f32, where logits are neither large nor infinite.
+    let ends = values.moderate() && values.finite() && random.one_in(8);
+    let (scale, cap) = match ends {
+        true => random.pick(&ENDS),
+        false => (random.pick(scales), random.pick(caps)),
+    };
     let options = CrossEntropy::default()
         .ignore_index(labels.ignore_index)
         .reduction(labels.reduction)
         .label_smoothing(random.pick(smoothing))
         .lse_square_scale(random.pick(&[0.0, 0.0, 1e-4, 0.1]))
-        .logit_scale(random.pick(scales))
-        .softcap(random.pick(caps));
+        .logit_scale(scale)
+        .softcap(cap);
     Ok(Box::new(CrossEntropyCall { labels, options }))
 }

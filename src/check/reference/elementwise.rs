@@ -123,9 +123,10 @@ pub fn elementwise(call: &ElementwiseCall<'_>) -> ElementwiseReference {
     let (v, r) = (spread(call.weight), spread(call.pos_weight));
     let divides =
         matches!(call.loss, ElementLoss::Mse | ElementLoss::L1 | ElementLoss::SmoothL1 { .. });
+    let by_weights = call.reduction == Reduction::Mean && call.weight.is_some() && divides;
     let denominator = match call.reduction {
         Reduction::None | Reduction::Sum => 1.0,
-        Reduction::Mean if call.weight.is_some() && divides => v.iter().sum(),
+        Reduction::Mean if by_weights => v.iter().sum(),
         Reduction::Mean => count as f64,
         Reduction::BatchMean => call.input.shape.first().map_or(1.0, |&n| n as f64),
     };
@@ -145,7 +146,8 @@ pub fn elementwise(call: &ElementwiseCall<'_>) -> ElementwiseReference {
         let g = call.grad_output[if call.grad_output.len() == 1 { 0 } else { i }];
         let one = element(call.loss, x, y, v[i], r[i]);
         let factor = g / denominator * v[i];
-        result.loss.push(in_f32_range(one.value));
+        // Where the mean divides by the weights, their common factor is nowhere.
+        result.loss.push(if by_weights { one.value } else { in_f32_range(one.value) });
         result.loss_size.push(one.value_size);
         let (dx, dy) = (one.grad_x * factor, one.grad_y * factor);
         result.grad_input[at_x[i]] += dx;

@@ -20,6 +20,7 @@ use crate::memory::HostRef;
 use crate::{Error, MAX_RANK, Reduction, Result, TensorMut, TensorRef};
 pub(crate) use pass::{Element, ElementLoss};
 use std::ops::Range;
+use std::sync::atomic::AtomicU32;
 use sum_back::Side;
 use tiles::{Job, TILE};
 
@@ -72,6 +73,7 @@ impl Cpu {
             weight: floats(checked.weight, "weight")?,
             pos_weight: floats(checked.pos_weight, "pos_weight")?,
             upstream,
+            weight_scale: 1.0,
             scale: 1.0,
             value: std::ptr::null_mut(),
             grad_x: consumed.unwrap_or(std::ptr::null_mut()),
@@ -94,10 +96,17 @@ impl Cpu {
         let count = space.count();
         let denominator = match checked.denominator {
             Denominator::Number(n) => n,
-            Denominator::Weights => self.in_chunks(count, |indices| {
-                // SAFETY: views hold their shapes; nothing is written.
-                unsafe { job.sum_of_weights(indices) }
-            }),
+            Denominator::Weights => {
+                let largest = AtomicU32::new(0);
+                let sum = self.in_chunks(count, |indices| {
+                    // SAFETY: views hold their shapes; nothing is written.
+                    unsafe { job.sum_of_weights(indices, &largest) }
+                });
+                // A common factor of the weights is not in the mean: none of them is beyond 1, so
+                // that losses keep to f32 where the weights do not.
+                job.weight_scale = 1.0 / above(f32::from_bits(largest.into_inner()));
+                sum * f64::from(job.weight_scale)
+            }
         };
         job.scale = match denominator {
             0.0 => f32::NAN,
@@ -148,6 +157,14 @@ impl Cpu {
             self.share_items(sums, |i, sum| *sum = work(chunk(i)));
         }
         sums.iter().fold(0.0, |total, sum| total + sum)
+    }
+}
+
+/// A power of two above a weight, if it may be: it and what it is divided by are normal numbers.
+fn above(weight: f32) -> f32 {
+    match weight.is_finite() && weight > 0.0 {
+        true => (f64::from(weight).log2().floor() + 1.0).clamp(-126.0, 126.0).exp2() as f32,
+        false => 1.0,
     }
 }
 

@@ -43,6 +43,8 @@ pub(crate) struct Pass<T> {
     pub(crate) weight: *const f32,
     pub(crate) pos_weight: *const f32,
     pub(crate) upstream: *const f32,
+    /// Multiplies every weight.
+    pub(crate) weight_scale: f32,
     /// Multiplies every gradient.
     pub(crate) scale: f32,
     pub(crate) value: *mut f32,
@@ -63,7 +65,7 @@ struct Loop<L, T> {
 /// # Safety
 /// `len` elements exist at every pointer that is not null; what is written is either x, element by
 /// element, or apart from what is read.
-pub(super) unsafe fn run<T: Lanes>(level: Level, formula: Formula, pass: Pass<T>) -> f32 {
+pub(super) unsafe fn run<T: Lanes>(level: Level, formula: Formula, pass: Pass<T>) -> f64 {
     match formula {
         Formula::Mse => level.run(Loop { loss: Mse, pass }),
         Formula::L1 => level.run(Loop { loss: L1, pass }),
@@ -91,7 +93,7 @@ impl<L: ElementLoss, T: Lanes> Loop<L, T> {
             let one = s.splat(1.0);
             let weight = match p.weight.is_null() {
                 true => one,
-                false => load_lanes(s, p.weight.add(i), n, 0.0),
+                false => s.mul(load_lanes(s, p.weight.add(i), n, 0.0), s.splat(p.weight_scale)),
             };
             let pos_weight = match p.pos_weight.is_null() {
                 true => one,
@@ -125,29 +127,42 @@ impl<L: ElementLoss, T: Lanes> Loop<L, T> {
     }
 }
 
+/// As many values as a tile has, each f32, add up to an f32: a power of two.
+const SHARE: f32 = 1.0 / super::TILE as f32;
+
 impl<L: ElementLoss, T: Lanes> Kernel for Loop<L, T> {
     /// Σ v·ℓ.
-    type Out = f32;
+    type Out = f64;
 
     #[inline(always)]
-    fn run<S: Simd>(self, s: S) -> f32 {
+    fn run<S: Simd>(self, s: S) -> f64 {
         let mut sums = [s.splat(0.0); 4];
+        // The same, in case that the sum leaves f32 on its way to a mean that does not.
+        let (mut shares, share) = (s.splat(0.0), s.splat(SHARE));
         let mut i = 0;
         // SAFETY: `run`, which alone makes one, has its caller vouch for `len` elements at its
         // pointers, and that what is written is x, element by element, or apart from what is read.
         unsafe {
             while i + 4 * S::LANES <= self.pass.len {
                 for (k, sum) in sums.iter_mut().enumerate() {
-                    *sum = s.add(*sum, self.step(s, i + k * S::LANES, S::LANES));
+                    let value = self.step(s, i + k * S::LANES, S::LANES);
+                    *sum = s.add(*sum, value);
+                    shares = s.fma(value, share, shares);
                 }
                 i += 4 * S::LANES;
             }
             while i < self.pass.len {
                 let n = S::LANES.min(self.pass.len - i);
-                sums[0] = s.add(sums[0], self.step(s, i, n));
+                let value = self.step(s, i, n);
+                sums[0] = s.add(sums[0], value);
+                shares = s.fma(value, share, shares);
                 i += n;
             }
         }
-        s.reduce_add(s.add(s.add(sums[0], sums[1]), s.add(sums[2], sums[3])))
+        let sum = s.reduce_add(s.add(s.add(sums[0], sums[1]), s.add(sums[2], sums[3])));
+        match sum.is_finite() {
+            true => f64::from(sum),
+            false => f64::from(s.reduce_add(shares)) / f64::from(SHARE),
+        }
     }
 }

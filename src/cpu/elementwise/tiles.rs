@@ -2,11 +2,12 @@
 
 use super::pass::{Pass, run};
 use crate::cpu::simd::{Lanes, Level};
-use crate::cpu::softmax::Sum;
+use crate::cpu::softmax::{LargestOf, Sum};
 use crate::loss::elementwise::{Formula, Operand, Space};
 use crate::memory::HostRef;
 use std::mem::MaybeUninit;
 use std::ops::Range;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 /// Elements of a tile: what a thread brings together stays in its L1 cache. A tile's sum is f32
 /// (four vectors of partial sums), tiles are added in f64.
@@ -27,6 +28,8 @@ pub(super) struct Job<'a, T> {
     pub(super) weight: Option<HostRef<'a>>,
     pub(super) pos_weight: Option<HostRef<'a>>,
     pub(super) upstream: Option<HostRef<'a>>,
+    /// Multiplies every weight: a power of two.
+    pub(super) weight_scale: f32,
     /// Multiplies every gradient.
     pub(super) scale: f32,
     pub(super) value: *mut f32,
@@ -57,14 +60,14 @@ impl<T: Lanes> Job<'_, T> {
         let mut sum = 0.0;
         each_tile(&self.space, range, |tile| {
             // SAFETY: the caller's contract.
-            sum += f64::from(unsafe { self.tile(wanted, &tile) });
+            sum += unsafe { self.tile(wanted, &tile) };
         });
         sum
     }
 
     /// # Safety
     /// As for [`Job::run`].
-    unsafe fn tile(&self, wanted: bool, tile: &Range<usize>) -> f32 {
+    unsafe fn tile(&self, wanted: bool, tile: &Range<usize>) -> f64 {
         let at = |operand, absent: bool| match absent {
             true => Some(0),
             false => self.space.direct(operand, tile),
@@ -85,6 +88,7 @@ impl<T: Lanes> Job<'_, T> {
             let pos_weight = self.floats(Operand::PosWeight, self.pos_weight, tile, &mut r);
             let upstream = self.floats(Operand::Upstream, self.upstream, tile, &mut g);
             let (scale, value, len) = (self.scale, self.value.add(value), tile.len());
+            let weight_scale = self.weight_scale;
             if let (Some(x), Some(y), Some(dx), Some(dy)) = places {
                 return run(
                     self.level,
@@ -96,6 +100,7 @@ impl<T: Lanes> Job<'_, T> {
                         weight,
                         pos_weight,
                         upstream,
+                        weight_scale,
                         scale,
                         value,
                         grad_x: gx.add(dx),
@@ -121,6 +126,7 @@ impl<T: Lanes> Job<'_, T> {
                     weight,
                     pos_weight,
                     upstream,
+                    weight_scale,
                     scale,
                     value,
                     grad_x,
@@ -157,6 +163,7 @@ impl<T: Lanes> Job<'_, T> {
                     weight: self.floats(Operand::Weight, self.weight, tile, &mut v),
                     pos_weight: self.floats(Operand::PosWeight, self.pos_weight, tile, &mut r),
                     upstream: self.floats(Operand::Upstream, self.upstream, tile, &mut g),
+                    weight_scale: self.weight_scale,
                     scale: self.scale,
                     value: std::ptr::null_mut(),
                     grad_x,
@@ -167,20 +174,30 @@ impl<T: Lanes> Job<'_, T> {
         }
     }
 
-    /// Σ of the weights of the indices `range`.
+    /// Σ of the weights of the indices `range`; the largest raises `largest`, as bits.
     ///
     /// # Safety
     /// As for [`Job::run`], of the weights.
-    pub(super) unsafe fn sum_of_weights(&self, range: Range<usize>) -> f64 {
-        let mut sum = 0.0;
+    pub(super) unsafe fn sum_of_weights(&self, range: Range<usize>, largest: &AtomicU32) -> f64 {
+        let (mut sum, mut most) = (0.0, 0f32);
         each_tile(&self.space, range, |tile| {
             let mut buffer = EMPTY;
             // SAFETY: the caller's contract.
             let x = unsafe { self.floats(Operand::Weight, self.weight, &tile, &mut buffer) };
             if !x.is_null() {
-                sum += f64::from(self.level.run(Sum { x, len: tile.len() }));
+                let len = tile.len();
+                let own = self.level.run(Sum { x, len });
+                // SAFETY: as above.
+                let weights = unsafe { std::slice::from_raw_parts(x, len) };
+                sum += match own.is_finite() {
+                    true => f64::from(own),
+                    false => weights.iter().map(|&w| f64::from(w)).sum(),
+                };
+                most = most.max(self.level.run(LargestOf { x, len }));
             }
         });
+        // Bits of floats from 0 on are in the floats' order.
+        largest.fetch_max(most.to_bits(), Ordering::Relaxed);
         sum
     }
 

@@ -1,0 +1,217 @@
+//! Options and weights at the ends of f32: the right value, or an error that names the option, and
+//! the same on every device.
+
+use crate::cross_entropy::{CrossEntropyCase, Upstream};
+use crate::data::{Data, Logits, Rng};
+use crate::elementwise::ElementwiseCase;
+use crate::harness::{Case, Expected, Rule, check};
+use crate::nll::NllCase;
+use crate::soft_cross_entropy::SoftCrossEntropyCase;
+use warploss::check::reference::ElementLoss;
+use warploss::{DType, Reduction};
+
+const REDUCTIONS: [Reduction; 3] = [Reduction::None, Reduction::Sum, Reduction::Mean];
+
+/// The least f32 above 0, and what of f32 leaves room for a sum of a few.
+const LEAST: f64 = 1.401_298_464_324_817e-45;
+const FACTORS: [f64; 5] = [LEAST * 64.0, 1e-42, 1e-30, 1e30, 2e37];
+
+fn f32s(shape: &[usize], values: &[f64]) -> Data {
+    Data::floats(DType::F32, shape, values)
+}
+
+/// A case whose reference is neither NaN nor so small that f32 has nothing of it.
+fn check_numbers(case: &dyn Case) {
+    let losses: Vec<Expected> =
+        case.expected().into_iter().filter(|e| matches!(e.rule, Rule::Loss(_))).collect();
+    assert!(losses.iter().all(|e| e.values.iter().all(|v| !v.is_nan())), "{}", case.describe());
+    check(case);
+}
+
+/// Ratios of scale and cap from 1e-60 to 1e80, with logits that neither all lie on the line nor all
+/// at the cap.
+#[test]
+fn a_scale_and_a_cap_whose_ratio_leaves_f32() {
+    let pairs: [(f32, f32, f64); 14] = [
+        (1e-20, 1e26, 1.0),
+        (1e-20, 1e26, 1e20),
+        (1e30, 1e-30, 1.0),
+        (1e30, 1e-30, 1e-44),
+        (1e-30, 1e30, 1e30),
+        (1.0, 3e38, 1.0),
+        (1e-3, 3e38, 1e38),
+        (2e-1, 3e38, 1e38),
+        (1e-38, 2.0, 1e38),
+        (1e38, 2.0, 1e-38),
+        (3e38, 0.5, 1e-39),
+        (1.0, 1e-42, 1.0),
+        (1e-42, 1e-42, 1.0),
+        (1e20, 1e38, 1e17),
+    ];
+    for (i, (logit_scale, cap, size)) in pairs.into_iter().enumerate() {
+        let mut logits = Rng(i as u64).normals(3 * 9, size);
+        (logits[4], logits[13]) = (0.0, f64::NEG_INFINITY);
+        let case = CrossEntropyCase {
+            logit_scale,
+            softcap: Some(cap),
+            ..CrossEntropyCase::new(&[3, 9], &logits, &[2, 0, 8])
+        };
+        check_numbers(&case);
+        check_numbers(&CrossEntropyCase { label_smoothing: 0.2, ..unmasked(case, 13) });
+    }
+}
+
+/// The case with 0 in the place of one logit.
+fn unmasked(case: CrossEntropyCase, at: usize) -> CrossEntropyCase {
+    let mut logits = case.logits.values();
+    logits[at] = 0.0;
+    CrossEntropyCase { logits: f32s(case.logits.shape(), &logits), ..case }
+}
+
+#[test]
+fn scales_at_the_ends_of_f32() {
+    let scales: [(f32, f64); 8] = [
+        (1e-42, 1.0),
+        (1e-40, 1e38),
+        (1e-38, 1e38),
+        (1e-20, 1e20),
+        (1e20, 1e-20),
+        (1e38, 1e-38),
+        (1e38, 1.0),
+        (3e38, 1.0),
+    ];
+    for (i, (logit_scale, size)) in scales.into_iter().enumerate() {
+        let logits = Rng(i as u64).normals(3 * 9, size);
+        let case =
+            CrossEntropyCase { logit_scale, ..CrossEntropyCase::new(&[3, 9], &logits, &[2, 0, 8]) };
+        check_numbers(&case);
+        check_numbers(&CrossEntropyCase { label_smoothing: 0.2, ..case });
+    }
+}
+
+#[test]
+fn class_weights_with_a_factor_at_the_ends_of_f32() {
+    let mut rng = Rng(3);
+    let (rows, classes) = (4, 13);
+    let logits = rng.normals(rows * classes, 2.0);
+    let mut base: Vec<f64> = (0..classes).map(|_| 0.1 + rng.unit()).collect();
+    (base[3], base[5]) = (0.0, -0.25);
+    for factor in FACTORS {
+        let weight: Vec<f64> = base.iter().map(|w| w * factor).collect();
+        let weight = Some(f32s(&[classes], &weight));
+        for (reduction, label_smoothing) in
+            REDUCTIONS.iter().flat_map(|&r| [0.0, 0.1, 1.0].map(|e| (r, e)))
+        {
+            check_numbers(&CrossEntropyCase {
+                weight: weight.clone(),
+                reduction,
+                label_smoothing,
+                ..CrossEntropyCase::new(&[rows, classes], &logits, &[0, 12, 3, -100])
+            });
+        }
+        for reduction in REDUCTIONS {
+            check_numbers(&NllCase {
+                weight: weight.clone(),
+                reduction,
+                ..NllCase::new(&[rows, classes], &logits, &[0, 12, 3, -100])
+            });
+            let soft = SoftCrossEntropyCase {
+                weight: weight.clone(),
+                reduction,
+                ..SoftCrossEntropyCase::random(5, DType::F32, (3, classes), Logits::Normal)
+            };
+            check_numbers(&soft);
+            check_numbers(&SoftCrossEntropyCase { label_smoothing: 0.1, ..soft });
+        }
+    }
+}
+
+/// The two ends at once: neither the product of two is a number, nor does the third make up for it.
+#[test]
+fn weights_and_upstream_gradients_at_opposite_ends() {
+    let logits = Rng(4).normals(3 * 5, 2.0);
+    for (weight, g, logit_scale) in
+        [(1e-42, 1e38, 1.0), (1e38, 1e-42, 1.0), (1e-42, 1e15, 1e27), (1e38, 1e-20, 1e-18)]
+    {
+        let case = CrossEntropyCase {
+            weight: Some(f32s(&[5], &[1.0, 0.5, 2.0, 0.75, 1.5].map(|w| w * weight))),
+            upstream: Upstream::Number(g),
+            reduction: Reduction::Sum,
+            logit_scale,
+            ..CrossEntropyCase::new(&[3, 5], &logits, &[2, 0, 4])
+        };
+        check(&case);
+        check(&CrossEntropyCase { label_smoothing: 0.3, ..case });
+    }
+}
+
+/// Rows' losses, and distances of classes that are smoothed over, whose sums are beyond f32.
+#[test]
+fn sums_over_rows_and_classes_that_leave_f32_on_the_way_to_a_mean() {
+    let (rows, classes) = (9, 40);
+    let mut rng = Rng(6);
+    let logits: Vec<f64> = (0..rows * classes).map(|_| -3e38 * rng.unit()).collect();
+    let target: Vec<i64> = (0..rows as i64).collect();
+    for label_smoothing in [0.0, 0.1] {
+        check_numbers(&CrossEntropyCase {
+            label_smoothing,
+            ..CrossEntropyCase::new(&[rows, classes], &logits, &target)
+        });
+    }
+    check_numbers(&CrossEntropyCase {
+        lse_square_scale: 3e37,
+        ..CrossEntropyCase::new(&[rows, 2], &vec![1.0; rows * 2], &vec![0; rows])
+    });
+    check_numbers(&NllCase::new(&[rows, classes], &logits, &target));
+}
+
+#[test]
+fn elementwise_sums_that_leave_f32_on_the_way_to_a_mean() {
+    let wide = |n: usize, size: f64| {
+        let mut rng = Rng(n as u64);
+        (0..n).map(|_| size * (0.9 + 0.1 * rng.unit())).collect::<Vec<f64>>()
+    };
+    // Fewer than a vector, a tile with its rest, several.
+    for n in [3, 1030, 2500] {
+        for (loss, size) in [
+            (ElementLoss::L1, 3e38),
+            (ElementLoss::Mse, 1.7e19),
+            (ElementLoss::SmoothL1 { beta: 2.0 }, 3e38),
+            (ElementLoss::SmoothL1 { beta: 3e38 }, 3e38),
+            (ElementLoss::Huber { delta: 3.0 }, 1e38),
+            (ElementLoss::BceWithLogits, 3e38),
+        ] {
+            let (x, zeros) = (wide(n, size), vec![0.0; n]);
+            check_numbers(&ElementwiseCase::new(loss, (&[n], &x), (&[n], &zeros)));
+        }
+        let (x, ones) = (wide(n, -3e38), vec![1.0; n]);
+        let kl = ElementLoss::KlDiv { log_target: false };
+        check_numbers(&ElementwiseCase::new(kl, (&[n], &x), (&[n], &ones)));
+        let (x, zeros) = (wide(n, -3e38), vec![0.0; n]);
+        let kl = ElementLoss::KlDiv { log_target: true };
+        check_numbers(&ElementwiseCase::new(kl, (&[n], &x), (&[n], &zeros)));
+    }
+}
+
+/// The mean divides by them: their common factor is nowhere.
+#[test]
+fn element_weights_with_a_factor_at_the_ends_of_f32() {
+    let mut rng = Rng(8);
+    let n = 1100;
+    let (x, y) = (rng.normals(n, 2.0), rng.normals(n, 2.0));
+    let base: Vec<f64> = (0..n).map(|_| 0.1 + rng.unit()).collect();
+    for factor in [LEAST * 64.0, 1e-42, 1e-30, 1e30, 2e38] {
+        let weight: Vec<f64> = base.iter().map(|w| w * factor).collect();
+        for loss in [ElementLoss::Mse, ElementLoss::L1, ElementLoss::SmoothL1 { beta: 0.7 }] {
+            let case = ElementwiseCase {
+                weight: Some(f32s(&[n], &weight)),
+                ..ElementwiseCase::new(loss, (&[n], &x), (&[n], &y))
+            };
+            check_numbers(&case);
+            // A target that is broadcast: its gradient is summed back.
+            let (target, weight) = (f32s(&[1, 11], &y[..11]), f32s(&[100, 11], &weight));
+            let input = f32s(&[100, 11], &x);
+            check_numbers(&ElementwiseCase { input, target, weight: Some(weight), ..case });
+        }
+    }
+}
