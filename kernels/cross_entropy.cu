@@ -42,7 +42,12 @@ struct CrossEntropy : TargetRows<T, FULL> {
 
   float unit;  // of weights where classes are smoothed over: all of them add up within f32
 
-  WL_FN CrossEntropy(const RowArgs& a) : Rows(a), unit(FULL && a.soft > 0.f ? wl_ld(&a.totals->weight_unit) : 1.f) {}
+  WL_FN CrossEntropy(const RowArgs& a) : Rows(a), unit(1.f) {
+    if (!FULL || !(a.soft > 0.f)) return;
+    unit = wl_ld(&a.totals->weight_unit);
+    // What a large scale makes something of is not to be lost either. (2^126: a power of two.)
+    if (z_unit > 1.f) unit = wl_min(unit * wl_f32(wl_bits(z_unit) & 0x7f800000u), wl_f32(253u << 23));
+  }
 
   struct Row : Rows::Row {
     float w_t;

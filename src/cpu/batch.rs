@@ -114,6 +114,9 @@ impl<'a> Upstream<'a> {
     }
 }
 
+/// Up to here a z has no fewer digits behind the point in f32 than a tolerance asks for.
+const FINE: f64 = 1024.0;
+
 impl<'a> Batch<'a> {
     /// Reads targets and weights; an error for what is wrong with them.
     pub(crate) fn new(
@@ -154,10 +157,17 @@ impl<'a> Batch<'a> {
         let logit = unsafe { x.add(class).read() }.to_f32();
         let smoothed = self.epsilon > 0.0;
         let weight = if smoothed { self.weights.get(class) / self.unit } else { 0.0 };
-        let (z, slope) = self.transform.at(logit);
+        let (mut z, slope) = self.transform.at(logit);
         let reference = match self.transform {
             Transform::Linear(_) => logit,
-            Transform::Capped(_) => z as f32,
+            Transform::Capped(_) => {
+                // The other classes have theirs in f32: where its places are far apart, the target
+                // is on one of them as well, or it would be apart from itself as the maximum.
+                if z.abs() > FINE {
+                    z = f64::from(z as f32);
+                }
+                z as f32
+            }
         };
         Hole { column: class, logit, reference, z, slope, weight }
     }

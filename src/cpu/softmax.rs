@@ -219,22 +219,26 @@ impl<T: Lanes, L: Logit, const KEEP: bool, const MOMENT: bool> Kernel
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Deviation {
     reference: f32,
-    /// Σ w·(r(reference) − r(x))·[`SHARE`], with references r: logits, or z under a cap. A weight of
+    /// Σ w·(r(reference) − r(x))·[`share`], with references r: logits, or z under a cap. A weight of
     /// 0 makes 0 of an infinite distance.
     sum: f32,
     /// Σ w.
     weight: f32,
 }
 
-/// As many distances as a stretch has, each f32, add up to an f32: a power of two.
-const SHARE: f32 = 1.0 / 65_536.0;
+/// What distances between references are multiplied by, so that as many as a stretch has add up
+/// within f32, and those that a large scale makes something of are not lost: a power of two.
+fn share(transform: Transform) -> f32 {
+    let scale = f64::from(transform.slope()).max(1.0).log2().floor();
+    ((scale - 16.0) as f32).exp2()
+}
 
 impl Deviation {
     pub(crate) const NONE: Deviation = Deviation { reference: 0.0, sum: 0.0, weight: 0.0 };
 
     /// Σ w·(z(max) − z), with the row's maximum.
     pub(crate) fn relative_to(&self, max: f32, transform: Transform) -> f64 {
-        let own = f64::from(self.sum) / f64::from(SHARE) * f64::from(transform.slope());
+        let own = f64::from(self.sum) / f64::from(share(transform)) * f64::from(transform.slope());
         match self.weight {
             0.0 => own,
             weight => own + f64::from(weight) * span(max, self.reference, transform),
@@ -262,13 +266,15 @@ pub(crate) unsafe fn deviation<T: Lanes>(
     weights: *const f32,
     len: usize,
 ) -> Deviation {
-    each_logit!(transform, logit => level.run(Deviate { x, weights, len, logit }))
+    let share = share(transform);
+    each_logit!(transform, logit => level.run(Deviate { x, weights, len, share, logit }))
 }
 
 struct Deviate<T, L> {
     x: *const T,
     weights: *const f32,
     len: usize,
+    share: f32,
     logit: L,
 }
 
@@ -277,7 +283,7 @@ impl<T: Lanes, L: Logit> Kernel for Deviate<T, L> {
 
     #[inline(always)]
     fn run<S: Simd>(self, s: S) -> Deviation {
-        let Deviate { x, weights, len, logit } = self;
+        let Deviate { x, weights, len, share, logit } = self;
         let (zero, one) = (s.splat(0.0), s.splat(1.0));
         // SAFETY: whoever makes a `Deviate` vouches for `len` elements at `x` and the weights.
         unsafe {
@@ -295,7 +301,7 @@ impl<T: Lanes, L: Logit> Kernel for Deviate<T, L> {
                     false => load_lanes(s, weights.add(i), n, 0.0),
                 };
                 let distance = s.sub(logit.reference(s, z), s.splat(reference));
-                let term = s.mul(w, s.mul(distance, s.splat(-SHARE)));
+                let term = s.mul(w, s.mul(distance, s.splat(-share)));
                 sum = s.add(sum, s.select_eq(w, zero, zero, term));
                 i += n;
             }

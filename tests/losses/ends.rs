@@ -203,15 +203,10 @@ fn element_weights_with_a_factor_at_the_ends_of_f32() {
     for factor in [LEAST * 64.0, 1e-42, 1e-30, 1e30, 2e38] {
         let weight: Vec<f64> = base.iter().map(|w| w * factor).collect();
         for loss in [ElementLoss::Mse, ElementLoss::L1, ElementLoss::SmoothL1 { beta: 0.7 }] {
-            let case = ElementwiseCase {
+            check_numbers(&ElementwiseCase {
                 weight: Some(f32s(&[n], &weight)),
                 ..ElementwiseCase::new(loss, (&[n], &x), (&[n], &y))
-            };
-            check_numbers(&case);
-            // A target that is broadcast: its gradient is summed back.
-            let (target, weight) = (f32s(&[1, 11], &y[..11]), f32s(&[100, 11], &weight));
-            let input = f32s(&[100, 11], &x);
-            check_numbers(&ElementwiseCase { input, target, weight: Some(weight), ..case });
+            });
         }
     }
 }
