@@ -50,6 +50,16 @@ struct Candidate {
   }
 };
 
+// Whether a cluster's classes can change what has been picked for a row so far: none is likelier than the
+// cluster's column, and NaN comes before all numbers.
+WL_FN bool needs(const DistributionArgs& a, wl_i64 row, wl_i64 cluster) {
+  const wl_i64 worst = (a.row + row) * a.k + a.k - 1, name = wl_ld(a.picked + worst);
+  if (!a.values) return name == drawn_cluster(cluster);
+  if (name < 0) return true;
+  const float column = wl_ld(a.head + row * a.head_size + a.shortlist + cluster), last = wl_ld(a.values + worst);
+  return wl_isnan(column) || !(wl_isnan(last) || column < last);
+}
+
 // The k first candidates of a row a block, one after another: of the head's own classes, or of a
 // cluster's and those that the row has already.
 WL_FN void distribution_top_body(const DistributionArgs& a) {
@@ -58,6 +68,8 @@ WL_FN void distribution_top_body(const DistributionArgs& a) {
   const wl_i64 slot = wl_block(), row = row_of(a, slot);
   if (row < 0) return;
   const bool more = a.rows != nullptr;
+  // Clusters come one after another, and those before may have ruled this one out.
+  if (more && !needs(a, row, a.cluster)) return;
   const float shift = more ? wl_ld(a.head + row * a.head_size + a.shortlist + a.cluster) : 0.f;
   const float* log_prob = a.log_prob + slot * a.stride;
   const wl_i64 begin = (a.row + row) * a.k;
@@ -95,14 +107,6 @@ WL_FN void distribution_top_body(const DistributionArgs& a) {
   }
 }
 
-// Whether a cluster's classes can change what the head has picked for a row: none is likelier than the
-// cluster's column.
-WL_FN bool needs(const DistributionArgs& a, wl_i64 row, wl_i64 cluster) {
-  const wl_i64 worst = (a.row + row) * a.k + a.k - 1, name = wl_ld(a.picked + worst);
-  if (!a.values) return name == drawn_cluster(cluster);
-  return name < 0 || !(wl_ld(a.head + row * a.head_size + a.shortlist + cluster) < wl_ld(a.values + worst));
-}
-
 // The rows that need a cluster, a cluster a block, in their order.
 WL_FN void distribution_needs_body(const DistributionArgs& a) {
   WL_SMEM(wl_u32, of_warps, 32);
@@ -131,13 +135,14 @@ WL_FN double unit(wl_u64 key, wl_u64 word) {
   return (double)(mixed((key ^ word) + 0x9e3779b97f4a7c15ull) >> 11) * (1. / 9007199254740992.);
 }
 
-// A block draws one of `len` log-probabilities: a stretch of them a thread. All threads get the answer.
+// A block draws one of `len` log-probabilities: a stretch of them a thread. All threads get the answer. Of
+// NaN, which all are then, the first.
 WL_FN wl_i64 drawn(const float* row, wl_i64 len, double u, wl_shared<double> sums, wl_shared<wl_i64> found) {
   const wl_i64 each = (len + wl_threads() - 1) / wl_threads();
   const wl_i64 begin = wl_thread() * each, stop = begin + each, end = stop < len ? stop : len;
   double own = 0.;
   for (wl_i64 i = begin; i < end; i++) own += (double)wl_exp(wl_ld(row + i));
-  if (wl_thread() == 0) found[0] = len - 1;
+  if (wl_thread() == 0) found[0] = wl_isnan((float)own) ? 0 : len - 1;
   double all;
   const double before = sum_before(own, sums, all);
   // Sums that are rounded leave no gaps between threads: the one that reaches the mark has it.

@@ -1,7 +1,10 @@
 // A softmax whose logits are products of few features, and which never reach memory: each kernel makes
-// them again, a tile at a time on the tensor cores, of 16-bit rows and weights. So a cluster of an adaptive
-// softmax costs its products and little else, and only for the rows that it has, whose number is the
-// device's. Logits are f32. Launches: src/cuda/linear_softmax/narrow.rs.
+// them again, a tile at a time on the tensor cores, of f32 hidden rows and 16-bit weights. So a cluster of an
+// adaptive softmax costs its products and little else, and only for the rows that it has, whose number is the
+// device's. Logits and their gradient are f32. Launches: src/cuda/linear_softmax/narrow.rs.
+//
+// Tensor cores multiply 16-bit numbers: what is f32 is cut into two bf16 parts (dtype.cuh), and so are f16
+// weights, as a product of parts must have one type; each pair of parts is a product.
 //
 // A block owns 128 rows of one matrix (a warp 16 of them, as fragments in registers) and goes through the
 // other, 64 rows at a time in shared memory. Hidden rows own where losses and their own gradient are made,
@@ -16,28 +19,64 @@
 #define WL_NARROW_PAIRS 36  // 32-bit words between rows of a tile: 32, and 4 against bank conflicts
 #define WL_LOG2E 1.4426950408889634f
 
-// Rows of 16-bit elements, whatever their type; zeros outside.
+// How many bf16 parts make an element.
+template <class T>
+struct NarrowPartsOf {
+  static constexpr int count = 2;
+};
+template <>
+struct NarrowPartsOf<bf16> {
+  static constexpr int count = 1;
+};
+template <class T>
+constexpr int NARROW_PARTS = NarrowPartsOf<T>::count;
+
+// Two numbers as words of parts.
+template <int parts>
+WL_FN void narrow_cut(float x, float y, wl_u32 (&to)[parts]) {
+  if constexpr (parts == 1) {
+    to[0] = wl_pack_bf16x2(x, y);
+  } else {
+    const Parts<2> a(x), b(y);
+    to[0] = wl_pack_bf16x2(a.part[0], b.part[0]), to[1] = wl_pack_bf16x2(a.part[1], b.part[1]);
+  }
+}
+
+// Rows that are read; zeros outside.
+template <class T>
 struct NarrowRows {
-  const wl_u16* values;
+  static constexpr int PARTS = NARROW_PARTS<T>;
+  const T* values;
   wl_i64 rows, stride, width;
   bool paired;  // every pair is one access
 
   WL_FN NarrowRows(const void* p, wl_i64 rows, wl_i64 stride, wl_i64 width)
-      : values((const wl_u16*)p), rows(rows), stride(stride), width(width),
+      : values((const T*)p), rows(rows), stride(stride), width(width),
         paired((width | stride) % 2 == 0 && (wl_u64)p % 4 == 0) {}
 
-  // Two elements of a row, from an even column on.
-  WL_FN wl_u32 pair(wl_i64 row, wl_i64 column) const {
-    if (row >= rows || column >= width) return 0;
-    const wl_u16* at = values + row * stride + column;
-    if (paired) return wl_ld((const wl_u32*)at);
-    return (wl_u32)wl_ld(at) | (column + 1 < width ? (wl_u32)wl_ld(at + 1) << 16 : 0u);
+  // Two elements of a row, from an even column on, in parts.
+  WL_FN void pair(wl_i64 row, wl_i64 column, wl_u32 (&to)[PARTS]) const {
+    WL_UNROLL for (int i = 0; i < PARTS; i++) to[i] = 0;
+    if (row >= rows || column >= width) return;
+    const T* at = values + row * stride + column;
+    if constexpr (PARTS == 1) {
+      const wl_u16* bits = (const wl_u16*)at;
+      to[0] = paired ? wl_ld((const wl_u32*)bits)
+                     : (wl_u32)wl_ld(bits) | (column + 1 < width ? (wl_u32)wl_ld(bits + 1) << 16 : 0u);
+    } else {
+      narrow_cut(Dtype<T>::load(at), column + 1 < width ? Dtype<T>::load(at + 1) : 0.f, to);
+    }
   }
   WL_FN int steps() const { return (int)((width + 15) / 16); }
 };
 
-WL_FN NarrowRows narrow_hidden(const NarrowArgs& a, wl_i64 live) { return {a.hidden, live, a.hidden_stride, a.width}; }
-WL_FN NarrowRows narrow_weight(const NarrowArgs& a) { return {a.weight, a.classes, a.weight_stride, a.width}; }
+WL_FN NarrowRows<f32> narrow_hidden(const NarrowArgs& a, wl_i64 live) {
+  return {a.hidden, live, a.hidden_stride, a.width};
+}
+template <class T>
+WL_FN NarrowRows<T> narrow_weight(const NarrowArgs& a) {
+  return {a.weight, a.classes, a.weight_stride, a.width};
+}
 
 // Rows that the cluster has among these slots.
 WL_FN wl_i64 narrow_live(const NarrowArgs& a) {
@@ -57,62 +96,92 @@ WL_FN int narrow_within(wl_i64 at, wl_i64 begin, int n) {
 }
 
 // A warp's 16 rows.
+template <int parts>
 struct NarrowOwn {
-  wl_u32 a[WL_NARROW_STEPS][4];
+  wl_u32 a[parts][WL_NARROW_STEPS][4];
 
-  WL_FN void load(const NarrowRows& rows, wl_i64 first) {
+  template <class T>
+  WL_FN void load(const NarrowRows<T>& rows, wl_i64 first) {
     WL_UNROLL for (int s = 0; s < WL_NARROW_STEPS; s++) {
       WL_UNROLL for (int r = 0; r < 4; r++) {
-        a[s][r] = rows.pair(first + narrow_row() + 8 * (r % 2), 16 * s + narrow_column() + 8 * (r / 2));
+        wl_u32 two[parts];
+        rows.pair(first + narrow_row() + 8 * (r % 2), 16 * s + narrow_column() + 8 * (r / 2), two);
+        WL_UNROLL for (int i = 0; i < parts; i++) a[i][s][r] = two[i];
       }
     }
   }
 };
 
-// Rows of the other matrix, by pairs of features and, turned, by pairs of rows.
+#define WL_NARROW_ROWS (WL_NARROW_OTHER * WL_NARROW_PAIRS)
+#define WL_NARROW_TURNED (16 * WL_NARROW_STEPS * WL_NARROW_PAIRS)
+
+// Rows of the other matrix, by pairs of features and, turned, by pairs of rows; a part after the other.
+template <int parts>
 struct NarrowTile {
   wl_shared<wl_u32> rows, turned;
 
-  WL_FN void load(const NarrowRows& from, wl_i64 first, bool turn) const {
+  template <class T>
+  WL_FN void load(const NarrowRows<T>& from, wl_i64 first, bool turn) const {
     const wl_u32 pairs = 8 * from.steps();
     for (wl_u32 i = wl_thread(); i < WL_NARROW_OTHER / 2 * pairs; i += wl_threads()) {
       const wl_u32 two = i / pairs, c = i % pairs;
-      const wl_u32 lower = from.pair(first + 2 * two, 2 * c), upper = from.pair(first + 2 * two + 1, 2 * c);
-      rows[2 * two * WL_NARROW_PAIRS + c] = lower;
-      rows[(2 * two + 1) * WL_NARROW_PAIRS + c] = upper;
-      if (!turn) continue;
-      turned[2 * c * WL_NARROW_PAIRS + two] = (lower & 0xffffu) | upper << 16;
-      turned[(2 * c + 1) * WL_NARROW_PAIRS + two] = lower >> 16 | (upper & 0xffff0000u);
+      wl_u32 lower[parts], upper[parts];
+      from.pair(first + 2 * two, 2 * c, lower), from.pair(first + 2 * two + 1, 2 * c, upper);
+      WL_UNROLL for (int p = 0; p < parts; p++) {
+        const wl_u32 row = p * WL_NARROW_ROWS + 2 * two * WL_NARROW_PAIRS + c;
+        rows[row] = lower[p];
+        rows[row + WL_NARROW_PAIRS] = upper[p];
+        if (!turn) continue;
+        const wl_u32 at = p * WL_NARROW_TURNED + 2 * c * WL_NARROW_PAIRS + two;
+        turned[at] = (lower[p] & 0xffffu) | upper[p] << 16;
+        turned[at + WL_NARROW_PAIRS] = lower[p] >> 16 | (upper[p] & 0xffff0000u);
+      }
     }
   }
 
-  // z[e] = the product of an own row with row 8 * n + column of the tile.
-  template <class T>
-  WL_FN void products(const NarrowOwn& own, int steps, int n, float (&z)[4]) const {
+  // z[e] = the product of an own row with row 8 * n + column of the tile. Whichever of them is the hidden
+  // row, its parts come in the same order, so that the products are the same. OWN: it is the own one.
+  template <bool OWN, int own_parts>
+  WL_FN void products(const NarrowOwn<own_parts>& own, int steps, int n, float (&z)[4]) const {
     WL_UNROLL for (int e = 0; e < 4; e++) z[e] = 0.f;
     const wl_u32 at = (8 * n + wl_lane() / 4) * WL_NARROW_PAIRS + wl_lane() % 4;
+    constexpr int HIDDEN = OWN ? own_parts : parts, WEIGHT = OWN ? parts : own_parts;
     WL_UNROLL for (int s = 0; s < WL_NARROW_STEPS; s++) {
-      if (s < steps) wl_mma<T>(z, own.a[s], rows[at + 8 * s], rows[at + 8 * s + 4]);
+      if (s >= steps) continue;
+      WL_UNROLL for (int h = 0; h < HIDDEN; h++) {
+        WL_UNROLL for (int w = 0; w < WEIGHT; w++) {
+          const wl_u32 b = (OWN ? w : h) * WL_NARROW_ROWS + at + 8 * s;
+          wl_mma<bf16>(z, own.a[OWN ? h : w][s], rows[b], rows[b + 4]);
+        }
+      }
     }
   }
 
-  // sums += dz · rows 16 * j to 16 * j + 16 of the tile; dz, two fragments of 8 columns, is rounded to the
-  // type, and is then one of 16.
-  template <class T>
+  // sums += dz · rows 16 * j to 16 * j + 16 of the tile; dz is two fragments of 8 columns, whose parts are
+  // then one of 16.
   WL_FN void add(const float (&dz)[2][4], int steps, int j, float (&sums)[2 * WL_NARROW_STEPS][4]) const {
-    const wl_u32 a[4] = {wl_pack<T>(dz[0][0], dz[0][1]), wl_pack<T>(dz[0][2], dz[0][3]),
-                         wl_pack<T>(dz[1][0], dz[1][1]), wl_pack<T>(dz[1][2], dz[1][3])};
+    wl_u32 a[2][4];
+    WL_UNROLL for (int r = 0; r < 4; r++) {
+      wl_u32 two[2];
+      narrow_cut(dz[r / 2][2 * (r % 2)], dz[r / 2][2 * (r % 2) + 1], two);
+      a[0][r] = two[0], a[1][r] = two[1];
+    }
     WL_UNROLL for (int f = 0; f < 2 * WL_NARROW_STEPS; f++) {
-      const wl_u32 at = (8 * f + wl_lane() / 4) * WL_NARROW_PAIRS + 8 * j + wl_lane() % 4;
-      if (f < 2 * steps) wl_mma<T>(sums[f], a, turned[at], turned[at + 4]);
+      if (f >= 2 * steps) continue;
+      WL_UNROLL for (int p = 0; p < parts; p++) {
+        const wl_u32 at = p * WL_NARROW_TURNED + (8 * f + wl_lane() / 4) * WL_NARROW_PAIRS + 8 * j + wl_lane() % 4;
+        WL_UNROLL for (int i = 0; i < 2; i++) wl_mma<bf16>(sums[f], a[i], turned[at], turned[at + 4]);
+      }
     }
   }
 };
 
-#define WL_NARROW_TILE                                                   \
-  WL_SMEM(wl_u32, tile_rows, WL_NARROW_OTHER * WL_NARROW_PAIRS);         \
-  WL_SMEM(wl_u32, tile_turned, 16 * WL_NARROW_STEPS * WL_NARROW_PAIRS); \
-  const NarrowTile tile = {tile_rows, tile_turned}
+#define WL_NARROW_TILE(parts)                              \
+  WL_SMEM(wl_u32, tile_rows, (parts) * WL_NARROW_ROWS);     \
+  WL_SMEM(wl_u32, tile_turned, (parts) * WL_NARROW_TURNED); \
+  const NarrowTile<(parts)> tile = {tile_rows, tile_turned}
+
+#define WL_NARROW_NOWHERE (-(1 << 30))
 
 // A split's classes.
 struct NarrowSplit {
@@ -122,6 +191,10 @@ struct NarrowSplit {
     begin = split * each * WL_NARROW_OTHER;
     const wl_i64 stop = begin + each * WL_NARROW_OTHER;
     end = stop < a.classes ? stop : a.classes;
+  }
+  // Where a class is among them, in few bits; nowhere near if elsewhere.
+  WL_FN int place(wl_i64 class_) const {
+    return class_ < begin || class_ >= end ? WL_NARROW_NOWHERE : (int)(class_ - begin);
   }
 };
 
@@ -145,26 +218,26 @@ struct NarrowSum {
 // Hidden rows by splits: what a split's classes give of each row's softmax.
 template <class T>
 WL_FN void narrow_forward(const NarrowArgs& a) {
-  WL_NARROW_TILE;
+  WL_NARROW_TILE(NARROW_PARTS<T>);
   const wl_i64 live = narrow_live(a), first = wl_block() / a.splits * WL_NARROW_OWN, split = wl_block() % a.splits;
   if (first >= live) return;
-  const NarrowRows hidden = narrow_hidden(a, live), weight = narrow_weight(a);
+  const NarrowRows<T> weight = narrow_weight<T>(a);
   const wl_i64 own_first = first + 16 * wl_warp();
-  NarrowOwn own;
-  own.load(hidden, own_first);
+  NarrowOwn<2> own;
+  own.load(narrow_hidden(a, live), own_first);
   NarrowSum sums[2] = {{-wl_inf(), 0.f, 0.f}, {-wl_inf(), 0.f, 0.f}};
-  wl_i64 targets[2];
+  int targets[2];
+  const NarrowSplit classes(a, split);
   WL_UNROLL for (int r = 0; r < 2; r++) {
     const wl_i64 row = own_first + narrow_row() + 8 * r;
-    targets[r] = row < live ? (wl_i64)wl_ld(a.targets + row) : -1;
+    targets[r] = row < live ? classes.place((wl_i64)wl_ld(a.targets + row)) : WL_NARROW_NOWHERE;
   }
-  const NarrowSplit classes(a, split);
   for (wl_i64 begin = classes.begin; begin < classes.end; begin += WL_NARROW_OTHER) {
     wl_syncthreads();  // nobody reads the last tile any more
     tile.load(weight, begin, false);
     wl_syncthreads();  // the tile is there
     float z[8][4];
-    WL_UNROLL for (int n = 0; n < 8; n++) tile.products<T>(own, weight.steps(), n, z[n]);
+    WL_UNROLL for (int n = 0; n < 8; n++) tile.template products<true>(own, weight.steps(), n, z[n]);
     if (a.classes - begin < WL_NARROW_OTHER) {
       const int left = (int)(a.classes - begin) - (int)narrow_column();
       WL_UNROLL for (int n = 0; n < 8; n++) {
@@ -172,7 +245,7 @@ WL_FN void narrow_forward(const NarrowArgs& a) {
       }
     }
     WL_UNROLL for (int r = 0; r < 2; r++) {
-      const int target = narrow_within(targets[r], begin, WL_NARROW_OTHER) - (int)narrow_column();
+      const int target = targets[r] - (int)(begin - classes.begin) - (int)narrow_column();
       float max = sums[r].max;
       WL_UNROLL for (int n = 0; n < 8; n++) max = wl_max(max, wl_max(z[n][2 * r], z[n][2 * r + 1]));
       sums[r].rescale(max);
@@ -213,66 +286,67 @@ WL_FN void narrow_loss_body(const NarrowArgs& a) {
       sum.merge({wl_ld(from), wl_ld(from + 1), wl_ld(from + 2)});
     }
     const float base = NarrowSum::base(sum.max), at = wl_exp(sum.at - base), total = sum.rest + at;
-    const float lse = base + wl_log(total);
-    wl_st(a.lse + slot, lse);
+    wl_st(a.scale + 2 * slot, base);
+    wl_st(a.scale + 2 * slot + 1, 1.f / total);
     wl_st(a.miss + slot, sum.rest / total);
-    wl_st(a.nll + slot, at > 1e-30f ? wl_log1p(sum.rest / at) : lse - sum.at);
+    wl_st(a.nll + slot, at > 1e-30f ? wl_log1p(sum.rest / at) : wl_log(total) + (base - sum.at));
   }
 }
 
-// A row of the batch, where its logits' gradient is made.
+// A row of the batch, where its logits' gradient is made: of its largest logit and of what the others'
+// exponentials relative to it are multiplied by, as a common offset of the logits costs no digits so.
 struct NarrowRow {
-  float lse, miss, factor;
+  float base, factor, own;
   int target;  // its class's place among those at hand
 
   WL_FN static NarrowRow of(const NarrowArgs& a, wl_i64 row, wl_i64 live) {
     if (row >= live) return {0.f, 0.f, 0.f, -1};
-    return {wl_ld(a.lse + row), wl_ld(a.miss + row), wl_ld(a.factors + row), -1};
+    const float factor = wl_ld(a.factors + row);
+    return {wl_ld(a.scale + 2 * row), factor * wl_ld(a.scale + 2 * row + 1), -factor * wl_ld(a.miss + row), -1};
   }
   // The target's is no difference of near numbers.
   WL_FN float slope(float z, int place) const {
-    return factor * (place == target ? -miss : wl_ex2((z - lse) * WL_LOG2E));
+    return place == target ? own : factor * wl_ex2((z - base) * WL_LOG2E);
   }
 };
 
 // The gradient of the hidden rows, split by split.
 template <class T>
 WL_FN void narrow_hidden_back(const NarrowArgs& a) {
-  WL_NARROW_TILE;
+  WL_NARROW_TILE(NARROW_PARTS<T>);
   const wl_i64 live = narrow_live(a), first = wl_block() / a.splits * WL_NARROW_OWN, split = wl_block() % a.splits;
   if (first >= live) return;
-  const NarrowRows weight = narrow_weight(a);
+  const NarrowRows<T> weight = narrow_weight<T>(a);
   const wl_i64 own_first = first + 16 * wl_warp();
-  NarrowOwn own;
+  NarrowOwn<2> own;
   own.load(narrow_hidden(a, live), own_first);
+  const NarrowSplit classes(a, split);
   NarrowRow rows[2];
-  wl_i64 targets[2];
   WL_UNROLL for (int r = 0; r < 2; r++) {
     const wl_i64 row = own_first + narrow_row() + 8 * r;
     rows[r] = NarrowRow::of(a, row, live);
-    targets[r] = row < live ? (wl_i64)wl_ld(a.targets + row) : -1;
+    rows[r].target = row < live ? classes.place((wl_i64)wl_ld(a.targets + row)) : WL_NARROW_NOWHERE;
   }
   float sums[2 * WL_NARROW_STEPS][4] = {};
-  const NarrowSplit classes(a, split);
   for (wl_i64 begin = classes.begin; begin < classes.end; begin += WL_NARROW_OTHER) {
     wl_syncthreads();  // nobody reads the last tile any more
     tile.load(weight, begin, true);
     wl_syncthreads();  // the tile is there
-    WL_UNROLL for (int r = 0; r < 2; r++) rows[r].target = narrow_within(targets[r], begin, WL_NARROW_OTHER);
-    const wl_i64 left = a.classes - begin;
+    const int left = (int)(classes.end - begin < WL_NARROW_OTHER ? classes.end - begin : WL_NARROW_OTHER);
     // Unrolled it would take more registers than two blocks leave.
     WL_UNROLL_N(1) for (int j = 0; j < 4; j++) {
       float z[2][4];
       WL_UNROLL for (int n = 0; n < 2; n++) {
-        tile.products<T>(own, weight.steps(), 2 * j + n, z[n]);
+        tile.template products<true>(own, weight.steps(), 2 * j + n, z[n]);
         const int first_place = 8 * (2 * j + n) + (int)narrow_column();
         WL_UNROLL for (int e = 0; e < 4; e++) z[n][e] = rows[e / 2].slope(z[n][e], first_place + e % 2);
         if (left < WL_NARROW_OTHER) {
           WL_UNROLL for (int e = 0; e < 4; e++) z[n][e] = first_place + e % 2 < left ? z[n][e] : 0.f;
         }
       }
-      tile.add<T>(z, weight.steps(), j, sums);
+      tile.add(z, weight.steps(), j, sums);
     }
+    WL_UNROLL for (int r = 0; r < 2; r++) rows[r].target -= WL_NARROW_OTHER;
   }
   WL_UNROLL for (int f = 0; f < 2 * WL_NARROW_STEPS; f++) {
     WL_UNROLL for (int e = 0; e < 4; e++) {
@@ -297,13 +371,13 @@ WL_FN void narrow_hidden_sum_body(const NarrowArgs& a) {
 // The gradient of the weights, classes by blocks.
 template <class T>
 WL_FN void narrow_weight_back(const NarrowArgs& a) {
-  WL_NARROW_TILE;
+  WL_NARROW_TILE(2);
   WL_SMEM(NarrowRow, infos, WL_NARROW_OTHER);
   const wl_i64 live = narrow_live(a), block_first = (wl_i64)wl_block() * WL_NARROW_OWN;
   const wl_i64 own_first = block_first + 16 * wl_warp();
-  const NarrowRows hidden = narrow_hidden(a, live);
-  NarrowOwn own;
-  own.load(narrow_weight(a), own_first);
+  const NarrowRows<f32> hidden = narrow_hidden(a, live);
+  NarrowOwn<NARROW_PARTS<T>> own;
+  own.load(narrow_weight<T>(a), own_first);
   float sums[2 * WL_NARROW_STEPS][4] = {};
   for (wl_i64 begin = 0; begin < live; begin += WL_NARROW_OTHER) {
     wl_syncthreads();  // nobody reads the last tile any more
@@ -315,21 +389,26 @@ WL_FN void narrow_weight_back(const NarrowArgs& a) {
       infos[wl_thread()] = row;
     }
     wl_syncthreads();  // the tile is there
+    const int left = (int)(live - begin < WL_NARROW_OTHER ? live - begin : WL_NARROW_OTHER);
     // Unrolled it would take more registers than two blocks leave.
     WL_UNROLL_N(1) for (int j = 0; j < 4; j++) {
       float z[2][4];
       WL_UNROLL for (int n = 0; n < 2; n++) {
-        tile.products<T>(own, hidden.steps(), 2 * j + n, z[n]);
+        tile.template products<false>(own, hidden.steps(), 2 * j + n, z[n]);
+        const int first_row = 8 * (2 * j + n) + (int)narrow_column();
         WL_UNROLL for (int c = 0; c < 2; c++) {
-          // Where there is no row its factor is 0, and a class that does not exist is not written.
-          const NarrowRow row = infos[8 * (2 * j + n) + narrow_column() + c];
+          const NarrowRow row = infos[first_row + c];
           WL_UNROLL for (int r = 0; r < 2; r++) {
             const int place = (int)(16 * wl_warp() + narrow_row()) + 8 * r;
             z[n][2 * r + c] = row.slope(z[n][2 * r + c], place);
           }
         }
+        // A class that does not exist is not written; where there is no row, an infinite weight has no logit.
+        if (left < WL_NARROW_OTHER) {
+          WL_UNROLL for (int e = 0; e < 4; e++) z[n][e] = first_row + e % 2 < left ? z[n][e] : 0.f;
+        }
       }
-      tile.add<T>(z, hidden.steps(), j, sums);
+      tile.add(z, hidden.steps(), j, sums);
     }
   }
   WL_UNROLL for (int f = 0; f < 2 * WL_NARROW_STEPS; f++) {

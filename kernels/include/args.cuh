@@ -267,13 +267,13 @@ static_assert(sizeof(SegmentArgs) == 152, "SegmentArgs: src/cuda/args/layers.rs"
 
 // Slots of a cluster against its weights, both of 16 bits, of at most 64 features.
 struct NarrowArgs {
-  const void* hidden;     // [n, width]
+  const void* hidden;     // [n, width], f32
   const void* weight;     // [classes, width]
   const wl_i64* targets;  // per slot
   const float* factors;   // per slot: the upstream gradient
   const wl_i64* count;    // rows of the cluster, of which these slots hold those from `from` on
   float* partials;        // [splits, n, 3] or [splits, n, width]
-  float* lse;             // per slot
+  float* scale;           // per slot: the largest logit, 1 / the sum of exponentials relative to it
   float* miss;            // per slot: 1 - p of the target
   float* nll;             // per slot
   void* to;               // the gradient of hidden rows or of weights
@@ -294,7 +294,7 @@ struct PanelArgs {
   wl_i64 n, columns, from_stride, to_stride;
   wl_u32 from_kind, to_kind;
   wl_u32 add;              // to what is there
-  wl_u32 pad;
+  wl_u32 parts;            // which bf16 part stands where (panel_parts): a digit of 2 bits each
 };
 static_assert(sizeof(PanelArgs) == 80, "PanelArgs: src/cuda/args/layers.rs");
 

@@ -99,6 +99,26 @@ WL_FN void store_float(void* p, wl_u32 kind, wl_i64 i, float v) {
   }
 }
 
+// A float as the sum of so many bf16 numbers, each of 8 of its bits: the tensor cores multiply those, and
+// their exponents are a float's. All have the float's sign and, unless that is 0, are not 0 themselves, so
+// that products with an infinite number are that of the float; infinities and NaN are their first part.
+template <int n>
+struct Parts {
+  float part[n];
+
+  WL_FN explicit Parts(float v) {
+    const bool finite = wl_abs(v) <= 3.402823466e38f;
+    const float least = v == 0.f || !finite ? 0.f : v < 0.f ? -1.17549435e-38f : 1.17549435e-38f;
+    float rest = v;
+    WL_UNROLL for (int i = 0; i < n; i++) {
+      // The last is rounded by who packs it.
+      part[i] = i == n - 1 || !finite ? rest : wl_f32(wl_bits(rest) & 0xffff0000u);
+      rest = finite ? rest - part[i] : 0.f;
+      if (i > 0 && part[i] == 0.f) part[i] = least;
+    }
+  }
+};
+
 // One class index, widened.
 WL_FN wl_i64 load_index(const void* p, wl_u32 kind, wl_i64 i) {
   switch (kind) {

@@ -46,8 +46,6 @@ pub struct Outcome {
     pub pass: &'static str,
     /// The dtype that it was rounded to.
     pub dtype: DType,
-    /// The narrowest dtype that what it is made of was rounded to.
-    pub on_the_way: DType,
     /// The elements, row-major.
     pub values: Vec<f64>,
 }
@@ -144,8 +142,7 @@ impl Outcome {
         pass: &'static str,
         tensor: TensorRef<'_>,
     ) -> Result<Outcome> {
-        let (dtype, on_the_way, values) = (tensor.dtype(), DType::F32, tensor.to_f64()?);
-        Ok(Outcome { quantity, pass, dtype, on_the_way, values })
+        Ok(Outcome { quantity, pass, dtype: tensor.dtype(), values: tensor.to_f64()? })
     }
 
     /// What stands between the rows of `memory`, laid out as the case's input.
@@ -156,11 +153,11 @@ impl Outcome {
         let between = data.chunks(case.row_stride.max(1)).flat_map(|r| r.iter().skip(row));
         let values = between.copied().collect();
         let (quantity, dtype) = (Quantity::Padding, case.dtype);
-        Ok(Outcome { quantity, pass, dtype, on_the_way: dtype, values })
+        Ok(Outcome { quantity, pass, dtype, values })
     }
 
     pub(super) fn compare(&self, expected: &[Expected]) -> std::result::Result<Finding, String> {
-        let Outcome { quantity, pass, dtype, on_the_way, values } = self;
+        let Outcome { quantity, pass, dtype, values } = self;
         let untouched;
         let expected = match (expected.iter().find(|e| e.quantity == *quantity), quantity) {
             (Some(expected), _) => expected,
@@ -179,9 +176,7 @@ impl Outcome {
                 compare::summed_gradients(*dtype, values, &expected.values, sizes)
             }
             Rule::Loss(sizes) => compare::losses(*dtype, values, &expected.values, sizes),
-            Rule::Product(sizes) => {
-                compare::products([*dtype, *on_the_way], values, &expected.values, sizes)
-            }
+            Rule::Product(sizes) => compare::products(*dtype, values, &expected.values, sizes),
         };
         Ok(Finding { quantity: *quantity, pass, worst })
     }

@@ -135,10 +135,4 @@ impl Running {
             self.sum += other.sum;
         }
     }
-
-    /// ln Σ e^z.
-    pub(super) fn lse(&self) -> f64 {
-        let max = if self.max == f32::NEG_INFINITY { 0.0 } else { f64::from(self.max) };
-        max + self.sum.ln()
-    }
 }

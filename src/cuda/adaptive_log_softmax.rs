@@ -99,8 +99,7 @@ impl<'c: 'p, 'p> Call<'c, 'p> {
         grads: Option<(&AdaptiveParameters<Output<'_, '_>>, bool)>,
     ) -> Result<()> {
         let sizes = [self.checked.rows.len, self.checked.options.in_features];
-        let budget = self.checked.options.workspace;
-        let d_x = grad_input.map(|out| InputGradient::new(self.cuda, out, sizes, budget));
+        let d_x = grad_input.map(|out| InputGradient::new(self.cuda, out, sizes));
         let d_x = d_x.transpose()?;
         let back = d_x.is_some() || grads.is_some();
         let gradients = |weight: Option<Panel>, bias: Option<Panel>, projection: Option<Panel>| {

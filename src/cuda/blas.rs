@@ -116,10 +116,15 @@ impl Blas {
 
     /// Row-major products are column-major ones of the transposed matrices in the other order.
     ///
+    /// cuBLAS's table of `cublasGemmEx` for `CUBLAS_COMPUTE_32F`, whose scalars are f32, has what is asked
+    /// for here: A and B both f16 with C f16 or f32, both bf16 with C bf16 or f32, both f32 with C f32. A and B
+    /// of two types are in no row of it, which is why `factors.rs` makes them one.
+    ///
     /// # Safety
     /// As for [`super::driver::Driver::product`]; nobody else uses the handle meanwhile.
     pub(super) unsafe fn product(&self, product: &Product) -> Result<()> {
         let Product { a, b, c, sizes: [m, n, k], add } = *product;
+        debug_assert!(a.dtype == b.dtype && (c.dtype == a.dtype || c.dtype == DType::F32));
         let int = |size: usize| {
             i32::try_from(size).map_err(|_| Error::Device {
                 reason: format!("cuBLAS: a matrix of {m} × {n} × {k} is larger than it can count"),

@@ -81,17 +81,16 @@ pub(crate) struct InputGradient<'p> {
 }
 
 impl<'p> InputGradient<'p> {
-    /// Of rows of the output's shape: f32, if that is not its own type and there is room.
+    /// Of rows of the output's shape, f32.
     pub(crate) fn new(
         cuda: &'p Cuda,
         out: &Output<'_, '_>,
         [rows, features]: [usize; 2],
-        budget: usize,
     ) -> Result<InputGradient<'p>> {
-        let bytes = rows.saturating_mul(features).saturating_mul(4);
-        if out.dtype == DType::F32 || bytes > budget {
+        if out.dtype == DType::F32 {
             return Ok(InputGradient { sum: Panel::from(out), _wide: None });
         }
+        let bytes = rows.saturating_mul(features).saturating_mul(4);
         let wide = cuda.pool.take("workspace", bytes)?;
         let sum = Panel::packed(wide.address(), DType::F32, features);
         Ok(InputGradient { sum, _wide: Some(wide) })

@@ -1,18 +1,26 @@
 //! One softmax whose logits are products, an adaptive softmax's head or a cluster of it: products to
 //! logits, a cross entropy over them in place, products back; chunk by chunk, so that no buffer exceeds
-//! the budget. Clusters of few features do without logits (`narrow.rs`).
+//! the budget. Logits, hidden rows and gradients on their way are f32 whatever the input's type
+//! (`factors.rs`). Clusters of few features do without logits (`narrow.rs`).
+//!
+//! A slot without a row has hidden rows and gradients of 0, whatever the weights are: so a cluster that no
+//! row uses has no part in any result.
 
 mod narrow;
 
 use super::Cuda;
 use super::args::{self, RowArgs};
 use super::bins::Slots;
+use super::factors::Factor;
 use super::growing::{Growing, Sum};
-use super::products::{Linear, Panel, Places, Product, Workspace};
+use super::products::{Linear, Panel, Places, Workspace};
 use super::rows::{Work, data};
 use super::variants::{Batch, Loss};
 use crate::{DType, Result};
 use narrow::{Kernels, Narrow};
+
+/// Columns between rows of logits are a multiple of this, for aligned accesses of kernels and products.
+const ALIGNED: usize = 8;
 
 /// A softmax over `classes`, of rows of the input or of what a projection makes of them.
 pub(crate) struct Softmax<'p> {
@@ -69,21 +77,27 @@ impl Rows {
 
 /// Where a softmax's gradients go.
 pub(crate) struct Gradients {
-    /// Of all rows of the input; the head writes them, clusters add.
+    /// Of all rows of the input, f32; the head writes them, clusters add.
     pub(crate) d_x: Option<Panel>,
     pub(crate) weight: Option<Sum>,
     pub(crate) bias: Option<Sum>,
     pub(crate) projection: Option<Sum>,
 }
 
-/// Memory of a chunk.
+/// Memory of a chunk. Factors are memory for what lies before them, as products take it.
 struct Buffers<'p> {
     /// Rows of the input, 0 where a slot is empty.
     x: Panel,
-    /// What the projection makes of them.
+    x_factor: Panel,
+    /// What the projection makes of them; f32.
     hidden: Panel,
+    hidden_factor: Panel,
+    /// Logits, then their gradient; f32.
     logits: Panel,
+    logits_factor: Panel,
+    /// f32.
     d_hidden: Panel,
+    d_hidden_factor: Panel,
     /// f32.
     d_x: Panel,
     /// A chunk's losses, f32.
@@ -103,20 +117,39 @@ impl<'p> Softmax<'p> {
 
     /// Rows of a chunk: as many as the budget has room for logits, and for rows of the input.
     fn chunk(&self) -> usize {
-        let row = self.dtype().size().saturating_mul(self.stored()).max(4 * self.features);
+        let row = 4usize.saturating_mul(self.stored().max(self.features));
         (self.budget / row.max(1)).clamp(1, self.slots.len.max(1))
     }
 
     fn buffers(&self, rows: usize, back: bool) -> Result<Buffers<'p>> {
         let mut workspace = Workspace::new(self.cuda, rows);
         let (dtype, tail) = (self.dtype(), self.projection.is_some());
+        let stored = self.stored().next_multiple_of(ALIGNED);
+        let if_back = |n: usize| if back { n } else { 0 };
+        let of_tail = |n: usize| if tail && back { n } else { 0 };
         let x = workspace.panel(self.features, dtype)?;
-        let hidden = if tail { workspace.panel(self.width, dtype)? } else { x };
-        let logits = workspace.panel(self.stored(), dtype)?;
-        let d_hidden = if tail && back { workspace.panel(self.width, dtype)? } else { x };
-        let d_x = if tail && back { workspace.panel(self.features, DType::F32)? } else { x };
+        let x_factor = workspace.factor(if_back(self.features), dtype, dtype)?;
+        let hidden = if tail { workspace.panel(self.width, DType::F32)? } else { x };
+        let hidden_factor = workspace.factor(of_tail(self.width), DType::F32, dtype)?;
+        let logits = workspace.panel(stored, DType::F32)?;
+        let logits_factor = workspace.factor(if_back(self.stored()), DType::F32, dtype)?;
+        let d_hidden = workspace.panel(of_tail(self.width), DType::F32)?;
+        let d_hidden_factor = workspace.factor(of_tail(self.width), DType::F32, dtype)?;
+        let d_x = workspace.panel(of_tail(self.features), DType::F32)?;
         let nll = workspace.panel(1, DType::F32)?.address;
-        Ok(Buffers { x, hidden, logits, d_hidden, d_x, nll, _workspace: workspace })
+        Ok(Buffers {
+            x,
+            x_factor,
+            hidden,
+            hidden_factor,
+            logits,
+            logits_factor,
+            d_hidden,
+            d_hidden_factor,
+            d_x,
+            nll,
+            _workspace: workspace,
+        })
     }
 
     /// Puts all launches on the stream.
@@ -152,19 +185,22 @@ impl<'p> Softmax<'p> {
                 }
                 part.losses()?;
                 let Some(back) = &back else { continue };
-                match &narrow {
-                    Some(narrow) => narrow.back(&part, weight.as_ref())?,
+                let slopes = match &narrow {
+                    Some(narrow) => {
+                        narrow.back(&part, weight.as_ref())?;
+                        part.hidden_slopes()?
+                    }
                     None => part.weights(weight.as_ref())?,
-                }
+                };
                 if let Some(projection) = &projection {
-                    part.projection(projection)?;
+                    part.projection(slopes, projection)?;
                 }
                 if let Some(sums) = sums {
                     let panels = [buffers.logits, sums];
                     let places = Places::default();
                     cuda.panel(Batch::PanelColumnSums, panels, [n, classes], places, number > 0)?;
                 }
-                part.input(back.d_x)?;
+                part.input(slopes, back.d_x)?;
             }
             if let (Some(bias), Some(sums)) = (bias, sums) {
                 // Without a chunk there are no sums.
@@ -219,8 +255,19 @@ impl Part<'_, '_> {
             cuda.panel(Batch::PanelGather, panels, [self.n, features], self.places(), false)?;
             let Some(projection) = projection else { return Ok(()) };
             let projection = Linear { weight: projection, bias: None };
-            cuda.linear(x, projection, hidden, [self.n, width, features])
+            cuda.linear(x, projection, hidden, [self.n, width, features])?;
+            self.kept(hidden)
         }
+    }
+
+    /// Makes 0 of hidden rows where a slot has none: infinite weights have made NaN of its zeros.
+    ///
+    /// # Safety
+    /// As above.
+    unsafe fn kept(&self, rows: Panel) -> Result<()> {
+        let Softmax { cuda, width, .. } = *self.softmax;
+        // SAFETY: the caller's contract.
+        unsafe { cuda.panel(Batch::PanelRound, [rows; 2], [self.n, width], self.places(), false) }
     }
 
     /// Losses of the rows, and with a backward pass the logits' gradient in their place.
@@ -228,7 +275,7 @@ impl Part<'_, '_> {
     /// # Safety
     /// As above.
     unsafe fn cross_entropy(&self, back: bool) -> Result<()> {
-        let Softmax { cuda, linear, slots, width, classes, .. } = *self.softmax;
+        let Softmax { cuda, linear, slots, width, classes, budget, .. } = *self.softmax;
         let Buffers { hidden, logits, .. } = *self.buffers;
         let rows = Rows {
             z: logits,
@@ -242,7 +289,11 @@ impl Part<'_, '_> {
         let work = if back { Work::Fused } else { Work::Forward };
         // SAFETY: the caller's contract.
         unsafe {
-            cuda.linear(hidden, linear, logits, [self.n, classes, width])?;
+            let sizes = [self.n, classes, width];
+            match self.softmax.projection {
+                None => cuda.linear(hidden, linear, logits, sizes)?,
+                Some(_) => cuda.logits([hidden, linear.weight, logits], sizes, budget)?,
+            }
             cuda.go(Loss::CrossEntropy, data(logits.dtype)?, work, rows.args())
         }
     }
@@ -274,59 +325,77 @@ impl Part<'_, '_> {
         unsafe { cuda.panel(Batch::PanelScatterAdd, panels, [self.n, 1], self.places(), false) }
     }
 
-    /// Adds to the gradient of the weights, and makes that of the hidden rows.
+    /// Adds to the gradient of the weights, and makes that of the hidden rows where there is a projection;
+    /// returns what of these, or else of the logits, is next multiplied.
     ///
     /// # Safety
     /// As above.
-    unsafe fn weights(&self, weight: Option<&Growing<'_>>) -> Result<()> {
-        let Softmax { cuda, width, classes, .. } = *self.softmax;
-        let Buffers { hidden, logits, d_hidden, .. } = *self.buffers;
+    unsafe fn weights(&self, weight: Option<&Growing<'_>>) -> Result<Factor> {
+        let Softmax { cuda, width, classes, linear, budget, .. } = *self.softmax;
+        let Buffers { x, x_factor, hidden, hidden_factor, d_hidden, .. } = *self.buffers;
+        let (dtype, tail) = (self.softmax.dtype(), self.softmax.projection.is_some());
         // SAFETY: the caller's contract.
         unsafe {
+            let Buffers { logits, logits_factor, .. } = *self.buffers;
+            let slopes = cuda.factor(logits, logits_factor, [self.n, classes], dtype)?;
             if let Some(weight) = weight {
+                let (rows, memory) = if tail { (hidden, hidden_factor) } else { (x, x_factor) };
+                let rows = cuda.factor(rows, memory, [self.n, width], dtype)?;
                 let (c, add) = weight.target(self.first);
-                let (a, sizes) = (logits.transposed(), [classes, width, self.n]);
-                cuda.product(Product { a, b: hidden, c, sizes, add })?;
+                let sizes = [classes, width, self.n];
+                cuda.multiply([slopes.transposed(), rows], c, sizes, add)?;
             }
-            if self.softmax.projection.is_none() {
-                return Ok(());
+            if !tail {
+                return Ok(slopes);
             }
-            let (b, sizes) = (self.softmax.linear.weight, [self.n, width, classes]);
-            cuda.product(Product { a: logits, b, c: d_hidden, sizes, add: false })
+            cuda.through(slopes, linear.weight, d_hidden, [self.n, width, classes], budget)?;
+            self.kept(d_hidden)?;
+            self.hidden_slopes()
         }
+    }
+
+    /// The gradient of the hidden rows, as products take it.
+    ///
+    /// # Safety
+    /// As above.
+    unsafe fn hidden_slopes(&self) -> Result<Factor> {
+        let Buffers { d_hidden, d_hidden_factor, .. } = *self.buffers;
+        let sizes = [self.n, self.softmax.width];
+        // SAFETY: the caller's contract.
+        unsafe { self.softmax.cuda.factor(d_hidden, d_hidden_factor, sizes, self.softmax.dtype()) }
     }
 
     /// Adds to the gradient of the projection.
     ///
     /// # Safety
     /// As above.
-    unsafe fn projection(&self, projection: &Growing<'_>) -> Result<()> {
+    unsafe fn projection(&self, slopes: Factor, projection: &Growing<'_>) -> Result<()> {
         let Softmax { cuda, features, width, .. } = *self.softmax;
-        let Buffers { x, d_hidden, .. } = *self.buffers;
+        let Buffers { x, x_factor, .. } = *self.buffers;
         let (c, add) = projection.target(self.first);
-        let (a, sizes) = (d_hidden.transposed(), [width, features, self.n]);
         // SAFETY: the caller's contract.
-        unsafe { cuda.product(Product { a, b: x, c, sizes, add }) }
+        unsafe {
+            let x = cuda.factor(x, x_factor, [self.n, features], self.softmax.dtype())?;
+            cuda.multiply([slopes.transposed(), x], c, [width, features, self.n], add)
+        }
     }
 
     /// The gradient of the rows of the input: written by the head, added to by clusters.
     ///
     /// # Safety
     /// As above.
-    unsafe fn input(&self, d_x: Option<Panel>) -> Result<()> {
-        let Softmax { cuda, linear, features, width, classes, .. } = *self.softmax;
+    unsafe fn input(&self, slopes: Factor, d_x: Option<Panel>) -> Result<()> {
+        let Softmax { cuda, linear, features, width, classes, budget, .. } = *self.softmax;
         let Some(sum) = d_x else { return Ok(()) };
+        let part = self.buffers.d_x;
         // SAFETY: the caller's contract.
         unsafe {
             let Some(projection) = self.softmax.projection else {
                 let (c, sizes) = (self.of_rows(sum), [self.n, features, classes]);
-                let a = self.buffers.logits;
-                return cuda.product(Product { a, b: linear.weight, c, sizes, add: false });
+                return cuda.through(slopes, linear.weight, c, sizes, budget);
             };
-            let (a, c) = (self.buffers.d_hidden, self.buffers.d_x);
-            let sizes = [self.n, features, width];
-            cuda.product(Product { a, b: projection, c, sizes, add: false })?;
-            let panels = [c, sum];
+            cuda.through(slopes, projection, part, [self.n, features, width], budget)?;
+            let panels = [part, sum];
             cuda.panel(Batch::PanelScatterAdd, panels, [self.n, features], self.places(), false)
         }
     }

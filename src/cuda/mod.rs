@@ -22,6 +22,7 @@ mod element_plan;
 mod elementwise;
 #[cfg(feature = "emulator")]
 pub(crate) mod emulated;
+mod factors;
 #[cfg(feature = "cuda")]
 mod gpu;
 mod growing;

@@ -39,8 +39,19 @@ impl Panel {
 
     /// The rows from one on.
     pub(crate) fn starting_at(self, row: usize) -> Panel {
-        let elements = row as u64 * self.stride as u64;
-        Panel { address: self.address + elements * self.dtype.size() as u64, ..self }
+        let step = if self.transposed { 1 } else { self.stride };
+        self.skip(row, step)
+    }
+
+    /// The columns from one on.
+    pub(crate) fn from_column(self, column: usize) -> Panel {
+        let step = if self.transposed { self.stride } else { 1 };
+        self.skip(column, step)
+    }
+
+    fn skip(self, n: usize, step: usize) -> Panel {
+        let bytes = n as u64 * step as u64 * self.dtype.size() as u64;
+        Panel { address: self.address + bytes, ..self }
     }
 }
 
@@ -56,7 +67,8 @@ impl From<&Output<'_, '_>> for Panel {
     }
 }
 
-/// `c = a·b`, or `c += a·b`: c of m rows and n columns, k terms an element. Sums are f32.
+/// `c = a·b`, or `c += a·b`: c of m rows and n columns, k terms an element. Sums are f32. A logit is f32, as
+/// is all that is made of several products on its way; f32 by 16-bit numbers: `factors.rs`.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Product {
     /// Of one type.
@@ -169,29 +181,51 @@ impl Cuda {
         places: Places,
         add: bool,
     ) -> Result<()> {
-        if n == 0 || columns == 0 {
+        let args = panel_args([from, to], [n, columns], places, add);
+        let elements = n.saturating_mul(columns);
+        // SAFETY: the caller's contract.
+        unsafe { self.launch_panel(kernel, elements, args) }
+    }
+
+    /// # Safety
+    /// As for [`Cuda::panel`]; the arguments are of that many elements, or of packs of them.
+    pub(super) unsafe fn launch_panel(
+        &self,
+        kernel: Batch,
+        elements: usize,
+        args: PanelArgs,
+    ) -> Result<()> {
+        if elements == 0 {
             return Ok(());
         }
-        let args = PanelArgs {
-            from: from.address,
-            to: to.address,
-            rows: places.rows,
-            marks: places.marks,
-            n: n as i64,
-            columns: columns as i64,
-            from_stride: from.stride as i64,
-            to_stride: to.stride as i64,
-            from_kind: args::kind(from.dtype),
-            to_kind: args::kind(to.dtype),
-            add: add.into(),
-            pad: 0,
-        };
         let blocks = match kernel {
-            Batch::PanelColumnSums => columns.div_ceil(32),
-            _ => n.saturating_mul(columns).div_ceil(BATCH_THREADS as usize).min(MAX_BLOCKS),
+            Batch::PanelColumnSums => (args.columns as usize).div_ceil(32),
+            _ => elements.div_ceil(BATCH_THREADS as usize).min(MAX_BLOCKS),
         };
         let blocks = u32::try_from(blocks).unwrap_or(u32::MAX);
         // SAFETY: the caller's contract.
         unsafe { self.launch_batch(kernel, blocks, args::bytes(&args)) }
+    }
+}
+
+pub(super) fn panel_args(
+    [from, to]: [Panel; 2],
+    [n, columns]: [usize; 2],
+    places: Places,
+    add: bool,
+) -> PanelArgs {
+    PanelArgs {
+        from: from.address,
+        to: to.address,
+        rows: places.rows,
+        marks: places.marks,
+        n: n as i64,
+        columns: columns as i64,
+        from_stride: from.stride as i64,
+        to_stride: to.stride as i64,
+        from_kind: args::kind(from.dtype),
+        to_kind: args::kind(to.dtype),
+        add: add.into(),
+        parts: 0,
     }
 }

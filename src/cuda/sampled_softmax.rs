@@ -1,6 +1,6 @@
-//! Sampled softmax on a CUDA device: the drawn classes' weights are gathered once; logits are products
-//! in f32, a chunk of rows at a time, with the target's behind those of the negatives
-//! (`kernels/sampled_softmax.cu`). Gradients of weights are added up class by class (`segments.rs`).
+//! Sampled softmax on a CUDA device: the drawn classes' weights are gathered once; logits and their gradient
+//! are f32, a chunk of rows at a time, with the target's behind those of the negatives
+//! (`kernels/sampled_softmax.cu`; products: `factors.rs`). Gradients of weights are added up class by class (`segments.rs`).
 //! Over all classes it is the softmax over products that an adaptive softmax's head is.
 
 use super::Cuda;
@@ -10,7 +10,7 @@ use super::growing::{InputGradient, Sum};
 use super::linear_softmax::{Gradients, Rows, Softmax};
 use super::lines::count;
 use super::memory::{Input, Output};
-use super::products::{Linear, Panel, Places, Product, Workspace};
+use super::products::{Linear, Panel, Places, Workspace};
 use super::rows::{Work, data};
 use super::segments::{Rest, Segments, Table};
 use super::variants::{Batch, Loss};
@@ -90,8 +90,7 @@ impl<'c: 'p, 'p> Call<'c, 'p> {
     unsafe fn full(&self, input: Option<&Output<'_, '_>>, grads: Option<&Grads<'_>>) -> Result<()> {
         let (cuda, options, rows) = (self.cuda, self.checked.options, self.bins.rows());
         let sizes = [rows.len, options.in_features];
-        let d_x =
-            input.map(|out| InputGradient::new(cuda, out, sizes, options.workspace)).transpose()?;
+        let d_x = input.map(|out| InputGradient::new(cuda, out, sizes)).transpose()?;
         let softmax = Softmax {
             cuda,
             input: Panel::from(&self.input),
@@ -143,10 +142,12 @@ struct Sampled<'s, 'p> {
 #[derive(Clone, Copy)]
 struct Buffers {
     x: Panel,
+    /// As products take it.
+    x_factor: Panel,
     /// Logits, then their gradient; f32.
     z: Panel,
-    /// The same in the input's type, for products.
-    narrow: Panel,
+    /// As products take the gradient of the negatives'.
+    z_factor: Panel,
     /// f32.
     d_x: Panel,
 }
@@ -202,17 +203,14 @@ impl Sampled<'_, '_> {
                 ..SampledArgs::default()
             },
         };
-        let each = 4 * row(samples + 1) + dtype.size() * (row(samples) + features) + 4 * features;
+        let each = 8 * row(samples + 1) + dtype.size() * features + 4 * features;
         let chunk = (options.workspace / each).clamp(1, rows.max(1));
         let mut workspace = Workspace::new(cuda, chunk.min(rows));
-        let z = workspace.panel(row(samples + 1), DType::F32)?;
         let buffers = Buffers {
             x: workspace.panel(features, dtype)?,
-            z,
-            narrow: match dtype {
-                DType::F32 => z,
-                _ => workspace.panel(if back { row(samples) } else { 0 }, dtype)?,
-            },
+            x_factor: workspace.factor(if back { features } else { 0 }, dtype, dtype)?,
+            z: workspace.panel(row(samples + 1), DType::F32)?,
+            z_factor: workspace.factor(if back { samples } else { 0 }, DType::F32, dtype)?,
             d_x: workspace.panel(if input.is_some() { features } else { 0 }, DType::F32)?,
         };
         // SAFETY: the caller's contract; buffers are as long as rows, negatives and chunks need.
@@ -335,17 +333,16 @@ impl Part<'_> {
     /// As above.
     unsafe fn back(&self, input: Option<&Output<'_, '_>>, parameters: bool) -> Result<()> {
         let (sampled, mut args, n, add) = (self.sampled, self.args(), self.n, self.from > 0);
-        let (cuda, Buffers { x, z, narrow, d_x }) = (sampled.call.cuda, *self.buffers);
+        let (cuda, Buffers { x, x_factor, z, z_factor, d_x }) = (sampled.call.cuda, *self.buffers);
         let (samples, features) = (args.samples as usize, args.features as usize);
         let places = Places::default();
         // SAFETY: the caller's contract.
         unsafe {
-            if narrow.dtype != DType::F32 {
-                cuda.panel(Batch::PanelRound, [z, narrow], [n, samples], places, false)?;
-            }
+            let slopes = cuda.factor(z, z_factor, [n, samples], x.dtype)?;
             if let Some(out) = input {
-                let (a, b, sizes) = (narrow, sampled.weights, [n, features, samples]);
-                cuda.product(Product { a, b, c: d_x, sizes, add: false })?;
+                let (sizes, budget) =
+                    ([n, features, samples], sampled.call.checked.options.workspace);
+                cuda.through(slopes, sampled.weights, d_x, sizes, budget)?;
                 let out = Panel::from(out).starting_at(self.from);
                 (args.grad, args.grad_stride) = (out.address, out.stride as i64);
                 cuda.launch_batch(Batch::SampledInput, blocks(n * features), args::bytes(&args))?;
@@ -353,8 +350,9 @@ impl Part<'_> {
             if !parameters {
                 return Ok(());
             }
-            let (a, sizes) = (narrow.transposed(), [samples, features, n]);
-            cuda.product(Product { a, b: x, c: sampled.d_weights, sizes, add })?;
+            let x = cuda.factor(x, x_factor, [n, features], x.dtype)?;
+            let (slopes, sizes) = (slopes.transposed(), [samples, features, n]);
+            cuda.multiply([slopes, x], sampled.d_weights, sizes, add)?;
             let panels = [z, sampled.d_offsets];
             cuda.panel(Batch::PanelColumnSums, panels, [n, samples], places, add)?;
             let of_targets = Panel { address: z.address + 4 * samples as u64, ..z };

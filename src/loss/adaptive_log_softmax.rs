@@ -48,8 +48,12 @@ pub(super) use parameters::{fill, tail_key};
 /// | output | one a row: the target's log-probability; 0 for ignored rows | f32 |
 /// | loss | `[]`, or one a row for [`Reduction::None`] | f32 |
 ///
-/// Products and sums are f32 or wider whatever the dtype, in an order that does not depend on the
-/// number of threads. The mean is NaN if no row is kept.
+/// Products and sums are f32 or wider whatever the dtype, on every device, in an order that does not depend
+/// on the number of threads. The mean is NaN if no row is kept.
+///
+/// Losses and gradients read the clusters that a kept row's target lies in; others have a gradient of 0 and no
+/// part in any result, whatever their weights hold. `log_prob` reads all clusters, `predict` and `top_k` those
+/// that the head and the clusters before do not rule out, `sample` the one that was drawn.
 ///
 /// ```
 /// use warploss::{AdaptiveLogSoftmax, DType, Device, TensorRef};
@@ -166,8 +170,8 @@ impl<'w> AdaptiveLogSoftmax<'w> {
         self
     }
 
-    /// Bytes of a buffer at most, on a CUDA device: logits, and sums of gradients in f32, are cut to
-    /// it. Default 256 MiB. Of no effect on the CPU.
+    /// Bytes of a buffer at most, on a CUDA device: logits are cut to it, and sums of the
+    /// weights' gradients are f32 if they fit. Default 256 MiB. Of no effect on the CPU.
     pub fn workspace(mut self, bytes: usize) -> Self {
         self.workspace = bytes;
         self

@@ -143,7 +143,6 @@ fn verdict(call: &Call, expected: &Option<Vec<Expected>>, value: &Value) -> Verd
         quantity,
         pass: call.form,
         dtype: value.dtype,
-        on_the_way: DType::F32,
         values: value.values.clone(),
     };
     match outcome.compare(expected) {

@@ -53,9 +53,9 @@ impl Call for EmbeddingCall {
         let mut outcomes = vec![Outcome::new(Quantity::Output, "forward", out.view())?];
         let grads = embedding.backward(device, &view, index, case.input()?)?;
         if self.finite {
-            let way = layer::Way::of(&Device::cpu(), case);
             let named = grads.into_named().into_iter();
-            outcomes.push(way.gradients("backward", named.map(|(_, grad)| grad))?);
+            let named = named.map(|(_, grad)| grad);
+            outcomes.push(layer::all_gradients(case.dtype, "backward", named)?);
         }
         Ok(outcomes)
     }

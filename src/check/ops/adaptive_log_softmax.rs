@@ -100,17 +100,16 @@ impl Call for AdaptiveCall {
         let packed = layer::packed(case)?;
         let (input, target) = (layer::input(case, &packed)?, self.target.view());
         let (loss, view, g) = (self.loss(), self.parameters.view(), self.grad_output.view());
-        let way = layer::Way::of(device, case);
         let out = loss.forward(device, &view, input, target)?;
         let log_prob = loss.log_prob(device, &view, input)?;
         let grad = loss.forward_backward(device, &view, input, target, g)?;
         let named = grad.parameters.into_named().into_iter();
         let parameters = self.finite.then(|| named.map(|(_, grad)| grad).collect());
-        let mut outcomes = way.passes(&out, (&grad.output, &grad.input), parameters)?;
-        outcomes.push(way.outcome(Quantity::LogProb, "log_prob", &log_prob)?);
+        let mut outcomes = layer::passes(&out, (&grad.output, &grad.input), parameters)?;
+        outcomes.push(Outcome::new(Quantity::LogProb, "log_prob", log_prob.view())?);
         if self.finite {
             let (_, top) = loss.top_k(device, &view, input, self.k())?;
-            outcomes.push(way.outcome(Quantity::Top, "top_k", &top)?);
+            outcomes.push(Outcome::new(Quantity::Top, "top_k", top.view())?);
         }
         Ok(outcomes)
     }

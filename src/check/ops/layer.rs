@@ -6,7 +6,7 @@ use crate::check::random::Random;
 use crate::check::reference::{self, WithSizes};
 use crate::check::subject::{Expected, Outcome, Quantity};
 use crate::check::typed;
-use crate::{DType, Device, LayerOutput, Result, Tensor, TensorRef};
+use crate::{DType, LayerOutput, Result, Tensor, TensorRef};
 
 /// Rows of hidden states, or one.
 pub(super) fn shape(random: &mut Random) -> Vec<usize> {
@@ -61,67 +61,36 @@ pub(super) fn gradients(parts: impl Iterator<Item = WithSizes>) -> Expected {
     Expected::product(Quantity::ParameterGradients, all)
 }
 
-/// How results were made.
-pub(super) struct Way {
-    dtype: DType,
-    on_the_way: DType,
-    /// What logits are rounded by is no small part of them, so that no gradient is near.
-    vague: bool,
+/// What forward, and forward and backward, give, the latter with the input's gradient; and the
+/// parameters' gradients, where those are numbers.
+pub(super) fn passes(
+    forward: &LayerOutput,
+    (both, input): (&LayerOutput, &Tensor),
+    parameters: Option<Vec<Tensor>>,
+) -> Result<Vec<Outcome>> {
+    let pass = "forward-backward";
+    let mut outcomes = vec![
+        Outcome::new(Quantity::Loss, "forward", forward.loss.view())?,
+        Outcome::new(Quantity::Output, "forward", forward.output.view())?,
+        Outcome::new(Quantity::Loss, pass, both.loss.view())?,
+        Outcome::new(Quantity::Output, pass, both.output.view())?,
+        Outcome::new(Quantity::Gradient, pass, input.view())?,
+    ];
+    if let Some(parameters) = parameters {
+        outcomes.push(all_gradients(input.dtype(), pass, parameters.into_iter())?);
+    }
+    Ok(outcomes)
 }
 
-impl Way {
-    /// On a card logits, or their gradients, have the input's type.
-    pub(super) fn of(device: &Device, case: &Case) -> Way {
-        let on_the_way = if device.name() == "cpu" { DType::F32 } else { case.dtype };
-        let vague = on_the_way != DType::F32 && !case.values.small();
-        Way { dtype: case.dtype, on_the_way, vague }
+/// The parameters' gradients, one after another.
+pub(super) fn all_gradients(
+    dtype: DType,
+    pass: &'static str,
+    parts: impl Iterator<Item = Tensor>,
+) -> Result<Outcome> {
+    let mut values = Vec::new();
+    for part in parts {
+        values.extend(part.view().to_f64()?);
     }
-
-    /// What forward, and forward and backward, give, the latter with the input's gradient; and the
-    /// parameters' gradients, where those are numbers.
-    pub(super) fn passes(
-        &self,
-        forward: &LayerOutput,
-        (both, input): (&LayerOutput, &Tensor),
-        parameters: Option<Vec<Tensor>>,
-    ) -> Result<Vec<Outcome>> {
-        let pass = "forward-backward";
-        let mut outcomes = vec![
-            self.outcome(Quantity::Loss, "forward", &forward.loss)?,
-            self.outcome(Quantity::Output, "forward", &forward.output)?,
-            self.outcome(Quantity::Loss, pass, &both.loss)?,
-            self.outcome(Quantity::Output, pass, &both.output)?,
-        ];
-        if self.vague {
-            return Ok(outcomes);
-        }
-        outcomes.push(self.outcome(Quantity::Gradient, pass, input)?);
-        if let Some(parameters) = parameters {
-            outcomes.push(self.gradients(pass, parameters.into_iter())?);
-        }
-        Ok(outcomes)
-    }
-
-    pub(super) fn outcome(
-        &self,
-        quantity: Quantity,
-        pass: &'static str,
-        tensor: &Tensor,
-    ) -> Result<Outcome> {
-        let outcome = Outcome::new(quantity, pass, tensor.view())?;
-        Ok(Outcome { on_the_way: self.on_the_way, ..outcome })
-    }
-
-    pub(super) fn gradients(
-        &self,
-        pass: &'static str,
-        parts: impl Iterator<Item = Tensor>,
-    ) -> Result<Outcome> {
-        let mut values = Vec::new();
-        for part in parts {
-            values.extend(part.view().to_f64()?);
-        }
-        let Way { dtype, on_the_way, .. } = *self;
-        Ok(Outcome { quantity: Quantity::ParameterGradients, pass, dtype, on_the_way, values })
-    }
+    Ok(Outcome { quantity: Quantity::ParameterGradients, pass, dtype, values })
 }

@@ -60,12 +60,11 @@ impl Call for SampledCall {
         let packed = layer::packed(case)?;
         let (input, target) = (layer::input(case, &packed)?, self.target.view());
         let (loss, view, g) = (&self.loss, self.parameters.view(), self.grad_output.view());
-        let way = layer::Way::of(device, case);
         let out = loss.forward(device, &view, input, target)?;
         let grad = loss.forward_backward(device, &view, input, target, g)?;
         let parts = [Some(grad.parameters.weight), grad.parameters.bias];
         let parameters = self.finite.then(|| parts.into_iter().flatten().collect());
-        way.passes(&out, (&grad.output, &grad.input), parameters)
+        layer::passes(&out, (&grad.output, &grad.input), parameters)
     }
 
     fn unread(&self, case: &Case) -> Result<Vec<usize>> {

@@ -48,8 +48,8 @@ impl WithSizes {
     }
 }
 
-/// A gradient on its way that is far below this is nothing to a 16-bit type that it is rounded to.
-pub(super) const FLOOR: f64 = 1.0 / 32768.0;
+/// A gradient on its way below the smallest normal f32 may be 0: what is allowed of a size of this.
+pub(super) const FLOOR: f64 = f32::MIN_POSITIVE as f64 / 2e-5;
 
 /// `[rows, columns]`, row by row.
 pub(super) struct Matrix<'a> {

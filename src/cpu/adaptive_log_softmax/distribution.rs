@@ -59,15 +59,42 @@ impl<'a> Part<'a> {
     }
 }
 
-/// What log-probabilities of a row are logits less: ln Σ e^z, whose sum does not depend on who works on
-/// it; NaN beside +∞, of which no logit is a share.
-fn norm(level: Level, z: &[f32], spread: Spread) -> f64 {
-    // SAFETY: the row is `z`.
-    finite_or_nan(unsafe { Row::plain(level, spread, z).sum(None) }.lse())
+/// What makes log-probabilities of a row's logits: the largest and ln Σ e^(z − max) apart, as a sum of the
+/// two would lose the lesser one.
+#[derive(Clone, Copy)]
+struct Norm {
+    max: f64,
+    log_sum: f64,
 }
 
-fn finite_or_nan(lse: f64) -> f64 {
-    if lse == f64::INFINITY { f64::NAN } else { lse }
+impl Norm {
+    /// Of a row; it does not depend on who works on it.
+    fn of(level: Level, z: &[f32], spread: Spread) -> Norm {
+        // SAFETY: the row is `z`.
+        let sum = unsafe { Row::plain(level, spread, z).sum(None) };
+        match sum.undefined() {
+            true => Norm { max: 0.0, log_sum: f64::NAN },
+            false => Norm { max: sum.reference().into(), log_sum: sum.log_sum },
+        }
+    }
+
+    /// Of what its tiles summed to.
+    fn of_tiles(sum: &Running) -> Norm {
+        match sum.max.is_finite() {
+            true => Norm { max: sum.max.into(), log_sum: sum.sum.ln() },
+            false => Norm { max: 0.0, log_sum: f64::NAN },
+        }
+    }
+
+    /// ln p of a logit, and what is added to it.
+    fn log_prob(self, z: f32, shift: f64) -> f32 {
+        ((f64::from(z) - self.max) - self.log_sum + shift) as f32
+    }
+
+    /// No logit is a share: +∞ or NaN among them, or nothing but −∞.
+    fn undefined(self) -> bool {
+        self.log_sum.is_nan()
+    }
 }
 
 impl<'a> Batch<'a> {
@@ -111,8 +138,8 @@ impl<'a> Batch<'a> {
                 self.head().logits(x, n, 0..columns, out.at(at, 0));
                 for row in at..at + n {
                     let z = out.row(row, columns);
-                    let norm = norm(self.cpu.level, z, Spread::Alone);
-                    z.iter_mut().for_each(|z| *z = (f64::from(*z) - norm) as f32);
+                    let norm = Norm::of(self.cpu.level, z, Spread::Alone);
+                    z.iter_mut().for_each(|z| *z = norm.log_prob(*z, 0.0));
                 }
             }
         });
@@ -146,9 +173,9 @@ impl<'a> Batch<'a> {
             let normalize = |row: usize| {
                 // SAFETY: a row's classes of this cluster, for this call alone.
                 let z = unsafe { out.at(0, classes.start).row(row, classes.len()) };
-                let norm = norm(self.cpu.level, z, spread);
-                let shift = f64::from(head[row * columns + shortlist + i]) - norm;
-                z.iter_mut().for_each(|z| *z = (f64::from(*z) + shift) as f32);
+                let norm = Norm::of(self.cpu.level, z, spread);
+                let shift = f64::from(head[row * columns + shortlist + i]);
+                z.iter_mut().for_each(|z| *z = norm.log_prob(*z, shift));
             };
             match spread {
                 Spread::Shared => self.cpu.install(&mut || (0..rows).for_each(normalize)),
@@ -257,15 +284,15 @@ impl<'a> Batch<'a> {
             }
         }
         for ((&row, mut own), sum) in rows.iter().zip(own).zip(&sums) {
-            let shift = f64::from(of_head(row)) - finite_or_nan(sum.lse());
-            if shift.is_nan() {
+            let (norm, shift) = (Norm::of_tiles(sum), f64::from(of_head(row)));
+            if norm.undefined() || shift.is_nan() {
                 // No class is likelier than another, whatever its logit.
                 own = Best::new(own.k);
                 let names = classes.clone().map(|place| self.class(place));
                 names.for_each(|class| own.offer(f32::NAN, class));
             }
             for (z, class) in own.sorted() {
-                best[row - block.start].offer((f64::from(z) + shift) as f32, class);
+                best[row - block.start].offer(norm.log_prob(z, shift), class);
             }
         }
         Ok(())
@@ -301,8 +328,8 @@ impl<'a> Batch<'a> {
                 for (n, &row) in of.iter().enumerate() {
                     // SAFETY: nobody writes any more.
                     let z = unsafe { out.row(n, classes.len()) };
-                    let norm = norm(self.cpu.level, z, Spread::Alone);
-                    z.iter_mut().for_each(|z| *z = (f64::from(*z) - norm) as f32);
+                    let norm = Norm::of(self.cpu.level, z, Spread::Alone);
+                    z.iter_mut().for_each(|z| *z = norm.log_prob(*z, 0.0));
                     drawn[row] = classes.start + draw(z, unit(seed, 2 * row as u64 + 1));
                 }
             }

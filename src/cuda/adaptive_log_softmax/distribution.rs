@@ -34,8 +34,8 @@ pub(super) enum Rows {
 /// Memory of a chunk of rows.
 struct Buffers<'p> {
     x: Panel,
+    /// f32.
     hidden: Panel,
-    logits: Panel,
     /// Log-probabilities of the head's columns, f32.
     head: Panel,
     /// Those of all classes, by place, where the caller's memory does not take them; f32.
@@ -69,15 +69,11 @@ impl<'c: 'p, 'p> Call<'c, 'p> {
 
     fn buffers(&self, rows: usize, all: bool) -> Result<Buffers<'p>> {
         let options = self.checked.options;
-        let clusters = || 0..options.clusters();
         let mut workspace = Workspace::new(self.cuda, rows);
-        let most = clusters().map(|i| options.cluster(i).len()).max().unwrap_or(0);
-        let dtype = self.input.dtype;
-        let widest = clusters().map(|i| options.width(i)).max().unwrap_or(0);
+        let widest = (0..options.clusters()).map(|i| options.width(i)).max().unwrap_or(0);
         Ok(Buffers {
-            x: workspace.panel(options.in_features, dtype)?,
-            hidden: workspace.panel(widest, dtype)?,
-            logits: workspace.panel(most.max(options.head_size()), dtype)?,
+            x: workspace.panel(options.in_features, self.dtype())?,
+            hidden: workspace.panel(widest, DType::F32)?,
             head: workspace.panel(options.head_size(), DType::F32)?,
             all: workspace.panel(if all { options.classes } else { 0 }, DType::F32)?,
             _workspace: workspace,
@@ -122,14 +118,13 @@ impl<'c: 'p, 'p> Call<'c, 'p> {
     ///
     /// # Safety
     /// As for [`Call::gather`].
-    pub(super) unsafe fn head(&self, n: usize, x: Panel, logits: Panel, to: Panel) -> Result<()> {
+    pub(super) unsafe fn head(&self, n: usize, x: Panel, to: Panel) -> Result<()> {
         let (options, head) = (self.checked.options, super::head(&self.parameters));
         let columns = options.head_size();
-        let logits = Panel { stride: columns, ..logits };
         // SAFETY: the caller's contract.
         unsafe {
-            self.cuda.linear(x, head, logits, [n, columns, options.in_features])?;
-            self.log_softmax(n, columns, logits, to)
+            self.cuda.linear(x, head, to, [n, columns, options.in_features])?;
+            self.log_softmax(n, columns, to)
         }
     }
 
@@ -141,19 +136,20 @@ impl<'c: 'p, 'p> Call<'c, 'p> {
         &self,
         i: usize,
         n: usize,
-        [x, hidden, logits, to]: [Panel; 4],
+        [x, hidden, to]: [Panel; 3],
     ) -> Result<()> {
         let (options, tail) = (self.checked.options, &self.parameters.tails[i]);
         let (classes, width) = (options.cluster(i).len(), options.width(i));
-        let layer = |weight: &Input<'_>| Linear { weight: Panel::from(weight), bias: None };
+        let projection = Linear { weight: Panel::from(&tail.projection), bias: None };
         let hidden = Panel { stride: width, ..hidden };
-        let logits = Panel { stride: classes, ..logits };
+        let weight = Panel::from(&tail.weight);
         // SAFETY: the caller's contract.
         unsafe {
             let sizes = [n, width, options.in_features];
-            self.cuda.linear(x, layer(&tail.projection), hidden, sizes)?;
-            self.cuda.linear(hidden, layer(&tail.weight), logits, [n, classes, width])?;
-            self.log_softmax(n, classes, logits, to)
+            self.cuda.linear(x, projection, hidden, sizes)?;
+            let (panels, sizes) = ([hidden, weight, to], [n, classes, width]);
+            self.cuda.logits(panels, sizes, options.workspace)?;
+            self.log_softmax(n, classes, to)
         }
     }
 
@@ -163,14 +159,14 @@ impl<'c: 'p, 'p> Call<'c, 'p> {
     /// As for [`Call::gather`].
     unsafe fn rows(&self, from: usize, n: usize, buffers: &Buffers<'_>, to: Panel) -> Result<()> {
         let (options, cuda) = (self.checked.options, self.cuda);
-        let Buffers { x, hidden, logits, head, .. } = *buffers;
+        let Buffers { x, hidden, head, .. } = *buffers;
         // SAFETY: the caller's contract; buffers are as long as the rows need.
         unsafe {
             self.gather(n, x, Rows::From(from))?;
-            self.head(n, x, logits, head)?;
+            self.head(n, x, head)?;
             for i in 0..options.clusters() {
                 let address = to.address + 4 * options.cluster(i).start as u64;
-                self.cluster(i, n, [x, hidden, logits, Panel { address, ..to }])?;
+                self.cluster(i, n, [x, hidden, Panel { address, ..to }])?;
             }
             let mut args = self.args(n)?;
             (args.log_prob, args.stride) = (to.address, to.stride as i64);
@@ -184,20 +180,22 @@ impl<'c: 'p, 'p> Call<'c, 'p> {
         elements.div_ceil(BATCH_THREADS as usize).clamp(1, 1 << 14) as u32
     }
 
+    /// Logits, which are f32, become log-probabilities in their place.
+    ///
     /// # Safety
     /// As for [`Call::gather`].
-    unsafe fn log_softmax(&self, n: usize, columns: usize, from: Panel, to: Panel) -> Result<()> {
+    unsafe fn log_softmax(&self, n: usize, columns: usize, rows: Panel) -> Result<()> {
         let args = RowArgs {
-            x: from.address,
-            x_stride: from.stride as i64,
-            y: to.address,
-            y_stride: to.stride as i64,
+            x: rows.address,
+            x_stride: rows.stride as i64,
+            y: rows.address,
+            y_stride: rows.stride as i64,
             rows: count("input", n)?,
             classes: count("classes", columns)?,
             ..RowArgs::default()
         };
         // SAFETY: the caller's contract.
-        unsafe { self.cuda.go(Loss::LogSoftmax, data(from.dtype)?, Work::Fused, args) }
+        unsafe { self.cuda.go(Loss::LogSoftmax, data(rows.dtype)?, Work::Fused, args) }
     }
 }
 

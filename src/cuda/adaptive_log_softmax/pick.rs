@@ -34,7 +34,6 @@ impl Pick {
         let chunk = call.chunk(rows, columns);
         let mut workspace = Workspace::new(cuda, chunk.min(rows));
         let x = workspace.panel(options.in_features, call.dtype())?;
-        let logits = workspace.panel(columns, call.dtype())?;
         let head = workspace.panel(columns, DType::F32)?;
         let needed = workspace.panel(clusters, DType::I64)?.address;
         let mut of_clusters = Workspace::new(cuda, clusters);
@@ -58,7 +57,7 @@ impl Pick {
             // SAFETY: the caller's contract; buffers are as long as the rows need.
             unsafe {
                 call.gather(n, x, Rows::From(from))?;
-                call.head(n, x, logits, head)?;
+                call.head(n, x, head)?;
                 cuda.launch_batch(self.kernel, n as u32, args::bytes(&args))?;
                 if clusters == 0 {
                     continue;
@@ -90,8 +89,7 @@ impl Pick {
         let chunk = call.chunk(n, classes.len());
         let mut workspace = Workspace::new(cuda, chunk.min(n));
         let x = workspace.panel(options.in_features, call.dtype())?;
-        let hidden = workspace.panel(options.width(i), call.dtype())?;
-        let logits = workspace.panel(classes.len(), call.dtype())?;
+        let hidden = workspace.panel(options.width(i), DType::F32)?;
         let log_prob = workspace.panel(classes.len(), DType::F32)?;
         // Drawn classes are one a row, and need no memory.
         let candidates = if self.values == 0 { 0 } else { self.k };
@@ -106,7 +104,7 @@ impl Pick {
             // SAFETY: the caller's contract; buffers are as long as the slots need.
             unsafe {
                 call.gather(slots, x, Rows::At(args.row as usize, args.rows))?;
-                call.cluster(i, slots, [x, hidden, logits, log_prob])?;
+                call.cluster(i, slots, [x, hidden, log_prob])?;
                 cuda.launch_batch(self.kernel, slots as u32, args::bytes(&args))?;
             }
         }

@@ -180,7 +180,7 @@ pub(crate) struct NarrowArgs {
     pub(crate) factors: u64,
     pub(crate) count: u64,
     pub(crate) partials: u64,
-    pub(crate) lse: u64,
+    pub(crate) scale: u64,
     pub(crate) miss: u64,
     pub(crate) nll: u64,
     pub(crate) to: u64,
@@ -211,7 +211,7 @@ pub(crate) struct PanelArgs {
     pub(crate) from_kind: u32,
     pub(crate) to_kind: u32,
     pub(crate) add: u32,
-    pub(crate) pad: u32,
+    pub(crate) parts: u32,
 }
 
 const _: () = {

@@ -7,6 +7,8 @@ use crate::{DType, Float, bf16, f16};
 /// # Errors
 /// Memory that is not allocated, or not written before it is read.
 pub(super) fn run(emulator: &Emulator, product: &Product) -> Result<(), Fault> {
+    let [a, b, c] = [product.a, product.b, product.c].map(|panel| panel.dtype);
+    assert!(a == b && (c == a || c == DType::F32), "cuBLAS has no product of {a} and {b} in {c}");
     let [m, n, k] = product.sizes;
     let a = read(emulator, product.a, [m, k])?;
     let b = read(emulator, product.b, [k, n])?;
@@ -50,8 +52,9 @@ fn read(emulator: &Emulator, panel: Panel, [rows, columns]: [usize; 2]) -> Resul
     let [lines, width] = if panel.transposed { [columns, rows] } else { [rows, columns] };
     let mut wide = vec![0.0; rows * columns];
     let mut line = vec![0u8; width * panel.dtype.size()];
+    let rows_of = Panel { transposed: false, ..panel };
     for i in 0..lines {
-        let from = panel.starting_at(i).address;
+        let from = rows_of.starting_at(i).address;
         if !emulator.written(from, line.len() as u64)? {
             return Err(Fault::unwritten(from, line.len() as u64));
         }

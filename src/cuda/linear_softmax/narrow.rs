@@ -1,4 +1,4 @@
-//! The softmax of a cluster with few features, of 16-bit rows and weights: logits are made where they
+//! The softmax of a cluster with few features, of f32 hidden rows and 16-bit weights: logits are made where they
 //! are needed and never reach memory, and only those of rows that the cluster has:
 //! `kernels/linear_softmax.cu`.
 
@@ -53,7 +53,7 @@ pub(super) struct Narrow<'p> {
     kernels: Kernels,
     splits: usize,
     partials: u64,
-    lse: u64,
+    scale: u64,
     miss: u64,
     _workspace: Workspace<'p>,
 }
@@ -71,13 +71,13 @@ impl<'p> Narrow<'p> {
         let splits = tiles.div_ceil(TILES).min(SPLITS).min(fit).max(1);
         let mut workspace = Workspace::new(softmax.cuda, rows);
         let mut of_rows = |columns: usize| workspace.panel(columns, DType::F32);
-        let [partials, lse, miss] = [of_rows(splits * columns)?, of_rows(1)?, of_rows(1)?];
+        let [partials, scale, miss] = [of_rows(splits * columns)?, of_rows(2)?, of_rows(1)?];
         Ok(Narrow {
             cuda: softmax.cuda,
             kernels,
             splits,
             partials: partials.address,
-            lse: lse.address,
+            scale: scale.address,
             miss: miss.address,
             _workspace: workspace,
         })
@@ -92,7 +92,7 @@ impl<'p> Narrow<'p> {
             factors: softmax.slots.factors + 4 * from,
             count: softmax.slots.count,
             partials: self.partials,
-            lse: self.lse,
+            scale: self.scale,
             miss: self.miss,
             nll: buffers.nll,
             n: part.n as i64,

@@ -84,6 +84,8 @@ batch! {
     PanelScatterAdd = Panels "panel_scatter_add",
     /// Rows rounded.
     PanelRound = Panels "panel_round",
+    /// Rows as bf16 parts.
+    PanelParts = Panels "panel_parts",
     /// The sum of each column.
     PanelColumnSums = Panels "panel_column_sums",
     /// Each part with its class.

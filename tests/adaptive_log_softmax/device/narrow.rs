@@ -46,7 +46,11 @@ fn narrow_clusters_agree_with_f64() {
                 for ((key, got), (_, expected)) in
                     named.iter().zip(expected.grads.clone().into_named())
                 {
-                    assert_near(&format!("{what} {key}"), got, &expected.values);
+                    let what = format!("{what} {key}");
+                    match 4 * expected.values.len() > workspace {
+                        true => assert_summed(&what, got, &expected.values, rows.div_ceil(142)),
+                        false => assert_near(&what, got, &expected.values),
+                    }
                 }
                 let again = setting.run(card, &loss.clone().workspace(256 << 20));
                 assert!(*bits.get_or_insert_with(|| again.clone()) == again, "{what}: bits");
