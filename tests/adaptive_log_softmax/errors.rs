@@ -130,7 +130,7 @@ fn a_bad_call_is_named_and_writes_nothing() {
             target,
             "parameters: expected no head.bias (head_bias), got head.bias",
         ),
-        (plain(), &two, input, target, "parameters: expected 1 tails (cutoffs), got 2"),
+        (plain(), &two, input, target, "parameters: expected 1 tail (cutoffs), got 2"),
         (
             plain().ignore_index(Some(-1)),
             &parameters,
