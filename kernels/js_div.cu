@@ -26,11 +26,12 @@ struct KlDivReversed {
 // b P (y - ln M) + (1 - b) Q (x - ln M), M = b P + (1 - b) Q.
 struct JsDiv {
   static constexpr bool POS_WEIGHT = false;
-  const float beta;
-  WL_FN JsDiv(const ElementwiseArgs& a) : beta(a.threshold) {}
+  const Mixture mixture;
+  WL_FN JsDiv(const ElementwiseArgs& a) : mixture(a.threshold) {}
   // The slopes.
   WL_FN Shared shared(float x, float y, bool narrow) const {
-    const Slopes slopes = Mixture(beta, x, y, x - y, narrow).slopes;
+    const float q = exp_of(x, narrow), p = exp_of(y, narrow), u = x - y;
+    const Slopes slopes = narrow ? mixture.slopes<true>(q, p, u) : mixture.slopes<false>(q, p, u);
     return {slopes.at_x, slopes.at_y};
   }
   WL_FN float value(const Element& e) const { return e.weight * (e.shared.one + e.shared.two); }

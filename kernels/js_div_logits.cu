@@ -1,8 +1,8 @@
 // Jensen-Shannon divergence over rows of a model's logits and of its teacher's.
 //
 //   x, y    = log_softmax(scale * a), log_softmax(teacher * b)
-//   G, H    = slopes to x and y (divergence.cuh)
-//   loss[n] = sum_v G + H
+//   G, H    = slopes to x and y (divergence.cuh), good but for a multiple of Q and of P
+//   loss[n] = sum_v G + H, or of Kullback-Leibler terms
 //   da[n,v] = g[n] * scale * (G - Q * sum G),  db[n,v] = g[n] * teacher * (H - P * sum H)
 //
 // The rows' normalisers come first, then, of the rows that are still there, the slopes' sums, then
@@ -54,16 +54,22 @@ struct JsDivLogits {
 
   const RowArgs& a;
   float k, k_t;  // log2(e) times the scales
+  const Mixture mixture;
 
-  WL_FN JsDivLogits(const RowArgs& a) : a(a), k(a.scale * WL_LOG2E), k_t(a.teacher * WL_LOG2E) {}
+  WL_FN JsDivLogits(const RowArgs& a)
+      : a(a), k(a.scale * WL_LOG2E), k_t(a.teacher * WL_LOG2E), mixture(a.hard) {}
+
+  // How the difference of two log-probabilities is formed: of themselves; of logits near each other, where
+  // the maxima are near as well; of products of logits and scales, with what their rounding took, where rows
+  // agree but for offsets or temperatures (src/cpu/js_div_logits/terms.rs).
+  enum class From { LOGARITHMS, LOGITS, PRODUCTS };
 
   struct Row {
     wl_i64 index;
     bool kept;
     T* dq;
     float max, log_sum, top, log_norm;
-    // Of logits near each other the difference is formed first, where the maxima are near as well.
-    bool near;
+    From from;
     float shift, apart;
     float loss, at_x, at_y;  // sums
     float g, g_t;            // what multiplies the gradients
@@ -106,35 +112,55 @@ struct JsDivLogits {
     row.max = s.peak.max, row.log_sum = wl_log1p(s.peak.rest);
     row.top = s.teacher.max, row.log_norm = wl_log1p(s.teacher.rest);
     row.shift = row.max - row.top, row.apart = row.log_sum - row.log_norm;
-    row.near = a.scale == a.teacher && wl_abs(row.shift) <= 1.f;
+    row.from = a.scale == a.teacher && wl_abs(row.shift) <= 1.f ? From::LOGITS : From::LOGARITHMS;
+    const float z = wl_mul_rn(a.scale, row.max), z_t = wl_mul_rn(a.teacher, row.top);
+    const bool alike = wl_abs(row.apart) <= 0.125f && wl_max(wl_abs(z), wl_abs(z_t)) <= 1e30f;
+    if (row.from == From::LOGITS || !alike) return;
+    row.from = From::PRODUCTS;
+    row.shift = z - z_t;
+    row.apart += lost(z, z_t, row.shift, row.max, row.top);
   }
 
-  // Log-probabilities and probabilities of an element, and its slopes.
+  // What rounding took from z = scale * x, from z_t = teacher * y, and from their difference.
+  WL_FN float lost(float z, float z_t, float difference, float x, float y) const {
+    const float back = difference - z;
+    const float sum = (z - (difference - back)) - (z_t + back);
+    return sum + (wl_fma(a.scale, x, -z) - wl_fma(a.teacher, y, -z_t));
+  }
+
+  // ln Q - ln P of a class.
+  WL_FN float apart(const Row& row, float x, float y, float ln_q, float ln_p) const {
+    if (row.from == From::LOGITS) return ((x - y) - row.shift) * a.scale - row.apart;
+    if (row.from == From::LOGARITHMS) return ln_q - ln_p;
+    const float z = wl_mul_rn(a.scale, x), z_t = wl_mul_rn(a.teacher, y), difference = z - z_t;
+    const float more = lost(z, z_t, difference, x, y);
+    // A masked class has no such parts.
+    return (difference - row.shift) + ((wl_abs(more) < 1.f ? more : 0.f) - row.apart);
+  }
+
+  // Probabilities of an element, what it adds to the loss, and its slopes.
   struct Terms {
-    float q, p;
-    Slopes slopes;
+    float q, p, loss, at_x, at_y;
   };
   WL_FN Terms terms(const Row& row, float x, float y) const {
     const float ln_q = (x - row.max) * a.scale - row.log_sum, ln_p = (y - row.top) * a.teacher - row.log_norm;
-    const float beta = a.hard, u = row.near ? ((x - y) - row.shift) * a.scale - row.apart : ln_q - ln_p;
-    Terms t;
+    const float q = exp_of(ln_q, NARROW), p = exp_of(ln_p, NARROW), u = apart(row, x, y, ln_q, ln_p);
+    const float beta = a.hard;
     if (beta > 0.f && beta < 1.f) {
-      const Mixture mixture(beta, ln_q, ln_p, u, NARROW);
-      t = {mixture.q, mixture.p, mixture.slopes};
-    } else {
-      t = {exp_of(ln_q, NARROW), exp_of(ln_p, NARROW), {}};
-      const Slopes one = beta == 0.f ? kl_slopes(ln_p, -u, t.p) : kl_slopes(ln_q, u, t.q);
-      t.slopes = beta == 0.f ? one : Slopes{one.at_y, one.at_x};
+      const Slopes s = mixture.template slopes<NARROW>(q, p, u);
+      return {q, p, s.at_x + s.at_y, s.at_x, s.at_y};
     }
-    return t;
+    const bool forward = beta == 0.f;
+    const KlTerms t = kl_terms<NARROW>(forward ? q : p, forward ? p : q, forward ? ln_p : ln_q, forward ? u : -u);
+    return {q, p, t.loss, forward ? t.at_q : t.at_p, forward ? t.at_p : t.at_q};
   }
 
   WL_FN void push_second(Second& s, const Row& row, wl_u32x4 v, wl_u32x4 b, const Packs<T>& packs, wl_u32 p) const {
     float x[LANES], y[LANES];
     load(v, b, packs, p, x, y);
     WL_UNROLL for (int e = 0; e < LANES; e++) {
-      const Slopes slopes = terms(row, x[e], y[e]).slopes;
-      s.loss += slopes.at_x + slopes.at_y, s.at_x += slopes.at_x, s.at_y += slopes.at_y;
+      const Terms t = terms(row, x[e], y[e]);
+      s.loss += t.loss, s.at_x += t.at_x, s.at_y += t.at_y;
     }
   }
 
@@ -147,7 +173,8 @@ struct JsDivLogits {
   // `soft` is the share of a row's loss: 1, or 1 / classes.
   WL_FN void finish_second(const Second& s, Row& row) const {
     const bool none = undefined(row);
-    row.loss = a.classes == 0 ? 0.f : none ? wl_nan() : a.soft * s.loss;
+    // Of no classes there is no mean: infinity times 0.
+    row.loss = none && a.classes > 0 ? wl_nan() : a.soft * s.loss;
     row.at_x = s.at_x, row.at_y = s.at_y;
     const float given = a.upstream ? load_float(a.upstream, a.upstream_kind, row.index * a.upstream_stride) : a.number;
     const float g = none ? wl_nan() : a.soft * (a.mean ? given * wl_ld(&a.totals->per_row) : given);
@@ -164,8 +191,8 @@ struct JsDivLogits {
     load(v, b[0], packs, p, x, y);
     WL_UNROLL for (int e = 0; e < LANES; e++) {
       const Terms t = terms(row, x[e], y[e]);
-      out[e] = row.g * wl_fma(-t.q, row.at_x, t.slopes.at_x);
-      dq[e] = row.g_t * wl_fma(-t.p, row.at_y, t.slopes.at_y);
+      out[e] = row.g * wl_fma(-t.q, row.at_x, t.at_x);
+      dq[e] = row.g_t * wl_fma(-t.p, row.at_y, t.at_y);
     }
     if (row.dq && p < packs.count) Sink<T, T>(row.dq, packs).put(packs.column(p), packs.len, !packs.full(p), dq);
   }

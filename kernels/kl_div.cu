@@ -34,11 +34,12 @@ struct KlDivLogTarget {
   WL_FN float grad_y(const Element& e, float factor) const { return product(e, 1.f) * factor; }
 
  private:
-  // e^y (distance + more), which is the distance where that is infinite though e^y underflows;
-  // 0 where y = -inf, unless x is NaN.
+  // e^y (distance + more), which is the distance where that is infinite though e^y underflows, and 0 where
+  // it is 0 though e^y overflows; 0 where y = -inf, unless x is NaN.
   static WL_FN float product(const Element& e, float more) {
     if (e.y == -wl_inf()) return e.x == e.x ? 0.f : e.x;
-    const float distance = e.y - e.x;
-    return wl_abs(distance) == wl_inf() ? distance : e.shared.one * (distance + more);
+    const float distance = e.y - e.x, factor = distance + more;
+    if (wl_abs(distance) == wl_inf()) return distance;
+    return factor == 0.f ? 0.f : e.shared.one * factor;
   }
 };

@@ -1,7 +1,7 @@
 // Log-probability of the target and entropy over rows of logits; the gradient may overwrite them.
 //
 //   logp[n] = z_t - lse                     lse = ln sum exp(z), z as in cross_entropy.cu
-//   H[n]    = ln sum exp(z - max) + E       E = sum_c p_c * (max - z_c)
+//   H[n]    = ln sum exp(z - max) + E       E = sum_c p_c * (max - z_c), neither with the largest
 //   dx[n,v] = (a[n] * ([v == t] - p_v) - b[n] * p_v * (z_v - max + E)) * dz/dx
 //
 // x, dx [rows, classes], row strides in elements; results per row are f32, a and b one number or
@@ -30,6 +30,7 @@ struct LogprobEntropy : TargetRows<T, true> {
   WL_FN LogprobEntropy(const RowArgs& a) : Rows(a) {}
 
   struct Row : Rows::Row {
+    float others;           // sum of e without one copy of the largest, the target included
     float rest_moment;      // sum of e * (max - z) without the target
     float mean;             // E
     float constant, slope;  // the gradient is e * (constant + slope * log2(1/e)) * dz/dx
@@ -59,8 +60,9 @@ struct LogprobEntropy : TargetRows<T, true> {
   }
 
   WL_FN void finish(Moments s, Row& row) const {
-    const float ref = Rows::total(s, row);
-    s.shift(ref, k);
+    const float ref = Rows::total(Lse{s.max, 1.f + s.rest}, row);
+    row.others = s.max >= row.key_t ? s.rest + row.at_target : row.rest;
+    s.lower(ref, k);
     row.rest_moment = s.moment * WL_LN2;
     row.mean = (row.rest_moment + row.at_target * target_distance(row)) / row.total;
     factors(row, 0.f);
@@ -81,7 +83,8 @@ struct LogprobEntropy : TargetRows<T, true> {
   WL_FN void write(const Row& row) const {
     float logprob = 0.f, entropy = 0.f, lse = 0.f;
     if (row.kept) {
-      const float log_sum = wl_log(row.total);
+      // Of what is not the largest, as is the mean distance: both are as small as that.
+      const float log_sum = wl_log1p(row.others);
       lse = z_unit * row.max + log_sum;
       // As ln(1 + rest/target) unless the target is negligible, as in cross entropy.
       logprob = row.at_target > 1e-30f ? -wl_log1p(row.rest / row.at_target)

@@ -1,26 +1,44 @@
-// Slopes of the divergences of two log-probabilities x = ln Q and y = ln P; they add up to the value
-// (src/cpu/js_div.rs).
+// Slopes of the divergences of two log-probabilities x = ln Q and y = ln P (src/cpu/js_div.rs and
+// src/cpu/js_div_logits/terms.rs). NARROW: the tensors have 16 bits.
 #pragma once
 #include "logarithm.cuh"
 
-// e^t - 1 for t <= 0: near 0 by its series, as e^t would lose the digits of t.
-WL_FN float exp_m1_of(float t, bool narrow) {
-  const float e = exp_of(t, narrow) - 1.f;
-  if (narrow) return e;
+// Where e^t - 1 is taken from its series: beyond, e^t has the digits.
+template <bool NARROW>
+WL_FN float exp_m1_near() {
+  return NARROW ? 1.f / 64.f : 0.25f;
+}
+
+// e^t - 1 - t for t that is near.
+template <bool NARROW>
+WL_FN float exp_m1_beyond_linear(float t) {
+  if (NARROW) return t * t * wl_fma(1.f / 6.f, t, 0.5f);
   float p = wl_fma(1.f / 720.f, t, 1.f / 120.f);
   p = wl_fma(p, t, 1.f / 24.f);
   p = wl_fma(p, t, 1.f / 6.f);
   p = wl_fma(p, t, 0.5f);
-  return t > -0.25f ? wl_fma(p * t, t, t) : e;
+  return p * t * t;
 }
 
-// ln(1 + f) for -1 <= f <= 0: as `ln_plus`, but that f itself is left of 1 + f where it is near 1.
-WL_FN float ln_1p_of(float f, bool narrow) {
-  if (narrow) return wl_lg2(1.f + f) * 0.69314718f;
-  // Nothing is above 1 but NaN, which is left as it is.
-  const wl_u32 above = (wl_bits(1.f + f) & 0x7fffffffu) - 0x3f3504f3u;
+// e^t - 1 for t <= 88.
+template <bool NARROW>
+WL_FN float exp_m1_of(float t) {
+  const float e = exp_of(t, NARROW) - 1.f;
+  return wl_abs(t) < exp_m1_near<NARROW>() ? t + exp_m1_beyond_linear<NARROW>(t) : e;
+}
+
+// ln(1 + f) for -1 <= f: as `ln_plus`, but that f itself is left of 1 + f where it is near 1.
+template <bool NARROW>
+WL_FN float ln_1p_of(float f) {
+  if (NARROW) {
+    const float near = f * wl_fma(f, -0.5f, 1.f);
+    return wl_abs(f) < 1.f / 64.f ? near : wl_lg2(1.f + f) * 0.69314718f;
+  }
+  const wl_u32 above = wl_bits(1.f + f) - 0x3f3504f3u;
   const float n = (float)((wl_i32)above >> 23);
-  const float r = n >= 0.f ? f : wl_f32((above & 0x007fffffu) + 0x3f3504f3u) - 1.f;
+  // NaN stays NaN, which the bits alone would forget.
+  const float m = wl_fma(f, 0.f, wl_f32((above & 0x007fffffu) + 0x3f3504f3u));
+  const float r = n == 0.f ? f : m - 1.f;
   return wl_fma(n, WL_LN2_HIGH, r + wl_fma(n, WL_LN2_LOW, beyond_linear(r)));
 }
 
@@ -28,24 +46,44 @@ struct Slopes {
   float at_x, at_y;
 };
 
-// Jensen-Shannon, 0 < beta < 1: with u = x - y and t = -|u| the larger of x - ln M and y - ln M is
-// -ln(1 + c (e^t - 1)), c the share of the smaller one, and the other one less by |u|.
+// Jensen-Shannon, 0 < beta < 1, which the slopes add up to. With z the tensor that has the lesser share
+// c of the mixture M, w the other one and v = z - w, w - ln M is -ln(1 + c (e^v - 1)), and z - ln M is
+// that and v: both keep their digits where P is near Q, and where c is next to nothing.
 struct Mixture {
-  float q, p;  // e^x and e^y
-  Slopes slopes;
+  float beta;
+  bool of_input;  // z is x
+  float lesser;   // c
+  float alone;    // from here on of v, ln M is z + ln c to the last digit
 
-  WL_FN Mixture(float beta, float x, float y, float u, bool narrow) : q(exp_of(x, narrow)), p(exp_of(y, narrow)) {
-    const bool above = u > 0.f;
-    const float size = wl_abs(u), own = 1.f - beta;
-    const float larger = -ln_1p_of((above ? beta : own) * exp_m1_of(-size, narrow), narrow), smaller = larger - size;
-    // What has no probability adds 0 whatever its distance.
-    slopes.at_x = q == 0.f ? 0.f : own * q * (above ? larger : smaller);
-    slopes.at_y = p == 0.f ? 0.f : beta * p * (above ? smaller : larger);
+  WL_FN explicit Mixture(float beta) : beta(beta), of_input(beta > 0.5f), lesser(wl_min(beta, 1.f - beta)) {
+    alone = wl_min(17.5f - wl_lg2(lesser) * 0.69314718f, 88.f);
+  }
+
+  // u is x - y, q and p are e^x and e^y. What has no probability adds 0 whatever its distance.
+  template <bool NARROW>
+  WL_FN Slopes slopes(float q, float p, float u) const {
+    const float v = of_input ? u : -u;
+    const bool beyond = v > alone;
+    const float t = beyond ? alone : v;
+    const float ln = ln_1p_of<NARROW>(lesser * exp_m1_of<NARROW>(t));
+    const float at_z = t - ln, at_w = beyond ? at_z - v : -ln;
+    return {q == 0.f ? 0.f : (1.f - beta) * q * (of_input ? at_z : at_w),
+            p == 0.f ? 0.f : beta * p * (of_input ? at_w : at_z)};
   }
 };
 
-// KL(P || Q): -P, and P (distance + 1), distance = y - x, infinite where only Q excludes a class.
-WL_FN Slopes kl_slopes(float y, float distance, float p) {
-  const float product = wl_abs(distance) == wl_inf() ? distance : p * (distance + 1.f);
-  return {-p, y == -wl_inf() ? 0.f : product};
+// KL(P || Q) of rows of probabilities whose logarithms have the difference u = ln Q - ln P; y is ln P. As
+// both add up to 1, the loss may be made of P (e^u - 1 - u), which is never negative, and the slopes of
+// Q - P and -P u: sums of what is small where P is near Q, and no differences of what is large.
+struct KlTerms {
+  float loss, at_q, at_p;
+};
+template <bool NARROW>
+WL_FN KlTerms kl_terms(float q, float p, float y, float u) {
+  // Infinite where only the model excludes a class; 0 where the teacher does.
+  float product = wl_abs(u) == wl_inf() ? u : p * u;
+  product = y == -wl_inf() ? 0.f : product;
+  const float difference = q - p, beyond = p * exp_m1_beyond_linear<NARROW>(u);
+  const bool near = wl_abs(u) < exp_m1_near<NARROW>();
+  return {near ? beyond : difference - product, near ? product + beyond : difference, -product};
 }

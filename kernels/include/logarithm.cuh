@@ -41,14 +41,15 @@ WL_FN float ln_plus(float x, float c, bool narrow) {
   return wl_fma(subnormal ? log2 - 25.f : log2, 0.69314718f, c);
 }
 
-// e^x; of an x of 16 bits to 2^-17, else to 2^-22. The product's rounding is what is left over of x
-// after all.
+// e^x, +inf where f32 has nothing else; of an x of 16 bits to 2^-17, else to 2^-22. The product's rounding
+// is what is left over of x after all.
 WL_FN float exp_of(float x, bool narrow) {
   const float t = x * 1.44269504f;
   const float e = wl_ex2(t);
   if (narrow) return e;
   const float left = wl_fma(t, -1.90465421e-9f, wl_fma(t, -0.693147182f, x));
-  return wl_fma(e, wl_min(left, 1.f), e);  // an infinite t leaves NaN, which min drops
+  // An infinite t leaves NaN, which min drops; an infinite e times what is left over could be NaN.
+  return wl_fma(wl_min(e, 3.402823466e38f), wl_min(left, 1.f), e);
 }
 
 // ln(1 + e) for 0 <= e <= 1, NaN for NaN: e + e^2 P(e), minimax in the relative error: 3.3e-8, which is

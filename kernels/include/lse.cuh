@@ -34,6 +34,8 @@ struct Lse {
   float max, sum;
 
   static WL_FN Lse empty() { return {-wl_inf(), 0.f}; }
+  // A key was NaN.
+  WL_FN bool broken() const { return wl_isnan(sum); }
 
   // n is a power of two.
   template <int n>
@@ -62,6 +64,7 @@ struct Smoothed {
   float weight;     // sum of w
 
   static WL_FN Smoothed empty() { return {-wl_inf(), 0.f, 0.f, 0.f}; }
+  WL_FN bool broken() const { return wl_isnan(sum); }
 
   template <int n>
   WL_FN void push(const float (&key)[n], float k) {
@@ -112,20 +115,24 @@ struct Smoothed {
 // What stands for any distance whose exponential is 0, in powers of two: 0 times infinity is NaN.
 #define WL_FARTHEST 200.f
 
+// A sum of exponentials less 1 has lost digits below this: they are added up once more, without the 1.
+#define WL_NEARLY_CERTAIN 0.0625f
+
 // The pair with its moment: how far the keys lie below the maximum, in powers of two, weighted by
 // their exponentials. Its share of the sum is the mean distance, without any difference of large
-// numbers.
+// numbers. The sum is without one copy of the largest key, as in peak.cuh; of no keys it is -1.
 struct Moments {
   static constexpr int WORDS = 3;
-  float max, sum;
+  float max, rest;
   float moment;  // sum of 2^-d * d, d = (reference(max) - key) * k; a key of -inf adds 0
 
-  static WL_FN Moments empty() { return {-wl_inf(), 0.f, 0.f}; }
+  static WL_FN Moments empty() { return {-wl_inf(), -1.f, 0.f}; }
+  WL_FN bool broken() const { return wl_isnan(rest); }
 
   template <int n>
   WL_FN void push(const float (&key)[n], float k) {
-    const float top = wl_max(max, max_of(key));
-    const float ref = reference(top);
+    const float largest = max_of(key);
+    const float ref = reference(wl_max(max, largest));
     float part[4] = {0.f, 0.f, 0.f, 0.f}, moments[4] = {0.f, 0.f, 0.f, 0.f};
     WL_UNROLL for (int i = 0; i < n; i++) {
       const float d = (ref - key[i]) * k;
@@ -133,25 +140,33 @@ struct Moments {
       part[i % 4] += exponential;
       moments[i % 4] = wl_fma(exponential, wl_min(d, WL_FARTHEST), moments[i % 4]);
     }
-    shift(ref, k);
-    max = top;
-    sum += (part[0] + part[1]) + (part[2] + part[3]);
+    float sum = (part[0] + part[1]) + (part[2] + part[3]);
+    if (largest > max) {
+      sum -= 1.f;
+      // There is one copy of the largest then.
+      if (sum < WL_NEARLY_CERTAIN) {
+        sum = 0.f;
+        WL_UNROLL for (int i = 0; i < n; i++) sum += key[i] == largest ? 0.f : wl_ex2((key[i] - ref) * k);
+      }
+      rest = lower(ref, k);
+      max = largest;
+    }
+    rest += sum;
     moment += (moments[0] + moments[1]) + (moments[2] + moments[3]);
   }
 
   WL_FN void merge(const Moments& other, float k) {
-    Moments b = other;
-    const float top = wl_max(max, b.max);
-    const float ref = reference(top);
-    shift(ref, k), b.shift(ref, k);
-    max = top, sum += b.sum, moment += b.moment;
+    Moments low = other;
+    if (other.max > max) low = *this, *this = other;
+    rest += low.lower(reference(max), k);
+    moment += low.moment;
   }
 
-  // Relative to `ref`, which is no less than the maximum.
-  WL_FN void shift(float ref, float k) {
+  // Brings the moment to `ref`, which is no less than the maximum; returns the sum of all keys there.
+  WL_FN float lower(float ref, float k) {
     const float d = (ref - max) * k;
-    const float scale = wl_ex2(-d);
-    sum *= scale;
+    const float scale = wl_ex2(-d), sum = (1.f + rest) * scale;
     moment = wl_fma(sum, wl_min(d, WL_FARTHEST), moment * scale);
+    return sum;
   }
 };

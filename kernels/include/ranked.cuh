@@ -62,7 +62,7 @@ struct Ranked : Op {
                   wl_u32 step) const {
     Op::push(s.inner, row, v, packs, p, step);
     // The sum has become NaN: one is among the keys so far.
-    const bool nan = wl_isnan(s.inner.sum);
+    const bool nan = s.inner.broken();
     WL_UNROLL for (int i = 0; i < n; i++) stand(s, row, v[i], packs, p + i * step, nan);
   }
 

@@ -1,108 +1,20 @@
 //! Jensen–Shannon divergence from logits on the CPU: rows of a model and of its teacher side by
 //! side, each brought from memory once and gone through three times.
 
+mod terms;
+
 use super::batch::{Upstream, read};
-use super::js_div::JsDiv;
 use super::lines::{Line, LineOp, Lines, Operands, Sink, Source, SyncPtr, each_line_of};
 use super::log_softmax::fill;
 use super::logit::Transform;
 use super::row::{Also, Row, RowSum};
 use super::segments::{Segments, Slots, Spread};
-use super::simd::{Kernel, Lanes, Level, Simd, exp, load_lanes, store_lanes};
+use super::simd::{Kernel, Lanes, Level, Simd, load_lanes, store_lanes};
 use super::targets::Targets;
 use super::{Cpu, each_float, host_f32, host_like};
 use crate::loss::{CheckedJsDiv, GradOutput};
 use crate::{Error, JsDivLogitsGradOut, Reduction, Result, TensorMut, TensorRef};
-
-/// What makes a row's logits its log-probabilities: (x − max)·scale − log_sum.
-#[derive(Debug, Clone, Copy)]
-struct Norm {
-    max: f32,
-    scale: f32,
-    log_sum: f32,
-}
-
-impl Norm {
-    fn new(sum: &RowSum, scale: f32) -> Norm {
-        Norm { max: sum.reference(), scale, log_sum: sum.log_sum as f32 }
-    }
-
-    #[inline(always)]
-    fn of<S: Simd>(self, s: S, x: S::V) -> S::V {
-        let distance = s.sub(x, s.splat(self.max));
-        s.sub(s.mul(distance, s.splat(self.scale)), s.splat(self.log_sum))
-    }
-}
-
-/// What makes differences of two rows' logits those of their log-probabilities:
-/// scale·((a − b) − shift) − rest, exact where a and b are near each other.
-#[derive(Debug, Clone, Copy)]
-struct Difference {
-    scale: f32,
-    shift: f32,
-    rest: f32,
-}
-
-impl Difference {
-    /// Maxima further apart cost more digits of a − b than they save.
-    const FARTHEST: f32 = 1.0;
-
-    /// `None` where the difference of the log-probabilities is as good.
-    fn new(sums: &[RowSum; 2], scales: [f32; 2]) -> Option<Difference> {
-        let [scale, other] = scales;
-        let shift = sums[0].reference() - sums[1].reference();
-        let near = scale == other && shift.abs() <= Difference::FARTHEST;
-        let rest = sums[0].lse() - sums[1].lse() - f64::from(scale) * f64::from(shift);
-        near.then_some(Difference { scale, shift, rest: rest as f32 })
-    }
-
-    #[inline(always)]
-    fn of<S: Simd>(self, s: S, a: S::V, b: S::V) -> S::V {
-        let distance = s.sub(s.sub(a, b), s.splat(self.shift));
-        s.sub(s.mul(distance, s.splat(self.scale)), s.splat(self.rest))
-    }
-}
-
-/// Which divergence, and what both rows are normalised by.
-#[derive(Debug, Clone, Copy)]
-struct Pair {
-    beta: f32,
-    x: Norm,
-    y: Norm,
-    difference: Option<Difference>,
-}
-
-impl Pair {
-    /// Slopes with respect to the log-probabilities x and y, which add up to the value; x and y.
-    #[inline(always)]
-    fn slopes<S: Simd>(self, s: S, a: S::V, b: S::V) -> [S::V; 4] {
-        let (x, y) = (self.x.of(s, a), self.y.of(s, b));
-        let u = match self.difference {
-            Some(difference) => difference.of(s, a, b),
-            None => s.sub(x, y),
-        };
-        let (at_x, at_y) = if self.beta == 0.0 {
-            kl(s, y, s.sub(s.splat(0.0), u))
-        } else if self.beta == 1.0 {
-            let (at_y, at_x) = kl(s, x, u);
-            (at_x, at_y)
-        } else {
-            JsDiv { beta: self.beta }.slopes(s, x, y, u)
-        };
-        [at_x, at_y, x, y]
-    }
-}
-
-/// −P and P·(distance + 1), the distance being y − x.
-#[inline(always)]
-fn kl<S: Simd>(s: S, y: S::V, distance: S::V) -> (S::V, S::V) {
-    let (zero, inf) = (s.splat(0.0), s.splat(f32::INFINITY));
-    let p = exp(s, y);
-    let product = s.mul(p, s.add(distance, s.splat(1.0)));
-    // Infinite where only the model excludes a class; 0 where the teacher does.
-    let product = s.select_eq(s.abs(distance), inf, distance, product);
-    (s.sub(zero, p), s.select_eq(y, s.splat(f32::NEG_INFINITY), zero, product))
-}
+use terms::{Difference, Divergence, Norm, Pair, Terms};
 
 /// Sums of a stretch: of the slopes to x and to y.
 struct Sums<T> {
@@ -127,9 +39,9 @@ impl<T: Lanes> Kernel for Sums<T> {
                 let out = f32::NEG_INFINITY;
                 [load_lanes(s, self.x.add(i), n, out), load_lanes(s, self.y.add(i), n, out)]
             };
-            let [at_x, at_y, ..] = self.pair.slopes(s, a, b);
-            // Added a class at a time: near each other, the two nearly cancel.
-            for (sum, term) in sums.iter_mut().zip([s.add(at_x, at_y), at_x, at_y]) {
+            let Terms { loss, at_x, at_y, .. } = self.pair.terms(s, a, b);
+            // The loss is added up a class at a time: near each other, the slopes nearly cancel.
+            for (sum, term) in sums.iter_mut().zip([loss, at_x, at_y]) {
                 *sum = s.add(*sum, term);
             }
             i += n;
@@ -167,11 +79,11 @@ impl<T: Lanes> Kernel for Gradient<T> {
                 let out = f32::NEG_INFINITY;
                 let a = load_lanes(s, self.x.add(i), n, out);
                 let b = load_lanes(s, self.y.add(i), n, out);
-                let [at_x, at_y, x, y] = self.pair.slopes(s, a, b);
-                let dx = centred(s, factors[0], at_x, x, sums[0]);
+                let Terms { at_x, at_y, q, p, .. } = self.pair.terms(s, a, b);
+                let dx = centred(s, factors[0], at_x, q, sums[0]);
                 store_lanes(s, self.out.add(i), n, dx);
                 if !self.out_target.is_null() {
-                    let dy = centred(s, factors[1], at_y, y, sums[1]);
+                    let dy = centred(s, factors[1], at_y, p, sums[1]);
                     store_lanes(s, self.out_target.add(i), n, dy);
                 }
             }
@@ -180,15 +92,15 @@ impl<T: Lanes> Kernel for Gradient<T> {
     }
 }
 
-/// factor·(slope − e^z·sum).
+/// factor·(slope − share·sum).
 #[inline(always)]
-fn centred<S: Simd>(s: S, factor: f32, slope: S::V, z: S::V, sum: f32) -> S::V {
-    s.mul(s.splat(factor), s.fma(exp(s, z), s.splat(-sum), slope))
+fn centred<S: Simd>(s: S, factor: f32, slope: S::V, share: S::V, sum: f32) -> S::V {
+    s.mul(s.splat(factor), s.fma(share, s.splat(-sum), slope))
 }
 
 /// Numbers of the batch that every row uses.
 struct Batch<'a> {
-    beta: f32,
+    divergence: Divergence,
     scales: [f32; 2],
     /// What says which rows count.
     targets: Option<Targets<'a>>,
@@ -209,7 +121,7 @@ impl<'a> Batch<'a> {
             targets = Some(read);
         }
         Ok(Batch {
-            beta: options.beta,
+            divergence: Divergence::new(options.beta),
             scales: [options.logit_scale, options.teacher_scale],
             targets,
             upstream,
@@ -286,7 +198,8 @@ impl LineOp for JsDivOf<'_> {
             }
             let [x_norm, y_norm] = [Norm::new(&sums[0], s), Norm::new(&sums[1], s_t)];
             let difference = Difference::new(&sums, batch.scales);
-            let pair = Pair { beta: batch.beta, x: x_norm, y: y_norm, difference };
+            let divergence = batch.divergence;
+            let pair = Pair { divergence, x: x_norm, y: y_norm, difference };
             let rows = Rows { x: line.x, y, len: line.len, pair, spread: line.spread };
             let [loss, at_x, at_y] = rows.sums(self.level);
             put(loss);

@@ -1,7 +1,7 @@
 //! Kullback–Leibler divergence over vectors, of probabilities or of their logarithms.
 
 use super::elementwise::{Element, ElementLoss};
-use super::simd::{Simd, exp, ln_plus};
+use super::simd::{Simd, exp_to_the_end, ln_plus};
 
 /// q·(ln q − x).
 #[derive(Clone, Copy)]
@@ -39,13 +39,15 @@ impl ElementLoss for KlDiv {
 pub(crate) struct KlDivLogTarget;
 
 impl KlDivLogTarget {
-    /// e^y·(distance + more), which is `distance` where that is infinite though e^y underflows;
-    /// 0 where y = −∞, unless x is NaN.
+    /// e^y·(distance + more), which is `distance` where that is infinite though e^y underflows, and
+    /// 0 where it is 0 though e^y overflows; 0 where y = −∞, unless x is NaN.
     #[inline(always)]
     pub(crate) fn product<S: Simd>(self, s: S, e: Element<S::V>, more: f32) -> S::V {
         let (zero, inf) = (s.splat(0.0), s.splat(f32::INFINITY));
         let distance = s.sub(e.y, e.x);
-        let product = s.mul(exp(s, e.y), s.add(distance, s.splat(more)));
+        let factor = s.add(distance, s.splat(more));
+        let product = s.mul(exp_to_the_end(s, e.y), factor);
+        let product = s.select_eq(factor, zero, zero, product);
         let product = s.select_eq(s.abs(distance), inf, distance, product);
         let silent = s.select_eq(e.x, e.x, zero, e.x);
         s.select_eq(e.y, s.splat(f32::NEG_INFINITY), silent, product)
@@ -60,7 +62,7 @@ impl ElementLoss for KlDivLogTarget {
 
     #[inline(always)]
     fn grad_x<S: Simd>(self, s: S, e: Element<S::V>, factor: S::V) -> S::V {
-        s.mul(s.sub(s.splat(0.0), exp(s, e.y)), factor)
+        s.mul(s.sub(s.splat(0.0), exp_to_the_end(s, e.y)), factor)
     }
 
     #[inline(always)]

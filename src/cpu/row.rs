@@ -44,6 +44,9 @@ pub(crate) struct RowSum {
     pub(crate) target: f64,
     /// ln Σ e^(z − max).
     pub(crate) log_sum: f64,
+    /// Σ e^(z − max) without one copy of the largest, the target included, where the moment was
+    /// asked for.
+    others: f64,
     /// max − z_t.
     target_distance: f64,
     /// Σ_c w_c·(max − z_c), the target included, where smoothing is on; of weights over their unit.
@@ -84,9 +87,10 @@ impl RowSum {
         (self.rest_moment + times(self.target, self.target_distance)) / self.total()
     }
 
-    /// −Σ p_c·ln p_c, as ln Σ + Σ p_c·(max − z_c): without the common offset of the logits.
+    /// −Σ p_c·ln p_c, as ln Σ + Σ p_c·(max − z_c): without the common offset of the logits. Both
+    /// are made of what is not the largest, and are as small as that.
     pub(crate) fn entropy(&self) -> f64 {
-        self.log_sum + self.mean_distance()
+        self.others.ln_1p() + self.mean_distance()
     }
 
     /// −p_t·(z_t − lse + H), the slope of the entropy at the target's z. The target's own share of
@@ -108,20 +112,31 @@ impl RowSum {
         // f32::max disregards a NaN target; the sum does not.
         let reference = parts.iter().fold(at_hole, |m, p| m.max(p.exponentials.max));
         let shift = if reference == f32::NEG_INFINITY { 0.0 } else { transform.z(reference) };
-        let (mut rest, mut deviation, mut moment) = (0.0, 0.0, 0.0);
+        // Under a cap a target's z has more digits than a reference: at the top it is the top.
+        let at_top = hole.is_some_and(|h| h.reference == reference && h.z.is_finite());
+        // One copy of the largest is no other.
+        let mut largest = !at_top;
+        let (mut rest, mut others, mut deviation, mut moment) = (0.0, 0.0, 0.0, 0.0);
         let mut standing = Standing::NONE;
         for Part { exponentials: e, deviation: d, standing: s } in parts {
             let (sum, own_moment) = (f64::from(e.sum), f64::from(e.moment));
             match e.max {
-                f32::NEG_INFINITY => rest += sum, // 0, or NaN
+                // 0, or NaN
+                f32::NEG_INFINITY => {
+                    rest += sum;
+                    others += sum;
+                }
                 max if max == reference => {
                     rest += sum;
+                    others += if largest { f64::from(e.others) } else { sum };
+                    largest = false;
                     moment += own_moment;
                 }
                 max => {
                     let distance = transform.z(max) - shift;
                     let scale = distance.exp();
                     rest += sum * scale;
+                    others += sum * scale;
                     moment += scale * (own_moment + sum * distance);
                 }
             }
@@ -135,10 +150,11 @@ impl RowSum {
             standing.merge(&Standing { beats: 0, best: hole.logit, column: hole.column });
         }
         let target = match hole {
-            Some(_) if z == shift => 1.0,
+            Some(_) if at_top || z == shift => 1.0,
             Some(_) => (z - shift).exp(),
             None => 0.0,
         };
+        others += if at_top { 0.0 } else { target };
         let max = if reference == f32::NEG_INFINITY { f64::NEG_INFINITY } else { shift };
         RowSum {
             reference,
@@ -146,7 +162,8 @@ impl RowSum {
             rest,
             target,
             log_sum: (rest + target).ln(),
-            target_distance: overflow_as_f32(max - z),
+            others,
+            target_distance: if at_top { 0.0 } else { overflow_as_f32(max - z) },
             deviation,
             rest_moment: -moment,
             standing,

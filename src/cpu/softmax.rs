@@ -10,12 +10,16 @@ pub(crate) struct Partial {
     pub(crate) max: f32,
     /// Σ e^(z − z(max)); NaN where the stretch holds a NaN, +∞ where it holds +∞ and no NaN.
     pub(crate) sum: f32,
+    /// The sum without one copy of the largest, with the digits that a sum barely above 1 has
+    /// not, where the moment was asked for.
+    pub(crate) others: f32,
     /// Σ e^(z − z(max))·(z − z(max)), where it was asked for; a masked class adds 0.
     pub(crate) moment: f32,
 }
 
 impl Partial {
-    pub(crate) const EMPTY: Partial = Partial { max: f32::NEG_INFINITY, sum: 0.0, moment: 0.0 };
+    pub(crate) const EMPTY: Partial =
+        Partial { max: f32::NEG_INFINITY, sum: 0.0, others: 0.0, moment: 0.0 };
 }
 
 /// What exponentials and deviations are relative to: the maximum, or 0 where that is −∞.
@@ -168,7 +172,7 @@ impl<T: Lanes, L: Logit, const KEEP: bool, const MOMENT: bool> Kernel
                 // No probabilities here; the sum only says whether +∞ or NaN has the last word.
                 let nan = (0..len).any(|i| x.add(i).read().to_f32().is_nan());
                 let sum = if nan { f32::NAN } else { f32::INFINITY };
-                return Partial { max, sum, moment: f32::NAN };
+                return Partial { max, sum, others: sum, moment: f32::NAN };
             }
             let (reference, farthest) = (s.splat(reference(max)), s.splat(FARTHEST));
             let mut sums = [s.splat(0.0); 2];
@@ -206,13 +210,58 @@ impl<T: Lanes, L: Logit, const KEEP: bool, const MOMENT: bool> Kernel
                 }
                 i += n;
             }
-            Partial {
-                max,
-                sum: s.reduce_add(s.add(sums[0], sums[1])),
-                moment: s.reduce_add(s.add(moments[0], moments[1])),
-            }
+            let sum = s.reduce_add(s.add(sums[0], sums[1]));
+            let moment = s.reduce_add(s.add(moments[0], moments[1]));
+            // With a KEEP there is no moment, and the logits are gone.
+            let others = match MOMENT && !KEEP && sum < NEARLY_CERTAIN {
+                true => others(s, logit, x.cast_const(), len, max),
+                false => sum - 1.0,
+            };
+            Partial { max, sum, others, moment }
         }
     }
+}
+
+/// Below, a sum of exponentials less 1 has lost digits: it is added up once more, without the 1.
+const NEARLY_CERTAIN: f32 = 1.0 + 1.0 / 16.0;
+
+/// Σ e^(z − z(max)) without the largest, of which there is one copy at most.
+/// # Safety
+/// `len` elements are readable at `x`.
+unsafe fn others<S: Simd, T: Lanes, L: Logit>(
+    s: S,
+    logit: L,
+    x: *const T,
+    len: usize,
+    max: f32,
+) -> f32 {
+    struct Others<T, L> {
+        x: *const T,
+        len: usize,
+        logit: L,
+        max: f32,
+    }
+    impl<T: Lanes, L: Logit> Kernel for Others<T, L> {
+        type Out = f32;
+
+        #[inline(always)]
+        fn run<S: Simd>(self, s: S) -> f32 {
+            let (zero, reference) = (s.splat(0.0), s.splat(reference(self.max)));
+            let mut sum = zero;
+            let mut i = 0;
+            while i < self.len {
+                let n = S::LANES.min(self.len - i);
+                // SAFETY: whoever makes an `Others` vouches for `len` elements at `x`.
+                let z = unsafe { load_lanes(s, self.x.add(i), n, f32::NEG_INFINITY) };
+                let d = self.logit.distance(s, z, reference).0;
+                sum = s.add(sum, s.select_eq(d, zero, zero, exp_nonpositive(s, d)));
+                i += n;
+            }
+            s.reduce_add(sum)
+        }
+    }
+    // Entered anew: rare enough, and so no part of the loop that it comes after.
+    s.enter(Others { x, len, logit, max })
 }
 
 /// What one stretch adds to Σ w·(max − z), relative to a reference of its own.

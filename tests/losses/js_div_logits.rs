@@ -171,7 +171,7 @@ impl JsDivLogitsCase {
         ])
     }
 
-    fn in_place(&self, device: &Device, both: bool) -> Result<Vec<Got>> {
+    pub(crate) fn in_place(&self, device: &Device, both: bool) -> Result<Vec<Got>> {
         let (op, g, mut x) = (self.options(), self.grad_output(), self.logits.clone());
         let (mut loss, mut dy) = (self.poisoned_loss(), self.poisoned(5));
         let target = both.then(|| dy.view_mut());

@@ -6,13 +6,14 @@
 //! | `data` | typed buffers with poisoned padding, random numbers, adversarial logits |
 //! | `cross_entropy`, `soft_cross_entropy`, `nll`, `log_softmax`, `logsumexp`, `logprob_entropy`, `ranks`, `elementwise`, `js_div_logits`, `information` | a loss: its case, its calls, random cases |
 //! | `golden`, `properties`, `gradients` | one table each, a loss is a row |
-//! | `numerics`, `elementwise_numerics`, `ends`, `determinism`, `errors`, `targets`, `views` | behaviours, a test is named for each |
+//! | `numerics`, `elementwise_numerics`, `ends`, `near_zero`, `empty`, `determinism`, `errors`, `targets`, `views` | behaviours, a test is named for each |
 
 mod cross_entropy;
 mod data;
 mod determinism;
 mod elementwise;
 mod elementwise_numerics;
+mod empty;
 mod ends;
 mod errors;
 mod errors_elementwise;
@@ -25,6 +26,7 @@ mod js_div_logits;
 mod log_softmax;
 mod logprob_entropy;
 mod logsumexp;
+mod near_zero;
 mod nll;
 mod numerics;
 mod properties;

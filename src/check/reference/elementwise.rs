@@ -245,12 +245,14 @@ fn element(loss: ElementLoss, x: f64, y: f64, v: f64, r: f64) -> Element {
             }
         }
         ElementLoss::KlDiv { log_target: true } => {
-            let (p, distance) = (y.exp(), y - x);
+            let (p, distance) = (in_f32_range(y.exp()), y - x);
             let silent = y == f64::NEG_INFINITY && !x.is_nan();
             let product = |more: f64| match distance {
                 _ if silent => 0.0,
                 // Whether e^y underflows or not.
                 _ if distance.is_infinite() => distance,
+                // Whether e^y overflows or not.
+                _ if distance + more == 0.0 => 0.0,
                 _ => p * (distance + more),
             };
             let size = if silent { 0.0 } else { p * (y.abs() + x.abs() + 1.0) };

@@ -57,7 +57,7 @@ pub fn logprob_entropy(
         };
         let mean: f64 = (0..z.len()).map(|j| softmax.probability(j) * distance(j)).sum();
         result.logprob[row] = -softmax.nll(in_f32_range(z[t], softmax.max));
-        result.entropy[row] = softmax.total.ln() + mean;
+        result.entropy[row] = softmax.log_total() + mean;
         let gradient = |j: usize| {
             let p = softmax.probability(j);
             let hard = if j == t { softmax.complement(j) } else { -p };

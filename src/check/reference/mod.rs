@@ -81,6 +81,8 @@ struct Softmax {
     max: f64,
     /// Σ e^(z − max).
     total: f64,
+    /// The same without one copy of the largest, which keeps what a sum barely above 1 loses.
+    others: f64,
     /// e^(z − max), element by element.
     exps: Vec<f64>,
 }
@@ -93,7 +95,11 @@ impl Softmax {
             false => z.iter().copied().fold(f64::NEG_INFINITY, f64::max),
         };
         let exps: Vec<f64> = z.iter().map(|z| (z - max).exp()).collect();
-        Softmax { max, total: exps.iter().sum(), exps }
+        let largest = z.iter().position(|&z| z == max).unwrap_or(z.len());
+        let no_largest = |&(j, _): &(usize, &f64)| j != largest;
+        let others: f64 = exps.iter().enumerate().filter(no_largest).map(|(_, e)| e).sum();
+        let others = if largest < z.len() { others } else { others - 1.0 };
+        Softmax { max, total: exps.iter().sum(), others, exps }
     }
 
     /// All −∞, any +∞, or any NaN: there are no probabilities.
@@ -103,12 +109,17 @@ impl Softmax {
 
     /// −∞ for a line of −∞ (or of nothing), +∞ beside a +∞, NaN with a NaN.
     fn lse(&self) -> f64 {
-        if self.undefined() { self.max } else { self.max + self.total.ln() }
+        if self.undefined() { self.max } else { self.max + self.log_total() }
     }
 
     /// lse − z, which an offset common to all logits does not touch.
     fn nll(&self, z: f64) -> f64 {
-        self.total.ln() + (self.max - z)
+        self.log_total() + (self.max - z)
+    }
+
+    /// ln Σ e^(z − max).
+    fn log_total(&self) -> f64 {
+        self.others.ln_1p()
     }
 
     fn probability(&self, j: usize) -> f64 {

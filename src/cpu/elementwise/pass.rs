@@ -76,7 +76,7 @@ pub(super) unsafe fn run<T: Lanes>(level: Level, formula: Formula, pass: Pass<T>
         Formula::KlDiv => level.run(Loop { loss: KlDiv, pass }),
         Formula::KlDivLogTarget => level.run(Loop { loss: KlDivLogTarget, pass }),
         Formula::KlDivReversed => level.run(Loop { loss: KlDivReversed, pass }),
-        Formula::JsDiv { beta } => level.run(Loop { loss: JsDiv { beta }, pass }),
+        Formula::JsDiv { beta } => level.run(Loop { loss: JsDiv::new(beta), pass }),
     }
 }
 

@@ -75,19 +75,41 @@ pub(crate) fn exp<S: Simd>(s: S, x: S::V) -> S::V {
     exp_nonpositive(s, s.min(s.splat(EXP_HIGHEST), x))
 }
 
-/// e^x − 1 for x ≤ 0, NaN for NaN: error ≤ 8 ulp (test `exp_m1_error_bounds`).
+/// e^x for every x, +∞ only where f32 has nothing else: from 88.73 on. Bounds as [`exp`].
 #[inline(always)]
-pub(crate) fn exp_m1_nonpositive<S: Simd>(s: S, x: S::V) -> S::V {
-    // Near 0 by its series, as e^x would lose the digits of x.
-    let near = s.splat(-0.25);
-    let t = s.max(near, x);
-    let p = s.fma(s.splat(1.0 / 720.0), t, s.splat(1.0 / 120.0));
-    let p = s.fma(p, t, s.splat(1.0 / 24.0));
-    let p = s.fma(p, t, s.splat(1.0 / 6.0));
-    let p = s.fma(p, t, s.splat(0.5));
-    let small = s.fma(s.mul(p, t), t, t);
+pub(crate) fn exp_to_the_end<S: Simd>(s: S, x: S::V) -> S::V {
+    // 2^32 comes last, so that no exponent on the way is beyond those of f32.
+    let (high, one) = (s.splat(64.0), s.splat(1.0));
+    let lowered = s.sub(s.sub(x, s.splat(LN2_32_HIGH)), s.splat(LN2_32_LOW));
+    let e = exp(s, s.select_lt(high, x, lowered, x));
+    s.mul(e, s.select_lt(high, x, s.splat(4_294_967_296.0), one))
+}
+
+/// 32·ln 2 in two parts, of which few bits of the first are set.
+const LN2_32_HIGH: f32 = 22.0 + 185.0 / 1024.0;
+const LN2_32_LOW: f32 = 4.571_542e-5;
+
+/// Where e^x − 1 is taken from its series: beyond, e^x has its digits.
+pub(crate) const EXP_M1_NEAR: f32 = 0.25;
+
+/// e^x − 1 − x for |x| ≤ [`EXP_M1_NEAR`]: error ≤ 8 ulp (test `exp_m1_error_bounds`).
+#[inline(always)]
+pub(crate) fn exp_m1_beyond_linear<S: Simd>(s: S, x: S::V) -> S::V {
+    let p = s.fma(s.splat(1.0 / 720.0), x, s.splat(1.0 / 120.0));
+    let p = s.fma(p, x, s.splat(1.0 / 24.0));
+    let p = s.fma(p, x, s.splat(1.0 / 6.0));
+    let p = s.fma(p, x, s.splat(0.5));
+    s.mul(s.mul(p, x), x)
+}
+
+/// e^x − 1 for x ≤ 88, NaN for NaN: error ≤ 8 ulp (test `exp_m1_error_bounds`).
+#[inline(always)]
+pub(crate) fn exp_m1<S: Simd>(s: S, x: S::V) -> S::V {
+    let near = s.splat(EXP_M1_NEAR);
+    // Whatever the series makes of what is not near is not used.
+    let small = s.add(x, exp_m1_beyond_linear(s, x));
     let far = s.sub(exp_nonpositive(s, x), s.splat(1.0));
-    s.select_lt(near, x, small, far)
+    s.select_lt(s.abs(x), near, small, far)
 }
 
 /// c·tanh(u) and 1 − tanh²(u), neither by a difference of near numbers; `line` is c·u, which may

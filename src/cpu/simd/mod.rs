@@ -20,7 +20,8 @@ mod tests;
 
 use half::{bf16, f16};
 pub(crate) use logarithm::{ln_1p, ln_1p_of_unit, ln_plus};
-pub(crate) use math::{ScaledExp, exp, exp_m1_nonpositive, exp_nonpositive, soft_cap};
+pub(crate) use math::{EXP_M1_NEAR, ScaledExp, exp, exp_m1, exp_m1_beyond_linear, exp_nonpositive};
+pub(crate) use math::{exp_to_the_end, soft_cap};
 
 /// Most lanes that any implementation has.
 pub(crate) const MAX_LANES: usize = 16;

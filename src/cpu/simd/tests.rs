@@ -1,7 +1,7 @@
 //! Error bounds and conversions, at every level that the machine has.
 
 use super::{Kernel, Lanes, Level, Simd, load_lanes, store_lanes};
-use super::{exp, exp_m1_nonpositive, exp_nonpositive, ln_1p, ln_1p_of_unit, ln_plus, soft_cap};
+use super::{exp, exp_m1, exp_nonpositive, ln_1p, ln_1p_of_unit, ln_plus, soft_cap};
 use half::{bf16, f16};
 
 /// A function of vectors, applied to a slice.
@@ -86,7 +86,7 @@ struct ExpM1;
 impl Function for ExpM1 {
     #[inline(always)]
     fn of<S: Simd>(&self, s: S, x: S::V) -> S::V {
-        exp_m1_nonpositive(s, x)
+        exp_m1(s, x)
     }
 }
 
