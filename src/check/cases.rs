@@ -183,7 +183,8 @@ impl Case {
         let padding = if shape.is_empty() || random.one_in(2) { 0 } else { 1 + random.below(7) };
         let row_stride = row + padding;
         let memory = fill(&mut random, values, dtype, &shape, row_stride)?;
-        let call = (draw.call)(&mut random, &First { values, dtype, shape: &shape })?;
+        let first = First { values, dtype, shape: &shape, row_stride, memory: &memory };
+        let call = (draw.call)(&mut random, &first)?;
         let mut case = Case { op, seed, values, dtype, shape, row_stride, memory, call };
         case.poison_unread()?;
         Ok(case)

@@ -11,6 +11,11 @@
 //!
 //! which needs three passes over a row: its sums, its slopes' sums, its gradient. Rows are brought
 //! from memory once.
+//!
+//! A model is as a rule near its teacher, and then all of these are small. What they are made of
+//! is x − y, which comes from the difference of the logits and of the log-sum-exps; at β = 0 and 1
+//! slopes are taken but for what the normalisation takes away again: G = Q − P and H = P·(y − x)
+//! for KL(P‖Q), whose terms P·(e^(x − y) − 1 − (x − y)) are never negative.
 
 use super::js_div::check_beta;
 use super::{ClassIndices, Counting, GradOutput, check};

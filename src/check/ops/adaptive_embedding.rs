@@ -68,7 +68,7 @@ fn shape(random: &mut Random) -> Vec<usize> {
 }
 
 fn draw(random: &mut Random, first: &First<'_>) -> Result<Box<dyn Call>> {
-    let First { values, dtype, shape } = *first;
+    let First { values, dtype, shape, .. } = *first;
     let (rows, features) = (shape[0], shape[1]);
     let classes = random.pick(&[2, 3, 40, 300, 70_000]);
     let mut cutoffs: Vec<usize> =

@@ -92,13 +92,13 @@ impl Call for JsDivLogitsCall {
 }
 
 fn draw(random: &mut Random, first: &First<'_>) -> Result<Box<dyn Call>> {
-    let First { values, dtype, shape } = *first;
+    let First { values, dtype, shape, .. } = *first;
     let (classes, rows) = rows_of(shape);
     let reductions = [Reduction::None, Reduction::Sum, Reduction::Mean, Reduction::BatchMean];
     let reduction = random.pick(&reductions);
     let scales: &[f32] = if values.moderate() { &[1.0, 0.7, 2.0] } else { &[1.0] };
     let mut options = JsDivLogits::default()
-        .beta(random.pick(&[0.5, 0.5, 0.1, 0.9, 0.0, 1.0]))
+        .beta(random.pick(&[0.5, 0.5, 0.1, 0.9, 0.0, 1.0, 1e-6, 1e-3, 0.999]))
         .reduction(reduction)
         .logit_scale(random.pick(scales))
         .teacher_scale(random.pick(&[1.0, 0.25, 1.5]));
@@ -110,11 +110,18 @@ fn draw(random: &mut Random, first: &First<'_>) -> Result<Box<dyn Call>> {
     }
     // A teacher of -inf everywhere has no probabilities, which is one of the things to say alike.
     let masked = random.pick(&[1, 4, 1000, 1000]);
-    let one = |_| match random.one_in(masked) {
+    let one = |random: &mut Random| match random.one_in(masked) {
         true => f64::NEG_INFINITY,
         false => 2.5 * f64::from(random.normal()),
     };
-    let target: Vec<f64> = (0..shape.iter().product()).map(one).collect();
+    let target: Vec<f64> = match random.one_in(3) {
+        // One that the model is nearly.
+        true => {
+            options = options.clone().teacher_scale(options.logit_scale);
+            first.nearly(random)?
+        }
+        false => (0..shape.iter().product()).map(|_| one(random)).collect(),
+    };
     Ok(Box::new(JsDivLogitsCall {
         target: typed::tensor(dtype, shape, &target)?,
         labels,

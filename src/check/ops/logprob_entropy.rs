@@ -91,12 +91,12 @@ impl Call for LogprobEntropyCall {
 }
 
 fn draw(random: &mut Random, first: &First<'_>) -> Result<Box<dyn Call>> {
-    let First { values, dtype, shape } = *first;
+    let First { values, dtype, shape, .. } = *first;
     let class_dim = usize::from(shape.len() > 1);
     let mut rows = shape.to_vec();
     rows.remove(class_dim);
     let targets = Targets::draw(random, shape[class_dim], &rows)?;
-    let scales: &[f32] = if values.moderate() { &[1.0, 0.7, 2.0] } else { &[1.0, 0.5, 2.0] };
+    let scales: &[f32] = if values.moderate() { &[1.0, 0.7, 2.0, 16.0] } else { &[1.0, 0.5, 2.0] };
     let caps: &[Option<f32>] = if values.moderate() { &[None, None, Some(30.0)] } else { &[None] };
     let options = LogprobEntropy::default()
         .ignore_index(targets.ignore_index)

@@ -73,7 +73,7 @@ impl Call for SampledCall {
 }
 
 fn draw(random: &mut Random, first: &First<'_>) -> Result<Box<dyn Call>> {
-    let First { values, dtype, shape } = *first;
+    let First { values, dtype, shape, .. } = *first;
     let (rows, features) = (&shape[..shape.len() - 1], shape[shape.len() - 1]);
     let classes = random.pick(&[2, 5, 40, 300, 2100]);
     let most = classes.min(100);

@@ -97,7 +97,7 @@ impl Call for SoftCrossEntropyCall {
 }
 
 fn draw(random: &mut Random, first: &First<'_>) -> Result<Box<dyn Call>> {
-    let First { values, dtype, shape } = *first;
+    let First { values, dtype, shape, .. } = *first;
     let (classes, rows) = rows_of(shape);
     let elements: usize = shape.iter().product();
     // Equal logits against equal targets: gradients that are differences of equal terms, which no
