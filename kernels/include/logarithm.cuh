@@ -48,8 +48,8 @@ WL_FN float exp_of(float x, bool narrow) {
   const float e = wl_ex2(t);
   if (narrow) return e;
   const float left = wl_fma(t, -1.90465421e-9f, wl_fma(t, -0.693147182f, x));
-  // An infinite t leaves NaN, which min drops; an infinite e times what is left over could be NaN.
-  return wl_fma(wl_min(e, 3.402823466e38f), wl_min(left, 1.f), e);
+  // An infinite t leaves NaN, which min drops, or infinity; an infinite e times that could be NaN.
+  return wl_fma(wl_min(e, 3.402823466e38f), wl_max(wl_min(left, 1.f), -1.f), e);
 }
 
 // ln(1 + e) for 0 <= e <= 1, NaN for NaN: e + e^2 P(e), minimax in the relative error: 3.3e-8, which is

@@ -68,19 +68,32 @@ pub fn js_div_logits(
         let undefined = (q.undefined() || p.undefined()) && !x.is_empty();
         let mut slopes: Vec<[f64; 2]> =
             (0..x.len()).map(|j| js_slopes(options.beta, -q.nll(x[j]), -p.nll(y[j]))).collect();
+        // What a slope is as large as, whatever is taken off it.
+        let size = |slopes: &[[f64; 2]], k: usize| slopes.iter().map(|s| s[k].abs()).sum::<f64>();
+        let sizes = [0, 1].map(|k| size(&slopes, k));
+        let own_sizes = slopes.clone();
+        let mut losses: Vec<f64> = slopes.iter().map(|s| s[0] + s[1]).collect();
+        if options.beta == 0.0 || options.beta == 1.0 {
+            let forward = options.beta == 0.0;
+            for (j, (slopes, loss)) in slopes.iter_mut().zip(&mut losses).enumerate() {
+                let (x, y) = (-q.nll(x[j]), -p.nll(y[j]));
+                let [at_q, at_p, own] = if forward { centred_kl(x, y) } else { centred_kl(y, x) };
+                (*slopes, *loss) = (if forward { [at_q, at_p] } else { [at_p, at_q] }, own);
+            }
+        }
         if undefined {
             slopes.fill([f64::NAN; 2]);
+            losses.fill(f64::NAN);
         }
-        result.loss.push(slopes.iter().flatten().sum());
-        result.loss_size.push(slopes.iter().flatten().map(|s| s.abs()).sum());
+        result.loss.push(losses.iter().sum());
+        result.loss_size.push(sizes[0] + sizes[1]);
         let totals = [0, 1].map(|k| slopes.iter().map(|s| s[k]).sum::<f64>());
-        let sizes = [0, 1].map(|k| slopes.iter().map(|s| s[k].abs()).sum::<f64>());
         let gradient = |k: usize, softmax: &Softmax| -> (Vec<f64>, Vec<f64>) {
             let factor = g * f64::from(scales[k]);
             (0..slopes.len())
                 .map(|j| {
                     let (share, own) = (softmax.probability(j), slopes[j][k]);
-                    let size = (factor * own).abs() + (factor * share).abs() * sizes[k];
+                    let size = (factor * own_sizes[j][k]).abs() + (factor * share).abs() * sizes[k];
                     (factor * (own - share * totals[k]), size)
                 })
                 .unzip()
@@ -97,6 +110,20 @@ pub fn js_div_logits(
         result.loss_size = reduce(&result.loss_size);
     }
     result
+}
+
+/// Slopes of KL(P‖Q) to ln Q = x, but for a multiple of Q, and to ln P = y, but for one of P, which
+/// the gradients do not see; and the term P·(e^u − 1 − u), u = x − y, as P and Q add up to 1 both.
+fn centred_kl(x: f64, y: f64) -> [f64; 3] {
+    let (q, p, u) = (x.exp(), y.exp(), x - y);
+    if y == f64::NEG_INFINITY {
+        return [q, 0.0, q];
+    }
+    if u == f64::NEG_INFINITY {
+        return [-p, f64::INFINITY, f64::INFINITY];
+    }
+    let at_q = if u.abs() < 1.0 { p * u.exp_m1() } else { q - p };
+    [at_q, -p * u, at_q - p * u]
 }
 
 #[cfg(test)]
