@@ -21,7 +21,13 @@ fn a_card_agrees_with_f64() {
             "{}: the order of threads changes bits",
             case.name
         );
-        // A few rows at once, and each by itself.
+        // A few rows at once, and each by itself. Where all classes' sums of gradients do not fit the
+        // workspace, 16-bit ones are rounded after each.
+        let of_size = match case.input.dtype() {
+            DType::F16 if case.name.contains(", all ") => 2e-3,
+            DType::BF16 if case.name.contains(", all ") => 1.5e-2,
+            _ => of_size,
+        };
         for workspace in [5000, 1] {
             let loss = case.loss.clone().workspace(workspace);
             Case { loss, ..case.clone() }.run(&cards()[0], of_size);
