@@ -147,6 +147,8 @@ WL_FN wl_i64 drawn(const float* row, wl_i64 len, double u, wl_shared<double> sum
   const double before = sum_before(own, sums, all);
   // Sums that are rounded leave no gaps between threads: the one that reaches the mark has it.
   const double mark = u * all;
+  // A row that is NaN is so in every column, and the first is drawn.
+  if (wl_thread() == 0 && all != all) found[0] = 0;
   if (own > 0. && before <= mark && mark < before + own) {
     double sum = before;
     wl_i64 i = begin, last = begin;

@@ -136,7 +136,9 @@ fn lines(tensor: &TensorRef<'_>) -> [usize; 3] {
         Some((&columns, leading)) => (columns, leading.iter().product()),
         None => (1, 1),
     };
-    [rows, columns, if shape.len() == 2 { tensor.row_stride() } else { columns }]
+    // Rows without elements have no memory to be any distance apart in.
+    let padded = shape.len() == 2 && columns > 0;
+    [rows, columns, if padded { tensor.row_stride() } else { columns }]
 }
 
 /// A matrix of any float type, row by row.

@@ -114,6 +114,29 @@ fn lookups_and_gradients_agree_with_f64() {
 }
 
 #[test]
+fn parameters_without_features_may_have_any_row_stride() {
+    let loss = AdaptiveEmbedding::new(FEATURES, 9, &[2, 5]).widths(Some(vec![0, 3]));
+    let index = [0i64, 4, 8, 3, 2];
+    for device in devices() {
+        for dtype in [DType::F32, DType::F16, DType::BF16] {
+            let parameters = loss.init(dtype, 1).unwrap();
+            let mut view = parameters.view();
+            view.tails[0].weight = parameters.tails[0].weight.view_as(&[3, 0], 7).unwrap();
+            view.tails[0].projection =
+                parameters.tails[0].projection.view_as(&[0, FEATURES], 20).unwrap();
+            let of = TensorRef::new(&index, &[5]).unwrap();
+            let got = loss.forward(&device, &view, of).unwrap();
+            let same = loss.forward(&device, &parameters.view(), of).unwrap();
+            assert_eq!(got, same, "{dtype} on {}", device.name());
+            let grad = floats(dtype, &[5, FEATURES], 3);
+            let got = loss.backward(&device, &view, of, grad.view()).unwrap();
+            let same = loss.backward(&device, &parameters.view(), of, grad.view()).unwrap();
+            assert_eq!(got, same, "{dtype} on {}", device.name());
+        }
+    }
+}
+
+#[test]
 fn an_index_may_have_any_shape_and_rows_padding() {
     devices().iter().for_each(any_shape_and_padding);
 }

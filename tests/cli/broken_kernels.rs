@@ -3,7 +3,7 @@
 use crate::{command, run};
 
 /// A kernel, a broken one to be run in its place, and the op that uses it.
-const BROKEN: [(&str, &str, &str); 7] = [
+pub(crate) const BROKEN: [(&str, &str, &str); 7] = [
     ("cross_entropy_few_gradient_f32", "broken_target", "cross-entropy"),
     ("logsumexp_warp_forward_bf16", "broken_merge", "logsumexp"),
     ("log_softmax_few_gradient_f32", "broken_length", "log-softmax"),

@@ -4,6 +4,8 @@ mod bad_input;
 #[cfg(feature = "emulator")]
 mod broken_kernels;
 mod commands;
+#[cfg(feature = "emulator")]
+mod differential;
 mod eval;
 mod eval_adaptive;
 mod eval_elementwise;

@@ -2,9 +2,10 @@
 
 use super::bound::{Bound, Memory};
 use super::call::{Call, Role};
-use super::ops;
+use super::ops::{self, Reference};
 use super::run::{Ending, Outcome, Value};
 use crate::check::compare;
+use crate::check::ops::adaptive_log_softmax::top;
 use crate::check::subject::{self, Expected, Quantity};
 use crate::{DType, Device, Result};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -133,12 +134,21 @@ enum Verdict {
 }
 
 /// What the reference says of a value.
-fn verdict(call: &Call, expected: &Option<Vec<Expected>>, value: &Value) -> Verdict {
-    let Some(expected) = expected else { return Verdict::Unknown };
-    let quantity = quantity(&value.name);
-    if quantity == Quantity::ParameterGradients {
+fn verdict(call: &Call, reference: &Option<Reference>, value: &Value) -> Verdict {
+    let Some(reference) = reference else { return Verdict::Unknown };
+    if matches!(value.name.as_str(), "predict" | "top_classes") {
+        return picks(reference, value);
+    }
+    if value.dtype.is_index() && !matches!(value.name.as_str(), "argmax" | "rank") {
         return Verdict::Unknown;
     }
+    let named = reference.gradients.iter().find(|(name, _)| *name == value.name);
+    let quantity = match named {
+        Some(_) => Quantity::ParameterGradients,
+        None => quantity(&value.name),
+    };
+    let own = named.map(|(_, grad)| [Expected::product(quantity, grad.clone())]);
+    let expected = own.as_ref().map_or(&reference.expected[..], |own| own);
     let outcome = subject::Outcome {
         quantity,
         pass: call.form,
@@ -152,9 +162,32 @@ fn verdict(call: &Call, expected: &Option<Vec<Expected>>, value: &Value) -> Verd
     }
 }
 
+/// Whether classes are as likely as those that the reference would pick, one after another.
+fn picks(reference: &Reference, value: &Value) -> Verdict {
+    let Some((log_prob, classes)) = &reference.picked_by else { return Verdict::Unknown };
+    let rows = log_prob.values.len() / (*classes).max(1);
+    let k = value.values.len().checked_div(rows).unwrap_or(0);
+    let best = top(log_prob, *classes, k.min(*classes));
+    let pairs = value.values.iter().zip(best.values.iter().zip(&best.sizes));
+    for (i, (&class, (&best, &size))) in pairs.enumerate() {
+        let row = i / k.max(1);
+        let own = log_prob.values[row * classes..][..*classes].get(class as usize);
+        let likely = own.is_some_and(|own| {
+            let worst = compare::products([DType::F32, DType::F32], &[*own], &[best], &[size]);
+            worst.agrees()
+        });
+        if !likely {
+            return Verdict::Off(format!(
+                "element {i}: class {class} has {own:?}, the best {best}"
+            ));
+        }
+    }
+    Verdict::Agrees
+}
+
 /// The f64 reference; it takes right calls only, and may say nothing.
-fn expected(call: &Call) -> Option<Vec<Expected>> {
-    let of = |call: &Call| -> Result<Vec<Expected>> {
+fn expected(call: &Call) -> Option<Reference> {
+    let of = |call: &Call| -> Result<Reference> {
         let device = Device::cpu();
         let mut memory = Memory::new(call, &device)?;
         let bound = Bound::new(call, &device, &mut memory)?;
@@ -164,4 +197,75 @@ fn expected(call: &Call) -> Option<Vec<Expected>> {
     call.resident = false;
     call.tensors.iter_mut().filter(|g| g.role != Role::Written).for_each(|g| g.role = Role::Read);
     catch_unwind(AssertUnwindSafe(|| of(&call))).ok()?.ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::run::run;
+    use super::*;
+    use crate::check::cases::Op;
+    use crate::{Error, Reduction};
+
+    /// A call of the op that ends as asked, and its outcome.
+    fn call(op: Op, refused: bool) -> (Call, Outcome) {
+        let ends = |seed: u64| {
+            let call = super::super::draw(op, seed);
+            let outcome = run(&call, &Device::cpu());
+            let fits = matches!(outcome.ending, Ending::Refused(_)) == refused;
+            fits.then_some((call, outcome))
+        };
+        (0..).find_map(ends).unwrap()
+    }
+
+    #[test]
+    fn another_message_or_another_kind_of_error_differs() {
+        for &op in Op::ALL {
+            let (call, right) = call(op, true);
+            assert_eq!(difference(&call, ("a", &right), ("b", &right)), None, "{op:?}");
+            let text = "a text".to_owned();
+            let mut wrong = right.clone();
+            wrong.ending = Ending::Refused(Error::Device { reason: text.clone() });
+            let found = difference(&call, ("a", &right), ("b", &wrong)).unwrap();
+            assert!(found.contains("b: refused, device: a text"), "{found}");
+            let value = Error::Value { argument: "x", expected: text.clone(), got: text.clone() };
+            let shape = Error::Rank { argument: "x", expected: text.clone(), got: 1 };
+            let [a, b] = [value, shape]
+                .map(|error| Outcome { ending: Ending::Refused(error), ..right.clone() });
+            assert!(difference(&call, ("a", &a), ("b", &b)).is_some());
+            let done = Outcome { ending: Ending::Done, ..right.clone() };
+            assert!(difference(&call, ("a", &right), ("b", &done)).is_some());
+            let panicked = Outcome { ending: Ending::Panicked(text), ..right.clone() };
+            let found = difference(&call, ("a", &panicked), ("b", &panicked)).unwrap();
+            assert!(found.contains("panicked: a text"), "{found}");
+            let touched = Outcome { touched: vec!["loss".into()], ..right.clone() };
+            let found = difference(&call, ("a", &right), ("b", &touched)).unwrap();
+            assert!(found.contains("b touched loss"), "{found}");
+        }
+    }
+
+    #[test]
+    fn another_value_differs_unless_it_is_within_the_tolerance() {
+        let call = |seed| super::super::draw(Op::CrossEntropy, seed);
+        let fits = |call: &Call| {
+            call.form == "forward" && *call.setting("reduction") == reduction() && {
+                let outcome = run(call, &Device::cpu());
+                outcome.values.iter().any(|v| v.name == "loss" && v.values[0].is_finite())
+            }
+        };
+        let call = (0..).map(call).find(fits).unwrap();
+        let right = run(&call, &Device::cpu());
+        let off = |by: f64| {
+            let mut wrong = right.clone();
+            let loss = wrong.values.iter_mut().find(|v| v.name == "loss").unwrap();
+            loss.values[0] += by * (1.0 + loss.values[0].abs());
+            difference(&call, ("a", &right), ("b", &wrong))
+        };
+        assert_eq!(off(1e-6), None);
+        assert!(off(1e-4).unwrap().contains("b is off"));
+        assert!(off(f64::NAN).is_some() && off(f64::INFINITY).is_some());
+    }
+
+    fn reduction() -> super::super::call::Setpoint {
+        super::super::call::Setpoint::Reduction(Reduction::Sum)
+    }
 }

@@ -147,6 +147,18 @@ impl Draft {
         (0..n).map(|_| one(&mut self.random)).collect()
     }
 
+    /// Data that passes products: large, broken or tame, and of a size that leaves products in f32.
+    pub fn features(&mut self, shape: &[usize]) -> Vec<f64> {
+        let scale = self.random.pick(&[1e-20, 1e-3, 2.5, 2.5, 2.5, 1e4]);
+        let broken_in = self.random.pick(&[30, 1000, 1000, 1000]);
+        let broken = [f64::INFINITY, f64::NEG_INFINITY, f64::NAN, 0.0];
+        let one = |random: &mut Random| match random.one_in(broken_in) {
+            true => random.pick(&broken),
+            false => scale * f64::from(random.normal()),
+        };
+        (0..shape.iter().product()).map(|_| one(&mut self.random)).collect()
+    }
+
     /// Numbers that are nearly normal, in any case.
     pub fn normal(&mut self, shape: &[usize], deviation: f64) -> Vec<f64> {
         let n = shape.iter().product();

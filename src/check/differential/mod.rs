@@ -145,3 +145,38 @@ impl fmt::Display for Difference {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::HashMap;
+
+    #[test]
+    fn every_form_of_every_op_is_called_right_and_wrong() {
+        let device = Device::cpu();
+        for &op in Op::ALL {
+            let mut seen: HashMap<&str, [u32; 2]> = HashMap::new();
+            for seed in 0..400 {
+                let call = draw(op, seed);
+                let [done, refused] = seen.entry(call.form).or_default();
+                match run(&call, &device).ending {
+                    Ending::Done => *done += 1,
+                    Ending::Refused(_) => *refused += 1,
+                    Ending::Panicked(text) => panic!("{call}: {text}"),
+                }
+            }
+            let rare = seen.iter().find(|(_, [done, refused])| *done < 5 || *refused < 2);
+            assert_eq!(rare, None, "{op:?}: {seen:?}");
+        }
+    }
+
+    #[test]
+    fn a_seed_draws_the_same_call_again() {
+        for &op in Op::ALL {
+            for seed in 0..20 {
+                let [a, b] = [(); 2].map(|()| format!("{:?}", draw(op, seed)));
+                assert_eq!(a, b);
+            }
+        }
+    }
+}

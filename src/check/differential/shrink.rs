@@ -1,6 +1,7 @@
 //! Smaller calls that still differ.
 
 use super::call::{Call, Given, Role};
+use std::ops::Range;
 
 /// Tries what makes the call simpler, one thing after another, and keeps what still differs.
 pub(super) fn shrink(call: &Call, mut differs: impl FnMut(&Call) -> bool) {
@@ -24,11 +25,18 @@ pub(super) fn shrink(call: &Call, mut differs: impl FnMut(&Call) -> bool) {
 
 type Simplification = Box<dyn Fn(&mut Call) -> bool>;
 
+/// Letters of sizes that tensors share.
+const LETTERS: [char; 8] = ['N', 'X', 'Y', 'C', '1', '2', '3', '4'];
+
+/// What is kept of a size: nothing, one half or the other, all but the last or the first.
+const KEPT: [fn(usize) -> Range<usize>; 5] =
+    [|_| 0..0, |n| 0..n / 2, |n| n / 2..n, |n| 0..n - n.min(1), |n| n.min(1)..n];
+
 /// Each changes a call, and says whether it did.
 fn simplifications(call: &Call) -> Vec<Simplification> {
     let mut all: Vec<Simplification> = vec![Box::new(|call| std::mem::take(&mut call.resident))];
-    for letter in ['N', 'X', 'Y', 'C'] {
-        for keep in [|_| 0, |_| 1, |n: usize| n / 2, |n: usize| n - n.min(1)] {
+    for letter in LETTERS {
+        for keep in KEPT {
             all.push(Box::new(move |call| cut(call, letter, keep)));
         }
     }
@@ -62,13 +70,13 @@ fn plain(given: &mut Given) -> bool {
     before.iter().zip(&given.values).any(|(a, b)| a.to_bits() != b.to_bits())
 }
 
-/// Leaves out the last of what a letter numbers, in every tensor that has it.
-fn cut(call: &mut Call, letter: char, keep: impl Fn(usize) -> usize) -> bool {
+/// Leaves out some of what a letter numbers, in every tensor that has it.
+fn cut(call: &mut Call, letter: char, keep: fn(usize) -> Range<usize>) -> bool {
     let mut changed = false;
     for given in &mut call.tensors {
         let Some(at) = given.letters.iter().position(|l| *l == letter) else { continue };
         let (size, kept) = (given.shape[at], keep(given.shape[at]));
-        if kept >= size {
+        if kept.len() >= size {
             continue;
         }
         let elements: usize = given.shape.iter().product();
@@ -76,9 +84,9 @@ fn cut(call: &mut Call, letter: char, keep: impl Fn(usize) -> usize) -> bool {
             let inner: usize = given.shape[at + 1..].iter().product();
             let all = given.values.iter().cycle().take(elements).enumerate();
             let of = |i: usize| i / inner.max(1) % size;
-            given.values = all.filter(|(i, _)| of(*i) < kept).map(|(_, v)| *v).collect();
+            given.values = all.filter(|(i, _)| kept.contains(&of(*i))).map(|(_, v)| *v).collect();
         }
-        given.shape[at] = kept;
+        given.shape[at] = kept.len();
         changed = true;
     }
     changed

@@ -43,20 +43,6 @@ impl AdaptiveCall {
         self.options.classes.min(3)
     }
 
-    /// The largest log-probabilities of each row, each as large as any of the row's.
-    fn top(&self, log_prob: &WithSizes) -> WithSizes {
-        let (classes, mut top) = (self.options.classes, WithSizes::default());
-        let rows = log_prob.values.chunks_exact(classes);
-        for (row, sizes) in rows.zip(log_prob.sizes.chunks_exact(classes)) {
-            let mut row = row.to_vec();
-            row.sort_unstable_by(|a, b| b.total_cmp(a));
-            let size = sizes.iter().fold(0.0, |m: f64, &size| m.max(size));
-            top.values.extend(&row[..self.k()]);
-            top.sizes.extend(vec![size; self.k()]);
-        }
-        top
-    }
-
     fn reference(&self, case: &Case) -> Result<AdaptiveReference> {
         let parameters = self.parameters.try_map(|_, p| p.view().to_f64())?;
         let (input, target) = (case.input()?.to_f64()?, reference::indices(self.target.view())?);
@@ -64,6 +50,20 @@ impl AdaptiveCall {
         let data = (&input[..], &target[..]);
         Ok(reference::adaptive_log_softmax(&self.loss(), &parameters, data, &g))
     }
+}
+
+/// The k largest log-probabilities of each row of so many classes, each as large as any of the row's.
+pub(in crate::check) fn top(log_prob: &WithSizes, classes: usize, k: usize) -> WithSizes {
+    let mut top = WithSizes::default();
+    let rows = log_prob.values.chunks_exact(classes);
+    for (row, sizes) in rows.zip(log_prob.sizes.chunks_exact(classes)) {
+        let mut row = row.to_vec();
+        row.sort_unstable_by(|a, b| b.total_cmp(a));
+        let size = sizes.iter().fold(0.0, |m: f64, &size| m.max(size));
+        top.values.extend(&row[..k]);
+        top.sizes.extend(vec![size; k]);
+    }
+    top
 }
 
 impl Call for AdaptiveCall {
@@ -80,7 +80,7 @@ impl Call for AdaptiveCall {
 
     fn expect(&self, case: &Case) -> Result<Vec<Expected>> {
         let out = self.reference(case)?;
-        let top = self.top(&out.log_prob);
+        let top = top(&out.log_prob, self.options.classes, self.k());
         let mut expected = vec![
             Expected::product(Quantity::Loss, out.loss),
             Expected::product(Quantity::Output, out.output),

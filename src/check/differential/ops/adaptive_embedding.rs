@@ -1,6 +1,6 @@
 //! Adaptive embeddings.
 
-use super::Row;
+use super::{Reference, Row};
 use crate::check::differential::bound::{Bound, tail_name};
 use crate::check::differential::call::{Role, Setpoint};
 use crate::check::differential::draft::Draft;
@@ -63,7 +63,7 @@ fn draw(d: &mut Draft) {
             d.out("output", d.dtype, &shape, "N");
         }
         form => {
-            let data = d.numbers(&shape);
+            let data = d.features(&shape);
             d.given(("grad_output", Role::Read), (d.dtype, &shape, "N"), data);
             if form == "backward_into" {
                 super::draw_parameter_gradients(d, &parameters);
@@ -121,9 +121,9 @@ fn run(b: &Bound<'_>) -> Result<()> {
     Ok(())
 }
 
-fn expect(b: &Bound<'_>) -> Result<Vec<Expected>> {
+fn expect(b: &Bound<'_>) -> Result<Reference> {
     let view = parameters(b, "", |name| b.optional(name));
-    let Some(view) = view else { return Ok(Vec::new()) };
+    let Some(view) = view else { return Ok(Reference::default()) };
     let (embedding, parameters) = (embedding(b)?, view.try_map(|_, p| p.to_f64())?);
     let index = reference::indices(b.tensor("index"))?;
     let grad = match b.optional("grad_output") {
@@ -131,5 +131,10 @@ fn expect(b: &Bound<'_>) -> Result<Vec<Expected>> {
         None => vec![0.0; index.len() * embedding.features()],
     };
     let out = reference::adaptive_embedding(&embedding, &parameters, &index, &grad);
-    Ok(vec![Expected::product(Quantity::Output, out.output)])
+    // In the order in which the parameters are named.
+    let names = parameters.into_named().into_iter().map(|(name, _)| name);
+    Ok(Reference {
+        gradients: super::named_gradients(b, names.zip(out.grads))?,
+        ..vec![Expected::product(Quantity::Output, out.output)].into()
+    })
 }

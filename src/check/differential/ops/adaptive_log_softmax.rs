@@ -1,9 +1,10 @@
 //! Adaptive log-softmax.
 
-use super::Row;
+use super::{Reference, Row};
 use crate::check::differential::bound::{Bound, tail_name};
 use crate::check::differential::call::{Role, Setpoint};
 use crate::check::differential::draft::Draft;
+use crate::check::ops::adaptive_log_softmax::top;
 use crate::check::reference;
 use crate::check::subject::{Expected, Quantity};
 use crate::{
@@ -45,14 +46,13 @@ fn draw(d: &mut Draft) {
     let head = cutoffs[0] + cutoffs.len();
     let ends: Vec<usize> = cutoffs[1..].iter().copied().chain([classes]).collect();
     let sizes: Vec<usize> = cutoffs.iter().zip(ends).map(|(from, to)| to - from).collect();
-    let capacities = sizes.iter().map(|_| d.random.below(6)).collect();
     d.set("cutoffs", Setpoint::List(cutoffs));
     d.set("widths", Setpoint::List(widths.clone()));
     d.option("class_order", Setpoint::Flag(false), &[Setpoint::Flag(true)]);
     d.option("workspace", Setpoint::Unset, &[0, 64, 4096].map(Setpoint::Integer));
-    d.option("capacities", Setpoint::Unset, &[Setpoint::List(capacities)]);
+    d.option("capacities", Setpoint::Flag(false), &[Setpoint::Flag(true)]);
 
-    let data = if d.random.one_in(2) { d.numbers(&shape) } else { d.normal(&shape, 2.5) };
+    let data = d.features(&shape);
     d.given(("input", Role::Read), (d.dtype, &shape, letters), data);
     let mut parameters = vec![("head.weight".to_owned(), vec![head, features])];
     for (i, (&width, &size)) in widths.iter().zip(&sizes).enumerate() {
@@ -132,11 +132,16 @@ fn loss<'a>(b: &Bound<'a>) -> Result<AdaptiveLogSoftmax<'a>> {
     )
     .widths(b.list("widths"))
     .head_bias(b.flag("head_bias"))
-    .capacities(b.list("capacities"))
     .ignore_index(b.optional_integer("ignore_index"))
     .reduction(b.reduction());
     if let Some(bytes) = b.optional_integer("workspace") {
         loss = loss.workspace(usize::try_from(bytes).unwrap_or(0));
+    }
+    if b.flag("capacities") {
+        // A CUDA device alone refuses batches that do not fit: here all do.
+        let rows = b.tensor("input").shape().first().map_or(1, |&rows| rows.max(1));
+        let clusters = loss.clusters();
+        loss = loss.capacities(Some(vec![rows; clusters]));
     }
     if b.flag("class_order") {
         loss = loss.class_order(Some(super::order(b.call.seed, classes)?));
@@ -201,11 +206,11 @@ fn passes(
     Ok(())
 }
 
-fn expect(b: &Bound<'_>) -> Result<Vec<Expected>> {
+fn expect(b: &Bound<'_>) -> Result<Reference> {
     let loss = loss(b)?;
     let input = b.tensor("input").to_f64()?;
     let view = parameters(b, "", |name| b.optional(name));
-    let Some(view) = view else { return Ok(Vec::new()) };
+    let Some(view) = view else { return Ok(Reference::default()) };
     let parameters = view.try_map(|_, p| p.to_f64())?;
     let rows = input.len() / b.count("features").max(1);
     let target = match b.optional("target") {
@@ -214,10 +219,17 @@ fn expect(b: &Bound<'_>) -> Result<Vec<Expected>> {
     };
     let g = reference::upstream(b.upstream("grad_output"))?;
     let out = reference::adaptive_log_softmax(&loss, &parameters, (&input, &target), &g);
-    Ok(vec![
-        Expected::product(Quantity::Loss, out.loss),
-        Expected::product(Quantity::Output, out.output),
-        Expected::product(Quantity::LogProb, out.log_prob),
-        Expected::product(Quantity::Gradient, out.grad_input),
-    ])
+    let (classes, k) = (b.count("classes"), b.count("k"));
+    let top = top(&out.log_prob, classes, k.min(classes));
+    Ok(Reference {
+        gradients: super::named_gradients(b, out.grads.into_named())?,
+        picked_by: Some((out.log_prob.clone(), classes)),
+        expected: vec![
+            Expected::product(Quantity::Loss, out.loss),
+            Expected::product(Quantity::Output, out.output),
+            Expected::product(Quantity::LogProb, out.log_prob),
+            Expected::product(Quantity::Top, top),
+            Expected::product(Quantity::Gradient, out.grad_input),
+        ],
+    })
 }

@@ -1,6 +1,6 @@
 //! Cross entropy: with class indices, and against probabilities or a teacher's logits.
 
-use super::Row;
+use super::{Reference, Row};
 use crate::check::cases::Op;
 use crate::check::differential::bound::Bound;
 use crate::check::differential::call::{Role, Setpoint};
@@ -204,7 +204,7 @@ fn lse(b: &Bound<'_>) -> Result<Tensor> {
     Ok(loss(b).forward(b.device, b.tensor("logits"), b.tensor("target"))?.lse)
 }
 
-fn expect(b: &Bound<'_>) -> Result<Vec<Expected>> {
+fn expect(b: &Bound<'_>) -> Result<Reference> {
     let (logits, loss) = (b.tensor("logits"), loss(b));
     let (x, shape) = (logits.to_f64()?, logits.shape());
     let g = reference::upstream(b.upstream("grad_output"))?;
@@ -228,5 +228,5 @@ fn expect(b: &Bound<'_>) -> Result<Vec<Expected>> {
         Expected::term(Quantity::Lse, out.lse),
         Expected::gradient(Quantity::Gradient, out.grad_logits),
     ]);
-    Ok(expected)
+    Ok(expected.into())
 }

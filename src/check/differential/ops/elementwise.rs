@@ -1,6 +1,6 @@
 //! The elementwise losses: one way to draw a call, whichever the loss.
 
-use super::Row;
+use super::{Reference, Row};
 use crate::check::cases::Op;
 use crate::check::differential::bound::Bound;
 use crate::check::differential::call::{Role, Setpoint};
@@ -57,8 +57,8 @@ fn draw(d: &mut Draft) {
     let data = d.numbers(&shape);
     let target = target(d, &data, &target_shape);
     let role = if in_place { Role::Both } else { Role::Read };
-    d.given(("input", role), (d.dtype, &shape, ""), data);
-    d.given(("target", Role::Read), (d.dtype, &target_shape, ""), target);
+    d.given(("input", role), (d.dtype, &shape, &letters(&shape)), data);
+    d.given(("target", Role::Read), (d.dtype, &target_shape, &letters(&target_shape)), target);
     match op {
         Op::SmoothL1 => d.number("beta", 1.0, &[0.0, 0.3, 7.0]),
         Op::Huber => d.number("delta", 1.0, &[0.01, 0.7, 20.0]),
@@ -69,14 +69,14 @@ fn draw(d: &mut Draft) {
     if !divergence {
         let bce = op == Op::BceWithLogits;
         let of = if bce { smaller_shape(&mut d.random, &shape) } else { shape.clone() };
-        d.weight("weight", &of, "");
+        d.weight("weight", &of, &letters(&of));
         // But for binary cross entropy, weights and broadcasting do not go together.
         if let Some(weight) = d.call.tensors.last_mut() {
             weight.present &= equal;
         }
         if bce {
             let of = smaller_shape(&mut d.random, &shape);
-            d.weight("pos_weight", &of, "");
+            d.weight("pos_weight", &of, &letters(&of));
         }
     }
     let loss: &[usize] = match d.reduction(divergence) {
@@ -84,7 +84,7 @@ fn draw(d: &mut Draft) {
         Reduction::Sum | Reduction::Mean | Reduction::BatchMean => &[],
     };
     if form.contains("backward") {
-        d.upstream("grad_output", loss, "");
+        d.upstream("grad_output", loss, &letters(loss));
     }
     if matches!(form, "backward" | "forward_backward") {
         d.option(
@@ -94,12 +94,21 @@ fn draw(d: &mut Draft) {
         );
     }
     if matches!(form, "backward_into" | "forward_backward_into") {
-        d.optional_out("grad_input", d.dtype, &shape, "");
-        d.optional_out("grad_target", d.dtype, &target_shape, "");
+        d.optional_out("grad_input", d.dtype, &shape, &letters(&shape));
+        d.optional_out("grad_target", d.dtype, &target_shape, &letters(&target_shape));
     }
     if matches!(form, "forward_into" | "forward_backward_into" | "forward_backward_in_place") {
-        d.out("loss", DType::F32, loss, "");
+        d.out("loss", DType::F32, loss, &letters(loss));
     }
+}
+
+/// Letters of sizes above 1, by dimension from the last on, as broadcasting has them.
+fn letters(shape: &[usize]) -> String {
+    let letter = |(i, &n): (usize, &usize)| match n {
+        1 => ' ',
+        _ => ['1', '2', '3', '4'].get(shape.len() - 1 - i).copied().unwrap_or(' '),
+    };
+    shape.iter().enumerate().map(letter).collect()
 }
 
 /// Targets: those that the loss is for, or any numbers; near the input in some calls.
@@ -189,7 +198,7 @@ fn forms<L: sealed::Loss>(b: &Bound<'_>, op: Elementwise<'_, L>) -> Result<()> {
     Ok(())
 }
 
-fn expect(b: &Bound<'_>) -> Result<Vec<Expected>> {
+fn expect(b: &Bound<'_>) -> Result<Reference> {
     let of = |tensor: TensorRef<'_>| Ok::<_, crate::Error>((tensor.shape(), tensor.to_f64()?));
     let owned = |name: &str| b.optional(name).map(of).transpose();
     let (x, y) = (of(b.tensor("input"))?, of(b.tensor("target"))?);
@@ -208,5 +217,6 @@ fn expect(b: &Bound<'_>) -> Result<Vec<Expected>> {
         Expected::loss(Quantity::Loss, out.loss, out.loss_size),
         gradient(Quantity::Gradient, out.grad_input, out.grad_input_size),
         gradient(Quantity::TargetGradient, out.grad_target, out.grad_target_size),
-    ])
+    ]
+    .into())
 }

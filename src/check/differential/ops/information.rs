@@ -1,6 +1,6 @@
 //! Entropy, cross entropy and Kullback–Leibler divergence of probabilities.
 
-use super::Row;
+use super::{Reference, Row};
 use crate::check::differential::bound::Bound;
 use crate::check::differential::call::Role;
 use crate::check::differential::draft::Draft;
@@ -39,9 +39,9 @@ fn run(b: &Bound<'_>) -> Result<()> {
     Ok(())
 }
 
-fn expect(b: &Bound<'_>) -> Result<Vec<Expected>> {
+fn expect(b: &Bound<'_>) -> Result<Reference> {
     let p = b.tensor("p");
     let q = b.optional("q").unwrap_or(p);
     let out = reference::information(b.call.form, &p.shape(), (&p.to_f64()?, &q.to_f64()?));
-    Ok(vec![Expected::loss(Quantity::Loss, out.values, out.sizes)])
+    Ok(vec![Expected::loss(Quantity::Loss, out.values, out.sizes)].into())
 }

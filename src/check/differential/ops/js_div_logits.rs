@@ -1,6 +1,6 @@
 //! Jensen–Shannon divergence from logits.
 
-use super::Row;
+use super::{Reference, Row};
 use crate::check::differential::bound::Bound;
 use crate::check::differential::call::Role;
 use crate::check::differential::draft::Draft;
@@ -98,7 +98,7 @@ fn run(b: &Bound<'_>) -> Result<()> {
     Ok(())
 }
 
-fn expect(b: &Bound<'_>) -> Result<Vec<Expected>> {
+fn expect(b: &Bound<'_>) -> Result<Reference> {
     let (logits, target) = (b.tensor("logits"), b.tensor("target"));
     let (x, y) = (logits.to_f64()?, target.to_f64()?);
     let labels = b.optional("labels").map(reference::indices).transpose()?;
@@ -110,5 +110,6 @@ fn expect(b: &Bound<'_>) -> Result<Vec<Expected>> {
         Expected::loss(Quantity::Loss, out.loss, out.loss_size),
         gradient(Quantity::Gradient, out.grad_logits, out.grad_logits_size),
         gradient(Quantity::TargetGradient, out.grad_target, out.grad_target_size),
-    ])
+    ]
+    .into())
 }

@@ -1,6 +1,6 @@
 //! Log-softmax and log-sum-exp, over any dimension.
 
-use super::Row;
+use super::{Reference, Row};
 use crate::check::differential::bound::Bound;
 use crate::check::differential::call::{Role, Setpoint};
 use crate::check::differential::draft::Draft;
@@ -78,7 +78,7 @@ fn run_log_softmax(b: &Bound<'_>) -> Result<()> {
     Ok(())
 }
 
-fn expect_log_softmax(b: &Bound<'_>) -> Result<Vec<Expected>> {
+fn expect_log_softmax(b: &Bound<'_>) -> Result<Reference> {
     let (input, dim) = (b.tensor("input"), dimension(b));
     let (x, shape) = (input.to_f64()?, input.shape());
     let output = reference::log_softmax(&shape, dim, &x);
@@ -87,7 +87,7 @@ fn expect_log_softmax(b: &Bound<'_>) -> Result<Vec<Expected>> {
         let grad = reference::log_softmax_grad(&shape, dim, &x, &g.to_f64()?);
         expected.push(Expected::gradient(Quantity::Gradient, grad));
     }
-    Ok(expected)
+    Ok(expected.into())
 }
 
 fn draw_logsumexp(d: &mut Draft) {
@@ -152,7 +152,7 @@ fn lse(b: &Bound<'_>) -> Result<Tensor> {
     logsumexp(b)?.forward(b.device, b.tensor("input"))
 }
 
-fn expect_logsumexp(b: &Bound<'_>) -> Result<Vec<Expected>> {
+fn expect_logsumexp(b: &Bound<'_>) -> Result<Reference> {
     let (input, dims) = (b.tensor("input"), dimensions(b));
     let (x, shape) = (input.to_f64()?, input.shape());
     let mut expected = vec![Expected::term(Quantity::Lse, reference::logsumexp(&shape, &dims, &x))];
@@ -160,5 +160,5 @@ fn expect_logsumexp(b: &Bound<'_>) -> Result<Vec<Expected>> {
         let grad = reference::logsumexp_grad(&shape, &dims, &x, &g.to_f64()?);
         expected.push(Expected::gradient(Quantity::Gradient, grad));
     }
-    Ok(expected)
+    Ok(expected.into())
 }

@@ -1,6 +1,6 @@
 //! Log-probability and entropy.
 
-use super::Row;
+use super::{Reference, Row};
 use crate::check::differential::bound::Bound;
 use crate::check::differential::call::{Role, Setpoint};
 use crate::check::differential::draft::Draft;
@@ -125,7 +125,7 @@ fn lse(b: &Bound<'_>) -> Result<Tensor> {
     Ok(loss(b).forward(b.device, b.tensor("logits"), b.tensor("target"))?.lse)
 }
 
-fn expect(b: &Bound<'_>) -> Result<Vec<Expected>> {
+fn expect(b: &Bound<'_>) -> Result<Reference> {
     let (logits, op) = (b.tensor("logits"), loss(b));
     let (x, shape) = (logits.to_f64()?, logits.shape());
     let target = reference::indices(b.tensor("target"))?;
@@ -142,5 +142,6 @@ fn expect(b: &Bound<'_>) -> Result<Vec<Expected>> {
         Expected::gradient(Quantity::Gradient, out.grad_logits),
         Expected::term(Quantity::Argmax, argmax),
         Expected::term(Quantity::Rank, rank),
-    ])
+    ]
+    .into())
 }

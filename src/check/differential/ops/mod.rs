@@ -16,6 +16,7 @@ use super::draft::Draft;
 use crate::check::cases::Op;
 use crate::check::differential::call::{Role, Setpoint};
 use crate::check::random::Random;
+use crate::check::reference::WithSizes;
 use crate::check::subject::Expected;
 use crate::{ClassOrder, LayerOutput, Result, Tensor};
 use std::sync::Arc;
@@ -28,9 +29,26 @@ pub(super) struct Row {
     /// Makes a call, right or wrong.
     pub(super) run: fn(&Bound<'_>) -> Result<()>,
     /// What is right, where the call is.
-    pub(super) expect: fn(&Bound<'_>) -> Result<Vec<Expected>>,
+    pub(super) expect: fn(&Bound<'_>) -> Result<Reference>,
     /// A tensor that a call reads and another call made: its name, and that call.
     pub(super) saved: Option<Saved>,
+}
+
+/// What is right.
+#[derive(Debug, Default)]
+pub(super) struct Reference {
+    /// By quantity.
+    pub(super) expected: Vec<Expected>,
+    /// Gradients of parameters, by name.
+    pub(super) gradients: Vec<(String, WithSizes)>,
+    /// Log-probabilities of all classes, row by row, that classes are picked by; and how many there are.
+    pub(super) picked_by: Option<(WithSizes, usize)>,
+}
+
+impl From<Vec<Expected>> for Reference {
+    fn from(expected: Vec<Expected>) -> Reference {
+        Reference { expected, ..Reference::default() }
+    }
 }
 
 /// See [`Row::saved`].
@@ -83,6 +101,25 @@ fn draw_gradients(
     if d.random.one_in(2) {
         draw_parameter_gradients(d, parameters);
     }
+}
+
+/// Gradients of parameters under their names, on top of what is there if they are added to it.
+fn named_gradients(
+    b: &Bound<'_>,
+    grads: impl IntoIterator<Item = (String, WithSizes)>,
+) -> Result<Vec<(String, WithSizes)>> {
+    let mut named = Vec::new();
+    for (name, mut grad) in grads {
+        let name = format!("grad_{name}");
+        if let (true, Some(before)) = (b.flag("accumulate"), b.optional(&name)) {
+            let before = before.to_f64()?;
+            for ((value, size), before) in grad.values.iter_mut().zip(&mut grad.sizes).zip(before) {
+                (*value, *size) = (*value + before, *size + before.abs());
+            }
+        }
+        named.push((name, grad));
+    }
+    Ok(named)
 }
 
 /// Memory for the gradients of parameters, which may be added to what is there.

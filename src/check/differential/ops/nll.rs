@@ -1,6 +1,6 @@
 //! Negative log-likelihood.
 
-use super::Row;
+use super::{Reference, Row};
 use crate::check::differential::bound::Bound;
 use crate::check::differential::call::Role;
 use crate::check::differential::draft::Draft;
@@ -74,7 +74,7 @@ fn run(b: &Bound<'_>) -> Result<()> {
     Ok(())
 }
 
-fn expect(b: &Bound<'_>) -> Result<Vec<Expected>> {
+fn expect(b: &Bound<'_>) -> Result<Reference> {
     let input = b.tensor("input");
     let target = reference::indices(b.tensor("target"))?;
     let g = reference::upstream(b.upstream("grad_output"))?;
@@ -82,5 +82,6 @@ fn expect(b: &Bound<'_>) -> Result<Vec<Expected>> {
     Ok(vec![
         Expected::loss(Quantity::Loss, out.loss, out.loss_size),
         Expected::gradient(Quantity::Gradient, out.grad_input),
-    ])
+    ]
+    .into())
 }

@@ -1,6 +1,6 @@
 //! Sampled softmax.
 
-use super::Row;
+use super::{Reference, Row};
 use crate::check::differential::bound::Bound;
 use crate::check::differential::call::{Role, Setpoint};
 use crate::check::differential::draft::Draft;
@@ -39,7 +39,7 @@ fn draw(d: &mut Draft) {
     let bias = d.random.one_in(2);
     d.set("bias", Setpoint::Flag(bias));
 
-    let data = if d.random.one_in(2) { d.numbers(&shape) } else { d.normal(&shape, 2.5) };
+    let data = d.features(&shape);
     d.given(("input", Role::Read), (d.dtype, &shape, letters), data);
     let mut parameters = vec![("weight".to_owned(), vec![classes, features])];
     if bias {
@@ -123,16 +123,22 @@ fn run(b: &Bound<'_>) -> Result<()> {
     Ok(())
 }
 
-fn expect(b: &Bound<'_>) -> Result<Vec<Expected>> {
+fn expect(b: &Bound<'_>) -> Result<Reference> {
     let loss = loss(b)?;
     let view = SampledParameters { weight: b.tensor("weight"), bias: b.optional("bias") };
     let parameters = view.try_map(|_, p| p.to_f64())?;
     let (input, target) = (b.tensor("input").to_f64()?, reference::indices(b.tensor("target"))?);
     let g = reference::upstream(b.upstream("grad_output"))?;
     let out = reference::sampled_softmax(&loss, &parameters, (&input, &target), &g);
-    Ok(vec![
-        Expected::product(Quantity::Loss, out.loss),
-        Expected::product(Quantity::Output, out.output),
-        Expected::product(Quantity::Gradient, out.grad_input),
-    ])
+    let bias = out.grads.bias.map(|bias| ("bias".to_owned(), bias));
+    let grads = [Some(("weight".to_owned(), out.grads.weight)), bias];
+    Ok(Reference {
+        gradients: super::named_gradients(b, grads.into_iter().flatten())?,
+        ..vec![
+            Expected::product(Quantity::Loss, out.loss),
+            Expected::product(Quantity::Output, out.output),
+            Expected::product(Quantity::Gradient, out.grad_input),
+        ]
+        .into()
+    })
 }
