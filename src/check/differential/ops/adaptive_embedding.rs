@@ -1,7 +1,7 @@
 //! Adaptive embeddings.
 
 use super::{Reference, Row};
-use crate::check::differential::bound::{Bound, tail_name};
+use crate::check::differential::bound::Bound;
 use crate::check::differential::call::{Role, Setpoint};
 use crate::check::differential::draft::Draft;
 use crate::check::reference;
@@ -14,13 +14,8 @@ const FORMS: [&str; 4] = ["forward", "forward_into", "backward", "backward_into"
 
 fn draw(d: &mut Draft) {
     let form = d.form(&FORMS);
-    let features = d.random.pick(&[1, 2, 3, 8, 17]);
-    let classes = d.random.pick(&[2, 3, 5, 12, 40, 300]);
-    let mut cutoffs: Vec<usize> =
-        (0..1 + d.random.below(3)).map(|_| 1 + d.random.below(classes - 1)).collect();
-    cutoffs.sort_unstable();
-    cutoffs.dedup();
-    let widths: Vec<usize> = cutoffs.iter().map(|_| d.random.below(2 + features)).collect();
+    let clusters = super::draw_clusters(d);
+    let (features, classes) = (clusters.features, clusters.classes);
     let rows = match d.random.below(6) {
         0 => vec![],
         1 => vec![d.random.below(4), 1 + d.random.below(4)],
@@ -28,15 +23,6 @@ fn draw(d: &mut Draft) {
     };
     let shape = [&rows[..], &[features]].concat();
 
-    d.set("features", Setpoint::Integer(features as i64));
-    d.set("classes", Setpoint::Integer(classes as i64));
-    d.set("widths", Setpoint::List(widths.clone()));
-    let head = cutoffs[0];
-    let ends: Vec<usize> = cutoffs[1..].iter().copied().chain([classes]).collect();
-    let sizes: Vec<usize> = cutoffs.iter().zip(ends).map(|(from, to)| to - from).collect();
-    d.set("cutoffs", Setpoint::List(cutoffs));
-    d.option("class_order", Setpoint::Flag(false), &[Setpoint::Flag(true)]);
-    d.option("workspace", Setpoint::Unset, &[0, 64, 4096].map(Setpoint::Integer));
     let padding = d.random.below(classes) as i64;
     d.option("padding_idx", Setpoint::Unset, &[padding, 0, -1].map(Setpoint::Integer));
 
@@ -48,11 +34,8 @@ fn draw(d: &mut Draft) {
             index.values.iter_mut().filter(|v| **v == ignored as f64).for_each(|v| *v = 0.0);
         }
     }
-    let mut parameters = vec![("shortlist".to_owned(), vec![head, features])];
-    for (i, (&width, &size)) in widths.iter().zip(&sizes).enumerate() {
-        parameters.push((tail_name("", i, 0), vec![width, features]));
-        parameters.push((tail_name("", i, 1), vec![size, width]));
-    }
+    let mut parameters = vec![("shortlist".to_owned(), vec![clusters.cutoffs[0], features])];
+    parameters.extend(clusters.tails());
     for (name, shape) in &parameters {
         let data = d.normal(shape, 0.4);
         d.given((name, Role::Read), (d.dtype, shape, ""), data);

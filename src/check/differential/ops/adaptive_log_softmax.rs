@@ -1,7 +1,7 @@
 //! Adaptive log-softmax.
 
 use super::{Reference, Row};
-use crate::check::differential::bound::{Bound, tail_name};
+use crate::check::differential::bound::Bound;
 use crate::check::differential::call::{Role, Setpoint};
 use crate::check::differential::draft::Draft;
 use crate::check::ops::adaptive_log_softmax::top;
@@ -28,37 +28,20 @@ const FORMS: [&str; 9] = [
 
 fn draw(d: &mut Draft) {
     let form = d.form(&FORMS);
-    let features = d.random.pick(&[1, 2, 3, 8, 17]);
-    let classes = d.random.pick(&[2, 3, 5, 12, 40, 300]);
+    let clusters = super::draw_clusters(d);
+    let (features, classes) = (clusters.features, clusters.classes);
     let rows = d.random.below(7);
     let shape = if d.random.one_in(8) { vec![features] } else { vec![rows, features] };
     let (rows, row_letters) =
         (shape[..shape.len() - 1].to_vec(), if shape.len() > 1 { "N" } else { "" });
     let letters = if shape.len() > 1 { "N" } else { "" };
-    let mut cutoffs: Vec<usize> =
-        (0..1 + d.random.below(3)).map(|_| 1 + d.random.below(classes - 1)).collect();
-    cutoffs.sort_unstable();
-    cutoffs.dedup();
-    let widths: Vec<usize> = cutoffs.iter().map(|_| d.random.below(2 + features)).collect();
-
-    d.set("features", Setpoint::Integer(features as i64));
-    d.set("classes", Setpoint::Integer(classes as i64));
-    let head = cutoffs[0] + cutoffs.len();
-    let ends: Vec<usize> = cutoffs[1..].iter().copied().chain([classes]).collect();
-    let sizes: Vec<usize> = cutoffs.iter().zip(ends).map(|(from, to)| to - from).collect();
-    d.set("cutoffs", Setpoint::List(cutoffs));
-    d.set("widths", Setpoint::List(widths.clone()));
-    d.option("class_order", Setpoint::Flag(false), &[Setpoint::Flag(true)]);
-    d.option("workspace", Setpoint::Unset, &[0, 64, 4096].map(Setpoint::Integer));
     d.option("capacities", Setpoint::Flag(false), &[Setpoint::Flag(true)]);
 
     let data = d.features(&shape);
     d.given(("input", Role::Read), (d.dtype, &shape, letters), data);
+    let head = clusters.cutoffs[0] + clusters.cutoffs.len();
     let mut parameters = vec![("head.weight".to_owned(), vec![head, features])];
-    for (i, (&width, &size)) in widths.iter().zip(&sizes).enumerate() {
-        parameters.push((tail_name("", i, 0), vec![width, features]));
-        parameters.push((tail_name("", i, 1), vec![size, width]));
-    }
+    parameters.extend(clusters.tails());
     let bias = d.random.one_in(2);
     d.set("head_bias", Setpoint::Flag(bias));
     if bias {

@@ -11,7 +11,7 @@ mod logprob_entropy;
 mod nll;
 mod sampled_softmax;
 
-use super::bound::Bound;
+use super::bound::{Bound, tail_name};
 use super::draft::Draft;
 use crate::check::cases::Op;
 use crate::check::differential::call::{Role, Setpoint};
@@ -82,6 +82,45 @@ pub(super) fn row(op: Op) -> Row {
 fn give_output(b: &Bound<'_>, out: LayerOutput) {
     b.give("output", out.output);
     b.give("loss", out.loss);
+}
+
+/// The clusters of an adaptive layer.
+struct Clusters {
+    features: usize,
+    classes: usize,
+    cutoffs: Vec<usize>,
+    widths: Vec<usize>,
+}
+
+/// Draws clusters, and the options that say which.
+fn draw_clusters(d: &mut Draft) -> Clusters {
+    let features = d.random.pick(&[1, 2, 3, 8, 17]);
+    let classes = d.random.pick(&[2, 3, 5, 12, 40, 300]);
+    let mut cutoffs: Vec<usize> =
+        (0..1 + d.random.below(3)).map(|_| 1 + d.random.below(classes - 1)).collect();
+    cutoffs.sort_unstable();
+    cutoffs.dedup();
+    let widths: Vec<usize> = cutoffs.iter().map(|_| d.random.below(2 + features)).collect();
+    d.set("features", Setpoint::Integer(features as i64));
+    d.set("classes", Setpoint::Integer(classes as i64));
+    d.set("cutoffs", Setpoint::List(cutoffs.clone()));
+    d.set("widths", Setpoint::List(widths.clone()));
+    d.option("class_order", Setpoint::Flag(false), &[Setpoint::Flag(true)]);
+    d.option("workspace", Setpoint::Unset, &[0, 64, 4096].map(Setpoint::Integer));
+    Clusters { features, classes, cutoffs, widths }
+}
+
+impl Clusters {
+    /// Names and shapes of the clusters' parameters.
+    fn tails(&self) -> Vec<(String, Vec<usize>)> {
+        let ends = self.cutoffs[1..].iter().copied().chain([self.classes]);
+        let clusters = self.cutoffs.iter().zip(ends).zip(&self.widths).enumerate();
+        let of = |(i, ((&from, to), &width)): (usize, ((&usize, usize), &usize))| {
+            let projection = (tail_name("", i, 0), vec![width, self.features]);
+            [projection, (tail_name("", i, 1), vec![to - from, width])]
+        };
+        clusters.flat_map(of).collect()
+    }
 }
 
 /// An order of classes that follows from the call's seed.
