@@ -65,24 +65,28 @@ impl Differential {
         Ok(Differential { open, names, devices })
     }
 
-    /// Draws the call of that seed, makes it on both devices, and compares.
+    /// Draws the call of that seed, makes it on both devices, and compares; one that differs is made
+    /// smaller if asked to.
     ///
     /// # Errors
     /// A device that cannot be had again after a panic.
-    pub fn check(&mut self, op: Op, seed: u64) -> Result<Finding> {
+    pub fn check(&mut self, op: Op, seed: u64, shrink: bool) -> Result<Finding> {
         let call = draw(op, seed);
         let what = match self.differs(&call)? {
             Ok(finding) => return Ok(finding),
             Err(what) => what,
         };
         let mut smaller = None;
-        shrink::shrink(&call, |candidate| {
+        let try_smaller = |candidate: &Call| {
             let differs = matches!(self.differs(candidate), Ok(Err(_)));
             if differs {
                 smaller = Some(candidate.to_string());
             }
             differs
-        });
+        };
+        if shrink {
+            shrink::shrink(&call, try_smaller);
+        }
         let call = call.to_string();
         Ok(Finding::Differed(Box::new(Difference { what, call, smaller })))
     }

@@ -6,11 +6,13 @@ use std::ops::Range;
 /// Tries what makes the call simpler, one thing after another, and keeps what still differs.
 pub(super) fn shrink(call: &Call, mut differs: impl FnMut(&Call) -> bool) {
     let mut smallest = call.clone();
-    loop {
+    let mut attempts = 0;
+    while attempts < ATTEMPTS {
         let mut changed = false;
         for simpler in simplifications(&smallest) {
             let mut candidate = smallest.clone();
-            if simpler(&mut candidate) {
+            if attempts < ATTEMPTS && simpler(&mut candidate) {
+                attempts += 1;
                 super::complete(&mut candidate);
                 if differs(&candidate) {
                     (smallest, changed) = (candidate, true);
@@ -22,6 +24,9 @@ pub(super) fn shrink(call: &Call, mut differs: impl FnMut(&Call) -> bool) {
         }
     }
 }
+
+/// Calls that are tried.
+const ATTEMPTS: u32 = 200;
 
 type Simplification = Box<dyn Fn(&mut Call) -> bool>;
 

@@ -25,6 +25,10 @@ pub(super) fn spoil(random: &mut Random, call: &mut Call) {
 fn setting(random: &mut Random, call: &mut Call) {
     let at = random.below(call.settings.len());
     let setting = &mut call.settings[at];
+    // A budget changes nothing but where sums are rounded.
+    if setting.name == "workspace" {
+        return;
+    }
     let new = match &setting.value {
         Setpoint::Number(_) | Setpoint::Unset => Setpoint::Number(random.pick(&NUMBERS)),
         Setpoint::Integer(_) => Setpoint::Integer(random.pick(&INTEGERS)),

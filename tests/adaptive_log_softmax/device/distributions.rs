@@ -40,6 +40,39 @@ fn distributions_agree_with_the_cpu_in_chunks_of_any_size() {
 }
 
 #[test]
+fn rows_without_probabilities_draw_the_same_class_everywhere() {
+    let order: Vec<u32> = (0..CLASSES as u32).map(|i| (i * 3 + 5) % CLASSES as u32).collect();
+    let order = Arc::new(ClassOrder::from_classes(order).unwrap());
+    for dtype in [DType::F32, DType::F16, DType::BF16] {
+        let mut setting = Setting::new(dtype, 6, 17);
+        let mut rows = values(&setting.input);
+        rows[..FEATURES].fill(f64::NAN);
+        rows[2 * FEATURES + 1] = f64::INFINITY;
+        rows[3 * FEATURES] = f64::NAN;
+        rows[5 * FEATURES..].fill(f64::NEG_INFINITY);
+        let input = floats(dtype, &[6, FEATURES], &rows);
+        for (broken_cluster, order) in [(false, None), (true, None), (false, Some(order.clone()))] {
+            if broken_cluster {
+                let weight = &mut setting.parameters.tails[0].weight;
+                *weight = floats(dtype, &weight.shape(), &vec![f64::NAN; values(weight).len()]);
+            }
+            let loss = adaptive().class_order(order);
+            let view = setting.parameters.view();
+            for seed in 0..12 {
+                let cpu = loss.sample(&Device::cpu(), &view, input.view(), seed).unwrap();
+                for card in cards() {
+                    let drawn = loss.sample(&card, &view, input.view(), seed).unwrap();
+                    for row in [0, 2, 3, 5] {
+                        let [a, b] = [&drawn, &cpu].map(|t| t.as_slice::<i64>().unwrap()[row]);
+                        assert_eq!(a, b, "{dtype}, row {row}, seed {seed}");
+                    }
+                }
+            }
+        }
+    }
+}
+
+#[test]
 fn draws_come_as_often_as_their_probabilities_say() {
     const ROWS: usize = 4000;
     let [card, _] = cards();

@@ -18,7 +18,7 @@ use crate::check::differential::call::{Role, Setpoint};
 use crate::check::random::Random;
 use crate::check::reference::WithSizes;
 use crate::check::subject::Expected;
-use crate::{ClassOrder, LayerOutput, Result, Tensor};
+use crate::{ClassOrder, DType, LayerOutput, Result, Tensor};
 use std::sync::Arc;
 
 /// An op as it is fuzzed.
@@ -106,8 +106,15 @@ fn draw_clusters(d: &mut Draft) -> Clusters {
     d.set("cutoffs", Setpoint::List(cutoffs.clone()));
     d.set("widths", Setpoint::List(widths.clone()));
     d.option("class_order", Setpoint::Flag(false), &[Setpoint::Flag(true)]);
-    d.option("workspace", Setpoint::Unset, &[0, 64, 4096].map(Setpoint::Integer));
+    draw_workspace(d);
     Clusters { features, classes, cutoffs, widths }
+}
+
+/// Bytes of a device's buffers. Sums of 16-bit gradients are f32 where there is room: here there is.
+fn draw_workspace(d: &mut Draft) {
+    let least = if d.dtype == DType::F32 { 64 } else { 1 << 15 };
+    let others = [least, 2 * least, 64 * least].map(Setpoint::Integer);
+    d.option("workspace", Setpoint::Unset, &others);
 }
 
 impl Clusters {

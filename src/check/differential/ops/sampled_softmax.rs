@@ -35,7 +35,7 @@ fn draw(d: &mut Draft) {
     d.number("alpha", 0.75, &[1.0, 0.0]);
     d.option("unique", Setpoint::Flag(true), &[Setpoint::Flag(false)]);
     d.option("remove_accidental_hits", Setpoint::Flag(true), &[Setpoint::Flag(false)]);
-    d.option("workspace", Setpoint::Unset, &[0, 64, 4096].map(Setpoint::Integer));
+    super::draw_workspace(d);
     let bias = d.random.one_in(2);
     d.set("bias", Setpoint::Flag(bias));
 
