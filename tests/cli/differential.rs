@@ -45,7 +45,8 @@ fn two_devices_agree_on_random_calls_right_and_wrong() {
 
 #[test]
 fn a_broken_kernel_is_a_difference_that_its_seed_repeats() {
-    for (kernel, broken, op) in BROKEN {
+    // A kernel that loses digits is for the comparison with f64, in `broken_kernels.rs`.
+    for (kernel, broken, op) in BROKEN.into_iter().take(3) {
         let replace = format!("{kernel}={broken}");
         let found = differential(&[op], "0", "1500", Some(&replace));
         assert_eq!((found.status, found.stdout.as_str()), (1, ""), "{broken}: {found:?}");
