@@ -161,7 +161,7 @@ fn picks(reference: &Reference, value: &Value) -> Verdict {
         let row = i / k.max(1);
         let own = log_prob.values[row * classes..][..*classes].get(class as usize);
         let likely = own.is_some_and(|own| {
-            let worst = compare::products([DType::F32, DType::F32], &[*own], &[best], &[size]);
+            let worst = compare::products(DType::F32, &[*own], &[best], &[size]);
             worst.agrees()
         });
         if !likely {
