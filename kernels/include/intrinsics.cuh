@@ -370,8 +370,9 @@ WL_FN T wl_ld_cg(const T* p) {
     return wl_bit_cast<T>(r);
   }
 }
-// 16 bytes at a 16-byte boundary. Loads and stores stay in program order.
-//   plain; _stream: read or written once, kept out of L1, first to leave L2;
+// 16 bytes at a 16-byte boundary. These stay in program order among themselves and beside other asm of this
+// file; a plain wl_ld or wl_st may move across a load.
+//   plain; _stream: read or written once: loads stay out of L1, stores are the first to leave L2;
 //   _nc: also through the read-only path: only for memory that nothing writes during the launch.
 #define WL_LD128(suffix, ptx)                              \
   WL_FN wl_u32x4 wl_ld128##suffix(const void* p) {         \

@@ -5,6 +5,8 @@ use super::failure::Failure;
 use super::kernels;
 use super::memory::in_words;
 use crate::Device;
+#[cfg(feature = "cuda")]
+use crate::cuda::found::{self, Found};
 use clap::Args;
 use serde_json::{Value, json};
 use std::fs;
@@ -25,26 +27,6 @@ pub(super) struct Info {
     #[arg(long)]
     kernels: bool,
 }
-
-/// What a shared library of CUDA is good for, and how one comes by it.
-struct Library {
-    names: &'static [&'static str],
-    install: &'static str,
-}
-
-const DRIVER: Library = Library {
-    names: if cfg!(windows) { &["nvcuda.dll"] } else { &["libcuda.so.1", "libcuda.so"] },
-    install: "install NVIDIA's driver for the GPU",
-};
-
-const NVRTC: Library = Library {
-    names: if cfg!(windows) {
-        &["nvrtc64_130_0.dll", "nvrtc64_120_0.dll"]
-    } else {
-        &["libnvrtc.so.13", "libnvrtc.so.12", "libnvrtc.so"]
-    },
-    install: "install the CUDA toolkit's NVRTC (pip install nvidia-cuda-nvrtc has it too)",
-};
 
 /// Features of the crate that this build can have.
 const FEATURES: &[(&str, bool)] = &[
@@ -83,12 +65,43 @@ fn cuda_devices() -> (Vec<String>, String) {
     (Vec::new(), "this build computes on the CPU only; GPUs need the feature `cuda`".into())
 }
 
+/// NVIDIA's libraries by name: what was found of each, or why not and what to do.
+#[cfg(feature = "cuda")]
+fn libraries() -> Vec<(&'static str, Value)> {
+    let value = |found: std::result::Result<Found, String>| match found {
+        Ok(found) => json!({
+            "found": true,
+            "library": found.library,
+            "version": format!("{}.{}", found.version.0, found.version.1),
+            "lacks": found.lacks,
+        }),
+        Err(reason) => json!({ "found": false, "reason": reason }),
+    };
+    vec![
+        ("driver", value(found::driver())),
+        ("nvrtc", value(found::nvrtc())),
+        ("cublas", value(found::cublas())),
+    ]
+}
+
+#[cfg(not(feature = "cuda"))]
+fn libraries() -> Vec<(&'static str, Value)> {
+    let reason = "this build does not use it; GPUs need the feature `cuda`";
+    ["driver", "nvrtc", "cublas"]
+        .map(|name| (name, json!({ "found": false, "reason": reason })))
+        .into()
+}
+
 fn gather() -> Value {
     let cpu = Device::cpu().cpu_info();
     let features: Vec<_> = FEATURES.iter().filter(|(_, on)| *on).map(|(name, _)| *name).collect();
     let cache = cache_folder();
     let bytes = cache.as_deref().filter(|folder| folder.is_dir()).map(size_of_folder);
     let (devices, reason) = cuda_devices();
+    let mut cuda = json!({ "devices": devices, "reason": reason });
+    for (name, library) in libraries() {
+        cuda[name] = library;
+    }
     json!({
         "version": env!("CARGO_PKG_VERSION"),
         "features": features,
@@ -98,35 +111,13 @@ fn gather() -> Value {
             "threads": cpu.threads,
             "simd": cpu.simd,
         },
-        "cuda": {
-            "devices": devices,
-            "reason": reason,
-            "driver": DRIVER.probe(),
-            "nvrtc": NVRTC.probe(),
-        },
+        "cuda": cuda,
         "kernel_cache": {
             "path": cache.as_ref().map(|path| path.display().to_string()),
             "exists": bytes.is_some(),
             "bytes": bytes.unwrap_or(0),
         },
     })
-}
-
-impl Library {
-    /// Whether the library loads; where it does not, why and what to do.
-    fn probe(&self) -> Value {
-        let mut reason = String::new();
-        for name in self.names {
-            // SAFETY: loading runs the library's initialisers. These are NVIDIA's own libraries
-            // under their own names, which do nothing before they are called; nothing is.
-            match unsafe { libloading::Library::new(name) } {
-                Ok(_) => return json!({ "found": true, "library": name }),
-                Err(e) if reason.is_empty() => reason = e.to_string(),
-                Err(_) => {}
-            }
-        }
-        json!({ "found": false, "reason": reason, "install": self.install })
-    }
 }
 
 fn text(value: &Value) -> String {
@@ -139,8 +130,12 @@ fn text(value: &Value) -> String {
         _ => "not there yet".into(),
     };
     let library = |v: &Value| match v["found"].as_bool() {
-        Some(true) => format!("found ({})", plain(&v["library"])),
-        _ => format!("not found ({}); {}", plain(&v["reason"]), plain(&v["install"])),
+        Some(true) => {
+            let lacks: Vec<_> = v["lacks"].as_array().into_iter().flatten().map(plain).collect();
+            let lacks = lacks.iter().map(|what| format!("; {what}")).collect::<String>();
+            format!("{} ({}){lacks}", plain(&v["version"]), plain(&v["library"]))
+        }
+        _ => format!("not found: {}", plain(&v["reason"])),
     };
     let devices = match value["cuda"]["devices"].as_array() {
         Some(devices) if !devices.is_empty() => {
@@ -157,6 +152,7 @@ fn text(value: &Value) -> String {
         ("cuda", devices),
         ("  driver", library(&value["cuda"]["driver"])),
         ("  nvrtc", library(&value["cuda"]["nvrtc"])),
+        ("  cublas", library(&value["cuda"]["cublas"])),
         ("kernel cache", format!("{}, {cache_size}", plain(&cache["path"]))),
     ]
     .iter()

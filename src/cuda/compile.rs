@@ -34,6 +34,7 @@ pub(crate) fn embedded_refused(why: &str) -> String {
     }
 }
 
+#[cfg(feature = "cli")]
 /// Architectures that machine code is embedded for.
 pub(crate) fn embedded_architectures() -> Vec<u32> {
     let mut archs: Vec<_> = EMBEDDED.iter().map(|e| e.1).collect();

@@ -13,7 +13,7 @@ pub(crate) use queues::Step;
 use queues::{Copies, Copy, Stream, Way};
 
 use super::driver::{Block, Driver, Kernel, Launch, Pinned, Resources};
-use super::plan::Card;
+use super::plan::{Card, largest_cluster};
 use super::products::Product;
 use super::variants::Variant;
 use crate::emulator::{Asked, Description, Emulator, Fault, LaunchStats};
@@ -78,7 +78,8 @@ impl Emulated {
             multiprocessors: description.multiprocessors,
             shared_per_block: description.shared_per_block as usize,
             shared_per_multiprocessor: description.shared_per_multiprocessor as usize,
-            cluster: description.cluster,
+            // As on a GPU: what the card itself runs is asked of it.
+            cluster: largest_cluster(description.arch),
         };
         let emulator =
             Emulator::new(description).map_err(|why| Error::Device { reason: why.to_string() })?;
@@ -259,7 +260,8 @@ impl Driver for Emulated {
 
     fn active_clusters(&self, _: Kernel, block: Block, cluster: u32) -> Result<Option<u32>> {
         let card = self.card();
-        let fits = cluster <= card.cluster && block.shared as usize <= card.shared_per_block;
+        let fits = cluster <= self.emulator().description().cluster
+            && block.shared as usize <= card.shared_per_block;
         Ok(if fits { None } else { Some(0) })
     }
 

@@ -2,7 +2,7 @@
 
 use super::code::{Refused, Wanted};
 use super::compile::{self, Compilation};
-use super::plan::Card;
+use super::plan::{Card, PORTABLE_CLUSTER, largest_cluster};
 use super::probe::{Found, probe};
 use super::variants::{Module, Variant};
 use crate::{Error, Result};
@@ -12,8 +12,18 @@ use std::collections::HashMap;
 use std::ffi::CString;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
-/// Blocks of a cluster that every device with clusters runs.
-const PORTABLE_CLUSTER: u32 = 8;
+/// The attribute of a launch that makes clusters of so many blocks.
+pub(crate) fn cluster_of(blocks: u32) -> sys::CUlaunchAttribute {
+    let mut cluster = sys::CUlaunchAttribute {
+        id: sys::CUlaunchAttributeID::CU_LAUNCH_ATTRIBUTE_CLUSTER_DIMENSION,
+        pad: [0; 4],
+        // SAFETY: a union of plain numbers.
+        value: unsafe { std::mem::zeroed() },
+    };
+    cluster.value.clusterDim =
+        sys::CUlaunchAttributeValue_union__bindgen_ty_1 { x: blocks, y: 1, z: 1 };
+    cluster
+}
 
 pub(crate) fn device(what: &str, error: DriverError) -> Error {
     Error::Device { reason: format!("{what}: {error:?}") }
@@ -34,6 +44,8 @@ struct Loaded {
     functions: HashMap<Variant, usize>,
     /// Every module that was loaded.
     handles: Vec<usize>,
+    /// How many clusters of a function there can be, by their size, threads and shared memory.
+    clusters: HashMap<(u64, [u32; 3]), u32>,
 }
 
 /// A context and what is loaded in it, shared by its streams.
@@ -79,6 +91,21 @@ impl Gpu {
         let function = self.load(&mut loaded, variant)?;
         loaded.functions.insert(variant, function);
         Ok(function)
+    }
+
+    /// How many clusters of a function there can be, by blocks, threads and shared memory: asked once.
+    pub(crate) fn clusters(
+        &self,
+        shape: (u64, [u32; 3]),
+        ask: impl FnOnce() -> Result<u32>,
+    ) -> Result<u32> {
+        let mut loaded = self.loaded.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(&active) = loaded.clusters.get(&shape) {
+            return Ok(active);
+        }
+        let active = ask()?;
+        loaded.clusters.insert(shape, active);
+        Ok(active)
     }
 
     fn load(&self, loaded: &mut Loaded, variant: Variant) -> Result<usize> {
@@ -128,7 +155,8 @@ impl Gpu {
             let most = (self.card.shared_per_block as i32).saturating_sub(fixed);
             set(Kind::CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES, most)?;
             if self.card.cluster > PORTABLE_CLUSTER {
-                set(Kind::CU_FUNC_ATTRIBUTE_NON_PORTABLE_CLUSTER_SIZE_ALLOWED, 1)?;
+                // Where it is not taken, clusters so large are not run either.
+                let _ = set(Kind::CU_FUNC_ATTRIBUTE_NON_PORTABLE_CLUSTER_SIZE_ALLOWED, 1);
             }
             Ok(function as usize)
         }
@@ -190,11 +218,9 @@ fn card(context: &CudaContext) -> Result<Card> {
         shared_per_multiprocessor: get(
             Attribute::CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_MULTIPROCESSOR,
         )?,
-        cluster: match arch {
-            // Data-centre parts take 16 with the non-portable attribute.
-            90..=109 => 2 * PORTABLE_CLUSTER,
-            110.. => PORTABLE_CLUSTER,
-            _ => 1,
+        cluster: match get(Attribute::CU_DEVICE_ATTRIBUTE_CLUSTER_LAUNCH)? {
+            0 => 1,
+            _ => largest_cluster(arch),
         },
     })
 }

@@ -23,6 +23,8 @@ mod elementwise;
 #[cfg(feature = "emulator")]
 pub(crate) mod emulated;
 mod factors;
+#[cfg(all(feature = "cuda", feature = "cli"))]
+pub(crate) mod found;
 #[cfg(feature = "cuda")]
 mod gpu;
 mod growing;
@@ -213,7 +215,7 @@ impl Cuda {
     /// outputs: if one goes to the host, the word is the call's own, and its error nobody else's.
     pub(crate) fn status(&self) -> Result<u64> {
         if !self.to_host.get() {
-            return Ok(self.noted.address());
+            return self.noted.address();
         }
         let mut status = self.status.borrow_mut();
         if let Some(span) = &*status {

@@ -1,7 +1,7 @@
 //! What a GPU's driver says of a kernel that it has loaded.
 
 use super::driver::{Block, Kernel, Resources};
-use super::gpu::{Gpu, device};
+use super::gpu::{Gpu, cluster_of, device};
 use super::probe::probe;
 use crate::Result;
 use cudarc::driver::result::function::get_function_attribute;
@@ -34,14 +34,7 @@ impl Gpu {
         }
         let Some(ask) = probe()?.clusters else { return Ok(None) };
         self.bind()?;
-        let mut attribute = sys::CUlaunchAttribute {
-            id: sys::CUlaunchAttributeID::CU_LAUNCH_ATTRIBUTE_CLUSTER_DIMENSION,
-            pad: [0; 4],
-            // SAFETY: a union of plain numbers.
-            value: unsafe { std::mem::zeroed() },
-        };
-        attribute.value.clusterDim =
-            sys::CUlaunchAttributeValue_union__bindgen_ty_1 { x: cluster, y: 1, z: 1 };
+        let mut attribute = cluster_of(cluster);
         let config = sys::CUlaunchConfig {
             gridDimX: cluster,
             gridDimY: 1,
@@ -54,10 +47,19 @@ impl Gpu {
             attrs: &mut attribute,
             numAttrs: 1,
         };
-        let mut clusters = 0;
-        // SAFETY: the function is loaded, and config and attribute live until the call returns.
-        let asked = unsafe { ask(&mut clusters, kernel.0 as sys::CUfunction, &config) };
-        asked.result().map_err(|e| device("how many clusters there can be", e))?;
-        Ok(Some(clusters.max(0) as u32))
+        let shape = (kernel.0, [cluster, block.threads, block.shared]);
+        let active = self.clusters(shape, || {
+            let mut clusters = 0;
+            // SAFETY: the function is loaded, and config and attribute live until the call returns.
+            match unsafe { ask(&mut clusters, kernel.0 as sys::CUfunction, &config) } {
+                // Larger than the device has them at all.
+                sys::CUresult::CUDA_ERROR_INVALID_CLUSTER_SIZE => Ok(0),
+                asked => {
+                    asked.result().map_err(|e| device("how many clusters there can be", e))?;
+                    Ok(clusters.max(0) as u32)
+                }
+            }
+        })?;
+        Ok(Some(active))
     }
 }

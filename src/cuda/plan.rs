@@ -22,8 +22,23 @@ pub(crate) struct Card {
     pub(crate) shared_per_block: usize,
     /// Bytes of shared memory of a multiprocessor.
     pub(crate) shared_per_multiprocessor: usize,
-    /// Blocks of the largest cluster, the non-portable sizes included; 1 without clusters.
+    /// Blocks of the largest cluster that its architecture may have, the non-portable sizes included;
+    /// 1 without clusters. Whether it runs those of a kernel is asked of the driver.
     pub(crate) cluster: u32,
+}
+
+/// Blocks of a cluster that every device with clusters may run, if it has as many multiprocessors.
+pub(crate) const PORTABLE_CLUSTER: u32 = 8;
+
+/// Blocks of the largest cluster of an architecture.
+#[allow(dead_code)] // The roofline's cards are given.
+pub(crate) const fn largest_cluster(arch: u32) -> u32 {
+    match arch {
+        // Data-centre parts take 16 with the non-portable attribute.
+        90..=109 => 2 * PORTABLE_CLUSTER,
+        110.. => PORTABLE_CLUSTER,
+        _ => 1,
+    }
 }
 
 #[cfg(test)]
@@ -213,6 +228,28 @@ impl Plan {
             }
             Forced::Block | Forced::Cluster(_) => Some(plan),
         }
+    }
+
+    /// The plan whose clusters run: where `runs` says that those of a plan do not, that of a card with
+    /// smaller ones.
+    ///
+    /// # Errors
+    /// What `runs` reports.
+    pub(crate) fn running<E>(
+        rows: Rows,
+        pass: Pass,
+        card: &Card,
+        mut runs: impl FnMut(&Plan) -> Result<bool, E>,
+    ) -> Result<Option<Plan>, E> {
+        let mut plan = Plan::new(rows, pass, card);
+        while let Some(large) = plan.filter(|plan| plan.cluster() > 1) {
+            if runs(&large)? {
+                break;
+            }
+            let smaller = Card { cluster: large.cluster() / 2, ..card.clone() };
+            plan = Plan::new(rows, pass, &smaller);
+        }
+        Ok(plan)
     }
 
     fn blocks_a_row(
@@ -422,6 +459,32 @@ mod tests {
         assert_eq!(plan(Block).schedule, Schedule::Block);
         assert_eq!(plan(Cluster(2)).schedule, Schedule::Cluster(2));
         assert_eq!(plan(Split).schedule, Schedule::Split(13));
+    }
+
+    /// A device that runs smaller clusters than its architecture may is planned for as a card that
+    /// has no larger ones, whatever the shape.
+    #[test]
+    fn plans_follow_the_clusters_that_run() {
+        for card in [Card::h100(), Card { multiprocessors: 14, ..Card::h100() }] {
+            for most in [1, 2, 4, 8, 16] {
+                for (rows, classes) in [(1, 60_000), (7, 20_001), (300, 50_257), (8192, 262_144)] {
+                    for (data, streams) in [(Data::F32, 1), (Data::BF16, 2), (Data::BF16, 1)] {
+                        let rows = Rows { rows, classes, data, streams };
+                        for pass in [Pass::Forward, Pass::Gradient] {
+                            let runs = |plan: &Plan| Ok::<_, ()>(plan.cluster() <= most);
+                            let got = Plan::running(rows, pass, &card, runs).unwrap();
+                            let known = Card { cluster: most, ..card.clone() };
+                            assert_eq!(got, Plan::new(rows, pass, &known), "{rows:?} {most}");
+                        }
+                    }
+                }
+            }
+        }
+        let rows = Rows { rows: 300, classes: 262_144, data: Data::F32, streams: 1 };
+        let never = Plan::running(rows, Pass::Gradient, &Card::h100(), |_| Ok::<_, ()>(false));
+        assert!(matches!(never.unwrap().unwrap().schedule, Schedule::Split(_)));
+        let broken = Plan::running(rows, Pass::Gradient, &Card::h100(), |_| Err("no device"));
+        assert_eq!(broken, Err("no device"));
     }
 
     #[test]

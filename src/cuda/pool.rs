@@ -77,6 +77,8 @@ impl Pool {
         let address = match self.driver.allocate(argument, bytes) {
             Err(Error::OutOfMemory { .. }) => {
                 self.trim();
+                // Memory that was given back is there once the stream has come to it.
+                self.driver.synchronize()?;
                 self.driver.allocate(argument, bytes)?
             }
             other => other?,
@@ -149,5 +151,25 @@ impl Drop for Block<'_> {
         if let Some(span) = self.span.take() {
             self.pool.give(span);
         }
+    }
+}
+
+#[cfg(all(test, feature = "emulator"))]
+mod tests {
+    use super::*;
+    use crate::cuda::emulated::Emulated;
+    use crate::emulator::Description;
+
+    #[test]
+    fn what_was_given_up_for_room_is_waited_for() {
+        let card = Description { memory: 1 << 20, ..Description::tiny() };
+        let driver = Arc::new(Emulated::new(card, None).unwrap());
+        let pool = Pool::new(driver.clone());
+        drop(pool.take("a", 600 << 10).unwrap());
+        let waits = driver.calls().unwrap().waits;
+        // Too large beside the free block, and larger than it.
+        drop(pool.take("b", 700 << 10).unwrap());
+        assert_eq!(driver.calls().unwrap().waits, waits + 1);
+        assert!(matches!(pool.take("c", 2 << 20), Err(Error::OutOfMemory { argument: "c", .. })));
     }
 }

@@ -3,7 +3,7 @@
 
 use super::blas::{self, Blas};
 use super::driver::{Block, Driver, Kernel, Launch, Pinned, Resources, not_captured};
-use super::gpu::{Gpu, device};
+use super::gpu::{Gpu, cluster_of, device};
 use super::plan::Card;
 use super::probe::probe;
 use super::products::Product;
@@ -202,14 +202,7 @@ impl Driver for Real {
 
     unsafe fn launch(&self, launch: Launch<'_>) -> Result<()> {
         let stream = self.bind()?;
-        let mut cluster = sys::CUlaunchAttribute {
-            id: sys::CUlaunchAttributeID::CU_LAUNCH_ATTRIBUTE_CLUSTER_DIMENSION,
-            pad: [0; 4],
-            // SAFETY: a union of plain numbers.
-            value: unsafe { std::mem::zeroed() },
-        };
-        cluster.value.clusterDim =
-            sys::CUlaunchAttributeValue_union__bindgen_ty_1 { x: launch.cluster, y: 1, z: 1 };
+        let mut cluster = cluster_of(launch.cluster);
         let config = sys::CUlaunchConfig {
             gridDimX: launch.blocks,
             gridDimY: 1,

@@ -2,7 +2,7 @@
 
 use super::Cuda;
 use super::args::{self, RowArgs};
-use super::driver::Launch;
+use super::driver::{self, Launch};
 use super::plan::{Pass, Plan, Rows, Schedule};
 use super::pool::Block;
 use super::variants::{Data, Entry, Loss, Variant};
@@ -65,9 +65,15 @@ impl Cuda {
         let (rows, classes) = (args.rows as usize, args.classes as usize);
         let shape = Rows { rows, classes, data, streams: 1 + loss.beside(data) };
         let card = self.driver.card();
-        let plan = match self.forced.get() {
-            Some(&forced) => Plan::forced(shape, work.pass(), card, forced),
-            None => Plan::new(shape, work.pass(), card),
+        let runs = |plan: &Plan| {
+            let kernel = self.driver.kernel(Variant::Row(loss, Entry::Cluster, data))?;
+            let block = driver::Block { threads: plan.threads, shared: plan.shared };
+            Ok(self.driver.active_clusters(kernel, block, plan.cluster())? != Some(0))
+        };
+        let forced = self.forced.get().and_then(|&f| Plan::forced(shape, work.pass(), card, f));
+        let plan = match forced {
+            Some(plan) if plan.cluster() == 1 || runs(&plan)? => Some(plan),
+            _ => Plan::running(shape, work.pass(), card, runs)?,
         };
         let plan = plan.ok_or_else(|| Error::Value {
             argument: "logits",

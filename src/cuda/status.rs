@@ -4,7 +4,7 @@ use super::args::Status;
 use super::driver::{Driver, not_captured};
 use crate::error::Count;
 use crate::{Error, Result};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 /// Bytes of a status word.
 pub(crate) const BYTES: usize = size_of::<Status>();
@@ -65,30 +65,42 @@ pub(crate) unsafe fn read(driver: &dyn Driver, address: u64) -> Result<()> {
     }
 }
 
-/// The status word of a stream, for calls whose results stay on the device.
+/// The status word of a stream, for calls whose results stay on the device. A stream that is captured
+/// when it comes has it from its first call after that on: an allocation would go into the graph.
 #[derive(Debug)]
 pub(crate) struct StatusWord {
     driver: Arc<dyn Driver>,
-    address: u64,
-    /// Held while the word is read and zeroed, so that an error is told once.
+    address: OnceLock<u64>,
+    /// Held while the word is made, or read and zeroed, so that an error is told once.
     reading: Mutex<()>,
 }
 
 impl StatusWord {
     pub(crate) fn new(driver: Arc<dyn Driver>) -> Result<StatusWord> {
-        let address = driver.allocate("status", BYTES)?;
-        let word = StatusWord { driver, address, reading: Mutex::new(()) };
-        word.reset()?;
+        let word = StatusWord { driver, address: OnceLock::new(), reading: Mutex::new(()) };
+        if !word.driver.capturing()? {
+            word.address()?;
+        }
         Ok(word)
     }
 
-    pub(crate) fn address(&self) -> u64 {
-        self.address
-    }
-
-    fn reset(&self) -> Result<()> {
-        // SAFETY: the word is this object's own.
-        unsafe { self.driver.clear(self.address, BYTES) }
+    /// # Errors
+    /// There is none yet, and the stream is captured or memory cannot be had.
+    pub(crate) fn address(&self) -> Result<u64> {
+        if let Some(&address) = self.address.get() {
+            return Ok(address);
+        }
+        let _making = self.reading.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(&address) = self.address.get() {
+            return Ok(address);
+        }
+        not_captured(&*self.driver, "a first call sets up its stream")?;
+        let address = self.driver.allocate("status", BYTES)?;
+        // SAFETY: allocated above, known to nobody else; where it cannot be zeroed, given back.
+        unsafe {
+            self.driver.clear(address, BYTES).inspect_err(|_| self.driver.free(address))?;
+        }
+        Ok(*self.address.get_or_init(|| address))
     }
 
     /// Waits for the stream; the first error since the last call, which is forgotten then.
@@ -96,14 +108,20 @@ impl StatusWord {
     /// Until the word is zeroed again, kernels on other threads' behalf note nothing more in it:
     /// the first error stands, and what follows it is not kept.
     pub(crate) fn check(&self) -> Result<()> {
+        let Some(&address) = self.address.get() else {
+            // No call has noted anything.
+            not_captured(&*self.driver, "a wait for results")?;
+            return self.driver.synchronize();
+        };
         let _reading = self.reading.lock().unwrap_or_else(PoisonError::into_inner);
         // SAFETY: the word is this object's own, and was zeroed.
-        let noted = unsafe { read(&*self.driver, self.address) };
+        let noted = unsafe { read(&*self.driver, address) };
         if matches!(
             noted,
             Err(Error::Target { .. } | Error::NotFinite { .. } | Error::Value { .. })
         ) {
-            self.reset()?;
+            // SAFETY: as above.
+            unsafe { self.driver.clear(address, BYTES)? };
         }
         noted
     }
@@ -111,7 +129,36 @@ impl StatusWord {
 
 impl Drop for StatusWord {
     fn drop(&mut self) {
-        // SAFETY: the word is this object's own and goes with it.
-        unsafe { self.driver.free(self.address) };
+        if let Some(&address) = self.address.get() {
+            // SAFETY: the word is this object's own and goes with it.
+            unsafe { self.driver.free(address) };
+        }
+    }
+}
+
+#[cfg(all(test, feature = "emulator"))]
+mod tests {
+    use super::*;
+    use crate::cuda::Stream;
+    use crate::cuda::emulated::Emulated;
+    use crate::emulator::Description;
+
+    #[test]
+    fn a_stream_that_comes_captured_allocates_nothing_until_it_is_free() {
+        let driver = Arc::new(Emulated::new(Description::tiny(), None).unwrap());
+        driver.begin_capture();
+        let stream = Stream::new(driver.clone()).unwrap();
+        assert!(stream.noted.address().unwrap_err().to_string().contains("captured"));
+        assert_eq!(driver.calls().unwrap().allocations, 0);
+        assert!(driver.end_capture().is_empty());
+        stream.check().unwrap();
+        let address = stream.noted.address().unwrap();
+        assert_eq!(address, stream.noted.address().unwrap());
+        assert_eq!(driver.calls().unwrap().allocations, 1);
+        // Once it is there, a captured call may use it.
+        driver.begin_capture();
+        assert_eq!(address, stream.noted.address().unwrap());
+        driver.end_capture();
+        stream.check().unwrap();
     }
 }

@@ -15,7 +15,7 @@ pub struct Description {
     pub shared_per_multiprocessor: u32,
     /// Registers of a multiprocessor.
     pub registers: u32,
-    /// Blocks of the largest cluster; 1 without clusters.
+    /// Blocks of the largest cluster that it runs, whatever its architecture may: 1 without clusters.
     pub cluster: u32,
     /// Bytes of device memory; what is not touched costs nothing.
     pub memory: u64,
@@ -73,6 +73,15 @@ impl Description {
     /// GeForce RTX 5090: clusters of 8, 99 KiB of shared memory a block.
     pub fn rtx_5090() -> Description {
         Description::new("emulated RTX 5090", 120, 170, 100, 8, 32)
+    }
+
+    /// The smallest slice of an H100 (MIG 1g): few multiprocessors, and no large clusters.
+    pub fn h100_slice() -> Description {
+        Description {
+            multiprocessors: 14,
+            cluster: 8,
+            ..Description::new("emulated H100 MIG 1g.10gb", 90, 132, 228, 16, 10)
+        }
     }
 
     /// A card of few multiprocessors and little shared memory: every schedule at small shapes.

@@ -4,6 +4,7 @@
 
 mod bytes;
 mod calls;
+mod clusters;
 mod coverage;
 mod data;
 mod offsets;
