@@ -53,14 +53,14 @@ impl Measured {
         put("min_s", number::f64(self.timing.min));
         put("max_s", number::f64(self.timing.max));
         put("runs", self.timing.runs.into());
-        put("row_kernels_s", self.row_kernels.map_or(Value::Null, number::f64));
         put("bytes", self.bytes.into());
         put("gb_per_s", number::f64(self.gb_per_s()));
         put("copy_gb_per_s", number::f64(bandwidth.copy));
-        put("copy_bytes", bandwidth.bytes.into());
         put("share_of_copy", number::f64(self.gb_per_s() / bandwidth.copy));
         put("scale_gb_per_s", bandwidth.scale.map_or(Value::Null, number::f64));
         put("read_gb_per_s", bandwidth.read.map_or(Value::Null, number::f64));
+        put("copy_bytes", bandwidth.bytes.into());
+        put("row_kernels_s", self.row_kernels.map_or(Value::Null, number::f64));
         object
     }
 }
