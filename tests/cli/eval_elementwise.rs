@@ -101,7 +101,10 @@ fn what_is_wrong_is_named() {
         ("smooth-l1 --beta -1", "--beta: expected a finite number ≥ 0, got -1"),
         ("huber --delta 0", "--delta: expected a finite number > 0, got 0"),
         ("huber --delta inf", "--delta: expected a finite number > 0, got inf"),
-        ("mse --classes 2", "--classes: expected an op"),
+        (
+            "mse --classes 2",
+            "--classes: expected none (the rows of this op have no classes), got 2",
+        ),
         ("kl-div --prefix a.", "a.input: expected a tensor of this name"),
     ] {
         let run = folder.eval(line);
