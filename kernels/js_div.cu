@@ -32,7 +32,8 @@ struct JsDiv {
   WL_FN Shared shared(float x, float y, bool narrow) const {
     const float q = exp_of(x, narrow), p = exp_of(y, narrow), u = x - y;
     const Slopes slopes = narrow ? mixture.slopes<true>(q, p, u) : mixture.slopes<false>(q, p, u);
-    return {slopes.at_x, slopes.at_y};
+    // A NaN is not silenced by the other's vanished probability.
+    return {wl_isnan(y) ? y : slopes.at_x, wl_isnan(x) ? x : slopes.at_y};
   }
   WL_FN float value(const Element& e) const { return e.weight * (e.shared.one + e.shared.two); }
   WL_FN float grad_x(const Element& e, float factor) const { return e.shared.one * factor; }

@@ -78,7 +78,9 @@ impl JsDiv {
     #[inline(always)]
     fn of<S: Simd>(self, s: S, e: Element<S::V>) -> (S::V, S::V) {
         let probabilities = [exp_to_the_end(s, e.x), exp_to_the_end(s, e.y)];
-        self.slopes(s, probabilities, s.sub(e.x, e.y))
+        let (at_x, at_y) = self.slopes(s, probabilities, s.sub(e.x, e.y));
+        // A NaN is not silenced by the other's vanished probability.
+        (s.select_eq(e.y, e.y, at_x, e.y), s.select_eq(e.x, e.x, at_y, e.x))
     }
 }
 

@@ -292,6 +292,11 @@ fn log_targets_beyond_the_range_of_exp_are_infinite_and_no_nan() {
         let edge = rounded([88.0, 88.4, 88.7].into_iter());
         run(&edge, &edge, &|i| [0.0, -edge[i].exp(), edge[i].exp()]);
     }
+    // A NaN is NaN in both gradients, whatever the other probability is.
+    let nan = ElementLoss::JsDiv { beta: 0.25 };
+    for (x, y) in [(-300.0, f64::NAN), (f64::NAN, -300.0), (-1.0, f64::NAN)] {
+        check(&ElementwiseCase::pairs(nan, &[x, -87.5], &[y, -87.5]));
+    }
     let case =
         ElementwiseCase::pairs(ElementLoss::JsDiv { beta: 0.5 }, &[88.7, 95.0], &[88.6, -1.0]);
     check(&case);

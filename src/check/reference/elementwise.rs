@@ -302,6 +302,9 @@ pub(super) fn js_slopes(beta: f32, x: f64, y: f64) -> [f64; 2] {
         let [at_y, at_x] = kl(y, x);
         return [at_x, at_y];
     }
+    if x.is_nan() || y.is_nan() {
+        return [f64::NAN; 2];
+    }
     let distance = in_f32_range(x - y);
     // ln M less the larger of x and y.
     let lesser = if distance > 0.0 { other } else { own };
@@ -309,11 +312,16 @@ pub(super) fn js_slopes(beta: f32, x: f64, y: f64) -> [f64; 2] {
     let at_x = if distance > 0.0 { -mixture } else { -mixture + distance };
     let at_y = if distance > 0.0 { -mixture - distance } else { -mixture };
     // A probability of 0, as f32 has it, silences its distance.
-    let of = |weight: f64, z: f64, distance: f64| match z.exp() {
-        p if p < f64::from(f32::from_bits(1)) / 2.0 => 0.0,
+    let of = |weight: f64, z: f64, distance: f64| match in_f32_range(z.exp()) {
+        p if vanishes(p) => 0.0,
         p => in_f32_range(weight * p * distance),
     };
     [of(own, x, at_x), of(other, y, at_y)]
+}
+
+/// Whether f32 arithmetic may have a probability as 0: devices flush subnormal exponentials.
+pub(super) fn vanishes(p: f64) -> bool {
+    p < f64::from(f32::MIN_POSITIVE)
 }
 
 /// ±1, or 0 for 0 and for NaN.

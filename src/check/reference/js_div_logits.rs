@@ -1,6 +1,6 @@
 //! Jensen–Shannon divergence from logits, row by row.
 
-use super::elementwise::js_slopes;
+use super::elementwise::{js_slopes, vanishes};
 use super::{Lines, Softmax};
 use crate::{JsDivLogits, Reduction};
 
@@ -93,6 +93,7 @@ pub fn js_div_logits(
             (0..slopes.len())
                 .map(|j| {
                     let (share, own) = (softmax.probability(j), slopes[j][k]);
+                    let share = if vanishes(share) { 0.0 } else { share };
                     let size = (factor * own_sizes[j][k]).abs() + (factor * share).abs() * sizes[k];
                     (factor * (own - share * totals[k]), size)
                 })
