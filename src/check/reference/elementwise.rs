@@ -261,7 +261,7 @@ fn element(loss: ElementLoss, x: f64, y: f64, v: f64, r: f64) -> Element {
                 value_size: size,
                 grad_x: -p,
                 grad_x_size: p,
-                grad_y: product(1.0),
+                grad_y: in_f32_range(product(1.0)),
                 grad_y_size: size,
             }
         }
