@@ -58,8 +58,8 @@ impl Factor {
         self.map(|panel| panel.starting_at(row))
     }
 
-    fn from_column(self, column: usize) -> Factor {
-        self.map(|panel| panel.from_column(column))
+    fn after_column(self, column: usize) -> Factor {
+        self.map(|panel| panel.after_column(column))
     }
 }
 
@@ -109,7 +109,7 @@ impl Cuda {
         }
         // SAFETY: the caller's contract.
         unsafe { self.cut(from, memory, sizes, TWO)? };
-        let second = memory.from_column(sizes[1].next_multiple_of(PACK));
+        let second = memory.after_column(sizes[1].next_multiple_of(PACK));
         Ok(Factor { parts: [memory, second], count: 2 })
     }
 
@@ -192,7 +192,7 @@ impl Cuda {
             for at in (0..classes).step_by(rows) {
                 let some = rows.min(classes - at);
                 self.cut(weight.starting_at(at), right, [some, width], of_weights)?;
-                let (b, c, sizes) = (right.transposed(), to.from_column(at), [n, some, terms]);
+                let (b, c, sizes) = (right.transposed(), to.after_column(at), [n, some, terms]);
                 self.product(Product { a: left, b, c, sizes, add: false })?;
             }
         }
@@ -226,7 +226,7 @@ impl Cuda {
             for at in (0..rows).step_by(each) {
                 let some = each.min(rows - at);
                 let b = self.factor(weight.starting_at(at), memory, [some, columns], dtype)?;
-                self.multiply([a.from_column(at), b], to, [n, columns, some], at > 0)?;
+                self.multiply([a.after_column(at), b], to, [n, columns, some], at > 0)?;
             }
         }
         Ok(())

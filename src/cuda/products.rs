@@ -44,7 +44,7 @@ impl Panel {
     }
 
     /// The columns from one on.
-    pub(crate) fn from_column(self, column: usize) -> Panel {
+    pub(crate) fn after_column(self, column: usize) -> Panel {
         let step = if self.transposed { self.stride } else { 1 };
         self.skip(column, step)
     }
