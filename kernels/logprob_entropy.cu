@@ -61,7 +61,7 @@ struct LogprobEntropy : TargetRows<T, true> {
 
   WL_FN void finish(Moments s, Row& row) const {
     const float ref = Rows::total(Lse{s.max, 1.f + s.rest}, row);
-    row.others = s.max >= row.key_t ? s.rest + row.at_target : row.rest;
+    row.others = row.key_t > s.max ? row.rest : s.rest + row.at_target;  // NaN in a target that is
     s.lower(ref, k);
     row.rest_moment = s.moment * WL_LN2;
     row.mean = (row.rest_moment + row.at_target * target_distance(row)) / row.total;

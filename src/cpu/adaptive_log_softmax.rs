@@ -274,7 +274,8 @@ impl Cpu {
         let [output, loss] = [host_f32(out.output, "output")?, host_f32(out.loss, "loss")?];
         let batch = Batch::new(self, checked)?;
         let outputs = batch.forward()?;
-        batch.bins.kept.write(checked.options.reduction, &outputs, [output, loss]);
+        let of = (checked.options.reduction, checked.rows.len);
+        batch.bins.kept.write(of, &outputs, [output, loss]);
         Ok(())
     }
 
@@ -300,7 +301,8 @@ impl Cpu {
         if let Some(grad) = &grad_input {
             grad.scatter(self, &batch.bins.kept.rows, &d_x);
         }
-        batch.bins.kept.write(checked.options.reduction, &outputs, [output, loss]);
+        let of = (checked.options.reduction, checked.rows.len);
+        batch.bins.kept.write(of, &outputs, [output, loss]);
         Ok(())
     }
 }

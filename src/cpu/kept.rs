@@ -29,12 +29,18 @@ impl KeptRows {
         self.rows.len()
     }
 
-    /// Writes all rows' outputs and the loss, from the log-probabilities of the kept ones.
-    pub(super) fn write(&self, reduction: Reduction, output: &[f64], [out, loss]: [&mut [f32]; 2]) {
-        out.fill(0.0);
+    /// Writes all rows' outputs and the loss, from the log-probabilities of the kept ones; `rows` are all.
+    pub(super) fn write(
+        &self,
+        (reduction, rows): (Reduction, usize),
+        output: &[f64],
+        [out, loss]: [&mut [f32]; 2],
+    ) {
+        // The buffers may go on behind the rows.
+        out[..rows].fill(0.0);
         let mut sum = 0.0;
         if reduction == Reduction::None {
-            loss.fill(0.0);
+            loss[..rows].fill(0.0);
         }
         for ((&row, &weight), &output) in self.rows.iter().zip(&self.weights).zip(output) {
             out[row] = output as f32;

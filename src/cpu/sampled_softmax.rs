@@ -360,7 +360,8 @@ impl Cpu {
         let [output, loss] = [host_f32(out.output, "output")?, host_f32(out.loss, "loss")?];
         let batch = Batch::new(self, checked)?;
         let outputs = batch.run(checked, None, None, None)?;
-        batch.kept.write(checked.options.reduction, &outputs, [output, loss]);
+        let of = (checked.options.reduction, checked.rows.len);
+        batch.kept.write(of, &outputs, [output, loss]);
         Ok(())
     }
 
@@ -392,7 +393,8 @@ impl Cpu {
         if let Some(grad) = &grad_input {
             grad.scatter(self, &batch.kept.rows, &d_x);
         }
-        batch.kept.write(checked.options.reduction, &outputs, [output, loss]);
+        let of = (checked.options.reduction, checked.rows.len);
+        batch.kept.write(of, &outputs, [output, loss]);
         Ok(())
     }
 }

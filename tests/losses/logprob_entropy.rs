@@ -3,12 +3,12 @@
 use crate::cross_entropy::{CrossEntropyCase, Recipe, UpstreamKind};
 use crate::data::{Data, Logits, Rng};
 use crate::golden::Golden;
-use crate::harness::{Case, Expected, Got, check};
+use crate::harness::{Case, Expected, Got, check, devices};
 use crate::ranks::unwritten;
 use warploss::check::reference::{self, LogprobEntropyReference};
 use warploss::{
     DType, Device, GradOutput, LogprobEntropy, LogprobEntropyOut, LogprobEntropyOutput,
-    LogprobEntropyUpstream, Result,
+    LogprobEntropyUpstream, Result, TensorRef,
 };
 
 #[derive(Debug, Clone)]
@@ -290,6 +290,26 @@ impl Case for LogprobEntropyCase {
 }
 
 /// Every class alike: the entropy is ln V and has no slope, whatever the offset.
+#[test]
+fn a_row_with_nan_is_nan_wherever_it_stands() {
+    for (classes, at) in [(1, 0), (2, 0), (2, 1), (9, 3), (300, 299), (5000, 17)] {
+        for target in [0, at as i64, classes as i64 - 1] {
+            let mut logits: Vec<f32> = (0..2 * classes).map(|i| (i % 7) as f32).collect();
+            logits[at] = f32::NAN;
+            for (name, device) in devices() {
+                let input = TensorRef::new(&logits, &[2, classes]).unwrap();
+                let target = [target; 2];
+                let target = TensorRef::new(&target, &[2]).unwrap();
+                let out = LogprobEntropy::default().forward(device, input, target).unwrap();
+                for result in [&out.lse, &out.logprob, &out.entropy] {
+                    let values = result.as_slice::<f32>().unwrap();
+                    assert!(values[0].is_nan() && values[1].is_finite(), "{name}: {values:?}");
+                }
+            }
+        }
+    }
+}
+
 #[test]
 fn equal_logits_have_the_entropy_of_the_uniform_distribution_and_no_slope() {
     for (dtype, offset) in [(DType::F32, 1e4), (DType::F32, -1e30), (DType::BF16, 300.0)] {

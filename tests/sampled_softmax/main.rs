@@ -6,7 +6,8 @@ mod device;
 use warploss::check::reference::{SampledReference, sampled_softmax};
 use warploss::{
     CrossEntropy, DType, Device, Float, GradOutput, LayerGrad, LayerGradOut, LayerOut,
-    NegativeSampler, Reduction, SampledParameters, SampledSoftmax, Tensor, TensorRef, bf16, f16,
+    NegativeSampler, Reduction, SampledParameters, SampledSoftmax, Tensor, TensorMut, TensorRef,
+    bf16, f16,
 };
 
 const FEATURES: usize = 20;
@@ -294,6 +295,33 @@ fn gradients_are_added(device: &Device) {
         }
         let sum = before_b[class] + apart_b[class];
         assert!((after_b[class] - sum).abs() <= 0.01 * (sum.abs() + 0.1), "{class}");
+    }
+}
+
+#[test]
+fn what_lies_behind_a_result_is_not_written() {
+    let loss = SampledSoftmax::new(4, NegativeSampler::all(10).unwrap());
+    let parameters = loss.init(DType::F32, 0).unwrap();
+    let input = floats(DType::F32, &[3, 4], 1);
+    let target = TensorRef::new(&[1i64, 7, -1], &[3]).unwrap();
+    for device in devices() {
+        for reduction in [Reduction::None, Reduction::Sum, Reduction::Mean] {
+            let loss = loss.clone().ignore_index(Some(-1)).reduction(reduction);
+            let (mut output, mut of_rows) = ([77f32; 5], [77f32; 5]);
+            let (shape, rows): (&[usize], usize) = match reduction {
+                Reduction::None => (&[3], 3),
+                _ => (&[], 1),
+            };
+            let out = LayerOut {
+                output: TensorMut::new(&mut output, &[3]).unwrap(),
+                loss: TensorMut::new(&mut of_rows, shape).unwrap(),
+            };
+            let data = (input.view(), target);
+            loss.forward_into(&device, &parameters.view(), data, out).unwrap();
+            let behind = output[3..].iter().chain(&of_rows[rows..]);
+            assert!(behind.copied().all(|x| x == 77.0), "{output:?} {of_rows:?}");
+            assert!(output[..2].iter().all(|x| *x < 0.0) && output[2] == 0.0, "{output:?}");
+        }
     }
 }
 

@@ -61,7 +61,8 @@ impl<'a> Bound<'a> {
                     written.push((name, tensor.view_as_mut(&given.shape, stride)?));
                 }
                 Role::Consumed => {
-                    let values = given.memory()?.view().to_f64()?;
+                    let mut values = given.memory()?.view().to_f64()?;
+                    values.truncate(given.shape.iter().product());
                     let host = typed::tensor(given.dtype, &given.shape, &values)?;
                     let resident = call.resident.then(|| device.upload(host.view())).transpose()?;
                     consumed.push((name, resident.unwrap_or(host)));

@@ -92,6 +92,9 @@ pub struct Given {
     pub values: Vec<f64>,
 }
 
+/// Elements behind a tensor's last, in the same memory.
+const SLACK: usize = 3;
+
 /// What stands in memory that nothing was written to, and in padding.
 pub const POISON: f64 = 77.0;
 
@@ -106,7 +109,14 @@ impl Given {
         if self.shape.is_empty() { 1 } else { self.row() + self.padding }
     }
 
-    /// The memory, padding included, one-dimensional.
+    /// Whether an element of the memory lies between the tensor's rows, or behind them.
+    pub fn is_padding(&self, at: usize) -> bool {
+        let (row, stride) = (self.row(), self.row_stride());
+        let rows = self.shape.first().map_or(1, |&rows| rows);
+        row == 0 || at >= rows * stride || at % stride >= row
+    }
+
+    /// The memory, padding and what lies behind included, one-dimensional.
     ///
     /// # Errors
     /// Out of memory.
@@ -114,7 +124,7 @@ impl Given {
         let elements: usize = self.shape.iter().product();
         let (row, stride) = (self.row().max(1), self.row_stride());
         let rows = elements.div_ceil(row);
-        let mut memory = vec![POISON; rows * stride];
+        let mut memory = vec![POISON; rows * stride + SLACK];
         if let (false, Role::Read | Role::Both | Role::Consumed) =
             (self.values.is_empty(), self.role)
         {

@@ -103,11 +103,8 @@ fn same(a: f64, b: f64) -> bool {
 fn touched(call: &Call, before: &[Vec<f64>], after: &[Vec<f64>], refused: bool) -> Vec<String> {
     let mut touched = Vec::new();
     for (given, (before, after)) in call.tensors.iter().zip(before.iter().zip(after)) {
-        let (row, stride) = (given.shape.iter().skip(1).product::<usize>(), given.row_stride());
         let free = given.role != Role::Read && !refused && given.present;
-        let padding =
-            |i: usize| stride > 0 && i % stride >= row.max(usize::from(given.shape.is_empty()));
-        let changed = |i: usize| !same(before[i], after[i]) && (!free || padding(i));
+        let changed = |i: usize| !same(before[i], after[i]) && (!free || given.is_padding(i));
         if (0..before.len()).any(changed) {
             touched.push(given.name.clone());
         }

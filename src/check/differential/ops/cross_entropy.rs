@@ -48,8 +48,8 @@ fn draw(d: &mut Draft) {
     }
     d.weight("weight", &[shape.classes], "C");
     let reduction = d.reduction(false);
-    // At 1, equal logits have gradients that are differences of equal terms, which f32 cannot tell.
-    d.number("label_smoothing", 0.0, &[0.1, 0.9, 1e-9]);
+    // Near 1, equal logits have gradients that are differences of equal terms, which f32 cannot tell.
+    d.number("label_smoothing", 0.0, &[0.1, 0.3, 1e-9]);
     d.number("lse_square_scale", 0.0, &[1e-4, 0.1]);
     d.number("logit_scale", 1.0, &[0.5, 2.0, 0.7]);
     d.option("softcap", Setpoint::Unset, &[Setpoint::Number(30.0), Setpoint::Number(0.5)]);
