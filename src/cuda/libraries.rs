@@ -182,7 +182,8 @@ impl Machine<'_> {
         // One library has several names in a folder, and a folder several ways to it.
         let mut seen = std::collections::HashSet::new();
         paths.retain(|path| seen.insert(path.canonicalize().unwrap_or_else(|_| path.clone())));
-        paths.extend(sought.names.iter().map(PathBuf::from));
+        let own = |name: &&&str| name.ends_with(".dll") == self.windows;
+        paths.extend(sought.names.iter().filter(own).map(PathBuf::from));
         paths
     }
 }

@@ -133,6 +133,13 @@ fn what_a_variable_names_is_all_that_is_tried() {
     let set = |name: &str| (name == "WARPLOSS_NVRTC").then(|| OsString::from("/none"));
     let machine = Machine { variable: &set, root: root.0.path(), windows: false };
     assert!(machine.candidates(&NVRTC).is_empty(), "not even the names alone");
+    // Where nothing is found, the system is asked by its own kind of name.
+    for (windows, expected) in [(false, &NVRTC.names[..3]), (true, &NVRTC.names[3..])] {
+        let empty = tempfile::tempdir().unwrap();
+        let machine = Machine { variable: &|_| None, root: empty.path(), windows };
+        let names: Vec<_> = expected.iter().map(PathBuf::from).collect();
+        assert_eq!(machine.candidates(&NVRTC), names);
+    }
 }
 
 #[test]
