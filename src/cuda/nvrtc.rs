@@ -76,6 +76,7 @@ impl Nvrtc {
     }
 
     /// Loads the first compiler found; the reason where there is none.
+    #[allow(dead_code)] // The build script's, the command line's and the tests'.
     pub(crate) fn load() -> Result<Nvrtc, String> {
         let mut last = String::new();
         for nvrtc in Nvrtc::all() {
