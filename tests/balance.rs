@@ -322,7 +322,7 @@ fn illegal_labels_are_named_with_index_and_value() {
     let floats = new(view(&[0.0f32]), three.clone());
     assert!(floats.starts_with("labels: expected dtype i64"), "{floats}");
     let matrix = new(TensorRef::new(&[0u8; 4], &[2, 2]).unwrap(), three);
-    assert_eq!(matrix, "labels: expected 1 dimensions, got 2");
+    assert_eq!(matrix, "labels: expected 1 dimension, got 2");
 }
 
 #[test]
@@ -382,7 +382,8 @@ fn bytes_that_are_no_state_are_refused() {
     assert_eq!(with(64, 2), "phase: expected 0 or 1, got 2");
     for len in [0, 1, 87] {
         let line = text(SamplerState::from_bytes(&good[..len]));
-        assert_eq!(line, format!("state: expected 88 bytes, got {len} bytes"));
+        let bytes = if len == 1 { "byte" } else { "bytes" };
+        assert_eq!(line, format!("state: expected 88 bytes, got {len} {bytes}"));
     }
     let long = [&good[..], &[0]].concat();
     assert!(text(SamplerState::from_bytes(&long)).contains("got 89 bytes"));
