@@ -2,12 +2,13 @@
 
 use super::device::DeviceChoice;
 use super::failure::Failure;
-use serde_json::{Value, json};
+use serde_json::Value;
 
 /// One object: the device, and a list of its kernels.
 #[cfg(any(feature = "cuda", feature = "emulator"))]
 pub(super) fn gather(choice: DeviceChoice) -> Result<Value, Failure> {
     use crate::cuda::resources::Listed;
+    use serde_json::json;
 
     let device = choice.open()?;
     let start = std::time::Instant::now();
