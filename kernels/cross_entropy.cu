@@ -51,7 +51,7 @@ struct CrossEntropy : TargetRows<T, FULL> {
 
   struct Row : Rows::Row {
     float w_t;
-    float deviation;     // once the row is summed; of weights times `unit`
+    float deviation;     // once the row is summed; of weights times `unit`, in units of distance
     float prob, smooth;  // what multiplies p_j, and w_j times `unit`, in the gradient
   };
 
@@ -83,7 +83,7 @@ struct CrossEntropy : TargetRows<T, FULL> {
         Rows::keys(one, packs, row, at, 0, x);
         s.push(x, k);
         if (a.soft > 0.f && all_one(packs, at) && at != target) {
-          s.weigh(x, unit);
+          s.weigh(x, unit, k);
         } else if (a.soft > 0.f) {
           class_weights(a, packs, at, unit, w);
           if (at == target) {
@@ -91,7 +91,7 @@ struct CrossEntropy : TargetRows<T, FULL> {
               w[e] = e == (int)packs.lane_of(row.target) ? 0.f : w[e];
             }
           }
-          s.weigh(x, w);
+          s.weigh(x, w, k);
         }
       }
     }
@@ -101,10 +101,11 @@ struct CrossEntropy : TargetRows<T, FULL> {
     const float ref = Rows::total(s, row);
     if constexpr (FULL) {
       row.deviation = s.deviation;
-      if (s.weight != 0.f) row.deviation += s.weight * (ref - reference(s.max));
-      if (row.w_t != 0.f) row.deviation += row.w_t * unit * (ref - row.key_t);
+      const float of_distance = distance_unit(k);
+      if (s.weight != 0.f) row.deviation += s.weight * distance(ref, reference(s.max), of_distance);
+      if (row.w_t != 0.f) row.deviation += row.w_t * unit * distance(ref, row.key_t, of_distance);
     }
-    factors(row, z_unit * row.max + wl_log(row.total));
+    factors(row, lse_of(row, wl_log(row.total)));
     if (Rows::undefined(row)) row.prob = wl_nan();
   }
 
@@ -115,7 +116,7 @@ struct CrossEntropy : TargetRows<T, FULL> {
 
   // In f64: products of options, weights and the upstream gradient may leave f32 on their way to one
   // that does not.
-  WL_FN Factors factors_of(const Row& row, float lse) const {
+  WL_FN Factors factors_of(const Row& row, double lse) const {
     const double given =
         a.upstream ? load_float(a.upstream, a.upstream_kind, row.index * a.upstream_stride) : a.number;
     const double g = a.mean ? given * wl_ld(&a.totals->per_weight) : given;
@@ -128,18 +129,19 @@ struct CrossEntropy : TargetRows<T, FULL> {
     return f;
   }
 
-  WL_FN void factors(Row& row, float lse) const {
+  WL_FN void factors(Row& row, double lse) const {
     const Factors f = factors_of(row, lse);
     const double slope = FULL && capped ? 1. : (double)a.scale;
     row.prob = (float)((f.hard + f.other) * slope * (double)(1.f / row.total));
     row.smooth = FULL && a.soft > 0.f ? (float)(f.smooth * slope / unit) : 0.f;
   }
 
-  WL_FN float lse_of(const Row& row, float log_sum) const { return z_unit * row.max + log_sum; }
+  // In f64, as what is made of it may be in range where it is not.
+  WL_FN double lse_of(const Row& row, float log_sum) const { return (double)z_unit * row.max + log_sum; }
 
   WL_FN void write(const Row& row) const {
     double loss = 0., z_loss = 0.;
-    float lse = 0.f;
+    double lse = 0.;
     if (row.kept) {
       const float log_sum = wl_log(row.total);
       lse = lse_of(row, log_sum);
@@ -147,11 +149,12 @@ struct CrossEntropy : TargetRows<T, FULL> {
       // As ln(1 + rest/target) unless the target is negligible: a small loss keeps its digits.
       if (hard != 0.) {
         loss = hard * (row.at_target > 1e-30f ? wl_log1p(row.rest / row.at_target)
-                                              : log_sum + z_unit * (row.max - row.key_t));
+                                              : log_sum + this->target_distance(row));
       }
       if (FULL && a.soft > 0.f) {
         const double all = wl_ld(&a.totals->class_weight);
-        loss += a.soft * ((all == 0. ? 0. : all * log_sum) + (double)z_unit / unit * row.deviation);
+        const double distance = (double)z_unit / distance_unit(k) / unit * row.deviation;
+        loss += a.soft * ((all == 0. ? 0. : all * log_sum) + distance);
       }
       if (a.lambda > 0.) z_loss = a.lambda * lse * lse;
       if (Rows::undefined(row)) {
@@ -161,7 +164,7 @@ struct CrossEntropy : TargetRows<T, FULL> {
     }
     if (a.loss) store_loss(a.loss, a.wide, row.index, a.whole ? loss + z_loss : loss);
     if (a.z_loss) store_loss(a.z_loss, a.wide, row.index, z_loss);
-    if (a.lse) wl_st(a.lse + row.index, lse);
+    if (a.lse) wl_st(a.lse + row.index, (float)lse);
   }
 
   // One pack's gradient, but for the target. SUM: adds up the exponentials without the target's.

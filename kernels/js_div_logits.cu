@@ -114,7 +114,7 @@ struct JsDivLogits {
     row.shift = row.max - row.top, row.apart = row.log_sum - row.log_norm;
     row.from = a.scale == a.teacher && wl_abs(row.shift) <= 1.f ? From::LOGITS : From::LOGARITHMS;
     const float z = wl_mul_rn(a.scale, row.max), z_t = wl_mul_rn(a.teacher, row.top);
-    const bool alike = wl_abs(row.apart) <= 0.125f && wl_max(wl_abs(z), wl_abs(z_t)) <= 1e30f;
+    const bool alike = wl_abs(row.apart) <= 0.125f && wl_max(wl_abs(z), wl_abs(z_t)) <= 1e6f;
     if (row.from == From::LOGITS || !alike) return;
     row.from = From::PRODUCTS;
     row.shift = z - z_t;

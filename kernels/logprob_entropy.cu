@@ -64,14 +64,14 @@ struct LogprobEntropy : TargetRows<T, true> {
     row.others = row.key_t > s.max ? row.rest : s.rest + row.at_target;  // NaN in a target that is
     s.lower(ref, k);
     row.rest_moment = s.moment * WL_LN2;
-    row.mean = (row.rest_moment + row.at_target * target_distance(row)) / row.total;
+    row.mean = (row.rest_moment + row.at_target * likely_distance(row)) / row.total;
     factors(row, 0.f);
     if (Rows::undefined(row)) row.constant = wl_nan();
   }
 
   // max - z_t, where the target has any probability.
-  WL_FN float target_distance(const Row& row) const {
-    return row.at_target == 0.f ? 0.f : z_unit * (row.max - row.key_t);
+  WL_FN float likely_distance(const Row& row) const {
+    return row.at_target == 0.f ? 0.f : this->target_distance(row);
   }
 
   WL_FN void factors(Row& row, float) const {
@@ -85,10 +85,10 @@ struct LogprobEntropy : TargetRows<T, true> {
     if (row.kept) {
       // Of what is not the largest, as is the mean distance: both are as small as that.
       const float log_sum = wl_log1p(row.others);
-      lse = z_unit * row.max + log_sum;
+      lse = (float)((double)z_unit * row.max + log_sum);
       // As ln(1 + rest/target) unless the target is negligible, as in cross entropy.
       logprob = row.at_target > 1e-30f ? -wl_log1p(row.rest / row.at_target)
-                                       : -(log_sum + z_unit * (row.max - row.key_t));
+                                       : -(log_sum + this->target_distance(row));
       entropy = log_sum + row.mean;
       if (Rows::undefined(row)) logprob = entropy = wl_nan();
     }
@@ -128,7 +128,7 @@ struct LogprobEntropy : TargetRows<T, true> {
   WL_FN float target_gradient(const Row& row) const {
     if (wl_isnan(row.constant)) return row.constant;
     const float inverse = 1.f / row.total, others = row.rest * inverse;
-    const float entropy = row.at_target * inverse * (target_distance(row) * others - row.rest_moment * inverse);
+    const float entropy = row.at_target * inverse * (likely_distance(row) * others - row.rest_moment * inverse);
     return (grad_logprob(row.index) * others + grad_entropy(row.index) * entropy) * row.slope_t;
   }
 };

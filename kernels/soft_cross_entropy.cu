@@ -22,7 +22,7 @@ struct SoftSums {
   static constexpr int WORDS = 4;
   Peak peak;
   float mass;
-  float deviation;  // sum of u * (reference(max) - key)
+  float deviation;  // sum of u * distance of reference(max) from key
 
   static WL_FN SoftSums empty() { return {Peak::empty(), 0.f, 0.f}; }
 
@@ -30,7 +30,9 @@ struct SoftSums {
     const float before = reference(peak.max), other_before = reference(other.peak.max);
     peak.merge(other.peak, k);
     const float ref = reference(peak.max);
-    deviation = shifted(deviation, mass, ref - before) + shifted(other.deviation, other.mass, ref - other_before);
+    const float unit = distance_unit(k);
+    deviation = shifted(deviation, mass, distance(ref, before, unit)) +
+                shifted(other.deviation, other.mass, distance(ref, other_before, unit));
     mass += other.mass;
   }
 
@@ -47,7 +49,7 @@ struct TeacherSums {
   Peak peak, teacher;
   float k_t;
   float mass, deviation;
-  float weight, smooth;  // sum of w, and of w * (reference(max) - key)
+  float weight, smooth;  // sum of w, and of w * distance
 
   // No scale yet: less than any, and yet a factor that leaves -inf what it is.
   static WL_FN TeacherSums empty() { return {Peak::empty(), Peak::empty(), 1e-38f, 0.f, 0.f, 0.f, 0.f}; }
@@ -67,7 +69,8 @@ struct TeacherSums {
     k_t = wl_max(k_t, b.k_t);
     const float before = reference(peak.max), b_before = reference(b.peak.max);
     peak.merge(b.peak, k);
-    shift(reference(peak.max) - before), b.shift(reference(peak.max) - b_before);
+    const float ref = reference(peak.max), unit = distance_unit(k);
+    shift(distance(ref, before, unit)), b.shift(distance(ref, b_before, unit));
     const float top = reference(wl_max(teacher.max, b.teacher.max));
     scale(wl_ex2((teacher.max - top) * k_t)), b.scale(wl_ex2((b.teacher.max - top) * k_t));
     teacher.merge(b.teacher, k_t);
@@ -105,9 +108,9 @@ struct SoftCrossEntropy {
 
   WL_FN SoftCrossEntropy(const RowArgs& a) : a(a) {
     z_unit = capped() ? 1.f : a.scale;
-    k = exponent_unit(z_unit);
+    k = z_unit * WL_LOG2E;
     unit = FULL && a.weight ? wl_ld(&a.totals->weight_unit) : 1.f;
-    k_t = TEACHER ? exponent_unit(a.teacher) : 0.f;
+    k_t = TEACHER ? a.teacher * WL_LOG2E : 0.f;
   }
 
   struct Row {
@@ -120,6 +123,7 @@ struct SoftCrossEntropy {
     float others_at_top, lone_top;  // M - u of the teacher's largest class as a sum; its logit, or NaN
     // What the gradients are made of:
     float log_sum, g, prob, target;
+    float silent;  // what a weight of 0 makes of the upstream gradient
     float alone, at_max;  // the key of a class that has most of p, or NaN
   };
 
@@ -164,10 +168,10 @@ struct SoftCrossEntropy {
     if (weighs) class_weights(a, packs, p, unit, w);
     const float before = reference(s.peak.max);
     s.peak.push(x, k, ignored);
-    const float ref = reference(s.peak.max);
+    const float ref = reference(s.peak.max), of_distance = distance_unit(k);
     if constexpr (TEACHER) {
       s.k_t = k_t;
-      s.shift(ref - before);
+      s.shift(distance(ref, before, of_distance));
       const float top = s.teacher.max;
       s.teacher.push(u, k_t, u);
       if (s.teacher.max > top) s.scale(wl_ex2((top - reference(s.teacher.max)) * k_t));
@@ -175,11 +179,11 @@ struct SoftCrossEntropy {
         WL_UNROLL for (int e = 0; e < LANES; e++) {
           const float w_e = weighs ? w[e] : 1.f;
           s.weight += w_e;
-          s.smooth += w_e == 0.f ? 0.f : w_e * (ref - x[e]);
+          s.smooth += w_e == 0.f ? 0.f : w_e * distance(ref, x[e], of_distance);
         }
       }
     } else {
-      s.deviation = SoftSums::shifted(s.deviation, s.mass, ref - before);
+      s.deviation = SoftSums::shifted(s.deviation, s.mass, distance(ref, before, of_distance));
       if (FULL) {
         WL_UNROLL for (int e = 0; e < LANES; e++) u[e] = wl_fma(u[e], hard(), soft());
       }
@@ -190,7 +194,7 @@ struct SoftCrossEntropy {
     float mass = 0.f, deviation = 0.f;
     WL_UNROLL for (int e = 0; e < LANES; e++) {
       mass += u[e];
-      deviation = wl_fma(u[e], u[e] == 0.f ? 0.f : ref - x[e], deviation);
+      deviation = wl_fma(u[e], u[e] == 0.f ? 0.f : distance(ref, x[e], of_distance), deviation);
     }
     s.mass += mass, s.deviation += deviation;
   }
@@ -221,14 +225,15 @@ struct SoftCrossEntropy {
     const double slope = capped() ? 1. : (double)a.scale, of_weights = g / unit;
     const float per_total = 1.f / (1.f + row.rest);
     row.g = (float)(of_weights * slope);
-    row.target = (float)(of_weights * hard());
+    row.target = (float)(of_weights * hard()), row.silent = (float)(0. * of_weights);
     const double z = a.lambda > 0. ? g * slope * 2. * a.lambda * lse(row) : 0.;
     row.prob = (float)((of_weights * slope * row.mass + z) * per_total);
     row.alone = row.rest < 1.f ? row.max : wl_nan();
     row.at_max = (float)(z * per_total - of_weights * slope * (row.mass * (row.rest * per_total)));
   }
 
-  WL_FN float lse(const Row& row) const { return z_unit * row.max + row.log_sum; }
+  // In f64, as what is made of it may be in range where it is not.
+  WL_FN double lse(const Row& row) const { return (double)z_unit * row.max + row.log_sum; }
 
   // All -inf, or +inf or NaN, among the logits or the teacher's: no probabilities.
   static WL_FN bool undefined(const Row& row) {
@@ -238,7 +243,7 @@ struct SoftCrossEntropy {
 
   WL_FN void write(const Row& row) const {
     double loss = row.mass == 0.f ? 0. : (double)row.mass * row.log_sum;
-    loss = (loss + (double)z_unit * row.deviation) / unit;
+    loss = (loss + (double)z_unit / distance_unit(k) * row.deviation) / unit;
     double z_loss = a.lambda > 0. ? a.lambda * lse(row) * lse(row) : 0.;
     if (a.classes == 0) {
       loss = z_loss = 0.;
@@ -248,7 +253,7 @@ struct SoftCrossEntropy {
     }
     if (a.loss) store_loss(a.loss, a.wide, row.index, a.whole ? loss + z_loss : loss);
     if (a.z_loss) store_loss(a.z_loss, a.wide, row.index, z_loss);
-    if (a.lse) wl_st(a.lse + row.index, lse(row));
+    if (a.lse) wl_st(a.lse + row.index, (float)lse(row));
   }
 
   WL_FN void gradient(const Row& row, const Packs<T>& packs, wl_u32x4 v, const wl_u32x4* b, wl_u32 p,
@@ -288,7 +293,7 @@ struct SoftCrossEntropy {
     if (!TEACHER && FULL && row.dq && p < packs.count) {
       float dq[LANES];
       WL_UNROLL for (int e = 0; e < LANES; e++) {
-        const float c = weighs ? row.target * w[e] : row.target;
+        const float w_e = weighs ? w[e] : 1.f, c = w_e == 0.f ? row.silent : row.target * w_e;
         dq[e] = c == 0.f ? 0.f : c * (row.log_sum + z_unit * (row.max - x[e]));
       }
       Sink<T, T>(row.dq, packs).put(packs.column(p), packs.len, !packs.full(p), dq);

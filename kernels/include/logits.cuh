@@ -28,10 +28,6 @@ struct Capped {
   }
 };
 
-// log2(e) times what keys lack to be z. Beyond f32 it is the largest: any difference of two keys is
-// as good as infinite then, and none stays none.
-WL_FN float exponent_unit(float scale) { return wl_min(scale * WL_LOG2E, WL_FLT_MAX); }
-
 // Weights of a pack's columns times `unit`; 0 where there are none.
 template <class T, int LANES>
 WL_FN void class_weights(const RowArgs& a, const Packs<T>& packs, wl_u32 p, float unit, float (&w)[LANES]) {

@@ -56,11 +56,19 @@ struct Lse {
   }
 };
 
+// What distances of keys are multiplied by where they are added up: each may be as large as f32 goes, and
+// the sum as many times as large as there are classes. Where a scale is still to come that makes more of
+// them, small ones count, and what is too large is infinite.
+WL_FN float distance_unit(float k) { return k > 2.f ? 1.f : 9.31322575e-10f; }
+
+// ref - key, times that, and rounded once; within f32 though the difference may not be.
+WL_FN float distance(float ref, float key, float unit) { return wl_fma(key, -unit, ref * unit); }
+
 // The pair with what label smoothing adds: the weighted distance from the maximum, and the weight.
 struct Smoothed {
   static constexpr int WORDS = 4;
   float max, sum;
-  float deviation;  // sum of w * (reference(max) - key)
+  float deviation;  // sum of w * distance of reference(max) from key
   float weight;     // sum of w
 
   static WL_FN Smoothed empty() { return {-wl_inf(), 0.f, 0.f, 0.f}; }
@@ -72,25 +80,25 @@ struct Smoothed {
     Lse pair = {max, sum};
     pair.push(key, k);
     max = pair.max, sum = pair.sum;
-    shift(before);
+    shift(before, distance_unit(k));
   }
 
   // After push: the same keys, each with weight `unit`.
   template <int n>
-  WL_FN void weigh(const float (&key)[n], float unit) {
-    const float ref = reference(max);
+  WL_FN void weigh(const float (&key)[n], float unit, float k) {
+    const float ref = reference(max), of_distance = distance_unit(k);
     float part = 0.f;
-    WL_UNROLL for (int i = 0; i < n; i++) part = wl_fma(ref - key[i], unit, part);
+    WL_UNROLL for (int i = 0; i < n; i++) part = wl_fma(distance(ref, key[i], of_distance), unit, part);
     deviation += part;
     weight += (float)n * unit;
   }
 
   // After push: the weights of the same keys. A weight of 0 makes 0 of a key of -inf.
   template <int n>
-  WL_FN void weigh(const float (&key)[n], const float (&w)[n]) {
-    const float ref = reference(max);
+  WL_FN void weigh(const float (&key)[n], const float (&w)[n], float k) {
+    const float ref = reference(max), of_distance = distance_unit(k);
     WL_UNROLL for (int i = 0; i < n; i++) {
-      deviation += w[i] == 0.f ? 0.f : w[i] * (ref - key[i]);
+      deviation += w[i] == 0.f ? 0.f : w[i] * distance(ref, key[i], of_distance);
       weight += w[i];
     }
   }
@@ -101,14 +109,14 @@ struct Smoothed {
     Lse pair = {max, sum};
     pair.merge({b.max, b.sum}, k);
     max = b.max = pair.max, sum = pair.sum;
-    shift(before), b.shift(b_before);
+    shift(before, distance_unit(k)), b.shift(b_before, distance_unit(k));
     deviation += b.deviation, weight += b.weight;
   }
 
  private:
   // Nothing has weight before the first key that is not masked, unless its distance is infinite.
-  WL_FN void shift(float before) {
-    if (weight != 0.f) deviation += weight * (reference(max) - before);
+  WL_FN void shift(float before, float unit) {
+    if (weight != 0.f) deviation += weight * distance(reference(max), before, unit);
   }
 };
 

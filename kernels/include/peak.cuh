@@ -31,11 +31,14 @@ struct Peak {
     max = top;
   }
 
+  // Of equal maxima either way round to the same bits: lanes that merge with each other agree on a row, and
+  // differences of classes near each other have no part of what lanes differ by.
   WL_FN void merge(const Peak& other, float k) {
     const bool more = other.max > max;
     const float top = more ? other.max : max, lower = more ? max : other.max;
-    const float own = more ? other.rest : rest, others = 1.f + (more ? rest : other.rest);
-    rest = own + others * wl_ex2((lower - reference(top)) * k);
+    const float own = more ? other.rest : rest, others = more ? rest : other.rest;
+    const float share = wl_min(wl_ex2((lower - reference(top)) * k), 1.f);  // of +inf it is 1
+    rest = wl_fma(others, share, own) + share;
     max = top;
   }
 };

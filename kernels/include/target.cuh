@@ -20,7 +20,7 @@ struct TargetRows {
   WL_FN TargetRows(const RowArgs& a) : a(a) {
     capped = CAP && a.cap > 0.f;
     z_unit = capped ? 1.f : a.scale;
-    k = exponent_unit(z_unit);
+    k = z_unit * WL_LOG2E;
   }
 
   struct Row {
@@ -78,6 +78,9 @@ struct TargetRows {
     row.total = row.rest + row.at_target;
     return ref;
   }
+
+  // The target's z below the maximum: in f32, though the keys' distance may be beyond it.
+  WL_FN float target_distance(const Row& row) const { return (float)(z_unit * ((double)row.max - row.key_t)); }
 
   // All -inf, or +inf or NaN among the logits: no probabilities.
   static WL_FN bool undefined(const Row& row) {

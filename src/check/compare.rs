@@ -8,8 +8,8 @@
 //! | f16, bf16 results | one unit in the last place on top: 2^-10·\|ref\| or 2^-7·\|ref\|, and 2^-24 for f16 subnormals |
 //!
 //! Results below the smallest normal f32 may come as 0. NaN and infinities agree only in place and
-//! sign. A finite reference that does not fit the result's dtype allows the infinity that it
-//! rounds to.
+//! sign. A finite reference allows the infinity that something within its tolerance rounds to; and
+//! anything that is not finite, where s is beyond f32: sums may leave it on their way.
 
 use crate::{DType, bf16, f16};
 use std::fmt;
@@ -61,7 +61,7 @@ impl fmt::Display for Worst {
 /// Where the lengths differ.
 pub fn losses(dtype: DType, got: &[f64], expected: &[f64], size: &[f64]) -> Worst {
     assert_eq!(expected.len(), size.len(), "elements and their sizes");
-    worst(dtype, got, expected, |i| 2e-6 * (1.0 + size[i]))
+    worst(dtype, (got, expected, size), |_, size| 2e-6 * (1.0 + size))
 }
 
 /// Compares gradients.
@@ -82,7 +82,9 @@ pub fn summed_gradients(dtype: DType, got: &[f64], expected: &[f64], size: &[f64
     let finite = expected.iter().chain(size).filter(|e| e.is_finite());
     let largest = finite.fold(0.0, |m: f64, e| m.max(e.abs()));
     let f32_relative = if dtype == DType::F32 { 1e-5 } else { 0.0 };
-    worst(dtype, got, expected, |i| f32_relative * expected[i].abs() + 1e-6 * largest)
+    let largest = largest.min(LARGEST);
+    let base = |expected: f64, _| f32_relative * expected.abs() + 1e-6 * largest;
+    worst(dtype, (got, expected, size), base)
 }
 
 /// Compares what passes products of matrices, `size` for each.
@@ -91,7 +93,7 @@ pub fn summed_gradients(dtype: DType, got: &[f64], expected: &[f64], size: &[f64
 /// Where the lengths differ.
 pub fn products(dtype: DType, got: &[f64], expected: &[f64], size: &[f64]) -> Worst {
     assert_eq!(expected.len(), size.len(), "elements and their sizes");
-    worst(dtype, got, expected, |i| 2e-5 * size[i])
+    worst(dtype, (got, expected, size), |_, size| 2e-5 * size)
 }
 
 /// `sizes` where every result is one term.
@@ -99,15 +101,23 @@ pub fn sizes(expected: &[f64]) -> Vec<f64> {
     expected.iter().map(|e| e.abs()).collect()
 }
 
-fn worst(dtype: DType, got: &[f64], expected: &[f64], base: impl Fn(usize) -> f64) -> Worst {
+/// `base` is the tolerance of an expected value and its size, but for the result's rounding.
+fn worst(
+    dtype: DType,
+    (got, expected, size): (&[f64], &[f64], &[f64]),
+    base: impl Fn(f64, f64) -> f64,
+) -> Worst {
     assert_eq!(got.len(), expected.len(), "elements of a result and of its reference");
     let (relative, absolute) = rounding(dtype);
     let mut worst = Worst::NONE;
     for (index, (&got, &expected)) in got.iter().zip(expected).enumerate() {
-        let allowed = base(index) + relative * expected.abs() + absolute;
+        let size = size[index].abs();
+        let within = if size == f64::INFINITY { LARGEST } else { size };
+        let allowed = base(expected, within) + relative * expected.abs() + absolute;
         let agree = got == expected
             || (got.is_nan() && expected.is_nan())
-            || (got.is_infinite() && got == rounded(dtype, expected));
+            || (got.is_infinite() && got == rounded(dtype, expected + allowed.copysign(got)))
+            || (!got.is_finite() && size > LARGEST && (expected.is_finite() || size.is_finite()));
         let error = match (got - expected).abs() {
             _ if agree => 0.0,
             error if error.is_finite() => error,
@@ -131,6 +141,9 @@ fn rounding(dtype: DType) -> (f64, f64) {
         DType::F32 | DType::I64 | DType::I32 | DType::U32 | DType::U8 => (0.0, SMALLEST),
     }
 }
+
+/// The largest f32.
+const LARGEST: f64 = f32::MAX as f64;
 
 /// The smallest normal f32: what underflows may come as 0.
 const SMALLEST: f64 = f32::MIN_POSITIVE as f64;
@@ -173,7 +186,9 @@ mod tests {
             assert!(!agree(a, b) && !agree(b, a), "{a} and {b}");
         }
         assert!(agree(inf, 1e39), "1e39 rounds to infinity in f32");
-        assert!(!agree(inf, 1e38));
+        assert!(!agree(inf, 1e38) && !agree(-inf, 3.4e38));
+        let left = |got| losses(DType::F32, &[got], &[1e38], &[4e38]).agrees();
+        assert!(left(inf) && left(nan) && left(1e38) && !left(2e38));
     }
 
     #[test]

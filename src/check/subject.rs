@@ -129,6 +129,17 @@ impl Expected {
         Expected { quantity, values, rule: Rule::Product(sizes) }
     }
 
+    /// With so many times the tolerance.
+    pub(super) fn coarser(mut self, factor: f64) -> Expected {
+        match &mut self.rule {
+            Rule::Loss(sizes) => sizes.iter_mut().for_each(|s| *s = (1.0 + *s) * factor - 1.0),
+            Rule::Gradient(sizes) | Rule::Product(sizes) => {
+                sizes.iter_mut().for_each(|s| *s *= factor);
+            }
+        }
+        self
+    }
+
     /// Compared as a gradient that is a sum of terms, with Σ|terms|.
     pub fn summed_gradient(quantity: Quantity, values: Vec<f64>, sizes: Vec<f64>) -> Expected {
         Expected { quantity, values, rule: Rule::Gradient(sizes) }
@@ -143,6 +154,19 @@ impl Outcome {
         tensor: TensorRef<'_>,
     ) -> Result<Outcome> {
         Ok(Outcome { quantity, pass, dtype: tensor.dtype(), values: tensor.to_f64()? })
+    }
+
+    /// With what is expected in the place of elements that are not in question.
+    pub(super) fn only(
+        mut self,
+        expected: &[Expected],
+        in_question: impl Fn(usize) -> bool,
+    ) -> Outcome {
+        let own = expected.iter().find(|e| e.quantity == self.quantity);
+        for (i, value) in self.values.iter_mut().enumerate().filter(|(i, _)| !in_question(*i)) {
+            *value = own.and_then(|own| own.values.get(i)).copied().unwrap_or(*value);
+        }
+        self
     }
 
     /// What stands between the rows of `memory`, laid out as the case's input.

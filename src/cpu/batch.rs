@@ -202,12 +202,14 @@ impl<'a> Batch<'a> {
     pub(crate) fn factors(&self, row: usize, class: usize, lse: f64) -> Factors {
         let (g, g_z) = self.scaling.upstream(row);
         let hard = (1.0 - self.epsilon) * self.weights.get(class);
-        let soft = self.smooth();
-        let z = if self.lambda > 0.0 { g_z * 2.0 * self.lambda * lse } else { 0.0 };
+        // What an option leaves out is nothing, of an infinite upstream gradient as well.
+        let part = |on: f64, factor: f64| if on > 0.0 { factor } else { 0.0 };
+        let smooth = part(self.epsilon, g * self.smooth());
+        let smoothed = part(self.epsilon, smooth * self.weight_sum);
         Factors {
             hard: g * hard,
-            prob_without_hard: g * soft * self.weight_sum + z,
-            smooth: g * soft * self.unit,
+            prob_without_hard: smoothed + part(self.lambda, g_z * 2.0 * self.lambda * lse),
+            smooth: smooth * self.unit,
         }
     }
 }

@@ -37,7 +37,7 @@ pub(crate) struct RowSum {
     /// The largest logit as a reference.
     reference: f32,
     /// Maximum of z.
-    max: f64,
+    pub(crate) max: f64,
     /// Σ e^(z − max) without the target.
     pub(crate) rest: f64,
     /// e^(z_t − max); 0 without a target.

@@ -10,8 +10,8 @@ use super::logit::{Linear, Plain, Transform, each_logit};
 use super::segments::{Segments, Slots, Spread};
 use super::simd::{Lanes, Level};
 use super::soft_target::{
-    Exponential, FindTop, Mass, Probability, Quantity, Share, SoftAccumulate, SoftGradient,
-    SoftPartial, SoftRescale, SoftTerms,
+    DISTANCE_UNIT, Exponential, FindTop, Mass, Probability, Quantity, Share, SoftAccumulate,
+    SoftGradient, SoftPartial, SoftRescale, SoftTerms,
 };
 use super::softmax::{self, Deviation, MaximumOf, Sum};
 use std::ops::Range;
@@ -193,7 +193,7 @@ impl<T: Lanes> SoftRow<T> {
         for Part { soft: e, top: t, smooth: d } in parts {
             total += f64::from(e.sum) * share_of(e.max, transform, reference, shift);
             let distance = overflow_as_f32(shift - transform.z(softmax::reference(e.max)));
-            let mut own = f64::from(e.deviation);
+            let mut own = f64::from(e.deviation) / f64::from(DISTANCE_UNIT);
             if e.mass != 0.0 {
                 own += f64::from(e.mass) * distance;
             }

@@ -81,6 +81,9 @@ impl<Q: Quantity> Share<Q> {
     }
 }
 
+/// What distances are multiplied by where they are added up: each may be as large as f32 goes.
+pub(super) const DISTANCE_UNIT: f32 = 1.0 / (1 << 24) as f32;
+
 /// What one stretch adds to its row.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct SoftPartial {
@@ -90,8 +93,8 @@ pub(super) struct SoftPartial {
     pub(super) sum: f32,
     /// Σ u.
     pub(super) mass: f32,
-    /// Σ u·(z(reference) − z), the reference being 0 where the maximum is −∞; a u of 0 makes 0 of
-    /// an infinite distance.
+    /// Σ u·(z(reference) − z)·[`DISTANCE_UNIT`], the reference being 0 where the maximum is −∞; a
+    /// u of 0 makes 0 of an infinite distance.
     pub(super) deviation: f32,
     /// Σ q, where q are summed.
     pub(super) norm: f32,
@@ -113,7 +116,7 @@ impl<T: Lanes, L: Logit, Q: Quantity, const KEEP: bool> Kernel for SoftAccumulat
     #[inline(always)]
     fn run<S: Simd>(self, s: S) -> SoftPartial {
         let SoftAccumulate { x, target, len, logit, share } = self;
-        let zero = s.splat(0.0);
+        let (zero, unit) = (s.splat(0.0), s.splat(-DISTANCE_UNIT));
         // SAFETY: whoever makes a `SoftAccumulate` vouches for `len` elements at all pointers.
         unsafe {
             let top = s.splat(maximum(s, x.cast_const(), len));
@@ -144,7 +147,7 @@ impl<T: Lanes, L: Logit, Q: Quantity, const KEEP: bool> Kernel for SoftAccumulat
                     }
                     let u = share.unweighted(s, q);
                     masses[k] = s.add(masses[k], u);
-                    let term = s.mul(u, s.sub(zero, d));
+                    let term = s.mul(u, s.mul(d, unit));
                     deviations[k] = s.add(deviations[k], s.select_eq(u, zero, zero, term));
                 }
                 if KEEP {
@@ -164,7 +167,7 @@ impl<T: Lanes, L: Logit, Q: Quantity, const KEEP: bool> Kernel for SoftAccumulat
                 }
                 let u = share.of(s, target, i, n);
                 masses[0] = s.add(masses[0], u);
-                let term = s.mul(u, s.sub(zero, d));
+                let term = s.mul(u, s.mul(d, unit));
                 deviations[0] = s.add(deviations[0], s.select_eq(u, zero, zero, term));
                 if KEEP {
                     store_lanes(s, x.add(i), n, e);
@@ -333,11 +336,14 @@ impl<T: Lanes, L: Logit, Q: Quantity, const TARGET: bool> Kernel for SoftGradien
                 let g = s.sub(s.mul(exp_nonpositive(s, d), factor), u);
                 store_lanes(s, out.add(i), n, if L::LINEAR { g } else { s.mul(g, slope) });
                 if TARGET {
-                    let mut c = s.splat(terms.target);
+                    let c = s.splat(terms.target);
+                    let mut g = s.select_eq(c, zero, zero, s.mul(c, s.sub(log_sum, d)));
+                    // A weight last: of a subnormal one the product with c has no digits.
                     if !share.weights.is_null() {
-                        c = s.mul(c, load_lanes(s, share.weights.add(i), n, 0.0));
+                        let w = load_lanes(s, share.weights.add(i), n, 0.0);
+                        let silent = s.mul(zero, c);
+                        g = s.select_eq(w, zero, silent, s.mul(w, g));
                     }
-                    let g = s.select_eq(c, zero, zero, s.mul(c, s.sub(log_sum, d)));
                     store_lanes(s, out_target.add(i), n, g);
                 }
                 i += n;

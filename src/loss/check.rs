@@ -152,6 +152,12 @@ pub(crate) fn value(
     Err(Error::Value { argument, expected: expected.into(), got: value.to_string() })
 }
 
+/// What multiplies logits: log2(e) times it, which exponentials are made with, is an f32.
+pub(crate) fn scale(argument: &'static str, scale: f32) -> Result<()> {
+    value(argument, scale, scale > 0.0 && scale.is_finite(), "a finite number > 0")?;
+    value(argument, scale, scale <= 2e38, "a number up to 2e38")
+}
+
 /// The reduction is one that every loss has; the divergences have `batchmean` too.
 pub(crate) fn reduction(reduction: Reduction) -> Result<()> {
     match reduction {

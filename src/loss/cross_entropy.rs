@@ -133,7 +133,7 @@ impl<'w> CrossEntropy<'w> {
         self
     }
 
-    /// s > 0, the inverse temperature. Default 1.
+    /// s in (0, 2e38], the inverse temperature. Default 1.
     pub fn logit_scale(mut self, scale: f32) -> Self {
         self.logit_scale = scale;
         self

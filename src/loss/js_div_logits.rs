@@ -111,13 +111,13 @@ impl<'w> JsDivLogits<'w> {
         self
     }
 
-    /// s > 0, the inverse temperature of the model. Default 1.
+    /// s in (0, 2e38], the inverse temperature of the model. Default 1.
     pub fn logit_scale(mut self, scale: f32) -> Self {
         self.logit_scale = scale;
         self
     }
 
-    /// s_T > 0, the inverse temperature of the teacher. Default 1.
+    /// s_T in (0, 2e38], the inverse temperature of the teacher. Default 1.
     pub fn teacher_scale(mut self, scale: f32) -> Self {
         self.teacher_scale = scale;
         self
@@ -263,12 +263,8 @@ impl<'w> JsDivLogits<'w> {
         target: &TensorRef<'a>,
     ) -> Result<CheckedJsDiv<'a>> {
         check_beta(self.beta)?;
-        for (argument, scale) in
-            [("logit_scale", self.logit_scale), ("teacher_scale", self.teacher_scale)]
-        {
-            let legal = scale > 0.0 && scale.is_finite();
-            check::value(argument, scale, legal, "a finite number > 0")?;
-        }
+        check::scale("logit_scale", self.logit_scale)?;
+        check::scale("teacher_scale", self.teacher_scale)?;
         check::float("logits", logits)?;
         let shape = logits.shape();
         let (class_dim, rows) = check::classes("logits", shape)?;

@@ -133,7 +133,7 @@ impl LogprobEntropy {
         LogprobEntropy { rows: self.rows.ignore_index(label) }
     }
 
-    /// s > 0, the inverse temperature. Default 1.
+    /// s in (0, 2e38], the inverse temperature. Default 1.
     pub fn logit_scale(self, scale: f32) -> Self {
         LogprobEntropy { rows: self.rows.logit_scale(scale) }
     }

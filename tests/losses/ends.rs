@@ -5,6 +5,8 @@ use crate::cross_entropy::{CrossEntropyCase, Upstream};
 use crate::data::{Data, Logits, Rng};
 use crate::elementwise::ElementwiseCase;
 use crate::harness::{Case, Expected, Rule, check};
+use crate::js_div_logits::JsDivLogitsCase;
+use crate::logsumexp::LogSumExpCase;
 use crate::nll::NllCase;
 use crate::soft_cross_entropy::SoftCrossEntropyCase;
 use warploss::check::reference::ElementLoss;
@@ -43,7 +45,7 @@ fn a_scale_and_a_cap_whose_ratio_leaves_f32() {
         (2e-1, 3e38, 1e38),
         (1e-38, 2.0, 1e38),
         (1e38, 2.0, 1e-38),
-        (3e38, 0.5, 1e-39),
+        (2e38, 0.5, 1e-39),
         (1.0, 1e-42, 1.0),
         (1e-42, 1e-42, 1.0),
         (1e20, 1e38, 1e17),
@@ -78,7 +80,7 @@ fn scales_at_the_ends_of_f32() {
         (1e20, 1e-20),
         (1e38, 1e-38),
         (1e38, 1.0),
-        (3e38, 1.0),
+        (2e38, 1.0),
     ];
     for (i, (logit_scale, size)) in scales.into_iter().enumerate() {
         let logits = Rng(i as u64).normals(3 * 9, size);
@@ -163,6 +165,107 @@ fn sums_over_rows_and_classes_that_leave_f32_on_the_way_to_a_mean() {
         ..CrossEntropyCase::new(&[rows, 2], &vec![1.0; rows * 2], &vec![0; rows])
     });
     check_numbers(&NllCase::new(&[rows, classes], &logits, &target));
+}
+
+/// Logits whose difference is beyond f32 though that of the scaled ones is not; and a scaled largest
+/// one that is beyond f32, of which a z-loss makes something that is not.
+#[test]
+fn distances_and_normalisers_that_leave_f32_on_the_way() {
+    let logits = [2.8e38, -6e37, -1.1e38, 1.0, -3e38, 2e38];
+    check_numbers(&CrossEntropyCase {
+        logit_scale: 0.5,
+        ..CrossEntropyCase::new(&[2, 3], &logits, &[2, 0])
+    });
+    for upstream in [1e-30, -1.0] {
+        let case = CrossEntropyCase {
+            logit_scale: 2.0,
+            lse_square_scale: 0.1,
+            reduction: Reduction::Sum,
+            upstream: Upstream::Number(upstream),
+            ..CrossEntropyCase::new(&[2, 3], &logits.map(|x| x * 1e-18), &[2, 0])
+        };
+        check_numbers(&case);
+        let logits = [3e38, 1.0, 0.0, 2e38, -1.0, 2.0];
+        check(&CrossEntropyCase { logits: f32s(&[2, 3], &logits), ..case });
+    }
+}
+
+/// A teacher that has several classes, which add up distances near the end of f32 before anything is
+/// divided by their number.
+#[test]
+fn distances_under_a_teacher_that_leave_f32_on_the_way() {
+    let logits = [-3e38, 0.5, -1e38, -2e38, -3e38];
+    for label_smoothing in [0.0, 0.1] {
+        check_numbers(&SoftCrossEntropyCase {
+            teacher_scale: Some(1.5),
+            label_smoothing,
+            ..SoftCrossEntropyCase::new(DType::F32, &[1, 5], &logits, &[0.0; 5])
+        });
+    }
+}
+
+/// What an option leaves out is nothing, whatever multiplies it.
+#[test]
+fn an_infinite_upstream_gradient_is_infinite_where_the_gradient_is_not_0() {
+    let logits = Rng(12).normals(2 * 5, 1.0);
+    let case = CrossEntropyCase {
+        upstream: Upstream::Number(f32::INFINITY),
+        ..CrossEntropyCase::new(&[2, 5], &logits, &[3, 0])
+    };
+    let infinite = case.expected().into_iter().filter(|e| matches!(e.rule, Rule::Gradient));
+    assert!(infinite.flat_map(|e| e.values).all(f64::is_infinite));
+    check(&case);
+}
+
+/// Products of an upstream gradient near the end of f32 that come back into it.
+#[test]
+fn upstream_gradients_near_the_end_of_f32() {
+    let mut input = Rng(13).normals(2 * 33, 20.0);
+    (input[3], input[40]) = (500.0, 22_000.0);
+    for g in [3.4e38, -2e38, 1e38] {
+        check(&LogSumExpCase {
+            input: f32s(&[2, 33], &input),
+            grad_output: f32s(&[2], &[g, -g]),
+            dims: vec![1],
+            keepdim: false,
+        });
+    }
+}
+
+/// A class weight that is subnormal has few digits, and none of them are lost to products.
+#[test]
+fn subnormal_weights_of_probabilities() {
+    let case = SoftCrossEntropyCase {
+        weight: Some(f32s(&[2], &[5.065_646e-41, 0.0])),
+        reduction: Reduction::Sum,
+        ..SoftCrossEntropyCase::new(DType::F32, &[1, 2], &[-3e38, 0.0], &[0.5, 0.5])
+    };
+    check_numbers(&case);
+}
+
+/// Logits so far from 0 that they have no digits of 1, of rows with a class that has all of P.
+#[test]
+fn divergences_of_logits_far_from_0() {
+    let rows: [[f64; 4]; 5] = [
+        [-183.25, 1e20, 1e19, -1e20],
+        [1e20, -27.0, 3.0, 1e19],
+        [65504.0, -2.008e19, 1.0, -2.008e19],
+        [1e20, 1e20, -1e20, -0.0],
+        [1e20, -0.0, 1e20, 1e7],
+    ];
+    let x: Vec<f64> = rows.into_iter().flatten().collect();
+    let y: Vec<f64> = rows.into_iter().rev().flatten().collect();
+    for (beta, scales) in [(0.0, [1.0, 1.0]), (0.5, [1.0, 1.5]), (0.1, [0.7, 1.0]), (1.0, [1.0; 2])]
+    {
+        for shape in [[5, 4], [20, 1]] {
+            check(&JsDivLogitsCase {
+                beta,
+                logit_scale: scales[0],
+                teacher_scale: scales[1],
+                ..JsDivLogitsCase::new(DType::F32, &shape, &x, &y)
+            });
+        }
+    }
 }
 
 #[test]

@@ -286,6 +286,12 @@ const BAD: &[Bad] = &[
         &["logit_scale", "finite", "inf"],
     ),
     (
+        "a scale near the end of f32",
+        |c| c.options = c.options.clone().logit_scale(2.4e38),
+        ALL,
+        &["logit_scale", "up to 2e38", "24"],
+    ),
+    (
         "a NaN scale",
         |c| c.options = c.options.clone().logit_scale(f32::NAN),
         ALL,

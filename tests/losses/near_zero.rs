@@ -2,7 +2,7 @@
 //! what is small keeps its digits, in the losses and in their gradients.
 
 use crate::cross_entropy::CrossEntropyCase;
-use crate::data::Rng;
+use crate::data::{Data, Rng};
 use crate::elementwise::ElementwiseCase;
 use crate::harness::{Case, check, devices};
 use crate::js_div_logits::JsDivLogitsCase;
@@ -54,6 +54,35 @@ fn check_near_teacher(case: &JsDivLogitsCase, what: &str) {
             } else {
                 let largest = expected.values.iter().fold(0.0, |m: f64, g| m.max(g.abs()));
                 assert!(largest > 0.0 && worst <= 1e-4 * largest, "{at}: {worst:e} of {largest:e}");
+            }
+        }
+    }
+}
+
+/// Lanes that made another last bit of a row's normaliser than their neighbours gave classes of the
+/// same logits gradients that differed by 1e-4 of the largest.
+#[test]
+fn classes_of_the_same_logits_have_the_same_gradient() {
+    let (rows, classes) = (8, 257);
+    let mut rng = Rng(103_824);
+    let x = vec![1e4; rows * classes];
+    let y = rounded((0..rows * classes).map(|_| 1e4 + 1e-3 * rng.normal()));
+    for beta in [0.0, 0.5, 0.9] {
+        let case =
+            JsDivLogitsCase { beta, ..JsDivLogitsCase::new(DType::F32, &[rows, classes], &x, &y) };
+        for (name, device) in devices() {
+            for got in case.in_place(device, true).expect("a legal call") {
+                if got.name == "loss" {
+                    continue;
+                }
+                for (row, values) in got.values.chunks(classes).enumerate() {
+                    let target = &y[row * classes..][..classes];
+                    let of = |y: f64| target.iter().zip(values).filter(move |(t, _)| **t == y);
+                    for (&y, first) in target.iter().zip(values) {
+                        let other = of(y).find(|(_, g)| *g != first);
+                        assert_eq!(other, None, "{} on {name}, row {row}: {first:e}", got.name);
+                    }
+                }
             }
         }
     }
@@ -300,4 +329,26 @@ fn log_targets_beyond_the_range_of_exp_are_infinite_and_no_nan() {
     let case =
         ElementwiseCase::pairs(ElementLoss::JsDiv { beta: 0.5 }, &[88.7, 95.0], &[88.6, -1.0]);
     check(&case);
+}
+
+/// The loss of an element of 16 bits is an f32 and has its digits, from where the series of e^t and of
+/// ln(1 + f) hold to far beyond.
+#[test]
+fn divergences_of_16_bits_element_by_element() {
+    let mut rng = Rng(15);
+    for dtype in [DType::F16, DType::BF16] {
+        for spread in [0.02, 0.1, 0.3, 1.0, 3.0] {
+            let y: Vec<f64> = (0..700).map(|_| -8.0 * rng.unit()).collect();
+            let x: Vec<f64> = y.iter().map(|y| y + spread * rng.normal()).collect();
+            for beta in [0.1, 0.5, 0.9] {
+                let loss = ElementLoss::JsDiv { beta };
+                check(&ElementwiseCase {
+                    reduction: Reduction::None,
+                    input: Data::floats(dtype, &[700], &x),
+                    target: Data::floats(dtype, &[700], &y),
+                    ..ElementwiseCase::new(loss, (&[700], &x), (&[700], &y))
+                });
+            }
+        }
+    }
 }

@@ -12,10 +12,17 @@ pub struct CrossEntropyReference {
     pub loss_size: Vec<f64>,
     /// The z-loss part of `loss`.
     pub z_loss: Vec<f64>,
+    /// The same for it.
+    pub z_loss_size: Vec<f64>,
     /// One log-sum-exp per row; 0 for ignored rows.
     pub lse: Vec<f64>,
     /// Gradient with respect to the logits, in their order.
     pub grad_logits: Vec<f64>,
+    /// Σ|terms| of `grad_logits`.
+    pub grad_logits_size: Vec<f64>,
+    /// Likewise of the gradient with respect to probabilities, each a coefficient times a loss, of
+    /// which f32 has no more digits than of 1.
+    pub grad_target_size: Vec<f64>,
 }
 
 /// Cross entropy with class indices of `logits` (of `shape`), and its gradient for the upstream
@@ -45,9 +52,10 @@ pub fn cross_entropy(
     let mut result = CrossEntropyReference {
         lse: vec![0.0; target.len()],
         grad_logits: vec![0.0; logits.len()],
+        grad_logits_size: vec![0.0; logits.len()],
         ..Default::default()
     };
-    let (mut losses, mut z_losses) = (vec![0.0; target.len()], vec![0.0; target.len()]);
+    let [mut losses, mut z_losses, mut loss_sizes] = [(); 3].map(|()| vec![0.0; target.len()]);
     for &row in &kept {
         let g = grad_output[if grad_output.len() == 1 { 0 } else { row }];
         let (g_loss, g_z) = match options.reduction {
@@ -59,9 +67,10 @@ pub fn cross_entropy(
         let x = lines.read(row, logits);
         let one = Row { options, weight: &weight, target: target[row] as usize };
         let out = one.evaluate(&x, g_loss, g_z);
-        (losses[row], z_losses[row]) = (out.loss, out.z_loss);
+        (losses[row], z_losses[row], loss_sizes[row]) = (out.loss, out.z_loss, out.size);
         result.lse[row] = out.lse;
         lines.write(row, &out.grad, &mut result.grad_logits);
+        lines.write(row, &out.grad_size, &mut result.grad_logits_size);
     }
 
     let reduce = |values: &[f64], denominator: f64| match options.reduction {
@@ -71,14 +80,13 @@ pub fn cross_entropy(
         Reduction::Mean | Reduction::BatchMean => vec![values.iter().sum::<f64>() / denominator],
     };
     let add = |a: Vec<f64>, b: Vec<f64>| a.iter().zip(&b).map(|(a, b)| a + b).collect();
-    let sizes = |values: &[f64]| values.iter().map(|v| v.abs()).collect::<Vec<f64>>();
-    result.z_loss = match options.lse_square_scale {
-        0.0 => reduce(&z_losses, 1.0),
-        _ => reduce(&z_losses, count),
-    };
+    let of_lse = |&lse: &f64| z_loss_size(options.lse_square_scale, lse);
+    let z_loss_sizes: Vec<f64> = result.lse.iter().map(of_lse).collect();
+    let rows = if options.lse_square_scale == 0.0 { 1.0 } else { count };
+    result.z_loss = reduce(&z_losses, rows);
+    result.z_loss_size = reduce(&z_loss_sizes, rows);
     result.loss = add(reduce(&losses, weight_kept), result.z_loss.clone());
-    result.loss_size =
-        add(reduce(&sizes(&losses), weight_kept.abs()), reduce(&sizes(&z_losses), count));
+    result.loss_size = add(reduce(&loss_sizes, weight_kept.abs()), result.z_loss_size.clone());
     result
 }
 
@@ -91,9 +99,11 @@ struct Row<'a> {
 
 struct RowResult {
     loss: f64,
+    size: f64,
     z_loss: f64,
     lse: f64,
     grad: Vec<f64>,
+    grad_size: Vec<f64>,
 }
 
 impl Row<'_> {
@@ -105,14 +115,17 @@ impl Row<'_> {
         let lse = softmax.lse();
         if softmax.undefined() {
             let z_loss = if lambda > 0.0 { f64::NAN } else { 0.0 };
-            return RowResult { loss: f64::NAN, z_loss, lse, grad: vec![f64::NAN; x.len()] };
+            let (nan, grad) = (f64::NAN, vec![f64::NAN; x.len()]);
+            return RowResult { loss: nan, size: nan, z_loss, lse, grad_size: grad.clone(), grad };
         }
         let epsilon = self.options.label_smoothing;
         let hard = (1.0 - epsilon) * self.weight[self.target];
         let soft = epsilon / x.len() as f64;
         let mut loss = term(hard, softmax.nll(in_f32_range(z[self.target], softmax.max)));
-        for (z, w) in z.iter().zip(self.weight) {
-            loss += term(soft * w, softmax.nll(in_key_range(self.options, *z, softmax.max)));
+        let mut far = false;
+        for (&z, w) in z.iter().zip(self.weight) {
+            loss += term(soft * w, softmax.nll(z));
+            far |= soft * w != 0.0 && in_key_range(self.options, z, softmax.max) != z;
         }
         let weight_sum: f64 = self.weight.iter().sum();
         let gradient = |j: usize| {
@@ -125,11 +138,24 @@ impl Row<'_> {
             let dz_z_loss = if lambda > 0.0 { g_z * 2.0 * lambda * lse * p } else { 0.0 };
             (dz + dz_z_loss) * slope[j]
         };
+        let grad: Vec<f64> = (0..x.len()).map(gradient).collect();
+        // What multiplies all probabilities may be beyond f32, though the products are not.
+        let factor = g_loss * (hard + soft * weight_sum) + g_z * 2.0 * lambda * lse;
+        let of_lse = g_z * 2.0 * lambda * (1.0 + lse.abs());
+        let beyond = factor.abs().max((g_loss * soft * weight_sum).abs()) > f64::from(f32::MAX);
+        let size = |j: usize| match beyond {
+            true => f64::INFINITY,
+            // lse has no more digits than 1.
+            false => grad[j].abs() + (of_lse * softmax.probability(j) * slope[j]).abs(),
+        };
         RowResult {
             loss,
+            // A distance that leaves f32 may be infinite on the way.
+            size: if far { f64::INFINITY } else { loss.abs() },
             z_loss: lambda * lse * lse,
             lse,
-            grad: (0..x.len()).map(gradient).collect(),
+            grad_size: (0..x.len()).map(size).collect(),
+            grad,
         }
     }
 }
@@ -143,9 +169,27 @@ pub(super) fn transform(options: &CrossEntropy<'_>, x: f64) -> (f64, f64) {
         Some(cap) => {
             // 1 − tanh² as 1/cosh²: near the cap the difference would lose all digits.
             let u = scale * x / cap;
-            (cap * u.tanh(), scale / u.cosh().powi(2))
+            let slope = scale / u.cosh().powi(2);
+            // One that f32 has as 0 is nothing, of an infinite upstream gradient as well.
+            (cap * u.tanh(), if slope < f64::from(f32::MIN_POSITIVE) { 0.0 } else { slope })
         }
     }
+}
+
+/// How many times the tolerance logits under a soft-cap need: each is rounded to f32 with whatever
+/// offset it has.
+pub fn coarseness(options: &CrossEntropy<'_>, logits: &[f64]) -> f64 {
+    const FINE: f64 = 8.0;
+    let largest = |m: f64, &x: &f64| m.max(transform(options, x).0.abs());
+    match options.softcap {
+        Some(_) => (logits.iter().filter(|x| x.is_finite()).fold(0.0, largest) / FINE).max(1.0),
+        None => 1.0,
+    }
+}
+
+/// What a z-loss adds to the size of a loss: lse has no more digits than 1.
+pub(super) fn z_loss_size(lambda: f64, lse: f64) -> f64 {
+    if lambda == 0.0 { 0.0 } else { lambda * lse.abs() * (1.0 + lse.abs()) }
 }
 
 /// Coefficient times (lse − z); a coefficient of 0 silences an infinite term.
@@ -159,7 +203,7 @@ pub(super) fn in_f32_range(z: f64, max: f64) -> f64 {
 }
 
 /// As [`in_f32_range`], of what z is made of by a constant: a scale is multiplied in at last.
-fn in_key_range(options: &CrossEntropy<'_>, z: f64, max: f64) -> f64 {
+pub(super) fn in_key_range(options: &CrossEntropy<'_>, z: f64, max: f64) -> f64 {
     let unit = if options.softcap.is_some() { 1.0 } else { f64::from(options.logit_scale) };
     if in_f32_range(z / unit, max / unit).is_finite() { z } else { f64::NEG_INFINITY }
 }

@@ -65,6 +65,9 @@ pub fn js_div_logits(
         };
         let scales = [options.logit_scale, options.teacher_scale];
         let ((q, x), (p, y)) = (of(&a, scales[0]), of(&b, scales[1]));
+        // Differences of logits are no better than the logits, which f64 rounds.
+        let finite = x.iter().chain(&y).filter(|z| z.is_finite());
+        let unsure = finite.fold(0.0, |m: f64, z| m.max(z.abs())) * 2f64.powi(-30);
         let undefined = (q.undefined() || p.undefined()) && !x.is_empty();
         let mut slopes: Vec<[f64; 2]> =
             (0..x.len()).map(|j| js_slopes(options.beta, -q.nll(x[j]), -p.nll(y[j]))).collect();
@@ -94,7 +97,8 @@ pub fn js_div_logits(
                 .map(|j| {
                     let (share, own) = (softmax.probability(j), slopes[j][k]);
                     let share = if vanishes(share) { 0.0 } else { share };
-                    let size = (factor * own_sizes[j][k]).abs() + (factor * share).abs() * sizes[k];
+                    let size = (factor * own_sizes[j][k]).abs()
+                        + (factor * share).abs() * (sizes[k] + unsure);
                     (factor * (own - share * totals[k]), size)
                 })
                 .unzip()

@@ -15,7 +15,12 @@ pub struct LogprobEntropyReference {
     pub lse: Vec<f64>,
     /// Gradient with respect to the logits, in their order.
     pub grad_logits: Vec<f64>,
+    /// Σ|terms| of `grad_logits`; the mean distance is no better than 1 is in f32.
+    pub grad_logits_size: Vec<f64>,
 }
+
+/// Below this f32 arithmetic may have a number as 0.
+const FLUSHED: f64 = f32::MIN_POSITIVE as f64;
 
 /// Log-probability and entropy of `logits` (of `shape`), and their gradient for upstream gradients
 /// of the one and of the other (one number each, or one per row).
@@ -36,6 +41,7 @@ pub fn logprob_entropy(
         entropy: zeros.clone(),
         lse: zeros,
         grad_logits: vec![0.0; logits.len()],
+        grad_logits_size: vec![0.0; logits.len()],
     };
     for (row, &t) in target.iter().enumerate().filter(|(_, t)| **t != options.rows.ignore_index) {
         let [a, b] = upstream.map(|g| g[if g.len() == 1 { 0 } else { row }]);
@@ -61,10 +67,14 @@ pub fn logprob_entropy(
         let gradient = |j: usize| {
             let p = softmax.probability(j);
             let hard = if j == t { softmax.complement(j) } else { -p };
-            (a * hard - b * p * (mean - distance(j))) * slope[j]
+            let away = 1.0 + mean + distance(j);
+            // Exponentials that f32 flushes to 0 are missed with all that multiplies them.
+            let size = (a * hard).abs() + b.abs() * (p + 1e6 * FLUSHED) * away;
+            ((a * hard - b * p * (mean - distance(j))) * slope[j], size * slope[j].abs())
         };
-        let gradient: Vec<f64> = (0..z.len()).map(gradient).collect();
+        let (gradient, size): (Vec<f64>, Vec<f64>) = (0..z.len()).map(gradient).unzip();
         lines.write(row, &gradient, &mut result.grad_logits);
+        lines.write(row, &size, &mut result.grad_logits_size);
     }
     result
 }

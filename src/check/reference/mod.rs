@@ -20,7 +20,7 @@ mod soft_cross_entropy;
 
 pub use adaptive_embedding::{EmbeddingReference, adaptive_embedding};
 pub use adaptive_log_softmax::{AdaptiveReference, adaptive_log_softmax};
-pub use cross_entropy::{CrossEntropyReference, cross_entropy};
+pub use cross_entropy::{CrossEntropyReference, coarseness, cross_entropy};
 pub use elementwise::{
     ElementLoss, ElementwiseCall, ElementwiseReference, Values, broadcast, elementwise,
 };

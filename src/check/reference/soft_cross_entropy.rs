@@ -1,6 +1,6 @@
 //! Cross entropy against probabilities or a teacher's logits, row by row.
 
-use super::cross_entropy::{in_f32_range, term, transform};
+use super::cross_entropy::{in_f32_range, in_key_range, term, transform, z_loss_size};
 use super::{CrossEntropyReference, Lines, Softmax};
 use crate::{CrossEntropy, Reduction};
 
@@ -31,17 +31,22 @@ pub fn soft_cross_entropy(
     };
     let mut result =
         CrossEntropyReference { grad_logits: vec![0.0; logits.len()], ..Default::default() };
+    result.grad_logits_size = vec![0.0; logits.len()];
+    result.grad_target_size = vec![0.0; logits.len()];
     let mut grad_target = vec![0.0; target.len()];
-    let (mut losses, mut sizes, mut z_losses) = (Vec::new(), Vec::new(), Vec::new());
+    let [mut losses, mut sizes, mut z_losses, mut z_loss_sizes] = [const { Vec::new() }; 4];
     for row in 0..rows {
         let g = grad_output[if grad_output.len() == 1 { 0 } else { row }] / denominator;
         let one = Row { options, weight: &weight, g };
         let out = one.evaluate(&lines.read(row, logits), &lines.read(row, target));
         lines.write(row, &out.grad_logits, &mut result.grad_logits);
+        lines.write(row, &out.grad_logits_size, &mut result.grad_logits_size);
         lines.write(row, &out.grad_target, &mut grad_target);
+        lines.write(row, &out.grad_target_size, &mut result.grad_target_size);
         losses.push(out.loss + out.z_loss);
         sizes.push(out.size);
         z_losses.push(out.z_loss);
+        z_loss_sizes.push(z_loss_size(options.lse_square_scale, out.lse));
         result.lse.push(out.lse);
     }
     let reduce = |values: Vec<f64>, denominator: f64| match options.reduction {
@@ -54,7 +59,9 @@ pub fn soft_cross_entropy(
     result.loss_size = reduce(sizes, denominator);
     // Without a z-loss there is nothing to take the mean of.
     let none = options.lse_square_scale == 0.0;
-    result.z_loss = reduce(z_losses, if none { 1.0 } else { denominator });
+    let denominator = if none { 1.0 } else { denominator };
+    result.z_loss = reduce(z_losses, denominator);
+    result.z_loss_size = reduce(z_loss_sizes, denominator);
     (result, grad_target)
 }
 
@@ -71,7 +78,9 @@ struct RowResult {
     z_loss: f64,
     lse: f64,
     grad_logits: Vec<f64>,
+    grad_logits_size: Vec<f64>,
     grad_target: Vec<f64>,
+    grad_target_size: Vec<f64>,
 }
 
 impl Row<'_> {
@@ -91,7 +100,9 @@ impl Row<'_> {
                 z_loss: if lambda > 0.0 { nan } else { 0.0 },
                 lse,
                 grad_logits: vec![nan; x.len()],
+                grad_logits_size: vec![nan; x.len()],
                 grad_target: vec![nan; x.len()],
+                grad_target_size: vec![nan; x.len()],
             };
         };
         let epsilon = self.options.label_smoothing;
@@ -100,8 +111,20 @@ impl Row<'_> {
             .zip(self.weight)
             .map(|(q, w)| w * ((1.0 - epsilon) * q + epsilon / x.len() as f64))
             .collect();
-        let nll = |j: usize| softmax.nll(in_f32_range(z[j], softmax.max));
+        let nll = |j: usize| softmax.nll(z[j]);
         let terms: Vec<f64> = (0..x.len()).map(|j| term(u[j], nll(j))).collect();
+        // A distance that leaves f32 may be infinite on the way.
+        let far = |j: usize| {
+            let max = softmax.max;
+            in_f32_range(in_key_range(self.options, z[j], max), max) == f64::NEG_INFINITY
+        };
+        let size = |j: usize| match u[j] {
+            0.0 => 0.0,
+            _ if far(j) => f64::INFINITY,
+            // Distances have no more digits than 1; where u is one of probabilities, its tolerance has
+            // that already.
+            u => terms[j].abs() + (u.abs() - 1.0).max(0.0),
+        };
         let mass: f64 = u.iter().sum();
         let gradient = |j: usize| {
             let p = softmax.probability(j);
@@ -113,18 +136,26 @@ impl Row<'_> {
                 mass * p - u[j]
             };
             let z_loss = if lambda > 0.0 { 2.0 * lambda * lse * p } else { 0.0 };
-            self.g * (dz + z_loss) * slope[j]
+            let size = mass.abs() * p + u[j].abs() + 2.0 * lambda * (1.0 + lse.abs()) * p;
+            (self.g * (dz + z_loss) * slope[j], (self.g * slope[j]).abs() * size)
         };
+        let (grad_logits, grad_logits_size) = (0..x.len()).map(gradient).unzip();
+        let target_gradient = |j: usize| {
+            let coefficient = self.g * (1.0 - epsilon) * self.weight[j];
+            let size = if far(j) { f64::INFINITY } else { 1.0 + nll(j) };
+            (term(coefficient, nll(j)), term(coefficient, size).abs())
+        };
+        let (grad_target, grad_target_size) = (0..x.len()).map(target_gradient).unzip();
         let z_loss = lambda * lse * lse;
         RowResult {
             loss: terms.iter().sum(),
-            size: terms.iter().map(|t| t.abs()).sum::<f64>() + z_loss,
+            size: (0..x.len()).map(size).sum::<f64>() + z_loss_size(lambda, lse),
             z_loss,
             lse,
-            grad_logits: (0..x.len()).map(gradient).collect(),
-            grad_target: (0..x.len())
-                .map(|j| term(self.g * (1.0 - epsilon) * self.weight[j], nll(j)))
-                .collect(),
+            grad_logits,
+            grad_logits_size,
+            grad_target,
+            grad_target_size,
         }
     }
 

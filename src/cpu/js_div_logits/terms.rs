@@ -41,20 +41,22 @@ impl Difference {
     const FARTHEST: f32 = 1.0;
     /// Rows whose largest log-probabilities differ by more are not near each other.
     const ALIKE: f64 = 0.125;
-    /// Logits beyond would leave f32 on the way.
-    const LARGEST: f64 = 1e30;
+    /// Logits beyond have no digits of 1, and what rounding takes from their products is more.
+    const LARGEST: f64 = 1e6;
 
     pub(super) fn new(sums: &[RowSum; 2], scales: [f32; 2]) -> Difference {
         let [scale, other] = scales;
         let shift = sums[0].reference() - sums[1].reference();
-        let (lse, other_lse) = (sums[0].lse(), sums[1].lse());
-        let apart = lse - other_lse;
+        // Of the maxima first: they may have no digits of the rest.
+        let maxima = sums[0].max - sums[1].max;
+        let log_sums = sums[0].log_sum - sums[1].log_sum;
         if scale == other && shift.abs() <= Difference::FARTHEST {
-            let rest = apart - f64::from(scale) * f64::from(shift);
+            let rest = (maxima - f64::from(scale) * f64::from(shift)) + log_sums;
             return Difference::Near { scale, shift, rest: rest as f32 };
         }
-        let alike = (sums[0].log_sum - sums[1].log_sum).abs() <= Difference::ALIKE;
-        if alike && lse.abs().max(other_lse.abs()) <= Difference::LARGEST {
+        let largest = sums[0].max.abs().max(sums[1].max.abs());
+        if log_sums.abs() <= Difference::ALIKE && largest <= Difference::LARGEST {
+            let apart = maxima + log_sums;
             let whole = apart as f32;
             return Difference::Apart { scales, whole, rest: (apart - f64::from(whole)) as f32 };
         }

@@ -96,16 +96,11 @@ impl CrossEntropy<'_> {
         let legal = (0.0..=f64::from(f32::MAX)).contains(&lambda);
         check::value("lse_square_scale", lambda, legal, "a finite f32 ≥ 0")?;
         let positive = |x: f32| x > 0.0 && x.is_finite();
-        let scale = self.logit_scale;
-        let expected = "a finite number > 0";
-        check::value("logit_scale", scale, positive(scale), expected)?;
-        for (argument, value) in [("softcap", self.softcap), ("teacher_scale", self.teacher_scale)]
-        {
-            if let Some(value) = value {
-                check::value(argument, value, positive(value), expected)?;
-            }
+        check::scale("logit_scale", self.logit_scale)?;
+        if let Some(cap) = self.softcap {
+            check::value("softcap", cap, positive(cap), "a finite number > 0")?;
         }
-        Ok(())
+        self.teacher_scale.map_or(Ok(()), |scale| check::scale("teacher_scale", scale))
     }
 }
 

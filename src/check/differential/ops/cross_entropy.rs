@@ -220,14 +220,16 @@ fn expect(b: &Bound<'_>) -> Result<Reference> {
     } else {
         let (out, grad_target) =
             reference::soft_cross_entropy(&loss, &shape, &x, &target.to_f64()?, &g);
-        expected.push(Expected::gradient(Quantity::TargetGradient, grad_target));
+        let sizes = out.grad_target_size.clone();
+        expected.push(Expected::summed_gradient(Quantity::TargetGradient, grad_target, sizes));
         out
     };
     expected.extend([
         Expected::loss(Quantity::Loss, out.loss, out.loss_size),
-        Expected::term(Quantity::ZLoss, out.z_loss),
+        Expected::loss(Quantity::ZLoss, out.z_loss, out.z_loss_size),
         Expected::term(Quantity::Lse, out.lse),
-        Expected::gradient(Quantity::Gradient, out.grad_logits),
+        Expected::summed_gradient(Quantity::Gradient, out.grad_logits, out.grad_logits_size),
     ]);
-    Ok(expected.into())
+    let coarse = reference::coarseness(&loss, &x);
+    Ok(expected.into_iter().map(|one| one.coarser(coarse)).collect::<Vec<_>>().into())
 }

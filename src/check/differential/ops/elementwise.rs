@@ -1,6 +1,6 @@
 //! The elementwise losses: one way to draw a call, whichever the loss.
 
-use super::{Reference, Row};
+use super::{Reference, Row, roughness};
 use crate::check::cases::Op;
 use crate::check::differential::bound::Bound;
 use crate::check::differential::call::{Role, Setpoint};
@@ -213,10 +213,11 @@ fn expect(b: &Bound<'_>) -> Result<Reference> {
         grad_output: &reference::upstream(b.upstream("grad_output"))?,
     });
     let gradient = Expected::summed_gradient;
-    Ok(vec![
+    let expected = [
         Expected::loss(Quantity::Loss, out.loss, out.loss_size),
         gradient(Quantity::Gradient, out.grad_input, out.grad_input_size),
         gradient(Quantity::TargetGradient, out.grad_target, out.grad_target_size),
-    ]
-    .into())
+    ];
+    let rough = roughness(b.tensor("input").dtype());
+    Ok(expected.map(|one| one.coarser(rough)).to_vec().into())
 }

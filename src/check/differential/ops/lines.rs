@@ -84,8 +84,13 @@ fn expect_log_softmax(b: &Bound<'_>) -> Result<Reference> {
     let output = reference::log_softmax(&shape, dim, &x);
     let mut expected = vec![Expected::term(Quantity::Output, output)];
     if let Some(g) = b.optional("grad_output") {
-        let grad = reference::log_softmax_grad(&shape, dim, &x, &g.to_f64()?);
-        expected.push(Expected::gradient(Quantity::Gradient, grad));
+        let g = g.to_f64()?;
+        let grad = reference::log_softmax_grad(&shape, dim, &x, &g);
+        // |g| + p·Σ|g|, of which the gradient of |g| is the difference.
+        let sizes: Vec<f64> = g.iter().map(|g| g.abs()).collect();
+        let of_sizes = reference::log_softmax_grad(&shape, dim, &x, &sizes);
+        let sizes = sizes.iter().zip(of_sizes).map(|(g, grad)| 2.0 * g - grad).collect();
+        expected.push(Expected::summed_gradient(Quantity::Gradient, grad, sizes));
     }
     Ok(expected.into())
 }

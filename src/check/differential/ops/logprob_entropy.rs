@@ -135,13 +135,14 @@ fn expect(b: &Bound<'_>) -> Result<Reference> {
     let g = [&grad_logprob[..], &grad_entropy[..]];
     let out = reference::logprob_entropy(&op, &shape, &x, &target, g);
     let [argmax, rank] = reference::ranks(&shape, &x, &target, op.rows.ignore_index);
-    Ok(vec![
+    let coarse = reference::coarseness(&op.rows, &x);
+    let expected = [
         Expected::term(Quantity::Output, out.logprob),
         Expected::term(Quantity::Entropy, out.entropy),
         Expected::term(Quantity::Lse, out.lse),
-        Expected::gradient(Quantity::Gradient, out.grad_logits),
+        Expected::summed_gradient(Quantity::Gradient, out.grad_logits, out.grad_logits_size),
         Expected::term(Quantity::Argmax, argmax),
         Expected::term(Quantity::Rank, rank),
-    ]
-    .into())
+    ];
+    Ok(expected.map(|one| one.coarser(coarse)).to_vec().into())
 }
