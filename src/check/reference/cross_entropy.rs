@@ -1,6 +1,7 @@
 //! Cross entropy with class indices, row by row.
 
 use super::{Lines, Softmax};
+use crate::check::compare::FAR;
 use crate::{CrossEntropy, Reduction};
 
 /// What cross entropy should give.
@@ -144,14 +145,14 @@ impl Row<'_> {
         let of_lse = g_z * 2.0 * lambda * (1.0 + lse.abs());
         let beyond = factor.abs().max((g_loss * soft * weight_sum).abs()) > f64::from(f32::MAX);
         let size = |j: usize| match beyond {
-            true => f64::INFINITY,
+            true => FAR,
             // lse has no more digits than 1.
             false => grad[j].abs() + (of_lse * softmax.probability(j) * slope[j]).abs(),
         };
         RowResult {
             loss,
             // A distance that leaves f32 may be infinite on the way.
-            size: if far { f64::INFINITY } else { loss.abs() },
+            size: if far { FAR } else { loss.abs() },
             z_loss: lambda * lse * lse,
             lse,
             grad_size: (0..x.len()).map(size).collect(),

@@ -2,6 +2,7 @@
 
 use super::cross_entropy::{in_f32_range, in_key_range, term, transform, z_loss_size};
 use super::{CrossEntropyReference, Lines, Softmax};
+use crate::check::compare::FAR;
 use crate::{CrossEntropy, Reduction};
 
 /// Cross entropy of `logits` against `target` (both of `shape`), its gradient, and the gradient
@@ -120,7 +121,7 @@ impl Row<'_> {
         };
         let size = |j: usize| match u[j] {
             0.0 => 0.0,
-            _ if far(j) => f64::INFINITY,
+            _ if far(j) => FAR,
             // Distances have no more digits than 1; where u is one of probabilities, its tolerance has
             // that already.
             u => terms[j].abs() + (u.abs() - 1.0).max(0.0),
@@ -142,8 +143,9 @@ impl Row<'_> {
         let (grad_logits, grad_logits_size) = (0..x.len()).map(gradient).unzip();
         let target_gradient = |j: usize| {
             let coefficient = self.g * (1.0 - epsilon) * self.weight[j];
-            let size = if far(j) { f64::INFINITY } else { 1.0 + nll(j) };
-            (term(coefficient, nll(j)), term(coefficient, size).abs())
+            let nll = softmax.nll(in_f32_range(z[j], softmax.max));
+            let size = if far(j) { FAR } else { term(coefficient, 1.0 + nll).abs() };
+            (term(coefficient, nll), size)
         };
         let (grad_target, grad_target_size) = (0..x.len()).map(target_gradient).unzip();
         let z_loss = lambda * lse * lse;
