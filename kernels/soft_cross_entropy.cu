@@ -293,8 +293,10 @@ struct SoftCrossEntropy {
     if (!TEACHER && FULL && row.dq && p < packs.count) {
       float dq[LANES];
       WL_UNROLL for (int e = 0; e < LANES; e++) {
-        const float w_e = weighs ? w[e] : 1.f, c = w_e == 0.f ? row.silent : row.target * w_e;
-        dq[e] = c == 0.f ? 0.f : c * (row.log_sum + z_unit * (row.max - x[e]));
+        const float w_e = weighs ? w[e] : 1.f;
+        // Of a subnormal weight the product with a number near 1 would have no digits.
+        const float far = w_e * (row.log_sum + z_unit * (row.max - x[e]));
+        dq[e] = w_e == 0.f ? row.silent : row.target == 0.f ? 0.f : row.target * far;
       }
       Sink<T, T>(row.dq, packs).put(packs.column(p), packs.len, !packs.full(p), dq);
     }

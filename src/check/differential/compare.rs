@@ -90,17 +90,21 @@ fn wild(call: &Call) -> bool {
         "target" => call.op == Op::SoftCrossEntropy,
         _ => false,
     };
-    let finite = |dtype: DType, x: &f64| match dtype {
-        DType::F16 => f16::from_f64(*x).is_finite(),
-        _ => (*x as f32).is_finite(),
-    };
     call.tensors.iter().any(|given| {
         given.present
             && factor(&given.name)
             && given.role == Role::Read
             && !given.dtype.is_index()
-            && !given.values.iter().all(|x| finite(given.dtype, x))
+            && !given.values.iter().all(|x| finite(given.dtype, *x))
     })
+}
+
+/// Whether it is a number in the dtype.
+fn finite(dtype: DType, x: f64) -> bool {
+    match dtype {
+        DType::F16 => f16::from_f64(x).is_finite(),
+        _ => (x as f32).is_finite(),
+    }
 }
 
 /// NaN for whatever is not finite.
@@ -118,7 +122,7 @@ fn overflows(call: &Call) -> bool {
         given.present
             && upstream(&given.name)
             && given.role == Role::Read
-            && given.values.iter().any(|x| x.abs() > END)
+            && given.values.iter().any(|x| x.abs() > END || !finite(given.dtype, *x))
     };
     let number = |setting: &Setting| match &setting.value {
         Setpoint::Number(x) => upstream(setting.name) && x.abs() > END,

@@ -127,6 +127,8 @@ impl Row<'_> {
             u => terms[j].abs() + (u.abs() - 1.0).max(0.0),
         };
         let mass: f64 = u.iter().sum();
+        // What multiplies all probabilities may be beyond f32, though the products are not.
+        let beyond = (self.g * (mass + 2.0 * lambda * lse)).abs() > f64::from(f32::MAX);
         let gradient = |j: usize| {
             let p = softmax.probability(j);
             // A class that has most of p: sums over the others, and no difference of near numbers.
@@ -138,7 +140,8 @@ impl Row<'_> {
             };
             let z_loss = if lambda > 0.0 { 2.0 * lambda * lse * p } else { 0.0 };
             let size = mass.abs() * p + u[j].abs() + 2.0 * lambda * (1.0 + lse.abs()) * p;
-            (self.g * (dz + z_loss) * slope[j], (self.g * slope[j]).abs() * size)
+            let size = if beyond { FAR } else { (self.g * slope[j]).abs() * size };
+            (self.g * (dz + z_loss) * slope[j], size)
         };
         let (grad_logits, grad_logits_size) = (0..x.len()).map(gradient).unzip();
         let target_gradient = |j: usize| {
