@@ -5,17 +5,22 @@ use std::sync::OnceLock;
 use warploss::check::compare::{self, Worst};
 use warploss::{DType, Device, Result, TensorRef};
 
-/// The devices that every case runs on; a new one is a line here.
+/// The devices that every case of a test runs on; a new one is a line here.
+///
+/// One card is another in the next test, by the test's name; `WARPLOSS_TEST_CARD=0` to 4 makes it the
+/// same in all.
 pub(crate) fn devices() -> &'static [(&'static str, Device)] {
-    static DEVICES: OnceLock<Vec<(&'static str, Device)>> = OnceLock::new();
-    DEVICES.get_or_init(|| {
+    static DEVICES: [OnceLock<Vec<(&'static str, Device)>>; CARDS] =
+        [const { OnceLock::new() }; CARDS];
+    let card = card();
+    DEVICES[card].get_or_init(|| {
         let threads = |n| Device::cpu_with_threads(n).expect("a pool of threads");
         let mut devices = vec![
             ("cpu", Device::cpu()),
             ("cpu, 1 thread", threads(1)),
             ("cpu, 3 threads", threads(3)),
         ];
-        devices.extend(emulated());
+        devices.extend(emulated(card));
         devices
     })
 }
@@ -23,19 +28,35 @@ pub(crate) fn devices() -> &'static [(&'static str, Device)] {
 /// The device on which cases run once more with all their data there.
 pub(crate) const RESIDENT: &str = "emulated tiny card";
 
-/// CUDA cards whose limits lead to different schedules, on the host.
+/// Cards that take turns.
+const CARDS: usize = 5;
+
+/// Which of them this test has.
+fn card() -> usize {
+    let given = std::env::var("WARPLOSS_TEST_CARD").ok().and_then(|card| card.parse().ok());
+    let of_name =
+        |name: &str| name.bytes().fold(0, |sum, byte| sum * 31 % 1009 + usize::from(byte));
+    let name = std::thread::current().name().map_or(0, of_name);
+    given.unwrap_or(name) % CARDS
+}
+
+/// CUDA cards whose limits lead to different schedules, on the host: clusters of 16, 8, 2 and none.
 #[cfg(feature = "emulator")]
-fn emulated() -> Vec<(&'static str, Device)> {
+fn emulated(of_test: usize) -> Vec<(&'static str, Device)> {
     use warploss::emulator::Description;
     let card = |description, seed| Device::emulated(description, seed).expect("an emulated card");
-    vec![
-        ("emulated H100", card(Description::h100(), None)),
-        (RESIDENT, card(Description::tiny(), Some(7))),
-    ]
+    let (name, description) = match of_test {
+        0 => ("emulated H100", Description::h100()),
+        1 => ("emulated slice of an H100", Description::h100_slice()),
+        2 => ("emulated RTX 4090", Description::rtx_4090()),
+        3 => ("emulated RTX 5090", Description::rtx_5090()),
+        _ => ("emulated B200, clusters of 2", Description { cluster: 2, ..Description::b200() }),
+    };
+    vec![(name, card(description, None)), (RESIDENT, card(Description::tiny(), Some(7)))]
 }
 
 #[cfg(not(feature = "emulator"))]
-fn emulated() -> Vec<(&'static str, Device)> {
+fn emulated(_: usize) -> Vec<(&'static str, Device)> {
     Vec::new()
 }
 

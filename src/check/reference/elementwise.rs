@@ -339,9 +339,13 @@ fn softplus(x: f64) -> f64 {
     if x.is_nan() { x } else { x.max(0.0) + (-x.abs()).exp().ln_1p() }
 }
 
-/// Coefficient times softplus; a coefficient of 0 silences an infinite one.
+/// Coefficient times softplus; a coefficient that f32 has as 0 silences an infinite one.
 fn term(coefficient: f64, softplus: f64) -> f64 {
-    if coefficient == 0.0 && softplus == f64::INFINITY { 0.0 } else { coefficient * softplus }
+    if coefficient as f32 == 0.0 && softplus == f64::INFINITY {
+        0.0
+    } else {
+        coefficient * softplus
+    }
 }
 
 /// `value`, or the infinity that it is in f32.
