@@ -18,6 +18,16 @@ pub(super) fn f64(value: f64) -> Value {
     }
 }
 
+/// An option that 0 turns off, as an f32: what is too small for one must not turn it off.
+pub(super) fn zero_or_f32(text: &str) -> Result<f32, String> {
+    let number: f32 = text.parse().map_err(|e: std::num::ParseFloatError| e.to_string())?;
+    let zero = text.parse::<f64>().is_ok_and(|number| number == 0.0);
+    if number == 0.0 && !zero {
+        return Err("expected 0, or a number that f32 does not round to it".into());
+    }
+    Ok(number)
+}
+
 #[cfg(test)]
 mod tests {
     #[test]

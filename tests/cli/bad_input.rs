@@ -17,6 +17,7 @@ fn options_out_of_range_are_named_with_what_was_expected() {
         ("cross-entropy --label-smoothing NaN", ["--label-smoothing", "[0, 1]", "NaN"]),
         ("cross-entropy --z-loss -1", ["--z-loss", "≥ 0", "-1"]),
         ("cross-entropy --softcap -2", ["--softcap", "> 0", "-2"]),
+        ("cross-entropy --softcap 1e-50", ["--softcap", "f32 does not round", "1e-50"]),
         ("cross-entropy --logit-scale 0", ["--logit-scale", "> 0", "0"]),
         ("cross-entropy --reduction avg", ["--reduction", "mean", "avg"]),
         ("cross-entropy --ignore-index x", ["--ignore-index", "invalid", "x"]),

@@ -3,6 +3,7 @@
 use super::columns::Columns;
 use super::ranks;
 use super::{Call, Common, Evaluate, Evaluation, Failure, bytes, memory, one_number, zeros};
+use crate::cli::number::zero_or_f32;
 use crate::{
     CrossEntropy, CrossEntropyGradients, DType, Device, Error, GradOutput, Ranks, Tensor, TensorRef,
 };
@@ -36,7 +37,7 @@ pub(super) struct CrossEntropyArgs {
     z_loss: f64,
 
     /// Cap the logits smoothly at ±C, as C·tanh(x/C); 0: no cap
-    #[arg(long, value_name = "C", default_value_t = 0.0, allow_hyphen_values = true)]
+    #[arg(long, value_name = "C", default_value_t = 0.0, allow_hyphen_values = true, value_parser = zero_or_f32)]
     softcap: f32,
 
     /// Multiply the logits by this first (an inverse temperature)

@@ -3,6 +3,7 @@
 use super::columns::Columns;
 use super::ranks;
 use super::{Call, Common, Evaluate, Evaluation, Failure, bytes, memory, zeros};
+use crate::cli::number::zero_or_f32;
 use crate::{DType, GradOutput, LogprobEntropy, LogprobEntropyUpstream};
 use clap::Args;
 use std::time::Instant;
@@ -25,7 +26,7 @@ pub(super) struct LogprobEntropyArgs {
     ignore_index: i64,
 
     /// Cap the logits smoothly at ±C, as C·tanh(x/C); 0: no cap
-    #[arg(long, value_name = "C", default_value_t = 0.0, allow_hyphen_values = true)]
+    #[arg(long, value_name = "C", default_value_t = 0.0, allow_hyphen_values = true, value_parser = zero_or_f32)]
     softcap: f32,
 
     /// Multiply the logits by this first (an inverse temperature)
