@@ -26,6 +26,7 @@ pub(crate) struct Launch<'a> {
 }
 
 /// What a kernel takes of a multiprocessor.
+#[cfg_attr(not(feature = "cli"), allow(dead_code))] // `info --kernels` asks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Resources {
     /// Registers of a thread; `None` where there is no machine code.
@@ -130,6 +131,7 @@ pub(crate) trait Driver: Send + Sync + std::fmt::Debug {
     fn kernel(&self, variant: Variant) -> Result<Kernel>;
 
     /// What a kernel takes.
+    #[cfg_attr(not(feature = "cli"), allow(dead_code))] // `info --kernels` asks.
     fn resources(&self, kernel: Kernel) -> Result<Resources>;
 
     /// How many clusters of so many such blocks are active on the device at once, where that is

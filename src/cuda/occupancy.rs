@@ -8,6 +8,7 @@ use cudarc::driver::result::function::get_function_attribute;
 use cudarc::driver::sys::{self, CUfunction_attribute_enum as Kind};
 
 impl Gpu {
+    #[cfg_attr(not(feature = "cli"), allow(dead_code))] // `info --kernels` asks.
     pub(crate) fn resources(&self, kernel: Kernel) -> Result<Resources> {
         self.bind()?;
         let get = |kind| {
