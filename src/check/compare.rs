@@ -143,10 +143,10 @@ fn rounding(dtype: DType) -> (f64, f64) {
 
 /// The size of what has a term that may be infinite on its way, though its value is not: many of them
 /// add up, and are divided.
-pub const FAR: f64 = 1e300;
+pub const FAR: f64 = 1e200;
 
 fn is_far(size: f64) -> bool {
-    size > 1e200
+    size > 1e120
 }
 
 /// The largest f32.

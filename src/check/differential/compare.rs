@@ -113,7 +113,8 @@ fn tame(value: &mut Value) {
 }
 
 /// Whether products may leave f32 on one device's way to results, and not on another's: those of
-/// matrices, and those with an upstream gradient near the end of f32.
+/// matrices, those of what is no probability with its logarithm, and those with an upstream gradient
+/// near the end of f32.
 fn overflows(call: &Call) -> bool {
     const LARGE: f64 = 1e18;
     const END: f64 = 1e30;
@@ -134,7 +135,7 @@ fn overflows(call: &Call) -> bool {
     let large = |given: &Given| {
         given.present && given.values.iter().any(|x| x.is_finite() && x.abs() > LARGE)
     };
-    products(call) && call.tensors.iter().any(large)
+    (products(call) || call.op == Op::Information) && call.tensors.iter().any(large)
 }
 
 /// NaN for both where one is not finite.
