@@ -56,15 +56,13 @@ fn values(call: &Call, a: Named<'_>, b: Named<'_>) -> Option<String> {
     let mut reference = None;
     let (wild, overflows) = (wild(call), overflows(call));
     for (x, y) in a.1.values.iter().zip(&b.1.values) {
-        let mut pair = [x.clone(), y.clone()];
-        if wild {
-            pair.iter_mut().for_each(tame);
-        }
-        if overflows {
-            let [x, y] = &mut pair;
-            x.values.iter_mut().zip(&mut y.values).for_each(|(x, y)| skip_infinite(x, y));
-        }
-        let [x, y] = &pair;
+        let excused;
+        let (x, y) = if wild || overflows {
+            excused = excuse([x.clone(), y.clone()], overflows);
+            (&excused[0], &excused[1])
+        } else {
+            (x, y)
+        };
         let Some(apart) = apart(call, x, y) else { continue };
         let reference = reference.get_or_insert_with(|| expected(call));
         let verdicts = [(x, y), (y, x)].map(|pair| verdict(call, reference, pair));
@@ -82,6 +80,11 @@ fn values(call: &Call, a: Named<'_>, b: Named<'_>) -> Option<String> {
     None
 }
 
+/// The tensors that a call reads and leaves as they are.
+fn read(call: &Call) -> impl Iterator<Item = &Given> {
+    call.tensors.iter().filter(|given| given.present && given.role == Role::Read)
+}
+
 /// Whether a factor of the results other than the upstream gradient is infinite or NaN: what vanishes
 /// beside it is NaN or infinite as it is 0 or nearly so.
 fn wild(call: &Call) -> bool {
@@ -90,10 +93,8 @@ fn wild(call: &Call) -> bool {
         "target" => call.op == Op::SoftCrossEntropy,
         _ => false,
     };
-    call.tensors.iter().any(|given| {
-        given.present
-            && factor(&given.name)
-            && given.role == Role::Read
+    read(call).any(|given| {
+        factor(&given.name)
             && !given.dtype.is_index()
             && !given.values.iter().all(|x| finite(given.dtype, *x))
     })
@@ -107,11 +108,6 @@ fn finite(dtype: DType, x: f64) -> bool {
     }
 }
 
-/// NaN for whatever is not finite.
-fn tame(value: &mut Value) {
-    value.values.iter_mut().filter(|x| !x.is_finite()).for_each(|x| *x = f64::NAN);
-}
-
 /// Whether products may leave f32 on one device's way to results, and not on another's: those of
 /// matrices, those of what is no probability with its logarithm, and those with an upstream gradient
 /// near the end of f32.
@@ -120,16 +116,14 @@ fn overflows(call: &Call) -> bool {
     const END: f64 = 1e30;
     let upstream = |name: &str| name.starts_with("grad_");
     let at_end = |given: &Given| {
-        given.present
-            && upstream(&given.name)
-            && given.role == Role::Read
+        upstream(&given.name)
             && given.values.iter().any(|x| x.abs() > END || !finite(given.dtype, *x))
     };
     let number = |setting: &Setting| match &setting.value {
         Setpoint::Number(x) => upstream(setting.name) && x.abs() > END,
         _ => false,
     };
-    if call.tensors.iter().any(at_end) || call.settings.iter().any(number) {
+    if read(call).any(at_end) || call.settings.iter().any(number) {
         return true;
     }
     let large = |given: &Given| {
@@ -138,11 +132,15 @@ fn overflows(call: &Call) -> bool {
     (products(call) || call.op == Op::Information) && call.tensors.iter().any(large)
 }
 
-/// NaN for both where one is not finite.
-fn skip_infinite(x: &mut f64, y: &mut f64) {
-    if !(x.is_finite() && y.is_finite()) {
-        (*x, *y) = (f64::NAN, f64::NAN);
+/// NaN for both elements where neither is finite, or with `one` where one is not.
+fn excuse([mut a, mut b]: [Value; 2], one: bool) -> [Value; 2] {
+    for (x, y) in a.values.iter_mut().zip(&mut b.values) {
+        let infinite = [!x.is_finite(), !y.is_finite()];
+        if infinite == [true; 2] || (one && infinite != [false; 2]) {
+            (*x, *y) = (f64::NAN, f64::NAN);
+        }
     }
+    [a, b]
 }
 
 /// Whether a result passes products of matrices.

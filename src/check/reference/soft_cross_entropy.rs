@@ -117,7 +117,9 @@ impl Row<'_> {
         // A distance that leaves f32 may be infinite on the way.
         let far = |j: usize| {
             let max = softmax.max;
-            in_f32_range(in_key_range(self.options, z[j], max), max) == f64::NEG_INFINITY
+            let in_range = in_f32_range(in_key_range(self.options, z[j], max), max);
+            // A masked class is infinite by itself, and excuses nothing.
+            z[j].is_finite() && in_range == f64::NEG_INFINITY
         };
         let size = |j: usize| match u[j] {
             0.0 => 0.0,
