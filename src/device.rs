@@ -5,9 +5,12 @@ use crate::cpu::Cpu;
 use crate::cuda::plan::Forced;
 #[cfg(any(feature = "cuda", feature = "emulator"))]
 use crate::cuda::{Stream, resident::Resident};
+use crate::dtype::DType;
 #[cfg(feature = "emulator")]
 use crate::emulator::{Asked, Description, Graph};
-use crate::{DType, Error, Result, Shape, Tensor, TensorRef};
+use crate::error::{Error, Result};
+use crate::shape::Shape;
+use crate::tensor::{Tensor, TensorRef};
 use std::sync::Arc;
 
 /// A place that computes losses: cheap to clone, usable from any thread.
@@ -90,6 +93,13 @@ impl Device {
     /// `threads` is 0, or the threads cannot be had.
     pub fn cpu_with_threads(threads: usize) -> Result<Device> {
         Ok(Device { kind: Kind::Cpu(Arc::new(Cpu::with_threads(threads)?)) })
+    }
+
+    /// The CPU at each instruction set that this machine has, the plainest first.
+    #[doc(hidden)]
+    pub fn cpu_levels() -> Vec<Device> {
+        let levels = Cpu::levels().into_iter();
+        levels.map(|cpu| Device { kind: Kind::Cpu(Arc::new(cpu)) }).collect()
     }
 
     #[cfg(any(feature = "cuda", feature = "emulator"))]

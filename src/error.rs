@@ -1,6 +1,7 @@
 //! The one error type: every variant names the argument, what was expected and what came.
 
-use crate::{DType, Shape};
+use crate::dtype::DType;
+use crate::shape::Shape;
 
 /// Result of every fallible call of this crate.
 pub type Result<T, E = Error> = std::result::Result<T, E>;

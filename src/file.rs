@@ -1,8 +1,11 @@
 //! Tensors in files of the safetensors format; written whole or not at all.
 
+use crate::dtype::{DType, Element};
+use crate::error::{Error, Result};
 use crate::memory::HostRef;
 use crate::sniff::what_it_is;
-use crate::{DType, Element, Error, Result, Tensor, bf16, f16};
+use crate::tensor::Tensor;
+use half::{bf16, f16};
 use memmap2::Mmap;
 use safetensors::SafeTensors;
 use safetensors::tensor::TensorView;

@@ -1,7 +1,6 @@
 //! Typed host memory: what a dtype stands for, as slices and vectors.
 
-use crate::DType;
-use crate::dtype::Element;
+use crate::dtype::{DType, Element};
 use half::{bf16, f16};
 
 /// A typed host slice, shared.

@@ -1,6 +1,6 @@
 //! Device memory in views: whose it is, and so who keeps it in order.
 
-use crate::DType;
+use crate::dtype::DType;
 use std::sync::Arc;
 
 #[cfg(any(feature = "cuda", feature = "emulator"))]
@@ -94,7 +94,10 @@ impl DeviceMut<'_> {
 /// What a build without the device has in place of its memory: types without values.
 #[cfg(not(any(feature = "cuda", feature = "emulator")))]
 mod none {
-    use crate::{DType, Result, Shape, Tensor};
+    use crate::dtype::DType;
+    use crate::error::Result;
+    use crate::shape::Shape;
+    use crate::tensor::Tensor;
 
     #[derive(Debug)]
     pub(crate) enum Resident {}
@@ -116,7 +119,7 @@ pub(crate) use none::Resident;
 
 #[cfg(not(feature = "cuda"))]
 mod no_slices {
-    use crate::DType;
+    use crate::dtype::DType;
     use std::convert::Infallible;
     use std::marker::PhantomData;
 

@@ -1,9 +1,10 @@
 //! The samples of every class, one ring each, in one table: 4 bytes a sample and 4 a class.
 
+use crate::error::{Error, Result};
 use crate::loss::check;
 use crate::memory::{HostRef, IndexRef};
 use crate::random::extend;
-use crate::{Error, Result, TensorRef};
+use crate::tensor::TensorRef;
 
 /// Sample indices grouped by class, in the order of the data set within each; classes without
 /// samples are left out.

@@ -1,8 +1,7 @@
 //! Class weights from how often each class occurs.
 
-use crate::error::Count;
+use crate::error::{Count, Error, Result};
 use crate::loss::check;
-use crate::{Error, Result};
 
 /// How a class's weight follows from its count n_c.
 ///

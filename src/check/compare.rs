@@ -11,7 +11,8 @@
 //! sign. A finite reference allows the infinity that something within its tolerance rounds to; and
 //! where s is beyond f32 sums may leave it on their way, and come as infinities and NaN.
 
-use crate::{DType, bf16, f16};
+use crate::dtype::DType;
+use half::{bf16, f16};
 use std::fmt;
 
 /// The element that comes closest to its allowed error, or passes it by most.

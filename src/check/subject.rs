@@ -3,7 +3,11 @@
 use super::cases::Case;
 use super::compare::{self, Worst};
 use super::reference::WithSizes;
-use crate::{DType, Device, Result, Shape, Tensor, TensorRef};
+use crate::device::Device;
+use crate::dtype::DType;
+use crate::error::Result;
+use crate::shape::Shape;
+use crate::tensor::{Tensor, TensorRef};
 use std::fmt;
 
 /// What a result is, and so what it is compared with.

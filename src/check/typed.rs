@@ -1,7 +1,10 @@
 //! Tensors whose dtype is known only at run time: strided views of them, and their making.
 
+use crate::dtype::DType;
+use crate::error::{Error, Result};
 use crate::memory::{HostMut, HostRef};
-use crate::{DType, Error, Result, Tensor, TensorMut, TensorRef, bf16, f16};
+use crate::tensor::{Tensor, TensorMut, TensorRef};
+use half::{bf16, f16};
 
 /// A view of host data; see [`TensorRef::with_row_stride`].
 pub(crate) fn view<'a>(host: HostRef<'a>, shape: &[usize], stride: usize) -> Result<TensorRef<'a>> {

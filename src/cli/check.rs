@@ -7,7 +7,8 @@ use super::failure::Failure;
 use super::{grid, number};
 use crate::check::cases::{Case, Op};
 use crate::check::subject::{Engine, Finding, Subject, check};
-use crate::{DType, Device};
+use crate::device::Device;
+use crate::dtype::DType;
 use clap::builder::PossibleValue;
 use clap::{Args, ValueEnum};
 use comfy_table::{CellAlignment, Table};
@@ -374,8 +375,8 @@ mod tests {
     struct Silent;
 
     impl Subject for Silent {
-        fn compute(&self, case: &Case) -> crate::Result<Vec<Outcome>> {
-            let mut outcomes = Engine(crate::Device::cpu()).compute(case)?;
+        fn compute(&self, case: &Case) -> crate::error::Result<Vec<Outcome>> {
+            let mut outcomes = Engine(crate::device::Device::cpu()).compute(case)?;
             outcomes.iter_mut().for_each(|o| o.values.fill(0.0));
             Ok(outcomes)
         }

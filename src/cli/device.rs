@@ -2,7 +2,7 @@
 
 use super::failure::Failure;
 use super::typed;
-use crate::Device;
+use crate::device::Device;
 use std::fmt;
 use std::str::FromStr;
 

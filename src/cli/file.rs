@@ -7,10 +7,14 @@
 use super::failure::Failure;
 use super::{memory, similar};
 use crate::check::typed;
+use crate::dtype::{DType, Element};
+use crate::error::Error;
 use crate::file::{copy_bytes, dtype_of};
 use crate::memory::HostRef;
+use crate::shape::MAX_RANK;
 use crate::sniff::what_it_is;
-use crate::{DType, Element, Error, MAX_RANK, Tensor, TensorRef, bf16, f16};
+use crate::tensor::{Tensor, TensorRef};
+use half::{bf16, f16};
 use memmap2::Mmap;
 use safetensors::SafeTensors;
 use std::fs::{self, File};

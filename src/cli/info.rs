@@ -4,9 +4,9 @@ use super::device::DeviceChoice;
 use super::failure::Failure;
 use super::kernels;
 use super::memory::in_words;
-use crate::Device;
 #[cfg(feature = "cuda")]
 use crate::cuda::found::{self, Found};
+use crate::device::Device;
 use clap::Args;
 use serde_json::{Value, json};
 use std::fs;

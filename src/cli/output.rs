@@ -2,7 +2,8 @@
 
 use super::failure::Failure;
 use super::file::InputFile;
-use crate::{Tensor, file};
+use crate::file;
+use crate::tensor::Tensor;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 

@@ -4,8 +4,9 @@
 use super::Cpu;
 use super::lines::SyncPtr;
 use super::matrix::{Gradient, Matrix, PIECE, Panel, product, with_scratch, zeros};
+use crate::error::{Error, Result};
 use crate::loss::{AdaptiveEmbeddingParameters, CheckedEmbedding};
-use crate::{Error, Result, TensorMut, TensorRef};
+use crate::tensor::{TensorMut, TensorRef};
 
 /// Lookups in one table, the shortlist's or a cluster's.
 #[derive(Debug, Default)]

@@ -10,10 +10,11 @@ use super::batch::Upstream;
 use super::linear_softmax::{Backward, Softmax, block};
 use super::matrix::{Gradient, Matrix, Panel, product, with_scratch, zeros};
 use super::{Cpu, host_f32};
+use crate::error::Result;
 use crate::loss::{
     AdaptiveParameters, AdaptiveTail, CheckedAdaptive, GradOutput, LayerGradOut, LayerOut,
 };
-use crate::{Result, TensorMut, TensorRef};
+use crate::tensor::{TensorMut, TensorRef};
 use bins::Bins;
 use std::borrow::Cow;
 

@@ -6,9 +6,10 @@ use super::row::{Hole, RowSum, Terms};
 use super::simd::Lanes;
 use super::targets::{Census, Targets, WeightSum, Weights};
 use super::{Cpu, host_data};
+use crate::error::Result;
 use crate::loss::{Checked, ClassIndices, Counting, GradOutput};
 use crate::memory::HostRef;
-use crate::{Reduction, Result};
+use crate::reduction::Reduction;
 
 /// Numbers of the batch that every row uses.
 pub(crate) struct Batch<'a> {

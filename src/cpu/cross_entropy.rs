@@ -10,8 +10,10 @@ use super::row::{Also, Kept, Normalizer, Row, RowSum};
 use super::simd::Lanes;
 use super::targets::with_weights;
 use super::{Cpu, each_float, host_f32_ref, host_like};
-use crate::loss::{Checked, GradOutput};
-use crate::{CrossEntropyOut, DType, Result, TensorMut, TensorRef};
+use crate::dtype::DType;
+use crate::error::Result;
+use crate::loss::{Checked, CrossEntropyOut, GradOutput};
+use crate::tensor::{TensorMut, TensorRef};
 
 /// A batch with what its rows are worked on with.
 struct Call<'a> {

@@ -4,8 +4,9 @@ use super::lines::{Line, LineOp, Lines, Sink, Source, SyncPtr, each_line};
 use super::segments::{Segments, Slots};
 use super::simd::{Kernel, Lanes, Level, Simd, ln_plus, load_lanes};
 use super::{Cpu, each_float, host_f32};
+use crate::error::{Error, Result};
 use crate::loss::{CheckedInformation, Information};
-use crate::{Error, Result, TensorMut, TensorRef};
+use crate::tensor::{TensorMut, TensorRef};
 
 /// Σ p·(of_p·ln p + of_q·ln q) of a stretch.
 struct Stretch<T> {

@@ -12,8 +12,10 @@ use super::segments::{Segments, Slots, Spread};
 use super::simd::{Kernel, Lanes, Level, Simd, load_lanes, store_lanes};
 use super::targets::Targets;
 use super::{Cpu, each_float, host_f32, host_like};
-use crate::loss::{CheckedJsDiv, GradOutput};
-use crate::{Error, JsDivLogitsGradOut, Reduction, Result, TensorMut, TensorRef};
+use crate::error::{Error, Result};
+use crate::loss::{CheckedJsDiv, GradOutput, JsDivLogitsGradOut};
+use crate::reduction::Reduction;
+use crate::tensor::{TensorMut, TensorRef};
 use terms::{Difference, Divergence, Norm, Pair, Terms};
 
 /// Sums of a stretch: of the slopes to x and to y.

@@ -1,7 +1,7 @@
 //! The rows of a batch that count, and their losses: what output layers have in common.
 
 use super::batch::Upstream;
-use crate::Reduction;
+use crate::reduction::Reduction;
 
 /// The kept rows.
 #[derive(Debug, Default)]

@@ -12,7 +12,7 @@ mod tiled;
 
 use super::Cpu;
 use super::matrix::{Gradient, Matrix, Panel};
-use crate::Result;
+use crate::error::Result;
 pub(super) use stored::{block, softmax_row};
 
 /// Rows times classes.

@@ -7,8 +7,7 @@
 use super::Cpu;
 use super::segments::Spread;
 use super::simd::Lanes;
-use crate::Shape;
-use crate::shape::MAX_RANK;
+use crate::shape::{MAX_RANK, Shape};
 use std::cell::RefCell;
 
 /// A pointer that may cross threads; whoever uses it says why the accesses are disjoint.

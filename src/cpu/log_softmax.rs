@@ -7,8 +7,9 @@ use super::segments::Segments;
 use super::simd::{Kernel, Lanes, Level, Simd, exp_nonpositive, load_lanes, store_lanes};
 use super::softmax::Sum;
 use super::{Cpu, each_float, host_f32, host_like};
+use crate::error::Result;
 use crate::loss::CheckedLines;
-use crate::{Result, TensorMut, TensorRef};
+use crate::tensor::{TensorMut, TensorRef};
 
 /// The line's first input as a plain row.
 pub(crate) fn row_of<X, A, Y>(level: Level, line: &Line<X, A, Y>) -> Row<X> {

@@ -12,8 +12,9 @@ use super::row::{Also, Hole, Normalizer, Row, RowSum};
 use super::segments::Segments;
 use super::simd::Lanes;
 use super::{Cpu, each_float, host_f32, host_f32_ref, host_like};
-use crate::loss::Checked;
-use crate::{LogprobEntropyOut, LogprobEntropyUpstream, Result, TensorMut, TensorRef};
+use crate::error::Result;
+use crate::loss::{Checked, LogprobEntropyOut, LogprobEntropyUpstream};
+use crate::tensor::{TensorMut, TensorRef};
 
 /// Where the results of rows go; null where nobody asked.
 #[derive(Clone, Copy)]

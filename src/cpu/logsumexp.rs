@@ -6,9 +6,10 @@ use super::logit::{Linear, Transform};
 use super::row::{Normalizer, Terms};
 use super::simd::{Lanes, Level};
 use super::{Cpu, each_float, host_data, host_f32, host_f32_ref, host_like};
+use crate::error::Result;
 use crate::loss::CheckedLines;
 use crate::memory::HostRef;
-use crate::{Result, TensorMut, TensorRef};
+use crate::tensor::{TensorMut, TensorRef};
 
 /// The least scale that a saved log-sum-exp is divided by (`WL_SMALLEST_SCALE` on a GPU).
 const SMALLEST_SCALE: f32 = 1e-30;

@@ -2,9 +2,12 @@
 //! piece. The products themselves are the `gemm` crate's, one thread each.
 
 use super::lines::SyncPtr;
+use crate::dtype::Float;
+use crate::error::{Error, Result};
 use crate::memory::{HostMut, HostRef};
-use crate::{Error, Float, Result, TensorMut, TensorRef, bf16, f16};
+use crate::tensor::{TensorMut, TensorRef};
 use half::slice::HalfFloatSliceExt as _;
+use half::{bf16, f16};
 use std::borrow::Cow;
 use std::cell::Cell;
 use std::ops::Range;

@@ -39,7 +39,8 @@ mod soft_target;
 mod softmax;
 mod targets;
 
-use crate::{Error, Result, TensorMut, TensorRef};
+use crate::error::{Error, Result};
+use crate::tensor::{TensorMut, TensorRef};
 use simd::{Lanes, Level};
 
 /// The CPU: an instruction set and a pool of threads.
@@ -53,6 +54,11 @@ pub(crate) struct Cpu {
 impl Cpu {
     pub(crate) fn new() -> Cpu {
         Cpu { level: Level::detect(), pool: None }
+    }
+
+    /// One for each instruction set that the machine has.
+    pub(crate) fn levels() -> Vec<Cpu> {
+        Level::available().into_iter().map(|level| Cpu { level, pool: None }).collect()
     }
 
     pub(crate) fn with_threads(threads: usize) -> Result<Cpu> {
@@ -88,7 +94,7 @@ macro_rules! each_float {
             Some($crate::memory::$kind::F32($slice)) => $body,
             Some($crate::memory::$kind::F16($slice)) => $body,
             Some($crate::memory::$kind::BF16($slice)) => $body,
-            _ => Err(crate::Error::Place {
+            _ => Err(crate::error::Error::Place {
                 argument: $argument,
                 expected: "host floating-point",
                 got: "other",

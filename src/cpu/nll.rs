@@ -6,8 +6,10 @@ use super::lines::SyncPtr;
 use super::simd::Lanes;
 use super::targets::{Targets, Weights};
 use super::{Cpu, each_float, host_f32};
+use crate::error::Result;
 use crate::loss::{CheckedNll, GradOutput, Positions};
-use crate::{Reduction, Result, TensorMut, TensorRef};
+use crate::reduction::Reduction;
+use crate::tensor::{TensorMut, TensorRef};
 
 /// A batch as both passes see it.
 struct Batch<'a> {

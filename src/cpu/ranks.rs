@@ -8,7 +8,9 @@ use super::lines::SyncPtr;
 use super::row::Hole;
 use super::simd::{Kernel, Lanes, Level, MAX_LANES, Simd, load_lanes};
 use super::{Cpu, host_data};
-use crate::{Element as _, Error, Result, TensorMut, TensorRef};
+use crate::dtype::Element as _;
+use crate::error::{Error, Result};
+use crate::tensor::{TensorMut, TensorRef};
 use std::ops::Range;
 
 /// The best class of a stretch or a row, and how many of its classes beat the target.

@@ -4,7 +4,9 @@ use super::batch::{Scaling, Sums};
 use super::host_f32;
 use super::lines::SyncPtr;
 use super::ranks::RankResults;
-use crate::{CrossEntropyOut, Reduction, Result};
+use crate::error::Result;
+use crate::loss::CrossEntropyOut;
+use crate::reduction::Reduction;
 
 /// Where the results of rows go; null where nobody asked.
 #[derive(Clone, Copy)]

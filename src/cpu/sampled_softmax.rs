@@ -8,10 +8,11 @@ use super::linear_softmax::{Backward, Softmax, block, softmax_row};
 use super::lines::SyncPtr;
 use super::matrix::{Gradient, Matrix, PIECE, Panel, product, with_scratch, zeros};
 use super::{Cpu, host_f32};
+use crate::error::{Error, Result};
 use crate::loss::{
     CheckedSampled, GradOutput, LayerGradOut, LayerOut, Negatives, SampledParameters, bad_target,
 };
-use crate::{Error, Result, TensorMut};
+use crate::tensor::TensorMut;
 use std::borrow::Cow;
 
 /// Logits that are there at once, beyond one block's.

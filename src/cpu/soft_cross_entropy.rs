@@ -10,8 +10,10 @@ use super::simd::Lanes;
 use super::soft_row::{SoftKept, SoftRow, SoftSum, Teacher};
 use super::targets::{Census, WeightSum, Weights, with_weights};
 use super::{Cpu, each_float, host_data, host_like};
-use crate::loss::{Checked, GradOutput, SoftTarget};
-use crate::{CrossEntropyGradients, CrossEntropyOut, DType, Result, TensorMut, TensorRef};
+use crate::dtype::DType;
+use crate::error::Result;
+use crate::loss::{Checked, CrossEntropyGradients, CrossEntropyOut, GradOutput, SoftTarget};
+use crate::tensor::{TensorMut, TensorRef};
 
 /// Numbers of the batch that every row uses.
 struct Batch<'a> {
@@ -147,7 +149,7 @@ impl Cpu {
         outputs: Outputs<T>,
         results: Option<Results>,
     ) -> Result<Sums> {
-        let target = checked.target.tensor().host::<T>().ok_or(crate::Error::Place {
+        let target = checked.target.tensor().host::<T>().ok_or(crate::error::Error::Place {
             argument: "target",
             expected: "host",
             got: "device",

@@ -2,8 +2,8 @@
 
 use super::Cpu;
 use super::lines::SyncPtr;
+use crate::error::{Error, Result};
 use crate::memory::{HostRef, IndexRef};
-use crate::{Error, Result};
 use std::cell::Cell;
 
 /// Per-class weights; 1 each where there are none.

@@ -10,8 +10,11 @@ use super::memory::{Input, Output};
 use super::products::{Panel, Places, Product, Workspace};
 use super::segments::{Rest, Segments, Table};
 use super::variants::Batch;
+use crate::dtype::DType;
+use crate::error::Result;
 use crate::loss::{AdaptiveEmbeddingParameters, AdaptiveTail, CheckedEmbedding, GradOutput};
-use crate::{DType, Reduction, Result, TensorMut, TensorRef};
+use crate::reduction::Reduction;
+use crate::tensor::{TensorMut, TensorRef};
 
 /// A call on the device.
 struct Call<'c, 'p> {

@@ -10,8 +10,9 @@ use super::growing::{InputGradient, Sum};
 use super::linear_softmax::{Gradients, Softmax};
 use super::memory::{Input, Output};
 use super::products::{Linear, Panel};
+use crate::error::{Error, Result};
 use crate::loss::{AdaptiveParameters, CheckedAdaptive, GradOutput, LayerGradOut, LayerOut};
-use crate::{Error, Result, TensorMut};
+use crate::tensor::TensorMut;
 
 /// A call on the device.
 struct Call<'c, 'p> {

@@ -2,7 +2,7 @@
 
 mod layers;
 
-use crate::DType;
+use crate::dtype::DType;
 use crate::loss::CapFactors;
 use crate::loss::elementwise::OPERANDS;
 
@@ -207,7 +207,7 @@ pub(crate) struct RankArgs {
 }
 
 /// Most dimensions of a permutation.
-pub(crate) const MAX_DIMS: usize = crate::MAX_RANK;
+pub(crate) const MAX_DIMS: usize = crate::shape::MAX_RANK;
 
 /// Elements between a tensor and the same elements line by line.
 #[repr(C)]

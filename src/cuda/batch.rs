@@ -7,8 +7,9 @@ use super::lines::count;
 use super::memory::Input;
 use super::pool::Block;
 use super::variants::Batch;
+use crate::error::Result;
 use crate::loss::Counting;
-use crate::{Reduction, Result};
+use crate::reduction::Reduction;
 
 /// Rows, or classes, of a chunk: one block's work.
 const CHUNK: usize = 4096;

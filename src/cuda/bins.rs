@@ -9,8 +9,10 @@ use crate::cuda::lines::count;
 use crate::cuda::memory::Input;
 use crate::cuda::pool::Block;
 use crate::cuda::variants::{BATCH_THREADS, Batch};
-use crate::loss::{ClassIndices, GradOutput};
-use crate::{ClassOrder, Error, Reduction, Result, TensorRef};
+use crate::error::{Error, Result};
+use crate::loss::{ClassIndices, ClassOrder, GradOutput};
+use crate::reduction::Reduction;
+use crate::tensor::TensorRef;
 use std::sync::Arc;
 
 /// Slots of one softmax: rows of the batch, or none.

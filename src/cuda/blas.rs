@@ -2,7 +2,8 @@
 
 use super::libraries::{self, Opened, Sought};
 use super::products::{Panel, Product};
-use crate::{DType, Error, Result};
+use crate::dtype::DType;
+use crate::error::{Error, Result};
 use cudarc::cublas::{result, sys};
 use cudarc::driver::sys::CUstream;
 use std::ffi::c_void;

@@ -23,8 +23,9 @@ use super::pool::Block;
 use super::rows::Work;
 use super::staging::{Carrier, HostRows, chunks};
 use super::variants::{Data, Loss};
+use crate::dtype::DType;
+use crate::error::Result;
 use crate::memory::{HostMut, HostRef};
-use crate::{DType, Result};
 use std::ops::Range;
 
 /// Chunks of a block: so many that what a step costs besides its copies (a launch and a meeting,

@@ -2,7 +2,7 @@
 //! the user's compilers, one after the other, and of each also PTX, which the driver finishes.
 
 use super::nvrtc::{ADVICE, Target};
-use crate::{Error, Result};
+use crate::error::{Error, Result};
 
 /// A version of CUDA.
 pub(crate) type Version = (i32, i32);

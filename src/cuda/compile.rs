@@ -4,7 +4,7 @@ use super::cache::{Cache, Key};
 use super::code::{self, Compiler, Version};
 use super::nvrtc::{Nvrtc, Target};
 use super::variants::{Module, Variant};
-use crate::{Error, Result};
+use crate::error::{Error, Result};
 
 include!(concat!(env!("OUT_DIR"), "/embedded.rs"));
 

@@ -9,8 +9,10 @@ use super::operands::{Operands, ReadRows, WriteRows};
 use super::ranks::Ranks;
 use super::rows::{Work, data};
 use super::variants::Loss;
-use crate::loss::{Checked, GradOutput};
-use crate::{CrossEntropyOut, Reduction, Result, TensorMut, TensorRef};
+use crate::error::Result;
+use crate::loss::{Checked, CrossEntropyOut, GradOutput};
+use crate::reduction::Reduction;
+use crate::tensor::{TensorMut, TensorRef};
 
 impl Cuda {
     pub(crate) fn cross_entropy_forward(

@@ -4,7 +4,8 @@
 use super::plan::Card;
 use super::products::Product;
 use super::variants::Variant;
-use crate::{DriverCalls, Error, Result};
+use crate::device::DriverCalls;
+use crate::error::{Error, Result};
 use std::sync::Arc;
 
 /// A kernel that a driver has loaded: its own number for it.

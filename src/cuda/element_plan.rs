@@ -113,7 +113,7 @@ impl SumPlan {
 mod tests {
     use super::*;
     use crate::loss::elementwise::{OPERANDS, Strides};
-    use crate::{MAX_RANK, Shape};
+    use crate::shape::{MAX_RANK, Shape};
 
     fn space(sizes: &[usize], input: &[usize], target: &[usize]) -> Space {
         let mut strides: Strides = [[0; MAX_RANK]; OPERANDS];

@@ -10,12 +10,14 @@ use super::memory::{Input, Output};
 use super::pool::Block;
 use super::rows::data;
 use super::variants::{Batch, Data, ELEMENT_THREADS, ElementEntry, ElementLoss, Variant};
+use crate::error::{Error, Result};
 use crate::loss::GradOutput;
 use crate::loss::broadcast::strides;
 use crate::loss::elementwise::{
     self as loss, Call, Checked, Denominator, Formula, OPERANDS, Operand, Space, Strides,
 };
-use crate::{Error, MAX_RANK, Reduction, Result, Shape};
+use crate::reduction::Reduction;
+use crate::shape::{MAX_RANK, Shape};
 
 impl Cuda {
     pub(crate) fn elementwise(&self, checked: &Checked<'_>, call: Call<'_>) -> Result<()> {

@@ -16,8 +16,9 @@ use super::driver::{Block, Driver, Kernel, Launch, Pinned, Resources};
 use super::plan::{Card, largest_cluster};
 use super::products::Product;
 use super::variants::Variant;
+use crate::device::DriverCalls;
 use crate::emulator::{Asked, Description, Emulator, Fault, LaunchStats};
-use crate::{DriverCalls, Error, Result};
+use crate::error::{Error, Result};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// An emulator, and the plan's view of its card.

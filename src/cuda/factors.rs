@@ -9,7 +9,8 @@
 use super::Cuda;
 use super::products::{Panel, Places, Product, Workspace, panel_args};
 use super::variants::Batch;
-use crate::{DType, Result};
+use crate::dtype::DType;
+use crate::error::Result;
 
 /// Columns of parts are a multiple of this: what kernels read and write at once.
 const PACK: usize = 8;

@@ -5,7 +5,7 @@ use super::compile::{self, Compilation};
 use super::plan::{Card, PORTABLE_CLUSTER, largest_cluster};
 use super::probe::{Found, probe};
 use super::variants::{Module, Variant};
-use crate::{Error, Result};
+use crate::error::{Error, Result};
 use cudarc::driver::sys::{self, CUdevice_attribute as Attribute};
 use cudarc::driver::{CudaContext, DriverError, result};
 use std::collections::HashMap;

@@ -6,7 +6,8 @@ use super::memory::Output;
 use super::pool::Block;
 use super::products::{Panel, Places};
 use super::variants::Batch;
-use crate::{DType, Result};
+use crate::dtype::DType;
+use crate::error::Result;
 
 /// A gradient that chunks are added to.
 #[derive(Clone, Copy)]

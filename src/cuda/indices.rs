@@ -2,7 +2,7 @@
 
 use super::memory::Input;
 use super::{Cuda, args};
-use crate::Result;
+use crate::error::Result;
 use crate::loss::ClassIndices;
 
 /// Class indices that kernels read; as [`Input`].

@@ -7,8 +7,9 @@ use super::lines::{Lines, count};
 use super::memory::Input;
 use super::rows::{Work, data};
 use super::variants::Loss;
+use crate::error::Result;
 use crate::loss::CheckedInformation;
-use crate::{Result, TensorMut, TensorRef};
+use crate::tensor::{TensorMut, TensorRef};
 
 impl Cuda {
     pub(crate) fn information(

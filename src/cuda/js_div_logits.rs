@@ -11,8 +11,11 @@ use super::lines::{Lines, Rows, count};
 use super::memory::{Input, Output};
 use super::rows::{Work, data};
 use super::variants::Loss;
-use crate::loss::{CheckedJsDiv, GradOutput};
-use crate::{JsDivLogitsGradOut, Reduction, Result, Shape, TensorMut, TensorRef};
+use crate::error::Result;
+use crate::loss::{CheckedJsDiv, GradOutput, JsDivLogitsGradOut};
+use crate::reduction::Reduction;
+use crate::shape::Shape;
+use crate::tensor::{TensorMut, TensorRef};
 
 impl Cuda {
     pub(crate) fn js_div_logits_forward(

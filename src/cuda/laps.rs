@@ -1,7 +1,7 @@
 //! How long the kernels that go through rows take, apart from what a call launches besides.
 
 use super::driver::Driver;
-use crate::Result;
+use crate::error::Result;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// Moments before and after such launches, while somebody measures them.

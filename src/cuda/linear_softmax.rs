@@ -16,7 +16,8 @@ use super::growing::{Growing, Sum};
 use super::products::{Linear, Panel, Places, Workspace};
 use super::rows::{Work, data};
 use super::variants::{Batch, Loss};
-use crate::{DType, Result};
+use crate::dtype::DType;
+use crate::error::Result;
 use narrow::{Kernels, Narrow};
 
 /// Columns between rows of logits are a multiple of this, for aligned accesses of kernels and products.

@@ -6,7 +6,9 @@ use super::memory::{Input, Output};
 use super::pool::Block;
 use super::variants::{Batch, Variant};
 use super::{Cuda, args};
-use crate::{DType, Error, Result, Shape};
+use crate::dtype::DType;
+use crate::error::{Error, Result};
+use crate::shape::Shape;
 
 /// Rows of elements at a distance from each other.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -6,8 +6,10 @@ use super::lines::count;
 use super::operands::Operands;
 use super::rows::{Work, data};
 use super::variants::Loss;
+use crate::dtype::DType;
+use crate::error::Result;
 use crate::loss::CheckedLines;
-use crate::{DType, Result, TensorMut, TensorRef};
+use crate::tensor::{TensorMut, TensorRef};
 
 impl Cuda {
     pub(crate) fn log_softmax_forward(

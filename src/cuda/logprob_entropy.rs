@@ -7,8 +7,9 @@ use super::operands::{Operands, ReadRows};
 use super::ranks::Ranks;
 use super::rows::{Work, data};
 use super::variants::Loss;
-use crate::loss::Checked;
-use crate::{LogprobEntropyOut, LogprobEntropyUpstream, Result, TensorMut, TensorRef};
+use crate::error::Result;
+use crate::loss::{Checked, LogprobEntropyOut, LogprobEntropyUpstream};
+use crate::tensor::{TensorMut, TensorRef};
 
 /// What a call takes besides the logits: targets and options, and both upstream gradients.
 struct Call<'p> {

@@ -6,8 +6,9 @@ use super::lines::count;
 use super::operands::Operands;
 use super::rows::{Work, data};
 use super::variants::Loss;
+use crate::error::Result;
 use crate::loss::CheckedLines;
-use crate::{Result, TensorMut, TensorRef};
+use crate::tensor::{TensorMut, TensorRef};
 
 impl Cuda {
     pub(crate) fn logsumexp_forward(

@@ -7,10 +7,12 @@ use super::resident::Resident;
 #[cfg(feature = "cuda")]
 use super::slices::Events;
 use super::staging::HostRows;
+use crate::dtype::DType;
+use crate::error::{Error, Result};
 use crate::memory::HostMut;
-use crate::place::{DeviceMut, DeviceRef};
-use crate::tensor::{Exclusive, Shared};
-use crate::{DType, DeviceMemory, Error, Result, Shape, TensorMut, TensorRef};
+use crate::place::{DeviceMemory, DeviceMut, DeviceRef};
+use crate::shape::Shape;
+use crate::tensor::{Exclusive, Shared, TensorMut, TensorRef};
 
 /// A tensor that kernels read. Lives until all launches that read it are on the stream.
 #[derive(Debug)]

@@ -71,7 +71,9 @@ mod status;
 #[cfg_attr(not(all(feature = "cuda", feature = "emulator")), allow(dead_code))]
 pub(crate) mod variants;
 
-use crate::{ClassOrder, Result, Shape};
+use crate::error::Result;
+use crate::loss::ClassOrder;
+use crate::shape::Shape;
 use driver::Driver;
 use laps::Laps;
 use plan::{Forced, Plan};

@@ -8,8 +8,10 @@ use super::indices::Indices;
 use super::lines::count;
 use super::memory::Input;
 use super::variants::{BATCH_THREADS, Batch, PACK_BYTES};
+use crate::error::Result;
 use crate::loss::{CheckedNll, GradOutput, Positions};
-use crate::{Reduction, Result, TensorMut, TensorRef};
+use crate::reduction::Reduction;
+use crate::tensor::{TensorMut, TensorRef};
 
 /// Most blocks of a launch; a thread goes on to what is left.
 const MAX_BLOCKS: usize = 1 << 16;

@@ -3,7 +3,7 @@
 use super::driver::{Block, Kernel, Resources};
 use super::gpu::{Gpu, cluster_of, device};
 use super::probe::probe;
-use crate::Result;
+use crate::error::Result;
 use cudarc::driver::result::function::get_function_attribute;
 use cudarc::driver::sys::{self, CUfunction_attribute_enum as Kind};
 

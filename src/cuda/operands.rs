@@ -9,8 +9,11 @@ use super::memory::{Input, Output, elsewhere};
 use super::rows::Work;
 use super::staging::HostRows;
 use super::variants::{Data, Loss};
+use crate::dtype::DType;
+use crate::error::Result;
 use crate::memory::{HostMut, HostRef};
-use crate::{DType, Result, Shape, TensorMut, TensorRef};
+use crate::shape::Shape;
+use crate::tensor::{TensorMut, TensorRef};
 
 /// Lines of a tensor, as rows that a schedule reads.
 #[derive(Debug)]

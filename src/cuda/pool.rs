@@ -8,7 +8,7 @@
 //! address for good, so it is never given back to the device while the pool lives.
 
 use super::driver::Driver;
-use crate::{Error, Result};
+use crate::error::{Error, Result};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// Blocks are multiples of this, so that neighbouring sizes share them.

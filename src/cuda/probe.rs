@@ -1,6 +1,6 @@
 //! NVIDIA's driver, looked for by hand: cudarc panics where it, or a function of it, is missing.
 
-use crate::{Error, Result};
+use crate::error::{Error, Result};
 use cudarc::driver::sys;
 use std::ffi::c_void;
 use std::sync::OnceLock;

@@ -6,7 +6,9 @@ use super::args::{self, PanelArgs};
 use super::memory::{Input, Output};
 use super::pool::Block;
 use super::variants::{BATCH_THREADS, Batch};
-use crate::{DType, Result, Shape};
+use crate::dtype::DType;
+use crate::error::Result;
+use crate::shape::Shape;
 
 /// Blocks of a launch at most: each thread then takes several elements.
 const MAX_BLOCKS: usize = 1 << 14;

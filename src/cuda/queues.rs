@@ -1,7 +1,7 @@
 //! The queues of copies to and from a GPU, beside the stream of its kernels.
 
 use super::gpu::device;
-use crate::Result;
+use crate::error::Result;
 use cudarc::driver::sys;
 use cudarc::driver::{DriverError, result};
 

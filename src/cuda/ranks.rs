@@ -6,7 +6,8 @@ use super::args::{self, RankArgs, RowArgs};
 use super::lines::count;
 use super::memory::Output;
 use super::variants::Batch;
-use crate::{Error, Result, TensorMut, TensorRef};
+use crate::error::{Error, Result};
+use crate::tensor::{TensorMut, TensorRef};
 
 /// The outputs, where they were asked for.
 pub(super) struct Ranks<'a, 'p> {

@@ -9,7 +9,7 @@ use super::probe::probe;
 use super::products::Product;
 use super::queues::{Copies, event, wait};
 use super::variants::Variant;
-use crate::{Error, Result};
+use crate::error::{Error, Result};
 use cudarc::driver::sys;
 use cudarc::driver::{CudaContext, CudaStream, DriverError, result};
 use std::ffi::c_void;

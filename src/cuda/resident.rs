@@ -3,9 +3,12 @@
 use super::Stream;
 use super::pool::Span;
 use super::staging::HostRows;
+use crate::dtype::DType;
+use crate::error::Result;
+use crate::shape::Shape;
 #[cfg(feature = "cli")]
 use crate::tensor::not_so_many;
-use crate::{DType, Result, Shape, Tensor, TensorRef};
+use crate::tensor::{Tensor, TensorRef};
 use std::sync::Arc;
 
 /// Elements on a device, owned.

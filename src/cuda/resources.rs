@@ -4,7 +4,7 @@ use super::Stream;
 use super::driver::{Block, Resources};
 use super::plan::{SLICE_BYTES, STATIC_SHARED};
 use super::variants::{Entry, Variant};
-use crate::Result;
+use crate::error::Result;
 
 /// A kernel of the table, and what the driver says of it.
 #[derive(Debug)]

@@ -6,7 +6,8 @@ use super::driver::{self, Launch};
 use super::plan::{Pass, Plan, Rows, Schedule};
 use super::pool::Block;
 use super::variants::{Data, Entry, Loss, Variant};
-use crate::{DType, Error, Result};
+use crate::dtype::DType;
+use crate::error::{Error, Result};
 
 /// What is to be done with rows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -14,8 +14,10 @@ use super::products::{Linear, Panel, Places, Workspace};
 use super::rows::{Work, data};
 use super::segments::{Rest, Segments, Table};
 use super::variants::{Batch, Loss};
+use crate::dtype::DType;
+use crate::error::Result;
 use crate::loss::{CheckedSampled, GradOutput, LayerGradOut, LayerOut, SampledParameters};
-use crate::{DType, Result, TensorMut, TensorRef};
+use crate::tensor::{TensorMut, TensorRef};
 
 /// A call on the device.
 struct Call<'c, 'p> {

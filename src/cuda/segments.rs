@@ -9,7 +9,7 @@ use super::lines::count;
 use super::pool::Block;
 use super::products::Panel;
 use super::variants::Batch;
-use crate::Result;
+use crate::error::Result;
 use std::ops::Range;
 
 /// Parts that a block sorts (`WL_SORT_TILE`).
@@ -138,7 +138,7 @@ impl<'p> Segments<'p> {
         }
         let blocks = n.div_ceil(PLACES).saturating_mul(stretches);
         let blocks = u32::try_from(blocks).ok().filter(|&blocks| blocks <= i32::MAX as u32);
-        let blocks = blocks.ok_or_else(|| crate::Error::Value {
+        let blocks = blocks.ok_or_else(|| crate::error::Error::Value {
             argument: "rows",
             expected: "as many as a launch has blocks for".into(),
             got: n.to_string(),

@@ -9,10 +9,10 @@
 use super::gpu::device;
 use super::memory::elsewhere;
 use super::real::Real;
-use crate::dtype::Element;
+use crate::dtype::{DType, Element};
+use crate::error::{Error, Result};
 use crate::place::{DeviceMut, DeviceRef};
-use crate::tensor::{Exclusive, Shared};
-use crate::{DType, Error, Result, TensorMut, TensorRef};
+use crate::tensor::{Exclusive, Shared, TensorMut, TensorRef};
 use cudarc::driver::{
     CudaSlice, CudaStream, CudaView, CudaViewMut, DevicePtr, DeviceSlice, SyncOnDrop,
 };

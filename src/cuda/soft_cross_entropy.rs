@@ -9,9 +9,11 @@ use super::lines::{Lines, Rows, count};
 use super::memory::{Input, Output};
 use super::rows::{Work, data};
 use super::variants::Loss;
-use crate::loss::{Checked, GradOutput, SoftTarget};
-use crate::{CrossEntropyGradients, CrossEntropyOut, Reduction, Result, Shape};
-use crate::{TensorMut, TensorRef};
+use crate::error::Result;
+use crate::loss::{Checked, CrossEntropyGradients, CrossEntropyOut, GradOutput, SoftTarget};
+use crate::reduction::Reduction;
+use crate::shape::Shape;
+use crate::tensor::{TensorMut, TensorRef};
 
 impl Cuda {
     pub(crate) fn soft_cross_entropy_forward(

@@ -5,7 +5,8 @@
 //! On the device such a tensor lies without padding, whatever its row stride on the host.
 
 use super::driver::{Driver, Pinned, not_captured};
-use crate::{Result, Shape};
+use crate::error::Result;
+use crate::shape::Shape;
 use rayon::iter::{IndexedParallelIterator, ParallelIterator};
 use rayon::slice::{ParallelSlice, ParallelSliceMut};
 use std::ops::Range;

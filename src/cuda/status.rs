@@ -2,8 +2,7 @@
 
 use super::args::Status;
 use super::driver::{Driver, not_captured};
-use crate::error::Count;
-use crate::{Error, Result};
+use crate::error::{Count, Error, Result};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 /// Bytes of a status word.

@@ -4,10 +4,9 @@
 //! current thread and its cluster are alive, and references into them end before the fiber is
 //! suspended.
 
-use super::abi;
-use super::arena;
 use super::cluster::{Cluster, Site, Thread, Transfer};
 use super::fault::FaultKind;
+use super::{abi, arena};
 use std::ffi::{c_char, c_void};
 
 /// Shared addresses of peers: a mark, the rank, the offset.

@@ -1,10 +1,9 @@
 //! The state of a cluster while it runs: threads, warps, blocks and what each waits for.
 
-use super::abi;
-use super::arena;
 use super::fault::{Fault, FaultKind};
 use super::scheduler::Context;
 use super::shared::{Cell, Conflict, GRANULE, Who};
+use super::{abi, arena};
 use corosensei::Yielder;
 use std::collections::VecDeque;
 use std::ffi::{CStr, c_char, c_void};

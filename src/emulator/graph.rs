@@ -2,7 +2,7 @@
 
 use crate::cuda::Stream;
 use crate::cuda::emulated::{Emulated, Step};
-use crate::{Error, Result};
+use crate::error::{Error, Result};
 use std::sync::Arc;
 
 /// What was captured from a stream: launches and memsets with the arguments that they had.

@@ -12,9 +12,11 @@
 mod parameters;
 
 use super::{AdaptiveLogSoftmax, ClassIndices, check};
-use crate::device::on_device;
-use crate::error::Count;
-use crate::{DType, Device, Error, Result, Shape, Tensor, TensorMut, TensorRef};
+use crate::device::{Device, on_device};
+use crate::dtype::DType;
+use crate::error::{Count, Error, Result};
+use crate::shape::Shape;
+use crate::tensor::{Tensor, TensorMut, TensorRef};
 
 pub use parameters::AdaptiveEmbeddingParameters;
 

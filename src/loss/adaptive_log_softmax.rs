@@ -23,8 +23,11 @@ mod state_dict;
 
 use super::output_layer::{LayerGrad, LayerGradOut, LayerOut, LayerOutput};
 use super::{GradOutput, WORKSPACE};
-use crate::device::on_device;
-use crate::{Device, Element as _, Reduction, Result, Tensor, TensorMut, TensorRef};
+use crate::device::{Device, on_device};
+use crate::dtype::Element as _;
+use crate::error::Result;
+use crate::reduction::Reduction;
+use crate::tensor::{Tensor, TensorMut, TensorRef};
 use std::ops::Range;
 use std::sync::Arc;
 

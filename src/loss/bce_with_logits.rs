@@ -1,7 +1,8 @@
 //! Binary cross entropy with logits.
 
 use super::elementwise::{Elementwise, Formula, Traits, Weights, sealed};
-use crate::{Result, TensorRef};
+use crate::error::Result;
+use crate::tensor::TensorRef;
 
 /// Binary cross entropy of logits x and probabilities t
 /// (`torch.nn.functional.binary_cross_entropy_with_logits`): with v the weight and r the positive

@@ -1,7 +1,7 @@
 //! Broadcasting by PyTorch's rule: shapes are aligned at their last dimensions, and a dimension
 //! of size 1, or one that is absent, serves every index.
 
-use crate::{MAX_RANK, Shape};
+use crate::shape::{MAX_RANK, Shape};
 
 /// The shape that `a` and `b` broadcast to; `None` where two sizes differ and neither is 1.
 pub(crate) fn broadcast(a: Shape, b: Shape) -> Option<Shape> {

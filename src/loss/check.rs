@@ -1,6 +1,10 @@
 //! Checks that every loss makes, each naming the argument that is to blame.
 
-use crate::{DType, Element as _, Error, Reduction, Result, Shape, TensorRef};
+use crate::dtype::{DType, Element as _};
+use crate::error::{Error, Result};
+use crate::reduction::Reduction;
+use crate::shape::Shape;
+use crate::tensor::TensorRef;
 
 /// The input is floating-point.
 pub(crate) fn float(argument: &'static str, tensor: &TensorRef<'_>) -> Result<()> {

@@ -1,8 +1,10 @@
 //! Class indices: what a loss that reads them takes, and nothing else.
 
 use super::check;
+use crate::error::{Error, Result};
 use crate::memory::IndexRef;
-use crate::{Error, Result, Shape, TensorRef};
+use crate::shape::Shape;
+use crate::tensor::TensorRef;
 
 /// A tensor of class indices: integers, without padding. Only the functions here make one, and
 /// nothing that reads indices, on any device, takes anything else.

@@ -1,6 +1,7 @@
 //! What a batch is counted by.
 
-use crate::{Reduction, TensorRef};
+use crate::reduction::Reduction;
+use crate::tensor::TensorRef;
 
 /// Which rows count and how much: beside class indices, what a census goes over.
 #[derive(Debug, Clone, Copy)]

@@ -26,8 +26,10 @@ mod checked;
 mod outputs;
 
 use super::{GradOutput, Ranks, check};
-use crate::device::on_device;
-use crate::{Device, Reduction, Result, Tensor, TensorRef};
+use crate::device::{Device, on_device};
+use crate::error::Result;
+use crate::reduction::Reduction;
+use crate::tensor::{Tensor, TensorRef};
 
 use checked::Target;
 pub(crate) use checked::{Checked, SoftTarget};

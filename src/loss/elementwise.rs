@@ -15,8 +15,11 @@ mod checked;
 mod space;
 
 use super::GradOutput;
-use crate::device::on_device;
-use crate::{Device, Element as _, Reduction, Result, Tensor, TensorMut, TensorRef};
+use crate::device::{Device, on_device};
+use crate::dtype::Element as _;
+use crate::error::Result;
+use crate::reduction::Reduction;
+use crate::tensor::{Tensor, TensorMut, TensorRef};
 pub(crate) use checked::{Checked, Denominator, Formula, Traits, Weights};
 pub(crate) use space::{OPERANDS, Operand, Space, Strides};
 
@@ -27,9 +30,9 @@ pub(crate) mod sealed {
     /// Options of one loss, which become a formula.
     pub trait Loss: Clone {
         #[doc(hidden)]
-        const REDUCTION: crate::Reduction = crate::Reduction::Mean;
+        const REDUCTION: crate::reduction::Reduction = crate::reduction::Reduction::Mean;
         #[doc(hidden)]
-        fn traits(&self) -> crate::Result<Traits<'_>>;
+        fn traits(&self) -> crate::error::Result<Traits<'_>>;
     }
 
     /// A loss that takes a weight for each element.

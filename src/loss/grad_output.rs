@@ -1,7 +1,10 @@
 //! The upstream gradient: what the rest of the network says that the loss is worth.
 
 use super::check;
-use crate::{DType, Element as _, Error, Result, Shape, TensorRef};
+use crate::dtype::{DType, Element as _};
+use crate::error::{Error, Result};
+use crate::shape::Shape;
+use crate::tensor::TensorRef;
 
 /// Gradient of the final objective with respect to a result: it multiplies every gradient.
 ///

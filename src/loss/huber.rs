@@ -2,7 +2,7 @@
 
 use super::check;
 use super::elementwise::{Elementwise, Formula, Traits, Weights, sealed};
-use crate::Result;
+use crate::error::Result;
 
 /// Huber loss (`torch.nn.functional.huber_loss`): with d = x − y,
 /// ℓ = d²/2 where |d| ≤ δ, else δ·(|d| − δ/2); ∂ℓ/∂x = d or δ·sign(d) = −∂ℓ/∂y.

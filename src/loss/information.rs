@@ -29,8 +29,11 @@
 //! ```
 
 use super::check;
-use crate::device::on_device;
-use crate::{DType, Device, Element as _, Result, Shape, Tensor, TensorRef};
+use crate::device::{Device, on_device};
+use crate::dtype::{DType, Element as _};
+use crate::error::Result;
+use crate::shape::Shape;
+use crate::tensor::{Tensor, TensorRef};
 
 /// H(p), one a row.
 ///

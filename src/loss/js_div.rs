@@ -2,7 +2,8 @@
 
 use super::check;
 use super::elementwise::{Elementwise, Formula, Traits, Weights, sealed};
-use crate::{Reduction, Result};
+use crate::error::Result;
+use crate::reduction::Reduction;
 
 /// Generalised Jensen–Shannon divergence of a target P from a model Q, both given as logarithms:
 /// x = ln Q, y = ln P. With M = β·P + (1 − β)·Q,

@@ -19,9 +19,12 @@
 
 use super::js_div::check_beta;
 use super::{ClassIndices, Counting, GradOutput, check};
-use crate::device::on_device;
-use crate::{DType, Device, Element as _, Reduction, Result, Shape};
-use crate::{Tensor, TensorMut, TensorRef};
+use crate::device::{Device, on_device};
+use crate::dtype::{DType, Element as _};
+use crate::error::Result;
+use crate::reduction::Reduction;
+use crate::shape::Shape;
+use crate::tensor::{Tensor, TensorMut, TensorRef};
 
 /// Generalised Jensen–Shannon divergence between the softmax of a model's logits and that of a
 /// teacher's (as [`JsDiv`](crate::JsDiv), which takes log-probabilities).

@@ -1,7 +1,7 @@
 //! Kullback–Leibler divergence, element by element.
 
 use super::elementwise::{Elementwise, Formula, Traits, Weights, sealed};
-use crate::Result;
+use crate::error::Result;
 
 /// Kullback–Leibler divergence of a target from log-probabilities x
 /// (`torch.nn.functional.kl_div`), element by element:

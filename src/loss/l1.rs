@@ -1,7 +1,7 @@
 //! Absolute error: `|x − y|`, gradient `sign(x − y)`.
 
 use super::elementwise::{Elementwise, Formula, Traits, Weights, sealed};
-use crate::Result;
+use crate::error::Result;
 
 /// Absolute error between input and target (`torch.nn.functional.l1_loss`): with d = x − y,
 /// ℓ = |d| and ∂ℓ/∂x = sign(d) = −∂ℓ/∂y, 0 at d = 0 and, as in PyTorch, where d is NaN.

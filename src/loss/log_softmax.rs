@@ -1,8 +1,11 @@
 //! Log-softmax along one dimension: `y = x − lse`, gradient `g − e^y·Σg`.
 
 use super::check;
-use crate::device::on_device;
-use crate::{DType, Device, Element as _, Result, Shape, Tensor, TensorMut, TensorRef};
+use crate::device::{Device, on_device};
+use crate::dtype::{DType, Element as _};
+use crate::error::Result;
+use crate::shape::Shape;
+use crate::tensor::{Tensor, TensorMut, TensorRef};
 
 /// Log-probabilities along a dimension (`torch.nn.functional.log_softmax`).
 ///

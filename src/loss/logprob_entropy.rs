@@ -12,8 +12,11 @@
 //! logits; both terms of H are sums of what is not negative. A term with p_c = 0 is 0.
 
 use super::{CrossEntropy, GradOutput, Ranks, check, cross_entropy::Checked};
-use crate::device::on_device;
-use crate::{Device, Element as _, Reduction, Result, Tensor, TensorMut, TensorRef};
+use crate::device::{Device, on_device};
+use crate::dtype::Element as _;
+use crate::error::Result;
+use crate::reduction::Reduction;
+use crate::tensor::{Tensor, TensorMut, TensorRef};
 
 /// Log-probability of the target, and entropy of the distribution, of every row of logits, in
 /// nats: one read for both, and one gradient of both.

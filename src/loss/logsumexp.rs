@@ -1,8 +1,10 @@
 //! Log-sum-exp along dimensions: `ln Σ e^x`, gradient `g·e^(x − lse)`.
 
 use super::{CheckedLines, check};
-use crate::device::on_device;
-use crate::{Device, Element as _, Error, Result, Tensor, TensorMut, TensorRef};
+use crate::device::{Device, on_device};
+use crate::dtype::Element as _;
+use crate::error::{Error, Result};
+use crate::tensor::{Tensor, TensorMut, TensorRef};
 
 /// Logarithm of the sum of exponentials (`torch.logsumexp`).
 ///
@@ -25,7 +27,7 @@ use crate::{Device, Element as _, Error, Result, Tensor, TensorMut, TensorRef};
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct LogSumExp {
-    dims: [isize; crate::MAX_RANK],
+    dims: [isize; crate::shape::MAX_RANK],
     count: usize,
     keepdim: bool,
 }
@@ -36,13 +38,13 @@ impl LogSumExp {
     /// # Errors
     /// No dimension, or more than a tensor can have.
     pub fn dims(dims: &[isize]) -> Result<Self> {
-        let mut all = [0; crate::MAX_RANK];
+        let mut all = [0; crate::shape::MAX_RANK];
         match all.get_mut(..dims.len()) {
             Some(slots) if !dims.is_empty() => slots.copy_from_slice(dims),
             _ => {
                 return Err(Error::Value {
                     argument: "dim",
-                    expected: format!("1 to {} dimensions", crate::MAX_RANK),
+                    expected: format!("1 to {} dimensions", crate::shape::MAX_RANK),
                     got: dims.len().to_string(),
                 });
             }

@@ -1,7 +1,7 @@
 //! Mean squared error: `(x − y)²`, gradient `2(x − y)`.
 
 use super::elementwise::{Elementwise, Formula, Traits, Weights, sealed};
-use crate::Result;
+use crate::error::Result;
 
 /// Squared error between input and target (`torch.nn.functional.mse_loss`): with d = x − y,
 /// ℓ = d² and ∂ℓ/∂x = 2d = −∂ℓ/∂y.

@@ -8,8 +8,12 @@
 //! weight of 0 silences an x_t of −∞. The mean divides by W = Σ w_t over kept rows.
 
 use super::{ClassIndices, Counting, GradOutput, check};
-use crate::device::on_device;
-use crate::{Device, Element as _, Reduction, Result, Shape, Tensor, TensorMut, TensorRef};
+use crate::device::{Device, on_device};
+use crate::dtype::Element as _;
+use crate::error::Result;
+use crate::reduction::Reduction;
+use crate::shape::Shape;
+use crate::tensor::{Tensor, TensorMut, TensorRef};
 
 /// Negative log-likelihood −w_t·x_t of class indices, x being log-probabilities
 /// (`torch.nn.NLLLoss`).

@@ -1,9 +1,12 @@
 //! The last layer of a model with its loss: hidden states and parameters to a loss and gradients.
 
 use super::{ClassIndices, GradOutput, check};
-use crate::{
-    DType, Device, Element as _, Error, Reduction, Result, Shape, Tensor, TensorMut, TensorRef,
-};
+use crate::device::Device;
+use crate::dtype::{DType, Element as _};
+use crate::error::{Error, Result};
+use crate::reduction::Reduction;
+use crate::shape::Shape;
+use crate::tensor::{Tensor, TensorMut, TensorRef};
 
 /// Bytes of a layer's buffers on a CUDA device, unless the caller has another budget.
 pub(crate) const WORKSPACE: usize = 256 << 20;

@@ -1,8 +1,11 @@
 //! Where a target stands among the classes: argmax, rank, and accuracy among the k best.
 
 use super::check;
-use crate::device::on_device;
-use crate::{Device, Element as _, Error, Result, Shape, Tensor, TensorRef};
+use crate::device::{Device, on_device};
+use crate::dtype::Element as _;
+use crate::error::{Error, Result};
+use crate::shape::Shape;
+use crate::tensor::{Tensor, TensorRef};
 
 /// Each row's best class and the rank of its target, from the read that a loss makes anyway.
 ///

@@ -17,9 +17,13 @@ mod sampler;
 
 use super::output_layer::{LayerGrad, LayerGradOut, LayerOut, LayerOutput, OutputLayer};
 use super::{GradOutput, WORKSPACE, adaptive_log_softmax::fill};
-use crate::device::on_device;
+use crate::device::{Device, on_device};
+use crate::dtype::DType;
+use crate::error::{Error, Result};
 use crate::random::{extend, unit};
-use crate::{DType, Device, Error, Reduction, Result, Shape, Tensor, TensorMut, TensorRef};
+use crate::reduction::Reduction;
+use crate::shape::Shape;
+use crate::tensor::{Tensor, TensorMut, TensorRef};
 
 pub(crate) use checked::CheckedSampled;
 pub use sampler::NegativeSampler;

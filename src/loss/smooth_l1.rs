@@ -2,7 +2,7 @@
 
 use super::check;
 use super::elementwise::{Elementwise, Formula, Traits, Weights, sealed};
-use crate::Result;
+use crate::error::Result;
 
 /// Smooth L1 loss (`torch.nn.functional.smooth_l1_loss`): with d = x − y,
 /// ℓ = d²/(2β) where |d| < β, else |d| − β/2; ∂ℓ/∂x = d/β or sign(d) = −∂ℓ/∂y.

@@ -4,8 +4,10 @@
 use super::time_by;
 use super::{Budget, time};
 #[cfg(feature = "cli")]
-use crate::{Device, Tensor};
-use crate::{Error, Result};
+use crate::device::Device;
+use crate::error::{Error, Result};
+#[cfg(feature = "cli")]
+use crate::tensor::Tensor;
 use rayon::prelude::*;
 use std::convert::Infallible;
 use std::hint::black_box;

@@ -1,9 +1,12 @@
 //! What a softmax over products costs on a device: a linear model, and its fit to measured calls.
 
+use crate::device::Device;
+use crate::dtype::DType;
+use crate::error::{Error, Result};
+use crate::loss::{AdaptiveLogSoftmax, LayerGradOut, LayerOut};
 use crate::measure::{Budget, time_by};
-use crate::{
-    AdaptiveLogSoftmax, DType, Device, Error, LayerGradOut, LayerOut, Reduction, Result, Tensor,
-};
+use crate::reduction::Reduction;
+use crate::tensor::Tensor;
 
 /// Seconds, forward and backward together.
 #[derive(Debug, Clone, Copy, PartialEq)]

@@ -19,7 +19,8 @@ mod search;
 
 pub use costs::{CostSample, Costs};
 
-use crate::{AdaptiveLogSoftmax, ClassOrder, Error, Result};
+use crate::error::{Error, Result};
+use crate::loss::{AdaptiveLogSoftmax, ClassOrder};
 use search::Search;
 use std::sync::Arc;
 

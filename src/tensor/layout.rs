@@ -1,6 +1,7 @@
 //! Where a shape and a stride meet a length.
 
-use crate::{Error, Result, Shape};
+use crate::error::{Error, Result};
+use crate::shape::Shape;
 
 /// Shape and row stride of a view, known to fit its memory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -66,7 +67,8 @@ impl Layout {
 
 #[cfg(test)]
 mod tests {
-    use crate::{Error, TensorRef};
+    use crate::error::Error;
+    use crate::tensor::TensorRef;
 
     #[test]
     fn a_view_reaches_no_further_than_its_buffer() {

@@ -16,7 +16,7 @@ pub(crate) use owned::not_so_many;
 pub(crate) use view::on_host;
 pub use view::{TensorMut, TensorRef};
 
-use crate::DType;
+use crate::dtype::DType;
 use crate::memory::{HostMut, HostRef};
 use crate::place::{DeviceMut, DeviceRef};
 

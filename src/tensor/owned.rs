@@ -2,11 +2,11 @@
 
 use super::layout::Layout;
 use super::{Exclusive, Shared, TensorMut, TensorRef};
-use crate::dtype::Element;
-use crate::error::Count;
+use crate::dtype::{DType, Element};
+use crate::error::{Count, Error, Result};
 use crate::memory::HostVec;
 use crate::place::{DeviceMut, DeviceRef, Resident};
-use crate::{DType, Error, Result, Shape};
+use crate::shape::Shape;
 use half::{bf16, f16};
 use std::sync::Arc;
 

@@ -2,10 +2,11 @@
 
 use super::layout::Layout;
 use super::{Exclusive, Shared, Tensor};
-use crate::dtype::Element;
+use crate::dtype::{DType, Element};
+use crate::error::{Error, Result};
 use crate::memory::{HostMut, HostRef};
 use crate::place::{DeviceMemory, DeviceMut, DeviceRef};
-use crate::{DType, Error, Result, Shape};
+use crate::shape::Shape;
 
 /// A shared view of a tensor in the caller's memory.
 #[derive(Debug, Clone, Copy)]

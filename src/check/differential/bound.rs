@@ -2,7 +2,11 @@
 
 use super::call::{Call, Given, Role, Setpoint};
 use crate::check::typed;
-use crate::{AdaptiveTail, Device, GradOutput, Reduction, Result, Tensor, TensorMut, TensorRef};
+use crate::device::Device;
+use crate::error::Result;
+use crate::loss::{AdaptiveTail, GradOutput};
+use crate::reduction::Reduction;
+use crate::tensor::{Tensor, TensorMut, TensorRef};
 use std::cell::RefCell;
 
 /// The memory of all tensors of a call.

@@ -2,7 +2,10 @@
 
 use crate::check::cases::Op;
 use crate::check::typed;
-use crate::{DType, Reduction, Result, Tensor};
+use crate::dtype::DType;
+use crate::error::Result;
+use crate::reduction::Reduction;
+use crate::tensor::Tensor;
 use std::fmt;
 
 /// One call of one form of an op, right or wrong.

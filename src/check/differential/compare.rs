@@ -8,7 +8,10 @@ use crate::check::cases::Op;
 use crate::check::compare;
 use crate::check::ops::adaptive_log_softmax::top;
 use crate::check::subject::{self, Expected, Quantity};
-use crate::{DType, Device, Result, f16};
+use crate::device::Device;
+use crate::dtype::DType;
+use crate::error::Result;
+use half::f16;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 /// A device's name, and what came of the call there.
@@ -41,7 +44,7 @@ fn ending(outcome: &Outcome) -> String {
 }
 
 /// The name of an error's variant.
-fn kind(error: &crate::Error) -> String {
+fn kind(error: &crate::error::Error) -> String {
     let text = format!("{error:?}");
     text.split([' ', '{', '(']).next().unwrap_or_default().to_owned()
 }
@@ -271,7 +274,8 @@ mod tests {
     use super::super::run::run;
     use super::*;
     use crate::check::cases::Op;
-    use crate::{Error, Reduction};
+    use crate::error::Error;
+    use crate::reduction::Reduction;
 
     /// A call of the op that ends as asked, and its outcome.
     fn call(op: Op, refused: bool) -> (Call, Outcome) {

@@ -4,7 +4,8 @@ use super::call::{Call, Given, Role, Setpoint, Setting};
 use crate::check::cases::{Op, Values};
 use crate::check::ops::{FLOATS, targets::Targets};
 use crate::check::random::Random;
-use crate::{DType, Reduction};
+use crate::dtype::DType;
+use crate::reduction::Reduction;
 
 /// A call that is being drawn.
 #[derive(Debug)]

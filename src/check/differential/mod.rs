@@ -14,7 +14,9 @@ mod shrink;
 mod spoil;
 
 use super::cases::Op;
-use crate::{Device, Result, Tensor};
+use crate::device::Device;
+use crate::error::Result;
+use crate::tensor::Tensor;
 use bound::{Bound, Memory};
 use call::{Call, Role};
 use draft::Draft;
@@ -118,6 +120,35 @@ fn draw(op: Op, seed: u64) -> Call {
     spoil::spoil(&mut random, &mut call);
     complete(&mut call);
     call
+}
+
+/// A hash of all that comes of the call of an op and a seed: how it ends, what it says, and every bit
+/// that it writes or returns.
+pub fn digest(op: Op, seed: u64, device: &Device) -> u64 {
+    let call = draw(op, seed);
+    let outcome = run(&call, device);
+    let mut hash = Fnv(0xcbf2_9ce4_8422_2325);
+    hash.text(&format!("{:?} {:?}", outcome.ending, outcome.touched));
+    for value in &outcome.values {
+        hash.text(&format!("{} {} {:?}", value.name, value.dtype, value.shape));
+        for x in &value.values {
+            // What a NaN carries is the instruction set's affair.
+            let bits = if x.is_nan() { u64::MAX } else { x.to_bits() };
+            hash.text(&bits.to_string());
+        }
+    }
+    hash.0
+}
+
+/// FNV-1a: the same on every machine and by every compiler.
+struct Fnv(u64);
+
+impl Fnv {
+    fn text(&mut self, text: &str) {
+        for byte in text.bytes().chain([0]) {
+            self.0 = (self.0 ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3);
+        }
+    }
 }
 
 /// Computes on the CPU what the call reads of a call before it, if that succeeds.

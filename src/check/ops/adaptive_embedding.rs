@@ -3,12 +3,13 @@
 use super::{Call, Draw, First, INDICES, layer};
 use crate::check::cases::Case;
 use crate::check::random::Random;
-use crate::check::reference;
 use crate::check::subject::{Expected, Outcome, Quantity};
-use crate::check::typed;
-use crate::{
-    AdaptiveEmbedding, AdaptiveEmbeddingParameters, ClassOrder, DType, Device, Result, Tensor,
-};
+use crate::check::{reference, typed};
+use crate::device::Device;
+use crate::dtype::DType;
+use crate::error::Result;
+use crate::loss::{AdaptiveEmbedding, AdaptiveEmbeddingParameters, ClassOrder};
+use crate::tensor::Tensor;
 use std::fmt;
 use std::sync::Arc;
 

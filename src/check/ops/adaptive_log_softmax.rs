@@ -8,9 +8,12 @@ use crate::check::random::Random;
 use crate::check::reference::{self, AdaptiveReference, WithSizes};
 use crate::check::subject::{Expected, Outcome, Quantity};
 use crate::check::typed;
-use crate::{
-    AdaptiveLogSoftmax, AdaptiveParameters, ClassOrder, DType, Device, Reduction, Result, Tensor,
-};
+use crate::device::Device;
+use crate::dtype::DType;
+use crate::error::Result;
+use crate::loss::{AdaptiveLogSoftmax, AdaptiveParameters, ClassOrder};
+use crate::reduction::Reduction;
+use crate::tensor::Tensor;
 use std::fmt;
 use std::sync::Arc;
 

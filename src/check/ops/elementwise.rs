@@ -6,11 +6,14 @@ use crate::check::random::Random;
 use crate::check::reference::{self, ElementLoss, ElementwiseCall};
 use crate::check::subject::{Expected, Outcome, Quantity};
 use crate::check::typed;
+use crate::device::Device;
+use crate::dtype::DType;
+use crate::error::Result;
 use crate::loss::elementwise::sealed;
-use crate::{
-    BceWithLogits, DType, Device, Elementwise, Huber, JsDiv, KlDiv, L1, Mse, Reduction, Result,
-    Shape, SmoothL1, Tensor, TensorRef, Wrt,
-};
+use crate::loss::{BceWithLogits, Elementwise, Huber, JsDiv, KlDiv, L1, Mse, SmoothL1, Wrt};
+use crate::reduction::Reduction;
+use crate::shape::Shape;
+use crate::tensor::{Tensor, TensorRef};
 use std::fmt;
 
 macro_rules! draws {
@@ -54,7 +57,7 @@ impl Call for ElementwiseDraw {
 
     fn expect(&self, case: &Case) -> Result<Vec<Expected>> {
         let x = case.input()?.to_f64()?;
-        let owned = |t: &Tensor| Ok::<_, crate::Error>((t.shape(), t.view().to_f64()?));
+        let owned = |t: &Tensor| Ok::<_, crate::error::Error>((t.shape(), t.view().to_f64()?));
         let y = owned(&self.target)?;
         let weight = self.weight.as_ref().map(owned).transpose()?;
         let pos_weight = self.pos_weight.as_ref().map(owned).transpose()?;

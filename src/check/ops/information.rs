@@ -6,7 +6,10 @@ use crate::check::random::Random;
 use crate::check::reference::{self, WithSizes};
 use crate::check::subject::{Expected, Outcome, Quantity};
 use crate::check::typed;
-use crate::{Device, Result, Tensor, information};
+use crate::device::Device;
+use crate::error::Result;
+use crate::loss::information;
+use crate::tensor::Tensor;
 use std::fmt;
 
 pub(in crate::check) const DRAW: Draw = Draw { shape: logits_shape, call: draw };

@@ -7,7 +7,12 @@ use crate::check::cases::Case;
 use crate::check::random::Random;
 use crate::check::subject::{Expected, Outcome, Quantity};
 use crate::check::{reference, typed};
-use crate::{DType, Device, JsDivLogits, JsDivLogitsGradOut, Reduction, Result, Tensor};
+use crate::device::Device;
+use crate::dtype::DType;
+use crate::error::Result;
+use crate::loss::{JsDivLogits, JsDivLogitsGradOut};
+use crate::reduction::Reduction;
+use crate::tensor::Tensor;
 use std::fmt;
 
 pub(in crate::check) const DRAW: Draw = Draw { shape: logits_shape, call: draw };

@@ -4,7 +4,10 @@ use super::targets::Targets;
 use super::{First, Upstream};
 use crate::check::random::Random;
 use crate::check::typed;
-use crate::{DType, Reduction, Result, Tensor};
+use crate::dtype::DType;
+use crate::error::Result;
+use crate::reduction::Reduction;
+use crate::tensor::Tensor;
 use std::fmt;
 
 /// Labels, class weights and what goes with them, owned.

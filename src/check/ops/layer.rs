@@ -6,7 +6,10 @@ use crate::check::random::Random;
 use crate::check::reference::{self, WithSizes};
 use crate::check::subject::{Expected, Outcome, Quantity};
 use crate::check::typed;
-use crate::{DType, LayerOutput, Result, Tensor, TensorRef};
+use crate::dtype::DType;
+use crate::error::Result;
+use crate::loss::LayerOutput;
+use crate::tensor::{Tensor, TensorRef};
 
 /// Rows of hidden states, or one.
 pub(super) fn shape(random: &mut Random) -> Vec<usize> {

@@ -5,7 +5,11 @@ use crate::check::cases::Case;
 use crate::check::random::Random;
 use crate::check::reference;
 use crate::check::subject::{Expected, Outcome, Quantity};
-use crate::{DType, Device, LogSoftmax, Result, Tensor};
+use crate::device::Device;
+use crate::dtype::DType;
+use crate::error::Result;
+use crate::loss::LogSoftmax;
+use crate::tensor::Tensor;
 use std::fmt;
 
 pub(in crate::check) const DRAW: Draw = Draw { shape: any_shape, call: draw };

@@ -6,8 +6,11 @@ use crate::check::cases::Case;
 use crate::check::random::Random;
 use crate::check::subject::{Expected, Outcome, Quantity};
 use crate::check::{reference, typed};
-use crate::{DType, Device, LogprobEntropy, LogprobEntropyOut, LogprobEntropyUpstream};
-use crate::{Result, Tensor};
+use crate::device::Device;
+use crate::dtype::DType;
+use crate::error::Result;
+use crate::loss::{LogprobEntropy, LogprobEntropyOut, LogprobEntropyUpstream};
+use crate::tensor::Tensor;
 use std::fmt;
 
 pub(in crate::check) const DRAW: Draw = Draw { shape: logits_shape, call: draw };

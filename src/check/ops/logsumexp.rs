@@ -5,7 +5,10 @@ use crate::check::cases::Case;
 use crate::check::random::Random;
 use crate::check::reference;
 use crate::check::subject::{Expected, Outcome, Quantity};
-use crate::{Device, LogSumExp, Result, Tensor};
+use crate::device::Device;
+use crate::error::Result;
+use crate::loss::LogSumExp;
+use crate::tensor::Tensor;
 use std::fmt;
 
 pub(in crate::check) const DRAW: Draw = Draw { shape: any_shape, call: draw };

@@ -21,7 +21,11 @@ use super::cases::{Case, Values};
 use super::random::Random;
 use super::subject::{Expected, Outcome};
 use super::typed;
-use crate::{DType, Device, GradOutput, Result, Tensor};
+use crate::device::Device;
+use crate::dtype::DType;
+use crate::error::Result;
+use crate::loss::GradOutput;
+use crate::tensor::Tensor;
 use labels::Labels;
 use std::fmt;
 

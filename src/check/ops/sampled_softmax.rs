@@ -7,9 +7,11 @@ use crate::check::cases::Case;
 use crate::check::random::Random;
 use crate::check::reference;
 use crate::check::subject::{Expected, Outcome, Quantity};
-use crate::{
-    Device, NegativeSampler, Reduction, Result, SampledParameters, SampledSoftmax, Tensor,
-};
+use crate::device::Device;
+use crate::error::Result;
+use crate::loss::{NegativeSampler, SampledParameters, SampledSoftmax};
+use crate::reduction::Reduction;
+use crate::tensor::Tensor;
 use std::fmt;
 
 pub(in crate::check) const DRAW: Draw = Draw { shape: layer::shape, call: draw };

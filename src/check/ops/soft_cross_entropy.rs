@@ -6,9 +6,12 @@ use crate::check::cases::{Case, Values};
 use crate::check::random::Random;
 use crate::check::subject::{Expected, Outcome, Quantity};
 use crate::check::{reference, typed};
-use crate::{
-    CrossEntropy, CrossEntropyGradients, CrossEntropyOut, DType, Device, Reduction, Result, Tensor,
-};
+use crate::device::Device;
+use crate::dtype::DType;
+use crate::error::Result;
+use crate::loss::{CrossEntropy, CrossEntropyGradients, CrossEntropyOut};
+use crate::reduction::Reduction;
+use crate::tensor::Tensor;
 use std::fmt;
 
 pub(in crate::check) const DRAW: Draw = Draw { shape: logits_shape, call: draw };

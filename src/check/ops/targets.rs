@@ -4,7 +4,9 @@ use super::INDICES;
 use crate::check::cases::Case;
 use crate::check::random::Random;
 use crate::check::{reference, typed};
-use crate::{DType, Result, Tensor, TensorRef};
+use crate::dtype::DType;
+use crate::error::Result;
+use crate::tensor::{Tensor, TensorRef};
 
 /// A batch's targets, some of them ignored.
 #[derive(Debug)]

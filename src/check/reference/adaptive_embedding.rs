@@ -1,7 +1,7 @@
 //! Adaptive embeddings, lookup by lookup.
 
 use super::products::WithSizes;
-use crate::{AdaptiveEmbedding, AdaptiveEmbeddingParameters};
+use crate::loss::{AdaptiveEmbedding, AdaptiveEmbeddingParameters};
 
 /// What lookups should give.
 #[derive(Debug, Clone, PartialEq)]

@@ -1,7 +1,8 @@
 //! Adaptive log-softmax, row by row.
 
 use super::products::{FLOOR, Matrix, Part, WithSizes};
-use crate::{AdaptiveLogSoftmax, AdaptiveParameters, AdaptiveTail, Reduction};
+use crate::loss::{AdaptiveLogSoftmax, AdaptiveParameters, AdaptiveTail};
+use crate::reduction::Reduction;
 
 /// What an adaptive log-softmax should give.
 #[derive(Debug, Clone, PartialEq)]

@@ -2,7 +2,8 @@
 
 use super::{Lines, Softmax};
 use crate::check::compare::FAR;
-use crate::{CrossEntropy, Reduction};
+use crate::loss::CrossEntropy;
+use crate::reduction::Reduction;
 
 /// What cross entropy should give.
 #[derive(Debug, Clone, Default)]

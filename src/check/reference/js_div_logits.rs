@@ -2,7 +2,8 @@
 
 use super::elementwise::{js_slopes, vanishes};
 use super::{Lines, Softmax};
-use crate::{JsDivLogits, Reduction};
+use crate::loss::JsDivLogits;
+use crate::reduction::Reduction;
 
 /// What the divergence should give.
 #[derive(Debug, Clone, Default)]

@@ -1,7 +1,8 @@
 //! Negative log-likelihood, row by row.
 
 use super::Lines;
-use crate::{Nll, Reduction};
+use crate::loss::Nll;
+use crate::reduction::Reduction;
 
 /// What a negative log-likelihood should give.
 #[derive(Debug, Clone, Default)]

@@ -1,7 +1,8 @@
 //! Sampled softmax, row by row.
 
 use super::products::{Part, WithSizes};
-use crate::{Reduction, SampledParameters, SampledSoftmax};
+use crate::loss::{SampledParameters, SampledSoftmax};
+use crate::reduction::Reduction;
 
 /// What a sampled softmax should give.
 #[derive(Debug, Clone, PartialEq)]

@@ -3,12 +3,14 @@
 
 use super::{Failure, Line, Measured, memory};
 use crate::check::random::Random;
+use crate::device::Device;
+use crate::dtype::{DType, Float};
+use crate::error::Error;
+use crate::loss::{AdaptiveLogSoftmax, AdaptiveParameters, LayerGradOut, LayerOut};
 use crate::measure::{Budget, Pass, Timing, time_by};
 use crate::memory::HostMut;
-use crate::{
-    AdaptiveLogSoftmax, AdaptiveParameters, DType, Device, Error, Float, LayerGradOut, LayerOut,
-    Shape, Tensor,
-};
+use crate::shape::Shape;
+use crate::tensor::Tensor;
 
 /// What is measured, and what it writes.
 struct Data {

@@ -3,8 +3,13 @@
 //! line of its dtype there.
 
 use crate::check::random::Random;
+use crate::device::Device;
+use crate::dtype::{DType, Element, Float};
+use crate::error::Error;
 use crate::memory::HostMut;
-use crate::{DType, Device, Element, Error, Float, Shape, Tensor, TensorMut, bf16, f16};
+use crate::shape::Shape;
+use crate::tensor::{Tensor, TensorMut};
+use half::{bf16, f16};
 use rayon::prelude::*;
 use std::borrow::Cow;
 

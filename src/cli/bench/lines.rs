@@ -2,8 +2,9 @@
 //! same buffers.
 
 use super::{BenchArgs, Failure, Kind, Line};
+use crate::device::Device;
+use crate::dtype::DType;
 use crate::measure::{Bandwidth, Budget};
-use crate::{DType, Device};
 use clap::Parser;
 use serde_json::{Value, json};
 use std::io::Write as _;

@@ -2,8 +2,8 @@
 
 use super::ops::Kind;
 use super::{Measured, Pass};
-use crate::Device;
 use crate::cli::{grid, info, number};
+use crate::device::Device;
 use crate::measure::Bandwidth;
 use comfy_table::CellAlignment;
 use serde_json::{Map, Value};

@@ -2,10 +2,11 @@
 
 use super::{Call, Common, Evaluate, Evaluation, Failure, bytes, memory, one_number, upstream};
 use crate::cli::file::Input;
-use crate::{
-    AdaptiveLogSoftmax, AdaptiveParameters, DType, GradOutput, LayerOutput, Reduction, Shape,
-    Tensor, TensorRef,
-};
+use crate::dtype::DType;
+use crate::loss::{AdaptiveLogSoftmax, AdaptiveParameters, GradOutput, LayerOutput};
+use crate::reduction::Reduction;
+use crate::shape::Shape;
+use crate::tensor::{Tensor, TensorRef};
 use clap::{Args, ValueEnum};
 use std::time::Instant;
 

@@ -3,7 +3,8 @@
 use super::Failure;
 use crate::check::typed;
 use crate::cli::file::Input;
-use crate::{Error, Tensor, TensorMut, TensorRef};
+use crate::error::Error;
+use crate::tensor::{Tensor, TensorMut, TensorRef};
 
 /// A tensor's shape with and without padding.
 #[derive(Debug, Clone)]

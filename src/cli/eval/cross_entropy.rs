@@ -1,12 +1,13 @@
 //! `warploss eval cross-entropy`.
 
 use super::columns::Columns;
-use super::ranks;
-use super::{Call, Common, Evaluate, Evaluation, Failure, bytes, memory, one_number, zeros};
+use super::{Call, Common, Evaluate, Evaluation, Failure, bytes, memory, one_number, ranks, zeros};
 use crate::cli::number::zero_or_f32;
-use crate::{
-    CrossEntropy, CrossEntropyGradients, DType, Device, Error, GradOutput, Ranks, Tensor, TensorRef,
-};
+use crate::device::Device;
+use crate::dtype::DType;
+use crate::error::Error;
+use crate::loss::{CrossEntropy, CrossEntropyGradients, GradOutput, Ranks};
+use crate::tensor::{Tensor, TensorRef};
 use clap::Args;
 use std::time::Instant;
 

@@ -3,12 +3,12 @@
 
 use super::{Call, Common, Evaluate, Evaluation, Failure, bytes, memory, one_number};
 use crate::cli::file::Input;
+use crate::dtype::DType;
 use crate::loss::broadcast::broadcast;
 use crate::loss::elementwise::sealed::{Loss, Weighted};
-use crate::{
-    BceWithLogits, DType, Elementwise, GradOutput, Huber, KlDiv, L1, Mse, Shape, SmoothL1,
-    TensorRef, Wrt,
-};
+use crate::loss::{BceWithLogits, Elementwise, GradOutput, Huber, KlDiv, L1, Mse, SmoothL1, Wrt};
+use crate::shape::Shape;
+use crate::tensor::TensorRef;
 use clap::Args;
 use std::time::Instant;
 
@@ -144,7 +144,7 @@ fn evaluate<L: Loss>(
     let needed = bytes(DType::F32, &result) + if common.grad { gradients } else { 0 };
     memory::require(needed, "the results")?;
 
-    let renamed = |e: &crate::Error| {
+    let renamed = |e: &crate::error::Error| {
         call.renamed(e, &[("beta", "--beta"), ("delta", "--delta"), ("pos_weight", "pos_weight")])
     };
     let start = Instant::now();

@@ -2,7 +2,9 @@
 
 use super::columns::Columns;
 use super::{Call, Common, Evaluate, Evaluation, Failure, bytes, memory, one_number, zeros};
-use crate::{DType, GradOutput, JsDivLogits, JsDivLogitsGradOut, Reduction};
+use crate::dtype::DType;
+use crate::loss::{GradOutput, JsDivLogits, JsDivLogitsGradOut};
+use crate::reduction::Reduction;
 use clap::Args;
 use std::time::Instant;
 

@@ -1,10 +1,10 @@
 //! `warploss eval logprob-entropy`.
 
 use super::columns::Columns;
-use super::ranks;
-use super::{Call, Common, Evaluate, Evaluation, Failure, bytes, memory, zeros};
+use super::{Call, Common, Evaluate, Evaluation, Failure, bytes, memory, ranks, zeros};
 use crate::cli::number::zero_or_f32;
-use crate::{DType, GradOutput, LogprobEntropy, LogprobEntropyUpstream};
+use crate::dtype::DType;
+use crate::loss::{GradOutput, LogprobEntropy, LogprobEntropyUpstream};
 use clap::Args;
 use std::time::Instant;
 

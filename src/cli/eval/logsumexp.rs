@@ -3,7 +3,9 @@
 use super::columns::Columns;
 use super::upstream::Like;
 use super::{Call, Common, Evaluate, Evaluation, Failure, bytes, memory, one_number, zeros};
-use crate::{DType, LogSumExp, TensorRef};
+use crate::dtype::DType;
+use crate::loss::LogSumExp;
+use crate::tensor::TensorRef;
 use clap::Args;
 use std::time::Instant;
 

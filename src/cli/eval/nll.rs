@@ -2,7 +2,8 @@
 
 use super::columns::Columns;
 use super::{Call, Common, Evaluate, Evaluation, Failure, bytes, memory, one_number, zeros};
-use crate::{DType, GradOutput, Nll};
+use crate::dtype::DType;
+use crate::loss::{GradOutput, Nll};
 use clap::Args;
 use std::time::Instant;
 

@@ -1,6 +1,8 @@
 //! `--ranks`: the tensors `argmax` and `rank` beside an op's own.
 
-use crate::{DType, Ranks, Tensor};
+use crate::dtype::DType;
+use crate::loss::Ranks;
+use crate::tensor::Tensor;
 
 /// Bytes of the tensors.
 pub(super) fn bytes(wanted: bool, rows: usize) -> u128 {

@@ -2,8 +2,9 @@
 
 use super::{Failure, zeros};
 use crate::cli::file::Input;
+use crate::dtype::{DType, Float};
 use crate::memory::HostMut;
-use crate::{DType, Float, Tensor, TensorRef};
+use crate::tensor::{Tensor, TensorRef};
 
 /// The result that the upstream gradient belongs to.
 #[derive(Debug, Clone, Copy)]

@@ -1,7 +1,7 @@
 //! The predicted time against the size of the shortlist, as an SVG file.
 
-use crate::AdaptiveLogSoftmax;
 use crate::cli::failure::Failure;
+use crate::loss::AdaptiveLogSoftmax;
 use crate::planner::{CutoffPlanner, Plan};
 use plotters::prelude::*;
 use std::path::Path;

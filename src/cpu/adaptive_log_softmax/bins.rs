@@ -2,9 +2,9 @@
 
 use crate::cpu::host_data;
 use crate::cpu::kept::KeptRows;
+use crate::error::{Error, Result};
 use crate::loss::{CheckedAdaptive, bad_target};
 use crate::memory::IndexRef;
-use crate::{Error, Result};
 
 /// The rows of one cluster.
 #[derive(Debug, Default)]

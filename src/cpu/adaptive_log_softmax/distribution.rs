@@ -11,9 +11,10 @@ use crate::cpu::segments::Spread;
 use crate::cpu::simd::Level;
 use crate::cpu::softmax::accumulate;
 use crate::cpu::{Cpu, host_f32};
+use crate::error::{Error, Result};
 use crate::loss::CheckedAdaptive;
 use crate::random::unit;
-use crate::{Error, Result, TensorMut};
+use crate::tensor::TensorMut;
 use std::borrow::Cow;
 use std::ops::Range;
 

@@ -11,13 +11,16 @@ mod tiles;
 use super::lines::SyncPtr;
 use super::simd::Lanes;
 use super::{Cpu, each_float, host_data};
+use crate::error::{Error, Result};
 use crate::loss::GradOutput;
 use crate::loss::broadcast::strides;
 use crate::loss::elementwise::{
     Call, Checked, Denominator, Input, OPERANDS, Operand, Space, Strides,
 };
 use crate::memory::HostRef;
-use crate::{Error, MAX_RANK, Reduction, Result, TensorMut, TensorRef};
+use crate::reduction::Reduction;
+use crate::shape::MAX_RANK;
+use crate::tensor::{TensorMut, TensorRef};
 pub(crate) use pass::{Element, ElementLoss};
 use std::ops::Range;
 use std::sync::atomic::AtomicU32;

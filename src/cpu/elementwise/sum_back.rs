@@ -214,7 +214,7 @@ unsafe fn write<T: Lanes>(space: &Space, operand: Operand, grad: *mut T, sums: &
 mod tests {
     use super::*;
     use crate::loss::elementwise::{OPERANDS, Strides};
-    use crate::{MAX_RANK, Shape};
+    use crate::shape::{MAX_RANK, Shape};
 
     fn cut(sizes: &[usize], grad: &[usize]) -> Cut {
         let mut strides: Strides = [[0; MAX_RANK]; OPERANDS];

@@ -236,7 +236,7 @@ impl<T: Lanes> Job<'_, T> {
         tile: &Range<usize>,
         buffer: &mut Buffer,
     ) -> *const f32 {
-        if U::DTYPE == crate::DType::F32
+        if U::DTYPE == crate::dtype::DType::F32
             && let Some(offset) = self.space.direct(operand, tile)
         {
             // SAFETY: the operand's own offset; U is f32.

@@ -1,13 +1,13 @@
 //! Logits that are stored: made once, turned into their gradient in place, and multiplied out.
 
 use super::{Backward, STORED, Softmax};
-use crate::Result;
 use crate::cpu::Cpu;
 use crate::cpu::lines::SyncPtr;
 use crate::cpu::logit::{Linear, Plain};
 use crate::cpu::matrix::{Matrix, Panel, product, with_scratch, zeros};
 use crate::cpu::row::{Hole, Kept, Row, Terms};
 use crate::cpu::segments::Spread;
+use crate::error::Result;
 
 /// Classes whose weights' gradient one task makes.
 const CLASSES: usize = 128;

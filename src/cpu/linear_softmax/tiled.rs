@@ -1,12 +1,12 @@
 //! Logits that are never all there: made tile by tile in cache, for the sums and for the gradient.
 
 use super::{Backward, RowEnd, Running, Softmax};
-use crate::Result;
 use crate::cpu::gradient::{GradientTerms, gradient};
 use crate::cpu::lines::SyncPtr;
 use crate::cpu::logit::Transform;
 use crate::cpu::matrix::{Matrix, Panel, product, with_scratch, zeros};
 use crate::cpu::softmax::accumulate;
+use crate::error::Result;
 use std::ops::Range;
 
 /// Rows and classes of a tile: 256 KiB, which is half of a second-level cache.

@@ -267,7 +267,6 @@ impl Level {
     }
 
     /// The levels that this machine can run.
-    #[cfg(test)]
     pub(crate) fn available() -> Vec<Level> {
         let mut levels = vec![Level::Scalar(scalar::Scalar)];
         #[cfg(target_arch = "x86_64")]

@@ -1,7 +1,9 @@
 //! Error bounds and conversions, at every level that the machine has.
 
-use super::{Kernel, Lanes, Level, Simd, load_lanes, store_lanes};
-use super::{exp, exp_m1, exp_nonpositive, ln_1p, ln_1p_of_unit, ln_plus, soft_cap};
+use super::{
+    Kernel, Lanes, Level, Simd, exp, exp_m1, exp_nonpositive, ln_1p, ln_1p_of_unit, ln_plus,
+    load_lanes, soft_cap, store_lanes,
+};
 use half::{bf16, f16};
 
 /// A function of vectors, applied to a slice.

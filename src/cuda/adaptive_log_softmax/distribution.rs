@@ -9,8 +9,10 @@ use crate::cuda::memory::Input;
 use crate::cuda::products::{Linear, Panel, Places, Workspace};
 use crate::cuda::rows::{Work, data};
 use crate::cuda::variants::{BATCH_THREADS, Batch, Loss};
+use crate::dtype::DType;
+use crate::error::Result;
 use crate::loss::{AdaptiveParameters, CheckedAdaptive};
-use crate::{DType, Result, TensorMut};
+use crate::tensor::TensorMut;
 
 /// A call on the device.
 pub(super) struct Call<'c, 'p> {

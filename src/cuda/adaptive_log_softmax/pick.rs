@@ -8,8 +8,10 @@ use crate::cuda::args::{self, DistributionArgs};
 use crate::cuda::lines::count;
 use crate::cuda::products::Workspace;
 use crate::cuda::variants::Batch;
+use crate::dtype::DType;
+use crate::error::Result;
 use crate::loss::CheckedAdaptive;
-use crate::{DType, Result, TensorMut};
+use crate::tensor::TensorMut;
 
 /// Where what is picked goes, and how.
 struct Pick {

@@ -1,8 +1,9 @@
 //! A product of matrices on the host, in the imitated card's memory: the `gemm` crate's.
 
 use crate::cuda::products::{Panel, Product};
+use crate::dtype::{DType, Float};
 use crate::emulator::{Emulator, Fault};
-use crate::{DType, Float, bf16, f16};
+use half::{bf16, f16};
 
 /// # Errors
 /// Memory that is not allocated, or not written before it is read.

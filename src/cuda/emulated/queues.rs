@@ -4,7 +4,7 @@ use super::{Emulated, fault, lock};
 use crate::cuda::driver::Pinned;
 use crate::cuda::products::Product;
 use crate::emulator::{self, Fault};
-use crate::{Error, Result};
+use crate::error::{Error, Result};
 use std::collections::{HashMap, VecDeque};
 
 /// What the stream has still to do.

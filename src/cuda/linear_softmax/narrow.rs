@@ -8,7 +8,8 @@ use crate::cuda::args::{self, NarrowArgs};
 use crate::cuda::bins::blocks;
 use crate::cuda::products::{Panel, Workspace};
 use crate::cuda::variants::Batch;
-use crate::{DType, Result};
+use crate::dtype::DType;
+use crate::error::Result;
 
 /// Features at most (`16 * WL_NARROW_STEPS`).
 const FEATURES: usize = 64;

@@ -1,10 +1,12 @@
 //! The parameters of adaptive embeddings, of their own or those of a softmax.
 
 use super::AdaptiveEmbedding;
-use crate::error::Count;
+use crate::dtype::DType;
+use crate::error::{Count, Error, Result};
 use crate::loss::adaptive_log_softmax::{AdaptiveParameters, AdaptiveTail, fill, tail_key};
 use crate::random::{extend, unit};
-use crate::{DType, Error, Result, Shape, Tensor, TensorMut, TensorRef};
+use crate::shape::Shape;
+use crate::tensor::{Tensor, TensorMut, TensorRef};
 
 /// The parameters of [`AdaptiveEmbedding`], or what has their shapes: `Tensor`s, views of them,
 /// gradients.

@@ -1,10 +1,12 @@
 //! What is checked before a device sees it.
 
 use super::{AdaptiveLogSoftmax, AdaptiveParameters, LayerGradOut};
-use crate::error::Count;
+use crate::dtype::{DType, Element as _};
+use crate::error::{Count, Error, Result};
 use crate::loss::output_layer::{LayerRows, places};
 use crate::loss::{ClassIndices, GradOutput, check};
-use crate::{DType, Element as _, Error, Result, Shape, TensorMut, TensorRef};
+use crate::shape::Shape;
+use crate::tensor::{TensorMut, TensorRef};
 
 /// Inputs that have passed the checks: only [`AdaptiveLogSoftmax`] makes one, and a device takes
 /// nothing else. Without a target there are no rows in `target`.

@@ -1,8 +1,11 @@
 //! An adaptive softmax in the place of any other output layer.
 
 use super::{AdaptiveLogSoftmax, AdaptiveParameters, LayerGradOut, LayerOut};
+use crate::device::Device;
+use crate::dtype::DType;
+use crate::error::Result;
 use crate::loss::{GradOutput, OutputLayer};
-use crate::{DType, Device, Result, Tensor, TensorMut, TensorRef};
+use crate::tensor::{Tensor, TensorMut, TensorRef};
 
 impl OutputLayer for AdaptiveLogSoftmax<'_> {
     type Parameters<T> = AdaptiveParameters<T>;

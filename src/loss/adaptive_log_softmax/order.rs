@@ -1,6 +1,6 @@
 //! The order of classes by frequency, where the caller numbers them in another.
 
-use crate::{Error, Result};
+use crate::error::{Error, Result};
 
 /// Which class of the caller's has which place in the order of falling frequency.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -1,9 +1,12 @@
 //! The parameters of an adaptive softmax, named and shaped as in PyTorch's state dict.
 
 use super::AdaptiveLogSoftmax;
+use crate::dtype::{DType, Float};
+use crate::error::{Error, Result};
 use crate::memory::HostMut;
 use crate::random::{extend, unit};
-use crate::{DType, Error, Float, Result, Shape, Tensor, TensorMut, TensorRef};
+use crate::shape::Shape;
+use crate::tensor::{Tensor, TensorMut, TensorRef};
 
 /// The parameters of [`AdaptiveLogSoftmax`], or what has their shapes: `Tensor`s, views of them,
 /// gradients. D is the number of input features, c_0 the shortlist, J the number of clusters,

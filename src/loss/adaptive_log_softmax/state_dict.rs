@@ -2,8 +2,8 @@
 
 use super::parameters::{HEAD_BIAS, HEAD_WEIGHT, tail_key};
 use super::{AdaptiveLogSoftmax, AdaptiveParameters};
-use crate::error::Count;
-use crate::{Error, Result, Shape};
+use crate::error::{Count, Error, Result};
+use crate::shape::Shape;
 use std::collections::BTreeMap;
 
 fn refuse<T>(expected: String, got: String) -> Result<T> {
@@ -107,18 +107,18 @@ impl AdaptiveLogSoftmax<'_> {
     pub fn load(
         path: impl AsRef<std::path::Path>,
         prefix: &str,
-    ) -> Result<(AdaptiveLogSoftmax<'static>, AdaptiveParameters<crate::Tensor>)> {
+    ) -> Result<(AdaptiveLogSoftmax<'static>, AdaptiveParameters<crate::tensor::Tensor>)> {
         let wanted = |key: &str| key.strip_prefix(prefix).is_some_and(ours);
         let named = crate::file::read(path.as_ref(), wanted)?;
         let shapes = named.iter().map(|(key, tensor)| (key.clone(), tensor.shape()));
         let loss = AdaptiveLogSoftmax::from_shapes(prefix, shapes)?;
-        let parameters = loss.parameters_from(prefix, named, crate::Tensor::shape)?;
+        let parameters = loss.parameters_from(prefix, named, crate::tensor::Tensor::shape)?;
         Ok((loss, parameters))
     }
 }
 
 #[cfg(feature = "safetensors")]
-impl AdaptiveParameters<crate::Tensor> {
+impl AdaptiveParameters<crate::tensor::Tensor> {
     /// Writes the parameters to a safetensors file, as PyTorch's state dict with `prefix` before
     /// each key. The file is written under another name and renamed.
     ///

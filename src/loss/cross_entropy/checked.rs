@@ -2,7 +2,12 @@
 
 use super::super::{ClassIndices, Counting, GradOutput, check};
 use super::{CrossEntropy, CrossEntropyGradients, CrossEntropyOut, CrossEntropyOutput};
-use crate::{Device, Element as _, Error, Reduction, Result, Shape, TensorMut, TensorRef};
+use crate::device::Device;
+use crate::dtype::Element as _;
+use crate::error::{Error, Result};
+use crate::reduction::Reduction;
+use crate::shape::Shape;
+use crate::tensor::{TensorMut, TensorRef};
 
 impl CrossEntropy<'_> {
     /// Everything about the inputs that can be told without reading them.
@@ -136,7 +141,7 @@ pub(in crate::loss) enum Target<'a> {
 #[derive(Debug, Clone)]
 pub(crate) struct Checked<'a, T = ClassIndices<'a>> {
     pub(crate) options: &'a CrossEntropy<'a>,
-    pub(crate) dtype: crate::DType,
+    pub(crate) dtype: crate::dtype::DType,
     /// The logits' dimension of classes: 0 or 1.
     pub(crate) class_dim: usize,
     pub(crate) classes: usize,

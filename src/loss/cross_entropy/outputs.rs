@@ -2,7 +2,7 @@
 
 #[cfg(doc)]
 use super::super::Ranks;
-use crate::{Tensor, TensorMut};
+use crate::tensor::{Tensor, TensorMut};
 
 /// Where a forward pass writes.
 #[derive(Debug)]

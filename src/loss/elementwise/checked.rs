@@ -1,9 +1,13 @@
 //! Checks of an elementwise loss, and what passes them.
 
 use super::{Call, Input};
+use crate::dtype::Element as _;
+use crate::error::{Error, Result};
 use crate::loss::broadcast::broadcast;
 use crate::loss::{GradOutput, check};
-use crate::{Element as _, Error, Reduction, Result, Shape, TensorMut, TensorRef};
+use crate::reduction::Reduction;
+use crate::shape::Shape;
+use crate::tensor::{TensorMut, TensorRef};
 
 /// A loss of one element, with its options resolved.
 #[derive(Debug, Clone, Copy, PartialEq)]

@@ -1,6 +1,6 @@
 //! Where the elements of several tensors lie, index by index of the shape that they broadcast to.
 
-use crate::{MAX_RANK, Shape};
+use crate::shape::{MAX_RANK, Shape};
 use std::ops::Range;
 
 /// The tensors of a call; each has its strides over the same [`Space`].

@@ -1,9 +1,12 @@
 //! What is checked before a device sees it.
 
 use super::{LayerGradOut, SampledParameters, SampledSoftmax};
+use crate::dtype::DType;
+use crate::error::{Error, Result};
 use crate::loss::output_layer::{LayerRows, places};
 use crate::loss::{ClassIndices, GradOutput, check};
-use crate::{DType, Error, Result, Shape, TensorMut, TensorRef};
+use crate::shape::Shape;
+use crate::tensor::{TensorMut, TensorRef};
 
 /// Inputs that have passed the checks.
 pub(crate) struct CheckedSampled<'a> {

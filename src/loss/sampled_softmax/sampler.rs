@@ -1,7 +1,7 @@
 //! Where negatives come from, and how often each is expected.
 
+use crate::error::{Error, Result};
 use crate::random::unit;
-use crate::{Error, Result};
 use std::collections::HashSet;
 use std::sync::Arc;
 

@@ -6,7 +6,8 @@ use crate::check::differential::call::{Role, Setpoint};
 use crate::check::differential::draft::Draft;
 use crate::check::reference;
 use crate::check::subject::{Expected, Quantity};
-use crate::{AdaptiveEmbedding, AdaptiveEmbeddingParameters, Result};
+use crate::error::Result;
+use crate::loss::{AdaptiveEmbedding, AdaptiveEmbeddingParameters};
 
 pub(super) const ROW: Row = Row { draw, run, expect, saved: None };
 

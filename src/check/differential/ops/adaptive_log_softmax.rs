@@ -7,10 +7,11 @@ use crate::check::differential::draft::Draft;
 use crate::check::ops::adaptive_log_softmax::top;
 use crate::check::reference;
 use crate::check::subject::{Expected, Quantity};
-use crate::{
-    AdaptiveLogSoftmax, AdaptiveParameters, DType, LayerGradOut, LayerOut, Reduction, Result,
-    TensorMut, TensorRef,
-};
+use crate::dtype::DType;
+use crate::error::Result;
+use crate::loss::{AdaptiveLogSoftmax, AdaptiveParameters, LayerGradOut, LayerOut};
+use crate::reduction::Reduction;
+use crate::tensor::{TensorMut, TensorRef};
 
 pub(super) const ROW: Row = Row { draw, run, expect, saved: None };
 

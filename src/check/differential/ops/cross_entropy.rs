@@ -7,10 +7,13 @@ use crate::check::differential::call::{Role, Setpoint};
 use crate::check::differential::draft::{Draft, LogitsShape};
 use crate::check::reference;
 use crate::check::subject::{Expected, Quantity};
-use crate::{
-    CrossEntropy, CrossEntropyGradients, CrossEntropyOut, CrossEntropyOutput, DType, Reduction,
-    Result, Tensor, topk_accuracy,
+use crate::dtype::DType;
+use crate::error::Result;
+use crate::loss::{
+    CrossEntropy, CrossEntropyGradients, CrossEntropyOut, CrossEntropyOutput, topk_accuracy,
 };
+use crate::reduction::Reduction;
+use crate::tensor::Tensor;
 
 pub(super) const INDICES: Row = Row { draw, run, expect, saved: Some(("lse", lse)) };
 pub(super) const PROBABILITIES: Row = Row { draw, run, expect, saved: Some(("lse", lse)) };

@@ -8,11 +8,15 @@ use crate::check::differential::draft::Draft;
 use crate::check::ops::elementwise::{other_shape, smaller_shape, values, weighted};
 use crate::check::reference::{self, ElementLoss, ElementwiseCall};
 use crate::check::subject::{Expected, Quantity};
+use crate::dtype::DType;
+use crate::error::Result;
 use crate::loss::elementwise::sealed;
-use crate::{
-    BceWithLogits, DType, Elementwise, ElementwiseGradOut, Huber, JsDiv, KlDiv, L1 as L1Op, Mse,
-    Reduction, Result, SmoothL1, TensorRef, Wrt,
+use crate::loss::{
+    BceWithLogits, Elementwise, ElementwiseGradOut, Huber, JsDiv, KlDiv, L1 as L1Op, Mse, SmoothL1,
+    Wrt,
 };
+use crate::reduction::Reduction;
+use crate::tensor::TensorRef;
 
 pub(super) const MSE: Row = ROW;
 pub(super) const L1: Row = ROW;
@@ -172,7 +176,7 @@ fn forms<L: sealed::Loss>(b: &Bound<'_>, op: Elementwise<'_, L>) -> Result<()> {
         grad_input: b.optional_out("grad_input"),
         grad_target: b.optional_out("grad_target"),
     };
-    let give = |grads: crate::ElementwiseGrad| {
+    let give = |grads: crate::loss::ElementwiseGrad| {
         for (name, grad) in [("grad_input", grads.grad_input), ("grad_target", grads.grad_target)] {
             if let Some(grad) = grad {
                 b.give(name, grad);
@@ -199,7 +203,8 @@ fn forms<L: sealed::Loss>(b: &Bound<'_>, op: Elementwise<'_, L>) -> Result<()> {
 }
 
 fn expect(b: &Bound<'_>) -> Result<Reference> {
-    let of = |tensor: TensorRef<'_>| Ok::<_, crate::Error>((tensor.shape(), tensor.to_f64()?));
+    let of =
+        |tensor: TensorRef<'_>| Ok::<_, crate::error::Error>((tensor.shape(), tensor.to_f64()?));
     let owned = |name: &str| b.optional(name).map(of).transpose();
     let (x, y) = (of(b.tensor("input"))?, of(b.tensor("target"))?);
     let [weight, pos_weight] = [owned("weight")?, owned("pos_weight")?];

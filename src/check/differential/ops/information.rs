@@ -6,7 +6,8 @@ use crate::check::differential::call::Role;
 use crate::check::differential::draft::Draft;
 use crate::check::reference;
 use crate::check::subject::{Expected, Quantity};
-use crate::{Result, information};
+use crate::error::Result;
+use crate::loss::information;
 
 pub(super) const ROW: Row = Row { draw, run, expect, saved: None };
 

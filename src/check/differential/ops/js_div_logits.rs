@@ -6,7 +6,9 @@ use crate::check::differential::call::Role;
 use crate::check::differential::draft::Draft;
 use crate::check::reference;
 use crate::check::subject::{Expected, Quantity};
-use crate::{DType, JsDivLogits, JsDivLogitsGradOut, Result};
+use crate::dtype::DType;
+use crate::error::Result;
+use crate::loss::{JsDivLogits, JsDivLogitsGradOut};
 
 pub(super) const ROW: Row = Row { draw, run, expect, saved: None };
 

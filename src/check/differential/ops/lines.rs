@@ -7,7 +7,10 @@ use crate::check::differential::draft::Draft;
 use crate::check::ops::dims;
 use crate::check::reference;
 use crate::check::subject::{Expected, Quantity};
-use crate::{DType, LogSoftmax, LogSumExp, Result, Tensor};
+use crate::dtype::DType;
+use crate::error::Result;
+use crate::loss::{LogSoftmax, LogSumExp};
+use crate::tensor::Tensor;
 
 pub(super) const LOG_SOFTMAX: Row =
     Row { draw: draw_log_softmax, run: run_log_softmax, expect: expect_log_softmax, saved: None };

@@ -6,10 +6,12 @@ use crate::check::differential::call::{Role, Setpoint};
 use crate::check::differential::draft::Draft;
 use crate::check::reference;
 use crate::check::subject::{Expected, Quantity};
-use crate::{
-    DType, LogprobEntropy, LogprobEntropyOut, LogprobEntropyOutput, LogprobEntropyUpstream, Result,
-    Tensor,
+use crate::dtype::DType;
+use crate::error::Result;
+use crate::loss::{
+    LogprobEntropy, LogprobEntropyOut, LogprobEntropyOutput, LogprobEntropyUpstream,
 };
+use crate::tensor::Tensor;
 
 pub(super) const ROW: Row = Row { draw, run, expect, saved: Some(("lse", lse)) };
 

@@ -18,7 +18,10 @@ use crate::check::differential::call::{Role, Setpoint};
 use crate::check::random::Random;
 use crate::check::reference::WithSizes;
 use crate::check::subject::Expected;
-use crate::{ClassOrder, DType, LayerOutput, Result, Tensor};
+use crate::dtype::DType;
+use crate::error::Result;
+use crate::loss::{ClassOrder, LayerOutput};
+use crate::tensor::Tensor;
 use std::sync::Arc;
 
 /// An op as it is fuzzed.

@@ -7,10 +7,10 @@ use crate::check::differential::draft::Draft;
 use crate::check::random::Random;
 use crate::check::reference;
 use crate::check::subject::{Expected, Quantity};
-use crate::{
-    DType, LayerGradOut, LayerOut, NegativeSampler, Reduction, Result, SampledParameters,
-    SampledSoftmax,
-};
+use crate::dtype::DType;
+use crate::error::Result;
+use crate::loss::{LayerGradOut, LayerOut, NegativeSampler, SampledParameters, SampledSoftmax};
+use crate::reduction::Reduction;
 
 pub(super) const ROW: Row = Row { draw, run, expect, saved: None };
 

@@ -3,8 +3,12 @@
 use super::Bench;
 use crate::check::{compare, reference};
 use crate::cli::bench::data::{Data, per_row};
+use crate::device::Device;
+use crate::dtype::DType;
+use crate::error::Error;
+use crate::loss::{CrossEntropy, CrossEntropyOut};
 use crate::measure::{Pass, Traffic};
-use crate::{CrossEntropy, CrossEntropyOut, DType, Device, Error, Reduction};
+use crate::reduction::Reduction;
 
 pub(super) struct CrossEntropyBench;
 

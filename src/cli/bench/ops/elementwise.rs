@@ -4,12 +4,15 @@ use super::{Bench, Large};
 use crate::check::compare;
 use crate::check::reference::{self, ElementLoss, ElementwiseCall, Values};
 use crate::cli::bench::data::{Data, host, part, per_row};
+use crate::device::Device;
+use crate::dtype::DType;
+use crate::error::Error;
 use crate::loss::elementwise::sealed::Loss;
-use crate::measure::{Pass, Traffic};
-use crate::{
-    BceWithLogits, DType, Device, Elementwise, ElementwiseGradOut, Error, Huber, JsDiv, KlDiv, L1,
-    Mse, Reduction, SmoothL1,
+use crate::loss::{
+    BceWithLogits, Elementwise, ElementwiseGradOut, Huber, JsDiv, KlDiv, L1, Mse, SmoothL1,
 };
+use crate::measure::{Pass, Traffic};
+use crate::reduction::Reduction;
 use rayon::prelude::*;
 
 /// One of them, with its default options.

@@ -3,8 +3,13 @@
 use super::{Bench, Large};
 use crate::check::{compare, reference};
 use crate::cli::bench::data::{Data, per_row};
+use crate::device::Device;
+use crate::dtype::DType;
+use crate::error::Error;
+use crate::loss::JsDivLogits;
 use crate::measure::{Pass, Traffic};
-use crate::{DType, Device, Error, JsDivLogits, Reduction, Tensor, TensorRef};
+use crate::reduction::Reduction;
+use crate::tensor::{Tensor, TensorRef};
 
 pub(super) struct JsDivLogitsBench;
 

@@ -3,8 +3,10 @@
 use super::{Bench, Large};
 use crate::check::{compare, reference};
 use crate::cli::bench::data::Data;
+use crate::device::Device;
+use crate::error::Error;
+use crate::loss::LogSoftmax;
 use crate::measure::{Pass, Traffic};
-use crate::{Device, Error, LogSoftmax};
 
 pub(super) struct LogSoftmaxBench;
 

@@ -1,11 +1,14 @@
 //! Log-probability and entropy, each with an upstream gradient.
 
 use super::Bench;
-use crate::Tensor;
 use crate::check::{compare, reference};
 use crate::cli::bench::data::{Data, per_row};
+use crate::device::Device;
+use crate::dtype::DType;
+use crate::error::Error;
+use crate::loss::{LogprobEntropy, LogprobEntropyOut, LogprobEntropyUpstream};
 use crate::measure::{Pass, Traffic};
-use crate::{DType, Device, Error, LogprobEntropy, LogprobEntropyOut, LogprobEntropyUpstream};
+use crate::tensor::Tensor;
 
 pub(super) struct LogprobEntropyBench;
 

@@ -13,8 +13,9 @@ mod soft_cross_entropy;
 
 use super::data::{Data, Large};
 use crate::check::reference::ElementLoss;
+use crate::device::Device;
+use crate::error::Error;
 use crate::measure::{Pass, Traffic};
-use crate::{Device, Error};
 use clap::ValueEnum;
 use elementwise::ElementwiseBench;
 use soft_cross_entropy::SoftCrossEntropyBench;

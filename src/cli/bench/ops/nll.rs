@@ -3,8 +3,12 @@
 use super::Bench;
 use crate::check::{compare, reference};
 use crate::cli::bench::data::{Data, per_row};
+use crate::device::Device;
+use crate::dtype::DType;
+use crate::error::Error;
+use crate::loss::Nll;
 use crate::measure::{Pass, Traffic};
-use crate::{DType, Device, Error, Nll, Reduction};
+use crate::reduction::Reduction;
 
 pub(super) struct NllBench;
 

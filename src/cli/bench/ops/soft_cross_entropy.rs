@@ -4,8 +4,13 @@
 use super::{Bench, Large};
 use crate::check::{compare, reference};
 use crate::cli::bench::data::{Data, per_row};
+use crate::device::Device;
+use crate::dtype::DType;
+use crate::error::Error;
+use crate::loss::{CrossEntropy, CrossEntropyOut};
 use crate::measure::{Pass, Traffic};
-use crate::{CrossEntropy, CrossEntropyOut, DType, Device, Error, Reduction, Tensor, TensorRef};
+use crate::reduction::Reduction;
+use crate::tensor::{Tensor, TensorRef};
 
 /// Against numbers that stand for probabilities, or for a teacher's logits.
 pub(super) struct SoftCrossEntropyBench {
