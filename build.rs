@@ -1,6 +1,6 @@
 //! Compiles the kernels: for the host where the emulator is wanted, for GPUs where NVRTC is found.
 
-#[path = "src/cuda/variants.rs"]
+#[path = "src/code/variants.rs"]
 #[allow(dead_code, unreachable_pub)]
 mod variants;
 
@@ -9,15 +9,15 @@ mod variants;
 mod emulator;
 
 #[cfg(feature = "cuda")]
-#[path = "src/cuda/cache.rs"]
+#[path = "src/code/cache.rs"]
 #[allow(dead_code, unreachable_pub)]
 mod cache;
 #[cfg(feature = "cuda")]
-#[path = "src/cuda/libraries.rs"]
+#[path = "src/code/libraries.rs"]
 #[allow(dead_code, unreachable_pub)]
 mod libraries;
 #[cfg(feature = "cuda")]
-#[path = "src/cuda/nvrtc.rs"]
+#[path = "src/code/nvrtc.rs"]
 #[allow(dead_code, unreachable_pub)]
 mod nvrtc;
 #[cfg(feature = "cuda")]
@@ -26,10 +26,14 @@ mod nvrtc_build;
 
 fn main() {
     println!("cargo::rerun-if-changed=build.rs");
+    // A device with kernels: cudarc's, or the emulator's.
+    println!("cargo::rustc-check-cfg=cfg(gpu)");
+    #[cfg(any(feature = "cuda", feature = "emulator"))]
+    println!("cargo::rustc-cfg=gpu");
     println!("cargo::rerun-if-changed=build");
     println!("cargo::rerun-if-changed=kernels");
-    println!("cargo::rerun-if-changed=src/cuda/variants.rs");
-    println!("cargo::rerun-if-changed=src/cuda/variants");
+    println!("cargo::rerun-if-changed=src/code/variants.rs");
+    println!("cargo::rerun-if-changed=src/code/variants");
     #[cfg(feature = "emulator")]
     emulator::build();
     #[cfg(feature = "cuda")]

@@ -18,61 +18,63 @@
 //! ```
 
 pub mod balance;
+mod base;
+#[cfg(gpu)]
+mod code;
 mod cpu;
-#[cfg(any(feature = "cuda", feature = "emulator"))]
+#[cfg(gpu)]
 mod cuda;
 mod device;
-mod dtype;
 #[cfg(feature = "emulator")]
 pub mod emulator;
-mod error;
-#[cfg(feature = "safetensors")]
-mod file;
 mod loss;
 pub mod measure;
-mod memory;
-mod place;
 pub mod planner;
-mod random;
-mod reduction;
-mod shape;
-#[cfg(feature = "safetensors")]
-mod sniff;
-mod tensor;
+mod spec;
 
 #[cfg(feature = "cli")]
 pub mod check;
 #[cfg(feature = "cli")]
 pub mod cli;
 
+pub use base::dtype::{DType, Element, Float, Index};
+pub use base::error::{Error, Result};
+pub use base::reduction::Reduction;
+pub use base::shape::{MAX_RANK, Shape};
+pub use base::tensor::buffer::DeviceMemory;
+pub use base::tensor::{Tensor, TensorMut, TensorRef};
 pub use device::{CpuInfo, Device, DriverCalls};
-pub use dtype::{DType, Element, Float, Index};
-pub use error::{Error, Result};
 pub use half::{bf16, f16};
 pub use loss::information;
-pub use loss::{
-    AdaptiveEmbedding, AdaptiveEmbeddingParameters, AdaptiveLogSoftmax, AdaptiveParameters,
-    AdaptiveTail, ClassOrder, LayerGrad, LayerGradOut, LayerOut, LayerOutput, NegativeSampler,
-    OutputLayer, SampledParameters, SampledSoftmax,
+pub use loss::output_layer::OutputLayer;
+pub use loss::ranks::topk_accuracy;
+pub use spec::adaptive_embedding::{AdaptiveEmbedding, AdaptiveEmbeddingParameters};
+pub use spec::adaptive_log_softmax::{
+    AdaptiveLogSoftmax, AdaptiveParameters, AdaptiveTail, ClassOrder,
 };
-pub use loss::{
-    BceWithLogits, BceWithLogitsLoss, Elementwise, ElementwiseGrad, ElementwiseGradOut, Huber,
-    HuberLoss, JsDiv, JsDivLoss, KlDiv, KlDivLoss, L1, L1Loss, Mse, MseLoss, SmoothL1,
-    SmoothL1Loss, Wrt,
-};
-pub use loss::{
+pub use spec::bce_with_logits::{BceWithLogits, BceWithLogitsLoss};
+pub use spec::cross_entropy::{
     CrossEntropy, CrossEntropyGrad, CrossEntropyGradients, CrossEntropyOut, CrossEntropyOutput,
-    GradOutput, JsDivLogits, JsDivLogitsGrad, JsDivLogitsGradOut, LogSoftmax, LogSumExp, Nll,
-    NllGrad,
 };
-pub use loss::{
+pub use spec::elementwise::{Elementwise, ElementwiseGrad, ElementwiseGradOut, Wrt};
+pub use spec::grad_output::GradOutput;
+pub use spec::huber::{Huber, HuberLoss};
+pub use spec::js_div::{JsDiv, JsDivLoss};
+pub use spec::js_div_logits::{JsDivLogits, JsDivLogitsGrad, JsDivLogitsGradOut};
+pub use spec::kl_div::{KlDiv, KlDivLoss};
+pub use spec::l1::{L1, L1Loss};
+pub use spec::log_softmax::LogSoftmax;
+pub use spec::logprob_entropy::{
     LogprobEntropy, LogprobEntropyGrad, LogprobEntropyOut, LogprobEntropyOutput,
-    LogprobEntropyUpstream, Ranks, TopkAccuracy, topk_accuracy,
+    LogprobEntropyUpstream,
 };
-pub use place::DeviceMemory;
-pub use reduction::Reduction;
-pub use shape::{MAX_RANK, Shape};
-pub use tensor::{Tensor, TensorMut, TensorRef};
+pub use spec::logsumexp::LogSumExp;
+pub use spec::mse::{Mse, MseLoss};
+pub use spec::nll::{Nll, NllGrad};
+pub use spec::output_layer::{LayerGrad, LayerGradOut, LayerOut, LayerOutput};
+pub use spec::ranks::{Ranks, TopkAccuracy};
+pub use spec::sampled_softmax::{NegativeSampler, SampledParameters, SampledSoftmax};
+pub use spec::smooth_l1::{SmoothL1, SmoothL1Loss};
 
 /// The README's example, compiled and run as a test.
 #[cfg(doctest)]

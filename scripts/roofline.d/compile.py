@@ -25,7 +25,7 @@ class Unit:
         return sorted(found.items())
 
     def options(self):
-        # The crate's own (src/cuda/nvrtc.rs), and the assembler's report of what it used.
+        # The crate's own (src/code/nvrtc.rs), and the assembler's report of what it used.
         return [f"--gpu-architecture=sm_{self.arch}", "--std=c++17", "-default-device", "-Xptxas=-v"]
 
 

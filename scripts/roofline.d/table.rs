@@ -3,10 +3,10 @@
 //! table and planner.
 
 #[allow(dead_code, unreachable_pub)]
-#[path = "../../src/cuda/plan.rs"]
+#[path = "../../src/code/plan.rs"]
 mod plan;
 #[allow(dead_code, unreachable_pub)]
-#[path = "../../src/cuda/variants.rs"]
+#[path = "../../src/code/variants.rs"]
 mod variants;
 
 use plan::{Card, Pass, Plan, Rows};

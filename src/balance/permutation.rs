@@ -6,7 +6,7 @@
 //! walking, Black and Rogaway 2002): since 2^bits < 2n, that takes fewer than two turns on average.
 //! All is integer arithmetic of 64 bits, hence the same on every machine.
 
-use crate::random::{GOLDEN, mix};
+use crate::base::random::{GOLDEN, mix};
 
 /// Up to so many numbers are shuffled outright: 16! = 2^44 leaves a bias of 2^-20. In the network
 /// they would need more than 16 turns until all permutations look as likely.
@@ -100,7 +100,7 @@ impl Network {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::random::extend;
+    use crate::base::random::extend;
 
     fn images(key: u64, n: u64) -> Vec<u64> {
         let permutation = Permutation::new(key, n);

@@ -1,10 +1,10 @@
 //! The samples of every class, one ring each, in one table: 4 bytes a sample and 4 a class.
 
-use crate::error::{Error, Result};
-use crate::loss::check;
-use crate::memory::{HostRef, IndexRef};
-use crate::random::extend;
-use crate::tensor::TensorRef;
+use crate::base::error::{Error, Result};
+use crate::base::host::{HostRef, IndexRef};
+use crate::base::random::extend;
+use crate::base::tensor::TensorRef;
+use crate::base::validate;
 
 /// Sample indices grouped by class, in the order of the data set within each; classes without
 /// samples are left out.
@@ -119,7 +119,7 @@ impl Rings {
 impl<'a> Labels<'a> {
     fn new(labels: &TensorRef<'a>) -> Result<Labels<'a>> {
         let argument = "labels";
-        check::index(argument, labels)?;
+        validate::index(argument, labels)?;
         if labels.rank() != 1 {
             return Err(Error::Rank { argument, expected: "1".into(), got: labels.rank() });
         }

@@ -8,9 +8,9 @@
 use super::permutation::Permutation;
 use super::rings::Rings;
 use super::state::{Phase, SamplerState, wrong};
-use crate::error::{Error, Result};
-use crate::random::extend;
-use crate::tensor::TensorRef;
+use crate::base::error::{Error, Result};
+use crate::base::random::extend;
+use crate::base::tensor::TensorRef;
 use std::ops::Range;
 use std::sync::Arc;
 

@@ -1,6 +1,6 @@
 //! Where a sampler stands, to be kept with a model's checkpoint.
 
-use crate::error::{Count, Error, Result};
+use crate::base::error::{Count, Error, Result};
 
 /// Which part of the schedule a batch belongs to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

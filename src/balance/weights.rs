@@ -1,7 +1,7 @@
 //! Class weights from how often each class occurs.
 
-use crate::error::{Count, Error, Result};
-use crate::loss::check;
+use crate::base::error::{Count, Error, Result};
+use crate::base::validate;
 
 /// How a class's weight follows from its count n_c.
 ///
@@ -83,7 +83,7 @@ impl ClassWeights {
 /// [`Error::Value`] where no class has samples, or β lies outside [0, 1).
 pub fn weights_from_counts(counts: &[u64], rule: ClassWeights) -> Result<Vec<f32>> {
     if let Rule::EffectiveNumber { beta } = rule.rule {
-        check::value("beta", beta, (0.0..1.0).contains(&beta), "a number in [0, 1)")?;
+        validate::value("beta", beta, (0.0..1.0).contains(&beta), "a number in [0, 1)")?;
     }
     let samples: f64 = counts.iter().map(|&n| u128::from(n)).sum::<u128>() as f64;
     let classes = counts.iter().filter(|&&n| n > 0).count() as f64;

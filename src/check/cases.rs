@@ -3,9 +3,9 @@
 use super::ops::{self, Call, Draw, FLOATS, First};
 use super::random::Random;
 use super::typed;
-use crate::dtype::DType;
-use crate::error::Result;
-use crate::tensor::{Tensor, TensorRef};
+use crate::base::dtype::DType;
+use crate::base::error::Result;
+use crate::base::tensor::{Tensor, TensorRef};
 use std::fmt;
 
 /// The one table of ops: a variant, its name on the command line, how its cases are drawn.

@@ -11,7 +11,7 @@
 //! sign. A finite reference allows the infinity that something within its tolerance rounds to; and
 //! where s is beyond f32 sums may leave it on their way, and come as infinities and NaN.
 
-use crate::dtype::DType;
+use crate::base::dtype::DType;
 use half::{bf16, f16};
 use std::fmt;
 

@@ -1,6 +1,6 @@
 //! A small seeded generator: the same seed gives the same numbers on every machine.
 
-use crate::random::{GOLDEN, mix};
+use crate::base::random::{GOLDEN, mix};
 
 /// SplitMix64 (Steele, Lea, Flood 2014).
 #[derive(Debug, Clone)]

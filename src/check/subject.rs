@@ -3,11 +3,11 @@
 use super::cases::Case;
 use super::compare::{self, Worst};
 use super::reference::WithSizes;
+use crate::base::dtype::DType;
+use crate::base::error::Result;
+use crate::base::shape::Shape;
+use crate::base::tensor::{Tensor, TensorRef};
 use crate::device::Device;
-use crate::dtype::DType;
-use crate::error::Result;
-use crate::shape::Shape;
-use crate::tensor::{Tensor, TensorRef};
 use std::fmt;
 
 /// What a result is, and so what it is compared with.

@@ -1,9 +1,9 @@
 //! Tensors whose dtype is known only at run time: strided views of them, and their making.
 
-use crate::dtype::DType;
-use crate::error::{Error, Result};
-use crate::memory::{HostMut, HostRef};
-use crate::tensor::{Tensor, TensorMut, TensorRef};
+use crate::base::dtype::DType;
+use crate::base::error::{Error, Result};
+use crate::base::host::{HostMut, HostRef};
+use crate::base::tensor::{Tensor, TensorMut, TensorRef};
 use half::{bf16, f16};
 
 /// A view of host data; see [`TensorRef::with_row_stride`].

@@ -5,10 +5,10 @@ use super::device::Devices;
 use super::differential::{self, Budget};
 use super::failure::Failure;
 use super::{grid, number};
+use crate::base::dtype::DType;
 use crate::check::cases::{Case, Op};
 use crate::check::subject::{Engine, Finding, Subject, check};
 use crate::device::Device;
-use crate::dtype::DType;
 use clap::builder::PossibleValue;
 use clap::{Args, ValueEnum};
 use comfy_table::{CellAlignment, Table};
@@ -287,9 +287,9 @@ fn print(text: &str) -> Result<(), Failure> {
 
 impl ScheduleArg {
     /// Asks the device for it; whether it has schedules.
-    #[cfg(any(feature = "cuda", feature = "emulator"))]
+    #[cfg(gpu)]
     fn force(self, device: &Device) -> bool {
-        use crate::cuda::plan::Forced;
+        use crate::code::plan::Forced;
         device.force(match self {
             ScheduleArg::Block => Forced::Block,
             ScheduleArg::Cluster2 => Forced::Cluster(2),
@@ -300,7 +300,7 @@ impl ScheduleArg {
         })
     }
 
-    #[cfg(not(any(feature = "cuda", feature = "emulator")))]
+    #[cfg(not(gpu))]
     fn force(self, _: &Device) -> bool {
         false
     }
@@ -375,7 +375,7 @@ mod tests {
     struct Silent;
 
     impl Subject for Silent {
-        fn compute(&self, case: &Case) -> crate::error::Result<Vec<Outcome>> {
+        fn compute(&self, case: &Case) -> crate::base::error::Result<Vec<Outcome>> {
             let mut outcomes = Engine(crate::device::Device::cpu()).compute(case)?;
             outcomes.iter_mut().for_each(|o| o.values.fill(0.0));
             Ok(outcomes)

@@ -2,9 +2,9 @@
 
 use super::device::DeviceChoice;
 use super::failure::{self, Failure};
+use crate::base::error::Error;
 use crate::check::cases::Op;
 use crate::check::differential::{Differential, Finding};
-use crate::error::Error;
 use std::io::Write as _;
 use std::time::{Duration, Instant};
 

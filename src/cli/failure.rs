@@ -1,7 +1,7 @@
 //! How a command ends when it does not succeed: one line and an exit status.
 
 use super::typed;
-use crate::error::Error;
+use crate::base::error::Error;
 use std::io::Write as _;
 use std::process::ExitCode;
 

@@ -6,14 +6,14 @@
 
 use super::failure::Failure;
 use super::{memory, similar};
+use crate::base::dtype::{DType, Element};
+use crate::base::error::Error;
+use crate::base::host::HostRef;
+use crate::base::shape::MAX_RANK;
+use crate::base::tensor::{Tensor, TensorRef};
 use crate::check::typed;
-use crate::dtype::{DType, Element};
-use crate::error::Error;
-use crate::file::{copy_bytes, dtype_of};
-use crate::memory::HostRef;
-use crate::shape::MAX_RANK;
-use crate::sniff::what_it_is;
-use crate::tensor::{Tensor, TensorRef};
+use crate::loss::io::file::{copy_bytes, dtype_of};
+use crate::loss::io::sniff::what_it_is;
 use half::{bf16, f16};
 use memmap2::Mmap;
 use safetensors::SafeTensors;

@@ -5,7 +5,9 @@ use super::failure::Failure;
 use super::kernels;
 use super::memory::in_words;
 #[cfg(feature = "cuda")]
-use crate::cuda::found::{self, Found};
+use crate::cuda::real::found;
+#[cfg(feature = "cuda")]
+use crate::cuda::real::found::Found;
 use crate::device::Device;
 use clap::Args;
 use serde_json::{Value, json};

@@ -5,9 +5,9 @@ use super::failure::Failure;
 use serde_json::Value;
 
 /// One object: the device, and a list of its kernels.
-#[cfg(any(feature = "cuda", feature = "emulator"))]
+#[cfg(gpu)]
 pub(super) fn gather(choice: DeviceChoice) -> Result<Value, Failure> {
-    use crate::cuda::resources::Listed;
+    use crate::cuda::stream::resources::Listed;
     use serde_json::json;
 
     let device = choice.open()?;
@@ -55,7 +55,7 @@ pub(super) fn gather(choice: DeviceChoice) -> Result<Value, Failure> {
     }))
 }
 
-#[cfg(not(any(feature = "cuda", feature = "emulator")))]
+#[cfg(not(gpu))]
 pub(super) fn gather(choice: DeviceChoice) -> Result<Value, Failure> {
     Err(none(choice.open()?.name()))
 }

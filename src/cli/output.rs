@@ -2,8 +2,8 @@
 
 use super::failure::Failure;
 use super::file::InputFile;
-use crate::file;
-use crate::tensor::Tensor;
+use crate::base::tensor::Tensor;
+use crate::loss::io::file;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 

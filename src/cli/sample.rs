@@ -5,7 +5,7 @@ use super::file::InputFile;
 use super::output::OutputFile;
 use super::{memory, number, output};
 use crate::balance::{BalancedSampler, Phase, SamplerOptions};
-use crate::tensor::Tensor;
+use crate::base::tensor::Tensor;
 use clap::Args;
 use serde_json::{Map, Value};
 use std::path::PathBuf;

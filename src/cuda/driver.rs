@@ -1,11 +1,11 @@
 //! What the launches need of a device: memory, kernels, a stream. The one implementation is
 //! cudarc's (`real.rs`), the other the emulator's: everything above is the same for both.
 
-use super::plan::Card;
-use super::products::Product;
-use super::variants::Variant;
+use crate::base::error::{Error, Result};
+use crate::code::plan::Card;
+use crate::code::variants::Variant;
+use crate::cuda::matrix::products::Product;
 use crate::device::DriverCalls;
-use crate::error::{Error, Result};
 use std::sync::Arc;
 
 /// A kernel that a driver has loaded: its own number for it.
@@ -219,13 +219,13 @@ pub(crate) trait Driver: Send + Sync + std::fmt::Debug {
 
     /// The driver of a GPU, where this is one.
     #[cfg(feature = "cuda")]
-    fn real(&self) -> Option<&super::real::Real> {
+    fn real(&self) -> Option<&crate::cuda::real::driver::Real> {
         None
     }
 
     /// The driver of an imitated card, where this is one.
     #[cfg(feature = "emulator")]
-    fn emulated(&self) -> Option<&super::emulated::Emulated> {
+    fn emulated(&self) -> Option<&crate::cuda::emulated::driver::Emulated> {
         None
     }
 }

@@ -1,8 +1,9 @@
 //! A CUDA graph on an imitated card.
 
-use crate::cuda::Stream;
-use crate::cuda::emulated::{Emulated, Step};
-use crate::error::{Error, Result};
+use crate::base::error::{Error, Result};
+use crate::cuda::emulated::driver::Emulated;
+use crate::cuda::emulated::queues::Step;
+use crate::cuda::stream::Stream;
 use std::sync::Arc;
 
 /// What was captured from a stream: launches and memsets with the arguments that they had.

@@ -1,147 +1,16 @@
-//! Losses of one element of the input and one of the target: what they share.
-//!
-//! A loss ℓ(x, y) has a value and two slopes, ∂ℓ/∂x and ∂ℓ/∂y; its file says what they are. Here
-//! is the rest: broadcasting, weights, reductions, and the forms of the call. With v the weight of
-//! an element (1 without weights), D the denominator and g the upstream gradient,
-//!
-//! ```text
-//! none: v·ℓ      sum: Σ v·ℓ      mean, batchmean: Σ v·ℓ / D
-//! gradient to x = g·v·∂ℓ/∂x (over D where the reduction divides), to y likewise
-//! ```
-//!
-//! A tensor that was broadcast gets the sum of its gradients, in its own shape.
+//! The public calls of this loss; what it computes: `spec/elementwise.rs`.
 
-mod checked;
-mod space;
-
-use super::GradOutput;
+use crate::base::dtype::Element as _;
+use crate::base::error::Result;
+use crate::base::tensor::{Tensor, TensorMut, TensorRef};
 use crate::device::{Device, on_device};
-use crate::dtype::Element as _;
-use crate::error::Result;
-use crate::reduction::Reduction;
-use crate::tensor::{Tensor, TensorMut, TensorRef};
-pub(crate) use checked::{Checked, Denominator, Formula, Traits, Weights};
-pub(crate) use space::{OPERANDS, Operand, Space, Strides};
-
-/// What only this crate can name: the loss behind an [`Elementwise`].
-pub(crate) mod sealed {
-    use super::checked::Traits;
-
-    /// Options of one loss, which become a formula.
-    pub trait Loss: Clone {
-        #[doc(hidden)]
-        const REDUCTION: crate::reduction::Reduction = crate::reduction::Reduction::Mean;
-        #[doc(hidden)]
-        fn traits(&self) -> crate::error::Result<Traits<'_>>;
-    }
-
-    /// A loss that takes a weight for each element.
-    pub trait Weighted: Loss {}
-}
-
-/// A loss of one element of the input and one of the target; `L` says which. Call it by a name of
-/// its own: [`Mse`](crate::Mse), [`L1`](crate::L1), [`SmoothL1`](crate::SmoothL1),
-/// [`Huber`](crate::Huber), [`BceWithLogits`](crate::BceWithLogits), [`KlDiv`](crate::KlDiv),
-/// [`JsDiv`](crate::JsDiv).
-///
-/// | tensor | shape | dtype |
-/// |---|---|---|
-/// | input, target | any, row strides free; they broadcast as in PyTorch (not for BCE) | f32, f16, bf16, both the same |
-/// | weight | the input's, which is then the target's too (BCE: broadcasts to the input) | f32 or the input's |
-/// | loss | `[]`, or the broadcast shape for [`Reduction::None`] | f32 |
-/// | grad_output | the loss's, or one number | f32 or the input's |
-/// | grad_input, grad_target | the input's, the target's, row strides free | the input's |
-///
-/// Arithmetic is f32, so that a difference or a loss beyond f32's range is infinite; sums are f64
-/// in an order that does not depend on the number of threads. A gradient is rounded once. An empty
-/// result has the sum 0 and the mean NaN.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Elementwise<'w, L> {
-    pub(crate) loss: L,
-    weight: Option<TensorRef<'w>>,
-    reduction: Reduction,
-}
-
-impl<L: Default + sealed::Loss> Default for Elementwise<'_, L> {
-    fn default() -> Self {
-        Elementwise { loss: L::default(), weight: None, reduction: L::REDUCTION }
-    }
-}
-
-/// Which gradients an allocating call returns.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Wrt {
-    /// With respect to the input.
-    #[default]
-    Input,
-    /// With respect to the target.
-    Target,
-    /// Both.
-    Both,
-}
-
-/// Where gradients are written; what is `None` is not computed.
-#[derive(Debug, Default)]
-pub struct ElementwiseGradOut<'a> {
-    /// The input's shape and dtype.
-    pub grad_input: Option<TensorMut<'a>>,
-    /// The target's shape and dtype.
-    pub grad_target: Option<TensorMut<'a>>,
-}
-
-/// Gradients that were asked for.
-#[derive(Debug, Clone, PartialEq)]
-pub struct ElementwiseGrad {
-    /// In the input's shape and dtype.
-    pub grad_input: Option<Tensor>,
-    /// In the target's shape and dtype.
-    pub grad_target: Option<Tensor>,
-}
-
-impl ElementwiseGrad {
-    fn out(&mut self) -> ElementwiseGradOut<'_> {
-        ElementwiseGradOut {
-            grad_input: self.grad_input.as_mut().map(Tensor::view_mut),
-            grad_target: self.grad_target.as_mut().map(Tensor::view_mut),
-        }
-    }
-}
-
-/// A call that has passed the checks, with everything that it reads and writes: devices take
-/// nothing else.
-#[derive(Debug)]
-pub(crate) struct Call<'a> {
-    pub(crate) input: Input<'a>,
-    pub(crate) target: TensorRef<'a>,
-    pub(crate) grad_output: GradOutput<'a>,
-    pub(crate) loss: Option<TensorMut<'a>>,
-    pub(crate) grad_input: Option<TensorMut<'a>>,
-    pub(crate) grad_target: Option<TensorMut<'a>>,
-}
-
-/// The input, or the input that becomes its own gradient.
-#[derive(Debug)]
-pub(crate) enum Input<'a> {
-    Kept(TensorRef<'a>),
-    Consumed(TensorMut<'a>),
-}
-
-impl Input<'_> {
-    pub(crate) fn view(&self) -> TensorRef<'_> {
-        match self {
-            Input::Kept(input) => *input,
-            Input::Consumed(input) => input.as_ref(),
-        }
-    }
-}
+use crate::spec::elementwise::sealed;
+use crate::spec::elementwise::{
+    Call, Elementwise, ElementwiseGrad, ElementwiseGradOut, Input, Wrt,
+};
+use crate::spec::grad_output::GradOutput;
 
 impl<'w, L: sealed::Loss> Elementwise<'w, L> {
-    /// Default [`Reduction::Mean`]; [`Reduction::BatchMean`] is for [`KlDiv`](crate::KlDiv) alone.
-    pub fn reduction(mut self, reduction: Reduction) -> Self {
-        self.reduction = reduction;
-        self
-    }
-
     /// The loss, in f32.
     ///
     /// # Errors
@@ -261,11 +130,6 @@ impl<'w, L: sealed::Loss> Elementwise<'w, L> {
         self.call(device, Input::Consumed(input), target, grad_output, (Some(loss), grads))
     }
 
-    fn check(&self, input: &TensorRef<'_>, target: &TensorRef<'_>) -> Result<Checked<'_>> {
-        let traits = self.loss.traits()?;
-        Checked::new(traits, self.reduction, self.weight, input, target)
-    }
-
     /// Every form of the call comes here.
     fn call(
         &self,
@@ -281,13 +145,6 @@ impl<'w, L: sealed::Loss> Elementwise<'w, L> {
         checked.check_call(&call)?;
         let places = checked.places(&call);
         on_device!(device, "input", places, on => on.elementwise(&checked, call))
-    }
-}
-
-impl<'w, L: sealed::Weighted> Elementwise<'w, L> {
-    /// A weight for each element. Default: 1 each.
-    pub fn weight(self, weight: TensorRef<'_>) -> Elementwise<'_, L> {
-        Elementwise { loss: self.loss, weight: Some(weight), reduction: self.reduction }
     }
 }
 

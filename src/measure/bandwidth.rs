@@ -3,11 +3,11 @@
 #[cfg(feature = "cli")]
 use super::time_by;
 use super::{Budget, time};
+use crate::base::error::{Error, Result};
+#[cfg(feature = "cli")]
+use crate::base::tensor::Tensor;
 #[cfg(feature = "cli")]
 use crate::device::Device;
-use crate::error::{Error, Result};
-#[cfg(feature = "cli")]
-use crate::tensor::Tensor;
 use rayon::prelude::*;
 use std::convert::Infallible;
 use std::hint::black_box;
@@ -101,7 +101,7 @@ impl Bandwidth {
 #[cfg(feature = "cli")]
 fn buffers(device: &Device, bytes: usize) -> Result<(Tensor, Tensor)> {
     let mut bits = buffer(bytes.min(MADE) / size_of::<f32>())?;
-    let number = |i: usize| f32::from_bits(crate::random::mix(i as u64) as u32);
+    let number = |i: usize| f32::from_bits(crate::base::random::mix(i as u64) as u32);
     bits.par_iter_mut().enumerate().for_each(|(i, x)| *x = number(i));
     let shape = [bits.len()];
     let host = Tensor::from_vec(bits, &shape)?;

@@ -1,6 +1,6 @@
 //! Byte models: what a pass must move, if every element goes over the memory bus once a use.
 
-use crate::dtype::DType;
+use crate::base::dtype::DType;
 
 /// What of a loss is computed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

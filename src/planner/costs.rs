@@ -1,12 +1,13 @@
 //! What a softmax over products costs on a device: a linear model, and its fit to measured calls.
 
+use crate::base::dtype::DType;
+use crate::base::error::{Error, Result};
+use crate::base::reduction::Reduction;
+use crate::base::tensor::Tensor;
 use crate::device::Device;
-use crate::dtype::DType;
-use crate::error::{Error, Result};
-use crate::loss::{AdaptiveLogSoftmax, LayerGradOut, LayerOut};
 use crate::measure::{Budget, time_by};
-use crate::reduction::Reduction;
-use crate::tensor::Tensor;
+use crate::spec::adaptive_log_softmax::AdaptiveLogSoftmax;
+use crate::spec::output_layer::{LayerGradOut, LayerOut};
 
 /// Seconds, forward and backward together.
 #[derive(Debug, Clone, Copy, PartialEq)]

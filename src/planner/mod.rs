@@ -19,8 +19,8 @@ mod search;
 
 pub use costs::{CostSample, Costs};
 
-use crate::error::{Error, Result};
-use crate::loss::{AdaptiveLogSoftmax, ClassOrder};
+use crate::base::error::{Error, Result};
+use crate::spec::adaptive_log_softmax::{AdaptiveLogSoftmax, ClassOrder};
 use search::Search;
 use std::sync::Arc;
 

@@ -1,12 +1,13 @@
 //! A call's tensors where they are to lie, as an op's function asks for them.
 
 use super::call::{Call, Given, Role, Setpoint};
+use crate::base::error::Result;
+use crate::base::reduction::Reduction;
+use crate::base::tensor::{Tensor, TensorMut, TensorRef};
 use crate::check::typed;
 use crate::device::Device;
-use crate::error::Result;
-use crate::loss::{AdaptiveTail, GradOutput};
-use crate::reduction::Reduction;
-use crate::tensor::{Tensor, TensorMut, TensorRef};
+use crate::spec::adaptive_log_softmax::AdaptiveTail;
+use crate::spec::grad_output::GradOutput;
 use std::cell::RefCell;
 
 /// The memory of all tensors of a call.

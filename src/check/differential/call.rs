@@ -1,11 +1,11 @@
 //! A call as data: what is called, with which options and tensors.
 
+use crate::base::dtype::DType;
+use crate::base::error::Result;
+use crate::base::reduction::Reduction;
+use crate::base::tensor::Tensor;
 use crate::check::cases::Op;
 use crate::check::typed;
-use crate::dtype::DType;
-use crate::error::Result;
-use crate::reduction::Reduction;
-use crate::tensor::Tensor;
 use std::fmt;
 
 /// One call of one form of an op, right or wrong.

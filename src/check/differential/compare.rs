@@ -4,13 +4,14 @@ use super::bound::{Bound, Memory};
 use super::call::{Call, Given, Role, Setpoint, Setting};
 use super::ops::{self, Reference};
 use super::run::{Ending, Outcome, Value};
+use crate::base::dtype::DType;
+use crate::base::error::Result;
 use crate::check::cases::Op;
 use crate::check::compare;
 use crate::check::ops::adaptive_log_softmax::top;
-use crate::check::subject::{self, Expected, Quantity};
+use crate::check::subject;
+use crate::check::subject::{Expected, Quantity};
 use crate::device::Device;
-use crate::dtype::DType;
-use crate::error::Result;
 use half::f16;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
@@ -44,7 +45,7 @@ fn ending(outcome: &Outcome) -> String {
 }
 
 /// The name of an error's variant.
-fn kind(error: &crate::error::Error) -> String {
+fn kind(error: &crate::base::error::Error) -> String {
     let text = format!("{error:?}");
     text.split([' ', '{', '(']).next().unwrap_or_default().to_owned()
 }
@@ -273,9 +274,9 @@ fn expected(call: &Call) -> Option<Reference> {
 mod tests {
     use super::super::run::run;
     use super::*;
+    use crate::base::error::Error;
+    use crate::base::reduction::Reduction;
     use crate::check::cases::Op;
-    use crate::error::Error;
-    use crate::reduction::Reduction;
 
     /// A call of the op that ends as asked, and its outcome.
     fn call(op: Op, refused: bool) -> (Call, Outcome) {

@@ -1,11 +1,12 @@
 //! What ops draw their calls with.
 
 use super::call::{Call, Given, Role, Setpoint, Setting};
+use crate::base::dtype::DType;
+use crate::base::reduction::Reduction;
 use crate::check::cases::{Op, Values};
-use crate::check::ops::{FLOATS, targets::Targets};
+use crate::check::ops::FLOATS;
+use crate::check::ops::targets::Targets;
 use crate::check::random::Random;
-use crate::dtype::DType;
-use crate::reduction::Reduction;
 
 /// A call that is being drawn.
 #[derive(Debug)]

@@ -14,9 +14,9 @@ mod shrink;
 mod spoil;
 
 use super::cases::Op;
+use crate::base::error::Result;
+use crate::base::tensor::Tensor;
 use crate::device::Device;
-use crate::error::Result;
-use crate::tensor::Tensor;
 use bound::{Bound, Memory};
 use call::{Call, Role};
 use draft::Draft;

@@ -3,10 +3,10 @@
 use super::bound::{Bound, Memory};
 use super::call::{Call, Role};
 use super::ops;
+use crate::base::dtype::DType;
+use crate::base::error::{Error, Result};
+use crate::base::tensor::{Tensor, TensorRef};
 use crate::device::Device;
-use crate::dtype::DType;
-use crate::error::{Error, Result};
-use crate::tensor::{Tensor, TensorRef};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 /// How a call ended.

@@ -2,9 +2,9 @@
 
 use super::call::{Call, Given, Role, Setpoint};
 use super::draft::NUMBERS;
+use crate::base::dtype::DType;
+use crate::base::reduction::Reduction;
 use crate::check::random::Random;
-use crate::dtype::DType;
-use crate::reduction::Reduction;
 
 /// Makes one to three things wrong in half of all calls; some of it may be legal nevertheless.
 pub(super) fn spoil(random: &mut Random, call: &mut Call) {

@@ -1,15 +1,16 @@
 //! Adaptive embeddings: the first tensor is the gradient of their output.
 
 use super::{Call, Draw, First, INDICES, layer};
+use crate::base::dtype::DType;
+use crate::base::error::Result;
+use crate::base::tensor::Tensor;
 use crate::check::cases::Case;
 use crate::check::random::Random;
 use crate::check::subject::{Expected, Outcome, Quantity};
 use crate::check::{reference, typed};
 use crate::device::Device;
-use crate::dtype::DType;
-use crate::error::Result;
-use crate::loss::{AdaptiveEmbedding, AdaptiveEmbeddingParameters, ClassOrder};
-use crate::tensor::Tensor;
+use crate::spec::adaptive_embedding::{AdaptiveEmbedding, AdaptiveEmbeddingParameters};
+use crate::spec::adaptive_log_softmax::ClassOrder;
 use std::fmt;
 use std::sync::Arc;
 

@@ -3,17 +3,18 @@
 use super::labels::grad_output;
 use super::targets::Targets;
 use super::{Call, Draw, First, Upstream, layer};
+use crate::base::dtype::DType;
+use crate::base::error::Result;
+use crate::base::reduction::Reduction;
+use crate::base::tensor::Tensor;
 use crate::check::cases::Case;
 use crate::check::random::Random;
-use crate::check::reference::{self, AdaptiveReference, WithSizes};
+use crate::check::reference;
+use crate::check::reference::{AdaptiveReference, WithSizes};
 use crate::check::subject::{Expected, Outcome, Quantity};
 use crate::check::typed;
 use crate::device::Device;
-use crate::dtype::DType;
-use crate::error::Result;
-use crate::loss::{AdaptiveLogSoftmax, AdaptiveParameters, ClassOrder};
-use crate::reduction::Reduction;
-use crate::tensor::Tensor;
+use crate::spec::adaptive_log_softmax::{AdaptiveLogSoftmax, AdaptiveParameters, ClassOrder};
 use std::fmt;
 use std::sync::Arc;
 

@@ -1,19 +1,27 @@
 //! The elementwise losses: one way to draw a case, whichever the loss.
 
 use super::{Call, Draw, First, Upstream, upstream};
+use crate::base::dtype::DType;
+use crate::base::error::Result;
+use crate::base::reduction::Reduction;
+use crate::base::shape::Shape;
+use crate::base::tensor::{Tensor, TensorRef};
 use crate::check::cases::{Case, Values};
 use crate::check::random::Random;
-use crate::check::reference::{self, ElementLoss, ElementwiseCall};
+use crate::check::reference;
+use crate::check::reference::{ElementLoss, ElementwiseCall};
 use crate::check::subject::{Expected, Outcome, Quantity};
 use crate::check::typed;
 use crate::device::Device;
-use crate::dtype::DType;
-use crate::error::Result;
-use crate::loss::elementwise::sealed;
-use crate::loss::{BceWithLogits, Elementwise, Huber, JsDiv, KlDiv, L1, Mse, SmoothL1, Wrt};
-use crate::reduction::Reduction;
-use crate::shape::Shape;
-use crate::tensor::{Tensor, TensorRef};
+use crate::spec::bce_with_logits::BceWithLogits;
+use crate::spec::elementwise::sealed;
+use crate::spec::elementwise::{Elementwise, Wrt};
+use crate::spec::huber::Huber;
+use crate::spec::js_div::JsDiv;
+use crate::spec::kl_div::KlDiv;
+use crate::spec::l1::L1;
+use crate::spec::mse::Mse;
+use crate::spec::smooth_l1::SmoothL1;
 use std::fmt;
 
 macro_rules! draws {
@@ -57,7 +65,8 @@ impl Call for ElementwiseDraw {
 
     fn expect(&self, case: &Case) -> Result<Vec<Expected>> {
         let x = case.input()?.to_f64()?;
-        let owned = |t: &Tensor| Ok::<_, crate::error::Error>((t.shape(), t.view().to_f64()?));
+        let owned =
+            |t: &Tensor| Ok::<_, crate::base::error::Error>((t.shape(), t.view().to_f64()?));
         let y = owned(&self.target)?;
         let weight = self.weight.as_ref().map(owned).transpose()?;
         let pos_weight = self.pos_weight.as_ref().map(owned).transpose()?;

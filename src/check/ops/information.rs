@@ -1,15 +1,15 @@
 //! Entropy, cross entropy and Kullback–Leibler divergence of probabilities.
 
 use super::{Call, Draw, First, logits_shape};
+use crate::base::error::Result;
+use crate::base::tensor::Tensor;
 use crate::check::cases::Case;
 use crate::check::random::Random;
-use crate::check::reference::{self, WithSizes};
+use crate::check::reference;
+use crate::check::reference::WithSizes;
 use crate::check::subject::{Expected, Outcome, Quantity};
 use crate::check::typed;
 use crate::device::Device;
-use crate::error::Result;
-use crate::loss::information;
-use crate::tensor::Tensor;
 use std::fmt;
 
 pub(in crate::check) const DRAW: Draw = Draw { shape: logits_shape, call: draw };
@@ -46,9 +46,9 @@ impl Call for InformationCall {
     fn compute(&self, device: &Device, _case: &Case) -> Result<Vec<Outcome>> {
         let (p, q) = (self.p.view(), self.q.view());
         let results = [
-            information::entropy(device, p)?,
-            information::cross_entropy(device, p, q)?,
-            information::kl_divergence(device, p, q)?,
+            crate::loss::information::entropy(device, p)?,
+            crate::loss::information::cross_entropy(device, p, q)?,
+            crate::loss::information::kl_divergence(device, p, q)?,
         ];
         let outcome = |((name, quantity), result): ((&'static str, Quantity), &Tensor)| {
             Outcome::new(quantity, name, result.view())

@@ -3,16 +3,16 @@
 use super::labels::{grad_output, rows_of};
 use super::targets::{self, Targets};
 use super::{Call, Draw, First, Upstream, logits_shape};
+use crate::base::dtype::DType;
+use crate::base::error::Result;
+use crate::base::reduction::Reduction;
+use crate::base::tensor::Tensor;
 use crate::check::cases::Case;
 use crate::check::random::Random;
 use crate::check::subject::{Expected, Outcome, Quantity};
 use crate::check::{reference, typed};
 use crate::device::Device;
-use crate::dtype::DType;
-use crate::error::Result;
-use crate::loss::{JsDivLogits, JsDivLogitsGradOut};
-use crate::reduction::Reduction;
-use crate::tensor::Tensor;
+use crate::spec::js_div_logits::{JsDivLogits, JsDivLogitsGradOut};
 use std::fmt;
 
 pub(in crate::check) const DRAW: Draw = Draw { shape: logits_shape, call: draw };

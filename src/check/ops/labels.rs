@@ -2,12 +2,12 @@
 
 use super::targets::Targets;
 use super::{First, Upstream};
+use crate::base::dtype::DType;
+use crate::base::error::Result;
+use crate::base::reduction::Reduction;
+use crate::base::tensor::Tensor;
 use crate::check::random::Random;
 use crate::check::typed;
-use crate::dtype::DType;
-use crate::error::Result;
-use crate::reduction::Reduction;
-use crate::tensor::Tensor;
 use std::fmt;
 
 /// Labels, class weights and what goes with them, owned.

@@ -1,15 +1,16 @@
 //! What layers have in common: hidden states as the first tensor, products on the way to all results,
 //! and gradients of parameters.
 
+use crate::base::dtype::DType;
+use crate::base::error::Result;
+use crate::base::tensor::{Tensor, TensorRef};
 use crate::check::cases::{Case, Values};
 use crate::check::random::Random;
-use crate::check::reference::{self, WithSizes};
+use crate::check::reference;
+use crate::check::reference::WithSizes;
 use crate::check::subject::{Expected, Outcome, Quantity};
 use crate::check::typed;
-use crate::dtype::DType;
-use crate::error::Result;
-use crate::loss::LayerOutput;
-use crate::tensor::{Tensor, TensorRef};
+use crate::spec::output_layer::LayerOutput;
 
 /// Rows of hidden states, or one.
 pub(super) fn shape(random: &mut Random) -> Vec<usize> {

@@ -1,15 +1,15 @@
 //! Log-softmax.
 
 use super::{Call, Draw, First, any_shape, dims, upstream};
+use crate::base::dtype::DType;
+use crate::base::error::Result;
+use crate::base::tensor::Tensor;
 use crate::check::cases::Case;
 use crate::check::random::Random;
 use crate::check::reference;
 use crate::check::subject::{Expected, Outcome, Quantity};
 use crate::device::Device;
-use crate::dtype::DType;
-use crate::error::Result;
-use crate::loss::LogSoftmax;
-use crate::tensor::Tensor;
+use crate::spec::log_softmax::LogSoftmax;
 use std::fmt;
 
 pub(in crate::check) const DRAW: Draw = Draw { shape: any_shape, call: draw };

@@ -21,11 +21,11 @@ use super::cases::{Case, Values};
 use super::random::Random;
 use super::subject::{Expected, Outcome};
 use super::typed;
+use crate::base::dtype::DType;
+use crate::base::error::Result;
+use crate::base::tensor::Tensor;
 use crate::device::Device;
-use crate::dtype::DType;
-use crate::error::Result;
-use crate::loss::GradOutput;
-use crate::tensor::Tensor;
+use crate::spec::grad_output::GradOutput;
 use labels::Labels;
 use std::fmt;
 

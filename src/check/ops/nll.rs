@@ -1,15 +1,15 @@
 //! Negative log-likelihood.
 
 use super::{Call, Draw, First, Labels, logits_shape};
+use crate::base::dtype::DType;
+use crate::base::error::Result;
+use crate::base::tensor::Tensor;
 use crate::check::cases::Case;
 use crate::check::random::Random;
 use crate::check::subject::{Expected, Outcome, Quantity};
 use crate::check::{reference, typed};
 use crate::device::Device;
-use crate::dtype::DType;
-use crate::error::Result;
-use crate::loss::Nll;
-use crate::tensor::Tensor;
+use crate::spec::nll::Nll;
 use std::fmt;
 
 pub(in crate::check) const DRAW: Draw = Draw { shape: logits_shape, call: draw };

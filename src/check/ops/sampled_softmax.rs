@@ -3,15 +3,15 @@
 use super::labels::grad_output;
 use super::targets::Targets;
 use super::{Call, Draw, First, Upstream, layer};
+use crate::base::error::Result;
+use crate::base::reduction::Reduction;
+use crate::base::tensor::Tensor;
 use crate::check::cases::Case;
 use crate::check::random::Random;
 use crate::check::reference;
 use crate::check::subject::{Expected, Outcome, Quantity};
 use crate::device::Device;
-use crate::error::Result;
-use crate::loss::{NegativeSampler, SampledParameters, SampledSoftmax};
-use crate::reduction::Reduction;
-use crate::tensor::Tensor;
+use crate::spec::sampled_softmax::{NegativeSampler, SampledParameters, SampledSoftmax};
 use std::fmt;
 
 pub(in crate::check) const DRAW: Draw = Draw { shape: layer::shape, call: draw };

@@ -2,16 +2,16 @@
 
 use super::labels::{grad_output, rows_of, weight};
 use super::{Call, Draw, First, Upstream, logits_shape};
+use crate::base::dtype::DType;
+use crate::base::error::Result;
+use crate::base::reduction::Reduction;
+use crate::base::tensor::Tensor;
 use crate::check::cases::{Case, Values};
 use crate::check::random::Random;
 use crate::check::subject::{Expected, Outcome, Quantity};
 use crate::check::{reference, typed};
 use crate::device::Device;
-use crate::dtype::DType;
-use crate::error::Result;
-use crate::loss::{CrossEntropy, CrossEntropyGradients, CrossEntropyOut};
-use crate::reduction::Reduction;
-use crate::tensor::Tensor;
+use crate::spec::cross_entropy::{CrossEntropy, CrossEntropyGradients, CrossEntropyOut};
 use std::fmt;
 
 pub(in crate::check) const DRAW: Draw = Draw { shape: logits_shape, call: draw };

@@ -1,12 +1,12 @@
 //! Class indices of a batch: how they are drawn, and which logits they leave unread.
 
 use super::INDICES;
+use crate::base::dtype::DType;
+use crate::base::error::Result;
+use crate::base::tensor::{Tensor, TensorRef};
 use crate::check::cases::Case;
 use crate::check::random::Random;
 use crate::check::{reference, typed};
-use crate::dtype::DType;
-use crate::error::Result;
-use crate::tensor::{Tensor, TensorRef};
 
 /// A batch's targets, some of them ignored.
 #[derive(Debug)]

@@ -1,7 +1,7 @@
 //! Adaptive embeddings, lookup by lookup.
 
 use super::products::WithSizes;
-use crate::loss::{AdaptiveEmbedding, AdaptiveEmbeddingParameters};
+use crate::spec::adaptive_embedding::{AdaptiveEmbedding, AdaptiveEmbeddingParameters};
 
 /// What lookups should give.
 #[derive(Debug, Clone, PartialEq)]

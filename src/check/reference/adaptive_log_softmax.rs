@@ -1,8 +1,8 @@
 //! Adaptive log-softmax, row by row.
 
 use super::products::{FLOOR, Matrix, Part, WithSizes};
-use crate::loss::{AdaptiveLogSoftmax, AdaptiveParameters, AdaptiveTail};
-use crate::reduction::Reduction;
+use crate::base::reduction::Reduction;
+use crate::spec::adaptive_log_softmax::{AdaptiveLogSoftmax, AdaptiveParameters, AdaptiveTail};
 
 /// What an adaptive log-softmax should give.
 #[derive(Debug, Clone, PartialEq)]

@@ -1,9 +1,9 @@
 //! Cross entropy with class indices, row by row.
 
 use super::{Lines, Softmax};
+use crate::base::reduction::Reduction;
 use crate::check::compare::FAR;
-use crate::loss::CrossEntropy;
-use crate::reduction::Reduction;
+use crate::spec::cross_entropy::CrossEntropy;
 
 /// What cross entropy should give.
 #[derive(Debug, Clone, Default)]

@@ -1,6 +1,6 @@
 //! Losses of one element of the input and one of the target.
 
-use crate::reduction::Reduction;
+use crate::base::reduction::Reduction;
 
 /// Which loss, with PyTorch's options.
 #[derive(Debug, Clone, Copy, PartialEq)]

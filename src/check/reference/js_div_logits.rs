@@ -2,8 +2,8 @@
 
 use super::elementwise::{js_slopes, vanishes};
 use super::{Lines, Softmax};
-use crate::loss::JsDivLogits;
-use crate::reduction::Reduction;
+use crate::base::reduction::Reduction;
+use crate::spec::js_div_logits::JsDivLogits;
 
 /// What the divergence should give.
 #[derive(Debug, Clone, Default)]

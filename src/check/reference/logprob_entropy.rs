@@ -2,7 +2,7 @@
 
 use super::cross_entropy::{in_f32_range, transform};
 use super::{Lines, Softmax};
-use crate::loss::LogprobEntropy;
+use crate::spec::logprob_entropy::LogprobEntropy;
 
 /// What log-probability and entropy should be: one of each per row, 0 for ignored rows.
 #[derive(Debug, Clone, Default)]

@@ -34,9 +34,9 @@ pub use ranks::ranks;
 pub use sampled_softmax::{SampledReference, sampled_softmax};
 pub use soft_cross_entropy::soft_cross_entropy;
 
-use crate::error::{Error, Result};
-use crate::loss::GradOutput;
-use crate::tensor::TensorRef;
+use crate::base::error::{Error, Result};
+use crate::base::tensor::TensorRef;
+use crate::spec::grad_output::GradOutput;
 
 /// Where the lines of a tensor lie: line `i` has the elements `bases[i] + offset`, for each offset.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -1,8 +1,8 @@
 //! Negative log-likelihood, row by row.
 
 use super::Lines;
-use crate::loss::Nll;
-use crate::reduction::Reduction;
+use crate::base::reduction::Reduction;
+use crate::spec::nll::Nll;
 
 /// What a negative log-likelihood should give.
 #[derive(Debug, Clone, Default)]

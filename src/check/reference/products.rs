@@ -1,7 +1,7 @@
 //! What passes products of matrices: numbers with their sizes, and softmaxes over them.
 
 use super::Softmax;
-use crate::reduction::Reduction;
+use crate::base::reduction::Reduction;
 
 /// Numbers, and what each may be off by in units of rounding: Σ|terms| of all that they are made of.
 #[derive(Debug, Clone, Default, PartialEq)]

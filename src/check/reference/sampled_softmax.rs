@@ -1,8 +1,8 @@
 //! Sampled softmax, row by row.
 
 use super::products::{Part, WithSizes};
-use crate::loss::{SampledParameters, SampledSoftmax};
-use crate::reduction::Reduction;
+use crate::base::reduction::Reduction;
+use crate::spec::sampled_softmax::{SampledParameters, SampledSoftmax};
 
 /// What a sampled softmax should give.
 #[derive(Debug, Clone, PartialEq)]

@@ -2,9 +2,9 @@
 
 use super::cross_entropy::{in_f32_range, in_key_range, term, transform, z_loss_size};
 use super::{CrossEntropyReference, Lines, Softmax};
+use crate::base::reduction::Reduction;
 use crate::check::compare::FAR;
-use crate::loss::CrossEntropy;
-use crate::reduction::Reduction;
+use crate::spec::cross_entropy::CrossEntropy;
 
 /// Cross entropy of `logits` against `target` (both of `shape`), its gradient, and the gradient
 /// with respect to probabilities.

@@ -2,15 +2,16 @@
 //! training; all of it lies on the device that is measured.
 
 use super::{Failure, Line, Measured, memory};
+use crate::base::dtype::{DType, Float};
+use crate::base::error::Error;
+use crate::base::host::HostMut;
+use crate::base::shape::Shape;
+use crate::base::tensor::Tensor;
 use crate::check::random::Random;
 use crate::device::Device;
-use crate::dtype::{DType, Float};
-use crate::error::Error;
-use crate::loss::{AdaptiveLogSoftmax, AdaptiveParameters, LayerGradOut, LayerOut};
 use crate::measure::{Budget, Pass, Timing, time_by};
-use crate::memory::HostMut;
-use crate::shape::Shape;
-use crate::tensor::Tensor;
+use crate::spec::adaptive_log_softmax::{AdaptiveLogSoftmax, AdaptiveParameters};
+use crate::spec::output_layer::{LayerGradOut, LayerOut};
 
 /// What is measured, and what it writes.
 struct Data {

@@ -2,13 +2,13 @@
 //! of it lies on the device that is measured, so that no time goes into staging, and serves every
 //! line of its dtype there.
 
+use crate::base::dtype::{DType, Element, Float};
+use crate::base::error::Error;
+use crate::base::host::HostMut;
+use crate::base::shape::Shape;
+use crate::base::tensor::{Tensor, TensorMut};
 use crate::check::random::Random;
 use crate::device::Device;
-use crate::dtype::{DType, Element, Float};
-use crate::error::Error;
-use crate::memory::HostMut;
-use crate::shape::Shape;
-use crate::tensor::{Tensor, TensorMut};
 use half::{bf16, f16};
 use rayon::prelude::*;
 use std::borrow::Cow;

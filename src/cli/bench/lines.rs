@@ -2,8 +2,8 @@
 //! same buffers.
 
 use super::{BenchArgs, Failure, Kind, Line};
+use crate::base::dtype::DType;
 use crate::device::Device;
-use crate::dtype::DType;
 use crate::measure::{Bandwidth, Budget};
 use clap::Parser;
 use serde_json::{Value, json};

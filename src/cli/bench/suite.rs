@@ -2,7 +2,7 @@
 
 use super::Line;
 use super::ops::BenchOp;
-use crate::dtype::DType;
+use crate::base::dtype::DType;
 use crate::measure::Pass;
 
 /// Rows × classes, and why: a current vocabulary; an older one; few long rows, which threads must

@@ -1,12 +1,14 @@
 //! `warploss eval adaptive-log-softmax`.
 
 use super::{Call, Common, Evaluate, Evaluation, Failure, bytes, memory, one_number, upstream};
+use crate::base::dtype::DType;
+use crate::base::reduction::Reduction;
+use crate::base::shape::Shape;
+use crate::base::tensor::{Tensor, TensorRef};
 use crate::cli::file::Input;
-use crate::dtype::DType;
-use crate::loss::{AdaptiveLogSoftmax, AdaptiveParameters, GradOutput, LayerOutput};
-use crate::reduction::Reduction;
-use crate::shape::Shape;
-use crate::tensor::{Tensor, TensorRef};
+use crate::spec::adaptive_log_softmax::{AdaptiveLogSoftmax, AdaptiveParameters};
+use crate::spec::grad_output::GradOutput;
+use crate::spec::output_layer::LayerOutput;
 use clap::{Args, ValueEnum};
 use std::time::Instant;
 

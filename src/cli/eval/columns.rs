@@ -1,10 +1,10 @@
 //! `--classes V`: the first V columns of each row as a view, the rest as padding left alone.
 
 use super::Failure;
+use crate::base::error::Error;
+use crate::base::tensor::{Tensor, TensorMut, TensorRef};
 use crate::check::typed;
 use crate::cli::file::Input;
-use crate::error::Error;
-use crate::tensor::{Tensor, TensorMut, TensorRef};
 
 /// A tensor's shape with and without padding.
 #[derive(Debug, Clone)]

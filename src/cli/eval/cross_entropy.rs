@@ -2,12 +2,14 @@
 
 use super::columns::Columns;
 use super::{Call, Common, Evaluate, Evaluation, Failure, bytes, memory, one_number, ranks, zeros};
+use crate::base::dtype::DType;
+use crate::base::error::Error;
+use crate::base::tensor::{Tensor, TensorRef};
 use crate::cli::number::zero_or_f32;
 use crate::device::Device;
-use crate::dtype::DType;
-use crate::error::Error;
-use crate::loss::{CrossEntropy, CrossEntropyGradients, GradOutput, Ranks};
-use crate::tensor::{Tensor, TensorRef};
+use crate::spec::cross_entropy::{CrossEntropy, CrossEntropyGradients};
+use crate::spec::grad_output::GradOutput;
+use crate::spec::ranks::Ranks;
 use clap::Args;
 use std::time::Instant;
 

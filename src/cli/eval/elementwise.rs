@@ -2,13 +2,20 @@
 //! `bce-with-logits`, `kl-div`.
 
 use super::{Call, Common, Evaluate, Evaluation, Failure, bytes, memory, one_number};
+use crate::base::dtype::DType;
+use crate::base::shape::Shape;
+use crate::base::tensor::TensorRef;
 use crate::cli::file::Input;
-use crate::dtype::DType;
-use crate::loss::broadcast::broadcast;
-use crate::loss::elementwise::sealed::{Loss, Weighted};
-use crate::loss::{BceWithLogits, Elementwise, GradOutput, Huber, KlDiv, L1, Mse, SmoothL1, Wrt};
-use crate::shape::Shape;
-use crate::tensor::TensorRef;
+use crate::spec::bce_with_logits::BceWithLogits;
+use crate::spec::broadcast::broadcast;
+use crate::spec::elementwise::sealed::{Loss, Weighted};
+use crate::spec::elementwise::{Elementwise, Wrt};
+use crate::spec::grad_output::GradOutput;
+use crate::spec::huber::Huber;
+use crate::spec::kl_div::KlDiv;
+use crate::spec::l1::L1;
+use crate::spec::mse::Mse;
+use crate::spec::smooth_l1::SmoothL1;
 use clap::Args;
 use std::time::Instant;
 
@@ -144,7 +151,7 @@ fn evaluate<L: Loss>(
     let needed = bytes(DType::F32, &result) + if common.grad { gradients } else { 0 };
     memory::require(needed, "the results")?;
 
-    let renamed = |e: &crate::error::Error| {
+    let renamed = |e: &crate::base::error::Error| {
         call.renamed(e, &[("beta", "--beta"), ("delta", "--delta"), ("pos_weight", "pos_weight")])
     };
     let start = Instant::now();

@@ -2,9 +2,10 @@
 
 use super::columns::Columns;
 use super::{Call, Common, Evaluate, Evaluation, Failure, bytes, memory, one_number, zeros};
-use crate::dtype::DType;
-use crate::loss::{GradOutput, JsDivLogits, JsDivLogitsGradOut};
-use crate::reduction::Reduction;
+use crate::base::dtype::DType;
+use crate::base::reduction::Reduction;
+use crate::spec::grad_output::GradOutput;
+use crate::spec::js_div_logits::{JsDivLogits, JsDivLogitsGradOut};
 use clap::Args;
 use std::time::Instant;
 

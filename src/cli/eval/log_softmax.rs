@@ -3,7 +3,7 @@
 use super::columns::Columns;
 use super::upstream::{Like, fill};
 use super::{Call, Common, Evaluate, Evaluation, Failure, bytes, memory, zeros};
-use crate::loss::LogSoftmax;
+use crate::spec::log_softmax::LogSoftmax;
 use clap::Args;
 use std::time::Instant;
 

@@ -2,9 +2,10 @@
 
 use super::columns::Columns;
 use super::{Call, Common, Evaluate, Evaluation, Failure, bytes, memory, ranks, zeros};
+use crate::base::dtype::DType;
 use crate::cli::number::zero_or_f32;
-use crate::dtype::DType;
-use crate::loss::{GradOutput, LogprobEntropy, LogprobEntropyUpstream};
+use crate::spec::grad_output::GradOutput;
+use crate::spec::logprob_entropy::{LogprobEntropy, LogprobEntropyUpstream};
 use clap::Args;
 use std::time::Instant;
 

@@ -3,9 +3,9 @@
 use super::columns::Columns;
 use super::upstream::Like;
 use super::{Call, Common, Evaluate, Evaluation, Failure, bytes, memory, one_number, zeros};
-use crate::dtype::DType;
-use crate::loss::LogSumExp;
-use crate::tensor::TensorRef;
+use crate::base::dtype::DType;
+use crate::base::tensor::TensorRef;
+use crate::spec::logsumexp::LogSumExp;
 use clap::Args;
 use std::time::Instant;
 

@@ -21,12 +21,12 @@ use super::failure::Failure;
 use super::file::{Input, InputFile, Inputs};
 use super::output::OutputFile;
 use super::{memory, number, output};
+use crate::base::dtype::DType;
+use crate::base::error::Error;
+use crate::base::reduction::Reduction;
+use crate::base::shape::Shape;
+use crate::base::tensor::Tensor;
 use crate::device::Device;
-use crate::dtype::DType;
-use crate::error::Error;
-use crate::reduction::Reduction;
-use crate::shape::Shape;
-use crate::tensor::Tensor;
 use clap::{Args, Subcommand, ValueEnum};
 use serde_json::{Map, Value};
 use std::path::PathBuf;
@@ -270,7 +270,10 @@ fn bytes(dtype: DType, shape: &[usize]) -> u128 {
 /// A tensor of zeros whose shape came from a file.
 fn zeros(name: &'static str, dtype: DType, shape: &[usize]) -> Result<Tensor, Failure> {
     let shape = Shape::new(shape).ok_or_else(|| {
-        Failure::input(format!("{name}: expected at most {} dimensions", crate::shape::MAX_RANK))
+        Failure::input(format!(
+            "{name}: expected at most {} dimensions",
+            crate::base::shape::MAX_RANK
+        ))
     })?;
     Ok(Tensor::zeros(name, dtype, shape)?)
 }

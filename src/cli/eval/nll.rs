@@ -2,8 +2,9 @@
 
 use super::columns::Columns;
 use super::{Call, Common, Evaluate, Evaluation, Failure, bytes, memory, one_number, zeros};
-use crate::dtype::DType;
-use crate::loss::{GradOutput, Nll};
+use crate::base::dtype::DType;
+use crate::spec::grad_output::GradOutput;
+use crate::spec::nll::Nll;
 use clap::Args;
 use std::time::Instant;
 

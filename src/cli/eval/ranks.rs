@@ -1,8 +1,8 @@
 //! `--ranks`: the tensors `argmax` and `rank` beside an op's own.
 
-use crate::dtype::DType;
-use crate::loss::Ranks;
-use crate::tensor::Tensor;
+use crate::base::dtype::DType;
+use crate::base::tensor::Tensor;
+use crate::spec::ranks::Ranks;
 
 /// Bytes of the tensors.
 pub(super) fn bytes(wanted: bool, rows: usize) -> u128 {

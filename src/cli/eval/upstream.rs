@@ -1,10 +1,10 @@
 //! The upstream gradient of an op whose result has a shape: a tensor, or one number spread out.
 
 use super::{Failure, zeros};
+use crate::base::dtype::{DType, Float};
+use crate::base::host::HostMut;
+use crate::base::tensor::{Tensor, TensorRef};
 use crate::cli::file::Input;
-use crate::dtype::{DType, Float};
-use crate::memory::HostMut;
-use crate::tensor::{Tensor, TensorRef};
 
 /// The result that the upstream gradient belongs to.
 #[derive(Debug, Clone, Copy)]

@@ -1,8 +1,8 @@
 //! The predicted time against the size of the shortlist, as an SVG file.
 
 use crate::cli::failure::Failure;
-use crate::loss::AdaptiveLogSoftmax;
 use crate::planner::{CutoffPlanner, Plan};
+use crate::spec::adaptive_log_softmax::AdaptiveLogSoftmax;
 use plotters::prelude::*;
 use std::path::Path;
 

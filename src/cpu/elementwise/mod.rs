@@ -1,6 +1,6 @@
 //! Elementwise losses on the CPU: tiles of the broadcast shape, spread over threads.
 //!
-//! `loss/elementwise/space.rs` knows where elements lie, `tiles.rs` brings a tile's together,
+//! `spec/elementwise/space.rs` knows where elements lie, `tiles.rs` brings a tile's together,
 //! `pass.rs` is the loop over a tile, `sum_back.rs` sums the gradient of a tensor that was
 //! broadcast. A loss is an [`ElementLoss`] in its own file.
 
@@ -8,19 +8,19 @@ mod pass;
 mod sum_back;
 mod tiles;
 
-use super::lines::SyncPtr;
-use super::simd::Lanes;
-use super::{Cpu, each_float, host_data};
-use crate::error::{Error, Result};
-use crate::loss::GradOutput;
-use crate::loss::broadcast::strides;
-use crate::loss::elementwise::{
+use crate::base::error::{Error, Result};
+use crate::base::host::HostRef;
+use crate::base::reduction::Reduction;
+use crate::base::shape::MAX_RANK;
+use crate::base::tensor::{TensorMut, TensorRef};
+use crate::cpu::batch::lines::SyncPtr;
+use crate::cpu::processor::{Cpu, each_float, host_data};
+use crate::cpu::simd::Lanes;
+use crate::spec::broadcast::strides;
+use crate::spec::elementwise::{
     Call, Checked, Denominator, Input, OPERANDS, Operand, Space, Strides,
 };
-use crate::memory::HostRef;
-use crate::reduction::Reduction;
-use crate::shape::MAX_RANK;
-use crate::tensor::{TensorMut, TensorRef};
+use crate::spec::grad_output::GradOutput;
 pub(crate) use pass::{Element, ElementLoss};
 use std::ops::Range;
 use std::sync::atomic::AtomicU32;
@@ -66,7 +66,8 @@ impl Cpu {
             }
             GradOutput::Tensor(g) => (Some(host_data(g, "grad_output")?), 1.0),
         };
-        let mut loss = loss.map(|loss| super::host_f32(loss, "loss")).transpose()?;
+        let mut loss =
+            loss.map(|loss| crate::cpu::processor::host_f32(loss, "loss")).transpose()?;
         let mut job = Job {
             level: self.level,
             formula: checked.formula,

@@ -1,13 +1,13 @@
 //! The loop of every elementwise loss: over tiles that lie in a row, whatever the loss.
 
-use crate::cpu::bce_with_logits::BceWithLogits;
-use crate::cpu::huber::Huber;
-use crate::cpu::js_div::{JsDiv, KlDivReversed};
-use crate::cpu::kl_div::{KlDiv, KlDivLogTarget};
-use crate::cpu::l1::L1;
-use crate::cpu::mse::Mse;
+use crate::cpu::loss::bce_with_logits::BceWithLogits;
+use crate::cpu::loss::huber::Huber;
+use crate::cpu::loss::js_div::{JsDiv, KlDivReversed};
+use crate::cpu::loss::kl_div::{KlDiv, KlDivLogTarget};
+use crate::cpu::loss::l1::L1;
+use crate::cpu::loss::mse::Mse;
 use crate::cpu::simd::{Kernel, Lanes, Level, Simd, load_lanes, store_lanes};
-use crate::loss::elementwise::Formula;
+use crate::spec::elementwise::Formula;
 
 /// What is known of one element (of a vector of them).
 #[derive(Clone, Copy)]
@@ -128,7 +128,7 @@ impl<L: ElementLoss, T: Lanes> Loop<L, T> {
 }
 
 /// As many values as a tile has, each f32, add up to an f32: a power of two.
-const SHARE: f32 = 1.0 / super::TILE as f32;
+const SHARE: f32 = 1.0 / crate::cpu::elementwise::TILE as f32;
 
 impl<L: ElementLoss, T: Lanes> Kernel for Loop<L, T> {
     /// Σ v·ℓ.

@@ -4,11 +4,11 @@
 //! elements of the gradient to themselves; along one that it lacks (summed), each part has partial
 //! sums of all of them, which are added in order. Sums are f64.
 
-use super::tiles::{Job, Only, TILE, each_tile};
-use super::{CHUNKS, SyncPtr};
-use crate::cpu::Cpu;
+use crate::cpu::elementwise::tiles::{Job, Only, TILE, each_tile};
+use crate::cpu::elementwise::{CHUNKS, SyncPtr};
+use crate::cpu::processor::Cpu;
 use crate::cpu::simd::Lanes;
-use crate::loss::elementwise::{Operand, Space};
+use crate::spec::elementwise::{Operand, Space};
 use std::cell::Cell;
 use std::mem::MaybeUninit;
 
@@ -112,7 +112,7 @@ impl Cpu {
                 space.part(cut.d, (i * cut.width).min(end)..end)
             }
         };
-        let alone = self.threads() == 1 || count < super::CHUNK_ELEMENTS;
+        let alone = self.threads() == 1 || count < crate::cpu::elementwise::CHUNK_ELEMENTS;
         // SAFETY: the caller's contract.
         let sum = |i: usize, sums: &mut [f64]| unsafe { sum_part(job, side, &part(i), sums) };
         if space.sizes().is_empty() || kept(cut.d) {
@@ -213,8 +213,8 @@ unsafe fn write<T: Lanes>(space: &Space, operand: Operand, grad: *mut T, sums: &
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::loss::elementwise::{OPERANDS, Strides};
-    use crate::shape::{MAX_RANK, Shape};
+    use crate::base::shape::{MAX_RANK, Shape};
+    use crate::spec::elementwise::{OPERANDS, Strides};
 
     fn cut(sizes: &[usize], grad: &[usize]) -> Cut {
         let mut strides: Strides = [[0; MAX_RANK]; OPERANDS];

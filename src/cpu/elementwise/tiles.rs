@@ -1,10 +1,10 @@
 //! A tile: some hundreds of indices, whose elements are read where they lie, or brought together.
 
-use super::pass::{Pass, run};
+use crate::base::host::HostRef;
+use crate::cpu::elementwise::pass::{Pass, run};
+use crate::cpu::row::softmax::{LargestOf, Sum};
 use crate::cpu::simd::{Lanes, Level};
-use crate::cpu::softmax::{LargestOf, Sum};
-use crate::loss::elementwise::{Formula, Operand, Space};
-use crate::memory::HostRef;
+use crate::spec::elementwise::{Formula, Operand, Space};
 use std::mem::MaybeUninit;
 use std::ops::Range;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -236,7 +236,7 @@ impl<T: Lanes> Job<'_, T> {
         tile: &Range<usize>,
         buffer: &mut Buffer,
     ) -> *const f32 {
-        if U::DTYPE == crate::dtype::DType::F32
+        if U::DTYPE == crate::base::dtype::DType::F32
             && let Some(offset) = self.space.direct(operand, tile)
         {
             // SAFETY: the operand's own offset; U is f32.

@@ -2,7 +2,7 @@
 //! lane by lane on f16, whose vector conversions Rust does not offer on stable yet.
 
 use super::{HALF_ROOT, Kernel, Simd};
-use crate::dtype::Float;
+use crate::base::dtype::Float;
 use half::{bf16, f16};
 use std::arch::aarch64::*;
 

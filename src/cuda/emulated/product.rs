@@ -1,7 +1,7 @@
 //! A product of matrices on the host, in the imitated card's memory: the `gemm` crate's.
 
-use crate::cuda::products::{Panel, Product};
-use crate::dtype::{DType, Float};
+use crate::base::dtype::{DType, Float};
+use crate::cuda::matrix::products::{Panel, Product};
 use crate::emulator::{Emulator, Fault};
 use half::{bf16, f16};
 

@@ -1,15 +1,16 @@
 //! What an imitated card was given and has not done: a stream, and copies each way.
 
-use super::{Emulated, fault, lock};
+use crate::base::error::{Error, Result};
 use crate::cuda::driver::Pinned;
-use crate::cuda::products::Product;
-use crate::emulator::{self, Fault};
-use crate::error::{Error, Result};
+use crate::cuda::emulated::driver::{Emulated, fault, lock};
+use crate::cuda::matrix::products::Product;
+use crate::emulator;
+use crate::emulator::Fault;
 use std::collections::{HashMap, VecDeque};
 
 /// What the stream has still to do.
 #[derive(Debug, Default)]
-pub(super) struct Stream {
+pub(crate) struct Stream {
     steps: VecDeque<Step>,
     /// Why nothing on it is done any more, as on a GPU after a fault.
     broken: Option<String>,
@@ -17,7 +18,7 @@ pub(super) struct Stream {
 
 /// Copies that nothing has waited for yet.
 #[derive(Debug, Default)]
-pub(super) struct Copies {
+pub(crate) struct Copies {
     /// To the device, and from it.
     queues: [VecDeque<(u64, Copy)>; 2],
     /// Number of the copy put in last, and of the last one that each event stands for.
@@ -101,7 +102,9 @@ impl Emulated {
     fn run(&self, step: Step) -> std::result::Result<(), Fault> {
         match step {
             Step::Forget { address, bytes } => self.emulator().forget(address, bytes as u64),
-            Step::Product(product) => super::product::run(self.emulator(), &product),
+            Step::Product(product) => {
+                crate::cuda::emulated::product::run(self.emulator(), &product)
+            }
             Step::Clear { address, bytes } => self.emulator().set(address, 0, bytes as u64),
             Step::Launch { kernel, shape: [blocks, threads, cluster, shared], args } => {
                 let (kernel, grid, args) = (&kernel[..], [blocks, 1], &args[..]);

@@ -1,13 +1,13 @@
 //! Adaptive embeddings.
 
 use super::{Reference, Row};
+use crate::base::error::Result;
 use crate::check::differential::bound::Bound;
 use crate::check::differential::call::{Role, Setpoint};
 use crate::check::differential::draft::Draft;
 use crate::check::reference;
 use crate::check::subject::{Expected, Quantity};
-use crate::error::Result;
-use crate::loss::{AdaptiveEmbedding, AdaptiveEmbeddingParameters};
+use crate::spec::adaptive_embedding::{AdaptiveEmbedding, AdaptiveEmbeddingParameters};
 
 pub(super) const ROW: Row = Row { draw, run, expect, saved: None };
 

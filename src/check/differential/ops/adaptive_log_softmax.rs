@@ -1,17 +1,18 @@
 //! Adaptive log-softmax.
 
 use super::{Reference, Row};
+use crate::base::dtype::DType;
+use crate::base::error::Result;
+use crate::base::reduction::Reduction;
+use crate::base::tensor::{TensorMut, TensorRef};
 use crate::check::differential::bound::Bound;
 use crate::check::differential::call::{Role, Setpoint};
 use crate::check::differential::draft::Draft;
 use crate::check::ops::adaptive_log_softmax::top;
 use crate::check::reference;
 use crate::check::subject::{Expected, Quantity};
-use crate::dtype::DType;
-use crate::error::Result;
-use crate::loss::{AdaptiveLogSoftmax, AdaptiveParameters, LayerGradOut, LayerOut};
-use crate::reduction::Reduction;
-use crate::tensor::{TensorMut, TensorRef};
+use crate::spec::adaptive_log_softmax::{AdaptiveLogSoftmax, AdaptiveParameters};
+use crate::spec::output_layer::{LayerGradOut, LayerOut};
 
 pub(super) const ROW: Row = Row { draw, run, expect, saved: None };
 

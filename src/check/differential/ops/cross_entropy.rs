@@ -1,19 +1,20 @@
 //! Cross entropy: with class indices, and against probabilities or a teacher's logits.
 
 use super::{Reference, Row};
+use crate::base::dtype::DType;
+use crate::base::error::Result;
+use crate::base::reduction::Reduction;
+use crate::base::tensor::Tensor;
 use crate::check::cases::Op;
 use crate::check::differential::bound::Bound;
 use crate::check::differential::call::{Role, Setpoint};
 use crate::check::differential::draft::{Draft, LogitsShape};
 use crate::check::reference;
 use crate::check::subject::{Expected, Quantity};
-use crate::dtype::DType;
-use crate::error::Result;
-use crate::loss::{
-    CrossEntropy, CrossEntropyGradients, CrossEntropyOut, CrossEntropyOutput, topk_accuracy,
+use crate::loss::ranks::topk_accuracy;
+use crate::spec::cross_entropy::{
+    CrossEntropy, CrossEntropyGradients, CrossEntropyOut, CrossEntropyOutput,
 };
-use crate::reduction::Reduction;
-use crate::tensor::Tensor;
 
 pub(super) const INDICES: Row = Row { draw, run, expect, saved: Some(("lse", lse)) };
 pub(super) const PROBABILITIES: Row = Row { draw, run, expect, saved: Some(("lse", lse)) };

@@ -1,22 +1,27 @@
 //! The elementwise losses: one way to draw a call, whichever the loss.
 
 use super::{Reference, Row, roughness};
+use crate::base::dtype::DType;
+use crate::base::error::Result;
+use crate::base::reduction::Reduction;
+use crate::base::tensor::TensorRef;
 use crate::check::cases::Op;
 use crate::check::differential::bound::Bound;
 use crate::check::differential::call::{Role, Setpoint};
 use crate::check::differential::draft::Draft;
 use crate::check::ops::elementwise::{other_shape, smaller_shape, values, weighted};
-use crate::check::reference::{self, ElementLoss, ElementwiseCall};
+use crate::check::reference;
+use crate::check::reference::{ElementLoss, ElementwiseCall};
 use crate::check::subject::{Expected, Quantity};
-use crate::dtype::DType;
-use crate::error::Result;
-use crate::loss::elementwise::sealed;
-use crate::loss::{
-    BceWithLogits, Elementwise, ElementwiseGradOut, Huber, JsDiv, KlDiv, L1 as L1Op, Mse, SmoothL1,
-    Wrt,
-};
-use crate::reduction::Reduction;
-use crate::tensor::TensorRef;
+use crate::spec::bce_with_logits::BceWithLogits;
+use crate::spec::elementwise::sealed;
+use crate::spec::elementwise::{Elementwise, ElementwiseGradOut, Wrt};
+use crate::spec::huber::Huber;
+use crate::spec::js_div::JsDiv;
+use crate::spec::kl_div::KlDiv;
+use crate::spec::l1::L1 as L1Op;
+use crate::spec::mse::Mse;
+use crate::spec::smooth_l1::SmoothL1;
 
 pub(super) const MSE: Row = ROW;
 pub(super) const L1: Row = ROW;
@@ -176,7 +181,7 @@ fn forms<L: sealed::Loss>(b: &Bound<'_>, op: Elementwise<'_, L>) -> Result<()> {
         grad_input: b.optional_out("grad_input"),
         grad_target: b.optional_out("grad_target"),
     };
-    let give = |grads: crate::loss::ElementwiseGrad| {
+    let give = |grads: crate::spec::elementwise::ElementwiseGrad| {
         for (name, grad) in [("grad_input", grads.grad_input), ("grad_target", grads.grad_target)] {
             if let Some(grad) = grad {
                 b.give(name, grad);
@@ -203,8 +208,9 @@ fn forms<L: sealed::Loss>(b: &Bound<'_>, op: Elementwise<'_, L>) -> Result<()> {
 }
 
 fn expect(b: &Bound<'_>) -> Result<Reference> {
-    let of =
-        |tensor: TensorRef<'_>| Ok::<_, crate::error::Error>((tensor.shape(), tensor.to_f64()?));
+    let of = |tensor: TensorRef<'_>| {
+        Ok::<_, crate::base::error::Error>((tensor.shape(), tensor.to_f64()?))
+    };
     let owned = |name: &str| b.optional(name).map(of).transpose();
     let (x, y) = (of(b.tensor("input"))?, of(b.tensor("target"))?);
     let [weight, pos_weight] = [owned("weight")?, owned("pos_weight")?];

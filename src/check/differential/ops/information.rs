@@ -1,13 +1,12 @@
 //! Entropy, cross entropy and Kullback–Leibler divergence of probabilities.
 
 use super::{Reference, Row};
+use crate::base::error::Result;
 use crate::check::differential::bound::Bound;
 use crate::check::differential::call::Role;
 use crate::check::differential::draft::Draft;
 use crate::check::reference;
 use crate::check::subject::{Expected, Quantity};
-use crate::error::Result;
-use crate::loss::information;
 
 pub(super) const ROW: Row = Row { draw, run, expect, saved: None };
 
@@ -32,9 +31,9 @@ fn draw(d: &mut Draft) {
 fn run(b: &Bound<'_>) -> Result<()> {
     let (device, p) = (b.device, b.tensor("p"));
     let result = match b.call.form {
-        "entropy" => information::entropy(device, p)?,
-        "cross_entropy" => information::cross_entropy(device, p, b.tensor("q"))?,
-        _ => information::kl_divergence(device, p, b.tensor("q"))?,
+        "entropy" => crate::loss::information::entropy(device, p)?,
+        "cross_entropy" => crate::loss::information::cross_entropy(device, p, b.tensor("q"))?,
+        _ => crate::loss::information::kl_divergence(device, p, b.tensor("q"))?,
     };
     b.give("result", result);
     Ok(())

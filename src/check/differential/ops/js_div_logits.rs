@@ -1,14 +1,14 @@
 //! Jensen–Shannon divergence from logits.
 
 use super::{Reference, Row, roughness};
+use crate::base::dtype::DType;
+use crate::base::error::Result;
 use crate::check::differential::bound::Bound;
 use crate::check::differential::call::Role;
 use crate::check::differential::draft::Draft;
 use crate::check::reference;
 use crate::check::subject::{Expected, Quantity};
-use crate::dtype::DType;
-use crate::error::Result;
-use crate::loss::{JsDivLogits, JsDivLogitsGradOut};
+use crate::spec::js_div_logits::{JsDivLogits, JsDivLogitsGradOut};
 
 pub(super) const ROW: Row = Row { draw, run, expect, saved: None };
 

@@ -1,16 +1,17 @@
 //! Log-softmax and log-sum-exp, over any dimension.
 
 use super::{Reference, Row};
+use crate::base::dtype::DType;
+use crate::base::error::Result;
+use crate::base::tensor::Tensor;
 use crate::check::differential::bound::Bound;
 use crate::check::differential::call::{Role, Setpoint};
 use crate::check::differential::draft::Draft;
 use crate::check::ops::dims;
 use crate::check::reference;
 use crate::check::subject::{Expected, Quantity};
-use crate::dtype::DType;
-use crate::error::Result;
-use crate::loss::{LogSoftmax, LogSumExp};
-use crate::tensor::Tensor;
+use crate::spec::log_softmax::LogSoftmax;
+use crate::spec::logsumexp::LogSumExp;
 
 pub(super) const LOG_SOFTMAX: Row =
     Row { draw: draw_log_softmax, run: run_log_softmax, expect: expect_log_softmax, saved: None };

@@ -1,17 +1,17 @@
 //! Log-probability and entropy.
 
 use super::{Reference, Row};
+use crate::base::dtype::DType;
+use crate::base::error::Result;
+use crate::base::tensor::Tensor;
 use crate::check::differential::bound::Bound;
 use crate::check::differential::call::{Role, Setpoint};
 use crate::check::differential::draft::Draft;
 use crate::check::reference;
 use crate::check::subject::{Expected, Quantity};
-use crate::dtype::DType;
-use crate::error::Result;
-use crate::loss::{
+use crate::spec::logprob_entropy::{
     LogprobEntropy, LogprobEntropyOut, LogprobEntropyOutput, LogprobEntropyUpstream,
 };
-use crate::tensor::Tensor;
 
 pub(super) const ROW: Row = Row { draw, run, expect, saved: Some(("lse", lse)) };
 

@@ -13,15 +13,16 @@ mod sampled_softmax;
 
 use super::bound::{Bound, tail_name};
 use super::draft::Draft;
+use crate::base::dtype::DType;
+use crate::base::error::Result;
+use crate::base::tensor::Tensor;
 use crate::check::cases::Op;
 use crate::check::differential::call::{Role, Setpoint};
 use crate::check::random::Random;
 use crate::check::reference::WithSizes;
 use crate::check::subject::Expected;
-use crate::dtype::DType;
-use crate::error::Result;
-use crate::loss::{ClassOrder, LayerOutput};
-use crate::tensor::Tensor;
+use crate::spec::adaptive_log_softmax::ClassOrder;
+use crate::spec::output_layer::LayerOutput;
 use std::sync::Arc;
 
 /// An op as it is fuzzed.

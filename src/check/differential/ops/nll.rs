@@ -1,14 +1,14 @@
 //! Negative log-likelihood.
 
 use super::{Reference, Row};
+use crate::base::dtype::DType;
+use crate::base::error::Result;
 use crate::check::differential::bound::Bound;
 use crate::check::differential::call::Role;
 use crate::check::differential::draft::Draft;
 use crate::check::reference;
 use crate::check::subject::{Expected, Quantity};
-use crate::dtype::DType;
-use crate::error::Result;
-use crate::loss::Nll;
+use crate::spec::nll::Nll;
 
 pub(super) const ROW: Row = Row { draw, run, expect, saved: None };
 

@@ -1,16 +1,17 @@
 //! Sampled softmax.
 
 use super::{Reference, Row};
+use crate::base::dtype::DType;
+use crate::base::error::Result;
+use crate::base::reduction::Reduction;
 use crate::check::differential::bound::Bound;
 use crate::check::differential::call::{Role, Setpoint};
 use crate::check::differential::draft::Draft;
 use crate::check::random::Random;
 use crate::check::reference;
 use crate::check::subject::{Expected, Quantity};
-use crate::dtype::DType;
-use crate::error::Result;
-use crate::loss::{LayerGradOut, LayerOut, NegativeSampler, SampledParameters, SampledSoftmax};
-use crate::reduction::Reduction;
+use crate::spec::output_layer::{LayerGradOut, LayerOut};
+use crate::spec::sampled_softmax::{NegativeSampler, SampledParameters, SampledSoftmax};
 
 pub(super) const ROW: Row = Row { draw, run, expect, saved: None };
 

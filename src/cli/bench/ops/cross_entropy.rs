@@ -1,14 +1,14 @@
 //! Cross entropy, fused in place where forward and backward are one.
 
 use super::Bench;
+use crate::base::dtype::DType;
+use crate::base::error::Error;
+use crate::base::reduction::Reduction;
 use crate::check::{compare, reference};
 use crate::cli::bench::data::{Data, per_row};
 use crate::device::Device;
-use crate::dtype::DType;
-use crate::error::Error;
-use crate::loss::{CrossEntropy, CrossEntropyOut};
 use crate::measure::{Pass, Traffic};
-use crate::reduction::Reduction;
+use crate::spec::cross_entropy::{CrossEntropy, CrossEntropyOut};
 
 pub(super) struct CrossEntropyBench;
 

@@ -1,18 +1,24 @@
 //! The elementwise losses on two tensors of one shape: mean, gradient to the input.
 
 use super::{Bench, Large};
+use crate::base::dtype::DType;
+use crate::base::error::Error;
+use crate::base::reduction::Reduction;
 use crate::check::compare;
-use crate::check::reference::{self, ElementLoss, ElementwiseCall, Values};
+use crate::check::reference;
+use crate::check::reference::{ElementLoss, ElementwiseCall, Values};
 use crate::cli::bench::data::{Data, host, part, per_row};
 use crate::device::Device;
-use crate::dtype::DType;
-use crate::error::Error;
-use crate::loss::elementwise::sealed::Loss;
-use crate::loss::{
-    BceWithLogits, Elementwise, ElementwiseGradOut, Huber, JsDiv, KlDiv, L1, Mse, SmoothL1,
-};
 use crate::measure::{Pass, Traffic};
-use crate::reduction::Reduction;
+use crate::spec::bce_with_logits::BceWithLogits;
+use crate::spec::elementwise::sealed::Loss;
+use crate::spec::elementwise::{Elementwise, ElementwiseGradOut};
+use crate::spec::huber::Huber;
+use crate::spec::js_div::JsDiv;
+use crate::spec::kl_div::KlDiv;
+use crate::spec::l1::L1;
+use crate::spec::mse::Mse;
+use crate::spec::smooth_l1::SmoothL1;
 use rayon::prelude::*;
 
 /// One of them, with its default options.

@@ -1,15 +1,15 @@
 //! Jensen–Shannon divergence from logits, fused in place where forward and backward are one.
 
 use super::{Bench, Large};
+use crate::base::dtype::DType;
+use crate::base::error::Error;
+use crate::base::reduction::Reduction;
+use crate::base::tensor::{Tensor, TensorRef};
 use crate::check::{compare, reference};
 use crate::cli::bench::data::{Data, per_row};
 use crate::device::Device;
-use crate::dtype::DType;
-use crate::error::Error;
-use crate::loss::JsDivLogits;
 use crate::measure::{Pass, Traffic};
-use crate::reduction::Reduction;
-use crate::tensor::{Tensor, TensorRef};
+use crate::spec::js_div_logits::JsDivLogits;
 
 pub(super) struct JsDivLogitsBench;
 

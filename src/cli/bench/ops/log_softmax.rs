@@ -1,12 +1,12 @@
 //! Log-softmax along rows.
 
 use super::{Bench, Large};
+use crate::base::error::Error;
 use crate::check::{compare, reference};
 use crate::cli::bench::data::Data;
 use crate::device::Device;
-use crate::error::Error;
-use crate::loss::LogSoftmax;
 use crate::measure::{Pass, Traffic};
+use crate::spec::log_softmax::LogSoftmax;
 
 pub(super) struct LogSoftmaxBench;
 

@@ -1,14 +1,14 @@
 //! Log-probability and entropy, each with an upstream gradient.
 
 use super::Bench;
+use crate::base::dtype::DType;
+use crate::base::error::Error;
+use crate::base::tensor::Tensor;
 use crate::check::{compare, reference};
 use crate::cli::bench::data::{Data, per_row};
 use crate::device::Device;
-use crate::dtype::DType;
-use crate::error::Error;
-use crate::loss::{LogprobEntropy, LogprobEntropyOut, LogprobEntropyUpstream};
 use crate::measure::{Pass, Traffic};
-use crate::tensor::Tensor;
+use crate::spec::logprob_entropy::{LogprobEntropy, LogprobEntropyOut, LogprobEntropyUpstream};
 
 pub(super) struct LogprobEntropyBench;
 

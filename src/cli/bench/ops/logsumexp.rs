@@ -1,13 +1,13 @@
 //! Log-sum-exp along rows.
 
 use super::Bench;
+use crate::base::dtype::DType;
+use crate::base::error::Error;
 use crate::check::{compare, reference};
 use crate::cli::bench::data::{Data, per_row};
 use crate::device::Device;
-use crate::dtype::DType;
-use crate::error::Error;
-use crate::loss::LogSumExp;
 use crate::measure::{Pass, Traffic};
+use crate::spec::logsumexp::LogSumExp;
 
 pub(super) struct LogsumexpBench;
 

@@ -12,9 +12,9 @@ mod nll;
 mod soft_cross_entropy;
 
 use super::data::{Data, Large};
+use crate::base::error::Error;
 use crate::check::reference::ElementLoss;
 use crate::device::Device;
-use crate::error::Error;
 use crate::measure::{Pass, Traffic};
 use clap::ValueEnum;
 use elementwise::ElementwiseBench;

@@ -2,15 +2,15 @@
 //! are one.
 
 use super::{Bench, Large};
+use crate::base::dtype::DType;
+use crate::base::error::Error;
+use crate::base::reduction::Reduction;
+use crate::base::tensor::{Tensor, TensorRef};
 use crate::check::{compare, reference};
 use crate::cli::bench::data::{Data, per_row};
 use crate::device::Device;
-use crate::dtype::DType;
-use crate::error::Error;
-use crate::loss::{CrossEntropy, CrossEntropyOut};
 use crate::measure::{Pass, Traffic};
-use crate::reduction::Reduction;
-use crate::tensor::{Tensor, TensorRef};
+use crate::spec::cross_entropy::{CrossEntropy, CrossEntropyOut};
 
 /// Against numbers that stand for probabilities, or for a teacher's logits.
 pub(super) struct SoftCrossEntropyBench {

@@ -1,0 +1,175 @@
+//! Typed host memory: what a dtype stands for, as slices and vectors.
+
+use crate::base::dtype::{DType, Element};
+use half::{bf16, f16};
+
+/// A typed host slice, shared.
+#[doc(hidden)]
+#[derive(Debug, Clone, Copy)]
+pub enum HostRef<'a> {
+    F32(&'a [f32]),
+    F16(&'a [f16]),
+    BF16(&'a [bf16]),
+    I64(&'a [i64]),
+    I32(&'a [i32]),
+    U32(&'a [u32]),
+    U8(&'a [u8]),
+}
+
+/// A typed host slice, exclusive.
+#[doc(hidden)]
+#[derive(Debug)]
+pub enum HostMut<'a> {
+    F32(&'a mut [f32]),
+    F16(&'a mut [f16]),
+    BF16(&'a mut [bf16]),
+    I64(&'a mut [i64]),
+    I32(&'a mut [i32]),
+    U32(&'a mut [u32]),
+    U8(&'a mut [u8]),
+}
+
+/// Typed owned host memory.
+#[doc(hidden)]
+#[derive(Debug, Clone, PartialEq)]
+pub enum HostVec {
+    F32(Vec<f32>),
+    F16(Vec<f16>),
+    BF16(Vec<bf16>),
+    I64(Vec<i64>),
+    I32(Vec<i32>),
+    U32(Vec<u32>),
+    U8(Vec<u8>),
+}
+
+/// Runs `$body` with `$slice` bound to the typed slice (or vector) inside.
+macro_rules! each_dtype {
+    ($kind:ident, $host:expr, $slice:pat => $body:expr) => {
+        match $host {
+            $kind::F32($slice) => $body,
+            $kind::F16($slice) => $body,
+            $kind::BF16($slice) => $body,
+            $kind::I64($slice) => $body,
+            $kind::I32($slice) => $body,
+            $kind::U32($slice) => $body,
+            $kind::U8($slice) => $body,
+        }
+    };
+}
+
+pub(crate) use each_dtype;
+
+fn dtype_of<T: Element>(_: &[T]) -> DType {
+    T::DTYPE
+}
+
+impl HostRef<'_> {
+    pub(crate) fn dtype(&self) -> DType {
+        each_dtype!(HostRef, self, s => dtype_of(s))
+    }
+    pub(crate) fn len(&self) -> usize {
+        each_dtype!(HostRef, self, s => s.len())
+    }
+    pub(crate) fn address(&self) -> usize {
+        each_dtype!(HostRef, self, s => s.as_ptr() as usize)
+    }
+}
+
+impl HostRef<'_> {
+    /// Element `i` of float data, widened; NaN for an index dtype, which the checks rule out.
+    #[inline]
+    pub(crate) fn float(&self, i: usize) -> f32 {
+        match self {
+            HostRef::F32(s) => s[i],
+            HostRef::F16(s) => s[i].to_f32(),
+            HostRef::BF16(s) => s[i].to_f32(),
+            HostRef::I64(_) | HostRef::I32(_) | HostRef::U32(_) | HostRef::U8(_) => f32::NAN,
+        }
+    }
+}
+
+/// A typed host slice of integers.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum IndexRef<'a> {
+    I64(&'a [i64]),
+    I32(&'a [i32]),
+    U32(&'a [u32]),
+    U8(&'a [u8]),
+}
+
+impl<'a> HostRef<'a> {
+    /// Index data; `None` for a float dtype.
+    pub(crate) fn indices(self) -> Option<IndexRef<'a>> {
+        match self {
+            HostRef::I64(s) => Some(IndexRef::I64(s)),
+            HostRef::I32(s) => Some(IndexRef::I32(s)),
+            HostRef::U32(s) => Some(IndexRef::U32(s)),
+            HostRef::U8(s) => Some(IndexRef::U8(s)),
+            HostRef::F32(_) | HostRef::F16(_) | HostRef::BF16(_) => None,
+        }
+    }
+}
+
+impl IndexRef<'_> {
+    /// Element `i`, widened.
+    #[inline]
+    pub(crate) fn get(&self, i: usize) -> i64 {
+        match self {
+            IndexRef::I64(s) => s[i],
+            IndexRef::I32(s) => s[i].into(),
+            IndexRef::U32(s) => s[i].into(),
+            IndexRef::U8(s) => s[i].into(),
+        }
+    }
+}
+
+impl HostMut<'_> {
+    pub(crate) fn as_ref(&self) -> HostRef<'_> {
+        each_dtype!(HostMut, self, s => Element::host_ref(s))
+    }
+    pub(crate) fn reborrow(&mut self) -> HostMut<'_> {
+        each_dtype!(HostMut, self, s => Element::host_mut(s))
+    }
+}
+
+impl HostVec {
+    pub(crate) fn as_ref(&self) -> HostRef<'_> {
+        each_dtype!(HostVec, self, v => Element::host_ref(v))
+    }
+    pub(crate) fn as_mut(&mut self) -> HostMut<'_> {
+        each_dtype!(HostVec, self, v => Element::host_mut(v))
+    }
+}
+
+#[cfg(gpu)]
+impl<'a> HostRef<'a> {
+    /// The bytes of all elements.
+    pub(crate) fn bytes(self) -> &'a [u8] {
+        // SAFETY: every element type is plain numbers, which are initialised bytes.
+        each_dtype!(HostRef, self, s => unsafe {
+            std::slice::from_raw_parts(s.as_ptr().cast(), size_of_val(s))
+        })
+    }
+}
+
+#[cfg(gpu)]
+impl HostMut<'_> {
+    /// The bytes of all elements, to be written.
+    pub(crate) fn bytes_mut(&mut self) -> &mut [u8] {
+        // SAFETY: every element type is plain numbers, for which any bytes will do.
+        each_dtype!(HostMut, self, s => unsafe {
+            std::slice::from_raw_parts_mut(s.as_mut_ptr().cast(), size_of_val(*s))
+        })
+    }
+}
+
+#[cfg(gpu)]
+impl HostVec {
+    /// The bytes of all elements, to be written.
+    pub(crate) fn bytes_mut(&mut self) -> &mut [u8] {
+        // SAFETY: as for `HostMut`.
+        each_dtype!(HostVec, self, v => unsafe {
+            std::slice::from_raw_parts_mut(v.as_mut_ptr().cast(), size_of_val(&v[..]))
+        })
+    }
+}

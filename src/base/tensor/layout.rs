@@ -1,0 +1,104 @@
+//! Where a shape and a stride meet a length.
+
+use crate::base::error::{Error, Result};
+use crate::base::shape::Shape;
+
+/// Shape and row stride of a view, known to fit its memory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Layout {
+    pub(crate) shape: Shape,
+    pub(crate) row_stride: usize,
+}
+
+impl Layout {
+    /// Elements of a row.
+    pub(crate) fn row(&self) -> usize {
+        self.shape.iter().skip(1).product()
+    }
+
+    /// The same for fewer rows; `None` where there are not so many, or no dimension.
+    pub(crate) fn first_rows(self, rows: usize) -> Option<Layout> {
+        let mut sizes = self.shape.to_vec();
+        let first = sizes.first_mut().filter(|all| rows <= **all)?;
+        *first = rows;
+        Some(Layout { shape: Shape::new(&sizes)?, row_stride: self.row_stride })
+    }
+
+    /// The one place where a shape and a stride meet a length.
+    pub(crate) fn check(sizes: &[usize], row_stride: Option<usize>, len: usize) -> Result<Layout> {
+        let argument = "shape";
+        let shape = Shape::new(sizes).ok_or_else(|| Error::Rank {
+            argument,
+            expected: format!("at most {}", crate::base::shape::MAX_RANK),
+            got: sizes.len(),
+        })?;
+        let too_large = |got| Error::Stride {
+            argument: "row_stride",
+            expected: format!("a size of shape {shape} that fits the address space"),
+            got,
+        };
+        let elements = shape.elements().ok_or_else(|| too_large(row_stride.unwrap_or(0)))?;
+        let rows = shape.first().copied().unwrap_or(1);
+        let row = match shape.get(1..) {
+            Some(inner) => inner.iter().product(),
+            None => 1,
+        };
+        let row_stride = row_stride.unwrap_or(row);
+        if row_stride < row {
+            return Err(Error::Stride {
+                argument: "row_stride",
+                expected: format!("at least {row}, a row of shape {shape}"),
+                got: row_stride,
+            });
+        }
+        let reach = match elements {
+            0 => 0,
+            _ => (rows - 1)
+                .checked_mul(row_stride)
+                .and_then(|n| n.checked_add(row))
+                .ok_or_else(|| too_large(row_stride))?,
+        };
+        if reach > len {
+            return Err(Error::Length { argument, shape, row_stride, expected: reach, got: len });
+        }
+        Ok(Layout { shape, row_stride })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::base::error::Error;
+    use crate::base::tensor::TensorRef;
+
+    #[test]
+    fn a_view_reaches_no_further_than_its_buffer() {
+        let data = [0f32; 11];
+        assert!(TensorRef::with_row_stride(&data, &[3, 3], 4).is_ok());
+        assert!(matches!(
+            TensorRef::with_row_stride(&data[..10], &[3, 3], 4),
+            Err(Error::Length { expected: 11, got: 10, .. })
+        ));
+        assert!(matches!(
+            TensorRef::with_row_stride(&data, &[3, 3], 2),
+            Err(Error::Stride { got: 2, .. })
+        ));
+    }
+
+    #[test]
+    fn sizes_beyond_the_address_space_are_refused() {
+        let data = [0f32; 4];
+        for shape in [[usize::MAX, 2], [2, usize::MAX]] {
+            assert!(TensorRef::new(&data, &shape).is_err());
+        }
+        assert!(TensorRef::new(&data, &[0, 1 << 40, 1 << 40]).is_err());
+        assert!(TensorRef::with_row_stride(&data, &[3, 1], usize::MAX).is_err());
+        assert!(TensorRef::new(&data, &[1; 9]).is_err());
+    }
+
+    #[test]
+    fn empty_views_need_no_memory() {
+        let data: [f32; 0] = [];
+        assert_eq!(TensorRef::new(&data, &[0, 7]).unwrap().elements(), 0);
+        assert_eq!(TensorRef::new(&data, &[7, 0]).unwrap().elements(), 0);
+    }
+}

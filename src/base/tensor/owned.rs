@@ -1,0 +1,271 @@
+//! Owned tensors: what allocating calls return.
+
+use crate::base::dtype::{DType, Element};
+use crate::base::error::{Count, Error, Result};
+use crate::base::host::HostVec;
+use crate::base::shape::Shape;
+use crate::base::tensor::buffer::{DeviceMut, DeviceRef, Resident};
+use crate::base::tensor::layout::Layout;
+use crate::base::tensor::{Exclusive, Shared, TensorMut, TensorRef};
+use half::{bf16, f16};
+use std::sync::Arc;
+
+#[derive(Debug, Clone)]
+#[cfg_attr(not(gpu), allow(dead_code))] // Never on a device.
+enum Owned {
+    Host(HostVec),
+    /// Shared by clones until one of them is written.
+    Device(Arc<Resident>),
+}
+
+/// An owned, contiguous tensor: what an allocating call returns, in the memory of its inputs'
+/// kind, host or device.
+///
+/// A tensor on a device is written in the order of the device's stream: the call that returns it
+/// does not wait. [`Tensor::to_host`] and [`Tensor::item`] do, and tell errors that kernels found
+/// (a bad target) up to there. A clone shares device memory until one of the two is written.
+///
+/// Tensors on the host are equal where their elements are; on a device, where they share memory.
+#[derive(Debug, Clone)]
+pub struct Tensor {
+    memory: Owned,
+    shape: Shape,
+}
+
+impl PartialEq for Tensor {
+    fn eq(&self, other: &Self) -> bool {
+        let same = match (&self.memory, &other.memory) {
+            (Owned::Host(a), Owned::Host(b)) => a == b,
+            (Owned::Device(a), Owned::Device(b)) => Arc::ptr_eq(a, b),
+            _ => false,
+        };
+        same && self.shape == other.shape
+    }
+}
+
+impl Tensor {
+    /// Takes `data` as a contiguous tensor of `shape`.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] where `data` has not exactly the elements of `shape`.
+    pub fn from_vec<T: Element>(data: Vec<T>, shape: &[usize]) -> Result<Tensor> {
+        let layout = Layout::check(shape, None, data.len())?;
+        if layout.shape.elements() != Some(data.len()) {
+            return Err(Error::Shape {
+                argument: "shape",
+                expected: format!("of the {} given", Count(data.len(), "element")),
+                got: layout.shape,
+            });
+        }
+        Ok(Tensor { memory: Owned::Host(T::host_vec(data)), shape: layout.shape })
+    }
+
+    /// Zeros of `shape`; memory that cannot be had is an error, not an abort.
+    pub(crate) fn zeros(argument: &'static str, dtype: DType, shape: Shape) -> Result<Tensor> {
+        fn zeros<T: Element>(argument: &'static str, n: usize) -> Result<HostVec> {
+            let mut data: Vec<T> = Vec::new();
+            data.try_reserve_exact(n)
+                .map_err(|_| Error::no_memory(argument, n.saturating_mul(T::DTYPE.size())))?;
+            data.resize(n, T::default());
+            Ok(T::host_vec(data))
+        }
+        let n = shape.elements().unwrap_or(usize::MAX);
+        let memory = match dtype {
+            DType::F32 => zeros::<f32>(argument, n)?,
+            DType::F16 => zeros::<f16>(argument, n)?,
+            DType::BF16 => zeros::<bf16>(argument, n)?,
+            DType::I64 => zeros::<i64>(argument, n)?,
+            DType::I32 => zeros::<i32>(argument, n)?,
+            DType::U32 => zeros::<u32>(argument, n)?,
+            DType::U8 => zeros::<u8>(argument, n)?,
+        };
+        Ok(Tensor { memory: Owned::Host(memory), shape })
+    }
+
+    /// A tensor on a device.
+    #[cfg(gpu)]
+    pub(crate) fn resident(memory: Resident, shape: Shape) -> Tensor {
+        Tensor { memory: Owned::Device(Arc::new(memory)), shape }
+    }
+
+    /// Type of the elements.
+    pub fn dtype(&self) -> DType {
+        self.shared().dtype()
+    }
+
+    /// Sizes of the dimensions.
+    pub fn shape(&self) -> Shape {
+        self.shape
+    }
+
+    /// Whether the elements lie on a device, in its order.
+    pub fn is_on_device(&self) -> bool {
+        matches!(self.memory, Owned::Device(_))
+    }
+
+    fn shared(&self) -> Shared<'_> {
+        match &self.memory {
+            Owned::Host(host) => Shared::Host(host.as_ref()),
+            Owned::Device(resident) => Shared::Device(DeviceRef::Owned(resident)),
+        }
+    }
+
+    fn exclusive(&mut self) -> Exclusive<'_> {
+        match &mut self.memory {
+            Owned::Host(host) => Exclusive::Host(host.as_mut()),
+            Owned::Device(resident) => Exclusive::Device(DeviceMut::Owned(resident)),
+        }
+    }
+
+    /// A shared view.
+    pub fn view(&self) -> TensorRef<'_> {
+        TensorRef { memory: self.shared(), layout: self.layout() }
+    }
+
+    /// An exclusive view.
+    pub fn view_mut(&mut self) -> TensorMut<'_> {
+        let layout = self.layout();
+        TensorMut { memory: self.exclusive(), layout }
+    }
+
+    /// A shared view of the elements as another shape, rows (indices of dimension 0) beginning
+    /// `row_stride` elements apart.
+    ///
+    /// # Errors
+    /// As [`TensorRef::with_row_stride`].
+    pub fn view_as(&self, shape: &[usize], row_stride: usize) -> Result<TensorRef<'_>> {
+        TensorRef::build(self.shared(), shape, Some(row_stride))
+    }
+
+    /// As [`Tensor::view_as`], exclusive; what lies between rows is never written.
+    ///
+    /// # Errors
+    /// As [`TensorRef::with_row_stride`].
+    pub fn view_as_mut(&mut self, shape: &[usize], row_stride: usize) -> Result<TensorMut<'_>> {
+        let layout = Layout::check(shape, Some(row_stride), self.shared().len())?;
+        Ok(TensorMut { memory: self.exclusive(), layout })
+    }
+
+    fn layout(&self) -> Layout {
+        Layout { shape: self.shape, row_stride: self.shape.iter().skip(1).product() }
+    }
+
+    /// The elements, or `None` where they are of another type, or on a device.
+    pub fn as_slice<T: Element>(&self) -> Option<&[T]> {
+        match &self.memory {
+            Owned::Host(host) => T::from_host(host.as_ref()),
+            Owned::Device(_) => None,
+        }
+    }
+
+    /// The same elements on the host. Waits for the device that they lie on.
+    ///
+    /// # Errors
+    /// The first error that kernels found on the device's stream since the last such call or
+    /// [`crate::Device::check`]: a target out of range, a class weight that is not finite. What
+    /// the driver reports; out of memory.
+    pub fn to_host(&self) -> Result<Tensor> {
+        match &self.memory {
+            Owned::Host(_) => Ok(self.clone()),
+            Owned::Device(resident) => resident.to_host(self.shape, self.layout().row_stride),
+        }
+    }
+
+    /// The single number of a one-element f32 tensor. Waits for the device that it lies on.
+    ///
+    /// # Errors
+    /// [`Error::Dtype`] or [`Error::Shape`] where it is not one f32; as [`Tensor::to_host`].
+    pub fn item(&self) -> Result<f32> {
+        if self.dtype() != DType::F32 {
+            return Err(Error::Dtype {
+                argument: "tensor",
+                expected: "f32".into(),
+                got: self.dtype(),
+            });
+        }
+        if self.shape.elements() != Some(1) {
+            return Err(Error::Shape {
+                argument: "tensor",
+                expected: "of one element".into(),
+                got: self.shape,
+            });
+        }
+        match &self.memory {
+            Owned::Host(host) => Ok(host.as_ref().float(0)),
+            Owned::Device(_) => self.to_host()?.item(),
+        }
+    }
+
+    /// Copies another tensor of the same dtype and shape over this one where both lie on a device;
+    /// whether they do.
+    ///
+    /// # Errors
+    /// What the driver reports.
+    #[cfg(feature = "cli")]
+    pub(crate) fn copy_on_device(&mut self, from: &Tensor) -> Result<bool> {
+        let same = (self.dtype(), self.shape) == (from.dtype(), from.shape);
+        match (&mut self.memory, &from.memory) {
+            #[cfg(gpu)]
+            (Owned::Device(to), Owned::Device(from)) if same => {
+                let elements = self.shape.elements().unwrap_or(usize::MAX);
+                Resident::copy(to, from, elements)?;
+                Ok(true)
+            }
+            _ => {
+                let _ = same;
+                Ok(false)
+            }
+        }
+    }
+
+    /// Some of the elements, one after another, on the host. Waits for the device that they lie on,
+    /// and copies nothing else from there.
+    ///
+    /// # Errors
+    /// [`Error::Value`] where there are not so many; as [`Tensor::to_host`].
+    #[cfg(feature = "cli")]
+    pub(crate) fn part(&self, part: std::ops::Range<usize>) -> Result<Tensor> {
+        fn of<T: Element>(all: Option<&[T]>, part: std::ops::Range<usize>) -> Option<Tensor> {
+            let part = all?.get(part)?;
+            Tensor::from_vec(part.to_vec(), &[part.len()]).ok()
+        }
+        let needed = part.end;
+        #[cfg(gpu)]
+        if let Owned::Device(resident) = &self.memory {
+            return resident.part(part);
+        }
+        of(self.as_slice::<f32>(), part.clone())
+            .or_else(|| of(self.as_slice::<f16>(), part.clone()))
+            .or_else(|| of(self.as_slice::<bf16>(), part))
+            .ok_or_else(|| not_so_many(needed, self.shared().len()))
+    }
+
+    /// Takes the first elements of the memory as another shape; whether there are so many.
+    #[cfg(feature = "cli")]
+    pub(crate) fn reshape(&mut self, shape: Shape) -> bool {
+        let fits = shape.elements().is_some_and(|elements| elements <= self.shared().len());
+        if fits {
+            self.shape = shape;
+        }
+        fits
+    }
+
+    /// The bytes of all elements; none on a device.
+    #[cfg(gpu)]
+    pub(crate) fn bytes_mut(&mut self) -> &mut [u8] {
+        match &mut self.memory {
+            Owned::Host(host) => host.bytes_mut(),
+            Owned::Device(_) => &mut [],
+        }
+    }
+}
+
+/// What a part asks for that is not there.
+#[cfg(feature = "cli")]
+pub(crate) fn not_so_many(needed: usize, got: usize) -> Error {
+    Error::Value {
+        argument: "tensor",
+        expected: format!("{needed} elements"),
+        got: got.to_string(),
+    }
+}

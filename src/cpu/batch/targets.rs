@@ -1,0 +1,164 @@
+//! Class indices and class weights as a loop reads them, and the census of a batch's targets.
+
+use crate::base::error::{Error, Result};
+use crate::base::host::{HostRef, IndexRef};
+use crate::cpu::batch::lines::SyncPtr;
+use crate::cpu::processor::Cpu;
+use std::cell::Cell;
+
+/// Per-class weights; 1 each where there are none.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Weights<'a>(pub(crate) Option<HostRef<'a>>);
+
+impl Weights<'_> {
+    pub(crate) fn get(&self, class: usize) -> f64 {
+        self.0.map_or(1.0, |w| f64::from(w.float(class)))
+    }
+
+    /// The weights' sum over all classes; an error for the first that is not finite.
+    pub(crate) fn sum(&self, classes: usize) -> Result<WeightSum> {
+        let Some(weights) = self.0 else {
+            return Ok(WeightSum { sum: classes as f64, unit: 1.0 });
+        };
+        let (mut sum, mut largest) = (0.0, 0f32);
+        for index in 0..classes {
+            let got = weights.float(index);
+            if !got.is_finite() {
+                return Err(Error::NotFinite { argument: "weight", index, got });
+            }
+            sum += f64::from(got);
+            largest = largest.max(got.abs());
+        }
+        Ok(WeightSum { sum, unit: unit(largest) })
+    }
+}
+
+/// What the class weights are together.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct WeightSum {
+    pub(crate) sum: f64,
+    /// Loops over classes see the weights over this power of two.
+    pub(crate) unit: f64,
+}
+
+/// What weights are divided by, so that no sum of theirs in f32 leaves it: 1, unless the largest
+/// of them is beyond 2 or so small that others lose digits.
+fn unit(largest: f32) -> f64 {
+    const SMALL: f32 = 1e-12;
+    if largest == 0.0 || (SMALL..=2.0).contains(&largest) {
+        return 1.0;
+    }
+    f64::from(largest).log2().floor().exp2()
+}
+
+thread_local! {
+    /// Class weights widened to f32, kept so that later calls allocate nothing. Taken out
+    /// while in use: a thread that waits for others may meanwhile be handed another call.
+    static WIDENED: Cell<Vec<f32>> = const { Cell::new(Vec::new()) };
+}
+
+/// Calls `work` with the class weights over `unit` as f32; null for 1 each, or where `needed` is
+/// false and they would have to be copied.
+pub(crate) fn with_weights<R>(
+    weights: Weights<'_>,
+    (classes, unit): (usize, f64),
+    needed: bool,
+    work: impl FnOnce(SyncPtr<f32>) -> R,
+) -> R {
+    match weights.0 {
+        Some(HostRef::F32(w)) if unit == 1.0 => work(SyncPtr(w.as_ptr().cast_mut())),
+        Some(w) if needed => {
+            let mut wide = WIDENED.take();
+            wide.clear();
+            wide.extend((0..classes).map(|c| (f64::from(w.float(c)) / unit) as f32));
+            let result = work(SyncPtr(wide.as_mut_ptr()));
+            WIDENED.set(wide);
+            result
+        }
+        _ => work(SyncPtr(std::ptr::null_mut())),
+    }
+}
+
+/// A batch's class indices, with what makes them legal.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Targets<'a> {
+    /// What the caller calls them.
+    pub(crate) argument: &'static str,
+    pub(crate) indices: IndexRef<'a>,
+    pub(crate) rows: usize,
+    pub(crate) classes: usize,
+    pub(crate) ignore_index: i64,
+}
+
+/// What the mean divides by.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Census {
+    /// Rows that are not ignored.
+    pub(crate) kept: usize,
+    /// Σ w_t over kept rows.
+    pub(crate) weight: f64,
+}
+
+impl Census {
+    const NONE: Census = Census { kept: 0, weight: 0.0 };
+}
+
+/// Fewer rows than this are counted by the calling thread alone.
+const ALONE: usize = 16 * 1024;
+/// More rows are counted in this many chunks; the sum's order follows from it.
+const CHUNKS: usize = 64;
+
+impl Targets<'_> {
+    /// The class of a kept row, `None` for an ignored one.
+    pub(crate) fn class(&self, row: usize) -> Option<usize> {
+        let value = self.indices.get(row);
+        // The census has found every kept target in range.
+        (value != self.ignore_index).then_some(value as usize)
+    }
+
+    /// Counts the kept rows; an error for the first kept target that names no class.
+    pub(crate) fn census(&self, cpu: &Cpu, weights: &Weights<'_>) -> Result<Census> {
+        if self.rows <= ALONE {
+            return self.census_of(0..self.rows, weights);
+        }
+        let size = self.rows.div_ceil(CHUNKS);
+        let mut chunks = [const { Ok(Census::NONE) }; CHUNKS];
+        cpu.share_items(&mut chunks, |i, chunk| {
+            let rows = (i * size).min(self.rows)..((i + 1) * size).min(self.rows);
+            *chunk = self.census_of(rows, weights);
+        });
+        let mut census = Census::NONE;
+        for chunk in chunks {
+            let chunk = chunk?;
+            census.kept += chunk.kept;
+            census.weight += chunk.weight;
+        }
+        Ok(census)
+    }
+
+    fn census_of(&self, rows: std::ops::Range<usize>, weights: &Weights<'_>) -> Result<Census> {
+        let mut census = Census::NONE;
+        for row in rows {
+            let value = self.indices.get(row);
+            if value == self.ignore_index {
+                continue;
+            }
+            match usize::try_from(value) {
+                Ok(class) if class < self.classes => {
+                    census.kept += 1;
+                    census.weight += weights.get(class);
+                }
+                _ => {
+                    return Err(Error::Target {
+                        argument: self.argument,
+                        row,
+                        value,
+                        classes: self.classes,
+                        ignore_index: self.ignore_index,
+                    });
+                }
+            }
+        }
+        Ok(census)
+    }
+}

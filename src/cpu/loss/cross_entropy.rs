@@ -1,0 +1,289 @@
+//! Cross entropy on the CPU: the batch's numbers first, then every row by itself.
+
+use crate::base::dtype::DType;
+use crate::base::error::Result;
+use crate::base::tensor::{TensorMut, TensorRef};
+use crate::cpu::batch::lines::{Line, LineOp, Lines, Sink, Source, SyncPtr, each_line};
+use crate::cpu::batch::numbers::{Batch, Sums, Upstream};
+use crate::cpu::batch::results::{Buffers, Results};
+use crate::cpu::batch::targets::with_weights;
+use crate::cpu::loss::log_softmax::fill;
+use crate::cpu::loss::logsumexp::coarse;
+use crate::cpu::processor::{Cpu, each_float, host_f32_ref, host_like};
+use crate::cpu::row::logit::Transform;
+use crate::cpu::row::work::{Also, Kept, Normalizer, Row, RowSum};
+use crate::cpu::simd::Lanes;
+use crate::spec::cross_entropy::{Checked, CrossEntropyOut};
+use crate::spec::grad_output::GradOutput;
+
+/// A batch with what its rows are worked on with.
+struct Call<'a> {
+    cpu: &'a Cpu,
+    batch: &'a Batch<'a>,
+    /// Smoothing weights over the batch's unit; null for 1 each.
+    weights: SyncPtr<f32>,
+    /// Whether anyone asks for argmax or rank.
+    standing: bool,
+}
+
+impl Call<'_> {
+    fn row<X, A, Y>(&self, line: &Line<X, A, Y>) -> Row<X> {
+        Row {
+            level: self.cpu.level,
+            spread: line.spread,
+            transform: self.batch.transform,
+            x: line.x,
+            len: line.len,
+            smoothing: self.batch.epsilon > 0.0,
+            weights: self.weights.get(),
+            also: Also { standing: self.standing, ..Also::default() },
+        }
+    }
+}
+
+/// Cross entropy of a line: forward alone, or with the gradient in the line's output.
+struct Forward<'a> {
+    call: Call<'a>,
+    results: Results,
+}
+
+impl LineOp for Forward<'_> {
+    type Sum = Sums;
+
+    unsafe fn line<X: Lanes, A: Lanes, Y: Lanes>(&self, line: Line<X, A, Y>, sums: &mut Sums) {
+        let batch = self.call.batch;
+        // SAFETY: the caller's contract for the line; results have an element a row; the
+        // census found the class in range.
+        unsafe {
+            let Some(class) = batch.targets.class(line.index) else {
+                self.results.put(line.index, (0.0, 0.0), 0.0, sums);
+                self.results.ranks.put(line.index, None);
+                if !line.y.is_null() {
+                    fill(&line, 0.0);
+                }
+                return;
+            };
+            let row = self.call.row(&line);
+            let hole = batch.hole(line.x, class);
+            let mut finish = |sum: &RowSum| {
+                self.results.put(line.index, batch.loss(sum, class), sum.lse() as f32, sums);
+                self.results.ranks.put(line.index, Some(&sum.standing));
+                batch.factors(line.index, class, sum.lse())
+            };
+            if line.y.is_null() {
+                finish(&row.sum(Some(hole)));
+                return;
+            }
+            // In place on f32 the exponentials stay where the logits were: one exponential and
+            // one read from memory an element. Narrower types would round them.
+            let at_target = match (batch.transform, row_of_f32(&row, line.y)) {
+                (Transform::Linear(logit), Some(row)) => {
+                    let mut kept = Kept::new();
+                    let sum = row.sum_and_keep(logit, hole, &mut kept);
+                    let factors = finish(&sum);
+                    if sum.undefined() {
+                        return fill(&line, f32::NAN);
+                    }
+                    row.rescale(&sum, &kept, &factors.terms(batch.transform));
+                    factors.at_target(sum.rest, sum.target, &hole)
+                }
+                _ => {
+                    let sum = row.sum(Some(hole));
+                    let factors = finish(&sum);
+                    if sum.undefined() {
+                        return fill(&line, f32::NAN);
+                    }
+                    let terms = factors.terms(batch.transform);
+                    row.gradient(line.y, Some(class), Normalizer::Sum(&sum), &terms);
+                    factors.at_target(sum.rest, sum.target, &hole)
+                }
+            };
+            line.y.add(class).write(Y::from_f32(at_target));
+        }
+    }
+
+    fn merge(total: &mut Sums, part: &Sums) {
+        total.loss += part.loss;
+        total.z_loss += part.z_loss;
+    }
+}
+
+/// The row as one of f32 that is worked on in place, if it is that.
+fn row_of_f32<X: Lanes, Y: Lanes>(row: &Row<X>, out: *mut Y) -> Option<Row<f32>> {
+    let f32_both = X::DTYPE == DType::F32 && Y::DTYPE == DType::F32;
+    let x = row.x.cast::<f32>();
+    (f32_both && x == out.cast_const().cast()).then_some(Row {
+        level: row.level,
+        spread: row.spread,
+        transform: row.transform,
+        x,
+        len: row.len,
+        smoothing: row.smoothing,
+        weights: row.weights,
+        also: row.also,
+    })
+}
+
+/// Gradient of a line from its saved log-sum-exp.
+struct Backward<'a> {
+    call: Call<'a>,
+    lse: &'a [f32],
+}
+
+impl LineOp for Backward<'_> {
+    type Sum = ();
+
+    unsafe fn line<X: Lanes, A: Lanes, Y: Lanes>(&self, line: Line<X, A, Y>, _: &mut ()) {
+        let batch = self.call.batch;
+        // SAFETY: the caller's contract for the line; the census found the class in range.
+        unsafe {
+            let Some(class) = batch.targets.class(line.index) else {
+                return fill(&line, 0.0);
+            };
+            let row = Row { smoothing: false, ..self.call.row(&line) };
+            let hole = batch.hole(line.x, class);
+            let saved = self.lse[line.index];
+            let at_target = if coarse(saved, batch.transform) {
+                let sum = row.sum(Some(hole));
+                if sum.undefined() {
+                    return fill(&line, f32::NAN);
+                }
+                let factors = batch.factors(line.index, class, sum.lse());
+                let terms = factors.terms(batch.transform);
+                row.gradient(line.y, Some(class), Normalizer::Sum(&sum), &terms);
+                factors.at_target(sum.rest, sum.target, &hole)
+            } else {
+                let factors = batch.factors(line.index, class, f64::from(saved));
+                let terms = factors.terms(batch.transform);
+                let rest = row.gradient(line.y, Some(class), Normalizer::Lse(saved), &terms);
+                factors.at_target(rest, (hole.z - f64::from(saved)).exp(), &hole)
+            };
+            line.y.add(class).write(Y::from_f32(at_target));
+        }
+    }
+
+    fn merge(_: &mut (), _: &()) {}
+}
+
+#[derive(Clone, Copy)]
+enum Pass<'a> {
+    Forward(Results),
+    Backward { lse: &'a [f32] },
+}
+
+/// Layout of the rows of logits.
+pub(crate) fn rows(checked: &Checked<'_>, logits: &TensorRef<'_>) -> Lines {
+    Lines::new(&logits.shape(), logits.row_stride(), |d| d == checked.class_dim)
+}
+
+impl Cpu {
+    fn run<X: Lanes, Y: Lanes>(
+        &self,
+        batch: &Batch<'_>,
+        pass: Pass<'_>,
+        x: Source<X>,
+        y: Option<Sink<Y>>,
+    ) -> Sums {
+        let classes = (batch.targets.classes, batch.unit);
+        with_weights(batch.weights, classes, batch.epsilon > 0.0, |weights| {
+            let standing = matches!(pass, Pass::Forward(results) if results.ranks.wanted());
+            let call = Call { cpu: self, batch, weights, standing };
+            let none = None::<Source<f32>>;
+            // SAFETY: views hold their shapes, which were checked to agree; outputs are borrowed
+            // exclusively, and in place the output is the input itself.
+            unsafe {
+                match pass {
+                    Pass::Forward(results) => {
+                        each_line(self, x, none, y, &Forward { call, results })
+                    }
+                    Pass::Backward { lse } => {
+                        each_line(self, x, none, y, &Backward { call, lse });
+                        Sums::default()
+                    }
+                }
+            }
+        })
+    }
+
+    pub(crate) fn cross_entropy_forward(
+        &self,
+        checked: &Checked<'_>,
+        logits: TensorRef<'_>,
+        out: CrossEntropyOut<'_>,
+    ) -> Result<()> {
+        let batch = Batch::new(self, checked, Upstream::Number(1.0))?;
+        let lines = rows(checked, &logits);
+        let mut buffers = Buffers::new(out)?;
+        let pass = Pass::Forward(buffers.results(batch.scaling.reduction));
+        let sums = each_float!(logits.host_data(), "logits", HostRef, x => {
+            let x = Source { base: x.as_ptr(), lines };
+            Ok(self.run(&batch, pass, x, None::<Sink<f32>>))
+        })?;
+        buffers.finish(&batch.scaling, &sums, batch.lambda > 0.0);
+        Ok(())
+    }
+
+    pub(crate) fn cross_entropy_forward_backward(
+        &self,
+        checked: &Checked<'_>,
+        logits: TensorMut<'_>,
+        grad_output: GradOutput<'_>,
+        out: CrossEntropyOut<'_>,
+    ) -> Result<()> {
+        let batch = Batch::new(self, checked, Upstream::new(&grad_output)?)?;
+        let mut buffers = Buffers::new(out)?;
+        let pass = Pass::Forward(buffers.results(batch.scaling.reduction));
+        let sums = self.run_in_place(&batch, pass, checked, logits)?;
+        buffers.finish(&batch.scaling, &sums, batch.lambda > 0.0);
+        Ok(())
+    }
+
+    pub(crate) fn cross_entropy_backward(
+        &self,
+        checked: &Checked<'_>,
+        logits: TensorRef<'_>,
+        lse: TensorRef<'_>,
+        grad_output: GradOutput<'_>,
+        grad_logits: TensorMut<'_>,
+    ) -> Result<()> {
+        let batch = Batch::new(self, checked, Upstream::new(&grad_output)?)?;
+        let lse = host_f32_ref(lse, "lse")?;
+        let x_lines = rows(checked, &logits);
+        let y_lines = rows(checked, &grad_logits.as_ref());
+        each_float!(logits.host_data(), "logits", HostRef, x => {
+            let x = Source { base: x.as_ptr(), lines: x_lines };
+            let y = host_like(&x, grad_logits, "grad_logits")?;
+            let y = Sink { base: y.as_mut_ptr(), lines: y_lines };
+            self.run(&batch, Pass::Backward { lse }, x, Some(y));
+            Ok(())
+        })
+    }
+
+    pub(crate) fn cross_entropy_backward_in_place(
+        &self,
+        checked: &Checked<'_>,
+        logits: TensorMut<'_>,
+        lse: TensorRef<'_>,
+        grad_output: GradOutput<'_>,
+    ) -> Result<()> {
+        let batch = Batch::new(self, checked, Upstream::new(&grad_output)?)?;
+        let lse = host_f32_ref(lse, "lse")?;
+        self.run_in_place(&batch, Pass::Backward { lse }, checked, logits)?;
+        Ok(())
+    }
+
+    fn run_in_place(
+        &self,
+        batch: &Batch<'_>,
+        pass: Pass<'_>,
+        checked: &Checked<'_>,
+        logits: TensorMut<'_>,
+    ) -> Result<Sums> {
+        let lines = rows(checked, &logits.as_ref());
+        each_float!(logits.into_host_data(), "logits", HostMut, x => {
+            let base = x.as_mut_ptr();
+            let x = Source { base: base.cast_const(), lines };
+            Ok(self.run(batch, pass, x, Some(Sink { base, lines })))
+        })
+    }
+}

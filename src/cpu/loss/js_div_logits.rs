@@ -1,0 +1,393 @@
+//! Jensen–Shannon divergence from logits on the CPU: rows of a model and of its teacher side by
+//! side, each brought from memory once and gone through three times.
+
+mod terms;
+
+use crate::base::error::{Error, Result};
+use crate::base::reduction::Reduction;
+use crate::base::tensor::{TensorMut, TensorRef};
+use crate::cpu::batch::lines::{
+    Line, LineOp, Lines, Operands, Sink, Source, SyncPtr, each_line_of,
+};
+use crate::cpu::batch::numbers::{Upstream, read};
+use crate::cpu::batch::targets::Targets;
+use crate::cpu::loss::log_softmax::fill;
+use crate::cpu::processor::{Cpu, each_float, host_f32, host_like};
+use crate::cpu::row::cuts::{Segments, Slots, Spread};
+use crate::cpu::row::logit::Transform;
+use crate::cpu::row::work::{Also, Row, RowSum};
+use crate::cpu::simd::{Kernel, Lanes, Level, Simd, load_lanes, store_lanes};
+use crate::spec::grad_output::GradOutput;
+use crate::spec::js_div_logits::{CheckedJsDiv, JsDivLogitsGradOut};
+use terms::{Difference, Divergence, Norm, Pair, Terms};
+
+/// Sums of a stretch: of the slopes to x and to y.
+struct Sums<T> {
+    x: *const T,
+    y: *const T,
+    len: usize,
+    pair: Pair,
+}
+
+impl<T: Lanes> Kernel for Sums<T> {
+    /// Their sum, which is the loss, and each.
+    type Out = [f32; 3];
+
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) -> [f32; 3] {
+        let mut sums = [s.splat(0.0); 3];
+        let mut i = 0;
+        while i < self.len {
+            let n = S::LANES.min(self.len - i);
+            // SAFETY: whoever makes a `Sums` vouches for `len` elements at both.
+            let [a, b] = unsafe {
+                let out = f32::NEG_INFINITY;
+                [load_lanes(s, self.x.add(i), n, out), load_lanes(s, self.y.add(i), n, out)]
+            };
+            let Terms { loss, at_x, at_y, .. } = self.pair.terms(s, a, b);
+            // The loss is added up a class at a time: near each other, the slopes nearly cancel.
+            for (sum, term) in sums.iter_mut().zip([loss, at_x, at_y]) {
+                *sum = s.add(*sum, term);
+            }
+            i += n;
+        }
+        [s.reduce_add(sums[0]), s.reduce_add(sums[1]), s.reduce_add(sums[2])]
+    }
+}
+
+/// Logits to gradients: factor·(slope − p·sum).
+struct Gradient<T> {
+    x: *const T,
+    y: *const T,
+    out: *mut T,
+    /// Null where nobody asked.
+    out_target: *mut T,
+    len: usize,
+    pair: Pair,
+    /// Of the model and of the teacher.
+    factors: [f32; 2],
+    sums: [f32; 2],
+}
+
+impl<T: Lanes> Kernel for Gradient<T> {
+    type Out = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        let (factors, sums) = (self.factors, self.sums);
+        let mut i = 0;
+        while i < self.len {
+            let n = S::LANES.min(self.len - i);
+            // SAFETY: whoever makes a `Gradient` vouches for `len` elements at its pointers, and
+            // that what is written is x, element by element, or apart from what is read.
+            unsafe {
+                let out = f32::NEG_INFINITY;
+                let a = load_lanes(s, self.x.add(i), n, out);
+                let b = load_lanes(s, self.y.add(i), n, out);
+                let Terms { at_x, at_y, q, p, .. } = self.pair.terms(s, a, b);
+                let dx = centred(s, factors[0], at_x, q, sums[0]);
+                store_lanes(s, self.out.add(i), n, dx);
+                if !self.out_target.is_null() {
+                    let dy = centred(s, factors[1], at_y, p, sums[1]);
+                    store_lanes(s, self.out_target.add(i), n, dy);
+                }
+            }
+            i += n;
+        }
+    }
+}
+
+/// factor·(slope − share·sum).
+#[inline(always)]
+fn centred<S: Simd>(s: S, factor: f32, slope: S::V, share: S::V, sum: f32) -> S::V {
+    s.mul(s.splat(factor), s.fma(share, s.splat(-sum), slope))
+}
+
+/// Numbers of the batch that every row uses.
+struct Batch<'a> {
+    divergence: Divergence,
+    scales: [f32; 2],
+    /// What says which rows count.
+    targets: Option<Targets<'a>>,
+    upstream: Upstream<'a>,
+    /// Multiplies a row's loss, and its upstream gradient.
+    share: f64,
+    /// Rows that count, where the sum is divided by them; else 1.
+    rows: f64,
+}
+
+impl<'a> Batch<'a> {
+    fn new(cpu: &Cpu, checked: &CheckedJsDiv<'a>, upstream: Upstream<'a>) -> Result<Batch<'a>> {
+        let options = checked.options;
+        let (mut targets, mut rows) = (None, checked.rows());
+        if let Some(labels) = checked.labels {
+            let (read, weights) = read(labels, &checked.counting())?;
+            rows = read.census(cpu, &weights)?.kept;
+            targets = Some(read);
+        }
+        Ok(Batch {
+            divergence: Divergence::new(options.beta),
+            scales: [options.logit_scale, options.teacher_scale],
+            targets,
+            upstream,
+            share: checked.share(),
+            rows: if checked.averages() { rows as f64 } else { 1.0 },
+        })
+    }
+
+    fn keeps(&self, row: usize) -> bool {
+        self.targets.is_none_or(|targets| targets.class(row).is_some())
+    }
+
+    /// What is divided by no rows is NaN.
+    fn mean(&self, sum: f64) -> f32 {
+        (self.share * sum / self.rows) as f32
+    }
+}
+
+/// A line: its loss where there is room, gradients where the line has outputs.
+struct JsDivOf<'a> {
+    level: Level,
+    batch: &'a Batch<'a>,
+    /// One a row, or null.
+    loss: SyncPtr<f32>,
+}
+
+impl LineOp for JsDivOf<'_> {
+    type Sum = f64;
+
+    unsafe fn line<X: Lanes, A: Lanes, Y: Lanes>(&self, line: Line<X, A, Y>, total: &mut f64) {
+        // Tensors of a call have one dtype.
+        debug_assert!(X::DTYPE == A::DTYPE && X::DTYPE == Y::DTYPE);
+        let batch = self.batch;
+        let put = |loss: f64| {
+            if !self.loss.get().is_null() {
+                // SAFETY: the losses have an element a row.
+                unsafe { self.loss.get().add(line.index).write((batch.share * loss) as f32) };
+            }
+        };
+        let (y, out, out_target) = (line.a.cast::<X>(), line.y.cast::<X>(), line.b.cast::<X>());
+        // SAFETY: the caller's contract for the line, in this whole block.
+        unsafe {
+            let fill_all = |value: f32| {
+                if !out.is_null() {
+                    fill(&line, value);
+                }
+                if !out_target.is_null() {
+                    (0..line.len).for_each(|i| out_target.add(i).write(X::from_f32(value)));
+                }
+            };
+            if !batch.keeps(line.index) {
+                put(0.0);
+                return fill_all(0.0);
+            }
+            if line.len == 0 {
+                return put(0.0);
+            }
+            let of = |x: *const X, scale: f32| Row {
+                level: self.level,
+                spread: line.spread,
+                transform: Transform::new(scale, None),
+                x,
+                len: line.len,
+                smoothing: false,
+                weights: std::ptr::null(),
+                also: Also::default(),
+            };
+            let [s, s_t] = batch.scales;
+            let sums = [of(line.x, s).sum(None), of(y, s_t).sum(None)];
+            if sums.iter().any(RowSum::undefined) {
+                put(f64::NAN);
+                *total = f64::NAN;
+                return fill_all(f32::NAN);
+            }
+            let [x_norm, y_norm] = [Norm::new(&sums[0], s), Norm::new(&sums[1], s_t)];
+            let difference = Difference::new(&sums, batch.scales);
+            let divergence = batch.divergence;
+            let pair = Pair { divergence, x: x_norm, y: y_norm, difference };
+            let rows = Rows { x: line.x, y, len: line.len, pair, spread: line.spread };
+            let [loss, at_x, at_y] = rows.sums(self.level);
+            put(loss);
+            *total += loss;
+            if !out.is_null() {
+                let g = f64::from(batch.upstream.of(line.index)) * batch.share / batch.rows;
+                let factors = [g * f64::from(s), g * f64::from(s_t)].map(|f| f as f32);
+                let sums = [at_x as f32, at_y as f32];
+                rows.gradients(self.level, (out, out_target), factors, sums);
+            }
+        }
+    }
+
+    fn merge(total: &mut f64, part: &f64) {
+        *total += part;
+    }
+}
+
+/// Both rows, normalised.
+struct Rows<T> {
+    x: *const T,
+    y: *const T,
+    len: usize,
+    pair: Pair,
+    spread: Spread,
+}
+
+impl<T: Lanes> Rows<T> {
+    /// # Safety
+    /// `len` elements are readable at both pointers.
+    unsafe fn sums(&self, level: Level) -> [f64; 3] {
+        let segments = Segments::new(self.len, None);
+        let (x, y, pair) = (SyncPtr(self.x.cast_mut()), SyncPtr(self.y.cast_mut()), self.pair);
+        let mut slots = Slots::new();
+        let parts = slots.fill(&segments, self.spread, |_, columns| {
+            let (at, len) = (columns.start, columns.len());
+            // SAFETY: the columns lie inside the rows, which are only read.
+            unsafe {
+                let (x, y) = (x.get().add(at).cast_const(), y.get().add(at).cast_const());
+                level.run(Sums { x, y, len, pair })
+            }
+        });
+        let mut sums = [0.0; 3];
+        for part in parts {
+            sums.iter_mut().zip(part).for_each(|(sum, &part)| *sum += f64::from(part));
+        }
+        sums
+    }
+
+    /// # Safety
+    /// As for [`Rows::sums`], and as many elements are writable at the outputs (the second may be
+    /// null), which are x itself or overlap nothing that is read.
+    unsafe fn gradients(
+        &self,
+        level: Level,
+        (out, out_target): (*mut T, *mut T),
+        factors: [f32; 2],
+        sums: [f32; 2],
+    ) {
+        let segments = Segments::new(self.len, None);
+        let (x, y, pair) = (SyncPtr(self.x.cast_mut()), SyncPtr(self.y.cast_mut()), self.pair);
+        let (out, out_target) = (SyncPtr(out), SyncPtr(out_target));
+        segments.each_reversed(self.spread, |_, columns| {
+            let (at, len) = (columns.start, columns.len());
+            // SAFETY: the columns lie inside the rows, and each belongs to one call.
+            unsafe {
+                let out_target = match out_target.get() {
+                    none if none.is_null() => none,
+                    some => some.add(at),
+                };
+                let (x, y) = (x.get().add(at).cast_const(), y.get().add(at).cast_const());
+                let out = out.get().add(at);
+                level.run(Gradient { x, y, out, out_target, len, pair, factors, sums });
+            }
+        });
+    }
+}
+
+/// Layout of rows of logits.
+fn rows(checked: &CheckedJsDiv<'_>, tensor: &TensorRef<'_>) -> Lines {
+    Lines::new(&tensor.shape(), tensor.row_stride(), |d| d == checked.class_dim)
+}
+
+/// Where a call's gradients go.
+struct Outputs<T> {
+    logits: Option<Sink<T>>,
+    target: Option<Sink<T>>,
+}
+
+impl Cpu {
+    fn js_div_lines<T: Lanes>(
+        &self,
+        checked: &CheckedJsDiv<'_>,
+        batch: &Batch<'_>,
+        x: Source<T>,
+        outputs: Outputs<T>,
+        loss: Option<&mut [f32]>,
+    ) -> Result<()> {
+        let (argument, expected, got) = ("target", "host", "device");
+        let target = checked.target.host::<T>();
+        let target = target.ok_or(Error::Place { argument, expected, got })?;
+        let a = Source { base: target.as_ptr(), lines: rows(checked, &checked.target) };
+        let operands = Operands { x, a: Some(a), y: outputs.logits, b: outputs.target };
+        let none = checked.options.reduction == Reduction::None;
+        let mut loss = loss;
+        let per_row = loss.as_mut().filter(|_| none).map(|loss| loss.as_mut_ptr());
+        let loss_rows = SyncPtr(per_row.unwrap_or(std::ptr::null_mut()));
+        let op = JsDivOf { level: self.level, batch, loss: loss_rows };
+        // SAFETY: views hold their shapes, which were checked to agree; outputs are borrowed
+        // exclusively, and in place the output is the input itself.
+        let total = unsafe { each_line_of(self, operands, &op) };
+        if let Some(loss) = loss.filter(|_| !none) {
+            loss[0] = batch.mean(total);
+        }
+        Ok(())
+    }
+
+    pub(crate) fn js_div_logits_forward(
+        &self,
+        checked: &CheckedJsDiv<'_>,
+        logits: TensorRef<'_>,
+        loss: TensorMut<'_>,
+    ) -> Result<()> {
+        let batch = Batch::new(self, checked, Upstream::Number(1.0))?;
+        let loss = host_f32(loss, "loss")?;
+        let lines = rows(checked, &logits);
+        each_float!(logits.host_data(), "logits", HostRef, x => {
+            let x = Source { base: x.as_ptr(), lines };
+            let outputs = Outputs { logits: None, target: None };
+            self.js_div_lines(checked, &batch, x, outputs, Some(loss))
+        })
+    }
+
+    pub(crate) fn js_div_logits_backward(
+        &self,
+        checked: &CheckedJsDiv<'_>,
+        logits: TensorRef<'_>,
+        grad_output: GradOutput<'_>,
+        gradients: JsDivLogitsGradOut<'_>,
+    ) -> Result<()> {
+        let batch = Batch::new(self, checked, Upstream::new(&grad_output)?)?;
+        let lines = rows(checked, &logits);
+        let y_lines = rows(checked, &gradients.logits.as_ref());
+        each_float!(logits.host_data(), "logits", HostRef, x => {
+            let x = Source { base: x.as_ptr(), lines };
+            let y = host_like(&x, gradients.logits, "grad_logits")?;
+            let target = sink(checked, &x, gradients.target)?;
+            let logits = Some(Sink { base: y.as_mut_ptr(), lines: y_lines });
+            self.js_div_lines(checked, &batch, x, Outputs { logits, target }, None)
+        })
+    }
+
+    /// Loss, and the gradient over the logits.
+    pub(crate) fn js_div_logits_forward_backward(
+        &self,
+        checked: &CheckedJsDiv<'_>,
+        gradients: JsDivLogitsGradOut<'_>,
+        grad_output: GradOutput<'_>,
+        loss: TensorMut<'_>,
+    ) -> Result<()> {
+        let batch = Batch::new(self, checked, Upstream::new(&grad_output)?)?;
+        let loss = host_f32(loss, "loss")?;
+        let lines = rows(checked, &gradients.logits.as_ref());
+        each_float!(gradients.logits.into_host_data(), "logits", HostMut, x => {
+            let base = x.as_mut_ptr();
+            let x = Source { base: base.cast_const(), lines };
+            let target = sink(checked, &x, gradients.target)?;
+            let outputs = Outputs { logits: Some(Sink { base, lines }), target };
+            self.js_div_lines(checked, &batch, x, outputs, Some(loss))
+        })
+    }
+}
+
+/// Where the gradient of the teacher's logits goes.
+fn sink<T: Lanes>(
+    checked: &CheckedJsDiv<'_>,
+    like: &Source<T>,
+    grad_target: Option<TensorMut<'_>>,
+) -> Result<Option<Sink<T>>> {
+    let Some(tensor) = grad_target else {
+        return Ok(None);
+    };
+    let lines = rows(checked, &tensor.as_ref());
+    let base = host_like(like, tensor, "grad_target")?.as_mut_ptr();
+    Ok(Some(Sink { base, lines }))
+}

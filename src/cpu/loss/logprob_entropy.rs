@@ -1,0 +1,286 @@
+//! Log-probability and entropy on the CPU: a row is summed with its moment, then written.
+
+use crate::base::error::Result;
+use crate::base::tensor::{TensorMut, TensorRef};
+use crate::cpu::batch::lines::{Line, LineOp, Sink, Source, SyncPtr, each_line};
+use crate::cpu::batch::numbers::{Batch, Factors, Upstream};
+use crate::cpu::loss::cross_entropy::rows;
+use crate::cpu::loss::log_softmax::fill;
+use crate::cpu::loss::logsumexp::coarse;
+use crate::cpu::processor::{Cpu, each_float, host_f32, host_f32_ref, host_like};
+use crate::cpu::row::cuts::Segments;
+use crate::cpu::row::entropy::{EntropyTerms, entropy_gradient};
+use crate::cpu::row::logit::Transform;
+use crate::cpu::row::ranks::RankResults;
+use crate::cpu::row::work::{Also, Hole, Normalizer, Row, RowSum};
+use crate::cpu::simd::Lanes;
+use crate::spec::cross_entropy::Checked;
+use crate::spec::logprob_entropy::{LogprobEntropyOut, LogprobEntropyUpstream};
+
+/// Where the results of rows go; null where nobody asked.
+#[derive(Clone, Copy)]
+struct Results {
+    logprob: SyncPtr<f32>,
+    entropy: SyncPtr<f32>,
+    lse: SyncPtr<f32>,
+    ranks: RankResults,
+}
+
+impl Results {
+    /// The caller's buffers, borrowed by `out` for as long as rows write to them.
+    fn new(out: LogprobEntropyOut<'_>) -> Result<Results> {
+        let lse = out.lse.map(|t| host_f32(t, "lse")).transpose()?;
+        Ok(Results {
+            logprob: SyncPtr(host_f32(out.logprob, "logprob")?.as_mut_ptr()),
+            entropy: SyncPtr(host_f32(out.entropy, "entropy")?.as_mut_ptr()),
+            lse: SyncPtr(lse.map_or(std::ptr::null_mut(), |s| s.as_mut_ptr())),
+            ranks: RankResults::new(out.argmax, out.rank)?,
+        })
+    }
+
+    /// Writes one row's results; `None` for an ignored one.
+    ///
+    /// # Safety
+    /// Each pointer is null or good for an element a row; nobody else writes this row's.
+    unsafe fn put(&self, row: usize, sum: Option<&RowSum>) {
+        let (logprob, entropy) = match sum {
+            None => (0.0, 0.0),
+            Some(sum) if sum.undefined() => (f32::NAN, f32::NAN),
+            Some(sum) => (-sum.nll() as f32, sum.entropy() as f32),
+        };
+        let lse = sum.map_or(0.0, |sum| sum.lse() as f32);
+        for (out, value) in [(self.logprob, logprob), (self.entropy, entropy), (self.lse, lse)] {
+            if !out.get().is_null() {
+                // SAFETY: the caller's contract.
+                unsafe { out.get().add(row).write(value) };
+            }
+        }
+        // SAFETY: the caller's contract.
+        unsafe { self.ranks.put(row, sum.map(|sum| &sum.standing)) };
+    }
+}
+
+/// What rows are worked on with.
+struct Call<'a> {
+    cpu: &'a Cpu,
+    batch: Batch<'a>,
+    transform: Transform,
+    grad_logprob: Upstream<'a>,
+    grad_entropy: Upstream<'a>,
+    /// A forward pass's; none in a backward pass.
+    results: Option<Results>,
+    /// A backward pass's.
+    lse: Option<&'a [f32]>,
+}
+
+impl<'a> Call<'a> {
+    fn new(
+        cpu: &'a Cpu,
+        checked: &Checked<'a>,
+        upstream: &LogprobEntropyUpstream<'a>,
+    ) -> Result<Call<'a>> {
+        let batch = Batch::new(cpu, checked, Upstream::Number(1.0))?;
+        Ok(Call {
+            cpu,
+            transform: batch.transform,
+            batch,
+            grad_logprob: Upstream::new_as("grad_logprob", &upstream.grad_logprob)?,
+            grad_entropy: Upstream::new_as("grad_entropy", &upstream.grad_entropy)?,
+            results: None,
+            lse: None,
+        })
+    }
+
+    fn row<X, A, Y>(&self, line: &Line<X, A, Y>) -> Row<X> {
+        let standing = self.results.is_some_and(|results| results.ranks.wanted());
+        Row {
+            level: self.cpu.level,
+            spread: line.spread,
+            transform: self.transform,
+            x: line.x,
+            len: line.len,
+            smoothing: false,
+            weights: std::ptr::null(),
+            also: Also { moment: true, standing },
+        }
+    }
+
+    /// The gradient of a row that was summed: its maximum is what distances are measured from.
+    ///
+    /// # Safety
+    /// As for [`LineOp::line`]; `sum` is this row's.
+    unsafe fn gradient<X: Lanes, A, Y: Lanes>(
+        &self,
+        line: &Line<X, A, Y>,
+        sum: &RowSum,
+        (a, b): (f64, f64),
+        hole: &Hole,
+    ) {
+        let scale = f64::from(self.transform.slope()) / sum.total();
+        let terms = EntropyTerms {
+            reference: sum.reference(),
+            constant: (-(a + b * sum.mean_distance()) * scale) as f32,
+            slope: (-b * scale) as f32,
+        };
+        let (level, transform) = (self.cpu.level, self.transform);
+        let (x, y) = (SyncPtr(line.x.cast_mut()), SyncPtr(line.y));
+        // From the end, which a cache still holds.
+        let segments = Segments::new(line.len, Some(hole.column));
+        segments.each_reversed(line.spread, |_, columns| {
+            let at = columns.start;
+            // SAFETY: the columns lie inside both rows and in no other segment.
+            unsafe {
+                let rows = (x.get().add(at).cast_const(), y.get().add(at));
+                entropy_gradient(level, transform, rows, columns.len(), terms);
+            }
+        });
+        let at_target = (a * (sum.rest / sum.total()) + b * sum.entropy_slope()) * hole.slope;
+        // SAFETY: the class is a column of the row.
+        unsafe { line.y.add(hole.column).write(Y::from_f32(at_target as f32)) };
+    }
+
+    /// The gradient of a row whose entropy has none, from a saved log-sum-exp: one read.
+    ///
+    /// # Safety
+    /// As for [`LineOp::line`].
+    unsafe fn short_gradient<X: Lanes, A, Y: Lanes>(
+        &self,
+        line: &Line<X, A, Y>,
+        lse: f32,
+        a: f64,
+        hole: &Hole,
+    ) {
+        let factors = Factors::of_nll(-a);
+        let terms = factors.terms(self.transform);
+        // SAFETY: the caller's contract; the class is a column of the row.
+        unsafe {
+            let column = hole.column;
+            let from = Normalizer::Lse(lse);
+            let rest = self.row(line).gradient(line.y, Some(column), from, &terms);
+            let target = (hole.z - f64::from(lse)).exp();
+            line.y.add(column).write(Y::from_f32(factors.at_target(rest, target, hole)));
+        }
+    }
+}
+
+impl LineOp for Call<'_> {
+    type Sum = ();
+
+    unsafe fn line<X: Lanes, A: Lanes, Y: Lanes>(&self, line: Line<X, A, Y>, _: &mut ()) {
+        // SAFETY: the caller's contract for the line; results have an element a row; the
+        // census found the class in range.
+        unsafe {
+            let Some(class) = self.batch.targets.class(line.index) else {
+                if let Some(results) = &self.results {
+                    results.put(line.index, None);
+                }
+                if !line.y.is_null() {
+                    fill(&line, 0.0);
+                }
+                return;
+            };
+            let hole = self.batch.hole(line.x, class);
+            let a = f64::from(self.grad_logprob.of(line.index));
+            let b = f64::from(self.grad_entropy.of(line.index));
+            if let Some(lse) = self.lse.map(|lse| lse[line.index])
+                && b == 0.0
+                && !coarse(lse, self.transform)
+            {
+                return self.short_gradient(&line, lse, a, &hole);
+            }
+            let sum = self.row(&line).sum(Some(hole));
+            if let Some(results) = &self.results {
+                results.put(line.index, Some(&sum));
+            }
+            match line.y.is_null() {
+                true => {}
+                false if sum.undefined() => fill(&line, f32::NAN),
+                false => self.gradient(&line, &sum, (a, b), &hole),
+            }
+        }
+    }
+
+    fn merge(_: &mut (), _: &()) {}
+}
+
+impl Cpu {
+    fn each_token<X: Lanes, Y: Lanes>(&self, call: &Call<'_>, x: Source<X>, y: Option<Sink<Y>>) {
+        // SAFETY: views hold their shapes, which were checked to agree; outputs are borrowed
+        // exclusively, and in place the output is the input itself.
+        unsafe { each_line(self, x, None::<Source<f32>>, y, call) }
+    }
+
+    pub(crate) fn logprob_entropy_forward(
+        &self,
+        checked: &Checked<'_>,
+        logits: TensorRef<'_>,
+        out: LogprobEntropyOut<'_>,
+    ) -> Result<()> {
+        let mut call = Call::new(self, checked, &LogprobEntropyUpstream::default())?;
+        call.results = Some(Results::new(out)?);
+        let lines = rows(checked, &logits);
+        each_float!(logits.host_data(), "logits", HostRef, x => {
+            self.each_token(&call, Source { base: x.as_ptr(), lines }, None::<Sink<f32>>);
+            Ok(())
+        })
+    }
+
+    pub(crate) fn logprob_entropy_forward_backward(
+        &self,
+        checked: &Checked<'_>,
+        logits: TensorMut<'_>,
+        upstream: LogprobEntropyUpstream<'_>,
+        out: LogprobEntropyOut<'_>,
+    ) -> Result<()> {
+        let mut call = Call::new(self, checked, &upstream)?;
+        call.results = Some(Results::new(out)?);
+        self.tokens_in_place(&call, checked, logits)
+    }
+
+    pub(crate) fn logprob_entropy_backward(
+        &self,
+        checked: &Checked<'_>,
+        logits: TensorRef<'_>,
+        lse: TensorRef<'_>,
+        upstream: LogprobEntropyUpstream<'_>,
+        grad_logits: TensorMut<'_>,
+    ) -> Result<()> {
+        let mut call = Call::new(self, checked, &upstream)?;
+        call.lse = Some(host_f32_ref(lse, "lse")?);
+        let x_lines = rows(checked, &logits);
+        let y_lines = rows(checked, &grad_logits.as_ref());
+        each_float!(logits.host_data(), "logits", HostRef, x => {
+            let x = Source { base: x.as_ptr(), lines: x_lines };
+            let y = host_like(&x, grad_logits, "grad_logits")?;
+            self.each_token(&call, x, Some(Sink { base: y.as_mut_ptr(), lines: y_lines }));
+            Ok(())
+        })
+    }
+
+    pub(crate) fn logprob_entropy_backward_in_place(
+        &self,
+        checked: &Checked<'_>,
+        logits: TensorMut<'_>,
+        lse: TensorRef<'_>,
+        upstream: LogprobEntropyUpstream<'_>,
+    ) -> Result<()> {
+        let mut call = Call::new(self, checked, &upstream)?;
+        call.lse = Some(host_f32_ref(lse, "lse")?);
+        self.tokens_in_place(&call, checked, logits)
+    }
+
+    fn tokens_in_place(
+        &self,
+        call: &Call<'_>,
+        checked: &Checked<'_>,
+        logits: TensorMut<'_>,
+    ) -> Result<()> {
+        let lines = rows(checked, &logits.as_ref());
+        each_float!(logits.into_host_data(), "logits", HostMut, x => {
+            let base = x.as_mut_ptr();
+            let x = Source { base: base.cast_const(), lines };
+            self.each_token(call, x, Some(Sink { base, lines }));
+            Ok(())
+        })
+    }
+}

@@ -1,0 +1,245 @@
+//! Cross entropy against probabilities, or a teacher's logits, on the CPU: rows of logits and of
+//! targets side by side, each brought from memory once.
+
+use crate::base::dtype::DType;
+use crate::base::error::Result;
+use crate::base::tensor::{TensorMut, TensorRef};
+use crate::cpu::batch::lines::{Line, LineOp, Lines, Operands, Sink, Source, each_line_of};
+use crate::cpu::batch::numbers::{Scaling, Sums, Upstream};
+use crate::cpu::batch::results::{Buffers, Results};
+use crate::cpu::batch::targets::{Census, WeightSum, Weights, with_weights};
+use crate::cpu::loss::log_softmax::fill;
+use crate::cpu::processor::{Cpu, each_float, host_data, host_like};
+use crate::cpu::row::logit::Transform;
+use crate::cpu::row::soft_row::{SoftKept, SoftRow, SoftSum, Teacher};
+use crate::cpu::simd::Lanes;
+use crate::spec::cross_entropy::{Checked, CrossEntropyGradients, CrossEntropyOut, SoftTarget};
+use crate::spec::grad_output::GradOutput;
+
+/// Numbers of the batch that every row uses.
+struct Batch<'a> {
+    weights: Weights<'a>,
+    /// Of weights over their unit, as loops see them.
+    weight_sum: f64,
+    unit: f64,
+    scaling: Scaling<'a>,
+    classes: usize,
+    /// 1 − ε and ε/V.
+    hard: f64,
+    soft: f64,
+    lambda: f64,
+    transform: Transform,
+    teacher: Option<f32>,
+}
+
+impl<'a> Batch<'a> {
+    fn new(checked: &Checked<'a, SoftTarget<'a>>, upstream: Upstream<'a>) -> Result<Batch<'a>> {
+        let options = checked.options;
+        let weights = Weights(options.weight.map(|w| host_data(w, "weight")).transpose()?);
+        let classes = checked.classes;
+        let WeightSum { sum, unit } = weights.sum(classes)?;
+        // Every row counts, and as 1; rows without classes have no mean.
+        let kept = if classes == 0 { 0 } else { checked.rows.iter().product() };
+        let census = Census { kept, weight: kept as f64 };
+        let epsilon = options.label_smoothing;
+        Ok(Batch {
+            weights,
+            weight_sum: sum / unit,
+            unit,
+            scaling: Scaling { reduction: options.reduction, census, upstream },
+            classes,
+            hard: 1.0 - epsilon,
+            soft: if epsilon > 0.0 { epsilon / classes as f64 } else { 0.0 },
+            lambda: options.lse_square_scale,
+            transform: Transform::new(options.logit_scale, options.softcap),
+            teacher: options.teacher_scale,
+        })
+    }
+
+    /// ℓ without its z-loss, and the z-loss, of a row.
+    fn loss(&self, sum: &SoftSum) -> (f64, f64) {
+        if sum.undefined() {
+            return (f64::NAN, if self.lambda > 0.0 { f64::NAN } else { 0.0 });
+        }
+        let z_loss = if self.lambda > 0.0 { self.lambda * sum.lse() * sum.lse() } else { 0.0 };
+        (sum.loss() * self.unit, z_loss)
+    }
+}
+
+/// Cross entropy of a line: its results where there are any, gradients where the line has outputs.
+struct Soft<'a> {
+    cpu: &'a Cpu,
+    batch: &'a Batch<'a>,
+    weights: crate::cpu::batch::lines::SyncPtr<f32>,
+    results: Option<Results>,
+}
+
+impl LineOp for Soft<'_> {
+    type Sum = Sums;
+
+    unsafe fn line<X: Lanes, A: Lanes, Y: Lanes>(&self, line: Line<X, A, Y>, sums: &mut Sums) {
+        let batch = self.batch;
+        // Tensors of a call have one dtype.
+        debug_assert!(X::DTYPE == A::DTYPE && X::DTYPE == Y::DTYPE);
+        let teacher = batch.teacher.map(|scale| Teacher { scale });
+        let row = SoftRow {
+            level: self.cpu.level,
+            spread: line.spread,
+            transform: batch.transform,
+            x: line.x.cast_mut(),
+            target: line.a.cast::<X>(),
+            len: line.len,
+            weights: self.weights.get(),
+            weight_sum: batch.weight_sum,
+            teacher,
+            hard: batch.hard,
+            soft: batch.soft,
+        };
+        let (out, out_target) = (line.y.cast::<X>(), line.b.cast::<X>());
+        // SAFETY: the caller's contract for the line, and results have an element a row.
+        unsafe {
+            // In place on f32 exponentials stay where the logits were, unless the logits are
+            // needed once more.
+            let keep = out == row.x && out_target.is_null() && X::DTYPE == DType::F32;
+            let mut kept = SoftKept::new();
+            let sum = row.sum(keep, &mut kept);
+            if let Some(results) = &self.results {
+                let losses = if line.len == 0 { (0.0, 0.0) } else { batch.loss(&sum) };
+                results.put(line.index, losses, sum.lse() as f32, sums);
+            }
+            if out.is_null() {
+                return;
+            }
+            if sum.undefined() {
+                fill(&line, f32::NAN);
+                if !out_target.is_null() {
+                    let nan = X::from_f32(f32::NAN);
+                    (0..line.len).for_each(|i| out_target.add(i).write(nan));
+                }
+                return;
+            }
+            let (g, g_z) = batch.scaling.upstream(line.index);
+            let z = if batch.lambda > 0.0 { g_z * 2.0 * batch.lambda * sum.lse() } else { 0.0 };
+            row.gradient((out, out_target), &sum, &kept, (g * batch.unit, z));
+        }
+    }
+
+    fn merge(total: &mut Sums, part: &Sums) {
+        total.loss += part.loss;
+        total.z_loss += part.z_loss;
+    }
+}
+
+/// Layout of rows of logits or of targets.
+fn rows(checked: &Checked<'_, SoftTarget<'_>>, tensor: &TensorRef<'_>) -> Lines {
+    Lines::new(&tensor.shape(), tensor.row_stride(), |d| d == checked.class_dim)
+}
+
+/// Where a call's gradients go.
+struct Outputs<T> {
+    logits: Option<Sink<T>>,
+    target: Option<Sink<T>>,
+}
+
+impl Cpu {
+    fn soft<T: Lanes>(
+        &self,
+        checked: &Checked<'_, SoftTarget<'_>>,
+        batch: &Batch<'_>,
+        x: Source<T>,
+        outputs: Outputs<T>,
+        results: Option<Results>,
+    ) -> Result<Sums> {
+        let target =
+            checked.target.tensor().host::<T>().ok_or(crate::base::error::Error::Place {
+                argument: "target",
+                expected: "host",
+                got: "device",
+            })?;
+        let a = Source { base: target.as_ptr(), lines: rows(checked, &checked.target.tensor()) };
+        let operands = Operands { x, a: Some(a), y: outputs.logits, b: outputs.target };
+        Ok(with_weights(batch.weights, (batch.classes, batch.unit), true, |weights| {
+            let op = Soft { cpu: self, batch, weights, results };
+            // SAFETY: views hold their shapes, which were checked to agree; outputs are borrowed
+            // exclusively, and in place the output is the input itself.
+            unsafe { each_line_of(self, operands, &op) }
+        }))
+    }
+
+    pub(crate) fn soft_cross_entropy_forward(
+        &self,
+        checked: &Checked<'_, SoftTarget<'_>>,
+        logits: TensorRef<'_>,
+        out: CrossEntropyOut<'_>,
+    ) -> Result<()> {
+        let batch = Batch::new(checked, Upstream::Number(1.0))?;
+        let mut buffers = Buffers::new(out)?;
+        let results = Some(buffers.results(batch.scaling.reduction));
+        let lines = rows(checked, &logits);
+        let sums = each_float!(logits.host_data(), "logits", HostRef, x => {
+            let x = Source { base: x.as_ptr(), lines };
+            self.soft(checked, &batch, x, Outputs { logits: None, target: None }, results)
+        })?;
+        buffers.finish(&batch.scaling, &sums, batch.lambda > 0.0);
+        Ok(())
+    }
+
+    pub(crate) fn soft_cross_entropy_backward(
+        &self,
+        checked: &Checked<'_, SoftTarget<'_>>,
+        logits: TensorRef<'_>,
+        grad_output: GradOutput<'_>,
+        gradients: CrossEntropyGradients<'_>,
+    ) -> Result<()> {
+        let batch = Batch::new(checked, Upstream::new(&grad_output)?)?;
+        let lines = rows(checked, &logits);
+        let y_lines = rows(checked, &gradients.logits.as_ref());
+        each_float!(logits.host_data(), "logits", HostRef, x => {
+            let x = Source { base: x.as_ptr(), lines };
+            let y = host_like(&x, gradients.logits, "grad_logits")?;
+            let target = sink(checked, &x, gradients.target)?;
+            let logits = Some(Sink { base: y.as_mut_ptr(), lines: y_lines });
+            self.soft(checked, &batch, x, Outputs { logits, target }, None)?;
+            Ok(())
+        })
+    }
+
+    /// The gradient over the logits, and the loss where there is room for it.
+    pub(crate) fn soft_cross_entropy_in_place(
+        &self,
+        checked: &Checked<'_, SoftTarget<'_>>,
+        gradients: CrossEntropyGradients<'_>,
+        grad_output: GradOutput<'_>,
+        out: Option<CrossEntropyOut<'_>>,
+    ) -> Result<()> {
+        let batch = Batch::new(checked, Upstream::new(&grad_output)?)?;
+        let mut buffers = out.map(Buffers::new).transpose()?;
+        let results = buffers.as_mut().map(|b| b.results(batch.scaling.reduction));
+        let lines = rows(checked, &gradients.logits.as_ref());
+        let sums = each_float!(gradients.logits.into_host_data(), "logits", HostMut, x => {
+            let base = x.as_mut_ptr();
+            let x = Source { base: base.cast_const(), lines };
+            let target = sink(checked, &x, gradients.target)?;
+            let outputs = Outputs { logits: Some(Sink { base, lines }), target };
+            self.soft(checked, &batch, x, outputs, results)
+        })?;
+        if let Some(buffers) = &mut buffers {
+            buffers.finish(&batch.scaling, &sums, batch.lambda > 0.0);
+        }
+        Ok(())
+    }
+}
+
+/// Where the gradient of probabilities goes.
+fn sink<T: Lanes>(
+    checked: &Checked<'_, SoftTarget<'_>>,
+    like: &Source<T>,
+    grad_target: Option<TensorMut<'_>>,
+) -> Result<Option<Sink<T>>> {
+    let Some(tensor) = grad_target else {
+        return Ok(None);
+    };
+    let lines = rows(checked, &tensor.as_ref());
+    let base = host_like(like, tensor, "grad_target")?.as_mut_ptr();
+    Ok(Some(Sink { base, lines }))
+}

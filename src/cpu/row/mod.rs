@@ -1,0 +1,11 @@
+//! One row: how it is cut, the loops that sum it, and those that turn it into a gradient.
+
+pub(crate) mod cuts;
+pub(crate) mod entropy;
+pub(crate) mod gradient;
+pub(crate) mod logit;
+pub(crate) mod ranks;
+pub(crate) mod soft_row;
+pub(crate) mod soft_target;
+pub(crate) mod softmax;
+pub(crate) mod work;

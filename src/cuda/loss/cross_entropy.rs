@@ -1,0 +1,250 @@
+//! Cross entropy on a CUDA device: `kernels/cross_entropy.cu` between a census and a sum.
+
+use crate::base::error::Result;
+use crate::base::reduction::Reduction;
+use crate::base::tensor::{TensorMut, TensorRef};
+use crate::code::args;
+use crate::code::args::RowArgs;
+use crate::code::variants::Loss;
+use crate::cuda::loss::ranks::Ranks;
+use crate::cuda::schedule::lines::count;
+use crate::cuda::schedule::operands::{Operands, ReadRows, WriteRows};
+use crate::cuda::schedule::rows::{Work, data};
+use crate::cuda::stream::Cuda;
+use crate::cuda::stream::indices::Indices;
+use crate::cuda::stream::memory::Input;
+use crate::spec::cross_entropy::{Checked, CrossEntropyOut};
+use crate::spec::grad_output::GradOutput;
+
+impl Cuda {
+    pub(crate) fn cross_entropy_forward(
+        &self,
+        checked: &Checked<'_>,
+        logits: TensorRef<'_>,
+        out: CrossEntropyOut<'_>,
+    ) -> Result<()> {
+        let grad_output = GradOutput::default();
+        self.with_losses(checked, Logits::Read(logits), &grad_output, out)
+    }
+
+    pub(crate) fn cross_entropy_forward_backward(
+        &self,
+        checked: &Checked<'_>,
+        logits: TensorMut<'_>,
+        grad_output: GradOutput<'_>,
+        out: CrossEntropyOut<'_>,
+    ) -> Result<()> {
+        self.with_losses(checked, Logits::Overwrite(logits), &grad_output, out)
+    }
+
+    /// Loss and what else `out` asks for; in place on `logits` where there are any.
+    fn with_losses(
+        &self,
+        checked: &Checked<'_>,
+        logits: Logits<'_>,
+        grad_output: &GradOutput<'_>,
+        out: CrossEntropyOut<'_>,
+    ) -> Result<()> {
+        let reduction = checked.options.reduction;
+        let loss = self.output("loss", out.loss, false)?;
+        let z_loss = out.z_loss.map(|t| self.output("z_loss", t, false)).transpose()?;
+        let lse = out.lse.map(|t| self.output("lse", t, false)).transpose()?;
+        let ranks = Ranks::new(self, checked.classes, out.argmax, out.rank)?;
+        let (work, x, y) = logits.named(self, checked)?;
+        let batch = Batch::new(self, checked, grad_output)?;
+        let mut args = RowArgs::default();
+        batch.fill(checked, &mut args)?;
+        args.lse = lse.as_ref().map_or(0, |t| t.address);
+        ranks.fill(&mut args);
+        let kernel = if ranks.wanted() { Loss::CrossEntropyRanked } else { batch.loss };
+        let z_loss_out = z_loss.as_ref().map_or(0, |t| t.address);
+        // Without a z-loss its rows are 0, and only written where the caller asked for them.
+        let wants_z = args.lambda > 0.0;
+        let rows = checked.target.len();
+        let workspace;
+        let summed = match reduction {
+            Reduction::None => {
+                (args.loss, args.z_loss, args.whole) = (loss.address, z_loss_out, 1);
+                None
+            }
+            Reduction::Sum | Reduction::Mean | Reduction::BatchMean => {
+                workspace = self.pool.take("workspace", rows * 16)?;
+                (args.loss, args.wide) = (workspace.address(), 1);
+                args.z_loss = if wants_z { args.loss + 8 * rows as u64 } else { 0 };
+                Some([args.loss, args.z_loss])
+            }
+        };
+        let kernels = (kernel, data(checked.dtype)?, work);
+        let operands = Operands { x: x.as_ref(), upstream: None, y };
+        // SAFETY: shapes, strides and lengths were checked; outputs are borrowed exclusively.
+        let logits = unsafe { self.go_through(kernels, args, operands)? };
+        if let Some(rows) = summed {
+            self.sum(&batch.census, (rows, true), [loss.address, z_loss_out])?;
+        }
+        self.read_back([Some(loss), z_loss, lse, logits, ranks.argmax, ranks.rank])
+    }
+
+    pub(crate) fn cross_entropy_backward(
+        &self,
+        checked: &Checked<'_>,
+        logits: TensorRef<'_>,
+        lse: TensorRef<'_>,
+        grad_output: GradOutput<'_>,
+        grad_logits: TensorMut<'_>,
+    ) -> Result<()> {
+        let x = self.read_rows("logits", logits, along(checked))?;
+        self.gradient(checked, Some(x), lse, &grad_output, grad_logits)
+    }
+
+    pub(crate) fn cross_entropy_backward_in_place(
+        &self,
+        checked: &Checked<'_>,
+        logits: TensorMut<'_>,
+        lse: TensorRef<'_>,
+        grad_output: GradOutput<'_>,
+    ) -> Result<()> {
+        self.gradient(checked, None, lse, &grad_output, logits)
+    }
+
+    /// Gradient from a saved lse, of rows elsewhere or of those that it overwrites.
+    fn gradient(
+        &self,
+        checked: &Checked<'_>,
+        from: Option<ReadRows<'_>>,
+        lse: TensorRef<'_>,
+        grad_output: &GradOutput<'_>,
+        grad_logits: TensorMut<'_>,
+    ) -> Result<()> {
+        let lse = self.input("lse", lse)?;
+        let y = self.write_rows("grad_logits", grad_logits, from.is_none(), along(checked))?;
+        let batch = Batch::new(self, checked, grad_output)?;
+        let mut args = RowArgs { lse: lse.address, ..RowArgs::default() };
+        batch.fill(checked, &mut args)?;
+        let kernels = (batch.loss, data(checked.dtype)?, Work::FromLse);
+        let operands = Operands { x: from.as_ref(), upstream: None, y: Some(y) };
+        // SAFETY: shapes, strides and lengths were checked; the output is borrowed exclusively.
+        let grad = unsafe { self.go_through(kernels, args, operands)? };
+        self.read_back([grad])
+    }
+}
+
+/// What a pass with losses does with the logits.
+pub(crate) enum Logits<'a> {
+    Read(TensorRef<'a>),
+    Overwrite(TensorMut<'a>),
+}
+
+impl<'a> Logits<'a> {
+    /// The work, and the rows that it reads or overwrites.
+    pub(crate) fn named<'p: 'a>(
+        self,
+        cuda: &'p Cuda,
+        checked: &Checked<'_>,
+    ) -> Result<(Work, Option<ReadRows<'a>>, Option<WriteRows<'a, 'p>>)> {
+        let along = along(checked);
+        Ok(match self {
+            Logits::Read(t) => (Work::Forward, Some(cuda.read_rows("logits", t, along)?), None),
+            Logits::Overwrite(t) => {
+                (Work::Fused, None, Some(cuda.write_rows("logits", t, true, along)?))
+            }
+        })
+    }
+}
+
+/// The dimension of classes.
+pub(crate) fn along(checked: &Checked<'_>) -> impl Fn(usize) -> bool {
+    let class_dim = checked.class_dim;
+    move |d| d == class_dim
+}
+
+/// An upstream gradient: one number, or a tensor with elements between rows.
+pub(crate) struct Upstream<'p> {
+    number: f32,
+    tensor: Option<(Input<'p>, i64)>,
+}
+
+/// An upstream gradient as [`RowArgs`] have it.
+pub(crate) struct UpstreamFields {
+    pub(crate) address: u64,
+    pub(crate) stride: i64,
+    pub(crate) kind: u32,
+    pub(crate) number: f32,
+}
+
+impl<'p> Upstream<'p> {
+    pub(crate) fn new(
+        cuda: &'p Cuda,
+        argument: &'static str,
+        grad_output: &GradOutput<'p>,
+    ) -> Result<Self> {
+        Ok(match grad_output {
+            GradOutput::Number(number) => Upstream { number: *number, tensor: None },
+            GradOutput::Tensor(t) => {
+                let stride = i64::from(t.elements() != 1);
+                Upstream { number: 0.0, tensor: Some((cuda.input(argument, *t)?, stride)) }
+            }
+        })
+    }
+
+    pub(crate) fn fields(&self) -> UpstreamFields {
+        let number = self.number;
+        match &self.tensor {
+            None => UpstreamFields { address: 0, stride: 0, kind: 0, number },
+            Some((t, stride)) => UpstreamFields {
+                address: t.address,
+                stride: *stride,
+                kind: args::kind(t.dtype),
+                number,
+            },
+        }
+    }
+}
+
+/// A call's inputs besides the logits.
+pub(crate) struct Batch<'p> {
+    loss: Loss,
+    target: Indices<'p>,
+    weight: Option<Input<'p>>,
+    upstream: Upstream<'p>,
+    census: crate::cuda::schedule::batch::Census<'p>,
+}
+
+impl<'p> Batch<'p> {
+    pub(crate) fn new(
+        cuda: &'p Cuda,
+        checked: &Checked<'p>,
+        grad_output: &GradOutput<'p>,
+    ) -> Result<Self> {
+        let options = checked.options;
+        let target = cuda.indices(checked.target)?;
+        let weight = options.weight.map(|w| cuda.input("weight", w)).transpose()?;
+        let upstream = Upstream::new(cuda, "grad_output", grad_output)?;
+        let census = cuda.census(&checked.counting(), Some(&target), weight.as_ref())?;
+        let full = options.softcap.is_some() || options.label_smoothing > 0.0;
+        let loss = if full { Loss::CrossEntropyFull } else { Loss::CrossEntropy };
+        Ok(Batch { loss, target, weight, upstream, census })
+    }
+
+    pub(crate) fn fill(&self, checked: &Checked<'_>, args: &mut RowArgs) -> Result<()> {
+        let options = checked.options;
+        let epsilon = options.label_smoothing;
+        args.target = self.target.address();
+        args.target_kind = self.target.kind();
+        if let Some(weight) = &self.weight {
+            (args.weight, args.weight_kind) = (weight.address, args::kind(weight.dtype));
+        }
+        let upstream = self.upstream.fields();
+        (args.upstream, args.upstream_stride) = (upstream.address, upstream.stride);
+        (args.upstream_kind, args.number) = (upstream.kind, upstream.number);
+        args.totals = self.census.totals();
+        args.rows = count("target", checked.target.len())?;
+        args.classes = count("logits", checked.classes)?;
+        args.ignore_index = options.ignore_index;
+        args.transform(options.logit_scale, options.softcap);
+        args.hard = (1.0 - epsilon) as f32;
+        args.soft = if epsilon > 0.0 { (epsilon / checked.classes as f64) as f32 } else { 0.0 };
+        args.lambda = options.lse_square_scale;
+        args.mean = (options.reduction == Reduction::Mean).into();
+        Ok(())
+    }
+}

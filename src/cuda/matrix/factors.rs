@@ -1,0 +1,235 @@
+//! Products of f32 numbers by 16-bit ones, or by f32 ones that came of those. Tensor cores multiply 16-bit
+//! numbers, and cuBLAS takes two matrices of one type; so an f32 matrix is taken apart into bf16 ones whose
+//! sum it is (`panel_parts` in `kernels/panels.cu`), and f16 ones beside it as well. bf16 has the exponents of
+//! f32: nothing overflows, and no gradient needs a scale. Sums are f32, and what is made of several
+//! products is rounded once. Without 16-bit numbers all is f32, as it stands.
+//!
+//! Two parts hold 16 bits, which gradients are made of; logits are made of three, and are as good as f32's.
+
+use crate::base::dtype::DType;
+use crate::base::error::Result;
+use crate::code::variants::Batch;
+use crate::cuda::matrix::products::{Panel, Places, Product, Workspace, panel_args};
+use crate::cuda::stream::Cuda;
+
+/// Columns of parts are a multiple of this: what kernels read and write at once.
+const PACK: usize = 8;
+/// Bytes of a sum of products on its way to 16 bits.
+const SUM: usize = 16 << 20;
+
+/// Which part stands where, side by side.
+type Layout = &'static [u32];
+const TWO: Layout = &[0, 1];
+
+/// Of rows and of weights in 16 bits: every pair of parts that counts meets in one product, whose terms are
+/// those of all pairs.
+fn pairs(weights: DType) -> [Layout; 2] {
+    match weights {
+        DType::F16 => [&[0, 0, 1, 1, 2], &[0, 1, 0, 1, 0]],
+        _ => [&[0, 1, 2], &[0, 0, 0]],
+    }
+}
+
+/// Columns that parts of so many take.
+fn columns_of(layout: Layout, columns: usize) -> usize {
+    layout.len() * columns.next_multiple_of(PACK)
+}
+
+/// A matrix as products take it: itself, or its parts.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Factor {
+    parts: [Panel; 2],
+    count: usize,
+}
+
+impl Factor {
+    pub(crate) fn whole(panel: Panel) -> Factor {
+        Factor { parts: [panel; 2], count: 1 }
+    }
+
+    fn map(self, of: impl Fn(Panel) -> Panel) -> Factor {
+        Factor { parts: self.parts.map(of), ..self }
+    }
+
+    pub(crate) fn transposed(self) -> Factor {
+        self.map(Panel::transposed)
+    }
+
+    fn starting_at(self, row: usize) -> Factor {
+        self.map(|panel| panel.starting_at(row))
+    }
+
+    fn after_column(self, column: usize) -> Factor {
+        self.map(|panel| panel.after_column(column))
+    }
+}
+
+/// Whether a matrix of one type is taken apart in a call of tensors of another.
+fn apart(dtype: DType, call: DType) -> bool {
+    match call {
+        DType::F32 => false,
+        DType::F16 => true,
+        _ => dtype == DType::F32,
+    }
+}
+
+impl Workspace<'_> {
+    /// Memory for a matrix of this type as a factor in a call of tensors of another type.
+    pub(crate) fn factor(&mut self, columns: usize, dtype: DType, call: DType) -> Result<Panel> {
+        let columns = if apart(dtype, call) { columns_of(TWO, columns) } else { 0 };
+        self.panel(columns, DType::BF16)
+    }
+}
+
+impl Cuda {
+    /// # Safety
+    /// As for [`Cuda::product`]; `to` has the layout's columns, and its rows begin at 16-byte boundaries.
+    unsafe fn cut(&self, from: Panel, to: Panel, sizes: [usize; 2], layout: Layout) -> Result<()> {
+        let digits = layout.iter().enumerate().map(|(i, part)| part << (2 * i)).sum();
+        let mut args = panel_args([from, to], sizes, Places::default(), false);
+        (args.parts, args.add) = (digits, layout.len() as u32);
+        let packs = sizes[0].saturating_mul(sizes[1].div_ceil(PACK));
+        // SAFETY: the caller's contract.
+        unsafe { self.launch_panel(Batch::PanelParts, packs, args) }
+    }
+
+    /// A matrix of n rows as a factor, in a call of tensors of this type; `memory` is its
+    /// [`Workspace::factor`].
+    ///
+    /// # Safety
+    /// As for [`Cuda::product`].
+    pub(crate) unsafe fn factor(
+        &self,
+        from: Panel,
+        memory: Panel,
+        sizes: [usize; 2],
+        call: DType,
+    ) -> Result<Factor> {
+        if !apart(from.dtype, call) {
+            return Ok(Factor::whole(from));
+        }
+        // SAFETY: the caller's contract.
+        unsafe { self.cut(from, memory, sizes, TWO)? };
+        let second = memory.after_column(sizes[1].next_multiple_of(PACK));
+        Ok(Factor { parts: [memory, second], count: 2 })
+    }
+
+    /// `c = a·b`, or added to c, rounded once where c is of 16 bits.
+    ///
+    /// # Safety
+    /// As for [`Cuda::product`].
+    pub(crate) unsafe fn multiply(
+        &self,
+        [a, b]: [Factor; 2],
+        c: Panel,
+        sizes: [usize; 3],
+        add: bool,
+    ) -> Result<()> {
+        let [m, n, k] = sizes;
+        if c.dtype == DType::F32 || a.count + b.count == 2 {
+            // SAFETY: the caller's contract.
+            return unsafe { self.pairwise([a, b], c, sizes, add) };
+        }
+        let rows = (SUM / (4 * n).max(1)).clamp(1, m.max(1));
+        let mut workspace = Workspace::new(self, rows.min(m));
+        let wide = workspace.panel(n, DType::F32)?;
+        for at in (0..m).step_by(rows) {
+            let some = rows.min(m - at);
+            // SAFETY: the caller's contract; the sum has as many rows.
+            unsafe {
+                self.pairwise([a.starting_at(at), b], wide, [some, n, k], false)?;
+                let panels = [wide, c.starting_at(at)];
+                self.panel(Batch::PanelRound, panels, [some, n], Places::default(), add)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The products of all pairs of parts, but for that of the lesser ones, which nobody would see.
+    ///
+    /// # Safety
+    /// As for [`Cuda::product`].
+    unsafe fn pairwise(
+        &self,
+        [a, b]: [Factor; 2],
+        c: Panel,
+        sizes: [usize; 3],
+        add: bool,
+    ) -> Result<()> {
+        for i in 0..a.count {
+            for j in 0..b.count.min(2 - i) {
+                let (a, b, add) = (a.parts[i], b.parts[j], add || i + j > 0);
+                // SAFETY: the caller's contract.
+                unsafe { self.product(Product { a, b, c, sizes, add })? };
+            }
+        }
+        Ok(())
+    }
+
+    /// `to = hidden·weightᵀ` of n f32 rows and weights of any type, in buffers of so many bytes.
+    ///
+    /// # Safety
+    /// As for [`Cuda::product`].
+    pub(crate) unsafe fn logits(
+        &self,
+        [hidden, weight, to]: [Panel; 3],
+        [n, classes, width]: [usize; 3],
+        budget: usize,
+    ) -> Result<()> {
+        if weight.dtype == DType::F32 {
+            let (a, b, sizes) = (hidden, weight.transposed(), [n, classes, width]);
+            // SAFETY: the caller's contract.
+            return unsafe { self.product(Product { a, b, c: to, sizes, add: false }) };
+        }
+        let [of_rows, of_weights] = pairs(weight.dtype);
+        let terms = columns_of(of_rows, width);
+        let rows = (budget / (2 * terms).max(1)).clamp(1, classes.max(1));
+        let (mut left, mut right) = (Workspace::new(self, n), Workspace::new(self, rows));
+        let left = left.panel(terms, DType::BF16)?;
+        let right = right.panel(terms, DType::BF16)?;
+        // SAFETY: the caller's contract; the parts have their layouts' columns.
+        unsafe {
+            self.cut(hidden, left, [n, width], of_rows)?;
+            for at in (0..classes).step_by(rows) {
+                let some = rows.min(classes - at);
+                self.cut(weight.starting_at(at), right, [some, width], of_weights)?;
+                let (b, c, sizes) = (right.transposed(), to.after_column(at), [n, some, terms]);
+                self.product(Product { a: left, b, c, sizes, add: false })?;
+            }
+        }
+        Ok(())
+    }
+
+    /// `to = a·weight`, the weights `[rows, columns]` of the call's type, in buffers of so many bytes; `to` is f32.
+    ///
+    /// # Safety
+    /// As for [`Cuda::product`].
+    pub(crate) unsafe fn through(
+        &self,
+        a: Factor,
+        weight: Panel,
+        to: Panel,
+        [n, columns, rows]: [usize; 3],
+        budget: usize,
+    ) -> Result<()> {
+        let dtype = weight.dtype;
+        let each = match apart(dtype, dtype) {
+            true => (budget / (2 * columns_of(TWO, columns)).max(1)).clamp(1, rows.max(1)),
+            false => rows.max(1),
+        };
+        let mut workspace = Workspace::new(self, each.min(rows));
+        let memory = workspace.factor(columns, dtype, dtype)?;
+        // SAFETY: the caller's contract; the parts have as many rows.
+        unsafe {
+            if rows == 0 {
+                return self.multiply([a, Factor::whole(weight)], to, [n, columns, 0], false);
+            }
+            for at in (0..rows).step_by(each) {
+                let some = each.min(rows - at);
+                let b = self.factor(weight.starting_at(at), memory, [some, columns], dtype)?;
+                self.multiply([a.after_column(at), b], to, [n, columns, some], at > 0)?;
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,404 @@
+//! One softmax whose logits are products, an adaptive softmax's head or a cluster of it: products to
+//! logits, a cross entropy over them in place, products back; chunk by chunk, so that no buffer exceeds
+//! the budget. Logits, hidden rows and gradients on their way are f32 whatever the input's type
+//! (`factors.rs`). Clusters of few features do without logits (`narrow.rs`).
+//!
+//! A slot without a row has hidden rows and gradients of 0, whatever the weights are: so a cluster that no
+//! row uses has no part in any result.
+
+mod narrow;
+
+use crate::base::dtype::DType;
+use crate::base::error::Result;
+use crate::code::args;
+use crate::code::args::RowArgs;
+use crate::code::variants::{Batch, Loss};
+use crate::cuda::matrix::accumulator::{Growing, Sum};
+use crate::cuda::matrix::clusters::Slots;
+use crate::cuda::matrix::factors::Factor;
+use crate::cuda::matrix::products::{Linear, Panel, Places, Workspace};
+use crate::cuda::schedule::rows::{Work, data};
+use crate::cuda::stream::Cuda;
+use narrow::{Kernels, Narrow};
+
+/// Columns between rows of logits are a multiple of this, for aligned accesses of kernels and products.
+const ALIGNED: usize = 8;
+
+/// A softmax over `classes`, of rows of the input or of what a projection makes of them.
+pub(crate) struct Softmax<'p> {
+    pub(crate) cuda: &'p Cuda,
+    /// All rows.
+    pub(crate) input: Panel,
+    /// Bytes of a buffer at most.
+    pub(crate) budget: usize,
+    pub(crate) linear: Linear,
+    /// `[width, features]`; none: the width is that of the features.
+    pub(crate) projection: Option<Panel>,
+    pub(crate) slots: Slots,
+    pub(crate) features: usize,
+    pub(crate) width: usize,
+    pub(crate) classes: usize,
+}
+
+/// Rows of logits for a cross entropy in their place.
+pub(crate) struct Rows {
+    pub(crate) z: Panel,
+    pub(crate) n: usize,
+    pub(crate) classes: usize,
+    /// Address of each row's target (i64), below 0 where it does not count.
+    pub(crate) marks: u64,
+    /// Address of the rows' upstream gradients (f32); 0: there is no backward pass.
+    pub(crate) factors: u64,
+    /// Address of the rows' losses (f32).
+    pub(crate) nll: u64,
+}
+
+impl Rows {
+    pub(crate) fn args(&self) -> RowArgs {
+        RowArgs {
+            x: self.z.address,
+            y: self.z.address,
+            x_stride: self.z.stride as i64,
+            y_stride: self.z.stride as i64,
+            target: self.marks,
+            target_kind: args::kind(DType::I64),
+            upstream: self.factors,
+            upstream_stride: (self.factors != 0).into(),
+            upstream_kind: args::kind(DType::F32),
+            loss: self.nll,
+            whole: 1,
+            rows: self.n as i64,
+            classes: self.classes as i64,
+            ignore_index: -1,
+            scale: 1.0,
+            hard: 1.0,
+            ..RowArgs::default()
+        }
+    }
+}
+
+/// Where a softmax's gradients go.
+pub(crate) struct Gradients {
+    /// Of all rows of the input, f32; the head writes them, clusters add.
+    pub(crate) d_x: Option<Panel>,
+    pub(crate) weight: Option<Sum>,
+    pub(crate) bias: Option<Sum>,
+    pub(crate) projection: Option<Sum>,
+}
+
+/// Memory of a chunk. Factors are memory for what lies before them, as products take it.
+struct Buffers<'p> {
+    /// Rows of the input, 0 where a slot is empty.
+    x: Panel,
+    x_factor: Panel,
+    /// What the projection makes of them; f32.
+    hidden: Panel,
+    hidden_factor: Panel,
+    /// Logits, then their gradient; f32.
+    logits: Panel,
+    logits_factor: Panel,
+    /// f32.
+    d_hidden: Panel,
+    d_hidden_factor: Panel,
+    /// f32.
+    d_x: Panel,
+    /// A chunk's losses, f32.
+    nll: u64,
+    _workspace: Workspace<'p>,
+}
+
+impl<'p> Softmax<'p> {
+    fn dtype(&self) -> DType {
+        self.input.dtype
+    }
+
+    /// Columns of logits that are in memory at once.
+    fn stored(&self) -> usize {
+        if Kernels::of(self).is_some() { 0 } else { self.classes }
+    }
+
+    /// Rows of a chunk: as many as the budget has room for logits, and for rows of the input.
+    fn chunk(&self) -> usize {
+        let row = 4usize.saturating_mul(self.stored().max(self.features));
+        (self.budget / row.max(1)).clamp(1, self.slots.len.max(1))
+    }
+
+    fn buffers(&self, rows: usize, back: bool) -> Result<Buffers<'p>> {
+        let mut workspace = Workspace::new(self.cuda, rows);
+        let (dtype, tail) = (self.dtype(), self.projection.is_some());
+        let stored = self.stored().next_multiple_of(ALIGNED);
+        let if_back = |n: usize| if back { n } else { 0 };
+        let of_tail = |n: usize| if tail && back { n } else { 0 };
+        let x = workspace.panel(self.features, dtype)?;
+        let x_factor = workspace.factor(if_back(self.features), dtype, dtype)?;
+        let hidden = if tail { workspace.panel(self.width, DType::F32)? } else { x };
+        let hidden_factor = workspace.factor(of_tail(self.width), DType::F32, dtype)?;
+        let logits = workspace.panel(stored, DType::F32)?;
+        let logits_factor = workspace.factor(if_back(self.stored()), DType::F32, dtype)?;
+        let d_hidden = workspace.panel(of_tail(self.width), DType::F32)?;
+        let d_hidden_factor = workspace.factor(of_tail(self.width), DType::F32, dtype)?;
+        let d_x = workspace.panel(of_tail(self.features), DType::F32)?;
+        let nll = workspace.panel(1, DType::F32)?.address;
+        Ok(Buffers {
+            x,
+            x_factor,
+            hidden,
+            hidden_factor,
+            logits,
+            logits_factor,
+            d_hidden,
+            d_hidden_factor,
+            d_x,
+            nll,
+            _workspace: workspace,
+        })
+    }
+
+    /// Puts all launches on the stream.
+    ///
+    /// # Safety
+    /// The call's shapes were checked, rows are in their slots, and outputs are borrowed exclusively.
+    pub(crate) unsafe fn run(&self, back: Option<Gradients>) -> Result<()> {
+        let (cuda, chunk) = (self.cuda, self.chunk());
+        let chunks = self.slots.len.div_ceil(chunk);
+        let (width, classes) = (self.width, self.classes);
+        let grow = |sum: Option<Sum>, sizes| {
+            sum.map(|sum| Growing::new(cuda, sum, sizes, (chunks, self.budget))).transpose()
+        };
+        let weight = grow(back.as_ref().and_then(|b| b.weight), [classes, width])?;
+        let projection = grow(back.as_ref().and_then(|b| b.projection), [width, self.features])?;
+        let bias = back.as_ref().and_then(|b| b.bias);
+        // Its sums are f32 whatever its type.
+        let mut workspace = Workspace::new(cuda, 1);
+        let sums = bias.map(|_| workspace.panel(classes, DType::F32)).transpose()?;
+        let (rows, backward) = (chunk.min(self.slots.len), back.is_some());
+        let buffers = self.buffers(rows, backward)?;
+        let narrow = Kernels::of(self).map(|kernels| Narrow::new(self, kernels, rows, backward));
+        let narrow = narrow.transpose()?;
+        // SAFETY: the caller's contract, for all of them.
+        unsafe {
+            for (number, from) in (0..self.slots.len).step_by(chunk).enumerate() {
+                let n = chunk.min(self.slots.len - from);
+                let part = Part { softmax: self, from, n, first: number == 0, buffers: &buffers };
+                part.hidden()?;
+                match &narrow {
+                    Some(narrow) => narrow.forward(&part)?,
+                    None => part.cross_entropy(backward)?,
+                }
+                part.losses()?;
+                let Some(back) = &back else { continue };
+                let slopes = match &narrow {
+                    Some(narrow) => {
+                        narrow.back(&part, weight.as_ref())?;
+                        part.hidden_slopes()?
+                    }
+                    None => part.weights(weight.as_ref())?,
+                };
+                if let Some(projection) = &projection {
+                    part.projection(slopes, projection)?;
+                }
+                if let Some(sums) = sums {
+                    let panels = [buffers.logits, sums];
+                    let places = Places::default();
+                    cuda.panel(Batch::PanelColumnSums, panels, [n, classes], places, number > 0)?;
+                }
+                part.input(slopes, back.d_x)?;
+            }
+            if let (Some(bias), Some(sums)) = (bias, sums) {
+                // Without a chunk there are no sums.
+                let address = if self.slots.len == 0 { 0 } else { sums.address };
+                let panels = [Panel { address, ..sums }, bias.to];
+                let places = Places::default();
+                cuda.panel(Batch::PanelRound, panels, [1, classes], places, bias.add)?;
+            }
+            for growing in [weight, projection].into_iter().flatten() {
+                growing.settle(cuda, chunks)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Some slots, whose logits are there at once.
+struct Part<'s, 'p> {
+    softmax: &'s Softmax<'p>,
+    from: usize,
+    n: usize,
+    first: bool,
+    buffers: &'s Buffers<'p>,
+}
+
+impl Part<'_, '_> {
+    /// Which rows of the batch the slots hold.
+    fn places(&self) -> Places {
+        let (slots, from) = (self.softmax.slots, 8 * self.from as u64);
+        let rows = if slots.rows == 0 { 0 } else { slots.rows + from };
+        Places { rows, marks: slots.marks + from }
+    }
+
+    /// A panel of all rows, from where the slots' rows begin.
+    fn of_rows(&self, panel: Panel) -> Panel {
+        match self.softmax.slots.rows {
+            0 => panel.starting_at(self.from),
+            _ => panel,
+        }
+    }
+
+    /// The rows' input, and what the projection makes of it.
+    ///
+    /// # Safety
+    /// As for [`Softmax::run`], here and below.
+    unsafe fn hidden(&self) -> Result<()> {
+        let Softmax { cuda, input, projection, features, width, .. } = *self.softmax;
+        let Buffers { x, hidden, .. } = *self.buffers;
+        // SAFETY: the caller's contract.
+        unsafe {
+            let panels = [self.of_rows(input), x];
+            cuda.panel(Batch::PanelGather, panels, [self.n, features], self.places(), false)?;
+            let Some(projection) = projection else { return Ok(()) };
+            let projection = Linear { weight: projection, bias: None };
+            cuda.linear(x, projection, hidden, [self.n, width, features])?;
+            self.kept(hidden)
+        }
+    }
+
+    /// Makes 0 of hidden rows where a slot has none: infinite weights have made NaN of its zeros.
+    ///
+    /// # Safety
+    /// As above.
+    unsafe fn kept(&self, rows: Panel) -> Result<()> {
+        let Softmax { cuda, width, .. } = *self.softmax;
+        // SAFETY: the caller's contract.
+        unsafe { cuda.panel(Batch::PanelRound, [rows; 2], [self.n, width], self.places(), false) }
+    }
+
+    /// Losses of the rows, and with a backward pass the logits' gradient in their place.
+    ///
+    /// # Safety
+    /// As above.
+    unsafe fn cross_entropy(&self, back: bool) -> Result<()> {
+        let Softmax { cuda, linear, slots, width, classes, budget, .. } = *self.softmax;
+        let Buffers { hidden, logits, .. } = *self.buffers;
+        let rows = Rows {
+            z: logits,
+            n: self.n,
+            classes,
+            marks: self.places().marks,
+            // Made for a backward pass alone.
+            factors: if back { slots.factors + 4 * self.from as u64 } else { 0 },
+            nll: self.nll(),
+        };
+        let work = if back { Work::Fused } else { Work::Forward };
+        // SAFETY: the caller's contract.
+        unsafe {
+            let sizes = [self.n, classes, width];
+            match self.softmax.projection {
+                None => cuda.linear(hidden, linear, logits, sizes)?,
+                Some(_) => cuda.logits([hidden, linear.weight, logits], sizes, budget)?,
+            }
+            cuda.go(Loss::CrossEntropy, data(logits.dtype)?, work, rows.args())
+        }
+    }
+
+    /// Whether the slots are all rows, one after another.
+    fn head(&self) -> bool {
+        self.softmax.slots.rows == 0
+    }
+
+    /// Where the losses of the slots go first.
+    fn nll(&self) -> u64 {
+        match self.head() {
+            true => self.softmax.slots.nll + 4 * self.from as u64,
+            false => self.buffers.nll,
+        }
+    }
+
+    /// Adds the slots' losses to those of their rows.
+    ///
+    /// # Safety
+    /// As above.
+    unsafe fn losses(&self) -> Result<()> {
+        if self.head() {
+            return Ok(());
+        }
+        let Softmax { cuda, slots, .. } = *self.softmax;
+        let panels = [self.buffers.nll, slots.nll].map(|at| Panel::packed(at, DType::F32, 1));
+        // SAFETY: the caller's contract.
+        unsafe { cuda.panel(Batch::PanelScatterAdd, panels, [self.n, 1], self.places(), false) }
+    }
+
+    /// Adds to the gradient of the weights, and makes that of the hidden rows where there is a projection;
+    /// returns what of these, or else of the logits, is next multiplied.
+    ///
+    /// # Safety
+    /// As above.
+    unsafe fn weights(&self, weight: Option<&Growing<'_>>) -> Result<Factor> {
+        let Softmax { cuda, width, classes, linear, budget, .. } = *self.softmax;
+        let Buffers { x, x_factor, hidden, hidden_factor, d_hidden, .. } = *self.buffers;
+        let (dtype, tail) = (self.softmax.dtype(), self.softmax.projection.is_some());
+        // SAFETY: the caller's contract.
+        unsafe {
+            let Buffers { logits, logits_factor, .. } = *self.buffers;
+            let slopes = cuda.factor(logits, logits_factor, [self.n, classes], dtype)?;
+            if let Some(weight) = weight {
+                let (rows, memory) = if tail { (hidden, hidden_factor) } else { (x, x_factor) };
+                let rows = cuda.factor(rows, memory, [self.n, width], dtype)?;
+                let (c, add) = weight.target(self.first);
+                let sizes = [classes, width, self.n];
+                cuda.multiply([slopes.transposed(), rows], c, sizes, add)?;
+            }
+            if !tail {
+                return Ok(slopes);
+            }
+            cuda.through(slopes, linear.weight, d_hidden, [self.n, width, classes], budget)?;
+            self.kept(d_hidden)?;
+            self.hidden_slopes()
+        }
+    }
+
+    /// The gradient of the hidden rows, as products take it.
+    ///
+    /// # Safety
+    /// As above.
+    unsafe fn hidden_slopes(&self) -> Result<Factor> {
+        let Buffers { d_hidden, d_hidden_factor, .. } = *self.buffers;
+        let sizes = [self.n, self.softmax.width];
+        // SAFETY: the caller's contract.
+        unsafe { self.softmax.cuda.factor(d_hidden, d_hidden_factor, sizes, self.softmax.dtype()) }
+    }
+
+    /// Adds to the gradient of the projection.
+    ///
+    /// # Safety
+    /// As above.
+    unsafe fn projection(&self, slopes: Factor, projection: &Growing<'_>) -> Result<()> {
+        let Softmax { cuda, features, width, .. } = *self.softmax;
+        let Buffers { x, x_factor, .. } = *self.buffers;
+        let (c, add) = projection.target(self.first);
+        // SAFETY: the caller's contract.
+        unsafe {
+            let x = cuda.factor(x, x_factor, [self.n, features], self.softmax.dtype())?;
+            cuda.multiply([slopes.transposed(), x], c, [width, features, self.n], add)
+        }
+    }
+
+    /// The gradient of the rows of the input: written by the head, added to by clusters.
+    ///
+    /// # Safety
+    /// As above.
+    unsafe fn input(&self, slopes: Factor, d_x: Option<Panel>) -> Result<()> {
+        let Softmax { cuda, linear, features, width, classes, budget, .. } = *self.softmax;
+        let Some(sum) = d_x else { return Ok(()) };
+        let part = self.buffers.d_x;
+        // SAFETY: the caller's contract.
+        unsafe {
+            let Some(projection) = self.softmax.projection else {
+                let (c, sizes) = (self.of_rows(sum), [self.n, features, classes]);
+                return cuda.through(slopes, linear.weight, c, sizes, budget);
+            };
+            cuda.through(slopes, projection, part, [self.n, features, width], budget)?;
+            let panels = [part, sum];
+            cuda.panel(Batch::PanelScatterAdd, panels, [self.n, features], self.places(), false)
+        }
+    }
+}

@@ -1,0 +1,8 @@
+//! Products of matrices and what goes between them, and rows by cluster or by class.
+
+pub(crate) mod accumulator;
+pub(crate) mod clusters;
+pub(crate) mod factors;
+pub(crate) mod linear_softmax;
+pub(crate) mod products;
+pub(crate) mod segment_sum;

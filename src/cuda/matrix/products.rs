@@ -1,0 +1,234 @@
+//! Products of matrices, which are the driver's (cuBLAS on a GPU), and what goes between them:
+//! `kernels/panels.cu`.
+
+use crate::base::dtype::DType;
+use crate::base::error::Result;
+use crate::base::shape::Shape;
+use crate::code::args;
+use crate::code::args::PanelArgs;
+use crate::code::variants::{BATCH_THREADS, Batch};
+use crate::cuda::stream::Cuda;
+use crate::cuda::stream::memory::{Input, Output};
+use crate::cuda::stream::pool::Block;
+
+/// Blocks of a launch at most: each thread then takes several elements.
+const MAX_BLOCKS: usize = 1 << 14;
+
+/// Rows of a matrix on the device.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Panel {
+    pub(crate) address: u64,
+    pub(crate) dtype: DType,
+    /// Elements between rows.
+    pub(crate) stride: usize,
+    pub(crate) transposed: bool,
+}
+
+impl Panel {
+    /// Rows that lie next to one another.
+    pub(crate) fn packed(address: u64, dtype: DType, columns: usize) -> Panel {
+        Panel { address, dtype, stride: columns, transposed: false }
+    }
+
+    /// The rows of a matrix, or the one that a tensor of one dimension is.
+    fn lines(address: u64, dtype: DType, (shape, row_stride): (&Shape, usize)) -> Panel {
+        let stride = if shape.len() == 1 { shape[0] } else { row_stride };
+        Panel { address, dtype, stride, transposed: false }
+    }
+
+    pub(crate) fn transposed(self) -> Panel {
+        Panel { transposed: !self.transposed, ..self }
+    }
+
+    /// The rows from one on.
+    pub(crate) fn starting_at(self, row: usize) -> Panel {
+        let step = if self.transposed { 1 } else { self.stride };
+        self.skip(row, step)
+    }
+
+    /// The columns from one on.
+    pub(crate) fn after_column(self, column: usize) -> Panel {
+        let step = if self.transposed { self.stride } else { 1 };
+        self.skip(column, step)
+    }
+
+    fn skip(self, n: usize, step: usize) -> Panel {
+        let bytes = n as u64 * step as u64 * self.dtype.size() as u64;
+        Panel { address: self.address + bytes, ..self }
+    }
+}
+
+impl From<&Input<'_>> for Panel {
+    fn from(input: &Input<'_>) -> Panel {
+        Panel::lines(input.address, input.dtype, (&input.shape, input.row_stride))
+    }
+}
+
+impl From<&Output<'_, '_>> for Panel {
+    fn from(output: &Output<'_, '_>) -> Panel {
+        Panel::lines(output.address, output.dtype, (&output.shape, output.row_stride))
+    }
+}
+
+/// `c = a·b`, or `c += a·b`: c of m rows and n columns, k terms an element. Sums are f32. A logit is f32, as
+/// is all that is made of several products on its way; f32 by 16-bit numbers: `factors.rs`.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Product {
+    /// Of one type.
+    pub(crate) a: Panel,
+    pub(crate) b: Panel,
+    /// Of that type, or f32; not transposed.
+    pub(crate) c: Panel,
+    /// m, n and k, none of them 0.
+    pub(crate) sizes: [usize; 3],
+    pub(crate) add: bool,
+}
+
+/// Panels of workspace with as many rows each, for as long as this lives.
+#[derive(Debug)]
+pub(crate) struct Workspace<'p> {
+    cuda: &'p Cuda,
+    rows: usize,
+    blocks: Vec<Block<'p>>,
+}
+
+impl<'p> Workspace<'p> {
+    pub(crate) fn new(cuda: &'p Cuda, rows: usize) -> Workspace<'p> {
+        Workspace { cuda, rows, blocks: Vec::new() }
+    }
+
+    /// One more, undefined.
+    pub(crate) fn panel(&mut self, columns: usize, dtype: DType) -> Result<Panel> {
+        let bytes = self.rows.saturating_mul(columns).saturating_mul(dtype.size());
+        let block = self.cuda.pool.take("workspace", bytes)?;
+        let panel = Panel::packed(block.address(), dtype, columns);
+        self.blocks.push(block);
+        Ok(panel)
+    }
+}
+
+/// A layer: `[classes, width]` weights, and a bias a class.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Linear {
+    pub(crate) weight: Panel,
+    pub(crate) bias: Option<Panel>,
+}
+
+/// Which rows of a panel kernel are where.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Places {
+    /// Address of their numbers (i64); 0: as they stand.
+    pub(crate) rows: u64,
+    /// Address of what is below 0 (i64) where a row holds nothing; 0: all do.
+    pub(crate) marks: u64,
+}
+
+impl Cuda {
+    /// Puts a product on the stream. Of no terms it is 0, of no elements nothing.
+    ///
+    /// # Safety
+    /// The panels are device memory of those sizes, those that are read initialised.
+    pub(crate) unsafe fn product(&self, product: Product) -> Result<()> {
+        let [m, n, k] = product.sizes;
+        match (m == 0 || n == 0, k == 0) {
+            (true, _) => Ok(()),
+            (false, true) if product.add => Ok(()),
+            // SAFETY: the caller's contract.
+            (false, true) => unsafe { self.zeros(product.c, [m, n]) },
+            // SAFETY: the caller's contract.
+            (false, false) => unsafe { self.driver.product(&product) },
+        }
+    }
+
+    /// `to = x·weightᵀ + bias` of n rows.
+    ///
+    /// # Safety
+    /// As for [`Cuda::product`].
+    pub(crate) unsafe fn linear(
+        &self,
+        x: Panel,
+        Linear { weight, bias }: Linear,
+        to: Panel,
+        [n, classes, width]: [usize; 3],
+    ) -> Result<()> {
+        // SAFETY: the caller's contract.
+        unsafe {
+            if let Some(bias) = bias {
+                // The same row for all of them.
+                let panels = [Panel { stride: 0, ..bias }, to];
+                let places = Places::default();
+                self.panel(Batch::PanelGather, panels, [n, classes], places, false)?;
+            }
+            let (b, sizes) = (weight.transposed(), [n, classes, width]);
+            self.product(Product { a: x, b, c: to, sizes, add: bias.is_some() })
+        }
+    }
+
+    /// # Safety
+    /// As for [`Cuda::product`].
+    pub(crate) unsafe fn zeros(&self, to: Panel, sizes: [usize; 2]) -> Result<()> {
+        let from = Panel { address: 0, ..to };
+        // SAFETY: the caller's contract.
+        unsafe { self.panel(Batch::PanelRound, [from, to], sizes, Places::default(), false) }
+    }
+
+    /// Puts a kernel on the stream that takes rows `[n, columns]` from one panel to another.
+    ///
+    /// # Safety
+    /// As for [`Cuda::product`]; rows that `places` names are the panels'.
+    pub(crate) unsafe fn panel(
+        &self,
+        kernel: Batch,
+        [from, to]: [Panel; 2],
+        [n, columns]: [usize; 2],
+        places: Places,
+        add: bool,
+    ) -> Result<()> {
+        let args = panel_args([from, to], [n, columns], places, add);
+        let elements = n.saturating_mul(columns);
+        // SAFETY: the caller's contract.
+        unsafe { self.launch_panel(kernel, elements, args) }
+    }
+
+    /// # Safety
+    /// As for [`Cuda::panel`]; the arguments are of that many elements, or of packs of them.
+    pub(crate) unsafe fn launch_panel(
+        &self,
+        kernel: Batch,
+        elements: usize,
+        args: PanelArgs,
+    ) -> Result<()> {
+        if elements == 0 {
+            return Ok(());
+        }
+        let blocks = match kernel {
+            Batch::PanelColumnSums => (args.columns as usize).div_ceil(32),
+            _ => elements.div_ceil(BATCH_THREADS as usize).min(MAX_BLOCKS),
+        };
+        let blocks = u32::try_from(blocks).unwrap_or(u32::MAX);
+        // SAFETY: the caller's contract.
+        unsafe { self.launch_batch(kernel, blocks, args::bytes(&args)) }
+    }
+}
+
+pub(crate) fn panel_args(
+    [from, to]: [Panel; 2],
+    [n, columns]: [usize; 2],
+    places: Places,
+    add: bool,
+) -> PanelArgs {
+    PanelArgs {
+        from: from.address,
+        to: to.address,
+        rows: places.rows,
+        marks: places.marks,
+        n: n as i64,
+        columns: columns as i64,
+        from_stride: from.stride as i64,
+        to_stride: to.stride as i64,
+        from_kind: args::kind(from.dtype),
+        to_kind: args::kind(to.dtype),
+        add: add.into(),
+        parts: 0,
+    }
+}

@@ -1,0 +1,254 @@
+//! Lines of a tensor as rows that a schedule can go through: where they are contiguous and evenly
+//! spaced as they lie, else gathered into a workspace and scattered back.
+
+use crate::base::dtype::DType;
+use crate::base::error::{Error, Result};
+use crate::base::shape::Shape;
+use crate::code::args;
+use crate::code::args::{MAX_DIMS, PermuteArgs};
+use crate::code::variants::{Batch, Variant};
+use crate::cuda::stream::Cuda;
+use crate::cuda::stream::memory::{Input, Output};
+use crate::cuda::stream::pool::Block;
+
+/// Rows of elements at a distance from each other.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Lines {
+    pub(crate) count: usize,
+    pub(crate) len: usize,
+    /// Elements between lines.
+    pub(crate) stride: usize,
+    /// Sizes and strides in the order of the lines, where they do not lie like that.
+    permuted: Option<[(i64, i64); MAX_DIMS]>,
+}
+
+/// Sizes and strides, neighbours merged where they are contiguous.
+#[derive(Default)]
+struct Dims(Vec<(usize, usize)>);
+
+impl Dims {
+    fn push(&mut self, size: usize, stride: usize) {
+        match self.0.last_mut() {
+            _ if size == 1 => {}
+            Some(last) if last.1 == size * stride => *last = (last.0 * size, stride),
+            _ => self.0.push((size, stride)),
+        }
+    }
+}
+
+impl Lines {
+    /// Lines along the dimensions that `along` names; dimension 0 has stride `row_stride`, the
+    /// others are contiguous.
+    pub(crate) fn new(shape: &Shape, row_stride: usize, along: impl Fn(usize) -> bool) -> Lines {
+        let (mut kept, mut inside) = (Dims::default(), Dims::default());
+        let (mut count, mut len) = (1, 1);
+        for (d, &size) in shape.iter().enumerate() {
+            let stride = match d {
+                0 => row_stride,
+                _ => shape[d + 1..].iter().product(),
+            };
+            if along(d) {
+                len *= size;
+                inside.push(size, stride);
+            } else {
+                count *= size;
+                kept.push(size, stride);
+            }
+        }
+        let plain = match (&kept.0[..], &inside.0[..]) {
+            _ if count * len == 0 => Some(len),
+            ([], [] | [(_, 1)]) => Some(len),
+            ([(_, stride)], [] | [(_, 1)]) => Some(*stride),
+            _ => None,
+        };
+        if let Some(stride) = plain {
+            return Lines { count, len, stride, permuted: None };
+        }
+        let mut dims = [(1, 0); MAX_DIMS];
+        let all = kept.0.len() + inside.0.len();
+        for (slot, &(size, stride)) in
+            dims[MAX_DIMS - all..].iter_mut().zip(kept.0.iter().chain(&inside.0))
+        {
+            *slot = (size as i64, stride as i64);
+        }
+        Lines { count, len, stride: len, permuted: Some(dims) }
+    }
+}
+
+impl Lines {
+    /// Whether they are rows one after another, without padding.
+    pub(crate) fn packed(&self) -> bool {
+        self.permuted.is_none() && (self.stride == self.len || self.count <= 1)
+    }
+}
+
+/// Rows in device memory: those of a tensor, or of a workspace in its place.
+#[derive(Debug)]
+pub(crate) struct Rows<'p> {
+    pub(crate) address: u64,
+    pub(crate) stride: usize,
+    workspace: Option<Block<'p>>,
+}
+
+/// Threads of a block of the permuting kernel, and the most blocks it is given.
+const THREADS: usize = crate::code::variants::BATCH_THREADS as usize;
+const MAX_BLOCKS: usize = 1 << 16;
+/// Blocks a multiprocessor is given tiles for: some four at once, four times over. Predicted.
+const TILED_BLOCKS: usize = 16;
+/// Elements of a tile's side (`WL_TILE`).
+const TILE: usize = 32;
+
+impl Cuda {
+    /// Rows of a tensor to read.
+    pub(crate) fn rows_in<'p>(&'p self, input: &Input<'p>, lines: &Lines) -> Result<Rows<'p>> {
+        self.rows(input.address, input.dtype, lines, true)
+    }
+
+    /// Rows of a tensor to write, and to read before that where `read` says so.
+    pub(crate) fn rows_out<'p>(
+        &'p self,
+        output: &Output<'_, 'p>,
+        lines: &Lines,
+        read: bool,
+    ) -> Result<Rows<'p>> {
+        self.rows(output.address, output.dtype, lines, read)
+    }
+
+    fn rows(&self, address: u64, dtype: DType, lines: &Lines, read: bool) -> Result<Rows<'_>> {
+        let Some(dims) = lines.permuted else {
+            return Ok(Rows { address, stride: lines.stride, workspace: None });
+        };
+        let bytes = lines.count.checked_mul(lines.len).and_then(|n| n.checked_mul(dtype.size()));
+        let bytes = bytes.unwrap_or(usize::MAX);
+        let block = self.pool.take("workspace", bytes)?;
+        if read {
+            self.permute(address, block.address(), dtype, lines, dims, false)?;
+        }
+        Ok(Rows { address: block.address(), stride: lines.len, workspace: Some(block) })
+    }
+
+    /// Brings rows that were written to where the tensor has them.
+    pub(crate) fn settle(
+        &self,
+        rows: Rows<'_>,
+        output: &Output<'_, '_>,
+        lines: &Lines,
+    ) -> Result<()> {
+        match (&rows.workspace, lines.permuted) {
+            (Some(_), Some(dims)) => {
+                self.permute(rows.address, output.address, output.dtype, lines, dims, true)
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn permute(
+        &self,
+        from: u64,
+        to: u64,
+        dtype: DType,
+        lines: &Lines,
+        dims: [(i64, i64); MAX_DIMS],
+        back: bool,
+    ) -> Result<()> {
+        let elements = lines.count * lines.len;
+        let args = PermuteArgs {
+            from,
+            to,
+            elements: elements as i64,
+            sizes: dims.map(|d| d.0),
+            strides: dims.map(|d| d.1),
+            size: dtype.size() as u32,
+            back: back.into(),
+        };
+        let (batch, blocks) = match tiles(dims) {
+            Some(tiles) => {
+                let multiprocessors = self.driver.card().multiprocessors as usize;
+                (Batch::PermuteTiled, tiles.min(TILED_BLOCKS * multiprocessors))
+            }
+            None => (Batch::Permute, elements.div_ceil(THREADS)),
+        };
+        let blocks = blocks.clamp(1, MAX_BLOCKS) as u32;
+        // SAFETY: the lines are those of the tensor at one end, the workspace holds them all.
+        unsafe { self.launch_batch(batch, blocks, args::bytes(&args)) }
+    }
+
+    /// Launches a kernel without element types.
+    ///
+    /// # Safety
+    /// As for [`super::driver::Driver::launch`].
+    pub(crate) unsafe fn launch_batch(&self, batch: Batch, blocks: u32, args: &[u8]) -> Result<()> {
+        let kernel = self.driver.kernel(Variant::Batch(batch))?;
+        let threads = crate::code::variants::BATCH_THREADS;
+        let launch =
+            crate::cuda::driver::Launch { kernel, blocks, threads, cluster: 1, shared: 0, args };
+        // SAFETY: the caller's contract.
+        unsafe { self.driver.launch(launch) }
+    }
+}
+
+/// Tiles of the last two dimensions, where they are lines that are neighbours in the tensor, and
+/// the columns of each; `None` for any other order.
+fn tiles(dims: [(i64, i64); MAX_DIMS]) -> Option<usize> {
+    let [outer @ .., (lines, 1), (columns, _)] = dims else { return None };
+    if lines == 1 || columns == 1 {
+        return None;
+    }
+    let matrices: i64 = outer.iter().map(|d| d.0).product();
+    let tiles = |n: i64| (n as usize).div_ceil(TILE);
+    (matrices as usize).checked_mul(tiles(lines))?.checked_mul(tiles(columns))
+}
+
+/// The same number, or an error where a kernel cannot count that far.
+pub(crate) fn count(argument: &'static str, n: usize) -> Result<i64> {
+    i64::try_from(n).map_err(|_| Error::Value {
+        argument,
+        expected: "a size below 2^63".into(),
+        got: n.to_string(),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn lines(sizes: &[usize], stride: usize, along: usize) -> Lines {
+        Lines::new(&Shape::new(sizes).unwrap(), stride, |d| d == along)
+    }
+
+    #[test]
+    fn rows_that_lie_one_after_another_are_taken_as_they_are() {
+        let plain = |count, len, stride| Lines { count, len, stride, permuted: None };
+        assert_eq!(lines(&[5, 7], 7, 1), plain(5, 7, 7));
+        assert_eq!(lines(&[5, 7], 9, 1), plain(5, 7, 9));
+        assert_eq!(lines(&[2, 3, 7], 21, 2), plain(6, 7, 7));
+        assert_eq!(lines(&[7], 1, 0), plain(1, 7, 7));
+        assert_eq!(lines(&[], 1, 0), plain(1, 1, 1));
+        assert_eq!(lines(&[5, 7, 1], 7, 1), plain(5, 7, 7));
+        assert_eq!(lines(&[0, 7], 7, 1), plain(0, 7, 7));
+        assert_eq!(lines(&[5, 1], 3, 1), plain(5, 1, 3));
+    }
+
+    #[test]
+    fn other_lines_are_permuted() {
+        let dims = lines(&[2, 7, 3], 21, 1).permuted.unwrap();
+        assert_eq!(dims[5..], [(2, 21), (3, 1), (7, 3)]);
+        assert!(lines(&[2, 3, 7], 25, 2).permuted.is_some());
+    }
+
+    #[test]
+    fn lines_that_are_neighbours_are_turned_tile_by_tile() {
+        let tiles = |sizes: &[usize], along: usize| {
+            let row = sizes[1..].iter().product();
+            super::tiles(lines(sizes, row, along).permuted.unwrap())
+        };
+        assert_eq!(tiles(&[2, 70, 33], 1), Some(2 * 3 * 2));
+        assert_eq!(tiles(&[2, 70, 3, 11], 1), Some(2 * 3 * 2));
+        assert_eq!(tiles(&[64, 65], 0), Some(2 * 3));
+        assert_eq!(tiles(&[2, 3, 5, 7], 2), Some(2 * 3));
+        assert_eq!(super::tiles(lines(&[2, 3, 7], 25, 2).permuted.unwrap()), None);
+        // Two dimensions along, the outer one too.
+        let both = Lines::new(&Shape::new(&[4, 5, 6]).unwrap(), 30, |d| d != 1);
+        assert_eq!(super::tiles(both.permuted.unwrap()), None);
+    }
+}

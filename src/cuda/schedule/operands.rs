@@ -1,0 +1,135 @@
+//! The tensors that a schedule goes through row by row: on the device as they lie or gathered, on
+//! the host block by block (`blocks.rs`) or, where their lines are not rows, as a whole.
+
+use crate::base::dtype::DType;
+use crate::base::error::Result;
+use crate::base::host::{HostMut, HostRef};
+use crate::base::shape::Shape;
+use crate::base::tensor::{TensorMut, TensorRef};
+use crate::code::args::RowArgs;
+use crate::code::variants::{Data, Loss};
+use crate::cuda::schedule::blocks::Passage;
+use crate::cuda::schedule::lines::{Lines, Rows};
+use crate::cuda::schedule::rows::Work;
+use crate::cuda::stream::Cuda;
+use crate::cuda::stream::memory::{Input, Output, elsewhere};
+use crate::cuda::stream::staging::HostRows;
+
+/// Lines of a tensor, as rows that a schedule reads.
+#[derive(Debug)]
+pub(crate) struct ReadRows<'p> {
+    pub(crate) lines: Lines,
+    pub(crate) dtype: DType,
+    pub(crate) place: From<'p>,
+}
+
+#[derive(Debug)]
+pub(crate) enum From<'p> {
+    Device { _input: Input<'p>, rows: Rows<'p> },
+    Host(HostRef<'p>, HostRows),
+}
+
+/// Lines of a tensor, as rows that a schedule writes.
+#[derive(Debug)]
+pub(crate) struct WriteRows<'a, 'p> {
+    pub(crate) lines: Lines,
+    pub(crate) dtype: DType,
+    pub(crate) place: To<'a, 'p>,
+}
+
+#[derive(Debug)]
+#[expect(clippy::large_enum_variant)] // One a call, on its stack.
+pub(crate) enum To<'a, 'p> {
+    Device { output: Output<'a, 'p>, rows: Rows<'p> },
+    Host(HostMut<'a>, HostRows),
+}
+
+/// The tensors that a schedule goes through row by row.
+#[derive(Debug)]
+pub(crate) struct Operands<'r, 'a, 'p> {
+    /// `None`: the rows that are overwritten, which were named as read.
+    pub(crate) x: Option<&'r ReadRows<'p>>,
+    /// An upstream gradient of an element for each of theirs.
+    pub(crate) upstream: Option<&'r ReadRows<'p>>,
+    pub(crate) y: Option<WriteRows<'a, 'p>>,
+}
+
+/// Lines of a host tensor of this shape, if they are rows as they lie, but for padding.
+fn by_blocks(shape: &Shape, along: impl Fn(usize) -> bool) -> Option<Lines> {
+    let lines = Lines::new(shape, shape.iter().skip(1).product(), along);
+    lines.packed().then_some(lines)
+}
+
+impl Cuda {
+    /// Lines of a tensor to read, along the dimensions that `along` names. Those that lie on the
+    /// host as rows are sent only when [`Cuda::go_through`] comes to them.
+    pub(crate) fn read_rows<'p>(
+        &'p self,
+        argument: &'static str,
+        tensor: TensorRef<'p>,
+        along: impl Fn(usize) -> bool,
+    ) -> Result<ReadRows<'p>> {
+        let (shape, dtype) = (tensor.shape(), tensor.dtype());
+        if let (Some(host), Some(lines)) = (tensor.host_data(), by_blocks(&shape, &along)) {
+            let rows = HostRows::new(&shape, tensor.row_stride(), dtype.size());
+            return Ok(ReadRows { lines, dtype, place: From::Host(host, rows) });
+        }
+        let input = self.input(argument, tensor)?;
+        let lines = Lines::new(&input.shape, input.row_stride, along);
+        let rows = self.rows_in(&input, &lines)?;
+        Ok(ReadRows { lines, dtype, place: From::Device { _input: input, rows } })
+    }
+
+    /// Lines of a tensor to write; `read` where their contents are read as well.
+    pub(crate) fn write_rows<'a, 'p: 'a>(
+        &'p self,
+        argument: &'static str,
+        tensor: TensorMut<'a>,
+        read: bool,
+        along: impl Fn(usize) -> bool,
+    ) -> Result<WriteRows<'a, 'p>> {
+        let (shape, dtype) = (tensor.shape(), tensor.dtype());
+        let on_host = tensor.as_ref().host_data().is_some();
+        if let (true, Some(lines)) = (on_host, by_blocks(&shape, &along)) {
+            self.to_host.set(true);
+            let rows = HostRows::new(&shape, tensor.row_stride(), dtype.size());
+            let host = tensor.into_host_data().ok_or(elsewhere(argument))?;
+            return Ok(WriteRows { lines, dtype, place: To::Host(host, rows) });
+        }
+        let output = self.output(argument, tensor, read)?;
+        let lines = Lines::new(&output.shape, output.row_stride, along);
+        let rows = self.rows_out(&output, &lines, read)?;
+        Ok(WriteRows { lines, dtype, place: To::Device { output, rows } })
+    }
+
+    /// Goes through all rows, block by block where a tensor of them lies on the host; gives back
+    /// the output that [`Cuda::read_back`] is still to bring there.
+    ///
+    /// `args` is filled but for the operands. Errors that kernels find are found before, by the
+    /// census: nothing is written on the host if there is one.
+    ///
+    /// # Safety
+    /// As for [`Cuda::go`]; the operands have the rows and classes of `args`.
+    pub(crate) unsafe fn go_through<'a, 'p>(
+        &'p self,
+        kernels: (Loss, Data, Work),
+        args: RowArgs,
+        operands: Operands<'_, 'a, 'p>,
+    ) -> Result<Option<Output<'a, 'p>>> {
+        let Operands { x, upstream, mut y } = operands;
+        if args.rows > 0 {
+            let mut passage = Passage::new(self, args, [x, upstream], y.as_mut())?;
+            match passage.on_host() {
+                // SAFETY: the caller's contract; every operand has its address.
+                false => unsafe { self.go(kernels.0, kernels.1, kernels.2, passage.whole())? },
+                // SAFETY: the caller's contract.
+                true => unsafe { passage.run(kernels)? },
+            }
+        }
+        let Some(WriteRows { lines, place: To::Device { output, rows }, .. }) = y else {
+            return Ok(None);
+        };
+        self.settle(rows, &output, &lines)?;
+        Ok(Some(output))
+    }
+}

@@ -1,0 +1,182 @@
+//! From a plan to launches: the same for every loss.
+
+use crate::base::dtype::DType;
+use crate::base::error::{Error, Result};
+use crate::code::args;
+use crate::code::args::RowArgs;
+use crate::code::plan::{Pass, Plan, Rows, Schedule};
+use crate::code::variants::{Data, Entry, Loss, Variant};
+use crate::cuda::driver;
+use crate::cuda::driver::Launch;
+use crate::cuda::stream::Cuda;
+use crate::cuda::stream::pool::Block;
+
+/// What is to be done with rows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Work {
+    /// Reduce them.
+    Forward,
+    /// Reduce them and write a gradient (or whatever the loss writes element by element).
+    Fused,
+    /// Write a gradient; `lse` in the arguments is a saved one.
+    FromLse,
+}
+
+/// Warps of a block whose warps have a row each.
+const ROWS_A_BLOCK: usize = 4;
+
+/// What a loss launches over rows: planned for all rows of a call, with workspace for as many as
+/// are gone through at once.
+pub(crate) struct Planned<'c> {
+    cuda: &'c Cuda,
+    loss: Loss,
+    data: Data,
+    work: Work,
+    plan: Plan,
+    /// Of rows that are split: their parts' states, and the target of each.
+    workspace: Option<[Block<'c>; 2]>,
+}
+
+impl Cuda {
+    /// Goes through rows: plans, takes workspace, launches.
+    ///
+    /// # Safety
+    /// Every address in `args` is 0 or device memory as long as rows, classes and strides say,
+    /// and what the loss does without may be 0.
+    pub(crate) unsafe fn go(
+        &self,
+        loss: Loss,
+        data: Data,
+        work: Work,
+        args: RowArgs,
+    ) -> Result<()> {
+        if args.rows == 0 {
+            return Ok(());
+        }
+        let planned = self.planned((loss, data, work), &args, args.rows as usize)?;
+        // SAFETY: the caller's contract.
+        unsafe { planned.launch(args) }
+    }
+
+    /// Plans for all rows of `args`, of which `at_once` are gone through by a launch.
+    pub(crate) fn planned(
+        &self,
+        (loss, data, work): (Loss, Data, Work),
+        args: &RowArgs,
+        at_once: usize,
+    ) -> Result<Planned<'_>> {
+        let (rows, classes) = (args.rows as usize, args.classes as usize);
+        let shape = Rows { rows, classes, data, streams: 1 + loss.beside(data) };
+        let card = self.driver.card();
+        let runs = |plan: &Plan| {
+            let kernel = self.driver.kernel(Variant::Row(loss, Entry::Cluster, data))?;
+            let block = driver::Block { threads: plan.threads, shared: plan.shared };
+            Ok(self.driver.active_clusters(kernel, block, plan.cluster())? != Some(0))
+        };
+        let forced = self.forced.get().and_then(|&f| Plan::forced(shape, work.pass(), card, f));
+        let plan = match forced {
+            Some(plan) if plan.cluster() == 1 || runs(&plan)? => Some(plan),
+            _ => Plan::running(shape, work.pass(), card, runs)?,
+        };
+        let plan = plan.ok_or_else(|| Error::Value {
+            argument: "logits",
+            expected: "rows and classes that a launch can count".into(),
+            got: format!("{rows} rows of {classes}"),
+        })?;
+        self.note(loss, data, work, plan);
+        let workspace = match plan.schedule {
+            Schedule::Split(parts) => {
+                let words = loss.words() + 1 + loss.second_words();
+                let states = at_once * parts as usize * 4 * words;
+                let take = |bytes| self.pool.take("workspace", bytes);
+                Some([take(states)?, take(at_once * 4)?])
+            }
+            _ => None,
+        };
+        Ok(Planned { cuda: self, loss, data, work, plan, workspace })
+    }
+}
+
+impl Planned<'_> {
+    /// Puts the launches for the rows of `args` on the stream: all of those planned for, or some.
+    ///
+    /// # Safety
+    /// As for [`Cuda::go`], and the rows are no more than the workspace is for.
+    pub(crate) unsafe fn launch(&self, args: RowArgs) -> Result<()> {
+        let driver = &*self.cuda.driver;
+        // SAFETY: the caller's contract.
+        self.cuda.laps.around(driver, || unsafe { self.put(args) })
+    }
+
+    /// As [`Planned::launch`], whose contract it has.
+    unsafe fn put(&self, mut args: RowArgs) -> Result<()> {
+        let (rows, work) = (args.rows as usize, self.work);
+        let plan = self.plan.over(rows);
+        args.slice = plan.slice;
+        args.parts = plan.parts();
+        let launch = |entry: Entry, blocks: u32, args: &RowArgs| {
+            let driver = &self.cuda.driver;
+            let kernel = driver.kernel(Variant::Row(self.loss, entry, self.data))?;
+            let launch = Launch {
+                kernel,
+                blocks,
+                threads: entry.block(plan.threads),
+                cluster: if entry == Entry::Cluster { plan.cluster() } else { 1 },
+                shared: if matches!(entry, Entry::Block | Entry::Cluster) {
+                    plan.shared
+                } else {
+                    0
+                },
+                args: args::bytes(args),
+            };
+            // SAFETY: the caller's contract; the workspaces hold what their entries need.
+            unsafe { driver.launch(launch) }
+        };
+        let Some([partials, row_target]) = &self.workspace else {
+            if work == Work::FromLse {
+                // The row is on chip: its own sum is better than a rounded one, and free.
+                args.lse = 0;
+            }
+            return launch(plan.entry(work.pass()), plan.blocks, &args);
+        };
+        args.partials = partials.address();
+        args.row_target = row_target.address();
+        let warps = rows.div_ceil(ROWS_A_BLOCK) as u32;
+        args.coarse = (work == Work::FromLse).into();
+        launch(Entry::SplitSum, plan.blocks, &args)?;
+        if self.loss.second_words() > 0 {
+            launch(Entry::SplitSecond, plan.blocks, &args)?;
+        }
+        match work {
+            Work::Forward => launch(Entry::SplitFinish, warps, &args),
+            Work::Fused => launch(Entry::SplitGradient, plan.blocks, &args),
+            Work::FromLse => {
+                launch(Entry::SplitBackward, plan.blocks, &args)?;
+                launch(Entry::SplitTarget, warps, &args)
+            }
+        }
+    }
+}
+
+impl Work {
+    fn pass(self) -> Pass {
+        match self {
+            Work::Forward => Pass::Forward,
+            Work::Fused | Work::FromLse => Pass::Gradient,
+        }
+    }
+}
+
+/// The kernels' element type.
+pub(crate) fn data(dtype: DType) -> Result<Data> {
+    match dtype {
+        DType::F32 => Ok(Data::F32),
+        DType::F16 => Ok(Data::F16),
+        DType::BF16 => Ok(Data::BF16),
+        DType::I64 | DType::I32 | DType::U32 | DType::U8 => Err(Error::Dtype {
+            argument: "logits",
+            expected: "f32, f16 or bf16".into(),
+            got: dtype,
+        }),
+    }
+}

@@ -1,0 +1,15 @@
+//! What a batch is counted by.
+
+use crate::base::reduction::Reduction;
+use crate::base::tensor::TensorRef;
+
+/// Which rows count and how much: beside class indices, what a census goes over.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Counting<'a> {
+    /// Positions, each with a class if any has.
+    pub(crate) rows: usize,
+    pub(crate) weight: Option<TensorRef<'a>>,
+    pub(crate) classes: usize,
+    pub(crate) ignore_index: i64,
+    pub(crate) reduction: Reduction,
+}

@@ -1,0 +1,212 @@
+//! Checks of an elementwise loss, and what passes them.
+
+use crate::base::dtype::Element as _;
+use crate::base::error::{Error, Result};
+use crate::base::reduction::Reduction;
+use crate::base::shape::Shape;
+use crate::base::tensor::{TensorMut, TensorRef};
+use crate::base::validate;
+use crate::spec::broadcast::broadcast;
+use crate::spec::elementwise::{Call, Input};
+use crate::spec::grad_output::GradOutput;
+
+/// A loss of one element, with its options resolved.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Formula {
+    /// (x − y)².
+    Mse,
+    /// |x − y|.
+    L1,
+    /// With c = min(|x − y|, threshold): c·(|x − y| − c/2) / divisor. Smooth L1 divides by its
+    /// threshold, Huber by 1.
+    Huber {
+        /// Where the square becomes a line.
+        threshold: f32,
+        /// What value and slope are divided by.
+        divisor: f32,
+    },
+    /// Binary cross entropy of a logit x and a probability y.
+    BceWithLogits,
+    /// y·(ln y − x).
+    KlDiv,
+    /// e^y·(y − x).
+    KlDivLogTarget,
+    /// e^x·(x − y).
+    KlDivReversed,
+    /// β·e^y·(y − ln M) + (1 − β)·e^x·(x − ln M), M = β·e^y + (1 − β)·e^x.
+    JsDiv {
+        /// Inside (0, 1).
+        beta: f32,
+    },
+}
+
+/// What the checks need to know of a loss.
+#[derive(Debug, Clone, Copy)]
+pub struct Traits<'a> {
+    /// The loss of one element.
+    pub formula: Formula,
+    /// Input and target may have different shapes.
+    pub broadcasts: bool,
+    /// What a weight's shape may be, and whether the mean divides by it.
+    pub weight: Weights,
+    /// Of [`Formula::BceWithLogits`]: r of the loss, which broadcasts to the input.
+    pub pos_weight: Option<TensorRef<'a>>,
+    /// Whether batchmean is a reduction of this loss.
+    pub batch_mean: bool,
+}
+
+impl Traits<'_> {
+    /// Shapes broadcast, unless there is a weight.
+    pub(crate) fn regression(formula: Formula, weight: Weights) -> Self {
+        Traits { formula, broadcasts: true, weight, pos_weight: None, batch_mean: false }
+    }
+}
+
+/// How a loss takes element weights.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Weights {
+    /// Of the input's shape; the mean divides by their sum.
+    Divide,
+    /// Of the input's shape; the mean divides by the number of elements.
+    Count,
+    /// They broadcast to the input; the mean divides by the number of elements.
+    Broadcast,
+}
+
+/// What a sum of losses is divided by.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) enum Denominator {
+    /// A number; 1 where nothing is divided.
+    Number(f64),
+    /// The sum of the weights.
+    Weights,
+}
+
+/// A call's inputs that have passed the checks; no other function makes one.
+#[derive(Debug, Clone)]
+pub(crate) struct Checked<'a> {
+    pub(crate) formula: Formula,
+    /// What input and target broadcast to.
+    pub(crate) shape: Shape,
+    pub(crate) reduction: Reduction,
+    pub(crate) denominator: Denominator,
+    pub(crate) weight: Option<TensorRef<'a>>,
+    pub(crate) pos_weight: Option<TensorRef<'a>>,
+}
+
+impl<'a> Checked<'a> {
+    pub(crate) fn new(
+        traits: Traits<'a>,
+        reduction: Reduction,
+        weight: Option<TensorRef<'a>>,
+        input: &TensorRef<'_>,
+        target: &TensorRef<'_>,
+    ) -> Result<Checked<'a>> {
+        if !traits.batch_mean {
+            validate::reduction(reduction)?;
+        }
+        validate::float("input", input)?;
+        validate::dtype("target", target, &[input.dtype()], "the input's")?;
+        let equal = weight.is_some() && traits.weight != Weights::Broadcast;
+        if !traits.broadcasts {
+            validate::shape("target", target, input.shape(), "the input's")?;
+        } else if equal {
+            validate::shape("target", target, input.shape(), "the input's, as there is a weight")?;
+        }
+        let shape = broadcast(input.shape(), target.shape()).ok_or_else(|| Error::Shape {
+            argument: "target",
+            expected: format!("{} (the input's) or one that broadcasts with it", input.shape()),
+            got: target.shape(),
+        })?;
+        if shape.elements().is_none() {
+            return Err(Error::Shape {
+                argument: "target",
+                expected: format!("one whose size with {} fits the address space", input.shape()),
+                got: target.shape(),
+            });
+        }
+        for (argument, weight) in [("weight", weight), ("pos_weight", traits.pos_weight)] {
+            let Some(weight) = weight else { continue };
+            if equal {
+                validate::shape(argument, &weight, shape, "the input's")?;
+            } else if broadcast(weight.shape(), shape) != Some(shape) {
+                return Err(Error::Shape {
+                    argument,
+                    expected: format!("{shape} (the input's) or one that broadcasts to it"),
+                    got: weight.shape(),
+                });
+            }
+            let dtypes = [f32::DTYPE, input.dtype()];
+            validate::dtype(argument, &weight, &dtypes, "the input's")?;
+        }
+        let count = shape.iter().product::<usize>() as f64;
+        let denominator = match reduction {
+            Reduction::None | Reduction::Sum => Denominator::Number(1.0),
+            Reduction::Mean if weight.is_some() && traits.weight == Weights::Divide => {
+                Denominator::Weights
+            }
+            Reduction::Mean => Denominator::Number(count),
+            Reduction::BatchMean => {
+                Denominator::Number(input.shape().first().map_or(1.0, |&n| n as f64))
+            }
+        };
+        Ok(Checked {
+            formula: traits.formula,
+            shape,
+            reduction,
+            denominator,
+            weight,
+            pos_weight: traits.pos_weight,
+        })
+    }
+
+    pub(crate) fn loss_shape(&self) -> Shape {
+        match self.reduction {
+            Reduction::None => self.shape,
+            Reduction::Sum | Reduction::Mean | Reduction::BatchMean => Shape::SCALAR,
+        }
+    }
+
+    /// Everything that a call writes, and its upstream gradient.
+    pub(crate) fn check_call(&self, call: &Call<'_>) -> Result<()> {
+        let input = call.input.view();
+        if let Input::Consumed(_) = call.input {
+            let owner = "the broadcast shape, to hold its own gradient";
+            validate::shape("input", &input, self.shape, owner)?;
+        }
+        if let Some(loss) = &call.loss {
+            validate::f32_output("loss", &loss.as_ref(), self.loss_shape(), "reduction")?;
+        }
+        let gradient = |argument, grad: &Option<TensorMut<'_>>, like: &TensorRef<'_>, owner| {
+            let Some(grad) = grad.as_ref().map(TensorMut::as_ref) else {
+                return Ok(());
+            };
+            validate::shape(argument, &grad, like.shape(), owner)?;
+            validate::dtype(argument, &grad, &[input.dtype()], "the input's")
+        };
+        gradient("grad_input", &call.grad_input, &input, "the input's")?;
+        gradient("grad_target", &call.grad_target, &call.target, "the target's")?;
+        call.grad_output.check(self.loss_shape(), input.dtype())
+    }
+
+    /// Where everything lies.
+    pub(crate) fn places(&self, call: &Call<'_>) -> [&'static str; 8] {
+        let here = call.input.view().place();
+        let read = |tensor: &Option<TensorRef<'_>>| tensor.as_ref().map_or(here, TensorRef::place);
+        let written = |t: &Option<TensorMut<'_>>| t.as_ref().map_or(here, TensorMut::place);
+        let upstream = match &call.grad_output {
+            GradOutput::Number(_) => here,
+            GradOutput::Tensor(g) => g.place(),
+        };
+        [
+            here,
+            call.target.place(),
+            read(&self.weight),
+            read(&self.pos_weight),
+            upstream,
+            written(&call.loss),
+            written(&call.grad_input),
+            written(&call.grad_target),
+        ]
+    }
+}
