@@ -22,7 +22,6 @@ pub(crate) fn build() {
         .debug(false)
         .cpp_link_stdlib(None)
         .include(root.join("kernels"))
-        .include(root.join("kernels/include"))
         .include(root.join("src/emulator"));
     for flag in [
         "-ffp-contract=off",
@@ -38,30 +37,27 @@ pub(crate) fn build() {
     }
 
     let all = Variant::all();
-    let shared = digest(&["kernels/include", "src/emulator", "build"].map(PathBuf::from));
+    let shared = digest(&["src/emulator", "build"].map(PathBuf::from));
     let runtime = PathBuf::from("src/emulator/runtime.cpp");
     let mut units = vec![Unit { path: runtime, key: shared }];
     let mut names = Vec::new();
-    let mut unit = |name: String, text: String, kernels: &[PathBuf]| {
+    let mut unit = |name: String, text: String| {
         let path = out.join(format!("emulated_{name}.cpp"));
         let anchor = format!("{text}extern \"C\" {{\nint wl_emu_unit_{name} = 1;\n}}\n");
         std::fs::write(&path, &anchor).expect("OUT_DIR is writable");
-        let key = digest(&[std::slice::from_ref(&path), kernels].concat()) ^ shared;
+        let key = digest(&included(&path)) ^ shared;
         units.push(Unit { path, key });
         names.push(name);
     };
     for &module in Module::ALL {
-        let name = module.file().trim_end_matches(".cu").to_owned();
-        let kernels = Path::new("kernels").join(module.file());
-        unit(name, Variant::source(module, &all), &[kernels]);
+        unit(module.name().to_owned(), Variant::source(module, &all));
     }
     // Not part of the published crate.
     for entry in std::fs::read_dir(root.join(TEST_KERNELS)).into_iter().flatten().flatten() {
         let path = entry.path();
         if path.extension().is_some_and(|extension| extension == "cu") {
             let stem = path.file_stem().unwrap_or_default().to_string_lossy();
-            let made_of = [path.clone(), PathBuf::from("kernels")];
-            unit(format!("test_{stem}"), format!("#include {path:?}\n"), &made_of);
+            unit(format!("test_{stem}"), format!("#include {path:?}\n"));
         }
     }
     for object in objects(&build, &units, &out) {
@@ -104,6 +100,25 @@ fn objects(build: &cc::Build, units: &[Unit], out: &Path) -> Vec<PathBuf> {
         }
     }
     units.iter().map(kept).collect()
+}
+
+/// A source and every file of kernels that it includes, by others or itself.
+fn included(source: &Path) -> Vec<PathBuf> {
+    let mut found = vec![source.to_owned()];
+    let mut next = 0;
+    while let Some(path) = found.get(next) {
+        let text = std::fs::read_to_string(path).unwrap_or_default();
+        let names = text.lines().filter_map(|line| line.strip_prefix("#include \""));
+        for name in names.filter_map(|rest| rest.split('"').next()) {
+            // A full path stays what it is.
+            let path = Path::new("kernels").join(name);
+            if path.exists() && !found.contains(&path) {
+                found.push(path);
+            }
+        }
+        next += 1;
+    }
+    found
 }
 
 /// A number that stands for the contents of files, and of the files of folders.

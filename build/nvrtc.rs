@@ -96,12 +96,13 @@ fn architectures(text: &str) -> Result<Vec<u32>, String> {
     archs.map(number).collect()
 }
 
-/// Names and texts of all files of kernels, sorted.
+/// Names, as `folder/file`, and texts of all files of kernels, sorted.
 fn sources() -> Vec<(String, String)> {
     let mut sources = Vec::new();
-    for folder in ["kernels/include", "kernels"] {
-        for entry in std::fs::read_dir(folder).expect("the kernels are there").flatten() {
-            let name = entry.file_name().to_string_lossy().into_owned();
+    for folder in std::fs::read_dir("kernels").expect("the kernels are there").flatten() {
+        for entry in std::fs::read_dir(folder.path()).into_iter().flatten().flatten() {
+            let (folder, file) = (folder.file_name(), entry.file_name());
+            let name = format!("{}/{}", folder.to_string_lossy(), file.to_string_lossy());
             if name.ends_with(".cuh") || name.ends_with(".cu") {
                 sources.push((name, std::fs::read_to_string(entry.path()).expect("UTF-8")));
             }
@@ -137,7 +138,7 @@ fn compile(nvrtc: &Nvrtc, module: Module, arch: u32, out: &Path) -> Result<PathB
             compiled.code
         }
     };
-    let path = out.join(format!("{}_{arch}.z", module.file()));
+    let path = out.join(format!("{}_{arch}.z", module.name()));
     let mut packer = flate2::write::ZlibEncoder::new(Vec::new(), flate2::Compression::new(6));
     packer.write_all(&code).expect("memory");
     std::fs::write(&path, packer.finish().expect("memory")).expect("OUT_DIR is writable");

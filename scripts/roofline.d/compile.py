@@ -30,9 +30,9 @@ class Unit:
 
 
 def headers(folder):
-    """(name, text) of all files of kernels."""
-    files = (p for pattern in ("include/*.cuh", "*.cu") for p in folder.glob(pattern))
-    return tuple(sorted((p.name, p.read_text()) for p in files))
+    """(folder/name, text) of all files of kernels."""
+    files = (p for pattern in ("*/*.cuh", "*/*.cu") for p in folder.glob(pattern))
+    return tuple(sorted((p.relative_to(folder).as_posix(), p.read_text()) for p in files))
 
 
 @dataclasses.dataclass

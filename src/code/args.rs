@@ -1,4 +1,4 @@
-//! What a launch hands to a kernel: the structs of `kernels/include/args.cuh`, field by field.
+//! What a launch hands to a kernel: the structs of `kernels/core/args.cuh`, field by field.
 
 mod layers;
 

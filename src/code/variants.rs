@@ -173,6 +173,10 @@ mod tests {
         names.sort();
         names.dedup();
         assert_eq!(names.len(), all.len());
+        let mut files: Vec<_> = Module::ALL.iter().map(|m| m.name()).collect();
+        files.sort();
+        files.dedup();
+        assert_eq!(files.len(), Module::ALL.len());
         let units: String = Module::ALL.iter().map(|&m| Variant::source(m, &all)).collect();
         assert!(names.iter().all(|name| units.contains(&format!("WL_KERNEL({name},"))));
     }

@@ -1,11 +1,11 @@
 // Kernels of the crate with a mistake in each, to be put in the place of the sound ones
 // (WARPLOSS_EMULATOR_REPLACE): `warploss check` must find every one of them.
-#include "cross_entropy.cu"
-#include "linear_softmax.cu"
-#include "log_softmax.cu"
-#include "logsumexp.cu"
-#include "sampled_softmax.cu"
-#include "segments.cu"
+#include "loss/cross_entropy.cu"
+#include "loss/linear_softmax.cu"
+#include "loss/log_softmax.cu"
+#include "loss/logsumexp.cu"
+#include "loss/sampled_softmax.cu"
+#include "batch/segment_sum.cu"
 
 // The target's gradient without its -1.
 struct ForgetsTarget : CrossEntropy<f32, false> {

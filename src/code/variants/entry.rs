@@ -1,4 +1,4 @@
-//! The schedules of `row.cuh`.
+//! The schedules of `kernels/schedule/row.cuh`.
 
 /// A schedule's kernels.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -57,7 +57,7 @@ impl Entry {
         }
     }
 
-    /// The body in `row.cuh`, given a functor.
+    /// The body in `kernels/schedule`, given a functor.
     pub(super) fn body(self, functor: &str) -> String {
         match self {
             Entry::FewForward => format!("lanes_row<{functor}, 4, false>"),

@@ -13,11 +13,19 @@ macro_rules! modules {
             #[allow(dead_code)] // The build script's.
             pub(crate) const ALL: &'static [Module] = &[$(Module::$name),*];
 
-            /// The file's name under `kernels/`.
+            /// The file, as `folder/name` under `kernels/`.
             pub(crate) const fn file(self) -> &'static str {
                 match self {
                     $(Module::$name => $file,)*
                 }
+            }
+
+            /// The same without its folder and ending, which no two files share.
+            #[allow(dead_code)] // The build script's.
+            pub(crate) fn name(self) -> &'static str {
+                let file = self.file();
+                let name = file.rsplit_once('/').map_or(file, |(_, name)| name);
+                name.trim_end_matches(".cu")
             }
 
             /// The type of its kernels' one argument.
@@ -31,39 +39,39 @@ macro_rules! modules {
 }
 
 modules! {
-    CrossEntropy = "cross_entropy.cu" "RowArgs",
-    LogSoftmax = "log_softmax.cu" "RowArgs",
-    LogSumExp = "logsumexp.cu" "RowArgs",
-    LogprobEntropy = "logprob_entropy.cu" "RowArgs",
+    CrossEntropy = "loss/cross_entropy.cu" "RowArgs",
+    LogSoftmax = "loss/log_softmax.cu" "RowArgs",
+    LogSumExp = "loss/logsumexp.cu" "RowArgs",
+    LogprobEntropy = "loss/logprob_entropy.cu" "RowArgs",
     /// Counts of ranks.
-    Ranks = "ranks.cu" "RankArgs",
-    SoftCrossEntropy = "soft_cross_entropy.cu" "RowArgs",
-    Nll = "nll.cu" "NllArgs",
+    Ranks = "batch/ranks.cu" "RankArgs",
+    SoftCrossEntropy = "loss/soft_cross_entropy.cu" "RowArgs",
+    Nll = "loss/nll.cu" "NllArgs",
     /// What the losses share besides: census of targets, sums over rows.
-    Batch = "batch.cu" "BatchArgs",
-    Permute = "permute.cu" "PermuteArgs",
-    Mse = "mse.cu" "ElementwiseArgs",
-    L1 = "l1.cu" "ElementwiseArgs",
-    Huber = "huber.cu" "ElementwiseArgs",
-    BceWithLogits = "bce_with_logits.cu" "ElementwiseArgs",
-    KlDiv = "kl_div.cu" "ElementwiseArgs",
-    JsDiv = "js_div.cu" "ElementwiseArgs",
-    JsDivLogits = "js_div_logits.cu" "RowArgs",
-    Information = "information.cu" "RowArgs",
+    Batch = "batch/census.cu" "BatchArgs",
+    Permute = "batch/permute.cu" "PermuteArgs",
+    Mse = "loss/mse.cu" "ElementwiseArgs",
+    L1 = "loss/l1.cu" "ElementwiseArgs",
+    Huber = "loss/huber.cu" "ElementwiseArgs",
+    BceWithLogits = "loss/bce_with_logits.cu" "ElementwiseArgs",
+    KlDiv = "loss/kl_div.cu" "ElementwiseArgs",
+    JsDiv = "loss/js_div.cu" "ElementwiseArgs",
+    JsDivLogits = "loss/js_div_logits.cu" "RowArgs",
+    Information = "loss/information.cu" "RowArgs",
     /// What elementwise losses share besides: sums of weights, totals.
-    Elementwise = "elementwise.cu" "ElementwiseArgs",
+    Elementwise = "batch/element_sums.cu" "ElementwiseArgs",
     /// The rows of a layer by cluster.
-    Bins = "bins.cu" "BinArgs",
+    Bins = "batch/clusters.cu" "BinArgs",
     /// What is asked of all classes of an adaptive softmax.
-    Distribution = "distribution.cu" "DistributionArgs",
+    Distribution = "batch/distribution.cu" "DistributionArgs",
     /// Rows of matrices from and to other places.
-    Panels = "panels.cu" "PanelArgs",
+    Panels = "batch/panels.cu" "PanelArgs",
     /// Parts sorted by class.
-    Sort = "sort.cu" "SortArgs",
+    Sort = "batch/sort.cu" "SortArgs",
     /// Rows added up by class.
-    Segments = "segments.cu" "SegmentArgs",
+    Segments = "batch/segment_sum.cu" "SegmentArgs",
     /// A softmax whose logits are products of few features.
-    LinearSoftmax = "linear_softmax.cu" "NarrowArgs",
-    Embedding = "adaptive_embedding.cu" "EmbeddingArgs",
-    Sampled = "sampled_softmax.cu" "SampledArgs",
+    LinearSoftmax = "loss/linear_softmax.cu" "NarrowArgs",
+    Embedding = "batch/adaptive_embedding.cu" "EmbeddingArgs",
+    Sampled = "loss/sampled_softmax.cu" "SampledArgs",
 }

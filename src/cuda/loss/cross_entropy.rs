@@ -1,4 +1,4 @@
-//! Cross entropy on a CUDA device: `kernels/cross_entropy.cu` between a census and a sum.
+//! Cross entropy on a CUDA device: `kernels/loss/cross_entropy.cu` between a census and a sum.
 
 use crate::base::error::Result;
 use crate::base::reduction::Reduction;

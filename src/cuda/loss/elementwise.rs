@@ -1,5 +1,5 @@
-//! Elementwise losses on a CUDA device: `kernels/include/elementwise.cuh` over the functors of
-//! `kernels/mse.cu` and its like, between a sum of weights and a total.
+//! Elementwise losses on a CUDA device: `kernels/schedule/elementwise.cuh` over the functors of
+//! `kernels/loss/mse.cu` and its like, between a sum of weights and a total.
 
 use crate::base::error::{Error, Result};
 use crate::base::reduction::Reduction;

@@ -1,5 +1,5 @@
 //! Entropy, cross entropy and Kullback–Leibler divergence of rows of probabilities, on a CUDA
-//! device: `kernels/information.cu`.
+//! device: `kernels/loss/information.cu`.
 
 use crate::base::error::Result;
 use crate::base::tensor::{TensorMut, TensorRef};

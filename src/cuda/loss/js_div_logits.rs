@@ -1,4 +1,4 @@
-//! Jensen–Shannon divergence from logits on a CUDA device: `kernels/js_div_logits.cu` between a
+//! Jensen–Shannon divergence from logits on a CUDA device: `kernels/loss/js_div_logits.cu` between a
 //! count of the rows and a sum. Without a gradient it is the same kernels, which write numbers
 //! alone then: a row's second pass needs it on chip as well.
 

@@ -1,4 +1,4 @@
-//! Log-softmax on a CUDA device: `kernels/log_softmax.cu`.
+//! Log-softmax on a CUDA device: `kernels/loss/log_softmax.cu`.
 
 use crate::base::dtype::DType;
 use crate::base::error::Result;

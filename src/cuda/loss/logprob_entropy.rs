@@ -1,4 +1,4 @@
-//! Log-probability and entropy on a CUDA device: `kernels/logprob_entropy.cu` after a census.
+//! Log-probability and entropy on a CUDA device: `kernels/loss/logprob_entropy.cu` after a census.
 
 use crate::base::error::Result;
 use crate::base::tensor::{TensorMut, TensorRef};

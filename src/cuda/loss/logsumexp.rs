@@ -1,4 +1,4 @@
-//! Log-sum-exp on a CUDA device: `kernels/logsumexp.cu`.
+//! Log-sum-exp on a CUDA device: `kernels/loss/logsumexp.cu`.
 
 use crate::base::error::Result;
 use crate::base::tensor::{TensorMut, TensorRef};

@@ -1,4 +1,4 @@
-//! Negative log-likelihood on a CUDA device: `kernels/nll.cu` after a census.
+//! Negative log-likelihood on a CUDA device: `kernels/loss/nll.cu` after a census.
 
 use crate::base::error::Result;
 use crate::base::reduction::Reduction;

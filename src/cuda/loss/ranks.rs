@@ -1,5 +1,5 @@
-//! Argmax and rank on a CUDA device (`kernels/include/ranked.cuh` finds them beside a loss), and
-//! counts of ranks: `kernels/ranks.cu`.
+//! Argmax and rank on a CUDA device (`kernels/loss/ranked.cuh` finds them beside a loss), and
+//! counts of ranks: `kernels/batch/ranks.cu`.
 
 use crate::base::error::{Error, Result};
 use crate::base::tensor::{TensorMut, TensorRef};

@@ -1,6 +1,6 @@
 //! Sampled softmax on a CUDA device: the drawn classes' weights are gathered once; logits and their gradient
 //! are f32, a chunk of rows at a time, with the target's behind those of the negatives
-//! (`kernels/sampled_softmax.cu`; products: `factors.rs`). Gradients of weights are added up class by class (`segments.rs`).
+//! (`kernels/loss/sampled_softmax.cu`; products: `factors.rs`). Gradients of weights are added up class by class (`segments.rs`).
 //! Over all classes it is the softmax over products that an adaptive softmax's head is.
 
 use crate::base::dtype::DType;

@@ -1,5 +1,5 @@
 //! Cross entropy against probabilities, or a teacher's logits, on a CUDA device:
-//! `kernels/soft_cross_entropy.cu` before a sum.
+//! `kernels/loss/soft_cross_entropy.cu` before a sum.
 
 use crate::base::error::Result;
 use crate::base::reduction::Reduction;

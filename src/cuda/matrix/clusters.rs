@@ -1,4 +1,4 @@
-//! The rows of a batch by cluster, on the device: `kernels/bins.cu`. How many rows a cluster has is
+//! The rows of a batch by cluster, on the device: `kernels/batch/clusters.cu`. How many rows a cluster has is
 //! never asked: it has slots for as many as its capacity, and those that are empty are ignored rows.
 
 use crate::base::error::{Error, Result};

@@ -1,6 +1,6 @@
 //! Products of f32 numbers by 16-bit ones, or by f32 ones that came of those. Tensor cores multiply 16-bit
 //! numbers, and cuBLAS takes two matrices of one type; so an f32 matrix is taken apart into bf16 ones whose
-//! sum it is (`panel_parts` in `kernels/panels.cu`), and f16 ones beside it as well. bf16 has the exponents of
+//! sum it is (`panel_parts` in `kernels/batch/panels.cu`), and f16 ones beside it as well. bf16 has the exponents of
 //! f32: nothing overflows, and no gradient needs a scale. Sums are f32, and what is made of several
 //! products is rounded once. Without 16-bit numbers all is f32, as it stands.
 //!

@@ -1,5 +1,5 @@
 //! Products of matrices, which are the driver's (cuBLAS on a GPU), and what goes between them:
-//! `kernels/panels.cu`.
+//! `kernels/batch/panels.cu`.
 
 use crate::base::dtype::DType;
 use crate::base::error::Result;

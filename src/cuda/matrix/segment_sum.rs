@@ -1,5 +1,5 @@
-//! Rows added up by class on the device, in the same order every time: `kernels/sort.cu` sorts, and
-//! `kernels/segments.cu` adds. Two kinds of parts come in one go: `whole` rows as they are, then the
+//! Rows added up by class on the device, in the same order every time: `kernels/batch/sort.cu` sorts, and
+//! `kernels/batch/segment_sum.cu` adds. Two kinds of parts come in one go: `whole` rows as they are, then the
 //! `rest`, rows times a factor each.
 
 use crate::base::error::Result;

@@ -1,5 +1,5 @@
 //! Log-probabilities on the device, of the head's columns, of a cluster's classes and, chunk by chunk, of
-//! all classes: products, and `kernels/distribution.cu`.
+//! all classes: products, and `kernels/batch/distribution.cu`.
 
 use crate::base::dtype::DType;
 use crate::base::error::Result;

@@ -1,6 +1,6 @@
 //! The softmax of a cluster with few features, of f32 hidden rows and 16-bit weights: logits are made where they
 //! are needed and never reach memory, and only those of rows that the cluster has:
-//! `kernels/linear_softmax.cu`.
+//! `kernels/loss/linear_softmax.cu`.
 
 use crate::base::dtype::DType;
 use crate::base::error::Result;

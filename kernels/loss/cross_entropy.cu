@@ -1,0 +1,216 @@
+// Cross entropy over rows of logits; the gradient may overwrite them.
+//
+//   z       = scale * x, or cap * tanh(scale * x / cap)            lse = ln sum exp(z)
+//   loss[n] = hard * w_t * (lse - z_t) + soft * sum_c w_c * (lse - z_c) + lambda * lse^2
+//   dx[n,v] = g[n] * ((A + 2 lambda lse) * p_v - hard * w_t * [v == t] - soft * w_v) * dz/dx,
+//             A = hard * w_t + soft * sum_c w_c
+//
+// x, dx [rows, classes], row strides in elements; results per row are f32. The reduction is in
+// g[n]: its 1/W comes from the census on the device. Options and rules: src/loss/cross_entropy.rs.
+//
+// The target's exponential is kept apart from the others': p_t - 1 is -rest/total, a sum and no
+// difference, and a small loss is log1p(rest/target).
+//
+// Traffic: 2 * rows * classes * size where a row stays on chip; split rows 3 *, 2 * from a saved
+// lse; forward 1 *. Launches: src/cuda/cross_entropy.rs.
+#pragma once
+#include "schedule/backward.cuh"
+#include "loss/ranked.cuh"
+#include "loss/target.cuh"
+
+template <class T, bool FULL>
+struct StateOf {
+  typedef Lse Type;
+};
+template <class T>
+struct StateOf<T, true> {
+  typedef Smoothed Type;
+};
+
+// FULL: with soft-cap and label smoothing, both of which may be off.
+template <class T, bool FULL>
+struct CrossEntropy : TargetRows<T, FULL> {
+  typedef TargetRows<T, FULL> Rows;
+  typedef typename StateOf<T, FULL>::Type State;
+  static constexpr int LANES = Rows::LANES;
+  using Rows::a;
+  using Rows::k;
+  using Rows::capped;
+  using Rows::z_unit;
+  // The options' terms are pushed pack by pack.
+  static constexpr int TOGETHER = FULL ? 1 : 4;
+
+  float unit;  // of weights where classes are smoothed over: all of them add up within f32
+
+  WL_FN CrossEntropy(const RowArgs& a) : Rows(a), unit(1.f) {
+    if (!FULL || !(a.soft > 0.f)) return;
+    unit = wl_ld(&a.totals->weight_unit);
+    // What a large scale makes something of is not to be lost either. (2^126: a power of two.)
+    if (z_unit > 1.f) unit = wl_min(unit * wl_f32(wl_bits(z_unit) & 0x7f800000u), wl_f32(253u << 23));
+  }
+
+  struct Row : Rows::Row {
+    float w_t;
+    float deviation;     // once the row is summed; of weights times `unit`, in units of distance
+    float prob, smooth;  // what multiplies p_j, and w_j times `unit`, in the gradient
+  };
+
+  WL_FN Row begin(wl_i64 index, const float* saved) const {
+    Row row = {};
+    if (!Rows::begin(row, index, saved)) return row;
+    row.w_t = a.weight ? load_float(a.weight, a.weight_kind, row.target) : 1.f;
+    return row;
+  }
+
+  WL_FN bool coarse(wl_i64 index) const { return this->coarse_lse(index); }
+
+  // Whether every column of a pack has weight 1.
+  WL_FN bool all_one(const Packs<T>& packs, wl_u32 p) const { return !a.weight && packs.full(p); }
+
+  template <int n>
+  WL_FN void push(State& s, const Row& row, const wl_u32x4 (&v)[n], const Packs<T>& packs, wl_u32 p,
+                  wl_u32 step) const {
+    if constexpr (!FULL) {
+      float x[n * LANES];
+      Rows::keys(v, packs, row, p, step, x);
+      s.push(x, k);
+    } else {
+      const wl_u32 target = packs.pack_of(row.target);
+      WL_UNROLL for (int i = 0; i < n; i++) {
+        const wl_u32 at = p + i * step;
+        float x[LANES], w[LANES];
+        const wl_u32x4 one[1] = {v[i]};
+        Rows::keys(one, packs, row, at, 0, x);
+        s.push(x, k);
+        if (a.soft > 0.f && all_one(packs, at) && at != target) {
+          s.weigh(x, unit, k);
+        } else if (a.soft > 0.f) {
+          class_weights(a, packs, at, unit, w);
+          if (at == target) {
+            WL_UNROLL for (int e = 0; e < LANES; e++) {
+              w[e] = e == (int)packs.lane_of(row.target) ? 0.f : w[e];
+            }
+          }
+          s.weigh(x, w, k);
+        }
+      }
+    }
+  }
+
+  WL_FN void finish(const State& s, Row& row) const {
+    const float ref = Rows::total(s, row);
+    if constexpr (FULL) {
+      row.deviation = s.deviation;
+      const float of_distance = distance_unit(k);
+      if (s.weight != 0.f) row.deviation += s.weight * distance(ref, reference(s.max), of_distance);
+      if (row.w_t != 0.f) row.deviation += row.w_t * unit * distance(ref, row.key_t, of_distance);
+    }
+    factors(row, lse_of(row, wl_log(row.total)));
+    if (Rows::undefined(row)) row.prob = wl_nan();
+  }
+
+  // What p_t - 1, every other p_j, and w_j are multiplied by, dz/dx not included.
+  struct Factors {
+    double hard, other, smooth;
+  };
+
+  // In f64: products of options, weights and the upstream gradient may leave f32 on their way to one
+  // that does not.
+  WL_FN Factors factors_of(const Row& row, double lse) const {
+    const double given =
+        a.upstream ? load_float(a.upstream, a.upstream_kind, row.index * a.upstream_stride) : a.number;
+    const double g = a.mean ? given * wl_ld(&a.totals->per_weight) : given;
+    Factors f = {g * a.hard * row.w_t, 0., 0.};
+    if (a.lambda > 0.) f.other = (a.mean ? given * wl_ld(&a.totals->per_row) : given) * 2. * a.lambda * lse;
+    if (FULL && a.soft > 0.f) {
+      f.smooth = g * a.soft;
+      f.other += f.smooth * wl_ld(&a.totals->class_weight);
+    }
+    return f;
+  }
+
+  WL_FN void factors(Row& row, double lse) const {
+    const Factors f = factors_of(row, lse);
+    const double slope = FULL && capped ? 1. : (double)a.scale;
+    row.prob = (float)((f.hard + f.other) * slope * (double)(1.f / row.total));
+    row.smooth = FULL && a.soft > 0.f ? (float)(f.smooth * slope / unit) : 0.f;
+  }
+
+  // In f64, as what is made of it may be in range where it is not.
+  WL_FN double lse_of(const Row& row, float log_sum) const { return (double)z_unit * row.max + log_sum; }
+
+  WL_FN void write(const Row& row) const {
+    double loss = 0., z_loss = 0.;
+    double lse = 0.;
+    if (row.kept) {
+      const float log_sum = wl_log(row.total);
+      lse = lse_of(row, log_sum);
+      const double hard = (double)a.hard * row.w_t;
+      // As ln(1 + rest/target) unless the target is negligible: a small loss keeps its digits.
+      if (hard != 0.) {
+        loss = hard * (row.at_target > 1e-30f ? wl_log1p(row.rest / row.at_target)
+                                              : log_sum + this->target_distance(row));
+      }
+      if (FULL && a.soft > 0.f) {
+        const double all = wl_ld(&a.totals->class_weight);
+        const double distance = (double)z_unit / distance_unit(k) / unit * row.deviation;
+        loss += a.soft * ((all == 0. ? 0. : all * log_sum) + distance);
+      }
+      if (a.lambda > 0.) z_loss = a.lambda * lse * lse;
+      if (Rows::undefined(row)) {
+        loss = wl_nan();
+        if (a.lambda > 0.) z_loss = wl_nan();
+      }
+    }
+    if (a.loss) store_loss(a.loss, a.wide, row.index, a.whole ? loss + z_loss : loss);
+    if (a.z_loss) store_loss(a.z_loss, a.wide, row.index, z_loss);
+    if (a.lse) wl_st(a.lse + row.index, (float)lse);
+  }
+
+  // One pack's gradient, but for the target. SUM: adds up the exponentials without the target's.
+  template <bool SUM>
+  WL_FN void terms(const Row& row, const Packs<T>& packs, wl_u32x4 v, wl_u32 p, float (&out)[LANES],
+                   float& sum) const {
+    float x[LANES], slope[LANES];
+    Dtype<T>::template widen<0>(v, x);
+    if (FULL && capped) {
+      WL_UNROLL for (int e = 0; e < LANES; e++) {
+        const Capped z(x[e], a);
+        x[e] = z.key;
+        slope[e] = a.scale * z.slope;
+      }
+    }
+    if (SUM && p == packs.pack_of(row.target)) Rows::mask(x, packs.lane_of(row.target));
+    float part = 0.f;
+    WL_UNROLL for (int e = 0; e < LANES; e++) {
+      const float exponential = wl_ex2((x[e] - row.max) * k);
+      if (SUM) part += exponential;
+      out[e] = exponential * row.prob;
+    }
+    if (SUM) sum += part;
+    if (FULL && a.soft > 0.f && all_one(packs, p)) {
+      const float one = unit * row.smooth;
+      WL_UNROLL for (int e = 0; e < LANES; e++) out[e] -= one;
+    } else if (FULL && a.soft > 0.f) {
+      float w[LANES];
+      class_weights(a, packs, p, unit, w);
+      WL_UNROLL for (int e = 0; e < LANES; e++) out[e] = wl_fma(-w[e], row.smooth, out[e]);
+    }
+    if (FULL && capped) {
+      WL_UNROLL for (int e = 0; e < LANES; e++) out[e] *= slope[e];
+    }
+  }
+
+  WL_FN void gradient(const Row& row, const Packs<T>& packs, wl_u32x4 v, wl_u32 p, float (&out)[LANES]) const {
+    float sum;
+    terms<false>(row, packs, v, p, out, sum);
+  }
+
+  WL_FN float target_gradient(const Row& row) const {
+    if (wl_isnan(row.prob)) return row.prob;
+    const float inverse = 1.f / row.total;
+    const Factors f = factors_of(row, lse_of(row, wl_log(row.total)));
+    const double own = f.other * (row.at_target * inverse) - f.hard * (row.rest * inverse);
+    return (float)((own - f.smooth * row.w_t) * row.slope_t);
+  }
+};

@@ -1,0 +1,5 @@
+// All the schedules of rows.
+#pragma once
+#include "schedule/lanes.cuh"
+#include "schedule/on_chip.cuh"
+#include "schedule/split.cuh"

@@ -1,0 +1,137 @@
+// A row split over blocks that meet in global memory, launch by launch.
+#pragma once
+#include "core/reduce.cuh"
+#include "schedule/feed.cuh"
+
+// First launch: each part's pair, and the target's x before anyone overwrites it.
+template <class Op>
+WL_FN void split_sum(const RowArgs& a) {
+  typedef typename Op::In T;
+  WL_SMEM(float, slots, 32 * Op::State::WORDS);
+  const Op op(a);
+  const wl_i64 index = wl_block() / a.parts;
+  const wl_u32 part = wl_block() % a.parts;
+  const typename Op::Row row = op.begin(index, nullptr);
+  if (!row.kept) return;
+  if constexpr (Op::TARGET) {
+    if (part == 0 && wl_thread() == 0) wl_st(a.row_target + index, row.x_t);
+  }
+  if (a.coarse && !op.coarse(index)) return;
+  const Packs<T> packs(x_row<Op>(a, index), a.classes);
+  const Slice<T> slice(packs, part, a.slice);
+  const OpBeside<Op> beside(BesideOf<Op>::row(op, index), packs);
+  const typename Op::State state = reduce_block(stream_sum(op, row, packs, slice, beside), op.k, slots);
+  if (wl_thread() == 0) {
+    const Words<typename Op::State> words = wl_bit_cast<Words<typename Op::State>>(state);
+    float* out = a.partials + (wl_i64)wl_block() * Op::State::WORDS;
+    WL_UNROLL for (int i = 0; i < Op::State::WORDS; i++) wl_st(out + i, words.w[i]);
+  }
+}
+
+// A row's parts, every `step`th from `first` on.
+template <class Op>
+WL_FN typename Op::State parts_of(const Op& op, const RowArgs& a, wl_i64 index, wl_u32 first, wl_u32 step) {
+  typename Op::State state = Op::State::empty();
+  for (wl_u32 part = first; part < a.parts; part += step) {
+    const float* in = a.partials + (index * a.parts + part) * Op::State::WORDS;
+    Words<typename Op::State> words;
+    WL_UNROLL for (int i = 0; i < Op::State::WORDS; i++) words.w[i] = wl_ld(in + i);
+    state.merge(wl_bit_cast<typename Op::State>(words), op.k);
+  }
+  return state;
+}
+
+// Where the parts' second sums lie: behind all parts' states.
+template <class Op>
+WL_FN float* second_parts(const RowArgs& a) {
+  return a.partials + a.rows * a.parts * Op::State::WORDS;
+}
+
+// With sums that need the whole state, second launch: each part's.
+template <class Op>
+WL_FN void split_second(const RowArgs& a) {
+  typedef typename Op::In T;
+  WL_SMEM(float, slots, 32 * WORDS_OF<Op>);
+  const Op op(a);
+  const wl_i64 index = wl_block() / a.parts;
+  const wl_u32 part = wl_block() % a.parts;
+  typename Op::Row row = op.begin(index, nullptr);
+  if (!row.kept) return;
+  const Packs<T> packs(x_row<Op>(a, index), a.classes);
+  const Slice<T> slice(packs, part, a.slice);
+  const OpBeside<Op> beside(BesideOf<Op>::row(op, index), packs);
+  op.finish(reduce_block(parts_of(op, a, index, wl_thread(), wl_threads()), op.k, slots), row);
+  typename Op::Second second = Op::Second::empty();
+  stream_packs<Op>(packs, slice, beside, [&](wl_u32 p, bool, const auto& v, const auto& b) {
+    op.push_second(second, row, v[0], b[0], packs, p);
+  });
+  wl_syncthreads();  // all have read the slots
+  second = reduce_block(second, op.k, slots);
+  if (wl_thread() == 0) {
+    const Words<typename Op::Second> words = wl_bit_cast<Words<typename Op::Second>>(second);
+    float* out = second_parts<Op>(a) + (wl_i64)wl_block() * Op::Second::WORDS;
+    WL_UNROLL for (int i = 0; i < Op::Second::WORDS; i++) wl_st(out + i, words.w[i]);
+  }
+}
+
+// A row's second sums, every `step`th part from `first` on.
+template <class Op>
+WL_FN typename Op::Second second_of(const Op& op, const RowArgs& a, wl_i64 index, wl_u32 first, wl_u32 step) {
+  typename Op::Second second = Op::Second::empty();
+  for (wl_u32 part = first; part < a.parts; part += step) {
+    const float* in = second_parts<Op>(a) + (index * a.parts + part) * Op::Second::WORDS;
+    Words<typename Op::Second> words;
+    WL_UNROLL for (int i = 0; i < Op::Second::WORDS; i++) words.w[i] = wl_ld(in + i);
+    second.merge(wl_bit_cast<typename Op::Second>(words), op.k);
+  }
+  return second;
+}
+
+// Forward, second launch: a warp a row.
+template <class Op>
+WL_FN void split_finish(const RowArgs& a) {
+  const Op op(a);
+  const wl_i64 index = (wl_i64)wl_block() * wl_warps() + wl_warp();
+  if (index >= a.rows) return;
+  typename Op::Row row = op.begin(index, a.row_target);
+  typename Op::State state = Op::State::empty();
+  if (row.kept) state = parts_of(op, a, index, wl_lane(), 32);
+  state = reduce_lanes<32>(state, op.k);
+  if (row.kept) op.finish(state, row);
+  if (wl_lane() == 0) op.write(row);
+}
+
+// With a gradient, second launch: each part again.
+template <class Op>
+WL_FN void split_gradient(const RowArgs& a) {
+  typedef typename Op::In T;
+  WL_SMEM(float, slots, 32 * WORDS_OF<Op>);
+  const Op op(a);
+  const wl_i64 index = wl_block() / a.parts;
+  const wl_u32 part = wl_block() % a.parts;
+  const Packs<T> packs(x_row<Op>(a, index), a.classes);
+  const Slice<T> slice(packs, part, a.slice);
+  const Sink<T, typename Op::Out> sink(y_row<Op>(a, index), packs);
+  typename Op::Row row = op.begin(index, a.row_target);
+  if (row.kept) {
+    const typename Op::State state = parts_of(op, a, index, wl_thread(), wl_threads());
+    op.finish(reduce_block(state, op.k, slots), row);
+    if constexpr (SecondOf<Op>::SOME) {
+      wl_syncthreads();  // all have read the slots
+      const typename Op::Second second = second_of(op, a, index, wl_thread(), wl_threads());
+      op.finish_second(reduce_block(second, op.k, slots), row);
+    }
+  }
+  if (part == 0 && wl_thread() == 0) op.write(row);
+  if constexpr (SecondOf<Op>::SOME) {
+    if (!a.y) return;
+  }
+  if (!row.kept) return fill(op, row, packs, slice, sink);
+  const OpBeside<Op> beside(BesideOf<Op>::row(op, index), packs);
+  write_packs<Op>(packs, slice, beside, [&](wl_u32 p, bool edge, wl_u32x4 v, const wl_u32x4* b) {
+    float out[Packs<T>::LANES];
+    gradient_of(op, row, packs, v, b, p, out);
+    sink.put(packs.column(p), packs.len, edge, out);
+  });
+  write_target(op, row, packs, slice, sink);
+}
