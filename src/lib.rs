@@ -19,6 +19,7 @@
 
 pub mod balance;
 mod base;
+pub mod check;
 #[cfg(gpu)]
 mod code;
 mod cpu;
@@ -32,8 +33,6 @@ pub mod measure;
 pub mod planner;
 mod spec;
 
-#[cfg(feature = "cli")]
-pub mod check;
 #[cfg(feature = "cli")]
 pub mod cli;
 

@@ -2,8 +2,8 @@
 """A first visit to an NVIDIA GPU: is it right, how fast is it, where does the time go. One command, in eight
 minutes, without a Rust toolchain and without git.
 
-    cargo build --release --features cuda && cargo test --release --features cuda --test gpu --no-run
-    python benches/peers/gpu.py --binary target/release/warploss --tests target/release/deps/gpu-* --out visit
+    cargo build --release --features cuda && cargo test --release --features cuda --test device --no-run
+    python benches/peers/gpu.py --binary target/release/warploss --tests target/release/deps/device-* --out visit
     python benches/peers/gpu.py --binary … --out visit --sanitize     # a second call
     python benches/peers/gpu.py --binary today=A --binary arrive=B --out visit     # variants, interleaved
     python benches/peers/gpu.py --binary … --tests … --out visit --dry-run         # an emulated card, no figures
@@ -47,7 +47,7 @@ def main():
     parser.add_argument("--binary", action="append", required=True, metavar="[NAME=]PATH",
                         help="a built warploss; the first is checked and set beside peers, all are timed")
     parser.add_argument("--tests", nargs="+", action="extend", default=[], type=pathlib.Path, metavar="PATH",
-                        help="built test binaries, that of tests/gpu.rs first of all")
+                        help="built test binaries, that of tests/device first of all")
     parser.add_argument("--out", required=True, type=pathlib.Path, metavar="DIR", help="where the record is kept")
     parser.add_argument("--minutes", type=float, default=8.0, help="for all steps of this call [8]")
     parser.add_argument("--again", action="append", default=[], metavar="STEP", help="do a step once more")

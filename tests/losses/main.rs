@@ -5,13 +5,23 @@
 //! | `harness` | devices, comparison: a loss is a [`harness::Case`], and every test takes cases |
 //! | `data` | typed buffers with poisoned padding, random numbers, adversarial logits |
 //! | `cross_entropy`, `soft_cross_entropy`, `nll`, `log_softmax`, `logsumexp`, `logprob_entropy`, `ranks`, `elementwise`, `js_div_logits`, `information` | a loss: its case, its calls, random cases |
+//! | `adaptive_embedding`, `adaptive_log_softmax`, `sampled_softmax` | layers: parameters and a loss |
 //! | `golden`, `properties`, `gradients` | one table each, a loss is a row |
 //! | `numerics`, `elementwise_numerics`, `ends`, `near_zero`, `empty`, `determinism`, `errors`, `targets`, `views` | behaviours, a test is named for each |
+//! | `schedules`, `soft_schedules`, `elementwise_cuda`, `blocks` | how a device goes through rows, elements and host tensors, on emulated cards |
+//! | `balance`, `planner` | what a loss is given: class weights, batches, cutoffs |
 
+mod adaptive_embedding;
+mod adaptive_log_softmax;
+mod balance;
+#[cfg(feature = "emulator")]
+mod blocks;
 mod cross_entropy;
 mod data;
 mod determinism;
 mod elementwise;
+#[cfg(feature = "emulator")]
+mod elementwise_cuda;
 mod elementwise_numerics;
 mod empty;
 mod ends;
@@ -29,10 +39,16 @@ mod logsumexp;
 mod near_zero;
 mod nll;
 mod numerics;
+mod planner;
 mod properties;
 mod ranks;
+mod sampled_softmax;
+#[cfg(feature = "emulator")]
+mod schedules;
 #[cfg(feature = "emulator")]
 mod schedules_tokens;
 mod soft_cross_entropy;
+#[cfg(feature = "emulator")]
+mod soft_schedules;
 mod targets;
 mod views;

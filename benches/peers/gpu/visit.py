@@ -60,13 +60,15 @@ class Visit:
         for case in sizes.schedules:
             yield Step(f"schedule {case[0]}", 40,
                        lambda limit, case=case: correctness.schedule(self, main, case, ROW_OPS, limit))
-        graph = "a_captured_graph_gives_the_bits_of_the_plain_call"
+        # Of the tests of devices, those that are a card's.
+        gpu, graph = ("gpu::",), ("gpu::a_captured_graph_gives_the_bits_of_the_plain_call", "--exact")
         for program in self.tests:
             # The harness's own number at the end of a name is no part of it.
             name = program.name.rsplit("-", 1)[0]
-            if name == "gpu":
+            only = gpu if name == "device" else ()
+            if only:
                 yield Step("graph", 30, lambda limit, p=program: correctness.tests(self, p, limit, graph))
-            yield Step(f"tests {name}", 60, lambda limit, p=program: correctness.tests(self, p, limit))
+            yield Step(f"tests {name}", 60, lambda limit, p=program, of=only: correctness.tests(self, p, limit, of))
         for name, path in list(self.binaries.items())[1:]:
             # A variant is checked before it is timed.
             yield Step(f"variant {name}", 30,

@@ -1,6 +1,5 @@
 //! The CUDA schedules on the emulator: that each is reached by every loss, dtype and pass, agrees
 //! with the CPU whatever the rows' length, distance and address, and moves the bytes it should.
-#![cfg(feature = "emulator")]
 
 mod bytes;
 mod calls;

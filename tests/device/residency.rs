@@ -1,6 +1,5 @@
 //! Tensors on a device: where results lie, who waits and when, what a call asks of the driver, and
 //! that threads and streams do not meet. On emulated cards, by the code that drives a GPU.
-#![cfg(feature = "emulator")]
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use warploss::emulator::Description;

@@ -1,9 +1,9 @@
 //! What a schedule reads and writes, counted access by access and held to the model: one read too
 //! many of any part of a row fails.
 
-use crate::calls::{CALLS, Call, Pass, lse_of};
-use crate::data::{Data, Input, Layout, Rows};
-use crate::{Route, route};
+use crate::schedules::calls::{CALLS, Call, Pass, lse_of};
+use crate::schedules::data::{Data, Input, Layout, Rows};
+use crate::schedules::{Route, route};
 use warploss::emulator::Description;
 use warploss::{Device, bf16, f16};
 

@@ -1,6 +1,7 @@
 //! What the calls allocate: nothing in the steady state, and never in proportion to the logits.
 //!
-//! One test, because a counting allocator hears every thread, those of other tests too.
+//! A counting allocator hears every thread, those of other tests too: the test runs once more in a
+//! process of its own, where it is the only one.
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
@@ -276,8 +277,29 @@ const SHAPES: &[(usize, usize)] = &[(2, 70_000), (300, 100), (40_000, 3)];
 const WARM: usize = 8;
 const WATCHED: usize = 64;
 
+/// Set for the process in which the test is alone.
+const ALONE: &str = "WARPLOSS_TEST_ALONE";
+
 #[test]
 fn the_steady_state_allocates_nothing_and_peaks_stay_of_the_order_of_rows() {
+    if std::env::var_os(ALONE).is_some() {
+        return count();
+    }
+    let module = module_path!().split_once("::").map_or("", |(_, module)| module);
+    let test =
+        format!("{module}::the_steady_state_allocates_nothing_and_peaks_stay_of_the_order_of_rows");
+    let program = std::env::current_exe().expect("this program");
+    let alone = std::process::Command::new(program)
+        .args([&test[..], "--exact", "--nocapture"])
+        .env(ALONE, "1")
+        .output()
+        .expect("a process");
+    let [said, failed] =
+        [alone.stdout, alone.stderr].map(|text| String::from_utf8_lossy(&text).into_owned());
+    assert!(alone.status.success() && said.contains("1 passed"), "{said}{failed}");
+}
+
+fn count() {
     let mut failures = Vec::new();
 
     let pool = rayon::ThreadPoolBuilder::new().num_threads(2).build().expect("threads");

@@ -1,7 +1,7 @@
 //! Cards that run smaller clusters than their architecture may, down to none.
 
-use crate::calls::{CALLS, lse_of};
-use crate::data::{Input, Layout, Rows};
+use crate::schedules::calls::{CALLS, lse_of};
+use crate::schedules::data::{Input, Layout, Rows};
 use warploss::emulator::Description;
 use warploss::{Device, bf16};
 

@@ -1,7 +1,6 @@
 //! Host tensors on a CUDA device go block by block. They give the bits of resident ones, need the
 //! device memory of a few blocks, and are copied both ways at once. On emulated cards, whose chunks
 //! are 5000 bytes and blocks four of them, and whose queues get on in an order that is drawn.
-#![cfg(feature = "emulator")]
 
 use warploss::emulator::{Asked, Description};
 use warploss::{

@@ -1,8 +1,8 @@
 //! Rows of every length and at every address modulo 16 bytes: what is peeled at head and tail.
 
-use crate::calls::{CALLS, lse_of};
-use crate::data::{Data, Input, Layout, PADDING, Rows};
-use crate::{Route, route};
+use crate::schedules::calls::{CALLS, lse_of};
+use crate::schedules::data::{Data, Input, Layout, PADDING, Rows};
+use crate::schedules::{Route, route};
 use warploss::{Device, bf16, f16};
 
 /// Classes are those of the shortest row; a pack's worth more follow.

@@ -1,5 +1,4 @@
 //! The emulator itself: what it must catch, what it must leave alone, and what it counts.
-#![cfg(feature = "emulator")]
 
 use half::{bf16, f16};
 use warploss::emulator::{Description, Emulator, Fault, FaultKind, Launch, LaunchStats, convert};
@@ -111,7 +110,7 @@ const FAULTS: &[(&str, FaultKind, u32, u32)] = &[
 
 #[test]
 fn every_seeded_fault_is_caught_at_its_line() {
-    let source = include_str!("kernels/faults.cu");
+    let source = include_str!("../kernels/faults.cu");
     for &(name, kind, threads, cluster) in FAULTS {
         let mark = format!("// FAULT {name}");
         let lines: Vec<u32> = (1..)

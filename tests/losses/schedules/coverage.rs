@@ -1,8 +1,8 @@
 //! Which schedules are reached: a table, and no hole in it.
 
-use crate::calls::{CALLS, Call, lse_of};
-use crate::data::{Data, Input, Layout, Rows};
-use crate::{Route, route};
+use crate::schedules::calls::{CALLS, Call, lse_of};
+use crate::schedules::data::{Data, Input, Layout, Rows};
+use crate::schedules::{Route, route};
 use std::collections::BTreeSet;
 use warploss::{Device, bf16, f16};
 

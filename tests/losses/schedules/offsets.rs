@@ -1,10 +1,10 @@
 //! Rows so far apart that offsets pass 2³¹ and 2³² elements. Memory is reserved, not committed:
 //! what is not touched costs nothing, on the host and on the emulated card.
 
-use crate::Route;
-use crate::calls::{CALLS, lse_of};
-use crate::data::{Data, Input, Layout, Rows};
-use crate::remainders::ROUTES;
+use crate::schedules::Route;
+use crate::schedules::calls::{CALLS, lse_of};
+use crate::schedules::data::{Data, Input, Layout, Rows};
+use crate::schedules::remainders::ROUTES;
 use memmap2::{MmapMut, MmapOptions};
 use warploss::{CrossEntropy, Device, LogSumExp, Reduction, TensorMut, TensorRef, bf16, f16};
 
@@ -86,5 +86,5 @@ fn permuted_rows_beyond_2_to_the_32_agree_with_the_cpu() {
         all.extend(layout.gather(x.get::<f32>()).into_iter().map(f64::from));
         all
     });
-    crate::data::close("permuted", &answers[0], &answers[1], 1e-5);
+    crate::schedules::data::close("permuted", &answers[0], &answers[1], 1e-5);
 }

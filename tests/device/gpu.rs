@@ -2,7 +2,6 @@
 //! graph that is captured. Where there is none, each test says that it was skipped, and why. Where
 //! `WARPLOSS_TEST_DEVICE` is `cuda` there must be one; where it is `emulated`, what needs no slices of
 //! cudarc's runs on an emulated card.
-#![cfg(feature = "cuda")]
 
 use cudarc::driver::{CudaContext, CudaStream, sys};
 use std::sync::Arc;

@@ -1,6 +1,5 @@
 //! Elementwise losses on emulated cards, by the code that drives a GPU: every formula, type, pass
 //! and layout against the CPU device, and what a pass reads and writes.
-#![cfg(feature = "emulator")]
 
 use warploss::emulator::Description;
 use warploss::{

@@ -1,6 +1,6 @@
 //! Every call that goes through rows: a new loss is a variant here and a line of [`CALLS`].
 
-use crate::data::{Data, Input, Layout, close};
+use crate::schedules::data::{Data, Input, Layout, close};
 use warploss::{
     CrossEntropy, CrossEntropyOut, Device, LogSoftmax, LogSumExp, LogprobEntropy,
     LogprobEntropyOut, LogprobEntropyUpstream, Reduction, TensorMut, TensorRef,

@@ -1,6 +1,5 @@
 //! Soft cross entropy, distillation and Jensen–Shannon divergence on every schedule × dtype of the
 //! emulator, against the CPU, and what the schedules on chip read and write.
-#![cfg(feature = "emulator")]
 
 use warploss::emulator::Description;
 use warploss::{
