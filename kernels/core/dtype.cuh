@@ -6,7 +6,7 @@ typedef float f32;
 typedef wl_f16 f16;
 typedef wl_bf16 bf16;
 
-// The kinds of a type that is looked up once a row (`Kind` in src/cuda/args.rs).
+// The kinds of a type that is looked up once a row (`kind` in src/code/args/kind.rs).
 enum : wl_u32 { KIND_F32, KIND_F16, KIND_BF16, KIND_I64, KIND_I32, KIND_U32, KIND_U8 };
 
 template <int n>

@@ -4,13 +4,13 @@ use crate::fault::Fault;
 use crate::floors::Floors;
 use crate::known::Known;
 use crate::tree::Tree;
-use crate::{order, tidy};
+use crate::{order, table, tidy};
 use std::path::{Path, PathBuf};
 
 /// Rules of `order`.
 pub const ORDER: [&str; 5] = ["read", "include", "arrow", "circle", "root"];
 /// Rules of `tidy`.
-pub const TIDY: [&str; 7] = ["long", "room", "orphan", "empty", "absent", "safety", "shown"];
+pub const TIDY: [&str; 6] = ["long", "room", "orphan", "empty", "absent", "safety"];
 
 /// A project.
 #[derive(Debug)]
@@ -67,5 +67,14 @@ impl House {
     /// A line a fault.
     pub fn keep_tidy(&self) -> Result<(), String> {
         self.known.compare(&self.tidy(), &TIDY)
+    }
+
+    /// Whether what is written twice says the same.
+    ///
+    /// # Errors
+    /// A line a fault.
+    pub fn keep_tables(&self) -> Result<(), String> {
+        let faults: Vec<String> = table::faults(self).iter().map(ToString::to_string).collect();
+        if faults.is_empty() { Ok(()) } else { Err(faults.join("\n")) }
     }
 }

@@ -86,24 +86,21 @@ impl Known {
     /// The list that names just these faults, and places that are still there.
     ///
     /// # Errors
-    /// What is more than before, of any rule: it is to be mended.
+    /// What is new, where there is more than before: it is to be mended.
     pub fn shrink(&self, root: &Path, faults: &[Fault]) -> Result<Known, String> {
         let counts = counts(faults);
-        let mut text = String::new();
-        let (before, after) = (sums(&self.counts), sums(&counts));
-        for (rule, now) in &after {
-            let had = before.get(rule).copied().unwrap_or(0);
-            if *now > had {
-                text.push_str(&format!(
-                    "{now} of `{rule}`, and {had} were known; mend the new ones:\n"
-                ));
-                let new = faults.iter().filter(|fault| crate::known::rule(&fault.key) == *rule);
-                for fault in new.filter(|f| !self.counts.contains_key(&f.key)) {
-                    text.push_str(&format!("{fault}\n    as a line of {KNOWN}: {}\n", fault.key));
-                }
+        if counts.values().sum::<usize>() > self.len() {
+            let mut text = format!(
+                "{} faults, and {} were known: mend the new ones\n",
+                faults.len(),
+                self.len()
+            );
+            for fault in faults
+                .iter()
+                .filter(|f| counts[&f.key] > self.counts.get(&f.key).copied().unwrap_or(0))
+            {
+                text.push_str(&format!("{fault}\n    as a line of {KNOWN}: {}\n", fault.key));
             }
-        }
-        if !text.is_empty() {
             return Err(text);
         }
         let there = |place: &str| {
@@ -150,12 +147,4 @@ fn counts(faults: &[Fault]) -> BTreeMap<String, usize> {
         *counts.entry(fault.key.clone()).or_default() += 1;
     }
     counts
-}
-
-fn sums(counts: &BTreeMap<String, usize>) -> BTreeMap<&str, usize> {
-    let mut sums = BTreeMap::new();
-    for (key, count) in counts {
-        *sums.entry(rule(key)).or_default() += count;
-    }
-    sums
 }

@@ -1,6 +1,7 @@
 //! What keeps the house in order: who knows whom, what a file may be like, and what is written
 //! twice. See ARCHITECTURE.md, "Order is a test".
 
+pub mod arguments;
 pub mod circles;
 pub mod fault;
 mod files;
@@ -11,5 +12,6 @@ pub mod known;
 pub mod order;
 mod read;
 mod resolve;
+pub mod table;
 pub mod tidy;
 pub mod tree;

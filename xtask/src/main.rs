@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 use xtask::house::House;
 use xtask::known::{KNOWN, Known};
-use xtask::{order, tidy};
+use xtask::{order, table};
 
 const USAGE: &str = "\
 cargo run -p xtask -- COMMAND
@@ -28,7 +28,7 @@ fn main() -> ExitCode {
             house.keep_tidy()?;
             Ok(format!("tidy, but for what is known: {} faults", house.known.len()))
         }),
-        "table" => House::read(&House::root()).and_then(|house| table(&house)),
+        "table" => House::read(&House::root()).and_then(|house| write(&house)),
         "known" => House::read(&House::root()).and_then(|house| known(&house)),
         _ => Err(USAGE.into()),
     };
@@ -44,15 +44,19 @@ fn main() -> ExitCode {
     }
 }
 
-/// Writes the table of floors where it is shown.
-fn table(house: &House) -> Result<String, String> {
-    let path = house.root.join(tidy::SHOWN);
-    let text = std::fs::read_to_string(&path).map_err(|e| format!("{}: {e}", tidy::SHOWN))?;
-    let Some(shown) = tidy::show(&text, &house.floors) else {
-        return Err(format!("{}: no place for the table of floors", tidy::SHOWN));
-    };
-    std::fs::write(&path, shown).map_err(|e| format!("{}: {e}", tidy::SHOWN))?;
-    Ok(format!("wrote {}", tidy::SHOWN))
+/// Writes what is made.
+fn write(house: &House) -> Result<String, String> {
+    let mut said = Vec::new();
+    for (file, text) in table::made(house)? {
+        let path = house.root.join(&file);
+        if std::fs::read_to_string(&path).is_ok_and(|now| now == text) {
+            said.push(format!("{file} is as it must be"));
+        } else {
+            std::fs::write(&path, text).map_err(|e| format!("{file}: {e}"))?;
+            said.push(format!("wrote {file}"));
+        }
+    }
+    Ok(said.join("\n"))
 }
 
 /// Writes the list of known faults, shorter.

@@ -15,3 +15,8 @@ fn order_is_kept() {
 fn it_is_tidy() {
     house().keep_tidy().unwrap_or_else(|why| panic!("\n{why}"));
 }
+
+#[test]
+fn what_is_written_twice_says_the_same() {
+    house().keep_tables().unwrap_or_else(|why| panic!("\n{why}"));
+}

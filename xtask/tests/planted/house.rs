@@ -70,6 +70,21 @@ impl Planted {
         self.house().house.tidy().iter().map(ToString::to_string).collect()
     }
 
+    pub(crate) fn tables(&self) -> Vec<String> {
+        xtask::table::faults(&self.house().house).iter().map(ToString::to_string).collect()
+    }
+
+    /// The same with what is made of it.
+    pub(crate) fn made(&self) -> Planted {
+        let made = xtask::table::made(&self.house().house).unwrap();
+        made.iter().fold(self.clone(), |tree, (path, text)| tree.file(path, text))
+    }
+
+    /// What a file says.
+    pub(crate) fn text(&self, path: &str) -> &str {
+        self.files.iter().find(|(other, _)| other == path).map_or("", |(_, text)| text)
+    }
+
     /// The list of known faults, brought up to date.
     pub(crate) fn shrunk(&self) -> Result<String, String> {
         let read = self.house();
@@ -80,7 +95,7 @@ impl Planted {
 
     /// Asserts that a fault is found whose text begins so, in one of its lines.
     pub(crate) fn finds(&self, text: &str, what: &str) {
-        let all = [self.order(), self.tidy()].concat();
+        let all = [self.order(), self.tidy(), self.tables()].concat();
         let found = all.iter().flat_map(|fault| fault.lines()).any(|line| line.starts_with(text));
         assert!(found, "{what}: {text:?} is not among {all:#?}");
     }

@@ -1,0 +1,507 @@
+// Made by `cargo run -p xtask -- table` of src/code/args.rs and its modules. Not to be edited.
+// What a launch hands to a kernel: each struct as Rust has it. An address is null where there is no such
+// tensor, or no use for it.
+#pragma once
+#include "core/intrinsics.cuh"
+
+// Where a field lies. Checked by the emulator's build alone: NVRTC before 13.4 does not know offsetof.
+#if !WL_EMULATED
+#define WL_OFFSET(type, field, at) static_assert(true, "")
+#else
+#define WL_OFFSET(type, field, at) static_assert(__builtin_offsetof(type, field) == at, #type "." #field)
+#endif
+
+static_assert(sizeof(void*) == 8, "addresses");
+#define WL_MAX_CLUSTERS 32
+#define WL_MAX_DIMS 8
+#define WL_OPERANDS 8
+
+// Numbers of the batch, on the device.
+struct Totals {
+  double weight;        // Sum of the kept rows' weights.
+  double class_weight;  // Sum of the weights of all classes.
+  wl_i64 kept;          // Rows that are not ignored.
+  wl_i64 bad_row;       // The first row whose target is no class, or -1.
+  wl_i64 bad_value;     // Its target.
+  double per_weight;    // 1 / weight; NaN where that is 0.
+  float per_row;        // 1 / kept.
+  float weight_unit;    // A power of two: class weights times this add up within f32.
+};
+static_assert(sizeof(Totals) == 56, "Totals");
+WL_OFFSET(Totals, weight, 0); WL_OFFSET(Totals, class_weight, 8); WL_OFFSET(Totals, kept, 16);
+WL_OFFSET(Totals, bad_row, 24); WL_OFFSET(Totals, bad_value, 32); WL_OFFSET(Totals, per_weight, 40);
+WL_OFFSET(Totals, per_row, 48); WL_OFFSET(Totals, weight_unit, 52);
+
+// The device's memory of an error.
+struct Status {
+  wl_u64 kind;          // 0: none; else a kind of error, as the stream that reads it numbers them.
+  wl_i64 index;
+  wl_i64 value;         // The target, or the weight's bits.
+  wl_i64 classes;
+  wl_i64 ignore_index;
+};
+static_assert(sizeof(Status) == 40, "Status");
+WL_OFFSET(Status, kind, 0); WL_OFFSET(Status, index, 8); WL_OFFSET(Status, value, 16); WL_OFFSET(Status, classes, 24);
+WL_OFFSET(Status, ignore_index, 32);
+
+// Targets, class weights and rows' losses.
+struct BatchArgs {
+  const void* target;   // Class indices; null where every row counts.
+  const void* weight;
+  const void* loss;     // Per row, doubles where they are wide.
+  const void* z_loss;   // Per row, or null.
+  double* chunks;       // Two numbers a chunk.
+  wl_i64* bad;          // A chunk's first bad row, or -1.
+  Totals* totals;
+  Status* status;
+  float* loss_out;
+  float* z_loss_out;    // Null where there is no z-loss.
+  wl_i64 rows;
+  wl_i64 classes;
+  wl_i64 ignore_index;
+  wl_i64 chunk;
+  wl_u32 target_kind;
+  wl_u32 weight_kind;
+  wl_u32 mean;
+  wl_u32 bad_target;    // The kind of error that a class out of range is.
+  wl_u32 wide;          // Rows' losses are doubles.
+  wl_u32 pad;
+};
+static_assert(sizeof(BatchArgs) == 136, "BatchArgs");
+WL_OFFSET(BatchArgs, target, 0); WL_OFFSET(BatchArgs, weight, 8); WL_OFFSET(BatchArgs, loss, 16);
+WL_OFFSET(BatchArgs, z_loss, 24); WL_OFFSET(BatchArgs, chunks, 32); WL_OFFSET(BatchArgs, bad, 40);
+WL_OFFSET(BatchArgs, totals, 48); WL_OFFSET(BatchArgs, status, 56); WL_OFFSET(BatchArgs, loss_out, 64);
+WL_OFFSET(BatchArgs, z_loss_out, 72); WL_OFFSET(BatchArgs, rows, 80); WL_OFFSET(BatchArgs, classes, 88);
+WL_OFFSET(BatchArgs, ignore_index, 96); WL_OFFSET(BatchArgs, chunk, 104); WL_OFFSET(BatchArgs, target_kind, 112);
+WL_OFFSET(BatchArgs, weight_kind, 116); WL_OFFSET(BatchArgs, mean, 120); WL_OFFSET(BatchArgs, bad_target, 124);
+WL_OFFSET(BatchArgs, wide, 128); WL_OFFSET(BatchArgs, pad, 132);
+
+// Ranks of rows, and the limits that they are counted below.
+struct RankArgs {
+  const wl_i64* ranks;
+  const wl_i64* limits;
+  wl_i64* counts;        // One a limit.
+  wl_i64 rows;
+};
+static_assert(sizeof(RankArgs) == 32, "RankArgs");
+WL_OFFSET(RankArgs, ranks, 0); WL_OFFSET(RankArgs, limits, 8); WL_OFFSET(RankArgs, counts, 16);
+WL_OFFSET(RankArgs, rows, 24);
+
+// Elements between a tensor and the same elements line by line.
+struct PermuteArgs {
+  const void* from;
+  void* to;
+  wl_i64 elements;
+  wl_i64 sizes[WL_MAX_DIMS];    // Sizes, outermost first, in the order of the lines; 1 where there are fewer
+                                // dimensions.
+  wl_i64 strides[WL_MAX_DIMS];  // The tensor's strides in that order.
+  wl_u32 size;                  // Bytes of an element.
+  wl_u32 back;                  // 0: from the tensor to the lines, 1: back.
+};
+static_assert(sizeof(PermuteArgs) == 160, "PermuteArgs");
+WL_OFFSET(PermuteArgs, from, 0); WL_OFFSET(PermuteArgs, to, 8); WL_OFFSET(PermuteArgs, elements, 16);
+WL_OFFSET(PermuteArgs, sizes, 24); WL_OFFSET(PermuteArgs, strides, 88); WL_OFFSET(PermuteArgs, size, 152);
+WL_OFFSET(PermuteArgs, back, 156);
+
+// Tensors of an elementwise loss, over the shape that they broadcast to: the first eight are the operands, in the order
+// of the strides.
+struct ElementwiseArgs {
+  const void* x;
+  const void* y;
+  const void* weight;
+  const void* pos_weight;
+  const void* upstream;                      // One an element.
+  float* value;                              // One an element.
+  void* grad_x;
+  void* grad_y;
+  const void* single;                        // The upstream gradient where it is one number of a tensor.
+  double* weights;                           // Where the sum is divided by that of the weights: it, and what scales
+                                             // them both.
+  double* partials;                          // Sums of blocks, or of parts of sums.
+  float* loss;                               // What the sum of all becomes.
+  double number;                             // The upstream gradient, where there is no tensor.
+  double denominator;
+  wl_i64 count;                              // Elements of the shape.
+  wl_i64 units;                              // Tiles of all lines.
+  wl_i64 tiles;                              // Tiles of a line.
+  wl_i64 outputs;                            // Summing back: elements of the gradient.
+  wl_i64 terms;                              // Summing back: what each element is the sum of.
+  wl_i64 part;                               // Terms of a part, or packs of a tile.
+  wl_i64 sizes[WL_MAX_DIMS];                 // Outermost first; summing back: the kept dimensions first.
+  wl_i64 strides[WL_OPERANDS][WL_MAX_DIMS];
+  float threshold;                           // Of Huber; beta of Jensen-Shannon.
+  float divisor;                             // Of Huber.
+  wl_u32 weight_kind;
+  wl_u32 pos_weight_kind;
+  wl_u32 upstream_kind;
+  wl_u32 dims;                               // At least 1.
+  wl_u32 kept;                               // Dimensions of the gradient that is summed back.
+  wl_u32 lead;                               // The operand whose packs are aligned: 0 the input, 1 the target.
+  wl_u32 parts;                              // Partial sums, of all or of each output.
+  wl_u32 lanes;                              // Threads that share a part: 1 or 32.
+  wl_u32 side;                               // What is summed back: 0 the input's gradient, 1 the target's.
+  wl_u32 kind;                               // Element type of that gradient.
+};
+static_assert(sizeof(ElementwiseArgs) == 784, "ElementwiseArgs");
+WL_OFFSET(ElementwiseArgs, x, 0); WL_OFFSET(ElementwiseArgs, y, 8); WL_OFFSET(ElementwiseArgs, weight, 16);
+WL_OFFSET(ElementwiseArgs, pos_weight, 24); WL_OFFSET(ElementwiseArgs, upstream, 32);
+WL_OFFSET(ElementwiseArgs, value, 40); WL_OFFSET(ElementwiseArgs, grad_x, 48); WL_OFFSET(ElementwiseArgs, grad_y, 56);
+WL_OFFSET(ElementwiseArgs, single, 64); WL_OFFSET(ElementwiseArgs, weights, 72);
+WL_OFFSET(ElementwiseArgs, partials, 80); WL_OFFSET(ElementwiseArgs, loss, 88); WL_OFFSET(ElementwiseArgs, number, 96);
+WL_OFFSET(ElementwiseArgs, denominator, 104); WL_OFFSET(ElementwiseArgs, count, 112);
+WL_OFFSET(ElementwiseArgs, units, 120); WL_OFFSET(ElementwiseArgs, tiles, 128);
+WL_OFFSET(ElementwiseArgs, outputs, 136); WL_OFFSET(ElementwiseArgs, terms, 144); WL_OFFSET(ElementwiseArgs, part, 152);
+WL_OFFSET(ElementwiseArgs, sizes, 160); WL_OFFSET(ElementwiseArgs, strides, 224);
+WL_OFFSET(ElementwiseArgs, threshold, 736); WL_OFFSET(ElementwiseArgs, divisor, 740);
+WL_OFFSET(ElementwiseArgs, weight_kind, 744); WL_OFFSET(ElementwiseArgs, pos_weight_kind, 748);
+WL_OFFSET(ElementwiseArgs, upstream_kind, 752); WL_OFFSET(ElementwiseArgs, dims, 756);
+WL_OFFSET(ElementwiseArgs, kept, 760); WL_OFFSET(ElementwiseArgs, lead, 764); WL_OFFSET(ElementwiseArgs, parts, 768);
+WL_OFFSET(ElementwiseArgs, lanes, 772); WL_OFFSET(ElementwiseArgs, side, 776); WL_OFFSET(ElementwiseArgs, kind, 780);
+
+// The rows of a layer by cluster. A cluster has as many slots as its capacity.
+struct BinArgs {
+  const void* target;                  // Class indices.
+  const void* weight;                  // Row weights, or null.
+  const void* upstream;                // Gradient of the loss: one number, or one a row, or null.
+  const wl_u32* places;                // Of a class its place by frequency, or null.
+  wl_i64* column;                      // Per row: the head's column, or -1 where the row does not count.
+  wl_i64* local;                       // Per row: the class, counted from its cluster's first.
+  wl_i64* cluster;                     // Per row: its cluster, or one of WL_ROW_*.
+  wl_i64* rows;                        // Per slot: the row.
+  wl_i64* locals;                      // Per slot: its class in the cluster, or -1: nothing is there.
+  float* factor;                       // Per row: the gradient of minus its log-probability.
+  float* factors;                      // Per slot: the same.
+  wl_i64* counts;                      // Per cluster: its rows, those beyond its capacity as well.
+  Totals* totals;
+  Status* status;
+  float* nll;                          // Per row: minus the log-probability.
+  float* output;                       // Per row.
+  float* loss;                         // Per row, or one.
+  wl_i64 n;
+  wl_i64 classes;
+  wl_i64 ignore_index;
+  wl_i64 clusters;
+  wl_i64 shortlist;                    // The first cluster's column of the head; where there is no such, so low that
+                                       // every cluster's is below 0.
+  wl_i64 cutoffs[WL_MAX_CLUSTERS];
+  wl_i64 begins[WL_MAX_CLUSTERS + 1];  // First slot of each cluster, and the end of the last.
+  float number;                        // The upstream gradient, where `upstream` is null.
+  wl_u32 target_kind;
+  wl_u32 weight_kind;
+  wl_u32 upstream_kind;
+  wl_u32 upstream_rows;                // 1: one a row.
+  wl_u32 ignores;                      // Whether there is an ignore_index.
+  wl_u32 mean;                         // Divide by the weights.
+  wl_u32 whole;                        // A loss a row.
+  wl_u32 bad_target;                   // The kind of error that a target out of range is.
+  wl_u32 pad;
+};
+static_assert(sizeof(BinArgs) == 736, "BinArgs");
+WL_OFFSET(BinArgs, target, 0); WL_OFFSET(BinArgs, weight, 8); WL_OFFSET(BinArgs, upstream, 16);
+WL_OFFSET(BinArgs, places, 24); WL_OFFSET(BinArgs, column, 32); WL_OFFSET(BinArgs, local, 40);
+WL_OFFSET(BinArgs, cluster, 48); WL_OFFSET(BinArgs, rows, 56); WL_OFFSET(BinArgs, locals, 64);
+WL_OFFSET(BinArgs, factor, 72); WL_OFFSET(BinArgs, factors, 80); WL_OFFSET(BinArgs, counts, 88);
+WL_OFFSET(BinArgs, totals, 96); WL_OFFSET(BinArgs, status, 104); WL_OFFSET(BinArgs, nll, 112);
+WL_OFFSET(BinArgs, output, 120); WL_OFFSET(BinArgs, loss, 128); WL_OFFSET(BinArgs, n, 136);
+WL_OFFSET(BinArgs, classes, 144); WL_OFFSET(BinArgs, ignore_index, 152); WL_OFFSET(BinArgs, clusters, 160);
+WL_OFFSET(BinArgs, shortlist, 168); WL_OFFSET(BinArgs, cutoffs, 176); WL_OFFSET(BinArgs, begins, 432);
+WL_OFFSET(BinArgs, number, 696); WL_OFFSET(BinArgs, target_kind, 700); WL_OFFSET(BinArgs, weight_kind, 704);
+WL_OFFSET(BinArgs, upstream_kind, 708); WL_OFFSET(BinArgs, upstream_rows, 712); WL_OFFSET(BinArgs, ignores, 716);
+WL_OFFSET(BinArgs, mean, 720); WL_OFFSET(BinArgs, whole, 724); WL_OFFSET(BinArgs, bad_target, 728);
+WL_OFFSET(BinArgs, pad, 732);
+
+// Rows of log-probabilities of classes, by their place.
+struct DistributionArgs {
+  float* log_prob;                  // `[n, places]`, `stride` elements between rows.
+  const float* head;                // Log-probabilities of the head's columns, `[.., head_size]`.
+  const wl_u32* classes;            // Of a place its class, or null.
+  wl_i64* picked;                   // `[.., k]`, from row `row` on.
+  float* values;                    // The same, or null: drawn; renamed: `[n, ..]`, `k` elements between rows.
+  const wl_i64* rows;               // Per slot of a cluster: the row, or -1; null: the head's, as they stand.
+  wl_i64* needed;                   // `[clusters, n]`: the rows that need each.
+  wl_i64* counts;                   // Per cluster: how many those are.
+  wl_i64* names;                    // Per slot: memory for k candidates.
+  float* logs;
+  wl_u64 seed;
+  wl_i64 n;
+  wl_i64 places;
+  wl_i64 stride;
+  wl_i64 head_size;
+  wl_i64 shortlist;
+  wl_i64 clusters;
+  wl_i64 row;
+  wl_i64 k;
+  wl_i64 begin;                     // The first place.
+  wl_i64 cluster;                   // Whose places they are.
+  wl_i64 cutoffs[WL_MAX_CLUSTERS];
+};
+static_assert(sizeof(DistributionArgs) == 424, "DistributionArgs");
+WL_OFFSET(DistributionArgs, log_prob, 0); WL_OFFSET(DistributionArgs, head, 8);
+WL_OFFSET(DistributionArgs, classes, 16); WL_OFFSET(DistributionArgs, picked, 24);
+WL_OFFSET(DistributionArgs, values, 32); WL_OFFSET(DistributionArgs, rows, 40); WL_OFFSET(DistributionArgs, needed, 48);
+WL_OFFSET(DistributionArgs, counts, 56); WL_OFFSET(DistributionArgs, names, 64); WL_OFFSET(DistributionArgs, logs, 72);
+WL_OFFSET(DistributionArgs, seed, 80); WL_OFFSET(DistributionArgs, n, 88); WL_OFFSET(DistributionArgs, places, 96);
+WL_OFFSET(DistributionArgs, stride, 104); WL_OFFSET(DistributionArgs, head_size, 112);
+WL_OFFSET(DistributionArgs, shortlist, 120); WL_OFFSET(DistributionArgs, clusters, 128);
+WL_OFFSET(DistributionArgs, row, 136); WL_OFFSET(DistributionArgs, k, 144); WL_OFFSET(DistributionArgs, begin, 152);
+WL_OFFSET(DistributionArgs, cluster, 160); WL_OFFSET(DistributionArgs, cutoffs, 168);
+
+// Rows of an adaptive embedding's index.
+struct EmbeddingArgs {
+  BinArgs bins;
+  wl_i64* places;  // Per row: its class by frequency, or -1.
+  wl_i64* slots;   // Per row of a cluster: its slot there.
+};
+static_assert(sizeof(EmbeddingArgs) == 752, "EmbeddingArgs");
+WL_OFFSET(EmbeddingArgs, bins, 0); WL_OFFSET(EmbeddingArgs, places, 736); WL_OFFSET(EmbeddingArgs, slots, 744);
+
+// Rows against their targets and sampled classes. Weights, bias, input and gradient are of one kind.
+struct SampledArgs {
+  wl_i64* column;               // Per row: its target, or -1 where the row does not count.
+  wl_i64* cluster;              // Per row: as of BinArgs.
+  wl_i64* marks;                // Per row: the target's column of its logits, or -1.
+  float* target_offsets;        // Per row: b - ln E of the target.
+  float* offsets;               // Per negative: b - ln E.
+  const wl_i64* drawn;          // The negatives.
+  const double* probabilities;  // Of each class, or null: log-uniform.
+  const void* weight;           // `[classes, features]`.
+  const void* bias;             // `[classes]`, or null.
+  const void* x;                // `[n, features]`.
+  float* z;                     // `[n, samples + 1]`, the target's logit last.
+  const float* products;        // `[n, features]`: the gradient's part of the negatives.
+  void* grad;                   // `[n, features]`: the gradient of the input.
+  double tries;                 // Draws of distinct negatives; 0: they may repeat.
+  wl_i64 n;
+  wl_i64 samples;
+  wl_i64 classes;
+  wl_i64 features;
+  wl_i64 weight_stride;         // Elements between rows.
+  wl_i64 x_stride;              // Elements between rows.
+  wl_i64 z_stride;              // Elements between rows.
+  wl_i64 grad_stride;           // Elements between rows.
+  wl_u32 kind;
+  wl_u32 keep_hits;             // Negatives that are the row's target count.
+};
+static_assert(sizeof(SampledArgs) == 184, "SampledArgs");
+WL_OFFSET(SampledArgs, column, 0); WL_OFFSET(SampledArgs, cluster, 8); WL_OFFSET(SampledArgs, marks, 16);
+WL_OFFSET(SampledArgs, target_offsets, 24); WL_OFFSET(SampledArgs, offsets, 32); WL_OFFSET(SampledArgs, drawn, 40);
+WL_OFFSET(SampledArgs, probabilities, 48); WL_OFFSET(SampledArgs, weight, 56); WL_OFFSET(SampledArgs, bias, 64);
+WL_OFFSET(SampledArgs, x, 72); WL_OFFSET(SampledArgs, z, 80); WL_OFFSET(SampledArgs, products, 88);
+WL_OFFSET(SampledArgs, grad, 96); WL_OFFSET(SampledArgs, tries, 104); WL_OFFSET(SampledArgs, n, 112);
+WL_OFFSET(SampledArgs, samples, 120); WL_OFFSET(SampledArgs, classes, 128); WL_OFFSET(SampledArgs, features, 136);
+WL_OFFSET(SampledArgs, weight_stride, 144); WL_OFFSET(SampledArgs, x_stride, 152);
+WL_OFFSET(SampledArgs, z_stride, 160); WL_OFFSET(SampledArgs, grad_stride, 168); WL_OFFSET(SampledArgs, kind, 176);
+WL_OFFSET(SampledArgs, keep_hits, 180);
+
+// Parts that are sorted by class, eight bits of it a pass.
+struct SortArgs {
+  const wl_i64* first;   // The classes of parts 0 to `split`; below 0: none.
+  const wl_i64* second;  // Those of the others.
+  const wl_i64* keys;    // Per place: classes as sorted so far, and the parts.
+  const wl_i64* parts;
+  wl_i64* to_keys;       // The same after this pass.
+  wl_i64* to_parts;
+  wl_u32* counts;        // `[256, tiles]`.
+  wl_i64 n;
+  wl_i64 split;
+  wl_i64 classes;
+  wl_i64 tiles;
+  wl_u32 shift;
+  wl_u32 pad;
+};
+static_assert(sizeof(SortArgs) == 96, "SortArgs");
+WL_OFFSET(SortArgs, first, 0); WL_OFFSET(SortArgs, second, 8); WL_OFFSET(SortArgs, keys, 16);
+WL_OFFSET(SortArgs, parts, 24); WL_OFFSET(SortArgs, to_keys, 32); WL_OFFSET(SortArgs, to_parts, 40);
+WL_OFFSET(SortArgs, counts, 48); WL_OFFSET(SortArgs, n, 56); WL_OFFSET(SortArgs, split, 64);
+WL_OFFSET(SortArgs, classes, 72); WL_OFFSET(SortArgs, tiles, 80); WL_OFFSET(SortArgs, shift, 88);
+WL_OFFSET(SortArgs, pad, 92);
+
+// Rows of parts, added up by class. Parts before `split` have rows of `whole`, as they are; part `split + i` has row
+// `slots[i] - from` of `rest` times `factors[i]`, if that slot is from `from` to `to_slot`.
+struct SegmentArgs {
+  const wl_i64* keys;    // Per place, sorted.
+  const wl_i64* parts;
+  const void* whole;
+  const void* rest;      // Or null: ones.
+  const wl_i64* slots;   // Or null: as they stand.
+  const float* factors;  // Or null: ones.
+  void* to;              // A row a class, from `begin` to `end`.
+  wl_i64 n;
+  wl_i64 split;
+  wl_i64 from;
+  wl_i64 to_slot;
+  wl_i64 begin;
+  wl_i64 end;
+  wl_i64 columns;
+  wl_i64 whole_stride;   // Elements between rows.
+  wl_i64 rest_stride;    // Elements between rows.
+  wl_i64 to_stride;      // Elements between rows.
+  wl_u32 whole_kind;
+  wl_u32 rest_kind;
+  wl_u32 to_kind;
+  wl_u32 pad;
+};
+static_assert(sizeof(SegmentArgs) == 152, "SegmentArgs");
+WL_OFFSET(SegmentArgs, keys, 0); WL_OFFSET(SegmentArgs, parts, 8); WL_OFFSET(SegmentArgs, whole, 16);
+WL_OFFSET(SegmentArgs, rest, 24); WL_OFFSET(SegmentArgs, slots, 32); WL_OFFSET(SegmentArgs, factors, 40);
+WL_OFFSET(SegmentArgs, to, 48); WL_OFFSET(SegmentArgs, n, 56); WL_OFFSET(SegmentArgs, split, 64);
+WL_OFFSET(SegmentArgs, from, 72); WL_OFFSET(SegmentArgs, to_slot, 80); WL_OFFSET(SegmentArgs, begin, 88);
+WL_OFFSET(SegmentArgs, end, 96); WL_OFFSET(SegmentArgs, columns, 104); WL_OFFSET(SegmentArgs, whole_stride, 112);
+WL_OFFSET(SegmentArgs, rest_stride, 120); WL_OFFSET(SegmentArgs, to_stride, 128);
+WL_OFFSET(SegmentArgs, whole_kind, 136); WL_OFFSET(SegmentArgs, rest_kind, 140); WL_OFFSET(SegmentArgs, to_kind, 144);
+WL_OFFSET(SegmentArgs, pad, 148);
+
+// Slots of a cluster against its weights, both of 16 bits, of at most 64 features.
+struct NarrowArgs {
+  const void* hidden;     // `[n, width]`, f32.
+  const void* weight;     // `[classes, width]`.
+  const wl_i64* targets;  // Per slot.
+  const float* factors;   // Per slot: the upstream gradient.
+  const wl_i64* count;    // Rows of the cluster, of which these slots hold those from `from` on.
+  float* partials;        // `[splits, n, 3]` or `[splits, n, width]`.
+  float* scale;           // Per slot: the largest logit, 1 / the sum of exponentials relative to it.
+  float* miss;            // Per slot: 1 - p of the target.
+  float* nll;             // Per slot.
+  void* to;               // The gradient of hidden rows or of weights.
+  wl_i64 n;
+  wl_i64 classes;
+  wl_i64 width;
+  wl_i64 from;
+  wl_i64 hidden_stride;   // Elements between rows.
+  wl_i64 weight_stride;   // Elements between rows.
+  wl_i64 to_stride;       // Elements between rows.
+  wl_i64 splits;          // Parts of the classes.
+  wl_u32 to_kind;
+  wl_u32 add;             // To what is there.
+};
+static_assert(sizeof(NarrowArgs) == 152, "NarrowArgs");
+WL_OFFSET(NarrowArgs, hidden, 0); WL_OFFSET(NarrowArgs, weight, 8); WL_OFFSET(NarrowArgs, targets, 16);
+WL_OFFSET(NarrowArgs, factors, 24); WL_OFFSET(NarrowArgs, count, 32); WL_OFFSET(NarrowArgs, partials, 40);
+WL_OFFSET(NarrowArgs, scale, 48); WL_OFFSET(NarrowArgs, miss, 56); WL_OFFSET(NarrowArgs, nll, 64);
+WL_OFFSET(NarrowArgs, to, 72); WL_OFFSET(NarrowArgs, n, 80); WL_OFFSET(NarrowArgs, classes, 88);
+WL_OFFSET(NarrowArgs, width, 96); WL_OFFSET(NarrowArgs, from, 104); WL_OFFSET(NarrowArgs, hidden_stride, 112);
+WL_OFFSET(NarrowArgs, weight_stride, 120); WL_OFFSET(NarrowArgs, to_stride, 128); WL_OFFSET(NarrowArgs, splits, 136);
+WL_OFFSET(NarrowArgs, to_kind, 144); WL_OFFSET(NarrowArgs, add, 148);
+
+// Rows of a matrix from and to other places.
+struct PanelArgs {
+  const void* from;     // Or null: zeros.
+  void* to;
+  const wl_i64* rows;   // Where a row is, or goes; null: where it stands.
+  const wl_i64* marks;  // Below 0: the row holds nothing; null: all do.
+  wl_i64 n;
+  wl_i64 columns;
+  wl_i64 from_stride;
+  wl_i64 to_stride;
+  wl_u32 from_kind;
+  wl_u32 to_kind;
+  wl_u32 add;           // To what is there.
+  wl_u32 parts;         // Which bf16 part stands where (panel_parts): a digit of 2 bits each.
+};
+static_assert(sizeof(PanelArgs) == 80, "PanelArgs");
+WL_OFFSET(PanelArgs, from, 0); WL_OFFSET(PanelArgs, to, 8); WL_OFFSET(PanelArgs, rows, 16);
+WL_OFFSET(PanelArgs, marks, 24); WL_OFFSET(PanelArgs, n, 32); WL_OFFSET(PanelArgs, columns, 40);
+WL_OFFSET(PanelArgs, from_stride, 48); WL_OFFSET(PanelArgs, to_stride, 56); WL_OFFSET(PanelArgs, from_kind, 64);
+WL_OFFSET(PanelArgs, to_kind, 68); WL_OFFSET(PanelArgs, add, 72); WL_OFFSET(PanelArgs, parts, 76);
+
+// Rows that a schedule goes through.
+struct RowArgs {
+  const void* x;              // Rows of logits.
+  void* y;                    // Rows written: the gradient, or log-probabilities.
+  const void* upstream;       // Gradient of the result: one number, one a row, or one an element.
+  const void* target;         // Class indices, or rows as long as the logits'.
+  const void* weight;         // Class weights.
+  float* loss;                // Per row, doubles where they are wide.
+  float* z_loss;              // Per row, the same.
+  float* lse;                 // Per row: written forward, read backward.
+  float* partials;            // Split rows: a State a part, then a float a part.
+  float* row_target;          // Split rows: the target's x, saved before a gradient overwrites it.
+  const Totals* totals;
+  const void* second;         // Gradient of the row's second result, as `upstream`.
+  wl_i64* argmax;             // Per row: the class that beats all others.
+  wl_i64* rank;               // Per row: how many classes beat the target.
+  wl_i64 rows;
+  wl_i64 classes;
+  wl_i64 x_stride;            // Elements between rows.
+  wl_i64 y_stride;            // Elements between rows.
+  wl_i64 upstream_stride;     // Elements between rows.
+  wl_i64 second_stride;       // Elements between rows.
+  wl_i64 ignore_index;
+  float scale;                // `z = scale * x`, before a cap.
+  float cap;                  // 0: none.
+  float hard;                 // `1 - epsilon`.
+  float soft;                 // `epsilon / classes`.
+  float cap_first;            // Of a soft-cap, as `cap_rate` and `cap_line`: src/spec/soft_cap.rs.
+  float number;               // The upstream gradient, where `upstream` is null.
+  float second_number;
+  wl_u32 upstream_kind;
+  wl_u32 second_kind;
+  wl_u32 target_kind;
+  wl_u32 weight_kind;
+  wl_u32 mean;                // Divide by the totals.
+  wl_u32 whole;               // Per-row losses include the z-loss.
+  wl_u32 parts;               // Split rows: blocks a row.
+  wl_u32 slice;               // Packs of a block.
+  wl_u32 coarse;              // Split sums: only rows whose saved lse is too coarse.
+  float teacher;              // The target holds a teacher's logits, times this.
+  wl_u32 wide;                // Rows' losses are doubles.
+  void* grad_target;          // Gradient of a target of the logits' size.
+  wl_i64 target_stride;
+  wl_i64 grad_target_stride;
+  const void* labels;         // Which rows do not count, where the target is of the logits' size; of weight_kind.
+  double lambda;              // What the z-loss is multiplied by.
+  float cap_rate;
+  float cap_line;
+};
+static_assert(sizeof(RowArgs) == 288, "RowArgs");
+WL_OFFSET(RowArgs, x, 0); WL_OFFSET(RowArgs, y, 8); WL_OFFSET(RowArgs, upstream, 16); WL_OFFSET(RowArgs, target, 24);
+WL_OFFSET(RowArgs, weight, 32); WL_OFFSET(RowArgs, loss, 40); WL_OFFSET(RowArgs, z_loss, 48);
+WL_OFFSET(RowArgs, lse, 56); WL_OFFSET(RowArgs, partials, 64); WL_OFFSET(RowArgs, row_target, 72);
+WL_OFFSET(RowArgs, totals, 80); WL_OFFSET(RowArgs, second, 88); WL_OFFSET(RowArgs, argmax, 96);
+WL_OFFSET(RowArgs, rank, 104); WL_OFFSET(RowArgs, rows, 112); WL_OFFSET(RowArgs, classes, 120);
+WL_OFFSET(RowArgs, x_stride, 128); WL_OFFSET(RowArgs, y_stride, 136); WL_OFFSET(RowArgs, upstream_stride, 144);
+WL_OFFSET(RowArgs, second_stride, 152); WL_OFFSET(RowArgs, ignore_index, 160); WL_OFFSET(RowArgs, scale, 168);
+WL_OFFSET(RowArgs, cap, 172); WL_OFFSET(RowArgs, hard, 176); WL_OFFSET(RowArgs, soft, 180);
+WL_OFFSET(RowArgs, cap_first, 184); WL_OFFSET(RowArgs, number, 188); WL_OFFSET(RowArgs, second_number, 192);
+WL_OFFSET(RowArgs, upstream_kind, 196); WL_OFFSET(RowArgs, second_kind, 200); WL_OFFSET(RowArgs, target_kind, 204);
+WL_OFFSET(RowArgs, weight_kind, 208); WL_OFFSET(RowArgs, mean, 212); WL_OFFSET(RowArgs, whole, 216);
+WL_OFFSET(RowArgs, parts, 220); WL_OFFSET(RowArgs, slice, 224); WL_OFFSET(RowArgs, coarse, 228);
+WL_OFFSET(RowArgs, teacher, 232); WL_OFFSET(RowArgs, wide, 236); WL_OFFSET(RowArgs, grad_target, 240);
+WL_OFFSET(RowArgs, target_stride, 248); WL_OFFSET(RowArgs, grad_target_stride, 256); WL_OFFSET(RowArgs, labels, 264);
+WL_OFFSET(RowArgs, lambda, 272); WL_OFFSET(RowArgs, cap_rate, 280); WL_OFFSET(RowArgs, cap_line, 284);
+
+// Negative log-likelihood: position k of block n has class c at `n * stride + c * class_stride + k`.
+struct NllArgs {
+  const void* x;
+  void* y;               // The gradient.
+  const void* target;    // Class indices, a block's positions after one another.
+  const void* weight;    // Class weights, or null.
+  const void* upstream;  // Gradient of the result: one number or one a row, or null.
+  float* loss;           // Per row, doubles where they are wide.
+  const Totals* totals;
+  wl_i64 rows;           // Blocks times positions.
+  wl_i64 classes;
+  wl_i64 stride;
+  wl_i64 class_stride;
+  wl_i64 positions;
+  wl_i64 ignore_index;
+  wl_i64 parts;          // Rows of neighbouring classes: stretches of a row.
+  wl_i64 slice;          // Rows of neighbouring classes: packs of a stretch.
+  float number;          // The upstream gradient, where `upstream` is null.
+  wl_u32 kind;           // Of x and y.
+  wl_u32 target_kind;
+  wl_u32 weight_kind;
+  wl_u32 upstream_kind;
+  wl_u32 upstream_rows;  // 1: one a row.
+  wl_u32 mean;           // Divide by the totals.
+  wl_u32 wide;           // Rows' losses are doubles.
+};
+static_assert(sizeof(NllArgs) == 152, "NllArgs");
+WL_OFFSET(NllArgs, x, 0); WL_OFFSET(NllArgs, y, 8); WL_OFFSET(NllArgs, target, 16); WL_OFFSET(NllArgs, weight, 24);
+WL_OFFSET(NllArgs, upstream, 32); WL_OFFSET(NllArgs, loss, 40); WL_OFFSET(NllArgs, totals, 48);
+WL_OFFSET(NllArgs, rows, 56); WL_OFFSET(NllArgs, classes, 64); WL_OFFSET(NllArgs, stride, 72);
+WL_OFFSET(NllArgs, class_stride, 80); WL_OFFSET(NllArgs, positions, 88); WL_OFFSET(NllArgs, ignore_index, 96);
+WL_OFFSET(NllArgs, parts, 104); WL_OFFSET(NllArgs, slice, 112); WL_OFFSET(NllArgs, number, 120);
+WL_OFFSET(NllArgs, kind, 124); WL_OFFSET(NllArgs, target_kind, 128); WL_OFFSET(NllArgs, weight_kind, 132);
+WL_OFFSET(NllArgs, upstream_kind, 136); WL_OFFSET(NllArgs, upstream_rows, 140); WL_OFFSET(NllArgs, mean, 144);
+WL_OFFSET(NllArgs, wide, 148);
