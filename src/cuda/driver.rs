@@ -6,6 +6,7 @@ use crate::code::plan::Card;
 use crate::code::variants::Variant;
 use crate::cuda::matrix::products::Product;
 use crate::device::DriverCalls;
+use std::any::Any;
 use std::sync::Arc;
 
 /// A kernel that a driver has loaded: its own number for it.
@@ -217,17 +218,8 @@ pub(crate) trait Driver: Send + Sync + std::fmt::Debug {
         None
     }
 
-    /// The driver of a GPU, where this is one.
-    #[cfg(feature = "cuda")]
-    fn real(&self) -> Option<&crate::cuda::real::driver::Real> {
-        None
-    }
-
-    /// The driver of an imitated card, where this is one.
-    #[cfg(feature = "emulator")]
-    fn emulated(&self) -> Option<&crate::cuda::emulated::driver::Emulated> {
-        None
-    }
+    /// Itself, for what knows one kind of driver.
+    fn as_any(&self) -> &dyn Any;
 }
 
 /// An error where the stream is being captured into a graph, which cannot hold `what`.
@@ -238,4 +230,9 @@ pub(crate) fn not_captured(driver: &dyn Driver, what: &str) -> Result<()> {
             reason: format!("{what} while the stream is captured into a graph"),
         }),
     }
+}
+
+/// Memory that is not this device's.
+pub(crate) fn elsewhere(argument: &'static str) -> Error {
+    Error::Place { argument, expected: "this device's", got: "another device's" }
 }

@@ -172,7 +172,7 @@ impl Device {
             Kind::Cpu(_) => tensor.to_owned_host(),
             #[cfg(gpu)]
             Kind::Cuda(stream) => {
-                Ok(Tensor::resident(Resident::upload(stream, tensor)?, tensor.shape()))
+                Ok(Tensor::on_device(Resident::upload(stream, tensor)?, tensor.shape()))
             }
         }
     }
@@ -190,7 +190,7 @@ impl Device {
             Kind::Cuda(stream) => {
                 let shape = Shape::new(&[len.max(tensor.view().elements())]);
                 let memory = Resident::repeated(stream, tensor.view(), len)?;
-                Ok(Tensor::resident(memory, shape.unwrap_or(Shape::SCALAR)))
+                Ok(Tensor::on_device(memory, shape.unwrap_or(Shape::SCALAR)))
             }
         }
     }
@@ -212,7 +212,11 @@ impl Device {
     #[doc(hidden)]
     pub fn capture(&self, work: impl FnOnce() -> Result<()>) -> Result<Graph> {
         match &self.kind {
-            Kind::Cuda(stream) if stream.driver.emulated().is_some() => Graph::of(stream, work),
+            Kind::Cuda(stream)
+                if stream.driver.as_any().is::<crate::cuda::emulated::driver::Emulated>() =>
+            {
+                Graph::of(stream, work)
+            }
             _ => Err(Error::Device { reason: "only an emulated device is captured so".into() }),
         }
     }
@@ -225,7 +229,8 @@ impl Device {
     #[doc(hidden)]
     pub fn asked(&self, work: impl FnOnce() -> Result<()>) -> Result<Vec<Asked>> {
         if let Kind::Cuda(stream) = &self.kind
-            && let Some(driver) = stream.driver.emulated()
+            && let Some(driver) =
+                stream.driver.as_any().downcast_ref::<crate::cuda::emulated::driver::Emulated>()
         {
             driver.begin_trace();
             let done = work();
@@ -394,7 +399,7 @@ impl Device {
             Kind::Cuda(stream) if beside.place() == "device" => {
                 let elements = shape.elements().unwrap_or(usize::MAX);
                 let memory = Resident::new(argument, stream, dtype, elements)?;
-                Ok(Tensor::resident(memory, shape))
+                Ok(Tensor::on_device(memory, shape))
             }
             _ => {
                 let _ = beside;

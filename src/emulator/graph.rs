@@ -27,7 +27,7 @@ impl Graph {
     }
 
     fn driver(&self) -> Result<&Emulated> {
-        let driver = self.stream.driver.emulated();
+        let driver = self.stream.driver.as_any().downcast_ref();
         driver.ok_or_else(|| Error::Device { reason: "not an emulated device".into() })
     }
 

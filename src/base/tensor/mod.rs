@@ -11,8 +11,6 @@ mod owned;
 mod view;
 
 pub use owned::Tensor;
-#[cfg(all(feature = "cli", gpu))]
-pub(crate) use owned::not_so_many;
 #[cfg(gpu)]
 pub(crate) use view::on_host;
 pub use view::{TensorMut, TensorRef};

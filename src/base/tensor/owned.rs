@@ -4,7 +4,9 @@ use crate::base::dtype::{DType, Element};
 use crate::base::error::{Count, Error, Result};
 use crate::base::host::HostVec;
 use crate::base::shape::Shape;
-use crate::base::tensor::buffer::{DeviceMut, DeviceRef, Resident};
+use crate::base::tensor::buffer::{Buffer, DeviceMut, DeviceRef};
+#[cfg(feature = "cli")]
+use crate::base::tensor::buffer::{not_so_many, unshared};
 use crate::base::tensor::layout::Layout;
 use crate::base::tensor::{Exclusive, Shared, TensorMut, TensorRef};
 use half::{bf16, f16};
@@ -15,7 +17,7 @@ use std::sync::Arc;
 enum Owned {
     Host(HostVec),
     /// Shared by clones until one of them is written.
-    Device(Arc<Resident>),
+    Device(Arc<dyn Buffer>),
 }
 
 /// An owned, contiguous tensor: what an allocating call returns, in the memory of its inputs'
@@ -84,7 +86,7 @@ impl Tensor {
 
     /// A tensor on a device.
     #[cfg(gpu)]
-    pub(crate) fn resident(memory: Resident, shape: Shape) -> Tensor {
+    pub(crate) fn on_device(memory: impl Buffer + 'static, shape: Shape) -> Tensor {
         Tensor { memory: Owned::Device(Arc::new(memory)), shape }
     }
 
@@ -106,14 +108,14 @@ impl Tensor {
     fn shared(&self) -> Shared<'_> {
         match &self.memory {
             Owned::Host(host) => Shared::Host(host.as_ref()),
-            Owned::Device(resident) => Shared::Device(DeviceRef::Owned(resident)),
+            Owned::Device(buffer) => Shared::Device(DeviceRef::Buffer(&**buffer)),
         }
     }
 
     fn exclusive(&mut self) -> Exclusive<'_> {
         match &mut self.memory {
             Owned::Host(host) => Exclusive::Host(host.as_mut()),
-            Owned::Device(resident) => Exclusive::Device(DeviceMut::Owned(resident)),
+            Owned::Device(buffer) => Exclusive::Device(DeviceMut::Owned(buffer)),
         }
     }
 
@@ -167,7 +169,7 @@ impl Tensor {
     pub fn to_host(&self) -> Result<Tensor> {
         match &self.memory {
             Owned::Host(_) => Ok(self.clone()),
-            Owned::Device(resident) => resident.to_host(self.shape, self.layout().row_stride),
+            Owned::Device(buffer) => buffer.to_host(self.shape, self.layout().row_stride),
         }
     }
 
@@ -205,16 +207,12 @@ impl Tensor {
     pub(crate) fn copy_on_device(&mut self, from: &Tensor) -> Result<bool> {
         let same = (self.dtype(), self.shape) == (from.dtype(), from.shape);
         match (&mut self.memory, &from.memory) {
-            #[cfg(gpu)]
             (Owned::Device(to), Owned::Device(from)) if same => {
                 let elements = self.shape.elements().unwrap_or(usize::MAX);
-                Resident::copy(to, from, elements)?;
+                unshared(to, "tensor")?.copy_from(&**from, elements)?;
                 Ok(true)
             }
-            _ => {
-                let _ = same;
-                Ok(false)
-            }
+            _ => Ok(false),
         }
     }
 
@@ -230,9 +228,8 @@ impl Tensor {
             Tensor::from_vec(part.to_vec(), &[part.len()]).ok()
         }
         let needed = part.end;
-        #[cfg(gpu)]
-        if let Owned::Device(resident) = &self.memory {
-            return resident.part(part);
+        if let Owned::Device(buffer) = &self.memory {
+            return buffer.part(part);
         }
         of(self.as_slice::<f32>(), part.clone())
             .or_else(|| of(self.as_slice::<f16>(), part.clone()))
@@ -257,15 +254,5 @@ impl Tensor {
             Owned::Host(host) => host.bytes_mut(),
             Owned::Device(_) => &mut [],
         }
-    }
-}
-
-/// What a part asks for that is not there.
-#[cfg(feature = "cli")]
-pub(crate) fn not_so_many(needed: usize, got: usize) -> Error {
-    Error::Value {
-        argument: "tensor",
-        expected: format!("{needed} elements"),
-        got: got.to_string(),
     }
 }

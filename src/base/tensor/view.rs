@@ -1,10 +1,10 @@
 //! Views of the caller's memory.
 
 use crate::base::dtype::{DType, Element};
-use crate::base::error::{Error, Result};
+use crate::base::error::Result;
 use crate::base::host::{HostMut, HostRef};
 use crate::base::shape::Shape;
-use crate::base::tensor::buffer::{DeviceMemory, DeviceMut, DeviceRef};
+use crate::base::tensor::buffer::{DeviceMemory, DeviceMut, DeviceRef, not_on_host};
 use crate::base::tensor::layout::Layout;
 use crate::base::tensor::{Exclusive, Shared, Tensor};
 
@@ -159,12 +159,10 @@ impl<'a> TensorRef<'a> {
     pub fn to_f64(&self) -> Result<Vec<f64>> {
         let host = match self.memory {
             Shared::Host(host) => host,
-            Shared::Device(DeviceRef::Owned(resident)) => {
-                return resident.to_host(self.shape(), self.row_stride())?.view().to_f64();
+            Shared::Device(DeviceRef::Buffer(buffer)) => {
+                return buffer.to_host(self.shape(), self.row_stride())?.view().to_f64();
             }
-            Shared::Device(DeviceRef::Raw(_) | DeviceRef::Slice(_)) => {
-                return Err(not_on_host("tensor"));
-            }
+            Shared::Device(DeviceRef::Raw(_)) => return Err(not_on_host("tensor")),
         };
         let row = self.elements() / self.shape().first().map_or(1, |&n| n.max(1));
         let rows = self.elements().checked_div(row).unwrap_or(0);
@@ -180,10 +178,6 @@ impl<'a> TensorRef<'a> {
             HostRef::U8(s) => (0..n).map(|i| f64::from(s[at(i)])).collect(),
         })
     }
-}
-
-fn not_on_host(argument: &'static str) -> Error {
-    Error::Place { argument, expected: "host", got: "device" }
 }
 
 /// The host memory of a tensor that must lie there.

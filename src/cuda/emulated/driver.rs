@@ -14,6 +14,7 @@ use crate::cuda::driver::{Block, Driver, Kernel, Launch, Pinned, Resources};
 use crate::cuda::matrix::products::Product;
 use crate::device::DriverCalls;
 use crate::emulator::{Asked, Description, Emulator, Fault, LaunchStats};
+use std::any::Any;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// An emulator, and the plan's view of its card.
@@ -185,7 +186,7 @@ impl Driver for Emulated {
     fn after(&self, other: &dyn Driver) -> Result<()> {
         self.count(|calls| calls.orders += 1);
         self.refuse_captured("a wait for another stream")?;
-        other.emulated().map_or(Ok(()), Emulated::finish)
+        other.as_any().downcast_ref().map_or(Ok(()), Emulated::finish)
     }
 
     fn allocate(&self, argument: &'static str, bytes: usize) -> Result<u64> {
@@ -342,7 +343,7 @@ impl Driver for Emulated {
         Some(*lock(&self.calls))
     }
 
-    fn emulated(&self) -> Option<&Emulated> {
-        Some(self)
+    fn as_any(&self) -> &dyn Any {
+        self
     }
 }

@@ -13,6 +13,7 @@ use crate::cuda::real::probe::probe;
 use crate::cuda::real::queues::{Copies, event, wait};
 use cudarc::driver::sys;
 use cudarc::driver::{CudaContext, CudaStream, DriverError, result};
+use std::any::Any;
 use std::ffi::c_void;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -134,7 +135,7 @@ impl Driver for Real {
     }
 
     fn after(&self, other: &dyn Driver) -> Result<()> {
-        let Some(other) = other.real() else {
+        let Some(other) = other.as_any().downcast_ref::<Real>() else {
             return Err(Error::Device { reason: "streams of different devices".into() });
         };
         self.stream.join(&other.stream).map_err(|e| device("waiting for a stream", e))
@@ -373,7 +374,7 @@ impl Driver for Real {
             .map_err(|e| device("ordering copies and kernels", e))
     }
 
-    fn real(&self) -> Option<&Real> {
-        Some(self)
+    fn as_any(&self) -> &dyn Any {
+        self
     }
 }

@@ -8,78 +8,70 @@
 
 use crate::base::dtype::{DType, Element};
 use crate::base::error::{Error, Result};
-use crate::base::tensor::buffer::{DeviceMut, DeviceRef};
+use crate::base::tensor::buffer::{Buffer, BufferMut, Debt, DeviceMut, DeviceRef, Lease, User};
 use crate::base::tensor::{Exclusive, Shared, TensorMut, TensorRef};
+use crate::cuda::driver::{Driver, elsewhere};
 use crate::cuda::real::driver::Real;
 use crate::cuda::real::gpu::device;
-use crate::cuda::stream::memory::elsewhere;
 use cudarc::driver::{
-    CudaSlice, CudaStream, CudaView, CudaViewMut, DevicePtr, DeviceSlice, SyncOnDrop,
+    CudaSlice, CudaStream, CudaView, CudaViewMut, DevicePtr, DevicePtrMut, DeviceSlice, SyncOnDrop,
 };
 use std::sync::Arc;
 
-/// Memory of cudarc's that can be read.
+/// Memory of cudarc's: whose it is, and its address for a reader.
 trait Source: Sync {
     fn owner(&self) -> &Arc<CudaStream>;
     /// The address, once `stream` has been made to wait for the last write.
     fn pointer<'s>(&'s self, stream: &'s CudaStream) -> (u64, SyncOnDrop<'s>);
 }
 
-impl<T: Element> Source for CudaSlice<T> {
-    fn owner(&self) -> &Arc<CudaStream> {
-        self.stream()
-    }
-    fn pointer<'s>(&'s self, stream: &'s CudaStream) -> (u64, SyncOnDrop<'s>) {
-        self.device_ptr(stream)
-    }
+/// A slice or view of cudarc's, as [`Source`] and [`Buffer`]; `write` by what it can be written by.
+macro_rules! buffer {
+    ($memory:ty, $self:ident, $argument:ident, $user:ident => $write:expr) => {
+        impl<T: Element> Source for $memory {
+            fn owner(&self) -> &Arc<CudaStream> {
+                DeviceSlice::stream(self)
+            }
+            fn pointer<'s>(&'s self, stream: &'s CudaStream) -> (u64, SyncOnDrop<'s>) {
+                self.device_ptr(stream)
+            }
+        }
+
+        impl<T: Element> Buffer for $memory {
+            fn len(&self) -> usize {
+                DeviceSlice::len(self)
+            }
+            fn dtype(&self) -> DType {
+                T::DTYPE
+            }
+            fn read<'p>(&'p self, argument: &'static str, user: User<'p>) -> Result<Lease<'p>> {
+                read(self, argument, user)
+            }
+            fn write<'p>(
+                &'p mut $self,
+                $argument: &'static str,
+                $user: User<'p>,
+            ) -> Result<Lease<'p>> {
+                $write
+            }
+        }
+    };
 }
 
-impl<T: Element> Source for CudaView<'_, T> {
-    fn owner(&self) -> &Arc<CudaStream> {
-        DeviceSlice::stream(self)
-    }
-    fn pointer<'s>(&'s self, stream: &'s CudaStream) -> (u64, SyncOnDrop<'s>) {
-        self.device_ptr(stream)
-    }
-}
-
-impl<T: Element> Source for CudaViewMut<'_, T> {
-    fn owner(&self) -> &Arc<CudaStream> {
-        DeviceSlice::stream(self)
-    }
-    fn pointer<'s>(&'s self, stream: &'s CudaStream) -> (u64, SyncOnDrop<'s>) {
-        self.device_ptr(stream)
-    }
-}
-
-/// A slice or view of cudarc's, shared.
-#[derive(Clone, Copy)]
-pub(crate) struct SliceRef<'a> {
-    source: &'a (dyn Source + 'a),
-    len: usize,
-    dtype: DType,
-}
-
-/// A slice or view of cudarc's, exclusive; as bytes, whatever its elements.
-pub(crate) struct SliceMut<'a> {
-    view: CudaViewMut<'a, u8>,
-    len: usize,
-    dtype: DType,
-}
+buffer!(CudaSlice<T>, self, argument, user => write(self, argument, user));
+buffer!(CudaViewMut<'_, T>, self, argument, user => write(self, argument, user));
+// Nobody has a view to be written of one that is shared.
+buffer!(CudaView<'_, T>, self, argument, _user => Err(elsewhere(argument)));
 
 /// What is done once a call's launches are on the stream.
-pub(crate) enum Events<'p> {
+enum Events<'p> {
     /// cudarc's guard records its event.
-    Guard {
-        _guard: SyncOnDrop<'p>,
-    },
+    Guard { _guard: SyncOnDrop<'p> },
     /// The owner's stream waits for the user's.
-    Join {
-        owner: Arc<CudaStream>,
-        user: &'p CudaStream,
-    },
-    Nothing,
+    Join { owner: Arc<CudaStream>, user: &'p CudaStream },
 }
+
+impl Debt for Events<'_> {}
 
 impl Drop for Events<'_> {
     fn drop(&mut self) {
@@ -94,7 +86,6 @@ impl std::fmt::Debug for Events<'_> {
         f.write_str(match self {
             Events::Guard { .. } => "Guard",
             Events::Join { .. } => "Join",
-            Events::Nothing => "Nothing",
         })
     }
 }
@@ -133,101 +124,65 @@ fn joined(real: &Real, owner: &CudaStream) -> Result<()> {
     real.stream().join(owner).map_err(|e| device("waiting for a slice's stream", e))
 }
 
-impl<'a> SliceRef<'a> {
-    fn new<T: Element>(source: &'a (dyn Source + 'a), len: usize) -> SliceRef<'a> {
-        SliceRef { source, len, dtype: T::DTYPE }
-    }
+/// The driver of the stream that is to use a slice.
+fn driver<'p>(argument: &'static str, user: User<'p>) -> Result<&'p Real> {
+    let driver = user.downcast_ref::<Arc<dyn Driver>>();
+    let real = driver.and_then(|driver| driver.as_any().downcast_ref());
+    real.ok_or(elsewhere(argument))
+}
 
-    pub(crate) fn len(&self) -> usize {
-        self.len
+/// The address, to be read from now on by what comes on the user's stream.
+fn read<'p>(source: &'p dyn Source, argument: &'static str, user: User<'p>) -> Result<Lease<'p>> {
+    let real = driver(argument, user)?;
+    let owner = source.owner();
+    let way = way(argument, owner, real)?;
+    if matches!(way, Way::Join) {
+        joined(real, owner)?;
     }
-
-    pub(crate) fn dtype(&self) -> DType {
-        self.dtype
-    }
-
-    /// The address, to be read from now on by what comes on the device's stream.
-    pub(crate) fn begin(
-        self,
-        argument: &'static str,
-        real: Option<&'a Real>,
-    ) -> Result<(u64, Events<'a>)> {
-        let real = real.ok_or(elsewhere(argument))?;
-        let owner = self.source.owner();
-        let way = way(argument, owner, real)?;
-        if matches!(way, Way::Join) {
-            joined(real, owner)?;
-        }
-        let (address, guard) = self.source.pointer(real.stream());
-        let events = match way {
-            Way::Events => {
-                // A slice has one event for all who read it: recording it anew would forget an
-                // earlier reader on another stream, so this stream comes after that one.
-                if let SyncOnDrop::Record(Some((event, _))) = &guard {
-                    let waited = real.stream().wait(event);
-                    waited.map_err(|e| device("waiting for a slice's readers", e))?;
-                }
-                Events::Guard { _guard: guard }
+    let (address, guard) = source.pointer(real.stream());
+    let events = match way {
+        Way::Events => {
+            // A slice has one event for all who read it: recording it anew would forget an
+            // earlier reader on another stream, so this stream comes after that one.
+            if let SyncOnDrop::Record(Some((event, _))) = &guard {
+                let waited = real.stream().wait(event);
+                waited.map_err(|e| device("waiting for a slice's readers", e))?;
             }
-            Way::Join => Events::Join { owner: owner.clone(), user: real.stream() },
-            Way::Nothing => Events::Nothing,
-        };
-        Ok((address, events))
-    }
-}
-
-impl PartialEq for SliceRef<'_> {
-    fn eq(&self, other: &Self) -> bool {
-        let same = std::ptr::addr_eq(self.source, other.source);
-        same && self.len == other.len && self.dtype == other.dtype
-    }
-}
-
-impl std::fmt::Debug for SliceRef<'_> {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "CudaSlice<{}>[{}]", self.dtype, self.len)
-    }
-}
-
-impl<'a> SliceMut<'a> {
-    pub(crate) fn as_ref(&self) -> SliceRef<'_> {
-        SliceRef { source: &self.view, len: self.len, dtype: self.dtype }
-    }
-
-    pub(crate) fn reborrow(&mut self) -> SliceMut<'_> {
-        SliceMut { view: self.view.slice_mut(..), len: self.len, dtype: self.dtype }
-    }
-
-    /// The address, to be read and written from now on by what comes on the device's stream.
-    pub(crate) fn begin<'p: 'a>(
-        self,
-        argument: &'static str,
-        real: Option<&'p Real>,
-    ) -> Result<(u64, Events<'a>)> {
-        let real = real.ok_or(elsewhere(argument))?;
-        let owner = DeviceSlice::stream(&self.view).clone();
-        let way = way(argument, &owner, real)?;
-        if matches!(way, Way::Join) {
-            joined(real, &owner)?;
+            Some(Events::Guard { _guard: guard })
         }
-        let (address, guard) = self.view.view_ptr_mut(real.stream());
-        let events = match way {
-            Way::Events => Events::Guard { _guard: guard },
-            Way::Join => Events::Join { owner, user: real.stream() },
-            Way::Nothing => Events::Nothing,
-        };
-        Ok((address, events))
-    }
+        Way::Join => Some(Events::Join { owner: owner.clone(), user: real.stream() }),
+        Way::Nothing => None,
+    };
+    Ok(lease(address, events))
 }
 
-impl std::fmt::Debug for SliceMut<'_> {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "CudaSlice<{}>[{}], exclusive", self.dtype, self.len)
+/// The address, to be read and written from now on by what comes on the user's stream.
+fn write<'p, T, S>(slice: &'p mut S, argument: &'static str, user: User<'p>) -> Result<Lease<'p>>
+where
+    T: Element,
+    S: DevicePtrMut<T> + DeviceSlice<T>,
+{
+    let real = driver(argument, user)?;
+    let owner = slice.stream().clone();
+    let way = way(argument, &owner, real)?;
+    if matches!(way, Way::Join) {
+        joined(real, &owner)?;
     }
+    let (address, guard) = slice.device_ptr_mut(real.stream());
+    let events = match way {
+        Way::Events => Some(Events::Guard { _guard: guard }),
+        Way::Join => Some(Events::Join { owner, user: real.stream() }),
+        Way::Nothing => None,
+    };
+    Ok(lease(address, events))
 }
 
-fn shared<'a, T: Element>(source: &'a (dyn Source + 'a), len: usize) -> Shared<'a> {
-    Shared::Device(DeviceRef::Slice(SliceRef::new::<T>(source, len)))
+fn lease<'p>(address: u64, events: Option<Events<'p>>) -> Lease<'p> {
+    Lease { address, debt: events.map(|events| Box::new(events) as Box<dyn Debt + 'p>) }
+}
+
+fn shared<'a>(buffer: &'a dyn Buffer) -> Shared<'a> {
+    Shared::Device(DeviceRef::Buffer(buffer))
 }
 
 /// Memory that cudarc owns. A call on a [`crate::Device`] of the same context waits, on the
@@ -256,7 +211,7 @@ impl<'a> TensorRef<'a> {
     /// # Errors
     /// As [`TensorRef::new`].
     pub fn from_cuda_slice<T: Element>(slice: &'a CudaSlice<T>, shape: &[usize]) -> Result<Self> {
-        TensorRef::build(shared::<T>(slice, slice.len()), shape, None)
+        TensorRef::build(shared(slice), shape, None)
     }
 
     /// As [`TensorRef::from_cuda_slice`], rows `row_stride` elements apart.
@@ -268,7 +223,7 @@ impl<'a> TensorRef<'a> {
         shape: &[usize],
         row_stride: usize,
     ) -> Result<Self> {
-        TensorRef::build(shared::<T>(slice, slice.len()), shape, Some(row_stride))
+        TensorRef::build(shared(slice), shape, Some(row_stride))
     }
 
     /// As [`TensorRef::from_cuda_slice`], over a part of a slice.
@@ -276,7 +231,7 @@ impl<'a> TensorRef<'a> {
     /// # Errors
     /// As [`TensorRef::new`].
     pub fn from_cuda_view<T: Element>(view: &'a CudaView<'_, T>, shape: &[usize]) -> Result<Self> {
-        TensorRef::build(shared::<T>(view, view.len()), shape, None)
+        TensorRef::build(shared(view), shape, None)
     }
 
     /// As [`TensorRef::from_cuda_view`], rows `row_stride` elements apart.
@@ -288,28 +243,12 @@ impl<'a> TensorRef<'a> {
         shape: &[usize],
         row_stride: usize,
     ) -> Result<Self> {
-        TensorRef::build(shared::<T>(view, view.len()), shape, Some(row_stride))
+        TensorRef::build(shared(view), shape, Some(row_stride))
     }
 }
 
-fn exclusive<'a, T: Element>(view: CudaViewMut<'a, u8>) -> Exclusive<'a> {
-    let len = view.len() / size_of::<T>();
-    Exclusive::Device(DeviceMut::Slice(SliceMut { view, len, dtype: T::DTYPE }))
-}
-
-fn slice_bytes<T: Element>(slice: &mut CudaSlice<T>) -> Exclusive<'_> {
-    let bytes = slice.num_bytes();
-    // SAFETY: an element type is plain numbers, of which any bytes make some; all bytes are the
-    // slice's.
-    let view = unsafe { slice.transmute_mut(bytes) };
-    exclusive::<T>(view.expect("the slice's own number of bytes"))
-}
-
-fn view_bytes<'a, T: Element>(view: &'a mut CudaViewMut<'_, T>) -> Exclusive<'a> {
-    let bytes = view.num_bytes();
-    // SAFETY: as for a whole slice.
-    let view = unsafe { view.transmute_mut(bytes) };
-    exclusive::<T>(view.expect("the view's own number of bytes"))
+fn exclusive<'a>(buffer: &'a mut (dyn Buffer + 'a)) -> Exclusive<'a> {
+    Exclusive::Device(DeviceMut::Borrowed(BufferMut::new(buffer)))
 }
 
 /// Memory that cudarc owns, to be written; ordered as for [`TensorRef`].
@@ -322,7 +261,7 @@ impl<'a> TensorMut<'a> {
         slice: &'a mut CudaSlice<T>,
         shape: &[usize],
     ) -> Result<Self> {
-        TensorMut::build(slice_bytes(slice), shape, None)
+        TensorMut::build(exclusive(slice), shape, None)
     }
 
     /// As [`TensorMut::from_cuda_slice`], rows `row_stride` elements apart; what lies between rows
@@ -335,7 +274,7 @@ impl<'a> TensorMut<'a> {
         shape: &[usize],
         row_stride: usize,
     ) -> Result<Self> {
-        TensorMut::build(slice_bytes(slice), shape, Some(row_stride))
+        TensorMut::build(exclusive(slice), shape, Some(row_stride))
     }
 
     /// As [`TensorMut::from_cuda_slice`], over a part of a slice.
@@ -346,7 +285,7 @@ impl<'a> TensorMut<'a> {
         view: &'a mut CudaViewMut<'_, T>,
         shape: &[usize],
     ) -> Result<Self> {
-        TensorMut::build(view_bytes(view), shape, None)
+        TensorMut::build(exclusive(view), shape, None)
     }
 
     /// As [`TensorMut::from_cuda_view`], rows `row_stride` elements apart.
@@ -358,6 +297,6 @@ impl<'a> TensorMut<'a> {
         shape: &[usize],
         row_stride: usize,
     ) -> Result<Self> {
-        TensorMut::build(view_bytes(view), shape, Some(row_stride))
+        TensorMut::build(exclusive(view), shape, Some(row_stride))
     }
 }

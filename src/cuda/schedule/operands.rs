@@ -8,11 +8,12 @@ use crate::base::shape::Shape;
 use crate::base::tensor::{TensorMut, TensorRef};
 use crate::code::args::RowArgs;
 use crate::code::variants::{Data, Loss};
+use crate::cuda::driver::elsewhere;
 use crate::cuda::schedule::blocks::Passage;
 use crate::cuda::schedule::lines::{Lines, Rows};
 use crate::cuda::schedule::rows::Work;
 use crate::cuda::stream::Cuda;
-use crate::cuda::stream::memory::{Input, Output, elsewhere};
+use crate::cuda::stream::memory::{Input, Output};
 use crate::cuda::stream::staging::HostRows;
 
 /// Lines of a tensor, as rows that a schedule reads.

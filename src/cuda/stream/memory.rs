@@ -1,17 +1,14 @@
 //! Views as a kernel sees them: device memory as it is, host memory through a copy.
 
 use crate::base::dtype::DType;
-use crate::base::error::{Error, Result};
+use crate::base::error::Result;
 use crate::base::host::HostMut;
 use crate::base::shape::Shape;
-use crate::base::tensor::buffer::{DeviceMemory, DeviceMut, DeviceRef};
+use crate::base::tensor::buffer::{Debt, DeviceMemory, DeviceMut, DeviceRef, Lease, unshared};
 use crate::base::tensor::{Exclusive, Shared, TensorMut, TensorRef};
-use crate::cuda::driver::Driver;
-#[cfg(feature = "cuda")]
-use crate::cuda::real::slices::Events;
+use crate::cuda::driver::elsewhere;
 use crate::cuda::stream::Cuda;
 use crate::cuda::stream::pool::Block;
-use crate::cuda::stream::resident::Resident;
 use crate::cuda::stream::staging::HostRows;
 
 /// A tensor that kernels read. Lives until all launches that read it are on the stream.
@@ -23,7 +20,7 @@ pub(crate) struct Input<'p> {
     /// Elements between rows, on the device.
     pub(crate) row_stride: usize,
     _copy: Option<Block<'p>>,
-    _order: Order<'p>,
+    _debt: Option<Box<dyn Debt + 'p>>,
 }
 
 /// A tensor that kernels write, and that goes back to the host where it came from there.
@@ -35,7 +32,7 @@ pub(crate) struct Output<'a, 'p> {
     /// Elements between rows, on the device.
     pub(crate) row_stride: usize,
     back: Option<Back<'a, 'p>>,
-    _order: Order<'a>,
+    _debt: Option<Box<dyn Debt + 'a>>,
 }
 
 #[derive(Debug)]
@@ -43,27 +40,6 @@ struct Back<'a, 'p> {
     host: HostMut<'a>,
     rows: HostRows,
     block: Block<'p>,
-}
-
-/// What is owed to others that use the same memory, once a call's launches are on the stream.
-#[derive(Debug)]
-pub(crate) enum Order<'p> {
-    /// Nothing: the memory is used on this stream alone, or the caller sees to it.
-    None,
-    /// The owner's stream waits for the user's.
-    Streams { owner: &'p dyn Driver, user: &'p dyn Driver },
-    /// cudarc's events are recorded.
-    #[cfg(feature = "cuda")]
-    Events { _events: Events<'p> },
-}
-
-impl Drop for Order<'_> {
-    fn drop(&mut self) {
-        if let Order::Streams { owner, user } = self {
-            // A stream that cannot be made to wait has failed; its next call says so.
-            let _ = owner.after(*user);
-        }
-    }
 }
 
 /// Elements between rows without padding.
@@ -88,28 +64,14 @@ impl Cuda {
                 unsafe { self.staging.send(block.address(), host.bytes(), rows)? };
                 let address = block.address();
                 let (copy, row_stride) = (Some(block), row(&shape));
-                return Ok(Input {
-                    address,
-                    dtype,
-                    shape,
-                    row_stride,
-                    _copy: copy,
-                    _order: Order::None,
-                });
+                return Ok(Input { address, dtype, shape, row_stride, _copy: copy, _debt: None });
             }
         };
-        let (address, order) = match device {
-            DeviceRef::Raw(memory) => (self.raw(argument, memory)?, Order::None),
-            DeviceRef::Owned(resident) => self.owned(argument, resident)?,
-            #[cfg(feature = "cuda")]
-            DeviceRef::Slice(slice) => {
-                let (address, events) = slice.begin(argument, self.driver.real())?;
-                (address, Order::Events { _events: events })
-            }
-            #[cfg(not(feature = "cuda"))]
-            DeviceRef::Slice(slice) => (slice.len() as u64, Order::None),
+        let Lease { address, debt } = match device {
+            DeviceRef::Raw(memory) => self.raw(argument, memory)?,
+            DeviceRef::Buffer(buffer) => buffer.read(argument, &self.driver)?,
         };
-        Ok(Input { address, dtype, shape, row_stride, _copy: None, _order: order })
+        Ok(Input { address, dtype, shape, row_stride, _copy: None, _debt: debt })
     }
 
     /// A tensor to write; `read` where its contents are read as well.
@@ -133,56 +95,25 @@ impl Cuda {
                 }
                 let back = Some(Back { host, rows, block });
                 let row_stride = row(&shape);
-                return Ok(Output { address, dtype, shape, row_stride, back, _order: Order::None });
+                return Ok(Output { address, dtype, shape, row_stride, back, _debt: None });
             }
         };
-        let (address, order) = match device {
-            DeviceMut::Raw(memory) => (self.raw(argument, memory)?, Order::None),
-            DeviceMut::Owned(resident) => {
-                Resident::unshare(resident, argument)?;
-                self.owned(argument, resident)?
+        let Lease { address, debt } = match device {
+            DeviceMut::Raw(memory) => self.raw(argument, memory)?,
+            DeviceMut::Owned(buffer) => {
+                unshared(buffer, argument)?.write(argument, &self.driver)?
             }
-            #[cfg(feature = "cuda")]
-            DeviceMut::Slice(slice) => {
-                let (address, events) = slice.begin(argument, self.driver.real())?;
-                (address, Order::Events { _events: events })
-            }
-            #[cfg(not(feature = "cuda"))]
-            DeviceMut::Slice(slice) => (slice.as_ref().len() as u64, Order::None),
+            DeviceMut::Borrowed(buffer) => buffer.into_mut().write(argument, &self.driver)?,
         };
-        Ok(Output { address, dtype, shape, row_stride, back: None, _order: order })
+        Ok(Output { address, dtype, shape, row_stride, back: None, _debt: debt })
     }
 
     /// The caller's memory, in the caller's order.
-    fn raw(&self, argument: &'static str, memory: DeviceMemory) -> Result<u64> {
+    fn raw(&self, argument: &'static str, memory: DeviceMemory) -> Result<Lease<'static>> {
         match memory.ordinal == self.driver.ordinal() {
-            true => Ok(memory.address),
+            true => Ok(Lease { address: memory.address, debt: None }),
             false => Err(elsewhere(argument)),
         }
-    }
-
-    /// A tensor's memory, from now on in order on this stream.
-    fn owned<'p>(
-        &'p self,
-        argument: &'static str,
-        resident: &'p Resident,
-    ) -> Result<(u64, Order<'p>)> {
-        let owner = &*resident.stream().driver;
-        let user = &*self.driver;
-        if std::ptr::addr_eq(owner, user) {
-            return Ok((resident.address(), Order::None));
-        }
-        if owner.space() != user.space() {
-            return Err(elsewhere(argument));
-        }
-        if owner.capturing()? || user.capturing()? {
-            let reason = format!(
-                "{argument}: memory of another stream, while a stream is captured into a graph"
-            );
-            return Err(Error::Device { reason });
-        }
-        user.after(owner)?;
-        Ok((resident.address(), Order::Streams { owner, user }))
     }
 
     /// Errors that kernels found, if a result goes to the host now; then copies the results.
@@ -201,9 +132,4 @@ impl Cuda {
         }
         Ok(())
     }
-}
-
-/// Memory that is not this device's.
-pub(crate) fn elsewhere(argument: &'static str) -> Error {
-    Error::Place { argument, expected: "this device's", got: "another device's" }
 }

@@ -1,11 +1,11 @@
 //! Memory of owned tensors on a device: from its stream's pool, and back there when dropped.
 
 use crate::base::dtype::DType;
-use crate::base::error::Result;
+use crate::base::error::{Error, Result};
 use crate::base::shape::Shape;
-#[cfg(feature = "cli")]
-use crate::base::tensor::not_so_many;
+use crate::base::tensor::buffer::{Buffer, Debt, Lease, User, not_so_many};
 use crate::base::tensor::{Tensor, TensorRef};
+use crate::cuda::driver::{Driver, elsewhere};
 use crate::cuda::stream::Stream;
 use crate::cuda::stream::pool::Span;
 use crate::cuda::stream::staging::HostRows;
@@ -58,81 +58,6 @@ impl Resident {
         self.span.as_ref().map_or(0, |span| span.address)
     }
 
-    pub(crate) fn len(&self) -> usize {
-        self.len
-    }
-
-    pub(crate) fn dtype(&self) -> DType {
-        self.dtype
-    }
-
-    pub(crate) fn stream(&self) -> &Arc<Stream> {
-        &self.stream
-    }
-
-    /// Waits for the stream and copies a view of the elements to the host, without padding.
-    ///
-    /// # Errors
-    /// What kernels noted on the stream; out of memory.
-    pub(crate) fn to_host(&self, shape: Shape, row_stride: usize) -> Result<Tensor> {
-        self.stream.check()?;
-        let size = self.dtype.size();
-        let row: usize = shape.iter().skip(1).product();
-        let mut host = Tensor::zeros("tensor", self.dtype, shape)?;
-        let to = host.bytes_mut();
-        if row_stride == row || shape.first().is_none_or(|&rows| rows == 1) {
-            let rows = HostRows::new(&shape, row, size);
-            // SAFETY: views lie inside their memory, and what writes it is on the stream.
-            unsafe { self.stream.staging.receive(to, self.address(), rows)? };
-            return Ok(host);
-        }
-        let one = HostRows::new(&Shape::SCALAR, 1, row * size);
-        for (i, to) in to.chunks_exact_mut((row * size).max(1)).enumerate() {
-            let from = self.address() + (i * row_stride * size) as u64;
-            // SAFETY: as above, row by row.
-            unsafe { self.stream.staging.receive(to, from, one)? };
-        }
-        Ok(host)
-    }
-
-    /// Waits for the stream and copies some of the elements, and no others, to the host.
-    ///
-    /// # Errors
-    /// As [`Resident::to_host`]; [`Error::Value`] where there are not so many.
-    #[cfg(feature = "cli")]
-    pub(crate) fn part(&self, part: std::ops::Range<usize>) -> Result<Tensor> {
-        let argument = "tensor";
-        if part.start > part.end || part.end > self.len {
-            return Err(not_so_many(part.end, self.len));
-        }
-        self.stream.check()?;
-        let (size, shape) = (self.dtype.size(), [part.len()]);
-        let mut host =
-            Tensor::zeros(argument, self.dtype, Shape::new(&shape).unwrap_or(Shape::SCALAR))?;
-        let from = self.address() + (part.start * size) as u64;
-        let rows = HostRows::new(&host.shape(), 1, size);
-        // SAFETY: the part lies inside the memory, and what writes it is on the stream.
-        unsafe { self.stream.staging.receive(host.bytes_mut(), from, rows)? };
-        Ok(host)
-    }
-
-    /// Copies the first `elements` elements on the device, or as many as both have.
-    ///
-    /// # Errors
-    /// What the driver reports.
-    #[cfg(feature = "cli")]
-    pub(crate) fn copy(
-        to: &mut Arc<Resident>,
-        from: &Arc<Resident>,
-        elements: usize,
-    ) -> Result<()> {
-        Resident::unshare(to, "tensor")?;
-        let bytes = |of: &Resident| of.len.min(elements) * of.dtype.size();
-        let bytes = bytes(to).min(bytes(from));
-        // SAFETY: two allocations of that size at least, and nobody else has `to`.
-        unsafe { to.stream.driver.copy_within(to.address(), from.address(), bytes) }
-    }
-
     /// Memory for `len` elements, that holds those of a tensor on the host again and again.
     ///
     /// # Errors
@@ -161,21 +86,108 @@ impl Resident {
         }
         Ok(resident)
     }
+}
 
-    /// Memory that no other tensor shares, with the same elements.
-    ///
-    /// # Errors
-    /// Out of memory, named for `argument`.
-    pub(crate) fn unshare(this: &mut Arc<Resident>, argument: &'static str) -> Result<()> {
-        if Arc::get_mut(this).is_some() {
-            return Ok(());
+impl Buffer for Resident {
+    fn len(&self) -> usize {
+        self.len
+    }
+
+    fn dtype(&self) -> DType {
+        self.dtype
+    }
+
+    fn read<'p>(&'p self, argument: &'static str, user: User<'p>) -> Result<Lease<'p>> {
+        let user = user.downcast_ref::<Arc<dyn Driver>>().ok_or(elsewhere(argument))?;
+        let (owner, user) = (&*self.stream.driver, &**user);
+        let address = self.address();
+        if std::ptr::addr_eq(owner, user) {
+            return Ok(Lease { address, debt: None });
         }
-        let copy = Resident::new(argument, &this.stream, this.dtype, this.len)?;
-        let bytes = this.len * this.dtype.size();
+        if owner.space() != user.space() {
+            return Err(elsewhere(argument));
+        }
+        if owner.capturing()? || user.capturing()? {
+            let reason = format!(
+                "{argument}: memory of another stream, while a stream is captured into a graph"
+            );
+            return Err(Error::Device { reason });
+        }
+        user.after(owner)?;
+        Ok(Lease { address, debt: Some(Box::new(Streams { owner, user })) })
+    }
+
+    fn write<'p>(&'p mut self, argument: &'static str, user: User<'p>) -> Result<Lease<'p>> {
+        self.read(argument, user)
+    }
+
+    fn to_host(&self, shape: Shape, row_stride: usize) -> Result<Tensor> {
+        self.stream.check()?;
+        let size = self.dtype.size();
+        let row: usize = shape.iter().skip(1).product();
+        let mut host = Tensor::zeros("tensor", self.dtype, shape)?;
+        let to = host.bytes_mut();
+        if row_stride == row || shape.first().is_none_or(|&rows| rows == 1) {
+            let rows = HostRows::new(&shape, row, size);
+            // SAFETY: views lie inside their memory, and what writes it is on the stream.
+            unsafe { self.stream.staging.receive(to, self.address(), rows)? };
+            return Ok(host);
+        }
+        let one = HostRows::new(&Shape::SCALAR, 1, row * size);
+        for (i, to) in to.chunks_exact_mut((row * size).max(1)).enumerate() {
+            let from = self.address() + (i * row_stride * size) as u64;
+            // SAFETY: as above, row by row.
+            unsafe { self.stream.staging.receive(to, from, one)? };
+        }
+        Ok(host)
+    }
+
+    fn part(&self, part: std::ops::Range<usize>) -> Result<Tensor> {
+        let argument = "tensor";
+        if part.start > part.end || part.end > self.len {
+            return Err(not_so_many(part.end, self.len));
+        }
+        self.stream.check()?;
+        let (size, shape) = (self.dtype.size(), [part.len()]);
+        let mut host =
+            Tensor::zeros(argument, self.dtype, Shape::new(&shape).unwrap_or(Shape::SCALAR))?;
+        let from = self.address() + (part.start * size) as u64;
+        let rows = HostRows::new(&host.shape(), 1, size);
+        // SAFETY: the part lies inside the memory, and what writes it is on the stream.
+        unsafe { self.stream.staging.receive(host.bytes_mut(), from, rows)? };
+        Ok(host)
+    }
+
+    fn duplicate(&self, argument: &'static str) -> Result<Arc<dyn Buffer>> {
+        let copy = Resident::new(argument, &self.stream, self.dtype, self.len)?;
+        let bytes = self.len * self.dtype.size();
         // SAFETY: two allocations of that size.
-        unsafe { this.stream.driver.copy_within(copy.address(), this.address(), bytes)? };
-        *this = Arc::new(copy);
-        Ok(())
+        unsafe { self.stream.driver.copy_within(copy.address(), self.address(), bytes)? };
+        Ok(Arc::new(copy))
+    }
+
+    fn copy_from(&mut self, from: &dyn Buffer, elements: usize) -> Result<()> {
+        let bytes = |of: &dyn Buffer| of.len().min(elements) * of.dtype().size();
+        let bytes = bytes(self).min(bytes(from));
+        let lease = from.read("tensor", &self.stream.driver)?;
+        // SAFETY: both hold at least so many bytes, as their lengths say, and `self` is exclusive.
+        unsafe { self.stream.driver.copy_within(self.address(), lease.address, bytes) }
+    }
+}
+
+/// The owner's stream waits for the user's.
+#[derive(Debug)]
+struct Streams<'p> {
+    owner: &'p dyn Driver,
+    user: &'p dyn Driver,
+}
+
+impl Debt for Streams<'_> {}
+
+impl Drop for Streams<'_> {
+    fn drop(&mut self) {
+        // A stream that cannot be made to wait has failed; its next call says so.
+        let _ = self.owner.after(self.user);
     }
 }
 
