@@ -20,6 +20,7 @@
 pub mod balance;
 mod base;
 pub mod check;
+mod best;
 #[cfg(gpu)]
 mod code;
 mod cpu;
@@ -42,7 +43,11 @@ pub use base::reduction::Reduction;
 pub use base::shape::{MAX_RANK, Shape};
 pub use base::tensor::buffer::DeviceMemory;
 pub use base::tensor::{Tensor, TensorMut, TensorRef};
-pub use device::{CpuInfo, Device, DriverCalls};
+#[cfg(feature = "emulator")]
+#[doc(hidden)]
+pub use cuda::emulated::graph::Graph;
+pub use device::Device;
+pub use device::facts::{CpuInfo, DriverCalls};
 pub use half::{bf16, f16};
 pub use loss::information;
 pub use loss::output_layer::OutputLayer;

@@ -5,7 +5,7 @@ use crate::base::error::{Error, Result};
 use crate::code::plan::Card;
 use crate::code::variants::Variant;
 use crate::cuda::matrix::products::Product;
-use crate::device::DriverCalls;
+use crate::device::facts::DriverCalls;
 use std::any::Any;
 use std::sync::Arc;
 

@@ -16,7 +16,6 @@ mod calls;
 mod cluster;
 mod description;
 mod fault;
-mod graph;
 mod meeting;
 mod registry;
 mod scheduler;
@@ -25,7 +24,6 @@ mod stacks;
 
 pub use description::{Asked, Description};
 pub use fault::{Fault, FaultKind};
-pub use graph::Graph;
 
 use arena::Arena;
 use rayon::iter::{IntoParallelIterator, ParallelIterator};

@@ -2,7 +2,8 @@
 
 use crate::base::error::Result;
 use crate::base::tensor::{Tensor, TensorMut, TensorRef};
-use crate::device::{Device, on_device};
+use crate::device::Device;
+use crate::spec::adaptive_embedding::Call;
 use crate::spec::adaptive_embedding::{AdaptiveEmbedding, AdaptiveEmbeddingParameters};
 
 impl AdaptiveEmbedding {
@@ -37,9 +38,9 @@ impl AdaptiveEmbedding {
     ) -> Result<()> {
         let checked = self.check(parameters, &index)?;
         checked.check_like_output("output", &output.as_ref())?;
-        on_device!(device, "index", checked.places(), on => {
-            on.adaptive_embedding_forward(&checked, output)
-        })
+        device
+            .backend("index", &checked.places())?
+            .adaptive_embedding(&checked, Call::Forward { output })
     }
 
     /// The gradients of all parameters, from that of the output.
@@ -76,8 +77,8 @@ impl AdaptiveEmbedding {
         let checked = self.check(parameters, &index)?;
         checked.check_like_output("grad_output", &grad_output)?;
         self.check_parameters("grad_parameters", &gradients.as_ref(), checked.dtype())?;
-        on_device!(device, "index", checked.places(), on => {
-            on.adaptive_embedding_backward(&checked, grad_output, gradients, accumulate)
-        })
+        device
+            .backend("index", &checked.places())?
+            .adaptive_embedding(&checked, Call::Backward { grad_output, gradients, accumulate })
     }
 }

@@ -3,8 +3,9 @@
 use crate::base::dtype::{DType, Element as _};
 use crate::base::error::Result;
 use crate::base::tensor::{Tensor, TensorMut, TensorRef};
-use crate::device::{Device, on_device};
+use crate::device::Device;
 use crate::loss::output_layer::OutputLayer;
+use crate::spec::adaptive_log_softmax::Call;
 use crate::spec::adaptive_log_softmax::{AdaptiveLogSoftmax, AdaptiveParameters};
 use crate::spec::grad_output::GradOutput;
 use crate::spec::output_layer::{LayerGrad, LayerGradOut, LayerOut, LayerOutput};
@@ -41,9 +42,9 @@ impl<'w> AdaptiveLogSoftmax<'w> {
     ) -> Result<()> {
         let checked = self.check(parameters, &input, &target)?;
         checked.rows.check_out(self.reduction, &out)?;
-        on_device!(device, "input", checked.places(), on => {
-            on.adaptive_log_softmax_forward(&checked, out)
-        })
+        device
+            .backend("input", &checked.places())?
+            .adaptive_log_softmax(&checked, Call::Forward { out })
     }
 
     /// Log-probabilities, loss, and the gradients of the input and of every parameter.
@@ -94,9 +95,9 @@ impl<'w> AdaptiveLogSoftmax<'w> {
         let grad_output = grad_output.into();
         checked.rows.check_out(self.reduction, &out)?;
         checked.check_gradients(&grad_output, &gradients)?;
-        on_device!(device, "input", checked.places(), on => {
-            on.adaptive_log_softmax_forward_backward(&checked, grad_output, out, gradients)
-        })
+        device
+            .backend("input", &checked.places())?
+            .adaptive_log_softmax(&checked, Call::ForwardBackward { grad_output, out, gradients })
     }
 
     /// Log-probabilities of all classes: `[N, V]` (or `[V]`), f32.
@@ -128,9 +129,9 @@ impl<'w> AdaptiveLogSoftmax<'w> {
     ) -> Result<()> {
         let checked = self.check_input(parameters, &input)?;
         checked.check_per_class(&out)?;
-        on_device!(device, "input", checked.places(), on => {
-            on.adaptive_log_softmax_log_prob(&checked, out)
-        })
+        device
+            .backend("input", &checked.places())?
+            .adaptive_log_softmax(&checked, Call::LogProb { out })
     }
 
     /// The most likely class of each row, the lowest of equals; i64. The full distribution is
@@ -148,9 +149,9 @@ impl<'w> AdaptiveLogSoftmax<'w> {
         let checked = self.check_input(parameters, &input)?;
         let mut classes = device.zeros("classes", i64::DTYPE, checked.rows.shape, &input)?;
         let (view, none) = (classes.view_mut(), None);
-        on_device!(device, "input", checked.places(), on => {
-            on.adaptive_log_softmax_top_k(&checked, 1, view, none)
-        })?;
+        device
+            .backend("input", &checked.places())?
+            .adaptive_log_softmax(&checked, Call::TopK { k: 1, classes: view, log_prob: none })?;
         Ok(classes)
     }
 
@@ -172,9 +173,9 @@ impl<'w> AdaptiveLogSoftmax<'w> {
         let mut classes = device.zeros("classes", i64::DTYPE, shape, &input)?;
         let mut log_prob = device.zeros("log_prob", f32::DTYPE, shape, &input)?;
         let (view, values) = (classes.view_mut(), Some(log_prob.view_mut()));
-        on_device!(device, "input", checked.places(), on => {
-            on.adaptive_log_softmax_top_k(&checked, k, view, values)
-        })?;
+        device
+            .backend("input", &checked.places())?
+            .adaptive_log_softmax(&checked, Call::TopK { k, classes: view, log_prob: values })?;
         Ok((classes, log_prob))
     }
 
@@ -194,9 +195,9 @@ impl<'w> AdaptiveLogSoftmax<'w> {
         let checked = self.check_input(parameters, &input)?;
         let mut classes = device.zeros("classes", i64::DTYPE, checked.rows.shape, &input)?;
         let view = classes.view_mut();
-        on_device!(device, "input", checked.places(), on => {
-            on.adaptive_log_softmax_sample(&checked, seed, view)
-        })?;
+        device
+            .backend("input", &checked.places())?
+            .adaptive_log_softmax(&checked, Call::Sample { seed, classes: view })?;
         Ok(classes)
     }
 }

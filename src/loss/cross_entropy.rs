@@ -4,8 +4,9 @@ use crate::base::dtype::Element as _;
 use crate::base::error::Result;
 use crate::base::tensor::{Tensor, TensorRef};
 use crate::base::validate;
-use crate::device::{Device, on_device};
+use crate::device::Device;
 use crate::spec::cross_entropy::checked::Target;
+use crate::spec::cross_entropy::{Call, SoftCall};
 use crate::spec::cross_entropy::{
     Checked, CrossEntropy, CrossEntropyGrad, CrossEntropyGradients, CrossEntropyOut,
     CrossEntropyOutput,
@@ -67,10 +68,15 @@ impl<'w> CrossEntropy<'w> {
     ) -> Result<()> {
         let checked = self.check(&logits, &target)?;
         checked.check_out(&out)?;
-        on_device!(device, "logits", [logits.place()], on => match checked.target {
-            Target::Classes(t) => on.cross_entropy_forward(&checked.with(t), logits, out),
-            Target::Soft(t) => on.soft_cross_entropy_forward(&checked.with(t), logits, out),
-        })
+        let backend = device.backend("logits", &[logits.place()])?;
+        match checked.target {
+            Target::Classes(t) => {
+                backend.cross_entropy(&checked.with(t), Call::Forward { logits, out })
+            }
+            Target::Soft(t) => {
+                backend.soft_cross_entropy(&checked.with(t), SoftCall::Forward { logits, out })
+            }
+        }
     }
 
     /// Gradient with respect to the logits from the `lse` that a forward pass returned. (Against
@@ -114,18 +120,19 @@ impl<'w> CrossEntropy<'w> {
         validate::shape("grad_logits", &grad, logits.shape(), "the logits'")?;
         validate::dtype("grad_logits", &grad, &[logits.dtype()], "the logits'")?;
         checked.check_grad_target(&gradients)?;
-        on_device!(device, "logits", [logits.place(), grad.place(), lse.place()], on => {
-            match checked.target {
-                Target::Classes(t) => {
-                    let (checked, grad) = (checked.with(t), gradients.logits);
-                    on.cross_entropy_backward(&checked, logits, lse, grad_output, grad)
-                }
-                Target::Soft(t) => {
-                    let checked = checked.with(t);
-                    on.soft_cross_entropy_backward(&checked, logits, grad_output, gradients)
-                }
+        let places = [logits.place(), grad.place(), lse.place()];
+        let backend = device.backend("logits", &places)?;
+        match checked.target {
+            Target::Classes(t) => {
+                let grad_logits = gradients.logits;
+                let call = Call::Backward { logits, lse, grad_output, grad_logits };
+                backend.cross_entropy(&checked.with(t), call)
             }
-        })
+            Target::Soft(t) => {
+                let call = SoftCall::Backward { logits, grad_output, gradients };
+                backend.soft_cross_entropy(&checked.with(t), call)
+            }
+        }
     }
 
     /// As [`CrossEntropy::backward_into`], **overwriting the logits** with their gradient.
@@ -145,15 +152,17 @@ impl<'w> CrossEntropy<'w> {
         let checked = self.check(&logits, &target)?;
         checked.check_backward(&lse, &grad_output)?;
         checked.check_grad_target(&gradients)?;
-        on_device!(device, "logits", [logits.place(), lse.place()], on => match checked.target {
+        let backend = device.backend("logits", &[logits.place(), lse.place()])?;
+        match checked.target {
             Target::Classes(t) => {
-                let (checked, logits) = (checked.with(t), gradients.logits);
-                on.cross_entropy_backward_in_place(&checked, logits, lse, grad_output)
+                let call = Call::BackwardInPlace { logits: gradients.logits, lse, grad_output };
+                backend.cross_entropy(&checked.with(t), call)
             }
             Target::Soft(t) => {
-                on.soft_cross_entropy_in_place(&checked.with(t), gradients, grad_output, None)
+                let call = SoftCall::InPlace { gradients, grad_output, out: None };
+                backend.soft_cross_entropy(&checked.with(t), call)
             }
-        })
+        }
     }
 
     /// Loss and gradient in one pass, **overwriting the logits** with their gradient: memory is
@@ -175,15 +184,17 @@ impl<'w> CrossEntropy<'w> {
         checked.check_out(&out)?;
         checked.check_grad_output(&grad_output)?;
         checked.check_grad_target(&gradients)?;
-        on_device!(device, "logits", [logits.place()], on => match checked.target {
+        let backend = device.backend("logits", &[logits.place()])?;
+        match checked.target {
             Target::Classes(t) => {
-                let (checked, logits) = (checked.with(t), gradients.logits);
-                on.cross_entropy_forward_backward(&checked, logits, grad_output, out)
+                let call = Call::ForwardBackward { logits: gradients.logits, grad_output, out };
+                backend.cross_entropy(&checked.with(t), call)
             }
             Target::Soft(t) => {
-                on.soft_cross_entropy_in_place(&checked.with(t), gradients, grad_output, Some(out))
+                let call = SoftCall::InPlace { gradients, grad_output, out: Some(out) };
+                backend.soft_cross_entropy(&checked.with(t), call)
             }
-        })
+        }
     }
 
     /// As [`CrossEntropy::forward_backward_in_place`], **consuming the logits**: the tensor comes

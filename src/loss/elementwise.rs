@@ -3,7 +3,7 @@
 use crate::base::dtype::Element as _;
 use crate::base::error::Result;
 use crate::base::tensor::{Tensor, TensorMut, TensorRef};
-use crate::device::{Device, on_device};
+use crate::device::Device;
 use crate::spec::elementwise::sealed;
 use crate::spec::elementwise::{
     Call, Elementwise, ElementwiseGrad, ElementwiseGradOut, Input, Wrt,
@@ -144,7 +144,7 @@ impl<'w, L: sealed::Loss> Elementwise<'w, L> {
         let checked = self.check(&call.input.view(), &target)?;
         checked.check_call(&call)?;
         let places = checked.places(&call);
-        on_device!(device, "input", places, on => on.elementwise(&checked, call))
+        device.backend("input", &places)?.elementwise(&checked, call)
     }
 }
 

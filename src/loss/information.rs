@@ -4,7 +4,8 @@ use crate::base::dtype::Element as _;
 use crate::base::error::Result;
 use crate::base::tensor::{Tensor, TensorRef};
 use crate::base::validate;
-use crate::device::{Device, on_device};
+use crate::device::Device;
+use crate::spec::information::Call;
 use crate::spec::information::{CheckedInformation, Information};
 
 /// H(p), one a row.
@@ -39,8 +40,8 @@ fn of(device: &Device, p: TensorRef<'_>, q: TensorRef<'_>, what: Information) ->
     let checked = CheckedInformation { what, dtype: p.dtype(), class_dim, rows };
     let mut result = device.zeros("result", f32::DTYPE, rows, &p)?;
     let out = result.view_mut();
-    on_device!(device, "p", [p.place(), q.place(), out.place()], on => {
-        on.information(checked, p, q, out)
-    })?;
+    device
+        .backend("p", &[p.place(), q.place(), out.place()])?
+        .information(checked, Call { p, q, output: out })?;
     Ok(result)
 }

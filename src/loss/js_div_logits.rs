@@ -4,8 +4,9 @@ use crate::base::dtype::Element as _;
 use crate::base::error::Result;
 use crate::base::tensor::{Tensor, TensorMut, TensorRef};
 use crate::base::validate;
-use crate::device::{Device, on_device};
+use crate::device::Device;
 use crate::spec::grad_output::GradOutput;
+use crate::spec::js_div_logits::Call;
 use crate::spec::js_div_logits::{JsDivLogits, JsDivLogitsGrad, JsDivLogitsGradOut};
 
 impl<'w> JsDivLogits<'w> {
@@ -38,9 +39,9 @@ impl<'w> JsDivLogits<'w> {
     ) -> Result<()> {
         let checked = self.check(&logits, &target)?;
         validate::f32_output("loss", &loss.as_ref(), checked.loss_shape(), "reduction")?;
-        on_device!(device, "logits", [logits.place(), loss.place()], on => {
-            on.js_div_logits_forward(&checked, logits, loss)
-        })
+        device
+            .backend("logits", &[logits.place(), loss.place()])?
+            .js_div_logits(&checked, Call::Forward { logits, loss })
     }
 
     /// Gradient with respect to the logits.
@@ -80,9 +81,9 @@ impl<'w> JsDivLogits<'w> {
         validate::shape("grad_logits", &grad, logits.shape(), "the logits'")?;
         validate::dtype("grad_logits", &grad, &[logits.dtype()], "the logits'")?;
         checked.check_grad_target(&gradients)?;
-        on_device!(device, "logits", [logits.place(), grad.place()], on => {
-            on.js_div_logits_backward(&checked, logits, grad_output, gradients)
-        })
+        device
+            .backend("logits", &[logits.place(), grad.place()])?
+            .js_div_logits(&checked, Call::Backward { logits, grad_output, gradients })
     }
 
     /// Loss and gradient at once, **overwriting the logits** with their gradient; allocates
@@ -104,9 +105,9 @@ impl<'w> JsDivLogits<'w> {
         validate::f32_output("loss", &loss.as_ref(), checked.loss_shape(), "reduction")?;
         grad_output.check(checked.loss_shape(), logits.dtype())?;
         checked.check_grad_target(&gradients)?;
-        on_device!(device, "logits", [logits.place(), loss.place()], on => {
-            on.js_div_logits_forward_backward(&checked, gradients, grad_output, loss)
-        })
+        device
+            .backend("logits", &[logits.place(), loss.place()])?
+            .js_div_logits(&checked, Call::ForwardBackward { gradients, grad_output, loss })
     }
 
     /// As [`JsDivLogits::forward_backward_in_place`], **consuming the logits**: the tensor comes

@@ -4,7 +4,8 @@ use crate::base::dtype::{DType, Element as _};
 use crate::base::error::Result;
 use crate::base::tensor::{Tensor, TensorMut, TensorRef};
 use crate::base::validate;
-use crate::device::{Device, on_device};
+use crate::device::Device;
+use crate::spec::log_softmax::Call;
 use crate::spec::log_softmax::LogSoftmax;
 use crate::spec::log_softmax::same_shape;
 
@@ -34,9 +35,9 @@ impl LogSoftmax {
         same_shape("output", &output.as_ref(), &input)?;
         let out = output.as_ref();
         validate::dtype("output", &out, &[f32::DTYPE, input.dtype()], "the input's")?;
-        on_device!(device, "input", [input.place(), output.place()], on => {
-            on.log_softmax_forward(checked, input, output)
-        })
+        device
+            .backend("input", &[input.place(), output.place()])?
+            .log_softmax(checked, Call::Forward { input, output })
     }
 
     /// Gradient with respect to the input, from the input itself, so that a rounded output costs
@@ -75,8 +76,8 @@ impl LogSoftmax {
         same_shape("grad_input", &grad, &input)?;
         validate::dtype("grad_input", &grad, &[input.dtype()], "the input's")?;
         let places = [input.place(), grad_output.place(), grad.place()];
-        on_device!(device, "input", places, on => {
-            on.log_softmax_backward(checked, input, grad_output, grad_input)
-        })
+        device
+            .backend("input", &places)?
+            .log_softmax(checked, Call::Backward { input, grad_output, grad_input })
     }
 }

@@ -4,7 +4,8 @@ use crate::base::dtype::Element as _;
 use crate::base::error::Result;
 use crate::base::tensor::{Tensor, TensorMut, TensorRef};
 use crate::base::validate;
-use crate::device::{Device, on_device};
+use crate::device::Device;
+use crate::spec::logprob_entropy::Call;
 use crate::spec::logprob_entropy::{
     LogprobEntropy, LogprobEntropyGrad, LogprobEntropyOut, LogprobEntropyOutput,
     LogprobEntropyUpstream,
@@ -63,9 +64,9 @@ impl LogprobEntropy {
     ) -> Result<()> {
         let checked = self.rows.check_classes(&logits, &target)?;
         out.check(&checked)?;
-        on_device!(device, "logits", [logits.place(), out.logprob.place()], on => {
-            on.logprob_entropy_forward(&checked, logits, out)
-        })
+        device
+            .backend("logits", &[logits.place(), out.logprob.place()])?
+            .logprob_entropy(&checked, Call::Forward { logits, out })
     }
 
     /// Gradient with respect to the logits from the `lse` that a forward pass returned.
@@ -107,9 +108,9 @@ impl LogprobEntropy {
         validate::shape("grad_logits", &grad, logits.shape(), "the logits'")?;
         validate::dtype("grad_logits", &grad, &[logits.dtype()], "the logits'")?;
         let [a, b] = upstream.places();
-        on_device!(device, "logits", [logits.place(), grad.place(), lse.place(), a, b], on => {
-            on.logprob_entropy_backward(&checked, logits, lse, upstream, grad_logits)
-        })
+        device
+            .backend("logits", &[logits.place(), grad.place(), lse.place(), a, b])?
+            .logprob_entropy(&checked, Call::Backward { logits, lse, upstream, grad_logits })
     }
 
     /// As [`LogprobEntropy::backward_into`], **overwriting the logits** with their gradient.
@@ -126,9 +127,9 @@ impl LogprobEntropy {
     ) -> Result<()> {
         let checked = self.check_backward(&logits.as_ref(), &target, &lse, &upstream)?;
         let [a, b] = upstream.places();
-        on_device!(device, "logits", [logits.place(), lse.place(), a, b], on => {
-            on.logprob_entropy_backward_in_place(&checked, logits, lse, upstream)
-        })
+        device
+            .backend("logits", &[logits.place(), lse.place(), a, b])?
+            .logprob_entropy(&checked, Call::BackwardInPlace { logits, lse, upstream })
     }
 
     /// Both results and the gradient in one pass, **overwriting the logits** with their gradient.
@@ -147,9 +148,9 @@ impl LogprobEntropy {
         out.check(&checked)?;
         upstream.check(&checked)?;
         let [a, b] = upstream.places();
-        on_device!(device, "logits", [logits.place(), out.logprob.place(), a, b], on => {
-            on.logprob_entropy_forward_backward(&checked, logits, upstream, out)
-        })
+        device
+            .backend("logits", &[logits.place(), out.logprob.place(), a, b])?
+            .logprob_entropy(&checked, Call::ForwardBackward { logits, upstream, out })
     }
 
     /// As [`LogprobEntropy::forward_backward_in_place`], **consuming the logits**: the tensor

@@ -4,7 +4,8 @@ use crate::base::dtype::Element as _;
 use crate::base::error::Result;
 use crate::base::tensor::{Tensor, TensorMut, TensorRef};
 use crate::base::validate;
-use crate::device::{Device, on_device};
+use crate::device::Device;
+use crate::spec::logsumexp::Call;
 use crate::spec::logsumexp::LogSumExp;
 
 impl LogSumExp {
@@ -31,9 +32,9 @@ impl LogSumExp {
     ) -> Result<()> {
         let checked = self.check(&input)?;
         validate::f32_output("output", &output.as_ref(), checked.reduced, "the lines'")?;
-        on_device!(device, "input", [input.place(), output.place()], on => {
-            on.logsumexp_forward(checked, input, output)
-        })
+        device
+            .backend("input", &[input.place(), output.place()])?
+            .logsumexp(checked, Call::Forward { input, output })
     }
 
     /// Gradient with respect to the input, from the input and the `output` of a forward pass.
@@ -75,8 +76,8 @@ impl LogSumExp {
         validate::shape("grad_input", &grad, input.shape(), "the input's")?;
         validate::dtype("grad_input", &grad, &[input.dtype()], "the input's")?;
         let places = [input.place(), output.place(), grad_output.place(), grad.place()];
-        on_device!(device, "input", places, on => {
-            on.logsumexp_backward(checked, input, (output, grad_output), grad_input)
-        })
+        device
+            .backend("input", &places)?
+            .logsumexp(checked, Call::Backward { input, output, grad_output, grad_input })
     }
 }

@@ -4,8 +4,9 @@ use crate::base::dtype::Element as _;
 use crate::base::error::Result;
 use crate::base::tensor::{Tensor, TensorMut, TensorRef};
 use crate::base::validate;
-use crate::device::{Device, on_device};
+use crate::device::Device;
 use crate::spec::grad_output::GradOutput;
+use crate::spec::nll::Call;
 use crate::spec::nll::{Nll, NllGrad};
 
 impl<'w> Nll<'w> {
@@ -38,9 +39,9 @@ impl<'w> Nll<'w> {
     ) -> Result<()> {
         let checked = self.check(&input, &target)?;
         validate::f32_output("loss", &loss.as_ref(), checked.loss_shape(), "reduction")?;
-        on_device!(device, "input", [input.place(), loss.place()], on => {
-            on.nll_forward(&checked, input, loss)
-        })
+        device
+            .backend("input", &[input.place(), loss.place()])?
+            .nll(&checked, Call::Forward { input, loss })
     }
 
     /// Gradient with respect to `input`, of which shape and dtype alone are used.
@@ -77,9 +78,9 @@ impl<'w> Nll<'w> {
         let checked = self.check_named("grad_input", &grad, &target)?;
         let grad_output = grad_output.into();
         grad_output.check(checked.loss_shape(), grad.dtype())?;
-        on_device!(device, "grad_input", [grad.place()], on => {
-            on.nll_backward(&checked, grad_output, grad_input)
-        })
+        device
+            .backend("grad_input", &[grad.place()])?
+            .nll(&checked, Call::Backward { grad_output, grad_input })
     }
 
     /// Loss and gradient at once, **overwriting the input** with its gradient; allocates nothing.
@@ -98,9 +99,9 @@ impl<'w> Nll<'w> {
         validate::f32_output("loss", &loss.as_ref(), checked.loss_shape(), "reduction")?;
         let grad_output = grad_output.into();
         grad_output.check(checked.loss_shape(), input.dtype())?;
-        on_device!(device, "input", [input.place(), loss.place()], on => {
-            on.nll_forward_backward(&checked, input, grad_output, loss)
-        })
+        device
+            .backend("input", &[input.place(), loss.place()])?
+            .nll(&checked, Call::ForwardBackward { input, grad_output, loss })
     }
 
     /// As [`Nll::forward_backward_in_place`], **consuming the input**: the tensor comes back as

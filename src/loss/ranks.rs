@@ -5,7 +5,8 @@ use crate::base::error::{Error, Result};
 use crate::base::shape::Shape;
 use crate::base::tensor::TensorRef;
 use crate::base::validate;
-use crate::device::{Device, on_device};
+use crate::device::Device;
+use crate::spec::ranks::Call;
 use crate::spec::ranks::{Ranks, TopkAccuracy};
 
 impl Ranks {
@@ -49,8 +50,10 @@ pub fn topk_accuracy(device: &Device, rank: TensorRef<'_>, ks: &[usize]) -> Resu
     // The last limit counts the kept rows.
     let limits: Vec<i64> =
         ks.iter().map(|&k| i64::try_from(k).unwrap_or(i64::MAX)).chain([i64::MAX]).collect();
-    on_device!(device, "rank", [rank.place()], on => {
-        on.count_ranks(rank, &limits, &mut counts)
+    device.backend("rank", &[rank.place()])?.count_ranks(Call {
+        rank,
+        limits: &limits,
+        counts: &mut counts,
     })?;
     let mut correct: Vec<u64> = counts.iter().map(|&n| n as u64).collect();
     let kept = correct.pop().unwrap_or(0);

@@ -3,10 +3,11 @@
 use crate::base::dtype::DType;
 use crate::base::error::Result;
 use crate::base::tensor::{Tensor, TensorMut, TensorRef};
-use crate::device::{Device, on_device};
+use crate::device::Device;
 use crate::loss::output_layer::OutputLayer;
 use crate::spec::grad_output::GradOutput;
 use crate::spec::output_layer::{LayerGrad, LayerGradOut, LayerOut, LayerOutput};
+use crate::spec::sampled_softmax::Call;
 use crate::spec::sampled_softmax::{SampledParameters, SampledSoftmax};
 
 impl SampledSoftmax {
@@ -41,9 +42,7 @@ impl SampledSoftmax {
     ) -> Result<()> {
         let checked = self.check(parameters, &input, &target)?;
         checked.rows.check_out(self.reduction, &out)?;
-        on_device!(device, "input", checked.places(), on => {
-            on.sampled_softmax_forward(&checked, out)
-        })
+        device.backend("input", &checked.places())?.sampled_softmax(&checked, Call::Forward { out })
     }
 
     /// Log-probabilities, loss, and the gradients of the input and of the parameters: 0 for classes
@@ -93,9 +92,9 @@ impl SampledSoftmax {
         let grad_output = grad_output.into();
         checked.rows.check_out(self.reduction, &out)?;
         checked.check_gradients(&grad_output, &gradients)?;
-        on_device!(device, "input", checked.places(), on => {
-            on.sampled_softmax_forward_backward(&checked, grad_output, out, gradients)
-        })
+        device
+            .backend("input", &checked.places())?
+            .sampled_softmax(&checked, Call::ForwardBackward { grad_output, out, gradients })
     }
 }
 

@@ -14,6 +14,7 @@ mod parameters;
 use crate::base::dtype::DType;
 use crate::base::error::{Count, Error, Result};
 use crate::base::shape::Shape;
+use crate::base::tensor::TensorMut;
 use crate::base::tensor::TensorRef;
 use crate::base::validate;
 use crate::spec::adaptive_log_softmax::AdaptiveLogSoftmax;
@@ -190,4 +191,18 @@ impl CheckedEmbedding<'_> {
         let other = all.iter().map(|(_, p)| p.place()).find(|&place| place != index);
         [index, other.unwrap_or(index)]
     }
+}
+
+/// A call that has passed the checks, with everything that it reads and writes.
+#[derive(Debug)]
+pub(crate) enum Call<'a> {
+    Forward {
+        output: TensorMut<'a>,
+    },
+    Backward {
+        grad_output: TensorRef<'a>,
+        gradients: AdaptiveEmbeddingParameters<TensorMut<'a>>,
+        /// Gradients are added to what is there.
+        accumulate: bool,
+    },
 }

@@ -20,8 +20,11 @@ mod order;
 pub(crate) mod parameters;
 
 use crate::base::reduction::Reduction;
+use crate::base::tensor::TensorMut;
 use crate::base::tensor::TensorRef;
+use crate::spec::grad_output::GradOutput;
 use crate::spec::output_layer::LayerGradOut;
+use crate::spec::output_layer::LayerOut;
 use crate::spec::output_layer::WORKSPACE;
 use std::ops::Range;
 use std::sync::Arc;
@@ -226,4 +229,31 @@ impl<'w> AdaptiveLogSoftmax<'w> {
         // Not floor(D / v), which rounds 1 / 0.1 up to 10.
         ((features - features % divisor) / divisor).round() as usize
     }
+}
+
+/// A call that has passed the checks, with everything that it reads and writes.
+#[derive(Debug)]
+pub(crate) enum Call<'a> {
+    Forward {
+        out: LayerOut<'a>,
+    },
+    ForwardBackward {
+        grad_output: GradOutput<'a>,
+        out: LayerOut<'a>,
+        gradients: LayerGradOut<'a, AdaptiveParameters<TensorMut<'a>>>,
+    },
+    LogProb {
+        out: TensorMut<'a>,
+    },
+    /// The k likeliest classes, and their log-probabilities.
+    TopK {
+        k: usize,
+        classes: TensorMut<'a>,
+        log_prob: Option<TensorMut<'a>>,
+    },
+    /// A class by chance.
+    Sample {
+        seed: u64,
+        classes: TensorMut<'a>,
+    },
 }

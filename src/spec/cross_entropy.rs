@@ -22,12 +22,14 @@
 //! Here the mean divides by the number of rows. A teacher's logits y in the place of q stand for
 //! softmax(s_T·y).
 
+mod call;
 pub(crate) mod checked;
 mod outputs;
 
 use crate::base::reduction::Reduction;
 use crate::base::tensor::TensorRef;
 
+pub(crate) use call::{Call, SoftCall};
 pub(crate) use checked::{Checked, SoftTarget};
 pub use outputs::{CrossEntropyGrad, CrossEntropyGradients, CrossEntropyOut, CrossEntropyOutput};
 

@@ -30,6 +30,8 @@
 
 use crate::base::dtype::DType;
 use crate::base::shape::Shape;
+use crate::base::tensor::TensorMut;
+use crate::base::tensor::TensorRef;
 
 /// A sum of p·(of_p·ln p + of_q·ln q).
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -48,4 +50,13 @@ pub(crate) struct CheckedInformation {
     pub(crate) class_dim: usize,
     /// The shape of what has one value a row.
     pub(crate) rows: Shape,
+}
+
+/// A call that has passed the checks, with everything that it reads and writes.
+#[derive(Debug)]
+pub(crate) struct Call<'a> {
+    pub(crate) p: TensorRef<'a>,
+    pub(crate) q: TensorRef<'a>,
+    /// One number a row, f32.
+    pub(crate) output: TensorMut<'a>,
 }

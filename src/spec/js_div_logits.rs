@@ -25,6 +25,7 @@ use crate::base::tensor::{Tensor, TensorMut, TensorRef};
 use crate::base::validate;
 use crate::spec::class_indices::ClassIndices;
 use crate::spec::counting::Counting;
+use crate::spec::grad_output::GradOutput;
 use crate::spec::js_div::check_beta;
 
 /// Generalised Jensen–Shannon divergence between the softmax of a model's logits and that of a
@@ -229,4 +230,24 @@ impl<'a> CheckedJsDiv<'a> {
         validate::shape("grad_target", &grad, self.target.shape(), "the target's")?;
         validate::dtype("grad_target", &grad, &[self.dtype], "the target's")
     }
+}
+
+/// A call that has passed the checks, with everything that it reads and writes.
+#[derive(Debug)]
+pub(crate) enum Call<'a> {
+    Forward {
+        logits: TensorRef<'a>,
+        loss: TensorMut<'a>,
+    },
+    Backward {
+        logits: TensorRef<'a>,
+        grad_output: GradOutput<'a>,
+        gradients: JsDivLogitsGradOut<'a>,
+    },
+    /// In one pass, the gradient over the logits.
+    ForwardBackward {
+        gradients: JsDivLogitsGradOut<'a>,
+        grad_output: GradOutput<'a>,
+        loss: TensorMut<'a>,
+    },
 }

@@ -2,6 +2,7 @@
 
 use crate::base::error::Result;
 use crate::base::shape::Shape;
+use crate::base::tensor::TensorMut;
 use crate::base::tensor::TensorRef;
 use crate::base::validate;
 
@@ -75,4 +76,11 @@ pub(crate) fn same_shape(
     input: &TensorRef<'_>,
 ) -> Result<()> {
     validate::shape(argument, tensor, input.shape(), "the input's")
+}
+
+/// A call that has passed the checks, with everything that it reads and writes.
+#[derive(Debug)]
+pub(crate) enum Call<'a> {
+    Forward { input: TensorRef<'a>, output: TensorMut<'a> },
+    Backward { input: TensorRef<'a>, grad_output: TensorRef<'a>, grad_input: TensorMut<'a> },
 }

@@ -181,3 +181,31 @@ impl LogprobEntropyOutput {
         }
     }
 }
+
+/// A call that has passed the checks, with everything that it reads and writes.
+#[derive(Debug)]
+pub(crate) enum Call<'a> {
+    Forward {
+        logits: TensorRef<'a>,
+        out: LogprobEntropyOut<'a>,
+    },
+    /// From a saved log-sum-exp.
+    Backward {
+        logits: TensorRef<'a>,
+        lse: TensorRef<'a>,
+        upstream: LogprobEntropyUpstream<'a>,
+        grad_logits: TensorMut<'a>,
+    },
+    /// The same, over the logits.
+    BackwardInPlace {
+        logits: TensorMut<'a>,
+        lse: TensorRef<'a>,
+        upstream: LogprobEntropyUpstream<'a>,
+    },
+    /// In one pass, the gradient over the logits.
+    ForwardBackward {
+        logits: TensorMut<'a>,
+        upstream: LogprobEntropyUpstream<'a>,
+        out: LogprobEntropyOut<'a>,
+    },
+}

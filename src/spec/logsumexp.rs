@@ -1,6 +1,7 @@
 //! Log-sum-exp along dimensions: `ln Σ e^x`, gradient `g·e^(x − lse)`.
 
 use crate::base::error::{Error, Result};
+use crate::base::tensor::TensorMut;
 use crate::base::tensor::TensorRef;
 use crate::base::validate;
 use crate::spec::log_softmax::CheckedLines;
@@ -73,4 +74,19 @@ impl LogSumExp {
         }
         Ok(CheckedLines::new(input.shape(), along, self.keepdim))
     }
+}
+
+/// A call that has passed the checks, with everything that it reads and writes.
+#[derive(Debug)]
+pub(crate) enum Call<'a> {
+    Forward {
+        input: TensorRef<'a>,
+        output: TensorMut<'a>,
+    },
+    Backward {
+        input: TensorRef<'a>,
+        output: TensorRef<'a>,
+        grad_output: TensorRef<'a>,
+        grad_input: TensorMut<'a>,
+    },
 }

@@ -10,10 +10,12 @@
 use crate::base::error::Result;
 use crate::base::reduction::Reduction;
 use crate::base::shape::Shape;
+use crate::base::tensor::TensorMut;
 use crate::base::tensor::{Tensor, TensorRef};
 use crate::base::validate;
 use crate::spec::class_indices::ClassIndices;
 use crate::spec::counting::Counting;
+use crate::spec::grad_output::GradOutput;
 
 /// Negative log-likelihood −w_t·x_t of class indices, x being log-probabilities
 /// (`torch.nn.NLLLoss`).
@@ -165,4 +167,23 @@ impl Positions {
         };
         block * self.stride + class * self.class_stride + position
     }
+}
+
+/// A call that has passed the checks, with everything that it reads and writes.
+#[derive(Debug)]
+pub(crate) enum Call<'a> {
+    Forward {
+        input: TensorRef<'a>,
+        loss: TensorMut<'a>,
+    },
+    Backward {
+        grad_output: GradOutput<'a>,
+        grad_input: TensorMut<'a>,
+    },
+    /// In one pass, the gradient over the input.
+    ForwardBackward {
+        input: TensorMut<'a>,
+        grad_output: GradOutput<'a>,
+        loss: TensorMut<'a>,
+    },
 }

@@ -1,6 +1,7 @@
 //! Where a target stands among the classes: argmax, rank, and accuracy among the k best.
 
 use crate::base::tensor::Tensor;
+use crate::base::tensor::TensorRef;
 
 /// Each row's best class and the rank of its target, from the read that a loss makes anyway.
 ///
@@ -31,4 +32,13 @@ impl TopkAccuracy {
     pub fn accuracy(&self, i: usize) -> Option<f64> {
         self.correct.get(i).map(|&correct| correct as f64 / self.kept as f64)
     }
+}
+
+/// A call that has passed the checks, with everything that it reads and writes.
+#[derive(Debug)]
+pub(crate) struct Call<'a> {
+    pub(crate) rank: TensorRef<'a>,
+    pub(crate) limits: &'a [i64],
+    /// For each limit, how many ranks from 0 on are below it.
+    pub(crate) counts: &'a mut [i64],
 }

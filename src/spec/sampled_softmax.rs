@@ -22,7 +22,9 @@ use crate::base::reduction::Reduction;
 use crate::base::shape::Shape;
 use crate::base::tensor::{Tensor, TensorMut, TensorRef};
 use crate::spec::adaptive_log_softmax::fill;
+use crate::spec::grad_output::GradOutput;
 use crate::spec::output_layer::LayerGradOut;
+use crate::spec::output_layer::LayerOut;
 use crate::spec::output_layer::WORKSPACE;
 
 pub(crate) use checked::CheckedSampled;
@@ -233,4 +235,17 @@ impl SampledSoftmax {
             fill(dtype, *shape, |i| (2.0 * unit(key, i) - 1.0) * bound)
         })
     }
+}
+
+/// A call that has passed the checks, with everything that it reads and writes.
+#[derive(Debug)]
+pub(crate) enum Call<'a> {
+    Forward {
+        out: LayerOut<'a>,
+    },
+    ForwardBackward {
+        grad_output: GradOutput<'a>,
+        out: LayerOut<'a>,
+        gradients: LayerGradOut<'a, SampledParameters<TensorMut<'a>>>,
+    },
 }

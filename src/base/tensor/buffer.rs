@@ -32,6 +32,7 @@ pub(crate) trait Debt: Debug {}
 
 /// Memory that a user's stream may use from now on.
 #[derive(Debug)]
+#[cfg_attr(not(gpu), allow(dead_code))] // A device asks for it.
 pub(crate) struct Lease<'p> {
     pub(crate) address: u64,
     /// Dropped once the last launch that uses the memory is on the stream.
@@ -41,7 +42,7 @@ pub(crate) struct Lease<'p> {
 /// Memory on a device that knows who used it last: a tensor's own, or another library's.
 ///
 /// Views hold buffers and nothing of a device; a device implements this for its own memory.
-#[cfg_attr(not(gpu), allow(dead_code))] // What only a device asks.
+#[cfg_attr(not(all(gpu, feature = "cli")), allow(dead_code))] // What only a device, or `bench`, asks.
 pub(crate) trait Buffer: Debug + Send + Sync {
     /// Number of elements.
     fn len(&self) -> usize;
@@ -218,6 +219,7 @@ pub(crate) fn not_on_host(argument: &'static str) -> Error {
 }
 
 /// What a part asks for that is not there.
+#[cfg_attr(not(feature = "cli"), allow(dead_code))] // `bench` alone asks for parts.
 pub(crate) fn not_so_many(needed: usize, got: usize) -> Error {
     Error::Value {
         argument: "tensor",

@@ -12,7 +12,7 @@ use crate::code::plan::{Card, largest_cluster};
 use crate::code::variants::Variant;
 use crate::cuda::driver::{Block, Driver, Kernel, Launch, Pinned, Resources};
 use crate::cuda::matrix::products::Product;
-use crate::device::DriverCalls;
+use crate::device::facts::DriverCalls;
 use crate::emulator::{Asked, Description, Emulator, Fault, LaunchStats};
 use std::any::Any;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

@@ -1,5 +1,6 @@
 //! The kernels on the host, as a driver.
 
 pub(crate) mod driver;
+pub(crate) mod graph;
 mod product;
-pub(crate) mod queues;
+mod queues;

@@ -1,0 +1,207 @@
+//! The CPU as a backend: which method does which call.
+
+use crate::base::error::Result;
+use crate::cpu::processor::Cpu;
+use crate::device::backend::Backend;
+use crate::device::facts::CpuInfo;
+use crate::spec::adaptive_embedding::{self, CheckedEmbedding};
+use crate::spec::adaptive_log_softmax::{self, CheckedAdaptive};
+use crate::spec::cross_entropy::{self, Checked, SoftTarget};
+use crate::spec::elementwise;
+use crate::spec::information::{self, CheckedInformation};
+use crate::spec::js_div_logits::{self, CheckedJsDiv};
+use crate::spec::log_softmax::{self, CheckedLines};
+use crate::spec::logprob_entropy;
+use crate::spec::logsumexp;
+use crate::spec::nll::{self, CheckedNll};
+use crate::spec::ranks;
+use crate::spec::sampled_softmax::{self, CheckedSampled};
+use std::any::Any;
+
+impl Backend for Cpu {
+    fn as_any(&self) -> &dyn Any {
+        self
+    }
+
+    fn name(&self) -> &'static str {
+        "cpu"
+    }
+
+    fn description(&self) -> String {
+        format!("{} threads, {}", self.threads(), self.simd())
+    }
+
+    fn cpu_info(&self) -> Option<CpuInfo> {
+        Some(CpuInfo { threads: self.threads(), simd: self.simd() })
+    }
+
+    fn elementwise(
+        &self,
+        checked: &elementwise::Checked<'_>,
+        call: elementwise::Call<'_>,
+    ) -> Result<()> {
+        Cpu::elementwise(self, checked, call)
+    }
+
+    fn cross_entropy(&self, checked: &Checked<'_>, call: cross_entropy::Call<'_>) -> Result<()> {
+        use cross_entropy::Call;
+        match call {
+            Call::Forward { logits, out } => self.cross_entropy_forward(checked, logits, out),
+            Call::Backward { logits, lse, grad_output, grad_logits } => {
+                self.cross_entropy_backward(checked, logits, lse, grad_output, grad_logits)
+            }
+            Call::BackwardInPlace { logits, lse, grad_output } => {
+                self.cross_entropy_backward_in_place(checked, logits, lse, grad_output)
+            }
+            Call::ForwardBackward { logits, grad_output, out } => {
+                self.cross_entropy_forward_backward(checked, logits, grad_output, out)
+            }
+        }
+    }
+
+    fn soft_cross_entropy(
+        &self,
+        checked: &Checked<'_, SoftTarget<'_>>,
+        call: cross_entropy::SoftCall<'_>,
+    ) -> Result<()> {
+        use cross_entropy::SoftCall;
+        match call {
+            SoftCall::Forward { logits, out } => {
+                self.soft_cross_entropy_forward(checked, logits, out)
+            }
+            SoftCall::Backward { logits, grad_output, gradients } => {
+                self.soft_cross_entropy_backward(checked, logits, grad_output, gradients)
+            }
+            SoftCall::InPlace { gradients, grad_output, out } => {
+                self.soft_cross_entropy_in_place(checked, gradients, grad_output, out)
+            }
+        }
+    }
+
+    fn logprob_entropy(
+        &self,
+        checked: &Checked<'_>,
+        call: logprob_entropy::Call<'_>,
+    ) -> Result<()> {
+        use logprob_entropy::Call;
+        match call {
+            Call::Forward { logits, out } => self.logprob_entropy_forward(checked, logits, out),
+            Call::Backward { logits, lse, upstream, grad_logits } => {
+                self.logprob_entropy_backward(checked, logits, lse, upstream, grad_logits)
+            }
+            Call::BackwardInPlace { logits, lse, upstream } => {
+                self.logprob_entropy_backward_in_place(checked, logits, lse, upstream)
+            }
+            Call::ForwardBackward { logits, upstream, out } => {
+                self.logprob_entropy_forward_backward(checked, logits, upstream, out)
+            }
+        }
+    }
+
+    fn nll(&self, checked: &CheckedNll<'_>, call: nll::Call<'_>) -> Result<()> {
+        use nll::Call;
+        match call {
+            Call::Forward { input, loss } => self.nll_forward(checked, input, loss),
+            Call::Backward { grad_output, grad_input } => {
+                self.nll_backward(checked, grad_output, grad_input)
+            }
+            Call::ForwardBackward { input, grad_output, loss } => {
+                self.nll_forward_backward(checked, input, grad_output, loss)
+            }
+        }
+    }
+
+    fn js_div_logits(
+        &self,
+        checked: &CheckedJsDiv<'_>,
+        call: js_div_logits::Call<'_>,
+    ) -> Result<()> {
+        use js_div_logits::Call;
+        match call {
+            Call::Forward { logits, loss } => self.js_div_logits_forward(checked, logits, loss),
+            Call::Backward { logits, grad_output, gradients } => {
+                self.js_div_logits_backward(checked, logits, grad_output, gradients)
+            }
+            Call::ForwardBackward { gradients, grad_output, loss } => {
+                self.js_div_logits_forward_backward(checked, gradients, grad_output, loss)
+            }
+        }
+    }
+
+    fn log_softmax(&self, checked: CheckedLines, call: log_softmax::Call<'_>) -> Result<()> {
+        use log_softmax::Call;
+        match call {
+            Call::Forward { input, output } => self.log_softmax_forward(checked, input, output),
+            Call::Backward { input, grad_output, grad_input } => {
+                self.log_softmax_backward(checked, input, grad_output, grad_input)
+            }
+        }
+    }
+
+    fn logsumexp(&self, checked: CheckedLines, call: logsumexp::Call<'_>) -> Result<()> {
+        use logsumexp::Call;
+        match call {
+            Call::Forward { input, output } => self.logsumexp_forward(checked, input, output),
+            Call::Backward { input, output, grad_output, grad_input } => {
+                self.logsumexp_backward(checked, input, (output, grad_output), grad_input)
+            }
+        }
+    }
+
+    fn information(&self, checked: CheckedInformation, call: information::Call<'_>) -> Result<()> {
+        Cpu::information(self, checked, call.p, call.q, call.output)
+    }
+
+    fn count_ranks(&self, call: ranks::Call<'_>) -> Result<()> {
+        Cpu::count_ranks(self, call.rank, call.limits, call.counts)
+    }
+
+    fn adaptive_log_softmax(
+        &self,
+        checked: &CheckedAdaptive<'_>,
+        call: adaptive_log_softmax::Call<'_>,
+    ) -> Result<()> {
+        use adaptive_log_softmax::Call;
+        match call {
+            Call::Forward { out } => self.adaptive_log_softmax_forward(checked, out),
+            Call::ForwardBackward { grad_output, out, gradients } => {
+                self.adaptive_log_softmax_forward_backward(checked, grad_output, out, gradients)
+            }
+            Call::LogProb { out } => self.adaptive_log_softmax_log_prob(checked, out),
+            Call::TopK { k, classes, log_prob } => {
+                self.adaptive_log_softmax_top_k(checked, k, classes, log_prob)
+            }
+            Call::Sample { seed, classes } => {
+                self.adaptive_log_softmax_sample(checked, seed, classes)
+            }
+        }
+    }
+
+    fn adaptive_embedding(
+        &self,
+        checked: &CheckedEmbedding<'_>,
+        call: adaptive_embedding::Call<'_>,
+    ) -> Result<()> {
+        use adaptive_embedding::Call;
+        match call {
+            Call::Forward { output } => self.adaptive_embedding_forward(checked, output),
+            Call::Backward { grad_output, gradients, accumulate } => {
+                self.adaptive_embedding_backward(checked, grad_output, gradients, accumulate)
+            }
+        }
+    }
+
+    fn sampled_softmax(
+        &self,
+        checked: &CheckedSampled<'_>,
+        call: sampled_softmax::Call<'_>,
+    ) -> Result<()> {
+        use sampled_softmax::Call;
+        match call {
+            Call::Forward { out } => self.sampled_softmax_forward(checked, out),
+            Call::ForwardBackward { grad_output, out, gradients } => {
+                self.sampled_softmax_forward_backward(checked, grad_output, out, gradients)
+            }
+        }
+    }
+}

@@ -1,0 +1,53 @@
+//! The calls as values: what a device is handed.
+
+use crate::base::tensor::{TensorMut, TensorRef};
+use crate::spec::cross_entropy::outputs::{CrossEntropyGradients, CrossEntropyOut};
+use crate::spec::grad_output::GradOutput;
+
+/// A call against class indices that has passed the checks, with everything that it reads and writes.
+#[derive(Debug)]
+pub(crate) enum Call<'a> {
+    Forward {
+        logits: TensorRef<'a>,
+        out: CrossEntropyOut<'a>,
+    },
+    /// From a saved log-sum-exp.
+    Backward {
+        logits: TensorRef<'a>,
+        lse: TensorRef<'a>,
+        grad_output: GradOutput<'a>,
+        grad_logits: TensorMut<'a>,
+    },
+    /// The same, over the logits.
+    BackwardInPlace {
+        logits: TensorMut<'a>,
+        lse: TensorRef<'a>,
+        grad_output: GradOutput<'a>,
+    },
+    /// In one pass, the gradient over the logits.
+    ForwardBackward {
+        logits: TensorMut<'a>,
+        grad_output: GradOutput<'a>,
+        out: CrossEntropyOut<'a>,
+    },
+}
+
+/// The same against probabilities or a teacher's logits.
+#[derive(Debug)]
+pub(crate) enum SoftCall<'a> {
+    Forward {
+        logits: TensorRef<'a>,
+        out: CrossEntropyOut<'a>,
+    },
+    Backward {
+        logits: TensorRef<'a>,
+        grad_output: GradOutput<'a>,
+        gradients: CrossEntropyGradients<'a>,
+    },
+    /// The gradient over the logits; with a loss, in one pass.
+    InPlace {
+        gradients: CrossEntropyGradients<'a>,
+        grad_output: GradOutput<'a>,
+        out: Option<CrossEntropyOut<'a>>,
+    },
+}
