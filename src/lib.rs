@@ -19,8 +19,8 @@
 
 pub mod balance;
 mod base;
-pub mod check;
 mod best;
+pub mod check;
 #[cfg(gpu)]
 mod code;
 mod cpu;
