@@ -2,7 +2,7 @@
 
 use crate::base::error::{Error, Result};
 use crate::base::tensor::{TensorMut, TensorRef};
-use crate::cpu::simd::{Lanes, Level};
+use crate::cpu::simd::Level;
 
 /// The CPU: an instruction set and a pool of threads.
 #[derive(Debug)]
@@ -81,16 +81,6 @@ pub(crate) fn host_data<'a>(
     argument: &'static str,
 ) -> Result<crate::base::host::HostRef<'a>> {
     tensor.host_data().ok_or(Error::Place { argument, expected: "host", got: "device" })
-}
-
-/// The slice of a host tensor of the same type as `x`, or an error that names the argument.
-pub(crate) fn host_like<'a, T: Lanes>(
-    _: &crate::cpu::batch::lines::Source<T>,
-    tensor: TensorMut<'a>,
-    argument: &'static str,
-) -> Result<&'a mut [T]> {
-    let (expected, got) = ("host", "device");
-    tensor.into_host().ok_or(Error::Place { argument, expected, got })
 }
 
 fn not_host_f32(argument: &'static str) -> Error {

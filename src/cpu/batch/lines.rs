@@ -4,33 +4,13 @@
 //! scratch memory, a tile of neighbouring lines at a time, worked on there as f32, and scattered
 //! back with one rounding. So a loss is written for contiguous rows alone.
 
+use crate::base::error::{Error, Result};
 use crate::base::shape::{MAX_RANK, Shape};
+use crate::base::tensor::TensorMut;
 use crate::cpu::processor::Cpu;
-use crate::cpu::row::cuts::Spread;
 use crate::cpu::simd::Lanes;
+use crate::cpu::threads::{Spread, SyncRef};
 use std::cell::RefCell;
-
-/// A pointer that may cross threads; whoever uses it says why the accesses are disjoint.
-#[derive(Debug)]
-pub(crate) struct SyncPtr<T>(pub(crate) *mut T);
-
-impl<T> Clone for SyncPtr<T> {
-    fn clone(&self) -> Self {
-        *self
-    }
-}
-impl<T> Copy for SyncPtr<T> {}
-// SAFETY: dereferencing is unsafe at every use, where disjointness is argued.
-unsafe impl<T> Send for SyncPtr<T> {}
-// SAFETY: as above.
-unsafe impl<T> Sync for SyncPtr<T> {}
-
-impl<T> SyncPtr<T> {
-    /// A method, so that closures capture the wrapper and not the bare pointer.
-    pub(crate) fn get(self) -> *mut T {
-        self.0
-    }
-}
 
 /// Sizes and strides of some dimensions, neighbours merged where they are contiguous.
 #[derive(Debug, Clone, Copy)]
@@ -184,6 +164,16 @@ pub(crate) struct Sink<T> {
     pub(crate) lines: Lines,
 }
 
+/// The slice of a host tensor of the same type as `x`, or an error that names the argument.
+pub(crate) fn host_like<'a, T: Lanes>(
+    _: &Source<T>,
+    tensor: TensorMut<'a>,
+    argument: &'static str,
+) -> Result<&'a mut [T]> {
+    let (expected, got) = ("host", "device");
+    tensor.into_host().ok_or(Error::Place { argument, expected, got })
+}
+
 /// One line's memory: `len` elements at each pointer that the operation uses.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Line<X, A, Y> {
@@ -274,8 +264,8 @@ pub(crate) unsafe fn each_line_of<X: Lanes, A: Lanes, Y: Lanes, Op: LineOp>(
     let mut sums = [Op::Sum::default(); CHUNKS];
     let sums = &mut sums[..count.div_ceil(per_chunk)];
     let job = Job { x: &x, a: &a, y: &y, b: &b, op };
-    // SAFETY: `Job` holds pointers whose accesses the chunks below keep disjoint by line.
-    let job = SyncRef(&job);
+    // SAFETY: chunks are disjoint ranges of lines, and the caller vouches that lines do not overlap.
+    let job = unsafe { SyncRef::new(&job) };
     let run = |chunk: usize, spread: Spread, sum: &mut Op::Sum| {
         let lines = chunk * per_chunk..((chunk + 1) * per_chunk).min(count);
         // SAFETY: the caller's contract; chunks are disjoint ranges of lines.
@@ -310,18 +300,6 @@ pub(crate) unsafe fn each_line_of<X: Lanes, A: Lanes, Y: Lanes, Op: LineOp>(
         Op::merge(&mut total, sum);
     }
     total
-}
-
-struct SyncRef<'a, T>(&'a T);
-// SAFETY: used for `Job` alone, whose raw pointers are accessed by disjoint lines.
-unsafe impl<T> Send for SyncRef<'_, T> {}
-// SAFETY: as above.
-unsafe impl<T> Sync for SyncRef<'_, T> {}
-
-impl<'a, T> SyncRef<'a, T> {
-    fn get(&self) -> &'a T {
-        self.0
-    }
 }
 
 struct Job<'a, X, A, Y, Op> {

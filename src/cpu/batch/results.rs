@@ -2,10 +2,10 @@
 
 use crate::base::error::Result;
 use crate::base::reduction::Reduction;
-use crate::cpu::batch::lines::SyncPtr;
 use crate::cpu::batch::numbers::{Scaling, Sums};
 use crate::cpu::processor::host_f32;
 use crate::cpu::row::ranks::RankResults;
+use crate::cpu::threads::SyncPtr;
 use crate::spec::cross_entropy::CrossEntropyOut;
 
 /// Where the results of rows go; null where nobody asked.

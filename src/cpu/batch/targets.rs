@@ -2,8 +2,8 @@
 
 use crate::base::error::{Error, Result};
 use crate::base::host::{HostRef, IndexRef};
-use crate::cpu::batch::lines::SyncPtr;
 use crate::cpu::processor::Cpu;
+use crate::cpu::threads::SyncPtr;
 use std::cell::Cell;
 
 /// Per-class weights; 1 each where there are none.

@@ -1,13 +1,11 @@
 //! The loop of every elementwise loss: over tiles that lie in a row, whatever the loss.
 
-use crate::cpu::loss::bce_with_logits::BceWithLogits;
-use crate::cpu::loss::huber::Huber;
-use crate::cpu::loss::js_div::{JsDiv, KlDivReversed};
-use crate::cpu::loss::kl_div::{KlDiv, KlDivLogTarget};
-use crate::cpu::loss::l1::L1;
-use crate::cpu::loss::mse::Mse;
 use crate::cpu::simd::{Kernel, Lanes, Level, Simd, load_lanes, store_lanes};
 use crate::spec::elementwise::Formula;
+
+/// Elements of a tile: what a thread brings together stays in its L1 cache. A tile's sum is f32
+/// (four vectors of partial sums), tiles are added in f64.
+pub(crate) const TILE: usize = 1024;
 
 /// What is known of one element (of a vector of them).
 #[derive(Clone, Copy)]
@@ -59,25 +57,29 @@ struct Loop<L, T> {
     pass: Pass<T>,
 }
 
-/// Does a tile; returns Σ v·ℓ, or 0 if no value is wanted. The formula is asked for a tile and not
-/// for a call: so all that is around a tile is compiled once, and not once a loss.
+/// Does a tile of the loss that a formula names; returns Σ v·ℓ, or 0 if no value is wanted. The
+/// formula is asked for a tile and not for a call: so all that is around a tile is compiled once, and
+/// not once a loss.
+///
+/// # Safety
+/// As for [`run`].
+pub(crate) type OfTile<T> = unsafe fn(Level, Formula, Pass<T>) -> f64;
+
+/// What does the tiles of a call: those whose elements are read where they lie, and those that were
+/// brought together as f32.
+#[derive(Clone, Copy)]
+pub(crate) struct Losses<T> {
+    pub(crate) in_place: OfTile<T>,
+    pub(crate) gathered: OfTile<f32>,
+}
+
+/// Does a tile; returns Σ v·ℓ, or 0 if no value is wanted.
 ///
 /// # Safety
 /// `len` elements exist at every pointer that is not null; what is written is either x, element by
 /// element, or apart from what is read.
-pub(super) unsafe fn run<T: Lanes>(level: Level, formula: Formula, pass: Pass<T>) -> f64 {
-    match formula {
-        Formula::Mse => level.run(Loop { loss: Mse, pass }),
-        Formula::L1 => level.run(Loop { loss: L1, pass }),
-        Formula::Huber { threshold, divisor } => {
-            level.run(Loop { loss: Huber { threshold, divisor }, pass })
-        }
-        Formula::BceWithLogits => level.run(Loop { loss: BceWithLogits, pass }),
-        Formula::KlDiv => level.run(Loop { loss: KlDiv, pass }),
-        Formula::KlDivLogTarget => level.run(Loop { loss: KlDivLogTarget, pass }),
-        Formula::KlDivReversed => level.run(Loop { loss: KlDivReversed, pass }),
-        Formula::JsDiv { beta } => level.run(Loop { loss: JsDiv::new(beta), pass }),
-    }
+pub(crate) unsafe fn run<L: ElementLoss, T: Lanes>(level: Level, loss: L, pass: Pass<T>) -> f64 {
+    level.run(Loop { loss, pass })
 }
 
 impl<L: ElementLoss, T: Lanes> Loop<L, T> {
@@ -128,7 +130,7 @@ impl<L: ElementLoss, T: Lanes> Loop<L, T> {
 }
 
 /// As many values as a tile has, each f32, add up to an f32: a power of two.
-const SHARE: f32 = 1.0 / crate::cpu::elementwise::TILE as f32;
+const SHARE: f32 = 1.0 / TILE as f32;
 
 impl<L: ElementLoss, T: Lanes> Kernel for Loop<L, T> {
     /// Σ v·ℓ.

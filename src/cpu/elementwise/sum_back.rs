@@ -4,10 +4,11 @@
 //! elements of the gradient to themselves; along one that it lacks (summed), each part has partial
 //! sums of all of them, which are added in order. Sums are f64.
 
-use crate::cpu::elementwise::tiles::{Job, Only, TILE, each_tile};
-use crate::cpu::elementwise::{CHUNKS, SyncPtr};
+use crate::cpu::elementwise::pass::TILE;
+use crate::cpu::elementwise::tiles::{CHUNK_ELEMENTS, CHUNKS, Job, Only, each_tile};
 use crate::cpu::processor::Cpu;
 use crate::cpu::simd::Lanes;
+use crate::cpu::threads::SyncPtr;
 use crate::spec::elementwise::{Operand, Space};
 use std::cell::Cell;
 use std::mem::MaybeUninit;
@@ -112,7 +113,7 @@ impl Cpu {
                 space.part(cut.d, (i * cut.width).min(end)..end)
             }
         };
-        let alone = self.threads() == 1 || count < crate::cpu::elementwise::CHUNK_ELEMENTS;
+        let alone = self.threads() == 1 || count < CHUNK_ELEMENTS;
         // SAFETY: the caller's contract.
         let sum = |i: usize, sums: &mut [f64]| unsafe { sum_part(job, side, &part(i), sums) };
         if space.sizes().is_empty() || kept(cut.d) {

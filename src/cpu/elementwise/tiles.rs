@@ -1,7 +1,7 @@
 //! A tile: some hundreds of indices, whose elements are read where they lie, or brought together.
 
 use crate::base::host::HostRef;
-use crate::cpu::elementwise::pass::{Pass, run};
+use crate::cpu::elementwise::pass::{Losses, Pass, TILE};
 use crate::cpu::row::softmax::{LargestOf, Sum};
 use crate::cpu::simd::{Lanes, Level};
 use crate::spec::elementwise::{Formula, Operand, Space};
@@ -9,9 +9,10 @@ use std::mem::MaybeUninit;
 use std::ops::Range;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-/// Elements of a tile: what a thread brings together stays in its L1 cache. A tile's sum is f32
-/// (four vectors of partial sums), tiles are added in f64.
-pub(super) const TILE: usize = 1024;
+/// Indices are summed in at most this many chunks, whatever the number of threads.
+pub(super) const CHUNKS: usize = 256;
+/// Fewest elements of a chunk: about 10 µs of work.
+pub(super) const CHUNK_ELEMENTS: usize = 16 * 1024;
 
 /// A tile's elements as f32.
 type Buffer = [MaybeUninit<f32>; TILE];
@@ -22,6 +23,7 @@ const EMPTY: Buffer = [MaybeUninit::uninit(); TILE];
 pub(super) struct Job<'a, T> {
     pub(super) level: Level,
     pub(super) formula: Formula,
+    pub(super) losses: Losses<T>,
     pub(super) space: Space,
     pub(super) x: *const T,
     pub(super) y: *const T,
@@ -90,7 +92,7 @@ impl<T: Lanes> Job<'_, T> {
             let (scale, value, len) = (self.scale, self.value.add(value), tile.len());
             let weight_scale = self.weight_scale;
             if let (Some(x), Some(y), Some(dx), Some(dy)) = places {
-                return run(
+                return (self.losses.in_place)(
                     self.level,
                     self.formula,
                     Pass {
@@ -116,7 +118,7 @@ impl<T: Lanes> Job<'_, T> {
                 false => buffer.as_mut_ptr().cast::<f32>(),
             };
             let (grad_x, grad_y) = (buffer(gx, &mut dx), buffer(gy, &mut dy));
-            let sum = run(
+            let sum = (self.losses.gathered)(
                 self.level,
                 self.formula,
                 Pass {
@@ -153,7 +155,7 @@ impl<T: Lanes> Job<'_, T> {
         };
         // SAFETY: the caller's contract.
         unsafe {
-            run(
+            (self.losses.gathered)(
                 self.level,
                 self.formula,
                 Pass {

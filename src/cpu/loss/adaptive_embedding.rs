@@ -3,9 +3,9 @@
 
 use crate::base::error::{Error, Result};
 use crate::base::tensor::{TensorMut, TensorRef};
-use crate::cpu::batch::lines::SyncPtr;
 use crate::cpu::matrix::product::{Gradient, Matrix, PIECE, Panel, product, with_scratch, zeros};
 use crate::cpu::processor::Cpu;
+use crate::cpu::threads::SyncPtr;
 use crate::spec::adaptive_embedding::{AdaptiveEmbeddingParameters, CheckedEmbedding};
 
 /// Lookups in one table, the shortlist's or a cluster's.

@@ -1,6 +1,6 @@
 //! Binary cross entropy with logits over vectors, from e = e^(−|x|) and ln(1 + e) alone.
 
-use crate::cpu::elementwise::{Element, ElementLoss};
+use crate::cpu::elementwise::pass::{Element, ElementLoss};
 use crate::cpu::simd::{Simd, exp_nonpositive, ln_1p_of_unit};
 
 #[derive(Clone, Copy)]

@@ -3,16 +3,17 @@
 use crate::base::dtype::DType;
 use crate::base::error::Result;
 use crate::base::tensor::{TensorMut, TensorRef};
-use crate::cpu::batch::lines::{Line, LineOp, Lines, Sink, Source, SyncPtr, each_line};
+use crate::cpu::batch::lines::{Line, LineOp, Lines, Sink, Source, each_line, host_like};
 use crate::cpu::batch::numbers::{Batch, Sums, Upstream};
 use crate::cpu::batch::results::{Buffers, Results};
 use crate::cpu::batch::targets::with_weights;
 use crate::cpu::loss::log_softmax::fill;
 use crate::cpu::loss::logsumexp::coarse;
-use crate::cpu::processor::{Cpu, each_float, host_f32_ref, host_like};
+use crate::cpu::processor::{Cpu, each_float, host_f32_ref};
 use crate::cpu::row::logit::Transform;
 use crate::cpu::row::work::{Also, Kept, Normalizer, Row, RowSum};
 use crate::cpu::simd::Lanes;
+use crate::cpu::threads::SyncPtr;
 use crate::spec::cross_entropy::{Checked, CrossEntropyOut};
 use crate::spec::grad_output::GradOutput;
 

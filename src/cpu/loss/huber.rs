@@ -1,7 +1,7 @@
 //! Huber and smooth L1 over vectors: with d = x − y and c = min(|d|, threshold), c·(|d| − c/2),
 //! gradient d clamped to ±threshold, both over a divisor.
 
-use crate::cpu::elementwise::{Element, ElementLoss};
+use crate::cpu::elementwise::pass::{Element, ElementLoss};
 use crate::cpu::simd::Simd;
 
 #[derive(Clone, Copy)]

@@ -2,10 +2,11 @@
 
 use crate::base::error::{Error, Result};
 use crate::base::tensor::{TensorMut, TensorRef};
-use crate::cpu::batch::lines::{Line, LineOp, Lines, Sink, Source, SyncPtr, each_line};
+use crate::cpu::batch::lines::{Line, LineOp, Lines, Sink, Source, each_line};
 use crate::cpu::processor::{Cpu, each_float, host_f32};
 use crate::cpu::row::cuts::{Segments, Slots};
 use crate::cpu::simd::{Kernel, Lanes, Level, Simd, ln_plus, load_lanes};
+use crate::cpu::threads::SyncPtr;
 use crate::spec::information::{CheckedInformation, Information};
 
 /// Σ p·(of_p·ln p + of_q·ln q) of a stretch.

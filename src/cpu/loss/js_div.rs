@@ -1,6 +1,6 @@
 //! Jensen–Shannon divergence over vectors, and the Kullback–Leibler divergence at one of its ends.
 
-use crate::cpu::elementwise::{Element, ElementLoss};
+use crate::cpu::elementwise::pass::{Element, ElementLoss};
 use crate::cpu::loss::kl_div::KlDivLogTarget;
 use crate::cpu::simd::{Simd, exp_m1, exp_to_the_end, ln_1p};
 

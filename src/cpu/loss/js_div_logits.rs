@@ -6,17 +6,17 @@ mod terms;
 use crate::base::error::{Error, Result};
 use crate::base::reduction::Reduction;
 use crate::base::tensor::{TensorMut, TensorRef};
-use crate::cpu::batch::lines::{
-    Line, LineOp, Lines, Operands, Sink, Source, SyncPtr, each_line_of,
-};
+use crate::cpu::batch::lines::host_like;
+use crate::cpu::batch::lines::{Line, LineOp, Lines, Operands, Sink, Source, each_line_of};
 use crate::cpu::batch::numbers::{Upstream, read};
 use crate::cpu::batch::targets::Targets;
 use crate::cpu::loss::log_softmax::fill;
-use crate::cpu::processor::{Cpu, each_float, host_f32, host_like};
-use crate::cpu::row::cuts::{Segments, Slots, Spread};
+use crate::cpu::processor::{Cpu, each_float, host_f32};
+use crate::cpu::row::cuts::{Segments, Slots};
 use crate::cpu::row::logit::Transform;
 use crate::cpu::row::work::{Also, Row, RowSum};
 use crate::cpu::simd::{Kernel, Lanes, Level, Simd, load_lanes, store_lanes};
+use crate::cpu::threads::{Spread, SyncPtr};
 use crate::spec::grad_output::GradOutput;
 use crate::spec::js_div_logits::{CheckedJsDiv, JsDivLogitsGradOut};
 use terms::{Difference, Divergence, Norm, Pair, Terms};

@@ -1,6 +1,6 @@
 //! Kullback–Leibler divergence over vectors, of probabilities or of their logarithms.
 
-use crate::cpu::elementwise::{Element, ElementLoss};
+use crate::cpu::elementwise::pass::{Element, ElementLoss};
 use crate::cpu::simd::{Simd, exp_to_the_end, ln_plus};
 
 /// q·(ln q − x).

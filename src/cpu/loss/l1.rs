@@ -1,6 +1,6 @@
 //! Absolute error over vectors: |d|, gradient sign(d), with d = x − y.
 
-use crate::cpu::elementwise::{Element, ElementLoss};
+use crate::cpu::elementwise::pass::{Element, ElementLoss};
 use crate::cpu::simd::Simd;
 
 #[derive(Clone, Copy)]

@@ -2,13 +2,14 @@
 
 use crate::base::error::Result;
 use crate::base::tensor::{TensorMut, TensorRef};
-use crate::cpu::batch::lines::{Line, LineOp, Lines, Sink, Source, SyncPtr, each_line};
-use crate::cpu::processor::{Cpu, each_float, host_f32, host_like};
+use crate::cpu::batch::lines::{Line, LineOp, Lines, Sink, Source, each_line, host_like};
+use crate::cpu::processor::{Cpu, each_float, host_f32};
 use crate::cpu::row::cuts::Segments;
 use crate::cpu::row::logit::Transform;
 use crate::cpu::row::softmax::Sum;
 use crate::cpu::row::work::{Also, Row};
 use crate::cpu::simd::{Kernel, Lanes, Level, Simd, exp_nonpositive, load_lanes, store_lanes};
+use crate::cpu::threads::SyncPtr;
 use crate::spec::log_softmax::CheckedLines;
 
 /// The line's first input as a plain row.

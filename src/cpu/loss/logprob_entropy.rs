@@ -2,18 +2,20 @@
 
 use crate::base::error::Result;
 use crate::base::tensor::{TensorMut, TensorRef};
-use crate::cpu::batch::lines::{Line, LineOp, Sink, Source, SyncPtr, each_line};
+use crate::cpu::batch::lines::{Line, LineOp, Sink, Source, each_line, host_like};
 use crate::cpu::batch::numbers::{Batch, Factors, Upstream};
 use crate::cpu::loss::cross_entropy::rows;
 use crate::cpu::loss::log_softmax::fill;
 use crate::cpu::loss::logsumexp::coarse;
-use crate::cpu::processor::{Cpu, each_float, host_f32, host_f32_ref, host_like};
+use crate::cpu::processor::{Cpu, each_float, host_f32, host_f32_ref};
 use crate::cpu::row::cuts::Segments;
 use crate::cpu::row::entropy::{EntropyTerms, entropy_gradient};
+use crate::cpu::row::hole::Hole;
 use crate::cpu::row::logit::Transform;
 use crate::cpu::row::ranks::RankResults;
-use crate::cpu::row::work::{Also, Hole, Normalizer, Row, RowSum};
+use crate::cpu::row::work::{Also, Normalizer, Row, RowSum};
 use crate::cpu::simd::Lanes;
+use crate::cpu::threads::SyncPtr;
 use crate::spec::cross_entropy::Checked;
 use crate::spec::logprob_entropy::{LogprobEntropyOut, LogprobEntropyUpstream};
 

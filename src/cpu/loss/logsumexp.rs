@@ -3,12 +3,13 @@
 use crate::base::error::Result;
 use crate::base::host::HostRef;
 use crate::base::tensor::{TensorMut, TensorRef};
-use crate::cpu::batch::lines::{Line, LineOp, Sink, Source, SyncPtr, each_line};
+use crate::cpu::batch::lines::{Line, LineOp, Sink, Source, each_line, host_like};
 use crate::cpu::loss::log_softmax::{fill, lines_of, row_of};
-use crate::cpu::processor::{Cpu, each_float, host_data, host_f32, host_f32_ref, host_like};
+use crate::cpu::processor::{Cpu, each_float, host_data, host_f32, host_f32_ref};
 use crate::cpu::row::logit::{Linear, Transform};
 use crate::cpu::row::work::{Normalizer, Terms};
 use crate::cpu::simd::{Lanes, Level};
+use crate::cpu::threads::SyncPtr;
 use crate::spec::log_softmax::CheckedLines;
 
 /// The least scale that a saved log-sum-exp is divided by (`WL_SMALLEST_SCALE` on a GPU).

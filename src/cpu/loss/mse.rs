@@ -1,6 +1,6 @@
 //! Mean squared error over vectors: d², gradient 2d, with d = x − y.
 
-use crate::cpu::elementwise::{Element, ElementLoss};
+use crate::cpu::elementwise::pass::{Element, ElementLoss};
 use crate::cpu::simd::Simd;
 
 #[derive(Clone, Copy)]

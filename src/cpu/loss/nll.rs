@@ -4,11 +4,11 @@
 use crate::base::error::Result;
 use crate::base::reduction::Reduction;
 use crate::base::tensor::{TensorMut, TensorRef};
-use crate::cpu::batch::lines::SyncPtr;
 use crate::cpu::batch::numbers::{Scaling, Sums, Upstream, read};
 use crate::cpu::batch::targets::{Targets, Weights};
 use crate::cpu::processor::{Cpu, each_float, host_f32};
 use crate::cpu::simd::Lanes;
+use crate::cpu::threads::SyncPtr;
 use crate::spec::grad_output::GradOutput;
 use crate::spec::nll::{CheckedNll, Positions};
 

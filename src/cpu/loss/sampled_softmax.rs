@@ -4,12 +4,13 @@
 
 use crate::base::error::{Error, Result};
 use crate::base::tensor::TensorMut;
-use crate::cpu::batch::lines::SyncPtr;
 use crate::cpu::batch::numbers::Upstream;
 use crate::cpu::batch::valid::KeptRows;
-use crate::cpu::matrix::linear_softmax::{Backward, Softmax, block, softmax_row};
+use crate::cpu::matrix::linear_softmax::operands::{Backward, Softmax};
+use crate::cpu::matrix::linear_softmax::stored::{block, softmax_row};
 use crate::cpu::matrix::product::{Gradient, Matrix, PIECE, Panel, product, with_scratch, zeros};
 use crate::cpu::processor::{Cpu, host_f32};
+use crate::cpu::threads::SyncPtr;
 use crate::spec::grad_output::GradOutput;
 use crate::spec::output_layer::{LayerGradOut, LayerOut, bad_target};
 use crate::spec::sampled_softmax::{CheckedSampled, Negatives, SampledParameters};

@@ -4,12 +4,14 @@
 use crate::base::dtype::DType;
 use crate::base::error::Result;
 use crate::base::tensor::{TensorMut, TensorRef};
-use crate::cpu::batch::lines::{Line, LineOp, Lines, Operands, Sink, Source, each_line_of};
+use crate::cpu::batch::lines::{
+    Line, LineOp, Lines, Operands, Sink, Source, each_line_of, host_like,
+};
 use crate::cpu::batch::numbers::{Scaling, Sums, Upstream};
 use crate::cpu::batch::results::{Buffers, Results};
 use crate::cpu::batch::targets::{Census, WeightSum, Weights, with_weights};
 use crate::cpu::loss::log_softmax::fill;
-use crate::cpu::processor::{Cpu, each_float, host_data, host_like};
+use crate::cpu::processor::{Cpu, each_float, host_data};
 use crate::cpu::row::logit::Transform;
 use crate::cpu::row::soft_row::{SoftKept, SoftRow, SoftSum, Teacher};
 use crate::cpu::simd::Lanes;
@@ -70,7 +72,7 @@ impl<'a> Batch<'a> {
 struct Soft<'a> {
     cpu: &'a Cpu,
     batch: &'a Batch<'a>,
-    weights: crate::cpu::batch::lines::SyncPtr<f32>,
+    weights: crate::cpu::threads::SyncPtr<f32>,
     results: Option<Results>,
 }
 

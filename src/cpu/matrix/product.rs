@@ -5,7 +5,7 @@ use crate::base::dtype::Float;
 use crate::base::error::{Error, Result};
 use crate::base::host::{HostMut, HostRef};
 use crate::base::tensor::{TensorMut, TensorRef};
-use crate::cpu::batch::lines::SyncPtr;
+use crate::cpu::threads::SyncPtr;
 use half::slice::HalfFloatSliceExt as _;
 use half::{bf16, f16};
 use std::borrow::Cow;

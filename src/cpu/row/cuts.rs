@@ -1,7 +1,6 @@
 //! How a row is cut, who works on the pieces, and what they leave.
 
-use crate::cpu::batch::lines::SyncPtr;
-use crate::cpu::threads::share;
+use crate::cpu::threads::{Spread, SyncPtr, share};
 use std::mem::MaybeUninit;
 use std::ops::Range;
 
@@ -11,15 +10,6 @@ const BLOCK: usize = 2048;
 const MAX_BLOCKS: usize = 1024;
 /// Most segments of a row: the target cuts one block in two.
 const MAX_SEGMENTS: usize = MAX_BLOCKS + 1;
-
-/// Who works on a row.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Spread {
-    /// The calling thread alone.
-    Alone,
-    /// All threads of the current pool.
-    Shared,
-}
 
 /// How a row of `len` elements is cut: blocks of equal size, one of them cut at the hole.
 #[derive(Debug, Clone, Copy)]

@@ -3,6 +3,7 @@
 pub(crate) mod cuts;
 pub(crate) mod entropy;
 pub(crate) mod gradient;
+pub(crate) mod hole;
 pub(crate) mod logit;
 pub(crate) mod ranks;
 pub(crate) mod soft_row;

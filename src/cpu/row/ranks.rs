@@ -7,10 +7,10 @@
 use crate::base::dtype::Element as _;
 use crate::base::error::{Error, Result};
 use crate::base::tensor::{TensorMut, TensorRef};
-use crate::cpu::batch::lines::SyncPtr;
 use crate::cpu::processor::{Cpu, host_data};
-use crate::cpu::row::work::Hole;
+use crate::cpu::row::hole::Hole;
 use crate::cpu::simd::{Kernel, Lanes, Level, MAX_LANES, Simd, load_lanes};
+use crate::cpu::threads::SyncPtr;
 use std::ops::Range;
 
 /// The best class of a stretch or a row, and how many of its classes beat the target.

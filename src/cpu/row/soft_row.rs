@@ -5,8 +5,7 @@
 //! one class has nearly all of p, its difference is formed as (M − u) − M·(1 − p), each bracket
 //! being a sum over the other classes.
 
-use crate::cpu::batch::lines::SyncPtr;
-use crate::cpu::row::cuts::{Segments, Slots, Spread};
+use crate::cpu::row::cuts::{Segments, Slots};
 use crate::cpu::row::logit::{Linear, Plain, Transform, each_logit};
 use crate::cpu::row::soft_target::{
     DISTANCE_UNIT, Exponential, FindTop, Mass, Probability, Quantity, Share, SoftAccumulate,
@@ -15,6 +14,7 @@ use crate::cpu::row::soft_target::{
 use crate::cpu::row::softmax;
 use crate::cpu::row::softmax::{Deviation, MaximumOf, Sum};
 use crate::cpu::simd::{Lanes, Level};
+use crate::cpu::threads::{Spread, SyncPtr, SyncRef};
 use std::ops::Range;
 
 /// Targets are logits y, q = softmax(scale·y).
@@ -145,7 +145,8 @@ impl<T: Lanes> SoftRow<T> {
         kept.segments = Segments::new(self.len, None);
         kept.exponentials = keep && matches!(self.transform, Transform::Linear(_));
         let keep = kept.exponentials;
-        let this = Shared(self);
+        // SAFETY: each segment is worked on by one thread, and segments are disjoint.
+        let this = unsafe { SyncRef::new(self) };
         let parts = kept.parts.fill(&kept.segments, self.spread, |_, columns| {
             // SAFETY: the columns lie inside the row and in no other segment.
             unsafe { this.get().part(columns, keep) }
@@ -282,7 +283,8 @@ impl<T: Lanes> SoftRow<T> {
         (g, z): (f64, f64),
         share: Share<Q>,
     ) {
-        let (this, share) = (Shared(self), Shared(&share));
+        // SAFETY: each segment is worked on by one thread, and segments are disjoint; `share` is read.
+        let (this, share) = unsafe { (SyncRef::new(self), SyncRef::new(&share)) };
         let (out, out_target) = (SyncPtr(out), SyncPtr(out_target));
         let prob = (g * sum.mass + z) * f64::from(self.transform.slope()) / sum.total;
         // SAFETY: `sum` has filled the parts.
@@ -465,18 +467,5 @@ unsafe fn accumulate<T: Lanes, Q: Quantity>(
         Transform::Capped(logit) => {
             level.run(SoftAccumulate::<f32, _, Q, false> { x, target, len, logit, share })
         }
-    }
-}
-
-/// A reference that may cross threads; its raw pointers are used for disjoint columns.
-struct Shared<'a, T>(&'a T);
-// SAFETY: used for rows and shares, whose raw pointers are accessed by disjoint segments.
-unsafe impl<T> Send for Shared<'_, T> {}
-// SAFETY: as above.
-unsafe impl<T> Sync for Shared<'_, T> {}
-
-impl<'a, T> Shared<'a, T> {
-    fn get(&self) -> &'a T {
-        self.0
     }
 }

@@ -6,16 +6,17 @@
 //! The target's column is left out of the segments. Its exponential is added apart, so that
 //! p_t − 1 = −(sum of the others)/(whole sum) and ln of a sum barely above 1 lose no digits.
 
-use crate::cpu::batch::lines::SyncPtr;
-use crate::cpu::row::cuts::{Segments, Slots, Spread};
+use crate::cpu::row::cuts::{Segments, Slots};
 use crate::cpu::row::gradient;
 use crate::cpu::row::gradient::{GradientTerms, Rescale};
+use crate::cpu::row::hole::Hole;
 use crate::cpu::row::logit::{Linear, Transform};
 use crate::cpu::row::ranks;
 use crate::cpu::row::ranks::Standing;
 use crate::cpu::row::softmax;
 use crate::cpu::row::softmax::{Deviation, Partial};
 use crate::cpu::simd::{Lanes, Level};
+use crate::cpu::threads::{Spread, SyncPtr};
 
 /// What one segment adds to its row.
 #[derive(Debug, Clone, Copy)]
@@ -182,21 +183,6 @@ fn overflow_as_f32(distance: f64) -> f64 {
 /// A probability times a distance; a probability of 0 makes 0 of an infinite one.
 fn times(probability: f64, distance: f64) -> f64 {
     if probability == 0.0 { 0.0 } else { probability * distance }
-}
-
-/// The target's column, taken out of its row.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Hole {
-    pub(crate) column: usize,
-    /// The target's logit as given.
-    pub(crate) logit: f32,
-    /// The target's logit as a reference.
-    pub(crate) reference: f32,
-    /// z at the target, and dz/dx there.
-    pub(crate) z: f64,
-    pub(crate) slope: f64,
-    /// The target's smoothing weight, over the batch's unit; 0 without smoothing.
-    pub(crate) weight: f64,
 }
 
 /// A row of logits as a pass sees it.

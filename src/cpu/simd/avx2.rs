@@ -1,6 +1,6 @@
 //! AVX2 with FMA and F16C: eight lanes.
 
-use super::{HALF_ROOT, Kernel, Simd};
+use crate::cpu::simd::vector::{HALF_ROOT, Kernel, Simd};
 use half::{bf16, f16};
 use std::arch::x86_64::*;
 

@@ -1,6 +1,6 @@
 //! Logarithms over vectors, with stated error bounds.
 
-use super::Simd;
+use crate::cpu::simd::vector::Simd;
 
 /// ln 2 in two parts: an integer of up to 8 bits times the first is exact in f32.
 const LN2_HIGH: f32 = 355.0 / 512.0;

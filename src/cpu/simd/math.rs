@@ -1,6 +1,6 @@
 //! exp and tanh over vectors, with stated error bounds.
 
-use super::Simd;
+use crate::cpu::simd::vector::Simd;
 
 /// 1.5·2^23 + 127: adding it leaves round(t) + 127, the biased exponent of 2^t, in the low bits.
 const ROUND_TO_EXPONENT: f32 = 12_582_912.0 + 127.0;

@@ -1,7 +1,7 @@
 //! Plain code: for machines without a known vector unit, and the yardstick for the others.
 
-use super::{HALF_ROOT, Kernel, Simd};
 use crate::base::dtype::Float;
+use crate::cpu::simd::vector::{HALF_ROOT, Kernel, Simd};
 use half::{bf16, f16};
 
 #[derive(Debug, Clone, Copy)]

@@ -1,13 +1,13 @@
 //! Logits that are stored: made once, turned into their gradient in place, and multiplied out.
 
 use crate::base::error::Result;
-use crate::cpu::batch::lines::SyncPtr;
-use crate::cpu::matrix::linear_softmax::{Backward, STORED, Softmax};
+use crate::cpu::matrix::linear_softmax::operands::{Backward, STORED, Softmax};
 use crate::cpu::matrix::product::{Matrix, Panel, product, with_scratch, zeros};
 use crate::cpu::processor::Cpu;
-use crate::cpu::row::cuts::Spread;
+use crate::cpu::row::hole::Hole;
 use crate::cpu::row::logit::{Linear, Plain};
-use crate::cpu::row::work::{Hole, Kept, Row, Terms};
+use crate::cpu::row::work::{Kept, Row, Terms};
+use crate::cpu::threads::{Spread, SyncPtr};
 
 /// Classes whose weights' gradient one task makes.
 const CLASSES: usize = 128;

@@ -1,12 +1,12 @@
 //! Logits that are never all there: made tile by tile in cache, for the sums and for the gradient.
 
 use crate::base::error::Result;
-use crate::cpu::batch::lines::SyncPtr;
-use crate::cpu::matrix::linear_softmax::{Backward, RowEnd, Running, Softmax};
+use crate::cpu::matrix::linear_softmax::operands::{Backward, RowEnd, Running, Softmax};
 use crate::cpu::matrix::product::{Matrix, Panel, product, with_scratch, zeros};
 use crate::cpu::row::gradient::{GradientTerms, gradient};
 use crate::cpu::row::logit::Transform;
 use crate::cpu::row::softmax::accumulate;
+use crate::cpu::threads::SyncPtr;
 use std::ops::Range;
 
 /// Rows and classes of a tile: 256 KiB, which is half of a second-level cache.

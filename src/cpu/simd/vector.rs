@@ -1,0 +1,215 @@
+//! What a loop over vectors is written against: the operations, the loop, the element types.
+
+use half::{bf16, f16};
+
+/// Most lanes that any implementation has.
+pub(crate) const MAX_LANES: usize = 16;
+
+/// A vector instruction set.
+///
+/// Values of an implementing type exist only where the instruction set does (they come from
+/// `Level::detect`), so methods are safe but for those that take pointers. Methods must be
+/// inlined into [`Simd::enter`]; called elsewhere they are correct and slow.
+pub(crate) trait Simd: Copy + Send + Sync + 'static {
+    /// A vector of [`Simd::LANES`] f32.
+    type V: Copy;
+    const LANES: usize;
+
+    /// Runs `kernel` compiled for this instruction set.
+    fn enter<K: Kernel>(self, kernel: K) -> K::Out;
+
+    fn splat(self, x: f32) -> Self::V;
+    /// # Safety
+    /// `LANES` elements are readable at `p`; no alignment is needed.
+    unsafe fn load(self, p: *const f32) -> Self::V;
+    /// # Safety
+    /// As [`Simd::load`].
+    unsafe fn load_f16(self, p: *const f16) -> Self::V;
+    /// # Safety
+    /// As [`Simd::load`].
+    unsafe fn load_bf16(self, p: *const bf16) -> Self::V;
+    /// # Safety
+    /// `LANES` elements are writable at `p`; no alignment is needed.
+    unsafe fn store(self, p: *mut f32, v: Self::V);
+    /// Rounds to nearest even.
+    /// # Safety
+    /// As [`Simd::store`].
+    unsafe fn store_f16(self, p: *mut f16, v: Self::V);
+    /// Rounds to nearest even; NaN stays NaN.
+    /// # Safety
+    /// As [`Simd::store`].
+    unsafe fn store_bf16(self, p: *mut bf16, v: Self::V);
+    /// `2·LANES` elements in an order of this method's own, which [`Simd::store2_bf16`] undoes.
+    /// # Safety
+    /// `2·LANES` elements are readable at `p`.
+    #[inline(always)]
+    unsafe fn load2_bf16(self, p: *const bf16) -> [Self::V; 2] {
+        // SAFETY: the caller's contract.
+        unsafe { [self.load_bf16(p), self.load_bf16(p.add(Self::LANES))] }
+    }
+    /// The way back of [`Simd::load2_bf16`]. A NaN must have its low 16 bits clear, as every NaN
+    /// that arithmetic makes of bf16 values has: rounding would carry into the sign otherwise.
+    /// # Safety
+    /// `2·LANES` elements are writable at `p`.
+    #[inline(always)]
+    unsafe fn store2_bf16(self, p: *mut bf16, [a, b]: [Self::V; 2]) {
+        // SAFETY: the caller's contract.
+        unsafe {
+            self.store_bf16(p, a);
+            self.store_bf16(p.add(Self::LANES), b);
+        }
+    }
+    /// Asks for the cache line at `p`, which need not exist.
+    #[inline(always)]
+    fn prefetch<T>(self, _: *const T) {}
+
+    fn add(self, a: Self::V, b: Self::V) -> Self::V;
+    fn sub(self, a: Self::V, b: Self::V) -> Self::V;
+    fn mul(self, a: Self::V, b: Self::V) -> Self::V;
+    fn div(self, a: Self::V, b: Self::V) -> Self::V;
+    /// `a·b + c`, rounded once where the instruction set can.
+    fn fma(self, a: Self::V, b: Self::V, c: Self::V) -> Self::V;
+    /// `a > b ? a : b` in each lane: `b` where either is NaN.
+    fn max(self, a: Self::V, b: Self::V) -> Self::V;
+    /// `a < b ? a : b` in each lane: `b` where either is NaN.
+    fn min(self, a: Self::V, b: Self::V) -> Self::V;
+    fn abs(self, a: Self::V) -> Self::V;
+    /// `a == b ? yes : no` in each lane.
+    fn select_eq(self, a: Self::V, b: Self::V, yes: Self::V, no: Self::V) -> Self::V;
+    /// `a < b ? yes : no` in each lane.
+    fn select_lt(self, a: Self::V, b: Self::V, yes: Self::V, no: Self::V) -> Self::V;
+    /// The f32 whose bits are those of `a` shifted left by 23: the low byte becomes the exponent.
+    fn low_bits_to_exponent(self, a: Self::V) -> Self::V;
+    /// n and m of `a` = 2^n·m with √½ ≤ m < √2; `a` is a normal number > 0, or n and m are of no
+    /// use.
+    fn split(self, a: Self::V) -> (Self::V, Self::V);
+    /// Sum of the lanes, in a fixed order.
+    fn reduce_add(self, a: Self::V) -> f32;
+    /// Largest lane; no lane may be NaN.
+    fn reduce_max(self, a: Self::V) -> f32;
+}
+
+/// Bits of √½: what the bits of a number exceed them by has its exponent n on top.
+pub(super) const HALF_ROOT: i32 = std::f32::consts::FRAC_1_SQRT_2.to_bits() as i32;
+
+/// A loop over vectors. `run` must be `#[inline(always)]`, so that it is compiled inside
+/// [`Simd::enter`] with the instruction set at hand.
+pub(crate) trait Kernel {
+    type Out;
+    fn run<S: Simd>(self, simd: S) -> Self::Out;
+}
+
+/// A float type that vectors can be loaded from and stored to.
+pub(crate) trait Lanes: crate::base::dtype::Float {
+    /// # Safety
+    /// As [`Simd::load`].
+    unsafe fn load<S: Simd>(simd: S, p: *const Self) -> S::V;
+    /// # Safety
+    /// As [`Simd::store`].
+    unsafe fn store<S: Simd>(simd: S, p: *mut Self, v: S::V);
+    /// `2·LANES` elements in an order of the type's own, which [`Lanes::store2`] undoes: cheaper
+    /// than two loads where lanes need not stand in order.
+    /// # Safety
+    /// `2·LANES` elements are readable at `p`.
+    #[inline(always)]
+    unsafe fn load2<S: Simd>(simd: S, p: *const Self) -> [S::V; 2] {
+        // SAFETY: the caller's contract.
+        unsafe { [Self::load(simd, p), Self::load(simd, p.add(S::LANES))] }
+    }
+    /// The way back of [`Lanes::load2`]; NaN as [`Simd::store2_bf16`] says.
+    /// # Safety
+    /// `2·LANES` elements are writable at `p`.
+    #[inline(always)]
+    unsafe fn store2<S: Simd>(simd: S, p: *mut Self, [a, b]: [S::V; 2]) {
+        // SAFETY: the caller's contract.
+        unsafe {
+            Self::store(simd, p, a);
+            Self::store(simd, p.add(S::LANES), b);
+        }
+    }
+}
+
+macro_rules! lanes {
+    ($($type:ty, $load:ident, $store:ident $(, $load2:ident, $store2:ident)?;)*) => {$(
+        impl Lanes for $type {
+            #[inline(always)]
+            unsafe fn load<S: Simd>(simd: S, p: *const Self) -> S::V {
+                // SAFETY: the caller's contract is the callee's.
+                unsafe { simd.$load(p) }
+            }
+            #[inline(always)]
+            unsafe fn store<S: Simd>(simd: S, p: *mut Self, v: S::V) {
+                // SAFETY: the caller's contract is the callee's.
+                unsafe { simd.$store(p, v) }
+            }
+            $(
+                #[inline(always)]
+                unsafe fn load2<S: Simd>(simd: S, p: *const Self) -> [S::V; 2] {
+                    // SAFETY: the caller's contract is the callee's.
+                    unsafe { simd.$load2(p) }
+                }
+                #[inline(always)]
+                unsafe fn store2<S: Simd>(simd: S, p: *mut Self, pair: [S::V; 2]) {
+                    // SAFETY: the caller's contract is the callee's.
+                    unsafe { simd.$store2(p, pair) }
+                }
+            )?
+        }
+    )*};
+}
+
+lanes! {
+    f32, load, store;
+    f16, load_f16, store_f16;
+    bf16, load_bf16, store_bf16, load2_bf16, store2_bf16;
+}
+
+/// A vector whose first `n` lanes come from `p` and whose others hold `pad`.
+/// # Safety
+/// `n < LANES` elements are readable at `p`.
+#[inline(always)]
+unsafe fn load_tail<S: Simd, T: Lanes>(s: S, p: *const T, n: usize, pad: f32) -> S::V {
+    let mut lanes = [T::from_f32(pad); MAX_LANES];
+    // SAFETY: n < LANES ≤ MAX_LANES, both sides hold n elements, and `lanes` is a full vector.
+    unsafe {
+        std::ptr::copy_nonoverlapping(p, lanes.as_mut_ptr(), n);
+        T::load(s, lanes.as_ptr())
+    }
+}
+
+/// Stores the first `n` lanes of `v` at `p`.
+/// # Safety
+/// `n < LANES` elements are writable at `p`.
+#[inline(always)]
+unsafe fn store_tail<S: Simd, T: Lanes>(s: S, p: *mut T, n: usize, v: S::V) {
+    let mut lanes = [T::default(); MAX_LANES];
+    // SAFETY: n < LANES ≤ MAX_LANES, both sides hold n elements, and `lanes` is a full vector.
+    unsafe {
+        T::store(s, lanes.as_mut_ptr(), v);
+        std::ptr::copy_nonoverlapping(lanes.as_ptr(), p, n);
+    }
+}
+
+/// A whole vector, or the first `n` lanes of one whose others hold `pad`.
+/// # Safety
+/// `n ≤ LANES` elements are readable at `p`.
+#[inline(always)]
+pub(crate) unsafe fn load_lanes<S: Simd, T: Lanes>(s: S, p: *const T, n: usize, pad: f32) -> S::V {
+    // SAFETY: the caller's contract.
+    unsafe { if n == S::LANES { T::load(s, p) } else { load_tail(s, p, n, pad) } }
+}
+
+/// The way back of [`load_lanes`].
+/// # Safety
+/// `n ≤ LANES` elements are writable at `p`.
+#[inline(always)]
+pub(crate) unsafe fn store_lanes<S: Simd, T: Lanes>(s: S, p: *mut T, n: usize, v: S::V) {
+    // SAFETY: the caller's contract.
+    unsafe {
+        if n == S::LANES {
+            T::store(s, p, v);
+        } else {
+            store_tail(s, p, n, v);
+        }
+    }
+}
