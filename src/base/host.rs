@@ -167,7 +167,7 @@ impl HostMut<'_> {
 impl HostVec {
     /// The bytes of all elements, to be written.
     pub(crate) fn bytes_mut(&mut self) -> &mut [u8] {
-        // SAFETY: as for `HostMut`.
+        // SAFETY: every element type is plain numbers, for which any bytes will do.
         each_dtype!(HostVec, self, v => unsafe {
             std::slice::from_raw_parts_mut(v.as_mut_ptr().cast(), size_of_val(&v[..]))
         })

@@ -233,7 +233,8 @@ impl Opened {
     /// # Errors
     /// The library has none of that name.
     pub(crate) unsafe fn function<F: Copy>(&self, name: &str) -> Result<F, String> {
-        // SAFETY: the caller's contract.
+        // SAFETY: `F` is the function's signature: whoever names the function promises it, from the
+        // vendor's header.
         let symbol = unsafe { self.library.get::<F>(name.as_bytes()) };
         symbol.map(|s| *s).map_err(|e| format!("{} lacks {name}: {e}", self.path.display()))
     }

@@ -134,7 +134,7 @@ impl Nvrtc {
     /// # Safety
     /// `F` is the function's signature.
     unsafe fn call<F: Copy>(&self, name: &str) -> Result<F, String> {
-        // SAFETY: the caller's contract.
+        // SAFETY: `F` is the signature of the function, which each caller has from NVRTC's header.
         unsafe { self.opened.function(name) }
     }
 

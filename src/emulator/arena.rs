@@ -188,7 +188,8 @@ impl Arena {
 
     pub(super) fn read(&self, at: u64, bytes: &mut [u8]) -> Result<(), Fault> {
         self.check("copy to host", at, bytes.len() as u64)?;
-        // SAFETY: as in `write`.
+        // SAFETY: `check` has found the range in one allocation, which nothing else in this process
+        // writes while the caller has the device copy it.
         unsafe { std::ptr::copy_nonoverlapping(at as *const u8, bytes.as_mut_ptr(), bytes.len()) };
         Ok(())
     }
@@ -208,7 +209,8 @@ impl Arena {
 
     pub(super) fn set(&self, at: u64, value: u8, len: u64) -> Result<(), Fault> {
         self.check("set memory", at, len)?;
-        // SAFETY: as in `write`.
+        // SAFETY: `check` has found the range in one allocation, which nothing else in this process
+        // uses while it is set; its shadow is mapped as it is.
         unsafe {
             std::ptr::write_bytes(at as *mut u8, value, len as usize);
             std::ptr::write_bytes((at + shadow()) as *mut u8, 1, len as usize);
@@ -238,7 +240,8 @@ impl Arena {
     /// Whether every byte was written.
     pub(super) fn written(&self, at: u64, len: u64) -> Result<bool, Fault> {
         self.check("look at", at, len)?;
-        // SAFETY: as in `read`.
+        // SAFETY: `check` has found the range in one allocation, whose shadow is mapped as it is;
+        // nobody writes it while the caller looks.
         let bytes =
             unsafe { std::slice::from_raw_parts((at + shadow()) as *const u8, len as usize) };
         Ok(bytes.iter().all(|&byte| byte == 1))

@@ -30,7 +30,8 @@ pub(super) unsafe fn suspend(thread: *mut Thread) {
 /// Notes a fault of the running thread, which does not run again.
 pub(super) fn fail(site: Site, kind: FaultKind, detail: String) -> ! {
     let (thread, cluster) = current();
-    // SAFETY: see above.
+    // SAFETY: `current` gives the thread whose fiber this is and its cluster, both alive as long as
+    // it runs; no reference into them is held while it is suspended.
     unsafe {
         (*cluster).note((*thread).index, site, kind, detail);
         loop {
@@ -55,7 +56,8 @@ extern "C" fn wl_emu_global(
         let detail = format!("{what} of {size} bytes at {address:#x}, needs a multiple of {align}");
         fail(site, FaultKind::GlobalMisaligned, detail);
     }
-    // SAFETY: see above.
+    // SAFETY: the cluster of the fiber that runs is alive (`current`), and the reference is used no
+    // more when the fiber is suspended.
     let cluster = unsafe { &mut *cluster };
     let allocations = cluster.context().allocations;
     match arena::find(allocations, address, size.into()) {
@@ -78,7 +80,7 @@ extern "C" fn wl_emu_global_uninitialised(
     line: u32,
 ) -> ! {
     let (_, cluster) = current();
-    // SAFETY: see above.
+    // SAFETY: the cluster of the fiber that runs is alive (`current`).
     let allocations = unsafe { (*cluster).context().allocations };
     let at = arena::find(allocations, address, 1).map_or(0, |(start, _)| address - start);
     let detail = format!("read of {size} bytes at byte {at} of an allocation, not all written");
@@ -94,7 +96,8 @@ extern "C" fn wl_emu_shared_site(
     line: u32,
 ) -> u32 {
     let (_, cluster) = current();
-    // SAFETY: see above.
+    // SAFETY: the cluster of the fiber that runs is alive (`current`), and the reference is used no
+    // more when the fiber is suspended.
     let cluster = unsafe { &mut *cluster };
     if let Some(&(_, offset)) = cluster.sites.iter().find(|known| known.0 == site) {
         return offset;
@@ -121,7 +124,7 @@ extern "C" fn wl_emu_shared_dynamic(
     line: u32,
 ) -> u32 {
     let (_, cluster) = current();
-    // SAFETY: see above.
+    // SAFETY: the cluster of the fiber that runs is alive (`current`).
     let dynamic = unsafe { (*cluster).context().dynamic };
     if offset.checked_add(bytes).is_none_or(|end| end > dynamic.into()) {
         let detail = format!("{bytes} bytes from byte {offset} on: the launch gave {dynamic}");
@@ -155,7 +158,8 @@ extern "C" fn wl_emu_shared(
         let detail = format!("{size} bytes at byte {offset}, needs a multiple of {align}");
         fail(site, FaultKind::SharedMisaligned, detail);
     }
-    // SAFETY: see above.
+    // SAFETY: the thread whose fiber this is and its cluster are alive (`current`); no reference
+    // into them is held while the fiber is suspended.
     unsafe {
         let (index, block) = ((*thread).index, (*thread).block as usize);
         if !(*cluster).shared(index, block, offset, size, write != 0, site) {
@@ -170,7 +174,7 @@ extern "C" fn wl_emu_shared(
 #[unsafe(no_mangle)]
 extern "C" fn wl_emu_peer(offset: u32, rank: u32, file: *const c_char, line: u32) -> u32 {
     let (_, cluster) = current();
-    // SAFETY: see above.
+    // SAFETY: the cluster of the fiber that runs is alive (`current`).
     let ranks = unsafe { (*cluster).blocks.len() };
     if rank as usize >= ranks {
         let detail = format!("rank {rank} of a cluster of {ranks} blocks");
@@ -191,7 +195,8 @@ extern "C" fn wl_emu_peer_access(
     let (thread, cluster) = current();
     let site = Site { file, line };
     let (rank, offset) = ((address & !PEER) >> PEER_SHIFT, address & ((1 << PEER_SHIFT) - 1));
-    // SAFETY: see above.
+    // SAFETY: the cluster of the fiber that runs is alive (`current`); the offset is compared with
+    // what the blocks use before it is one of the block's.
     unsafe {
         let (ranks, used) = ((*cluster).blocks.len(), (*cluster).shared_used);
         if address & PEER == 0 || rank as usize >= ranks || offset + size > used {
@@ -231,7 +236,8 @@ extern "C" fn wl_emu_cp_async(offset: u32, address: u64, file: *const c_char, li
         let detail = format!("16 bytes at byte {offset}, needs a multiple of 16");
         fail(Site { file, line }, FaultKind::SharedMisaligned, detail);
     }
-    // SAFETY: see above.
+    // SAFETY: the thread whose fiber this is is alive (`current`), and nothing else refers into it
+    // while it runs.
     let thread = unsafe { &mut *thread };
     thread.copies.push_back(Transfer { to: offset, from: address });
     thread.open += 1;
@@ -240,7 +246,8 @@ extern "C" fn wl_emu_cp_async(offset: u32, address: u64, file: *const c_char, li
 #[unsafe(no_mangle)]
 extern "C" fn wl_emu_cp_async_commit() {
     let (thread, _) = current();
-    // SAFETY: see above.
+    // SAFETY: the thread whose fiber this is is alive (`current`), and nothing else refers into it
+    // while it runs.
     let thread = unsafe { &mut *thread };
     thread.groups.push_back(std::mem::take(&mut thread.open));
 }

@@ -49,7 +49,8 @@ extern "C" fn wl_emu_collective(
 ) -> u64 {
     let (thread, cluster) = current();
     let site = Site { file, line };
-    // SAFETY: see above.
+    // SAFETY: the thread whose fiber this is and its cluster are alive (`current`); the reference
+    // that `meet` is given ends before the fiber is suspended.
     unsafe {
         (*thread).wait = Wait { op, mask, arg, width, value, site };
         match meet(&mut *cluster, (*thread).index) {
@@ -159,7 +160,8 @@ fn meet(cluster: &mut Cluster, index: u32) -> Result<bool, (FaultKind, String)> 
 extern "C" fn wl_emu_barrier(op: u32, value: u32, file: *const c_char, line: u32) -> u32 {
     let (thread, cluster) = current();
     let site = Site { file, line };
-    // SAFETY: see above.
+    // SAFETY: the thread whose fiber this is and its cluster are alive (`current`); the reference
+    // that the barrier is given ends before the fiber is suspended.
     unsafe {
         (*thread).wait.site = site;
         match block_barrier(&mut *cluster, (*thread).index, op, value, site) {
@@ -239,7 +241,8 @@ fn block_barrier(
 extern "C" fn wl_emu_cluster_arrive(file: *const c_char, line: u32) {
     let (thread, cluster) = current();
     let site = Site { file, line };
-    // SAFETY: see above.
+    // SAFETY: the thread whose fiber this is and its cluster are alive (`current`); no reference
+    // into them is held while the fiber is suspended.
     unsafe {
         if (*thread).arrived != (*thread).waited {
             fail(site, FaultKind::ClusterBarrier, "arrives twice without a wait".into());
@@ -254,7 +257,8 @@ extern "C" fn wl_emu_cluster_arrive(file: *const c_char, line: u32) {
 extern "C" fn wl_emu_cluster_wait(file: *const c_char, line: u32) {
     let (thread, cluster) = current();
     let site = Site { file, line };
-    // SAFETY: see above.
+    // SAFETY: the thread whose fiber this is and its cluster are alive (`current`); no reference
+    // into them is held while the fiber is suspended.
     unsafe {
         if (*thread).arrived == (*thread).waited {
             fail(site, FaultKind::ClusterBarrier, "waits without having arrived".into());

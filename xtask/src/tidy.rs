@@ -165,7 +165,7 @@ pub fn says_nothing(note: &str) -> bool {
     let mut note = note.to_lowercase();
     for start in ["as for ", "as in ", "see "] {
         if note.starts_with(start) {
-            let end = note.find([',', ';', '.']).unwrap_or(note.len());
+            let end = note.find([',', ';', ':', '.']).unwrap_or(note.len());
             note.replace_range(..end, "");
         }
     }

@@ -239,7 +239,8 @@ pub(crate) unsafe fn each_line<X: Lanes, A: Lanes, Y: Lanes, Op: LineOp>(
     y: Option<Sink<Y>>,
     op: &Op,
 ) -> Op::Sum {
-    // SAFETY: the caller's contract.
+    // SAFETY: the operands' layouts are those of valid tensors, equal in count and length, and
+    // outputs lie apart: what this function asks of its caller is what `each_line_of` asks.
     unsafe { each_line_of(cpu, Operands { x, a, y, b: None }, op) }
 }
 

@@ -158,7 +158,8 @@ impl<'a> Batch<'a> {
     /// # Safety
     /// `class` is a column of the row at `x`.
     pub(crate) unsafe fn hole<X: Lanes>(&self, x: *const X, class: usize) -> Hole {
-        // SAFETY: the caller's contract.
+        // SAFETY: `class` is a column of the row at `x`: the census has found it in range, says the
+        // caller.
         let logit = unsafe { x.add(class).read() }.to_f32();
         let smoothed = self.epsilon > 0.0;
         let weight = if smoothed { self.weights.get(class) / self.unit } else { 0.0 };

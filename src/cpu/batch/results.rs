@@ -33,7 +33,8 @@ impl Results {
             [(self.loss, (loss + z_loss) as f32), (self.z_loss, z_loss as f32), (self.lse, lse)];
         for (out, value) in values {
             if !out.get().is_null() {
-                // SAFETY: the caller's contract.
+                // SAFETY: a pointer that is not null has an element a row, and this row's is
+                // written by this call alone: the caller's promise.
                 unsafe { out.get().add(row).write(value) };
             }
         }

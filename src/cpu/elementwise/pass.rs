@@ -90,7 +90,8 @@ impl<L: ElementLoss, T: Lanes> Loop<L, T> {
     #[inline(always)]
     unsafe fn step<S: Simd>(&self, s: S, i: usize, n: usize) -> S::V {
         let p = &self.pass;
-        // SAFETY: the caller's contract, for every access below.
+        // SAFETY: elements `i..i + n` exist at every pointer that is not null, and n ≤ LANES: `run`
+        // cuts its `len` elements so.
         unsafe {
             let one = s.splat(1.0);
             let weight = match p.weight.is_null() {

@@ -114,7 +114,8 @@ impl Cpu {
             }
         };
         let alone = self.threads() == 1 || count < CHUNK_ELEMENTS;
-        // SAFETY: the caller's contract.
+        // SAFETY: the job's pointers are good for their strides over its whole space, as the caller
+        // promises, and a part is some of it.
         let sum = |i: usize, sums: &mut [f64]| unsafe { sum_part(job, side, &part(i), sums) };
         if space.sizes().is_empty() || kept(cut.d) {
             let one = |i: usize| {
@@ -205,7 +206,8 @@ fn sum(values: &[f32]) -> f64 {
 unsafe fn write<T: Lanes>(space: &Space, operand: Operand, grad: *mut T, sums: &[f64]) {
     space.runs(operand, 0..sums.len(), |offset, stretch, stride| {
         for (j, i) in stretch.enumerate() {
-            // SAFETY: the caller's contract.
+            // SAFETY: `grad` has the operand's layout and is writable, says the caller; `runs`
+            // gives offsets of that layout alone.
             unsafe { grad.add(offset + j * stride).write(T::from_f32(sums[i] as f32)) };
         }
     });

@@ -41,7 +41,7 @@ pub(super) struct Job<'a, T> {
 
 // SAFETY: its pointers are used by unsafe methods alone, whose callers keep chunks disjoint.
 unsafe impl<T> Send for Job<'_, T> {}
-// SAFETY: as above.
+// SAFETY: all that a shared `Job` allows is unsafe methods, whose callers keep chunks disjoint.
 unsafe impl<T> Sync for Job<'_, T> {}
 
 /// What one tile writes instead of what the job names: a gradient as f32, to be summed.
@@ -61,7 +61,8 @@ impl<T: Lanes> Job<'_, T> {
     pub(super) unsafe fn run(&self, wanted: bool, range: Range<usize>) -> f64 {
         let mut sum = 0.0;
         each_tile(&self.space, range, |tile| {
-            // SAFETY: the caller's contract.
+            // SAFETY: the pointers are good for their strides over the space, which the caller
+            // promises, and the tile is a part of `range`.
             sum += unsafe { self.tile(wanted, &tile) };
         });
         sum
@@ -153,7 +154,8 @@ impl<T: Lanes> Job<'_, T> {
             Only::GradX(p) => (p, std::ptr::null_mut()),
             Only::GradY(p) => (std::ptr::null_mut(), p),
         };
-        // SAFETY: the caller's contract.
+        // SAFETY: what is read is good for its strides over the space, and the pointer in `only`
+        // for the tile: the caller's promise.
         unsafe {
             (self.losses.gathered)(
                 self.level,
@@ -184,12 +186,14 @@ impl<T: Lanes> Job<'_, T> {
         let (mut sum, mut most) = (0.0, 0f32);
         each_tile(&self.space, range, |tile| {
             let mut buffer = EMPTY;
-            // SAFETY: the caller's contract.
+            // SAFETY: the weights have the operand's layout: the checks of the call's shapes gave
+            // it, says the caller.
             let x = unsafe { self.floats(Operand::Weight, self.weight, &tile, &mut buffer) };
             if !x.is_null() {
                 let len = tile.len();
                 let own = self.level.run(Sum { x, len });
-                // SAFETY: as above.
+                // SAFETY: `floats` gives null or as many elements as the tile has, in the tensor or
+                // in `buffer`.
                 let weights = unsafe { std::slice::from_raw_parts(x, len) };
                 sum += match own.is_finite() {
                     true => f64::from(own),
@@ -214,7 +218,7 @@ impl<T: Lanes> Job<'_, T> {
         tile: &Range<usize>,
         buffer: &mut Buffer,
     ) -> *const f32 {
-        // SAFETY: the caller's contract.
+        // SAFETY: the tensor has the operand's layout, as `elements` asks; the caller's promise.
         unsafe {
             match data {
                 Some(HostRef::F32(s)) => self.elements(operand, s.as_ptr(), tile, buffer),
@@ -252,7 +256,8 @@ impl<T: Lanes> Job<'_, T> {
                 return;
             }
             for (j, slot) in into.iter_mut().enumerate() {
-                // SAFETY: as above.
+                // SAFETY: offset and stride are the operand's own, and the stretch lies in its
+                // space.
                 slot.write(unsafe { base.add(offset + j * stride).read() }.to_f32());
             }
         });
@@ -275,7 +280,8 @@ impl<T: Lanes> Job<'_, T> {
         }
         self.space.runs(operand, tile.clone(), |offset, stretch, stride| {
             for (j, i) in stretch.enumerate() {
-                // SAFETY: the caller's contract.
+                // SAFETY: `base` has the operand's layout and is writable, and `from` holds the
+                // tile: the caller's promise.
                 unsafe { base.add(offset + j * stride).write(T::from_f32(from.add(i).read())) };
             }
         });

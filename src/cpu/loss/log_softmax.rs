@@ -156,7 +156,8 @@ impl Cpu {
             let y = Some(Sink { base: y.as_mut_ptr(), lines });
             each_float!(grad_output.host_data(), "grad_output", HostRef, a => {
                 let a = Source { base: a.as_ptr(), lines: lines_of(checked, &grad_output) };
-                // SAFETY: as for the forward pass.
+                // SAFETY: views hold their shapes, which were checked to be equal; the output is
+                // borrowed exclusively and lies apart from both inputs.
                 unsafe { each_line(self, x, Some(a), y, &op) };
                 Ok(())
             })

@@ -53,11 +53,13 @@ impl Results {
         let lse = sum.map_or(0.0, |sum| sum.lse() as f32);
         for (out, value) in [(self.logprob, logprob), (self.entropy, entropy), (self.lse, lse)] {
             if !out.get().is_null() {
-                // SAFETY: the caller's contract.
+                // SAFETY: a pointer that is not null has an element a row, and this row's is
+                // written by this call alone: the caller's promise.
                 unsafe { out.get().add(row).write(value) };
             }
         }
-        // SAFETY: the caller's contract.
+        // SAFETY: the ranks have an element a row as well, of which nobody else writes this one's:
+        // the caller's promise.
         unsafe { self.ranks.put(row, sum.map(|sum| &sum.standing)) };
     }
 }

@@ -257,7 +257,8 @@ unsafe fn compare<T: Lanes>(
         let at = n * positions.stride + class * positions.class_stride + run.start;
         for (i, (&target, &value)) in targets.iter().zip(&*values).enumerate() {
             let value = if target == class as u32 { value } else { T::default() };
-            // SAFETY: the caller's contract.
+            // SAFETY: the run's positions exist for every class of block `n`, and nobody else works
+            // on them: the caller's promise.
             unsafe { y.get().add(at + i).write(value) };
         }
     }

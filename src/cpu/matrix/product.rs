@@ -40,7 +40,8 @@ impl Panel {
     /// # Safety
     /// The element is one of the panel, or one past it.
     pub(crate) unsafe fn at(self, row: usize, column: usize) -> Panel {
-        // SAFETY: the caller's contract.
+        // SAFETY: the element is one of the panel or one past it, says the caller, so the pointer
+        // stays in the panel's memory.
         let data = unsafe { self.data.get().add(row * self.rows + column * self.columns) };
         Panel { data: SyncPtr(data), ..self }
     }
@@ -50,7 +51,8 @@ impl Panel {
     /// # Safety
     /// They are `len` elements of the panel, next to one another, and nobody else uses them.
     pub(crate) unsafe fn row<'a>(self, row: usize, len: usize) -> &'a mut [f32] {
-        // SAFETY: the caller's contract.
+        // SAFETY: the `len` elements are the panel's, next to one another, and nobody else uses
+        // them: the caller's promise.
         unsafe { std::slice::from_raw_parts_mut(self.data.get().add(row * self.rows), len) }
     }
 }
@@ -291,7 +293,8 @@ impl<'a> Gradient<'a> {
         scratch: &mut [f32],
         make: impl FnOnce(Panel, bool),
     ) {
-        // SAFETY: the caller's contract, here and for what is rounded.
+        // SAFETY: the rows are some of the matrix's and nobody else touches them, as the caller
+        // promises; `rounded` is given the matrix's own data.
         unsafe {
             match self.data {
                 Typed::F32(data) => {
@@ -318,7 +321,8 @@ impl<'a> Gradient<'a> {
             return;
         }
         for (row, wide) in rows.zip(scratch.chunks_exact(self.columns)) {
-            // SAFETY: the caller's contract.
+            // SAFETY: `data` is the matrix's, whose rows are `stride` elements apart and `columns`
+            // long; these are touched by nobody else: the caller's promise.
             let out = unsafe {
                 std::slice::from_raw_parts_mut(data.get().add(row * self.stride), self.columns)
             };

@@ -67,7 +67,8 @@ pub(crate) unsafe fn standing<T: Lanes>(
     };
     let (mut best, mut at) = (tally.best, tally.at);
     if tally.nans > 0 {
-        // SAFETY: the caller's contract.
+        // SAFETY: `len` is how many columns there are, and as many elements are readable at `x`:
+        // the caller's promise.
         let nan = (0..len).find(|&i| unsafe { x.add(i).read() }.to_f32().is_nan());
         (best, at) = (f32::NAN, nan.unwrap_or(at));
     }
@@ -186,7 +187,8 @@ impl RankResults {
         ];
         for (out, value) in values {
             if !out.get().is_null() {
-                // SAFETY: the caller's contract.
+                // SAFETY: a pointer that is not null has an element a row, and this row's is
+                // written by this call alone: the caller's promise.
                 unsafe { out.get().add(row).write(value) };
             }
         }

@@ -131,7 +131,8 @@ impl<T: Lanes> SoftRow<T> {
     /// # Safety
     /// `column` lies in the row.
     unsafe fn weights(&self, column: usize) -> *const f32 {
-        // SAFETY: the caller's contract.
+        // SAFETY: `column` lies in the row, and the weights, where there are some, are as long: the
+        // caller's promise.
         if self.weights.is_null() { self.weights } else { unsafe { self.weights.add(column) } }
     }
 
@@ -158,7 +159,8 @@ impl<T: Lanes> SoftRow<T> {
     /// As for [`SoftRow::sum`]; nobody else works on these columns.
     unsafe fn part(&self, columns: Range<usize>, keep: bool) -> Part {
         let (level, transform, len) = (self.level, self.transform, columns.len());
-        // SAFETY: the caller's contract.
+        // SAFETY: the columns lie in the row, of which `sum`'s caller has promised x, target and
+        // weights; nobody else works on them.
         unsafe {
             let (x, target) = (self.x.add(columns.start), self.target.add(columns.start));
             let weights = self.weights(columns.start);
@@ -249,7 +251,8 @@ impl<T: Lanes> SoftRow<T> {
         kept: &SoftKept,
         (g, z): (f64, f64),
     ) {
-        // SAFETY: the caller's contract.
+        // SAFETY: the outputs have `len` elements and are x and the target, or apart; `sum` and
+        // `kept` are of this row: the caller's promise, which each call below needs.
         unsafe {
             let at_top = self.at_top(sum, kept, (g, z));
             let slope = f64::from(self.transform.slope());
@@ -405,7 +408,8 @@ impl<T: Lanes> SoftRow<T> {
     /// # Safety
     /// As for [`SoftRow::at_top`].
     unsafe fn exponentials(&self, columns: Range<usize>, sum: &SoftSum, kept: &SoftKept) -> f64 {
-        // SAFETY: the caller's contract.
+        // SAFETY: the columns lie in the row, of which nothing is overwritten yet: the caller's
+        // promise.
         unsafe {
             let (x, len) = (self.x.add(columns.start).cast_const(), columns.len());
             if kept.exponentials {
@@ -421,7 +425,8 @@ impl<T: Lanes> SoftRow<T> {
     /// # Safety
     /// As for [`SoftRow::at_top`].
     unsafe fn mass(&self, columns: Range<usize>, sum: &SoftSum) -> f64 {
-        // SAFETY: the caller's contract.
+        // SAFETY: the columns lie in the row, of which nothing is overwritten yet: the caller's
+        // promise.
         unsafe {
             let (target, len) = (self.target.add(columns.start), columns.len());
             let weights = self.weights(columns.start);

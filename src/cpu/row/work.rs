@@ -255,7 +255,8 @@ impl<T> Memory<T> {
     /// # Safety
     /// `column` lies in the row.
     unsafe fn x(self, column: usize) -> *mut T {
-        // SAFETY: the caller's contract.
+        // SAFETY: `column` lies in the row, so the pointer stays inside of it: the caller's
+        // promise.
         unsafe { self.x.get().add(column) }
     }
 
@@ -264,7 +265,8 @@ impl<T> Memory<T> {
     unsafe fn weights(self, column: usize) -> *const f32 {
         match self.weights.get().is_null() {
             true => std::ptr::null(),
-            // SAFETY: the caller's contract.
+            // SAFETY: `column` lies in the row, and there is a weight a column: the caller's
+            // promise.
             false => unsafe { self.weights.get().add(column) },
         }
     }

@@ -20,32 +20,32 @@ impl Simd for Scalar {
     }
     #[inline(always)]
     unsafe fn load(self, p: *const f32) -> f32 {
-        // SAFETY: readable by the caller's contract.
+        // SAFETY: one f32 is readable by the caller's contract.
         unsafe { p.read() }
     }
     #[inline(always)]
     unsafe fn load_f16(self, p: *const f16) -> f32 {
-        // SAFETY: readable by the caller's contract.
+        // SAFETY: one f16 is readable by the caller's contract.
         unsafe { Float::to_f32(p.read()) }
     }
     #[inline(always)]
     unsafe fn load_bf16(self, p: *const bf16) -> f32 {
-        // SAFETY: readable by the caller's contract.
+        // SAFETY: one bf16 is readable by the caller's contract.
         unsafe { Float::to_f32(p.read()) }
     }
     #[inline(always)]
     unsafe fn store(self, p: *mut f32, v: f32) {
-        // SAFETY: writable by the caller's contract.
+        // SAFETY: one f32 is writable by the caller's contract.
         unsafe { p.write(v) }
     }
     #[inline(always)]
     unsafe fn store_f16(self, p: *mut f16, v: f32) {
-        // SAFETY: writable by the caller's contract.
+        // SAFETY: one f16 is writable by the caller's contract.
         unsafe { p.write(f16::from_f32(v)) }
     }
     #[inline(always)]
     unsafe fn store_bf16(self, p: *mut bf16, v: f32) {
-        // SAFETY: writable by the caller's contract.
+        // SAFETY: one bf16 is writable by the caller's contract.
         unsafe { p.write(bf16::from_f32(v)) }
     }
     #[inline(always)]

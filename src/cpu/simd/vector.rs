@@ -44,7 +44,8 @@ pub(crate) trait Simd: Copy + Send + Sync + 'static {
     /// `2·LANES` elements are readable at `p`.
     #[inline(always)]
     unsafe fn load2_bf16(self, p: *const bf16) -> [Self::V; 2] {
-        // SAFETY: the caller's contract.
+        // SAFETY: `2·LANES` elements are readable at `p`, so LANES at each half: the caller's
+        // promise.
         unsafe { [self.load_bf16(p), self.load_bf16(p.add(Self::LANES))] }
     }
     /// The way back of [`Simd::load2_bf16`]. A NaN must have its low 16 bits clear, as every NaN
@@ -53,7 +54,8 @@ pub(crate) trait Simd: Copy + Send + Sync + 'static {
     /// `2·LANES` elements are writable at `p`.
     #[inline(always)]
     unsafe fn store2_bf16(self, p: *mut bf16, [a, b]: [Self::V; 2]) {
-        // SAFETY: the caller's contract.
+        // SAFETY: `2·LANES` elements are writable at `p`, so LANES at each half: the caller's
+        // promise.
         unsafe {
             self.store_bf16(p, a);
             self.store_bf16(p.add(Self::LANES), b);
@@ -113,7 +115,8 @@ pub(crate) trait Lanes: crate::base::dtype::Float {
     /// `2·LANES` elements are readable at `p`.
     #[inline(always)]
     unsafe fn load2<S: Simd>(simd: S, p: *const Self) -> [S::V; 2] {
-        // SAFETY: the caller's contract.
+        // SAFETY: `2·LANES` elements are readable at `p`, so LANES at each half: the caller's
+        // promise.
         unsafe { [Self::load(simd, p), Self::load(simd, p.add(S::LANES))] }
     }
     /// The way back of [`Lanes::load2`]; NaN as [`Simd::store2_bf16`] says.
@@ -121,7 +124,8 @@ pub(crate) trait Lanes: crate::base::dtype::Float {
     /// `2·LANES` elements are writable at `p`.
     #[inline(always)]
     unsafe fn store2<S: Simd>(simd: S, p: *mut Self, [a, b]: [S::V; 2]) {
-        // SAFETY: the caller's contract.
+        // SAFETY: `2·LANES` elements are writable at `p`, so LANES at each half: the caller's
+        // promise.
         unsafe {
             Self::store(simd, p, a);
             Self::store(simd, p.add(S::LANES), b);
@@ -134,23 +138,23 @@ macro_rules! lanes {
         impl Lanes for $type {
             #[inline(always)]
             unsafe fn load<S: Simd>(simd: S, p: *const Self) -> S::V {
-                // SAFETY: the caller's contract is the callee's.
+                // SAFETY: `LANES` elements are readable at `p`: the caller's promise.
                 unsafe { simd.$load(p) }
             }
             #[inline(always)]
             unsafe fn store<S: Simd>(simd: S, p: *mut Self, v: S::V) {
-                // SAFETY: the caller's contract is the callee's.
+                // SAFETY: `LANES` elements are writable at `p`: the caller's promise.
                 unsafe { simd.$store(p, v) }
             }
             $(
                 #[inline(always)]
                 unsafe fn load2<S: Simd>(simd: S, p: *const Self) -> [S::V; 2] {
-                    // SAFETY: the caller's contract is the callee's.
+                    // SAFETY: `2·LANES` elements are readable at `p`: the caller's promise.
                     unsafe { simd.$load2(p) }
                 }
                 #[inline(always)]
                 unsafe fn store2<S: Simd>(simd: S, p: *mut Self, pair: [S::V; 2]) {
-                    // SAFETY: the caller's contract is the callee's.
+                    // SAFETY: `2·LANES` elements are writable at `p`: the caller's promise.
                     unsafe { simd.$store2(p, pair) }
                 }
             )?
@@ -195,7 +199,8 @@ unsafe fn store_tail<S: Simd, T: Lanes>(s: S, p: *mut T, n: usize, v: S::V) {
 /// `n ≤ LANES` elements are readable at `p`.
 #[inline(always)]
 pub(crate) unsafe fn load_lanes<S: Simd, T: Lanes>(s: S, p: *const T, n: usize, pad: f32) -> S::V {
-    // SAFETY: the caller's contract.
+    // SAFETY: `n ≤ LANES` elements are readable at `p`, as the caller promises: a whole vector
+    // where n is LANES, else no more than n are read.
     unsafe { if n == S::LANES { T::load(s, p) } else { load_tail(s, p, n, pad) } }
 }
 
@@ -204,7 +209,8 @@ pub(crate) unsafe fn load_lanes<S: Simd, T: Lanes>(s: S, p: *const T, n: usize, 
 /// `n ≤ LANES` elements are writable at `p`.
 #[inline(always)]
 pub(crate) unsafe fn store_lanes<S: Simd, T: Lanes>(s: S, p: *mut T, n: usize, v: S::V) {
-    // SAFETY: the caller's contract.
+    // SAFETY: `n ≤ LANES` elements are writable at `p`, as the caller promises: a whole vector
+    // where n is LANES, else no more than n are written.
     unsafe {
         if n == S::LANES {
             T::store(s, p, v);

@@ -81,7 +81,8 @@ impl<'c: 'p, 'p> Call<'c, 'p> {
     /// # Safety
     /// The call's shapes were checked.
     unsafe fn group(&self) -> Result<()> {
-        // SAFETY: the caller's contract.
+        // SAFETY: shapes were checked, says the caller; the bins' own memory was taken by
+        // `Bins::new` for as many rows.
         unsafe {
             self.bins.columns()?;
             self.bins.group(false)
@@ -174,7 +175,8 @@ impl<'c: 'p, 'p> Call<'c, 'p> {
     ) -> Result<Table> {
         let (rows, columns) = (Panel::from(out), out.shape[1]);
         if !add {
-            // SAFETY: the caller's contract.
+            // SAFETY: the output was checked to have a row a class of the table, and is borrowed
+            // exclusively.
             unsafe { self.cuda.zeros(rows, [classes.len(), columns])? };
         }
         Ok(Table { rows, columns, classes })
@@ -199,7 +201,8 @@ impl<'c: 'p, 'p> Call<'c, 'p> {
         let rows = workspace.panel(features, grad.dtype)?;
         let embeddings = workspace.panel(width, grad.dtype)?;
         let back = workspace.panel(width, DType::F32)?;
-        // SAFETY: the caller's contract.
+        // SAFETY: shapes were checked and `grad` has a row a lookup, says the caller; the workspace
+        // has as many rows as the longest chunk.
         unsafe {
             let projection = Panel::from(&out.projection);
             let sum = Growing::new(

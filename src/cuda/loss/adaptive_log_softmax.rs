@@ -116,7 +116,8 @@ impl<'c: 'p, 'p> Call<'c, 'p> {
             let bias = grads.and_then(|(g, _)| g.head_bias.as_ref()).map(Panel::from);
             gradients(weight, bias, None)
         });
-        // SAFETY: the caller's contract, for all of them.
+        // SAFETY: shapes, strides and lengths were checked and outputs are borrowed exclusively,
+        // says the caller: all that each launch below asks.
         unsafe {
             self.bins.columns()?;
             self.bins.group(back)?;

@@ -79,7 +79,8 @@ impl<'c: 'p, 'p> Call<'c, 'p> {
     /// # Safety
     /// Shapes, strides and lengths were checked; outputs are borrowed exclusively.
     unsafe fn run(&self, input: Option<&Output<'_, '_>>, grads: Option<&Grads<'_>>) -> Result<()> {
-        // SAFETY: the caller's contract.
+        // SAFETY: shapes, strides and lengths were checked and outputs are borrowed exclusively,
+        // says the caller: all that each launch below asks.
         unsafe {
             self.bins.columns()?;
             match self.checked.options.sampler.is_all() {
@@ -119,7 +120,8 @@ impl<'c: 'p, 'p> Call<'c, 'p> {
                 projection: None,
             }
         });
-        // SAFETY: the caller's contract.
+        // SAFETY: shapes were checked and outputs are borrowed exclusively, says `run`, which has
+        // had the columns found.
         unsafe {
             self.bins.group(back.is_some())?;
             softmax.run(back)?;
@@ -251,7 +253,8 @@ impl Sampled<'_, '_> {
         let features = options.in_features;
         let bias = grads.bias.map(|bias| column(bias.address, bias.dtype));
         let x = Panel::from(&call.input);
-        // SAFETY: the caller's contract.
+        // SAFETY: gradients were checked to have the parameters' shapes and are borrowed
+        // exclusively; all chunks' parts are on the stream, says the caller.
         unsafe {
             if !grads.add {
                 cuda.zeros(Panel::from(grads.weight), [classes, features])?;
@@ -311,7 +314,8 @@ impl Part<'_> {
         let (samples, features) = (args.samples as usize, args.features as usize);
         let slots = call.bins.rows();
         let at = |address: u64| address + 4 * self.from as u64;
-        // SAFETY: the caller's contract.
+        // SAFETY: shapes were checked, says `run`; the buffers were taken for as many rows as the
+        // longest chunk, of which this one has n.
         unsafe {
             let panels = [Panel::from(&call.input).starting_at(self.from), x];
             let places = Places { rows: 0, marks: args.column };
@@ -341,7 +345,8 @@ impl Part<'_> {
         let (cuda, Buffers { x, x_factor, z, z_factor, d_x }) = (sampled.call.cuda, *self.buffers);
         let (samples, features) = (args.samples as usize, args.features as usize);
         let places = Places::default();
-        // SAFETY: the caller's contract.
+        // SAFETY: shapes were checked and outputs are borrowed exclusively, says `run`; the buffers
+        // have the chunk's n rows, whose logits and input `logits` has put on the stream.
         unsafe {
             let slopes = cuda.factor(z, z_factor, [n, samples], x.dtype)?;
             if let Some(out) = input {

@@ -85,7 +85,8 @@ impl Cuda {
             Some(results) => self.soft_losses(checked, &call, args, Work::Fused, results)?,
             None => {
                 call.fill(checked, &mut args)?;
-                // SAFETY: as above.
+                // SAFETY: shapes, strides and lengths were checked (`Checked`); the logits, which
+                // are overwritten, are borrowed exclusively.
                 unsafe { self.go(call.loss, data(checked.dtype)?, Work::Fused, args)? };
             }
         }

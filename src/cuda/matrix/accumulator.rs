@@ -59,7 +59,8 @@ impl<'p> Growing<'p> {
     /// The gradient has the sizes, and each chunk's product was put on the stream.
     pub(crate) unsafe fn settle(&self, cuda: &Cuda, chunks: usize) -> Result<()> {
         let Growing { sum, sizes, wide } = self;
-        // SAFETY: the caller's contract.
+        // SAFETY: the gradient has `sizes`, and so has the f32 sum beside it, which the chunks'
+        // products on the stream have initialised: the caller's promise.
         unsafe {
             match wide {
                 // Nothing was added at all.
@@ -110,7 +111,8 @@ impl<'p> InputGradient<'p> {
     ) -> Result<()> {
         let places = Places { rows: 0, marks: rows.marks };
         let panels = [self.sum, Panel::from(out)];
-        // SAFETY: the caller's contract.
+        // SAFETY: sum and output have the sizes that the sum was made with, and `rows` has a mark
+        // for each row: the caller's promise.
         unsafe { cuda.panel(Batch::PanelRound, panels, sizes, places, false) }
     }
 }

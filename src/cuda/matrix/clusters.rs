@@ -233,7 +233,8 @@ impl<'p> Bins<'p> {
     /// # Safety
     /// As for [`Bins::group`], which came before, and every row has its loss.
     pub(crate) unsafe fn finish(&self) -> Result<()> {
-        // SAFETY: the caller's contract.
+        // SAFETY: shapes were checked and `group` has put the rows into their slots, says the
+        // caller; each row's loss is written by launches before this one.
         unsafe { self.cuda.launch_batch(Batch::BinFinish, 1, args::bytes(&self.args)) }
     }
 }

@@ -89,7 +89,8 @@ impl Cuda {
         let mut args = panel_args([from, to], sizes, Places::default(), false);
         (args.parts, args.add) = (digits, layout.len() as u32);
         let packs = sizes[0].saturating_mul(sizes[1].div_ceil(PACK));
-        // SAFETY: the caller's contract.
+        // SAFETY: `from` is device memory of these sizes, and `to` has the layout's columns from
+        // 16-byte boundaries on: the caller's promise.
         unsafe { self.launch_panel(Batch::PanelParts, packs, args) }
     }
 
@@ -108,7 +109,8 @@ impl Cuda {
         if !apart(from.dtype, call) {
             return Ok(Factor::whole(from));
         }
-        // SAFETY: the caller's contract.
+        // SAFETY: `from` is initialised device memory of these sizes, says the caller; `memory` was
+        // taken by `Workspace::factor` for a factor's parts.
         unsafe { self.cut(from, memory, sizes, TWO)? };
         let second = memory.after_column(sizes[1].next_multiple_of(PACK));
         Ok(Factor { parts: [memory, second], count: 2 })
@@ -127,7 +129,8 @@ impl Cuda {
     ) -> Result<()> {
         let [m, n, k] = sizes;
         if c.dtype == DType::F32 || a.count + b.count == 2 {
-            // SAFETY: the caller's contract.
+            // SAFETY: the panels are device memory of these sizes, and those that are read are
+            // initialised: the caller's promise.
             return unsafe { self.pairwise([a, b], c, sizes, add) };
         }
         let rows = (SUM / (4 * n).max(1)).clamp(1, m.max(1));
@@ -159,7 +162,9 @@ impl Cuda {
         for i in 0..a.count {
             for j in 0..b.count.min(2 - i) {
                 let (a, b, add) = (a.parts[i], b.parts[j], add || i + j > 0);
-                // SAFETY: the caller's contract.
+                // SAFETY: each part is a panel of the factor's sizes, and `c` is initialised where
+                // it is added to, which the first product sees to: the caller's promise for the
+                // rest.
                 unsafe { self.product(Product { a, b, c, sizes, add })? };
             }
         }
@@ -178,7 +183,8 @@ impl Cuda {
     ) -> Result<()> {
         if weight.dtype == DType::F32 {
             let (a, b, sizes) = (hidden, weight.transposed(), [n, classes, width]);
-            // SAFETY: the caller's contract.
+            // SAFETY: the panels are device memory of these sizes, and rows and weights are
+            // initialised: the caller's promise.
             return unsafe { self.product(Product { a, b, c: to, sizes, add: false }) };
         }
         let [of_rows, of_weights] = pairs(weight.dtype);

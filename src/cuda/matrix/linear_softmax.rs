@@ -175,7 +175,9 @@ impl<'p> Softmax<'p> {
         let buffers = self.buffers(rows, backward)?;
         let narrow = Kernels::of(self).map(|kernels| Narrow::new(self, kernels, rows, backward));
         let narrow = narrow.transpose()?;
-        // SAFETY: the caller's contract, for all of them.
+        // SAFETY: shapes were checked, rows are in their slots and outputs are borrowed
+        // exclusively, says the caller; the buffers were taken for as many rows as the longest
+        // chunk.
         unsafe {
             for (number, from) in (0..self.slots.len).step_by(chunk).enumerate() {
                 let n = chunk.min(self.slots.len - from);
@@ -251,7 +253,8 @@ impl Part<'_, '_> {
     unsafe fn hidden(&self) -> Result<()> {
         let Softmax { cuda, input, projection, features, width, .. } = *self.softmax;
         let Buffers { x, hidden, .. } = *self.buffers;
-        // SAFETY: the caller's contract.
+        // SAFETY: input and projection were checked to be of these sizes (`Softmax::run`), and the
+        // buffers have the chunk's n rows.
         unsafe {
             let panels = [self.of_rows(input), x];
             cuda.panel(Batch::PanelGather, panels, [self.n, features], self.places(), false)?;
@@ -268,7 +271,8 @@ impl Part<'_, '_> {
     /// As above.
     unsafe fn kept(&self, rows: Panel) -> Result<()> {
         let Softmax { cuda, width, .. } = *self.softmax;
-        // SAFETY: the caller's contract.
+        // SAFETY: `rows` is a buffer of the chunk's n rows of `width`, initialised by the product
+        // before.
         unsafe { cuda.panel(Batch::PanelRound, [rows; 2], [self.n, width], self.places(), false) }
     }
 
@@ -289,7 +293,8 @@ impl Part<'_, '_> {
             nll: self.nll(),
         };
         let work = if back { Work::Fused } else { Work::Forward };
-        // SAFETY: the caller's contract.
+        // SAFETY: the weights were checked to be of these sizes (`Softmax::run`), the buffers have
+        // the chunk's n rows, and the slots have a target, factor and loss each.
         unsafe {
             let sizes = [self.n, classes, width];
             match self.softmax.projection {
@@ -323,7 +328,8 @@ impl Part<'_, '_> {
         }
         let Softmax { cuda, slots, .. } = *self.softmax;
         let panels = [self.buffers.nll, slots.nll].map(|at| Panel::packed(at, DType::F32, 1));
-        // SAFETY: the caller's contract.
+        // SAFETY: the chunk has n losses, and `places` names rows that the slots' losses have: the
+        // bins have put them there.
         unsafe { cuda.panel(Batch::PanelScatterAdd, panels, [self.n, 1], self.places(), false) }
     }
 
@@ -336,7 +342,8 @@ impl Part<'_, '_> {
         let Softmax { cuda, width, classes, linear, budget, .. } = *self.softmax;
         let Buffers { x, x_factor, hidden, hidden_factor, d_hidden, .. } = *self.buffers;
         let (dtype, tail) = (self.softmax.dtype(), self.softmax.projection.is_some());
-        // SAFETY: the caller's contract.
+        // SAFETY: the gradient was checked to have the weights' sizes (`Softmax::run`), and the
+        // buffers have the chunk's n rows, initialised by the launches before.
         unsafe {
             let Buffers { logits, logits_factor, .. } = *self.buffers;
             let slopes = cuda.factor(logits, logits_factor, [self.n, classes], dtype)?;
@@ -363,7 +370,8 @@ impl Part<'_, '_> {
     unsafe fn hidden_slopes(&self) -> Result<Factor> {
         let Buffers { d_hidden, d_hidden_factor, .. } = *self.buffers;
         let sizes = [self.n, self.softmax.width];
-        // SAFETY: the caller's contract.
+        // SAFETY: both buffers have the chunk's n rows of `width`, and the first was written by the
+        // product before.
         unsafe { self.softmax.cuda.factor(d_hidden, d_hidden_factor, sizes, self.softmax.dtype()) }
     }
 
@@ -375,7 +383,8 @@ impl Part<'_, '_> {
         let Softmax { cuda, features, width, .. } = *self.softmax;
         let Buffers { x, x_factor, .. } = *self.buffers;
         let (c, add) = projection.target(self.first);
-        // SAFETY: the caller's contract.
+        // SAFETY: the gradient was checked to have the projection's sizes (`Softmax::run`), and the
+        // buffers have the chunk's n rows, initialised by the launches before.
         unsafe {
             let x = cuda.factor(x, x_factor, [self.n, features], self.softmax.dtype())?;
             cuda.multiply([slopes.transposed(), x], c, [width, features, self.n], add)
@@ -390,7 +399,8 @@ impl Part<'_, '_> {
         let Softmax { cuda, linear, features, width, classes, budget, .. } = *self.softmax;
         let Some(sum) = d_x else { return Ok(()) };
         let part = self.buffers.d_x;
-        // SAFETY: the caller's contract.
+        // SAFETY: the sum has a row a row of the input, which the places name (`Softmax::run`);
+        // weights and buffers are of these sizes.
         unsafe {
             let Some(projection) = self.softmax.projection else {
                 let (c, sizes) = (self.of_rows(sum), [self.n, features, classes]);

@@ -133,9 +133,10 @@ impl Cuda {
         match (m == 0 || n == 0, k == 0) {
             (true, _) => Ok(()),
             (false, true) if product.add => Ok(()),
-            // SAFETY: the caller's contract.
+            // SAFETY: `c` is device memory of m × n elements: the caller's promise.
             (false, true) => unsafe { self.zeros(product.c, [m, n]) },
-            // SAFETY: the caller's contract.
+            // SAFETY: the panels are device memory of the product's sizes, and those that are read
+            // are initialised: the caller's promise.
             (false, false) => unsafe { self.driver.product(&product) },
         }
     }
@@ -151,7 +152,8 @@ impl Cuda {
         to: Panel,
         [n, classes, width]: [usize; 3],
     ) -> Result<()> {
-        // SAFETY: the caller's contract.
+        // SAFETY: the panels are device memory of these sizes, and the bias has an element a
+        // column: the caller's promise.
         unsafe {
             if let Some(bias) = bias {
                 // The same row for all of them.
@@ -168,7 +170,8 @@ impl Cuda {
     /// As for [`Cuda::product`].
     pub(crate) unsafe fn zeros(&self, to: Panel, sizes: [usize; 2]) -> Result<()> {
         let from = Panel { address: 0, ..to };
-        // SAFETY: the caller's contract.
+        // SAFETY: `to` is device memory of these sizes, says the caller; from a null address zeros
+        // are taken.
         unsafe { self.panel(Batch::PanelRound, [from, to], sizes, Places::default(), false) }
     }
 
@@ -186,7 +189,8 @@ impl Cuda {
     ) -> Result<()> {
         let args = panel_args([from, to], [n, columns], places, add);
         let elements = n.saturating_mul(columns);
-        // SAFETY: the caller's contract.
+        // SAFETY: the panels are device memory of n rows and as many columns, of which `places`
+        // names rows: the caller's promise.
         unsafe { self.launch_panel(kernel, elements, args) }
     }
 
@@ -206,7 +210,8 @@ impl Cuda {
             _ => elements.div_ceil(BATCH_THREADS as usize).min(MAX_BLOCKS),
         };
         let blocks = u32::try_from(blocks).unwrap_or(u32::MAX);
-        // SAFETY: the caller's contract.
+        // SAFETY: these are the kernel's own arguments, of that many elements of the panels'
+        // memory: the caller's promise.
         unsafe { self.launch_batch(kernel, blocks, args::bytes(&args)) }
     }
 }

@@ -144,7 +144,8 @@ impl<'p> Segments<'p> {
             expected: "as many as a launch has blocks for".into(),
             got: n.to_string(),
         })?;
-        // SAFETY: the caller's contract.
+        // SAFETY: a panel has a row for each part, the table one for each class, and all are
+        // initialised: the caller's promise; keys and parts are as many as were sorted.
         unsafe { self.cuda.launch_batch(Batch::SegmentSums, blocks, args::bytes(&args)) }
     }
 }

@@ -178,14 +178,15 @@ impl Driver for Real {
 
     unsafe fn copy_within(&self, to: u64, from: u64, bytes: usize) -> Result<()> {
         let stream = self.bind()?;
-        // SAFETY: the caller's contract.
+        // SAFETY: both ranges are allocated and do not overlap, says the caller; the context is
+        // bound.
         unsafe { result::memcpy_dtod_async(to, from, bytes, stream) }
             .map_err(|e| device("a copy on the device", e))
     }
 
     unsafe fn clear(&self, address: u64, bytes: usize) -> Result<()> {
         let stream = self.bind()?;
-        // SAFETY: the caller's contract.
+        // SAFETY: the bytes are allocated, says the caller; the context is bound.
         unsafe { result::memset_d8_async(address, 0, bytes, stream) }
             .map_err(|e| device("a memset", e))
     }
@@ -289,7 +290,7 @@ impl Driver for Real {
         // SAFETY: the context is bound. Not write-combined: results are read from it too.
         let memory = unsafe { result::malloc_host(bytes, 0) };
         let address = memory.map_err(|error| {
-            // SAFETY: made above.
+            // SAFETY: the event was made in this function and is used by nothing.
             let _ = unsafe { result::event::destroy(event as sys::CUevent) };
             match error.0 {
                 sys::CUresult::CUDA_ERROR_OUT_OF_MEMORY => {
@@ -361,7 +362,7 @@ impl Driver for Real {
             // SAFETY: streams and events are of this object's context, which is bound.
             unsafe { result::event::record(event as sys::CUevent, stream) }
         };
-        // SAFETY: as above.
+        // SAFETY: streams and events are of this object's context, which is bound.
         let waits = |stream, event| unsafe { wait(stream, event) };
         queues
             .iter()

@@ -20,7 +20,7 @@ pub(crate) unsafe fn wait(
     event: u64,
 ) -> std::result::Result<(), DriverError> {
     let flags = sys::CUevent_wait_flags::CU_EVENT_WAIT_DEFAULT;
-    // SAFETY: the caller's contract.
+    // SAFETY: stream and event are of the context that is bound: the caller's promise.
     unsafe { result::stream::wait_event(stream, event as sys::CUevent, flags) }
 }
 
@@ -52,7 +52,8 @@ impl Queue {
     /// # Safety
     /// Nobody uses them any more; their context is bound.
     pub(crate) unsafe fn destroy(&self) {
-        // SAFETY: the caller's contract.
+        // SAFETY: nobody uses stream or event any more, and their context is bound: the caller's
+        // promise.
         unsafe {
             let _ = result::stream::destroy(self.stream());
             let _ = result::event::destroy(self.event as sys::CUevent);
@@ -75,7 +76,7 @@ impl Copies {
             let kernels = event().inspect_err(|_| unsafe { downloads.destroy() })?;
             Ok((downloads, kernels))
         });
-        // SAFETY: as above.
+        // SAFETY: the queue was made in this function and is used by nothing.
         let (downloads, kernels) = rest.inspect_err(|_| unsafe { uploads.destroy() })?;
         Ok(Copies { uploads, downloads, kernels })
     }

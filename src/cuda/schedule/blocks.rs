@@ -204,7 +204,8 @@ impl<'r, 'a, 'p> Passage<'r, 'a, 'p> {
     /// # Safety
     /// As for [`Cuda::go_through`].
     pub(crate) unsafe fn run(&mut self, kernels: (Loss, Data, Work)) -> Result<()> {
-        // SAFETY: the caller's contract.
+        // SAFETY: every address in the arguments is 0 or as long as rows, classes and strides say,
+        // and operands have these rows: the caller's promise.
         let done = unsafe { self.steps(kernels) };
         // Even after an error: no block of memory is given back under a copy that is under way.
         self.cuda.driver.meet().and(done)
@@ -280,12 +281,14 @@ impl<'r, 'a, 'p> Passage<'r, 'a, 'p> {
         for i in 0..sends.len().max(fetches.len()) {
             if let Some((source, (address, range))) = sends.get(i) {
                 let Some((host, rows)) = self.host(*source) else { continue };
-                // SAFETY: the caller's contract.
+                // SAFETY: nothing else uses the block that is sent between two meetings: the
+                // caller's promise.
                 unsafe { carrier.send(*address, host, rows, range.clone())? };
             }
             if let (Some((address, range)), Some((host, rows))) = (fetches.get(i), &mut self.target)
             {
-                // SAFETY: the caller's contract.
+                // SAFETY: what writes the block that is received is on the stream, and nothing
+                // else uses it between two meetings: the caller's promise.
                 unsafe { carrier.fetch(*address, host.bytes_mut(), *rows, range.clone())? };
             }
         }

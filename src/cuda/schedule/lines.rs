@@ -182,7 +182,8 @@ impl Cuda {
         let threads = crate::code::variants::BATCH_THREADS;
         let launch =
             crate::cuda::driver::Launch { kernel, blocks, threads, cluster: 1, shared: 0, args };
-        // SAFETY: the caller's contract.
+        // SAFETY: `args` is the kernel's own struct, and the memory that it names is as long as it
+        // says: the caller's promise.
         unsafe { self.driver.launch(launch) }
     }
 }

@@ -123,7 +123,8 @@ impl Cuda {
             match passage.on_host() {
                 // SAFETY: the caller's contract; every operand has its address.
                 false => unsafe { self.go(kernels.0, kernels.1, kernels.2, passage.whole())? },
-                // SAFETY: the caller's contract.
+                // SAFETY: every address is 0 or as long as the arguments say, and operands have
+                // these rows and classes: the caller's promise.
                 true => unsafe { passage.run(kernels)? },
             }
         }

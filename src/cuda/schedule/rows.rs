@@ -54,7 +54,8 @@ impl Cuda {
             return Ok(());
         }
         let planned = self.planned((loss, data, work), &args, args.rows as usize)?;
-        // SAFETY: the caller's contract.
+        // SAFETY: every address in `args` is 0 or as long as rows, classes and strides say: the
+        // caller's promise; the workspace is of this plan.
         unsafe { planned.launch(args) }
     }
 
@@ -104,7 +105,8 @@ impl Planned<'_> {
     /// As for [`Cuda::go`], and the rows are no more than the workspace is for.
     pub(crate) unsafe fn launch(&self, args: RowArgs) -> Result<()> {
         let driver = &*self.cuda.driver;
-        // SAFETY: the caller's contract.
+        // SAFETY: addresses are 0 or as long as `args` says, and the rows are no more than the
+        // workspace is for: the caller's promise.
         self.cuda.laps.around(driver, || unsafe { self.put(args) })
     }
 

@@ -136,7 +136,8 @@ impl Buffer for Resident {
         let one = HostRows::new(&Shape::SCALAR, 1, row * size);
         for (i, to) in to.chunks_exact_mut((row * size).max(1)).enumerate() {
             let from = self.address() + (i * row_stride * size) as u64;
-            // SAFETY: as above, row by row.
+            // SAFETY: each row of the view lies inside the memory, and what writes it is on the
+            // stream.
             unsafe { self.stream.staging.receive(to, from, one)? };
         }
         Ok(host)

@@ -15,7 +15,8 @@ pub(crate) const BYTES: usize = size_of::<Status>();
 pub(crate) unsafe fn read(driver: &dyn Driver, address: u64) -> Result<()> {
     not_captured(driver, "a wait for results")?;
     let mut bytes = [0u8; BYTES];
-    // SAFETY: the caller's contract.
+    // SAFETY: a word of that many bytes is allocated and was zeroed, so it is initialised: the
+    // caller's promise.
     unsafe { driver.copy_out(&mut bytes, address)? };
     let field = |i: usize| {
         let mut number = [0u8; 8];
@@ -119,7 +120,8 @@ impl StatusWord {
             noted,
             Err(Error::Target { .. } | Error::NotFinite { .. } | Error::Value { .. })
         ) {
-            // SAFETY: as above.
+            // SAFETY: the word is this object's own, as long as that, and allocated until it is
+            // dropped.
             unsafe { self.driver.clear(address, BYTES)? };
         }
         noted

@@ -45,7 +45,8 @@ impl<'a> Part<'a> {
         with_scratch([self.weight.scratch(classes.len())], |[wide]| {
             let weights = self.weight.panel(classes.clone(), wide);
             let sizes = [rows, classes.len(), self.weight.columns];
-            // SAFETY: the caller's contract.
+            // SAFETY: `out` has `rows` rows and a column a class, which nobody else touches (the
+            // caller's promise); the weights' panel is of these classes.
             unsafe {
                 product(false, out, [hidden, weights.transposed()], sizes);
                 if let Some(bias) = self.bias {

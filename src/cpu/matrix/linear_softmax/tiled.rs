@@ -108,7 +108,8 @@ impl Softmax<'_> {
                             let target = self.targets[row].checked_sub(tile.start);
                             let hole = target.filter(|&t| t < z.len());
                             if let Some(hole) = hole {
-                                // SAFETY: as above.
+                                // SAFETY: there is an element a row, and each target lies in one
+                                // tile: nobody else writes it.
                                 unsafe { z_target.get().add(row).write(z[hole]) };
                             }
                             for part in around(hole, z.len()) {

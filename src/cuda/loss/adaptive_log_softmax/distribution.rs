@@ -113,7 +113,8 @@ impl<'c: 'p, 'p> Call<'c, 'p> {
                 (Panel::from(&self.input).starting_at(from), Places { rows, marks: rows })
             }
         };
-        // SAFETY: the caller's contract.
+        // SAFETY: the input was checked to have these rows and features, and `x` has n rows of as
+        // many: the caller's promise.
         unsafe { self.cuda.panel(Batch::PanelGather, [input, x], [n, features], places, false) }
     }
 
@@ -125,7 +126,8 @@ impl<'c: 'p, 'p> Call<'c, 'p> {
         let (options, head) =
             (self.checked.options, crate::cuda::loss::adaptive_log_softmax::head(&self.parameters));
         let columns = options.head_size();
-        // SAFETY: the caller's contract.
+        // SAFETY: `x` and `to` have n rows, says the caller; the head's parameters were checked to
+        // be of these sizes.
         unsafe {
             self.cuda.linear(x, head, to, [n, columns, options.in_features])?;
             self.log_softmax(n, columns, to)
@@ -147,7 +149,8 @@ impl<'c: 'p, 'p> Call<'c, 'p> {
         let projection = Linear { weight: Panel::from(&tail.projection), bias: None };
         let hidden = Panel { stride: width, ..hidden };
         let weight = Panel::from(&tail.weight);
-        // SAFETY: the caller's contract.
+        // SAFETY: the panels have n rows, says the caller; the tail's parameters were checked to be
+        // of these sizes.
         unsafe {
             let sizes = [n, width, options.in_features];
             self.cuda.linear(x, projection, hidden, sizes)?;
@@ -198,7 +201,8 @@ impl<'c: 'p, 'p> Call<'c, 'p> {
             classes: count("classes", columns)?,
             ..RowArgs::default()
         };
-        // SAFETY: the caller's contract.
+        // SAFETY: `rows` is a panel of n rows and as many columns, initialised by launches before
+        // this one: the caller's promise.
         unsafe { self.cuda.go(Loss::LogSoftmax, data(rows.dtype)?, Work::Fused, args) }
     }
 }

@@ -126,7 +126,8 @@ impl Cuda {
             return Ok(vec![most; n]);
         }
         let mut bytes = vec![0u8; 8 * n];
-        // SAFETY: the caller's contract.
+        // SAFETY: n numbers of 8 bytes at the address are initialised, by kernels that are on the
+        // stream: the caller's promise.
         unsafe { self.driver.copy_out(&mut bytes, address)? };
         let number = |b: &[u8; 8]| usize::try_from(i64::from_ne_bytes(*b)).unwrap_or(0).min(most);
         Ok(bytes.as_chunks::<8>().0.iter().map(number).collect())
