@@ -1,5 +1,5 @@
 // Everything that is PTX, or that differs between a GPU and the host: the one vocabulary kernels are
-// written in. This file is the GPU's side; `src/emulator/intrinsics.hpp` is the host's, with the same names.
+// written in. This file is the GPU's side; `host/intrinsics.hpp` is the host's, with the same names.
 //
 // Rules that make a kernel run, and be checked, on both:
 //   - Global memory only through wl_ld*/wl_st*/wl_atomic*/wl_cp_async16: a plain `*p` escapes the checks.
@@ -424,5 +424,5 @@ WL_FN wl_u32 wl_atomic_exch(wl_u32* p, wl_u32 v) { return atomicExch(p, v); }
 WL_FN void wl_threadfence() { __threadfence(); }
 
 #else
-#include "intrinsics.hpp"  // src/emulator: the same names on the host
+#include "host/intrinsics.hpp"  // the same names on the host
 #endif

@@ -1,4 +1,4 @@
-//! What kernels and scheduler share in memory: mirrors the structs of `intrinsics.hpp`.
+//! What kernels and scheduler share in memory: mirrors the structs of `kernels/host/abi.hpp`.
 
 use std::ffi::{c_char, c_void};
 

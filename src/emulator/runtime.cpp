@@ -1,5 +1,5 @@
 // What kernels and the scheduler share: the running thread, and the list of kernels.
-#include "intrinsics.hpp"
+#include "host/intrinsics.hpp"
 
 #include <cstddef>
 
