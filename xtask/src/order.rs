@@ -22,6 +22,7 @@ pub fn faults(root: &Path, tree: &Tree, floors: &Floors) -> Vec<Fault> {
     faults.extend(upward(&arrows, floors));
     faults.extend(circles::faults(&arrows));
     faults.extend(root_names(tree));
+    faults.extend(nowhere_to(tree));
     faults
 }
 
@@ -132,6 +133,23 @@ fn alone(tree: &Tree, module: usize, name: &str) -> Vec<usize> {
             targets.iter().map(|target| target.module()).collect()
         }
     }
+}
+
+/// Paths of this crate that are not understood: an arrow might hide there.
+fn nowhere_to(tree: &Tree) -> Vec<Fault> {
+    let mut faults = Vec::new();
+    for Mention { module, path, line, .. } in &tree.paths {
+        let file = &tree.files[tree.modules[*module].file];
+        let ours = ["crate", "self", "super"].contains(&path[0].as_str()) && path.len() > 1;
+        if ours && !file.test && tree.resolve(*module, path).is_empty() {
+            let path = path.join("::");
+            let message = format!(
+                "`{path}` leads to nothing that xtask finds: say it in a form that it knows"
+            );
+            faults.push(Fault::new("read", &file.path, *line, &path, message));
+        }
+    }
+    faults
 }
 
 /// Names that are taken from the crate's root, where their owner can be named.

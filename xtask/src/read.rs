@@ -3,6 +3,7 @@
 use crate::fault::Fault;
 use crate::tree::{File, Kind, Mention, Name, Tree};
 use proc_macro2::{Delimiter, TokenStream, TokenTree};
+use std::collections::HashSet;
 use std::path::Path;
 use syn::visit::{self, Visit};
 
@@ -204,6 +205,13 @@ impl<'ast> Visit<'ast> for Reader<'_> {
         {
             self.name(&ident.to_string(), Name::Item);
         }
+        if let Item::Macro(item) = item
+            && self.depth == 0
+        {
+            let module = &mut self.tree.modules[self.module];
+            module.includes |= item.mac.path.is_ident("include");
+            words(item.mac.tokens.clone(), &mut module.words);
+        }
         if let Item::ForeignMod(block) = item {
             for inner in &block.items {
                 match inner {
@@ -254,6 +262,17 @@ impl<'ast> Visit<'ast> for Reader<'_> {
     // `pub(in crate::loss)` names who may look in, and documentation whom it likes.
     fn visit_visibility(&mut self, _: &'ast syn::Visibility) {}
     fn visit_attribute(&mut self, _: &'ast syn::Attribute) {}
+}
+
+/// Every word of some tokens.
+fn words(tokens: TokenStream, found: &mut HashSet<String>) {
+    for token in tokens {
+        match token {
+            TokenTree::Ident(ident) => _ = found.insert(ident.to_string()),
+            TokenTree::Group(group) => words(group.stream(), found),
+            _ => {}
+        }
+    }
 }
 
 /// Whether attributes say that something is there in tests alone.

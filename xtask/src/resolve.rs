@@ -122,6 +122,9 @@ impl Tree {
                 }
             }
         }
+        if found.is_empty() && (scope.words.contains(name) || scope.includes) {
+            found.push(Target::Item(module));
+        }
         found
     }
 

@@ -2,7 +2,7 @@
 
 use crate::fault::Fault;
 use crate::read;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::path::Path;
 
 /// All modules of a package, and all paths in them.
@@ -46,6 +46,10 @@ pub struct Module {
     pub scope: HashMap<String, Vec<Name>>,
     /// Modules or types all of whose names are in scope.
     pub globs: Vec<Vec<String>>,
+    /// Words that macros are given or made of at the level of items: what these may define.
+    pub words: HashSet<String>,
+    /// Whether it includes a file that a build makes, with who knows what names.
+    pub includes: bool,
 }
 
 /// What a name stands for.
@@ -116,6 +120,8 @@ impl Tree {
             file,
             scope: HashMap::new(),
             globs: Vec::new(),
+            words: HashSet::new(),
+            includes: false,
         });
         self.modules.len() - 1
     }

@@ -33,6 +33,9 @@ fn a_sound_tree_has_no_fault() {
     assert_eq!(sound().tidy(), Vec::<String>::new());
 }
 
+const TOP: &str = "pub fn run() {}\npub struct T;\nmacro_rules! make {\n    ($name:ident) => {\n        \
+                   pub struct $name;\n    };\n}\nmake!(Made);\n";
+
 #[test]
 fn every_form_of_an_upward_arrow_is_found_in_its_line() {
     for (what, text, line) in [
@@ -70,12 +73,11 @@ fn every_form_of_an_upward_arrow_is_found_in_its_line() {
             4,
         ),
         ("a face of another's", "pub use crate::top::run;\npub fn g() {}\n", 1),
+        ("what a macro defines", "pub fn g() {\n    crate::top::Made::new();\n}\n", 2),
         ("a file by its path", "pub fn g() {}\n#[path = \"elsewhere.rs\"]\nmod deep;\n", 0),
     ] {
         let text = text.to_owned();
-        let tree = sound()
-            .file("src/right.rs", &text)
-            .file("src/top.rs", "pub fn run() {}\npub struct T;\n");
+        let tree = sound().file("src/right.rs", &text).file("src/top.rs", TOP);
         if line == 0 {
             let tree = tree.file("src/elsewhere.rs", "pub use crate::top::run;\n");
             let rooms = tree.floors("ground\nleft right elsewhere\ntop\nlib main\n");
@@ -170,6 +172,9 @@ fn kernels_include_what_is_below() {
 
 #[test]
 fn what_cannot_be_read_is_a_fault() {
+    let unknown = sound().file("src/right.rs", "pub fn g() {\n    crate::left::gone();\n}\n");
+    unknown
+        .finds("src/right.rs:2: `crate::left::gone` leads to nothing that xtask finds", "no such");
     sound()
         .file("src/right.rs", "pub fn g( {}\n")
         .finds("src/right.rs:1: cannot be read: ", "syntax");
