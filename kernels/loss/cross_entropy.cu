@@ -18,27 +18,27 @@
 #include "loss/ranked.cuh"
 #include "loss/target.cuh"
 
-template <class T, bool FULL>
+template <bool FULL>
 struct StateOf {
   typedef Lse Type;
 };
-template <class T>
-struct StateOf<T, true> {
+template <>
+struct StateOf<true> {
   typedef Smoothed Type;
 };
 
 // FULL: with soft-cap and label smoothing, both of which may be off.
-template <class T, bool FULL>
-struct CrossEntropy : TargetRows<T, FULL> {
-  typedef TargetRows<T, FULL> Rows;
-  typedef typename StateOf<T, FULL>::Type State;
-  static constexpr int LANES = Rows::LANES;
+template <bool FULL>
+struct CrossEntropy : TargetRows<FULL> {
+  typedef TargetRows<FULL> Rows;
+  typedef typename StateOf<FULL>::Type State;
   using Rows::a;
   using Rows::k;
   using Rows::capped;
   using Rows::z_unit;
   // The options' terms are pushed pack by pack.
   static constexpr int TOGETHER = FULL ? 1 : 4;
+  static constexpr bool AT_ONCE = true;
 
   float unit;  // of weights where classes are smoothed over: all of them add up within f32
 
@@ -55,44 +55,35 @@ struct CrossEntropy : TargetRows<T, FULL> {
     float prob, smooth;  // what multiplies p_j, and w_j times `unit`, in the gradient
   };
 
-  WL_FN Row begin(wl_i64 index, const float* saved) const {
+  template <class Logit>
+  WL_FN Row begin(wl_i64 index, Logit logit) const {
     Row row = {};
-    if (!Rows::begin(row, index, saved)) return row;
+    if (!Rows::begin(row, index, logit)) return row;
     row.w_t = a.weight ? load_float(a.weight, a.weight_kind, row.target) : 1.f;
     return row;
   }
 
   WL_FN bool coarse(wl_i64 index) const { return this->coarse_lse(index); }
 
-  // Whether every column of a pack has weight 1.
-  WL_FN bool all_one(const Packs<T>& packs, wl_u32 p) const { return !a.weight && packs.full(p); }
+  // Whether every element is a column of weight 1.
+  template <class Columns>
+  WL_FN bool all_one(const Columns& columns) const {
+    return !a.weight && columns.whole();
+  }
 
-  template <int n>
-  WL_FN void push(State& s, const Row& row, const wl_u32x4 (&v)[n], const Packs<T>& packs, wl_u32 p,
-                  wl_u32 step) const {
-    if constexpr (!FULL) {
-      float x[n * LANES];
-      Rows::keys(v, packs, row, p, step, x);
-      s.push(x, k);
-    } else {
-      const wl_u32 target = packs.pack_of(row.target);
-      WL_UNROLL for (int i = 0; i < n; i++) {
-        const wl_u32 at = p + i * step;
-        float x[LANES], w[LANES];
-        const wl_u32x4 one[1] = {v[i]};
-        Rows::keys(one, packs, row, at, 0, x);
-        s.push(x, k);
-        if (a.soft > 0.f && all_one(packs, at) && at != target) {
-          s.weigh(x, unit, k);
-        } else if (a.soft > 0.f) {
-          class_weights(a, packs, at, unit, w);
-          if (at == target) {
-            WL_UNROLL for (int e = 0; e < LANES; e++) {
-              w[e] = e == (int)packs.lane_of(row.target) ? 0.f : w[e];
-            }
-          }
-          s.weigh(x, w, k);
-        }
+  template <int n, class Columns>
+  WL_FN void push(State& s, const Row& row, float (&x)[n], const Columns& columns) const {
+    Rows::keys(x, columns, row);
+    s.push(x, k);
+    if constexpr (FULL) {
+      if (!(a.soft > 0.f)) return;
+      if (all_one(columns) && !columns.has(row.target)) {
+        s.weigh(x, unit, k);
+      } else {
+        float w[n];
+        class_weights(a, columns, unit, w);
+        columns.set(row.target, w, 0.f);
+        s.weigh(x, w, k);
       }
     }
   }
@@ -167,43 +158,42 @@ struct CrossEntropy : TargetRows<T, FULL> {
     if (a.lse) wl_st(a.lse + row.index, (float)lse);
   }
 
-  // One pack's gradient, but for the target. SUM: adds up the exponentials without the target's.
-  template <bool SUM>
-  WL_FN void terms(const Row& row, const Packs<T>& packs, wl_u32x4 v, wl_u32 p, float (&out)[LANES],
-                   float& sum) const {
-    float x[LANES], slope[LANES];
-    Dtype<T>::template widen<0>(v, x);
+  // The gradient, but for the target. SUM: adds up the exponentials without the target's.
+  template <bool SUM, int n, class Columns>
+  WL_FN void terms(const Row& row, float (&x)[n], const Columns& columns, float (&out)[n], float& sum) const {
+    float slope[n];
     if (FULL && capped) {
-      WL_UNROLL for (int e = 0; e < LANES; e++) {
+      WL_UNROLL for (int e = 0; e < n; e++) {
         const Capped z(x[e], a);
         x[e] = z.key;
         slope[e] = a.scale * z.slope;
       }
     }
-    if (SUM && p == packs.pack_of(row.target)) Rows::mask(x, packs.lane_of(row.target));
+    if (SUM) columns.set(row.target, x, -wl_inf());
     float part = 0.f;
-    WL_UNROLL for (int e = 0; e < LANES; e++) {
+    WL_UNROLL for (int e = 0; e < n; e++) {
       const float exponential = wl_ex2((x[e] - row.max) * k);
       if (SUM) part += exponential;
       out[e] = exponential * row.prob;
     }
     if (SUM) sum += part;
-    if (FULL && a.soft > 0.f && all_one(packs, p)) {
+    if (FULL && a.soft > 0.f && all_one(columns)) {
       const float one = unit * row.smooth;
-      WL_UNROLL for (int e = 0; e < LANES; e++) out[e] -= one;
+      WL_UNROLL for (int e = 0; e < n; e++) out[e] -= one;
     } else if (FULL && a.soft > 0.f) {
-      float w[LANES];
-      class_weights(a, packs, p, unit, w);
-      WL_UNROLL for (int e = 0; e < LANES; e++) out[e] = wl_fma(-w[e], row.smooth, out[e]);
+      float w[n];
+      class_weights(a, columns, unit, w);
+      WL_UNROLL for (int e = 0; e < n; e++) out[e] = wl_fma(-w[e], row.smooth, out[e]);
     }
     if (FULL && capped) {
-      WL_UNROLL for (int e = 0; e < LANES; e++) out[e] *= slope[e];
+      WL_UNROLL for (int e = 0; e < n; e++) out[e] *= slope[e];
     }
   }
 
-  WL_FN void gradient(const Row& row, const Packs<T>& packs, wl_u32x4 v, wl_u32 p, float (&out)[LANES]) const {
+  template <int n, class Columns>
+  WL_FN void gradient(const Row& row, float (&x)[n], const Columns& columns, float (&out)[n]) const {
     float sum;
-    terms<false>(row, packs, v, p, out, sum);
+    terms<false>(row, x, columns, out, sum);
   }
 
   WL_FN float target_gradient(const Row& row) const {

@@ -20,16 +20,13 @@ struct Information {
   WL_FN void merge(const Information& other, float) { sum += other.sum; }
 };
 
-template <class T>
+// NARROW: the tensors have 16 bits, so that what is good to 2^-16 will do.
+template <bool NARROW>
 struct InformationOf {
-  typedef T In;
-  typedef T Out;
-  typedef T Beside;
   typedef Information State;
   static constexpr bool TARGET = false;
+  static constexpr bool BESIDE = true;
   static constexpr int TOGETHER = 1;
-  static constexpr int LANES = Dtype<T>::LANES;
-  static constexpr bool NARROW = sizeof(T) == 2;
   struct Row {
     bool kept;
     wl_i64 index;
@@ -39,9 +36,9 @@ struct InformationOf {
   const RowArgs& a;
 
   WL_FN InformationOf(const RowArgs& a) : a(a) {}
-  WL_FN const T* beside(wl_i64 index) const { return (const T*)a.target + index * a.target_stride; }
-  WL_FN Row begin(wl_i64 index, const float*) const { return {true, index, 0.f}; }
-  WL_FN bool coarse(wl_i64) const { return true; }
+  WL_FN MatrixRows beside() const { return {a.target, a.target_stride}; }
+  template <class Logit>
+  WL_FN Row begin(wl_i64 index, Logit) const { return {true, index, 0.f}; }
 
   // `soft` is the weight of ln p in a term, `hard` that of ln q.
   WL_FN float term(float p, float q) const {
@@ -50,25 +47,18 @@ struct InformationOf {
     return p == 0.f ? 0.f : p * (of_p + of_q);
   }
 
-  template <int n>
-  WL_FN void push(State& s, const Row&, const wl_u32x4 (&v)[n], const wl_u32x4 (&b)[n], const Packs<T>& packs,
-                  wl_u32 first, wl_u32 step) const {
-    WL_UNROLL for (int i = 0; i < n; i++) {
-      float p[LANES], q[LANES];
-      Dtype<T>::template widen<0>(v[i], p);
-      Dtype<T>::template widen<0>(b[i], q);
-      const wl_u32 at = first + i * step;
-      if (!packs.full(at)) {
-        const wl_i64 c = packs.column(at);
-        WL_UNROLL for (int e = 0; e < LANES; e++) p[e] = c + e >= 0 && c + e < packs.len ? p[e] : 0.f;
-      }
-      float sum = 0.f;
-      WL_UNROLL for (int e = 0; e < LANES; e++) sum += term(p[e], q[e]);
-      s.sum += sum;
+  template <int n, class Columns>
+  WL_FN void push(State& s, const Row&, float (&p)[n], const float (&q)[n], const Columns& columns) const {
+    if (!columns.whole()) {
+      WL_UNROLL for (int e = 0; e < n; e++) p[e] = columns.holds(e) ? p[e] : 0.f;
     }
+    float sum = 0.f;
+    WL_UNROLL for (int e = 0; e < n; e++) sum += term(p[e], q[e]);
+    s.sum += sum;
   }
   WL_FN void finish(const State& s, Row& row) const { row.sum = s.sum; }
   WL_FN void write(const Row& row) const { wl_st(a.loss + row.index, row.sum); }
   // Nobody asks for it.
-  WL_FN void gradient(const Row&, const Packs<T>&, wl_u32x4, const wl_u32x4*, wl_u32, float (&)[LANES]) const {}
+  template <int n, class Columns>
+  WL_FN void gradient(const Row&, float (&)[n], const float (&)[n], const Columns&, float (&)[n]) const {}
 };

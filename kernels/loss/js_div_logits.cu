@@ -40,17 +40,14 @@ struct SlopeSums {
   }
 };
 
-template <class T>
+// NARROW: the tensors have 16 bits, so that what is good to 2^-16 will do.
+template <bool NARROW>
 struct JsDivLogits {
-  typedef T In;
-  typedef T Out;
-  typedef T Beside;
   typedef TwoPeaks State;
   typedef SlopeSums Second;
   static constexpr bool TARGET = false;
+  static constexpr bool BESIDE = true;
   static constexpr int TOGETHER = 1;
-  static constexpr int LANES = Dtype<T>::LANES;
-  static constexpr bool NARROW = sizeof(T) == 2;
 
   const RowArgs& a;
   float k, k_t;  // log2(e) times the scales
@@ -67,7 +64,6 @@ struct JsDivLogits {
   struct Row {
     wl_i64 index;
     bool kept;
-    T* dq;
     float max, log_sum, top, log_norm;
     From from;
     float shift, apart;
@@ -75,37 +71,29 @@ struct JsDivLogits {
     float g, g_t;            // what multiplies the gradients
   };
 
-  WL_FN const T* beside(wl_i64 index) const { return (const T*)a.target + index * a.target_stride; }
-  WL_FN Row begin(wl_i64 index, const float*) const {
+  WL_FN MatrixRows beside() const { return {a.target, a.target_stride}; }
+  WL_FN OutRows grad_target() const { return {a.grad_target, a.grad_target_stride}; }
+  template <class Logit>
+  WL_FN Row begin(wl_i64 index, Logit) const {
     Row row = {};
     row.index = index;
     row.kept = !a.labels || load_index(a.labels, a.weight_kind, index) != a.ignore_index;
-    if (a.grad_target) row.dq = (T*)a.grad_target + index * a.grad_target_stride;
     return row;
   }
-  WL_FN bool coarse(wl_i64) const { return true; }
 
-  // Lanes that are no columns hold 0 beside the row, which is a logit.
-  WL_FN void load(wl_u32x4 v, wl_u32x4 b, const Packs<T>& packs, wl_u32 p, float (&x)[LANES],
-                  float (&y)[LANES]) const {
-    Dtype<T>::template widen<0>(v, x);
-    Dtype<T>::template widen<0>(b, y);
-    if (!packs.full(p)) {
-      const wl_i64 c = packs.column(p);
-      WL_UNROLL for (int e = 0; e < LANES; e++) y[e] = c + e >= 0 && c + e < packs.len ? y[e] : -wl_inf();
-    }
+  // What is no column holds 0 beside the row, which is a logit.
+  template <int n, class Columns>
+  WL_FN void mask_teacher(const Columns& columns, float (&y)[n]) const {
+    if (columns.whole()) return;
+    WL_UNROLL for (int e = 0; e < n; e++) y[e] = columns.holds(e) ? y[e] : -wl_inf();
   }
 
-  template <int n>
-  WL_FN void push(State& s, const Row&, const wl_u32x4 (&v)[n], const wl_u32x4 (&b)[n], const Packs<T>& packs,
-                  wl_u32 p, wl_u32 step) const {
-    WL_UNROLL for (int i = 0; i < n; i++) {
-      float x[LANES], y[LANES];
-      load(v[i], b[i], packs, p + i * step, x, y);
-      s.k_t = k_t;
-      s.peak.push(x, k, x);
-      s.teacher.push(y, k_t, y);
-    }
+  template <int n, class Columns>
+  WL_FN void push(State& s, const Row&, float (&x)[n], float (&y)[n], const Columns& columns) const {
+    mask_teacher(columns, y);
+    s.k_t = k_t;
+    s.peak.push(x, k, x);
+    s.teacher.push(y, k_t, y);
   }
 
   WL_FN void finish(const State& s, Row& row) const {
@@ -155,10 +143,10 @@ struct JsDivLogits {
     return {q, p, t.loss, forward ? t.at_q : t.at_p, forward ? t.at_p : t.at_q};
   }
 
-  WL_FN void push_second(Second& s, const Row& row, wl_u32x4 v, wl_u32x4 b, const Packs<T>& packs, wl_u32 p) const {
-    float x[LANES], y[LANES];
-    load(v, b, packs, p, x, y);
-    WL_UNROLL for (int e = 0; e < LANES; e++) {
+  template <int n, class Columns>
+  WL_FN void push_second(Second& s, const Row& row, const float (&x)[n], float (&y)[n], const Columns& columns) const {
+    mask_teacher(columns, y);
+    WL_UNROLL for (int e = 0; e < n; e++) {
       const Terms t = terms(row, x[e], y[e]);
       s.loss += t.loss, s.at_x += t.at_x, s.at_y += t.at_y;
     }
@@ -185,21 +173,23 @@ struct JsDivLogits {
     if (a.loss) wl_st(a.loss + row.index, row.kept ? row.loss : 0.f);
   }
 
-  WL_FN void gradient(const Row& row, const Packs<T>& packs, wl_u32x4 v, const wl_u32x4* b, wl_u32 p,
-                      float (&out)[LANES]) const {
-    float x[LANES], y[LANES], dq[LANES];
-    load(v, b[0], packs, p, x, y);
-    WL_UNROLL for (int e = 0; e < LANES; e++) {
+  template <int n, class Columns>
+  WL_FN void gradient(const Row& row, const float (&x)[n], float (&y)[n], const Columns& columns,
+                      float (&out)[n]) const {
+    float dq[n];
+    mask_teacher(columns, y);
+    WL_UNROLL for (int e = 0; e < n; e++) {
       const Terms t = terms(row, x[e], y[e]);
       out[e] = row.g * wl_fma(-t.q, row.at_x, t.at_x);
       dq[e] = row.g_t * wl_fma(-t.p, row.at_y, t.at_y);
     }
-    if (row.dq && p < packs.count) Sink<T, T>(row.dq, packs).put(packs.column(p), packs.len, !packs.full(p), dq);
+    if (a.grad_target) columns.put(grad_target(), row.index, dq);
   }
 
   // A row that does not count has no gradient of its teacher either.
-  WL_FN void fill_beside(const Row& row, const Packs<T>& packs, wl_u32 p) const {
-    const float zero[LANES] = {};
-    if (row.dq && p < packs.count) Sink<T, T>(row.dq, packs).put(packs.column(p), packs.len, !packs.full(p), zero);
+  template <class Columns>
+  WL_FN void fill_beside(const Row& row, const Columns& columns) const {
+    const float zero[Columns::N] = {};
+    if (a.grad_target) columns.put(grad_target(), row.index, zero);
   }
 };

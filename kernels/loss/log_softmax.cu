@@ -9,13 +9,9 @@
 #pragma once
 #include "schedule/row.cuh"
 
-template <class T, class U>
 struct LogSoftmax {
-  typedef T In;
-  typedef U Out;
   typedef Lse State;
   static constexpr bool TARGET = false;
-  static constexpr int LANES = Dtype<T>::LANES;
   struct Row {
     bool kept;
     float max, log_sum;
@@ -23,26 +19,21 @@ struct LogSoftmax {
   static constexpr float k = WL_LOG2E;
 
   WL_FN LogSoftmax(const RowArgs&) {}
-  WL_FN Row begin(wl_i64, const float*) const { return {true, 0.f, 0.f}; }
-  WL_FN bool coarse(wl_i64) const { return true; }
+  template <class Logit>
+  WL_FN Row begin(wl_i64, Logit) const { return {true, 0.f, 0.f}; }
   WL_FN void write(const Row&) const {}
 
-  template <int n>
-  WL_FN void push(Lse& s, const Row&, const wl_u32x4 (&v)[n], const Packs<T>&, wl_u32, wl_u32) const {
-    WL_UNROLL for (int i = 0; i < n; i++) {
-      float x[LANES];
-      Dtype<T>::template widen<0>(v[i], x);
-      s.push(x, k);
-    }
+  template <int n, class Columns>
+  WL_FN void push(Lse& s, const Row&, float (&x)[n], const Columns&) const {
+    s.push(x, k);
   }
   WL_FN void finish(const Lse& s, Row& row) const {
     row.max = s.max;
     row.log_sum = wl_abs(s.max) <= WL_FLT_MAX ? wl_log(s.sum) : wl_nan();
   }
-  WL_FN void gradient(const Row& row, const Packs<T>&, wl_u32x4 v, wl_u32, float (&out)[LANES]) const {
-    float x[LANES];
-    Dtype<T>::template widen<0>(v, x);
-    WL_UNROLL for (int e = 0; e < LANES; e++) out[e] = (x[e] - row.max) - row.log_sum;
+  template <int n, class Columns>
+  WL_FN void gradient(const Row& row, float (&x)[n], const Columns&, float (&out)[n]) const {
+    WL_UNROLL for (int e = 0; e < n; e++) out[e] = (x[e] - row.max) - row.log_sum;
   }
 };
 
@@ -58,16 +49,10 @@ struct LseUpstream {
   }
 };
 
-template <class T, class A>
 struct LogSoftmaxGradient {
-  typedef T In;
-  typedef T Out;
-  typedef A Beside;  // the upstream gradient
   typedef LseUpstream State;
   static constexpr bool TARGET = false;
-  static constexpr int LANES = Dtype<T>::LANES;
-  static constexpr int PACKS = ::Beside<T, A>::PACKS;
-  static constexpr int TOGETHER = 4 / PACKS;
+  static constexpr bool BESIDE = true;  // the upstream gradient
   struct Row {
     bool kept;
     float max, factor;
@@ -76,34 +61,26 @@ struct LogSoftmaxGradient {
   const RowArgs& a;
 
   WL_FN LogSoftmaxGradient(const RowArgs& a) : a(a) {}
-  WL_FN const A* beside(wl_i64 index) const { return (const A*)a.upstream + index * a.upstream_stride; }
-  WL_FN Row begin(wl_i64, const float*) const { return {true, 0.f, 0.f}; }
-  WL_FN bool coarse(wl_i64) const { return true; }
+  WL_FN MatrixRows beside() const { return {a.upstream, a.upstream_stride}; }
+  template <class Logit>
+  WL_FN Row begin(wl_i64, Logit) const { return {true, 0.f, 0.f}; }
   WL_FN void write(const Row&) const {}
 
-  template <int n>
-  WL_FN void push(LseUpstream& s, const Row&, const wl_u32x4 (&v)[n], const wl_u32x4 (&b)[n * PACKS], const Packs<T>&,
-                  wl_u32, wl_u32) const {
-    WL_UNROLL for (int i = 0; i < n; i++) {
-      float x[LANES], g[LANES];
-      Dtype<T>::template widen<0>(v[i], x);
-      widen_beside<A, 0>(b + i * PACKS, g);
-      Lse pair = {s.max, s.sum};
-      pair.push(x, k);
-      float part = 0.f;
-      WL_UNROLL for (int e = 0; e < LANES; e++) part += g[e];
-      s = {pair.max, pair.sum, s.upstream + part};
-    }
+  template <int n, class Columns>
+  WL_FN void push(LseUpstream& s, const Row&, float (&x)[n], const float (&g)[n], const Columns&) const {
+    Lse pair = {s.max, s.sum};
+    pair.push(x, k);
+    float part = 0.f;
+    WL_UNROLL for (int e = 0; e < n; e++) part += g[e];
+    s = {pair.max, pair.sum, s.upstream + part};
   }
   WL_FN void finish(const LseUpstream& s, Row& row) const {
     row.max = s.max;
     row.factor = wl_abs(s.max) <= WL_FLT_MAX ? s.upstream / s.sum : wl_nan();
   }
-  WL_FN void gradient(const Row& row, const Packs<T>&, wl_u32x4 v, const wl_u32x4* b, wl_u32, float (&out)[LANES]) const {
-    float x[LANES], g[LANES];
-    Dtype<T>::template widen<0>(v, x);
-    widen_beside<A, 0>(b, g);
-    WL_UNROLL for (int e = 0; e < LANES; e++) {
+  template <int n, class Columns>
+  WL_FN void gradient(const Row& row, float (&x)[n], const float (&g)[n], const Columns&, float (&out)[n]) const {
+    WL_UNROLL for (int e = 0; e < n; e++) {
       out[e] = wl_fma(-wl_ex2((x[e] - row.max) * k), row.factor, g[e]);
     }
   }

@@ -1,7 +1,6 @@
 // What losses over logits share: the soft-cap, and class weights beside a row.
 #pragma once
 #include "core/args.cuh"
-#include "core/packs.cuh"
 #include "core/lse.cuh"
 
 // Beyond this a saved f32 lse is too coarse to make probabilities of (COARSE_LSE on the CPU), and
@@ -28,18 +27,13 @@ struct Capped {
   }
 };
 
-// Weights of a pack's columns times `unit`; 0 where there are none.
-template <class T, int LANES>
-WL_FN void class_weights(const RowArgs& a, const Packs<T>& packs, wl_u32 p, float unit, float (&w)[LANES]) {
-  const wl_i64 c = packs.column(p);
+// Weights of columns times `unit`; 0 where there are none.
+template <int n, class Columns>
+WL_FN void class_weights(const RowArgs& a, const Columns& columns, float unit, float (&w)[n]) {
   if (!a.weight) {
-    WL_UNROLL for (int e = 0; e < LANES; e++) w[e] = c + e >= 0 && c + e < a.classes ? unit : 0.f;
+    WL_UNROLL for (int e = 0; e < n; e++) w[e] = columns.holds(e) ? unit : 0.f;
     return;
   }
-  if (a.weight_kind == KIND_F32) {
-    load_columns((const f32*)a.weight, c, a.classes, 0.f, w);
-  } else {
-    load_columns((const T*)a.weight, c, a.classes, 0.f, w);
-  }
-  WL_UNROLL for (int e = 0; e < LANES; e++) w[e] *= unit;
+  columns.load(a.weight, a.weight_kind, 0.f, w);
+  WL_UNROLL for (int e = 0; e < n; e++) w[e] *= unit;
 }

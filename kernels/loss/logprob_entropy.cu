@@ -16,11 +16,9 @@
 #include "loss/ranked.cuh"
 #include "loss/target.cuh"
 
-template <class T>
-struct LogprobEntropy : TargetRows<T, true> {
-  typedef TargetRows<T, true> Rows;
+struct LogprobEntropy : TargetRows<true> {
+  typedef TargetRows<true> Rows;
   typedef Moments State;
-  static constexpr int LANES = Rows::LANES;
   static constexpr int TOGETHER = 1;
   using Rows::a;
   using Rows::k;
@@ -36,9 +34,10 @@ struct LogprobEntropy : TargetRows<T, true> {
     float constant, slope;  // the gradient is e * (constant + slope * log2(1/e)) * dz/dx
   };
 
-  WL_FN Row begin(wl_i64 index, const float* saved) const {
+  template <class Logit>
+  WL_FN Row begin(wl_i64 index, Logit logit) const {
     Row row = {};
-    Rows::begin(row, index, saved);
+    Rows::begin(row, index, logit);
     return row;
   }
 
@@ -51,11 +50,9 @@ struct LogprobEntropy : TargetRows<T, true> {
 
   WL_FN bool coarse(wl_i64 index) const { return grad_entropy(index) != 0.f || this->coarse_lse(index); }
 
-  template <int n>
-  WL_FN void push(Moments& s, const Row& row, const wl_u32x4 (&v)[n], const Packs<T>& packs, wl_u32 p,
-                  wl_u32 step) const {
-    float x[n * LANES];
-    Rows::keys(v, packs, row, p, step, x);
+  template <int n, class Columns>
+  WL_FN void push(Moments& s, const Row& row, float (&x)[n], const Columns& columns) const {
+    Rows::keys(x, columns, row);
     s.push(x, k);
   }
 
@@ -97,15 +94,12 @@ struct LogprobEntropy : TargetRows<T, true> {
     if (a.lse) wl_st(a.lse + row.index, lse);
   }
 
-  // One pack's gradient, but for the target. SUM: adds up the exponentials without the target's.
-  template <bool SUM>
-  WL_FN void terms(const Row& row, const Packs<T>& packs, wl_u32x4 v, wl_u32 p, float (&out)[LANES],
-                   float& sum) const {
-    float x[LANES];
-    Dtype<T>::template widen<0>(v, x);
-    const bool target = SUM && p == packs.pack_of(row.target);
+  // The gradient, but for the target. SUM: adds up the exponentials without the target's.
+  template <bool SUM, int n, class Columns>
+  WL_FN void terms(const Row& row, float (&x)[n], const Columns& columns, float (&out)[n], float& sum) const {
+    const bool target = SUM && columns.has(row.target);
     float part = 0.f;
-    WL_UNROLL for (int e = 0; e < LANES; e++) {
+    WL_UNROLL for (int e = 0; e < n; e++) {
       float bend = 1.f;
       if (capped) {
         const Capped z(x[e], a);
@@ -113,15 +107,16 @@ struct LogprobEntropy : TargetRows<T, true> {
       }
       const float d = (row.max - x[e]) * k;
       const float exponential = wl_ex2(-d);
-      if (SUM) part += target && e == (int)packs.lane_of(row.target) ? 0.f : exponential;
+      if (SUM) part += target && e == columns.lane(row.target) ? 0.f : exponential;
       out[e] = exponential * wl_fma(row.slope, wl_min(d, WL_FARTHEST), row.constant) * bend;
     }
     if (SUM) sum += part;
   }
 
-  WL_FN void gradient(const Row& row, const Packs<T>& packs, wl_u32x4 v, wl_u32 p, float (&out)[LANES]) const {
+  template <int n, class Columns>
+  WL_FN void gradient(const Row& row, float (&x)[n], const Columns& columns, float (&out)[n]) const {
     float sum;
-    terms<false>(row, packs, v, p, out, sum);
+    terms<false>(row, x, columns, out, sum);
   }
 
   // The target's own share of E is taken off before anything is added.

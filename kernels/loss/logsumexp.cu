@@ -9,13 +9,9 @@
 #pragma once
 #include "schedule/row.cuh"
 
-template <class T>
 struct LogSumExp {
-  typedef T In;
-  typedef T Out;
   typedef Lse State;
   static constexpr bool TARGET = false;
-  static constexpr int LANES = Dtype<T>::LANES;
   struct Row {
     bool kept;
     wl_i64 index;
@@ -25,16 +21,12 @@ struct LogSumExp {
   const RowArgs& a;
 
   WL_FN LogSumExp(const RowArgs& a) : a(a) {}
-  WL_FN Row begin(wl_i64 index, const float*) const { return {true, index, 0.f, 0.f, 0.f}; }
-  WL_FN bool coarse(wl_i64) const { return true; }
+  template <class Logit>
+  WL_FN Row begin(wl_i64 index, Logit) const { return {true, index, 0.f, 0.f, 0.f}; }
 
-  template <int n>
-  WL_FN void push(Lse& s, const Row&, const wl_u32x4 (&v)[n], const Packs<T>&, wl_u32, wl_u32) const {
-    WL_UNROLL for (int i = 0; i < n; i++) {
-      float x[LANES];
-      Dtype<T>::template widen<0>(v[i], x);
-      s.push(x, k);
-    }
+  template <int n, class Columns>
+  WL_FN void push(Lse& s, const Row&, float (&x)[n], const Columns&) const {
+    s.push(x, k);
   }
   WL_FN void finish(const Lse& s, Row& row) const {
     row.max = s.max;
@@ -46,9 +38,8 @@ struct LogSumExp {
   WL_FN void write(const Row& row) const {
     if (a.lse) wl_st(a.lse + row.index, row.max + wl_log(row.sum));
   }
-  WL_FN void gradient(const Row& row, const Packs<T>&, wl_u32x4 v, wl_u32, float (&out)[LANES]) const {
-    float x[LANES];
-    Dtype<T>::template widen<0>(v, x);
-    WL_UNROLL for (int e = 0; e < LANES; e++) out[e] = wl_ex2((x[e] - row.max) * k) * row.prob;
+  template <int n, class Columns>
+  WL_FN void gradient(const Row& row, float (&x)[n], const Columns&, float (&out)[n]) const {
+    WL_UNROLL for (int e = 0; e < n; e++) out[e] = wl_ex2((x[e] - row.max) * k) * row.prob;
   }
 };

@@ -3,7 +3,7 @@
 //
 // Classes are ordered by their logit as given; NaN is larger than every number, and of equals the
 // lower column beats the higher. So equals beat the target on its left and never on its right: a
-// pack on the left counts what is not below the target, one on the right what is above it. Both
+// vector on the left counts what is not below the target, one on the right what is above it. Both
 // are one comparison an element, "not at most a bound", which a NaN always passes.
 #pragma once
 #include "loss/target.cuh"
@@ -20,9 +20,6 @@ WL_FN float next_below(float x) {
 
 template <class Op>
 struct Ranked : Op {
-  typedef typename Op::In T;
-  static constexpr int LANES = Op::LANES;
-
   struct State {
     static constexpr int WORDS = Op::State::WORDS + 3;
     typename Op::State inner;
@@ -49,21 +46,27 @@ struct Ranked : Op {
 
   WL_FN Ranked(const RowArgs& a) : Op(a) {}
 
-  WL_FN Row begin(wl_i64 index, const float* saved) const {
+  template <class Logit>
+  WL_FN Row begin(wl_i64 index, Logit logit) const {
     Row row = {};
-    static_cast<typename Op::Row&>(row) = Op::begin(index, saved);
-    row.left = wl_isnan(row.x_t) ? wl_inf() : next_below(row.x_t);
+    static_cast<typename Op::Row&>(row) = Op::begin(index, logit);
+    row.left = left_of(row.x_t);
     row.argmax = row.rank = -1;
     return row;
   }
 
-  template <int n>
-  WL_FN void push(State& s, const Row& row, const wl_u32x4 (&v)[n], const Packs<T>& packs, wl_u32 p,
-                  wl_u32 step) const {
-    Op::push(s.inner, row, v, packs, p, step);
+  WL_FN void set_target(Row& row, float x) const {
+    Op::set_target(row, x);
+    row.left = left_of(x);
+  }
+
+  template <int n, class Columns>
+  WL_FN void push(State& s, const Row& row, float (&x)[n], const Columns& columns) const {
+    float given[n];
+    WL_UNROLL for (int e = 0; e < n; e++) given[e] = x[e];
+    Op::push(s.inner, row, x, columns);
     // The sum has become NaN: one is among the keys so far.
-    const bool nan = s.inner.broken();
-    WL_UNROLL for (int i = 0; i < n; i++) stand(s, row, v[i], packs, p + i * step, nan);
+    stand(s, row, given, columns, s.inner.broken());
   }
 
   WL_FN void finish(State s, Row& row) const {
@@ -83,34 +86,32 @@ struct Ranked : Op {
   }
 
  private:
-  WL_FN void stand(State& s, const Row& row, wl_u32x4 v, const Packs<T>& packs, wl_u32 p, bool nan) const {
-    float x[LANES];
-    Dtype<T>::template widen<0>(v, x);
-    const wl_u32 target = packs.pack_of(row.target);
-    const bool plain = packs.full(p) && p != target;
-    if (plain) {
+  // What a class on the left of a target has at most, unless it beats it.
+  static WL_FN float left_of(float x) { return wl_isnan(x) ? wl_inf() : next_below(x); }
+
+  template <int n, class Columns>
+  WL_FN void stand(State& s, const Row& row, const float (&x)[n], const Columns& columns, bool nan) const {
+    if (columns.whole() && !columns.has(row.target)) {
+      const bool left = columns.before(row.target);
       // On the right of a NaN nothing beats it.
-      const float bound = p < target ? row.left : row.x_t;
+      const float bound = left ? row.left : row.x_t;
       wl_u32 beats = 0;
-      WL_UNROLL for (int e = 0; e < LANES; e++) beats += !(x[e] <= bound);
-      s.beats += p > target && wl_isnan(row.x_t) ? 0u : beats;
+      WL_UNROLL for (int e = 0; e < n; e++) beats += !(x[e] <= bound);
+      s.beats += !left && wl_isnan(row.x_t) ? 0u : beats;
     } else {
-      const wl_i64 first = packs.column(p);
-      WL_UNROLL for (int e = 0; e < LANES; e++) {
-        const wl_i64 c = first + e;
-        const bool left = c < row.target, right = c > row.target && !wl_isnan(row.x_t);
+      WL_UNROLL for (int e = 0; e < n; e++) {
+        const wl_u32 c = (wl_u32)columns.column(e), target = (wl_u32)row.target;
+        const bool left = c < target, right = c > target && !wl_isnan(row.x_t);
         const bool beats = (left && !(x[e] <= row.left)) || (right && !(x[e] <= row.x_t));
-        s.beats += beats && c >= 0 && c < packs.len;
+        s.beats += beats && columns.holds(e);
       }
     }
-    // A thread meets full packs from left to right: of equals the first stays. The others may
+    // A thread meets whole vectors from left to right: of equals the first stays. The others may
     // come late. Where all else is -inf nobody is offered.
     const float top = max_of(x);
-    if (top > s.best || nan || (top == s.best && top > -wl_inf() && !packs.full(p))) {
-      const wl_i64 first = packs.column(p);
-      WL_UNROLL for (int e = 0; e < LANES; e++) {
-        const wl_i64 c = first + e;
-        if ((x[e] == top || wl_isnan(x[e])) && c >= 0 && c < packs.len) s.offer(x[e], (wl_u32)c);
+    if (top > s.best || nan || (top == s.best && top > -wl_inf() && !columns.whole())) {
+      WL_UNROLL for (int e = 0; e < n; e++) {
+        if ((x[e] == top || wl_isnan(x[e])) && columns.holds(e)) s.offer(x[e], (wl_u32)columns.column(e));
       }
     }
   }

@@ -90,15 +90,12 @@ struct SoftSumsOf<true> {
 
 // FULL: with class weights, label smoothing, soft-cap and a gradient of the target, each of which
 // may be off.
-template <class T, bool TEACHER, bool FULL>
+template <bool TEACHER, bool FULL>
 struct SoftCrossEntropy {
-  typedef T In;
-  typedef T Out;
-  typedef T Beside;
   typedef typename SoftSumsOf<TEACHER>::Type State;
   static constexpr bool TARGET = false;
+  static constexpr bool BESIDE = true;
   static constexpr int TOGETHER = 1;
-  static constexpr int LANES = Dtype<T>::LANES;
 
   const RowArgs& a;
   float k;       // log2(e) times what keys lack to be z
@@ -116,7 +113,6 @@ struct SoftCrossEntropy {
   struct Row {
     wl_i64 index;
     bool kept;
-    T* dq;
     // Once the row is summed:
     float max, rest, mass, deviation;
     float top, norm;  // the teacher's
@@ -127,45 +123,41 @@ struct SoftCrossEntropy {
     float alone, at_max;  // the key of a class that has most of p, or NaN
   };
 
-  WL_FN const T* beside(wl_i64 index) const { return (const T*)a.target + index * a.target_stride; }
-  WL_FN Row begin(wl_i64 index, const float*) const {
+  WL_FN MatrixRows beside() const { return {a.target, a.target_stride}; }
+  template <class Logit>
+  WL_FN Row begin(wl_i64 index, Logit) const {
     Row row = {};
     row.index = index;
     row.kept = true;
-    if (FULL && a.grad_target) row.dq = (T*)a.grad_target + index * a.grad_target_stride;
     return row;
   }
-  WL_FN bool coarse(wl_i64) const { return true; }
 
+  WL_FN OutRows grad_target() const { return {a.grad_target, a.grad_target_stride}; }
   WL_FN bool capped() const { return FULL && a.cap > 0.f; }
   WL_FN float hard() const { return FULL ? a.hard : 1.f; }
   WL_FN float soft() const { return FULL ? a.soft : 0.f; }
-  // Lanes that are no columns hold 0 in the target, which is a probability of nothing, no logit.
-  WL_FN void load_target(wl_u32x4 b, const Packs<T>& packs, wl_u32 p, float (&y)[LANES]) const {
-    Dtype<T>::template widen<0>(b, y);
-    if (TEACHER && !packs.full(p)) {
-      const wl_i64 c = packs.column(p);
-      WL_UNROLL for (int e = 0; e < LANES; e++) y[e] = c + e >= 0 && c + e < packs.len ? y[e] : -wl_inf();
+  // What is no column holds 0 in the target, which is a probability of nothing, no logit.
+  template <int n, class Columns>
+  WL_FN void mask_target(const Columns& columns, float (&y)[n]) const {
+    if (TEACHER && !columns.whole()) {
+      WL_UNROLL for (int e = 0; e < n; e++) y[e] = columns.holds(e) ? y[e] : -wl_inf();
     }
   }
   // Whether u are w * q' with a w other than 1.
-  WL_FN bool weighted(const Packs<T>& packs, wl_u32 p) const { return FULL && (a.weight || !packs.full(p)); }
-
-  template <int n>
-  WL_FN void push(State& s, const Row&, const wl_u32x4 (&v)[n], const wl_u32x4 (&b)[n], const Packs<T>& packs,
-                  wl_u32 p, wl_u32 step) const {
-    WL_UNROLL for (int i = 0; i < n; i++) push_one(s, v[i], b[i], packs, p + i * step);
+  template <class Columns>
+  WL_FN bool weighted(const Columns& columns) const {
+    return FULL && (a.weight || !columns.whole());
   }
 
-  WL_FN void push_one(State& s, wl_u32x4 v, wl_u32x4 b, const Packs<T>& packs, wl_u32 p) const {
-    float x[LANES], u[LANES], w[LANES], ignored[LANES];
-    Dtype<T>::template widen<0>(v, x);
-    load_target(b, packs, p, u);
+  template <int n, class Columns>
+  WL_FN void push(State& s, const Row&, float (&x)[n], float (&u)[n], const Columns& columns) const {
+    float w[n], ignored[n];
+    mask_target(columns, u);
     if (capped()) {
-      WL_UNROLL for (int e = 0; e < LANES; e++) x[e] = Capped(x[e], a).key;
+      WL_UNROLL for (int e = 0; e < n; e++) x[e] = Capped(x[e], a).key;
     }
-    const bool weighs = weighted(packs, p);
-    if (weighs) class_weights(a, packs, p, unit, w);
+    const bool weighs = weighted(columns);
+    if (weighs) class_weights(a, columns, unit, w);
     const float before = reference(s.peak.max);
     s.peak.push(x, k, ignored);
     const float ref = reference(s.peak.max), of_distance = distance_unit(k);
@@ -176,7 +168,7 @@ struct SoftCrossEntropy {
       s.teacher.push(u, k_t, u);
       if (s.teacher.max > top) s.scale(wl_ex2((top - reference(s.teacher.max)) * k_t));
       if (soft() > 0.f) {
-        WL_UNROLL for (int e = 0; e < LANES; e++) {
+        WL_UNROLL for (int e = 0; e < n; e++) {
           const float w_e = weighs ? w[e] : 1.f;
           s.weight += w_e;
           s.smooth += w_e == 0.f ? 0.f : w_e * distance(ref, x[e], of_distance);
@@ -185,14 +177,14 @@ struct SoftCrossEntropy {
     } else {
       s.deviation = SoftSums::shifted(s.deviation, s.mass, distance(ref, before, of_distance));
       if (FULL) {
-        WL_UNROLL for (int e = 0; e < LANES; e++) u[e] = wl_fma(u[e], hard(), soft());
+        WL_UNROLL for (int e = 0; e < n; e++) u[e] = wl_fma(u[e], hard(), soft());
       }
     }
     if (weighs) {
-      WL_UNROLL for (int e = 0; e < LANES; e++) u[e] *= w[e];
+      WL_UNROLL for (int e = 0; e < n; e++) u[e] *= w[e];
     }
     float mass = 0.f, deviation = 0.f;
-    WL_UNROLL for (int e = 0; e < LANES; e++) {
+    WL_UNROLL for (int e = 0; e < n; e++) {
       mass += u[e];
       deviation = wl_fma(u[e], u[e] == 0.f ? 0.f : distance(ref, x[e], of_distance), deviation);
     }
@@ -256,28 +248,27 @@ struct SoftCrossEntropy {
     if (a.lse) wl_st(a.lse + row.index, (float)lse(row));
   }
 
-  WL_FN void gradient(const Row& row, const Packs<T>& packs, wl_u32x4 v, const wl_u32x4* b, wl_u32 p,
-                      float (&out)[LANES]) const {
-    float x[LANES], y[LANES], w[LANES], slope[LANES];
-    Dtype<T>::template widen<0>(v, x);
-    load_target(b[0], packs, p, y);
+  template <int n, class Columns>
+  WL_FN void gradient(const Row& row, float (&x)[n], float (&y)[n], const Columns& columns, float (&out)[n]) const {
+    float w[n], slope[n];
+    mask_target(columns, y);
     if (capped()) {
-      WL_UNROLL for (int e = 0; e < LANES; e++) {
+      WL_UNROLL for (int e = 0; e < n; e++) {
         const Capped z(x[e], a);
         x[e] = z.key;
         slope[e] = a.scale * z.slope;
       }
     }
-    const bool weighs = weighted(packs, p);
-    if (weighs) class_weights(a, packs, p, unit, w);
+    const bool weighs = weighted(columns);
+    if (weighs) class_weights(a, columns, unit, w);
     const float share = TEACHER ? hard() / row.norm : hard();
     if (!TEACHER && FULL) {
-      WL_UNROLL for (int e = 0; e < LANES; e++) y[e] = wl_fma(y[e], share, soft());
+      WL_UNROLL for (int e = 0; e < n; e++) y[e] = wl_fma(y[e], share, soft());
       if (weighs) {
-        WL_UNROLL for (int e = 0; e < LANES; e++) y[e] *= w[e];
+        WL_UNROLL for (int e = 0; e < n; e++) y[e] *= w[e];
       }
     }
-    WL_UNROLL for (int e = 0; e < LANES; e++) {
+    WL_UNROLL for (int e = 0; e < n; e++) {
       const float q = TEACHER ? wl_ex2((y[e] - row.top) * k_t) : y[e];
       const float w_e = weighs ? w[e] : 1.f;
       const float u = TEACHER ? wl_fma(share, w_e * q, soft() * w_e) : q;
@@ -288,17 +279,17 @@ struct SoftCrossEntropy {
       out[e] = x[e] == row.alone ? apart : wl_fma(-row.g, u, wl_ex2((x[e] - row.max) * k) * row.prob);
     }
     if (capped()) {
-      WL_UNROLL for (int e = 0; e < LANES; e++) out[e] *= slope[e];
+      WL_UNROLL for (int e = 0; e < n; e++) out[e] *= slope[e];
     }
-    if (!TEACHER && FULL && row.dq && p < packs.count) {
-      float dq[LANES];
-      WL_UNROLL for (int e = 0; e < LANES; e++) {
+    if (!TEACHER && FULL && a.grad_target) {
+      float dq[n];
+      WL_UNROLL for (int e = 0; e < n; e++) {
         const float w_e = weighs ? w[e] : 1.f;
         // Of a subnormal weight the product with a number near 1 would have no digits.
         const float far = w_e * (row.log_sum + z_unit * (row.max - x[e]));
         dq[e] = w_e == 0.f ? row.silent : row.target == 0.f ? 0.f : row.target * far;
       }
-      Sink<T, T>(row.dq, packs).put(packs.column(p), packs.len, !packs.full(p), dq);
+      columns.put(grad_target(), row.index, dq);
     }
   }
 };

@@ -1,10 +1,11 @@
 // Split rows, gradient from a saved lse: the schedule of losses whose gradient is made of
-// exponentials and of the target's own. Beside what row.cuh asks of a functor, it takes
+// exponentials and of the target's own. Beside what functor.cuh asks of a functor, it takes
 //
 //   coarse(i)             whether the saved lse cannot serve row i, which is summed again then
 //   z_unit                z of a key of 1
 //   factors(row, lse)     what the gradient is made of, once max and total are known
-//   terms<SUM>(...)       a pack's outputs, and the sum of its exponentials without the target's
+//   terms<SUM>(row, x, columns, out, sum)   outputs of logits, and the sum of their exponentials
+//                         without the target's
 //
 // and of its Row: max, total, rest, at_target, key_t.
 #pragma once
@@ -39,7 +40,7 @@ WL_FN void split_backward(const RowArgs& a) {
   const Packs<T> packs(x_row<Op>(a, index), a.classes);
   const Slice<T> slice(packs, part, a.slice);
   const Sink<T, typename Op::Out> sink(y_row<Op>(a, index), packs);
-  typename Op::Row row = op.begin(index, a.row_target);
+  typename Op::Row row = begin_row(op, a, index, a.row_target);
   if (!row.kept) return fill(op, row, packs, slice, sink);
   if (op.coarse(index)) {
     const typename Op::State state = parts_of(op, a, index, wl_thread(), wl_threads());
@@ -50,8 +51,9 @@ WL_FN void split_backward(const RowArgs& a) {
   Total total = Total::empty();
   const OpBeside<Op> nothing(nullptr, packs);
   write_packs<Op>(packs, slice, nothing, [&](wl_u32 p, bool edge, wl_u32x4 v, const wl_u32x4*) {
-    float out[Op::LANES];
-    op.template terms<true>(row, packs, v, p, out, total.sum);
+    float x[Op::LANES], out[Op::LANES];
+    Dtype<T>::template widen<0>(v, x);
+    op.template terms<true>(row, x, PackColumns<T, 1>(packs, p, 0), out, total.sum);
     sink.put(packs.column(p), packs.len, edge, out);
   });
   total = reduce_block(total, op.k, sums);
@@ -66,7 +68,7 @@ WL_FN void split_target(const RowArgs& a) {
   const Op op(a);
   const wl_i64 index = (wl_i64)wl_block() * wl_warps() + wl_warp();
   if (index >= a.rows) return;
-  typename Op::Row row = op.begin(index, a.row_target);
+  typename Op::Row row = begin_row(op, a, index, a.row_target);
   if (!row.kept) return;  // the whole warp: it has one row
   if (op.coarse(index)) {
     op.finish(reduce_lanes<32>(parts_of(op, a, index, wl_lane(), 32), op.k), row);

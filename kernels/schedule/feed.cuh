@@ -168,6 +168,6 @@ WL_FN void fill(const Op& op, const typename Op::Row& row, const Packs<T>& packs
       packs, slice.from, slice.to, [](auto, wl_u32) {},
       [&](wl_u32 p, bool edge) {
         sink.put(packs.column(p), packs.len, edge, zero);
-        if constexpr (SecondOf<Op>::SOME) op.fill_beside(row, packs, p);
+        if constexpr (SecondOf<Op>::SOME) op.fill_beside(row, PackColumns<T, 1>(packs, p, 0));
       });
 }

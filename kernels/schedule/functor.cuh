@@ -1,41 +1,67 @@
-// The schedules: how one row is spread over threads. A loss is a functor that says what to do
-// with packs of it:
+// What a loss of rows is: a functor over (logit, column), in vectors whose length is its feeder's
+// affair. Here the feeder is packs in memory; kernels/tile has that of products.
 //
-//   In, Out           element types of what is read and written
-//   State             the mergeable pair
+//   State             the mergeable pair; `k` scales its keys
 //   Row               what a thread knows of the row, and later what the gradient is made of
-//   begin(i, x_t)     reads the row's target and upstream gradient (x_t: the target's x where
-//                     the row itself may be overwritten by now, or null)
+//   begin(i, logit)   reads what the row has beside its logits; logit(c) is that of column c
 //   row.kept          false: the row is never read, its outputs are 0
-//   push(s, row, v, packs, p, step)   packs p, p + step, ... into the state; v[] is theirs
+//   push(s, row, x, columns)          logits into the state; x is the functor's to change
 //   finish(s, row)    the state of the whole row is known
 //   write(row)        one thread: the row's numbers
-//   gradient(row, pack, v, p, out)    one pack's outputs
-//   target_gradient(row)              the target's output, written last (Op::TARGET)
+//   gradient(row, x, columns, out)    outputs of logits
 //
 // and, where it says so:
 //
-//   TOGETHER          packs pushed together (4); 1: one after another, as more would only add code
-//   Beside            element type of another tensor read column by column; then beside(i) is its
-//                     row, and push and gradient take what lies beside their packs after v
+//   TARGET            a column is the row's target, row.target, whose output target_gradient(row) is
+//                     written last. A feeder that meets its logit on the way tells it before `finish`:
+//                     set_target(row, x)
+//   TOGETHER          packs whose loads go together (4); 1: one after another, as more would only add code
+//   AT_ONCE           packs that are loaded together are pushed as one vector: one rescaling for all
+//   BESIDE            another tensor is read column by column, whose rows `beside()` says; push and
+//                     gradient take what lies beside their logits, y, after x. Where there is no
+//                     column it is 0
 //   Second            sums that need the whole row's state first: after finish, push_second(s, row,
-//                     v, b, packs, p) for each pack again, then finish_second(s, row). Without a y
-//                     no gradient is written; fill_beside(row, packs, p) writes what a row that is
-//                     not kept has besides
+//                     x, y, columns) for all logits again, then finish_second(s, row). Without a y in
+//                     the arguments no gradient is written; fill_beside(row, columns) writes what a
+//                     row that is not kept has besides
 //
-// Every schedule reads a row in the same packs (dtype.cuh), merges by reduce.cuh, and writes each
+// Every schedule reads a row in the same packs (packs.cuh), merges by reduce.cuh, and writes each
 // pack by the thread that read it: in place needs no more order than that all have read their
 // part and the target before anyone writes, which the reduction's barrier gives.
 #pragma once
 #include "core/args.cuh"
 #include "core/lse.cuh"
-#include "core/packs.cuh"
+#include "schedule/columns.cuh"
 
-// Packs of a thread that are worked on together. A functor that takes them one by one has its code
-// once in a loop.
+// A functor over rows of T; what it writes is of U, what it reads beside them of A.
+template <class Op, class T, class U = T, class A = T>
+struct Over : Op {
+  typedef T In;
+  typedef U Out;
+  typedef A Aside;
+  static constexpr int LANES = Dtype<T>::LANES;
+  WL_FN explicit Over(const RowArgs& a) : Op(a) {}
+};
+
+// The other tensor that a functor reads: void where there is none.
+template <class Op, class = int>
+struct BesideOf {
+  typedef void Type;
+  static WL_FN const void* row(const Op&, wl_i64) { return nullptr; }
+};
+template <class Op>
+struct BesideOf<Op, decltype((int)Op::BESIDE)> {
+  typedef typename Op::Aside Type;
+  static WL_FN const Type* row(const Op& op, wl_i64 index) { return op.beside().template row<Type>(index); }
+};
+template <class Op>
+using OpBeside = Beside<typename Op::In, typename BesideOf<Op>::Type>;
+
+// Packs of a thread that are worked on together: the fewer, the larger what lies beside them. A functor
+// that takes them one by one has its code once in a loop.
 template <class Op, class = int>
 struct Together {
-  static constexpr int packs = 4;
+  static constexpr int packs = OpBeside<Op>::PACKS > 1 ? 4 / OpBeside<Op>::PACKS : 4;
 };
 template <class Op>
 struct Together<Op, decltype((int)Op::TOGETHER)> {
@@ -45,42 +71,95 @@ template <class Op>
 constexpr bool ONE_BY_ONE = Together<Op>::packs == 1;
 template <class Op>
 constexpr int WRITTEN = ONE_BY_ONE<Op> ? 1 : 2;
+template <class Op, class = int>
+struct AtOnce {
+  static constexpr bool yes = false;
+};
+template <class Op>
+struct AtOnce<Op, decltype((int)Op::AT_ONCE)> {
+  static constexpr bool yes = Op::AT_ONCE;
+};
 #define WL_NO_PACK 0xffffffffu
 
-// The other tensor that a functor reads: void where there is none.
-template <class Op, class = int>
-struct BesideOf {
-  typedef void Type;
-  static WL_FN const void* row(const Op&, wl_i64) { return nullptr; }
-};
+// What the functor knows of a row; `saved` has the targets' logits where the row itself may be overwritten
+// by now, or is null.
 template <class Op>
-struct BesideOf<Op, decltype((void)sizeof(typename Op::Beside), 0)> {
-  typedef typename Op::Beside Type;
-  static WL_FN const Type* row(const Op& op, wl_i64 index) { return op.beside(index); }
-};
-template <class Op>
-using OpBeside = Beside<typename Op::In, typename BesideOf<Op>::Type>;
+WL_FN typename Op::Row begin_row(const Op& op, const RowArgs& a, wl_i64 index, const float* saved) {
+  typedef typename Op::In T;
+  return op.begin(index, [&](wl_i64 target) {
+    return saved ? wl_ld(saved + index) : Dtype<T>::load((const T*)a.x + index * a.x_stride + target);
+  });
+}
 
-// What the functors are called with, whether or not they read another tensor. b[] holds what lies
-// beside v[], and an array has one element at least.
+// Packs as the functors' vectors, with what lies beside them: b[] beside v[]. An array has one element at
+// least.
 template <class Op, int packs>
 constexpr int BESIDE_PACKS = packs * OpBeside<Op>::PACKS > 0 ? packs * OpBeside<Op>::PACKS : 1;
+
+template <class T, int i, int n, int m>
+WL_FN void widen_packs(const wl_u32x4 (&v)[n], float (&x)[m]) {
+  if constexpr (i < n) {
+    Dtype<T>::template widen<i * Dtype<T>::LANES>(v[i], x);
+    widen_packs<T, i + 1>(v, x);
+  }
+}
+
+template <class Op, int n, int m>
+WL_FN void push_vector(const Op& op, typename Op::State& state, const typename Op::Row& row, const wl_u32x4 (&v)[n],
+                       const wl_u32x4 (&b)[m], const Packs<typename Op::In>& packs, wl_u32 p, wl_u32 step) {
+  typedef typename Op::In T;
+  constexpr int N = n * Dtype<T>::LANES;
+  const PackColumns<T, n> columns(packs, p, step);
+  float x[N];
+  widen_packs<T, 0>(v, x);
+  if constexpr (OpBeside<Op>::PACKS > 0) {
+    float y[N];
+    widen_beside<typename Op::Aside, 0>(b, y);
+    op.push(state, row, x, y, columns);
+  } else {
+    op.push(state, row, x, columns);
+  }
+}
+
 template <class Op, int n, int m>
 WL_FN void push_packs(const Op& op, typename Op::State& state, const typename Op::Row& row, const wl_u32x4 (&v)[n],
                       const wl_u32x4 (&b)[m], const Packs<typename Op::In>& packs, wl_u32 p, wl_u32 step) {
-  if constexpr (OpBeside<Op>::PACKS > 0) {
-    op.push(state, row, v, b, packs, p, step);
+  if constexpr (n == 1 || AtOnce<Op>::yes) {
+    push_vector(op, state, row, v, b, packs, p, step);
   } else {
-    op.push(state, row, v, packs, p, step);
+    constexpr int B = OpBeside<Op>::PACKS;
+    WL_UNROLL for (int i = 0; i < n; i++) {
+      const wl_u32x4 one[1] = {v[i]};
+      wl_u32x4 by[BESIDE_PACKS<Op, 1>] = {};
+      WL_UNROLL for (int k = 0; k < B; k++) by[k] = b[i * B + k];
+      push_vector(op, state, row, one, by, packs, p + i * step, 0);
+    }
   }
 }
+
+template <class Op>
+WL_FN void push_second_of(const Op& op, typename Op::Second& second, const typename Op::Row& row, wl_u32x4 v, wl_u32x4 b,
+                          const Packs<typename Op::In>& packs, wl_u32 p) {
+  typedef typename Op::In T;
+  float x[Op::LANES], y[Op::LANES];
+  Dtype<T>::template widen<0>(v, x);
+  Dtype<typename Op::Aside>::template widen<0>(b, y);
+  op.push_second(second, row, x, y, PackColumns<T, 1>(packs, p, 0));
+}
+
 template <class Op, int lanes>
 WL_FN void gradient_of(const Op& op, const typename Op::Row& row, const Packs<typename Op::In>& packs, wl_u32x4 v,
                        const wl_u32x4* b, wl_u32 p, float (&out)[lanes]) {
+  typedef typename Op::In T;
+  const PackColumns<T, 1> columns(packs, p, 0);
+  float x[lanes];
+  Dtype<T>::template widen<0>(v, x);
   if constexpr (OpBeside<Op>::PACKS > 0) {
-    op.gradient(row, packs, v, b, p, out);
+    float y[lanes];
+    widen_beside<typename Op::Aside, 0>(b, y);
+    op.gradient(row, x, y, columns, out);
   } else {
-    op.gradient(row, packs, v, p, out);
+    op.gradient(row, x, columns, out);
   }
 }
 

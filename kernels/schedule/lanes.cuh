@@ -15,7 +15,7 @@ WL_FN void lanes_row(const RowArgs& a) {
   const Packs<T> packs(x_row<Op>(a, exists ? index : 0), exists ? a.classes : 0);
   typename Op::Row row;
   row.kept = false;
-  if (exists) row = op.begin(index, nullptr);
+  if (exists) row = begin_row(op, a, index, nullptr);
 
   constexpr int B = OpBeside<Op>::PACKS;
   const OpBeside<Op> beside(BesideOf<Op>::row(op, exists ? index : 0), packs);
@@ -65,7 +65,7 @@ WL_FN void lanes_row(const RowArgs& a) {
     typename Op::Second second = Op::Second::empty();
     if (row.kept) {
       each([&](wl_u32 p, wl_u32x4 pack, const wl_u32x4* beside) {
-        if (p < packs.count) op.push_second(second, row, pack, beside[0], packs, p);
+        if (p < packs.count) push_second_of(op, second, row, pack, beside[0], packs, p);
       });
     }
     second = reduce_lanes<width>(second, op.k);
@@ -83,7 +83,7 @@ WL_FN void lanes_row(const RowArgs& a) {
       float out[LANES] = {};
       if (row.kept) gradient_of(op, row, packs, pack, beside, p, out);
       if constexpr (SecondOf<Op>::SOME) {
-        if (!row.kept) op.fill_beside(row, packs, p);
+        if (!row.kept) op.fill_beside(row, PackColumns<T, 1>(packs, p, 0));
       }
       if constexpr (Op::TARGET) {
         if (row.kept && p == packs.pack_of(row.target)) {

@@ -10,7 +10,7 @@ WL_FN void stream_row(const RowArgs& a) {
   WL_SMEM(float, slots, 32 * Op::State::WORDS);
   const Op op(a);
   const wl_i64 index = wl_block();
-  typename Op::Row row = op.begin(index, nullptr);
+  typename Op::Row row = begin_row(op, a, index, nullptr);
   if (row.kept) {
     const Packs<T> packs(x_row<Op>(a, index), a.classes);
     const Slice<T> slice(packs, 0, packs.count);
@@ -36,7 +36,7 @@ WL_FN void on_chip_row(const RowArgs& a) {
   const Packs<T> packs(x_row<Op>(a, index), a.classes);
   const Slice<T> slice(packs, rank, a.slice);
   const Sink<T, typename Op::Out> sink(y_row<Op>(a, index), packs);
-  typename Op::Row row = op.begin(index, nullptr);
+  typename Op::Row row = begin_row(op, a, index, nullptr);
   if (!row.kept) {
     if (rank == 0 && wl_thread() == 0) op.write(row);
     if constexpr (SecondOf<Op>::SOME) {
@@ -108,7 +108,7 @@ WL_FN void on_chip_row(const RowArgs& a) {
         [&](wl_u32 p, bool) {
           wl_u32x4 b[BESIDE_PACKS<Op, 1>];
           beside_of(p, b);
-          op.push_second(second, row, wl_lds128(kept, place(p)), b[0], packs, p);
+          push_second_of(op, second, row, wl_lds128(kept, place(p)), b[0], packs, p);
         });
     wl_syncthreads();  // all have read the slots
     second = reduce_block(second, op.k, slots);

@@ -11,12 +11,12 @@ WL_FN void split_sum(const RowArgs& a) {
   const Op op(a);
   const wl_i64 index = wl_block() / a.parts;
   const wl_u32 part = wl_block() % a.parts;
-  const typename Op::Row row = op.begin(index, nullptr);
+  const typename Op::Row row = begin_row(op, a, index, nullptr);
   if (!row.kept) return;
   if constexpr (Op::TARGET) {
     if (part == 0 && wl_thread() == 0) wl_st(a.row_target + index, row.x_t);
+    if (a.coarse && !op.coarse(index)) return;
   }
-  if (a.coarse && !op.coarse(index)) return;
   const Packs<T> packs(x_row<Op>(a, index), a.classes);
   const Slice<T> slice(packs, part, a.slice);
   const OpBeside<Op> beside(BesideOf<Op>::row(op, index), packs);
@@ -55,7 +55,7 @@ WL_FN void split_second(const RowArgs& a) {
   const Op op(a);
   const wl_i64 index = wl_block() / a.parts;
   const wl_u32 part = wl_block() % a.parts;
-  typename Op::Row row = op.begin(index, nullptr);
+  typename Op::Row row = begin_row(op, a, index, nullptr);
   if (!row.kept) return;
   const Packs<T> packs(x_row<Op>(a, index), a.classes);
   const Slice<T> slice(packs, part, a.slice);
@@ -63,7 +63,7 @@ WL_FN void split_second(const RowArgs& a) {
   op.finish(reduce_block(parts_of(op, a, index, wl_thread(), wl_threads()), op.k, slots), row);
   typename Op::Second second = Op::Second::empty();
   stream_packs<Op>(packs, slice, beside, [&](wl_u32 p, bool, const auto& v, const auto& b) {
-    op.push_second(second, row, v[0], b[0], packs, p);
+    push_second_of(op, second, row, v[0], b[0], packs, p);
   });
   wl_syncthreads();  // all have read the slots
   second = reduce_block(second, op.k, slots);
@@ -93,7 +93,7 @@ WL_FN void split_finish(const RowArgs& a) {
   const Op op(a);
   const wl_i64 index = (wl_i64)wl_block() * wl_warps() + wl_warp();
   if (index >= a.rows) return;
-  typename Op::Row row = op.begin(index, a.row_target);
+  typename Op::Row row = begin_row(op, a, index, a.row_target);
   typename Op::State state = Op::State::empty();
   if (row.kept) state = parts_of(op, a, index, wl_lane(), 32);
   state = reduce_lanes<32>(state, op.k);
@@ -112,7 +112,7 @@ WL_FN void split_gradient(const RowArgs& a) {
   const Packs<T> packs(x_row<Op>(a, index), a.classes);
   const Slice<T> slice(packs, part, a.slice);
   const Sink<T, typename Op::Out> sink(y_row<Op>(a, index), packs);
-  typename Op::Row row = op.begin(index, a.row_target);
+  typename Op::Row row = begin_row(op, a, index, a.row_target);
   if (row.kept) {
     const typename Op::State state = parts_of(op, a, index, wl_thread(), wl_threads());
     op.finish(reduce_block(state, op.k, slots), row);

@@ -8,11 +8,11 @@
 #include "batch/segment_sum.cu"
 
 // The target's gradient without its -1.
-struct ForgetsTarget : CrossEntropy<f32, false> {
-  WL_FN ForgetsTarget(const RowArgs& a) : CrossEntropy<f32, false>(a) {}
+struct ForgetsTarget : CrossEntropy<false> {
+  WL_FN ForgetsTarget(const RowArgs& a) : CrossEntropy<false>(a) {}
   WL_FN float target_gradient(const Row& row) const { return row.prob * row.at_target; }
 };
-WL_KERNEL(broken_target, RowArgs, 128, 8) { lanes_row<ForgetsTarget, 4, true>(args); }
+WL_KERNEL(broken_target, RowArgs, 128, 8) { lanes_row<Over<ForgetsTarget, f32>, 4, true>(args); }
 
 // A sum that is not scaled when its maximum moves.
 struct StaleSum : Lse {
@@ -22,28 +22,29 @@ struct StaleSum : Lse {
     sum += other.sum;
   }
 };
-struct ForgetsRescale : LogSumExp<bf16> {
+struct ForgetsRescale : LogSumExp {
   typedef StaleSum State;
-  WL_FN ForgetsRescale(const RowArgs& a) : LogSumExp<bf16>(a) {}
+  WL_FN ForgetsRescale(const RowArgs& a) : LogSumExp(a) {}
 };
-WL_KERNEL(broken_merge, RowArgs, 128, 8) { lanes_row<ForgetsRescale, 32, false>(args); }
+WL_KERNEL(broken_merge, RowArgs, 128, 8) { lanes_row<Over<ForgetsRescale, bf16>, 32, false>(args); }
 
 // A row without its last column.
 WL_KERNEL(broken_length, RowArgs, 128, 8) {
   RowArgs shorter = args;
   shorter.classes -= shorter.classes > 3;
-  lanes_row<LogSoftmax<f32, f32>, 4, true>(shorter);
+  lanes_row<Over<LogSoftmax, f32>, 4, true>(shorter);
 }
 
 // A subtle one: a relative error of 2e-5 in every probability.
-struct Imprecise : CrossEntropy<f32, false> {
-  WL_FN Imprecise(const RowArgs& a) : CrossEntropy<f32, false>(a) {}
-  WL_FN void gradient(const Row& row, const Packs<f32>& packs, wl_u32x4 v, wl_u32 p, float (&out)[4]) const {
-    CrossEntropy<f32, false>::gradient(row, packs, v, p, out);
-    WL_UNROLL for (int e = 0; e < 4; e++) out[e] *= 1.00002f;
+struct Imprecise : CrossEntropy<false> {
+  WL_FN Imprecise(const RowArgs& a) : CrossEntropy<false>(a) {}
+  template <int n, class Columns>
+  WL_FN void gradient(const Row& row, float (&x)[n], const Columns& columns, float (&out)[n]) const {
+    CrossEntropy<false>::gradient(row, x, columns, out);
+    WL_UNROLL for (int e = 0; e < n; e++) out[e] *= 1.00002f;
   }
 };
-WL_KERNEL(broken_precision, RowArgs, 512, 2) { on_chip_row<Imprecise, false>(args); }
+WL_KERNEL(broken_precision, RowArgs, 512, 2) { on_chip_row<Over<Imprecise, f32>, false>(args); }
 
 // A narrow cluster without its last class.
 WL_KERNEL(broken_classes, NarrowArgs, 256, 2) {

@@ -78,23 +78,23 @@ impl Loss {
 
     /// The functor over elements of a type.
     pub(super) fn functor(self, data: Data) -> String {
-        let t = data.name();
+        let (t, narrow) = (data.name(), data.size() == 2);
         match self {
-            Loss::CrossEntropy => format!("CrossEntropy<{t}, false>"),
-            Loss::CrossEntropyFull => format!("CrossEntropy<{t}, true>"),
-            Loss::LogSoftmax => format!("LogSoftmax<{t}, f32>"),
-            Loss::LogSoftmaxNarrow => format!("LogSoftmax<{t}, {t}>"),
-            Loss::LogSoftmaxGradient => format!("LogSoftmaxGradient<{t}, f32>"),
-            Loss::LogSoftmaxGradientNarrow => format!("LogSoftmaxGradient<{t}, {t}>"),
-            Loss::LogSumExp => format!("LogSumExp<{t}>"),
-            Loss::CrossEntropyRanked => format!("Ranked<CrossEntropy<{t}, true>>"),
-            Loss::LogprobEntropy => format!("LogprobEntropy<{t}>"),
-            Loss::LogprobEntropyRanked => format!("Ranked<LogprobEntropy<{t}>>"),
-            Loss::SoftCrossEntropy => format!("SoftCrossEntropy<{t}, false, false>"),
-            Loss::SoftCrossEntropyFull => format!("SoftCrossEntropy<{t}, false, true>"),
-            Loss::Distillation => format!("SoftCrossEntropy<{t}, true, true>"),
-            Loss::JsDivLogits => format!("JsDivLogits<{t}>"),
-            Loss::Information => format!("InformationOf<{t}>"),
+            Loss::CrossEntropy => format!("Over<CrossEntropy<false>, {t}>"),
+            Loss::CrossEntropyFull => format!("Over<CrossEntropy<true>, {t}>"),
+            Loss::LogSoftmax => format!("Over<LogSoftmax, {t}, f32>"),
+            Loss::LogSoftmaxNarrow => format!("Over<LogSoftmax, {t}>"),
+            Loss::LogSoftmaxGradient => format!("Over<LogSoftmaxGradient, {t}, {t}, f32>"),
+            Loss::LogSoftmaxGradientNarrow => format!("Over<LogSoftmaxGradient, {t}>"),
+            Loss::LogSumExp => format!("Over<LogSumExp, {t}>"),
+            Loss::CrossEntropyRanked => format!("Over<Ranked<CrossEntropy<true>>, {t}>"),
+            Loss::LogprobEntropy => format!("Over<LogprobEntropy, {t}>"),
+            Loss::LogprobEntropyRanked => format!("Over<Ranked<LogprobEntropy>, {t}>"),
+            Loss::SoftCrossEntropy => format!("Over<SoftCrossEntropy<false, false>, {t}>"),
+            Loss::SoftCrossEntropyFull => format!("Over<SoftCrossEntropy<false, true>, {t}>"),
+            Loss::Distillation => format!("Over<SoftCrossEntropy<true, true>, {t}>"),
+            Loss::JsDivLogits => format!("Over<JsDivLogits<{narrow}>, {t}>"),
+            Loss::Information => format!("Over<InformationOf<{narrow}>, {t}>"),
         }
     }
 
