@@ -37,8 +37,9 @@ mod spec;
 #[cfg(feature = "cli")]
 pub mod cli;
 
-pub use base::dtype::{DType, Element, Float, Index};
+pub use base::dtype::DType;
 pub use base::error::{Error, Result};
+pub use base::host::{Element, Float, Index};
 pub use base::reduction::Reduction;
 pub use base::shape::{MAX_RANK, Shape};
 pub use base::tensor::buffer::DeviceMemory;

@@ -1,7 +1,45 @@
-//! Typed host memory: what a dtype stands for, as slices and vectors.
+//! Typed host memory: the element types, and what a dtype stands for as slices and vectors.
 
-use crate::base::dtype::{DType, Element};
+use crate::base::dtype::DType;
+use crate::base::error::{Error, Result};
 use half::{bf16, f16};
+
+mod sealed {
+    pub trait Sealed {}
+}
+
+/// A Rust type that a tensor can hold.
+pub trait Element:
+    Copy + Send + Sync + Default + std::fmt::Debug + sealed::Sealed + 'static
+{
+    /// The dtype that stands for this type.
+    const DTYPE: DType;
+
+    #[doc(hidden)]
+    fn host_ref(slice: &[Self]) -> HostRef<'_>;
+    #[doc(hidden)]
+    fn host_mut(slice: &mut [Self]) -> HostMut<'_>;
+    #[doc(hidden)]
+    fn host_vec(vec: Vec<Self>) -> HostVec;
+    #[doc(hidden)]
+    fn from_host<'a>(host: HostRef<'a>) -> Option<&'a [Self]>;
+    #[doc(hidden)]
+    fn from_host_mut<'a>(host: HostMut<'a>) -> Option<&'a mut [Self]>;
+}
+
+/// A floating-point element: widened exactly to f32, rounded once (to nearest even) from f32.
+pub trait Float: Element {
+    /// Widens exactly.
+    fn to_f32(self) -> f32;
+    /// Rounds to nearest, ties to even; overflow gives an infinity.
+    fn from_f32(value: f32) -> Self;
+}
+
+/// A class index, widened to i64.
+pub trait Index: Element {
+    /// Widens exactly.
+    fn to_i64(self) -> i64;
+}
 
 /// A typed host slice, shared.
 #[doc(hidden)]
@@ -133,6 +171,26 @@ impl HostMut<'_> {
 }
 
 impl HostVec {
+    /// So many zeros; memory that cannot be had is an error, not an abort.
+    pub(crate) fn zeros(argument: &'static str, dtype: DType, n: usize) -> Result<HostVec> {
+        fn zeros<T: Element>(argument: &'static str, n: usize) -> Result<HostVec> {
+            let mut data: Vec<T> = Vec::new();
+            data.try_reserve_exact(n)
+                .map_err(|_| Error::no_memory(argument, n.saturating_mul(T::DTYPE.size())))?;
+            data.resize(n, T::default());
+            Ok(T::host_vec(data))
+        }
+        match dtype {
+            DType::F32 => zeros::<f32>(argument, n),
+            DType::F16 => zeros::<f16>(argument, n),
+            DType::BF16 => zeros::<bf16>(argument, n),
+            DType::I64 => zeros::<i64>(argument, n),
+            DType::I32 => zeros::<i32>(argument, n),
+            DType::U32 => zeros::<u32>(argument, n),
+            DType::U8 => zeros::<u8>(argument, n),
+        }
+    }
+
     pub(crate) fn as_ref(&self) -> HostRef<'_> {
         each_dtype!(HostVec, self, v => Element::host_ref(v))
     }
@@ -173,3 +231,90 @@ impl HostVec {
         })
     }
 }
+
+/// The one list of element types: everything that follows from a type's name is made here.
+macro_rules! elements {
+    ($($variant:ident $type:ty,)*) => {$(
+        impl sealed::Sealed for $type {}
+        impl Element for $type {
+            const DTYPE: DType = DType::$variant;
+            fn host_ref(slice: &[Self]) -> HostRef<'_> {
+                HostRef::$variant(slice)
+            }
+            fn host_mut(slice: &mut [Self]) -> HostMut<'_> {
+                HostMut::$variant(slice)
+            }
+            fn host_vec(vec: Vec<Self>) -> HostVec {
+                HostVec::$variant(vec)
+            }
+            fn from_host<'a>(host: HostRef<'a>) -> Option<&'a [Self]> {
+                match host {
+                    HostRef::$variant(slice) => Some(slice),
+                    _ => None,
+                }
+            }
+            fn from_host_mut<'a>(host: HostMut<'a>) -> Option<&'a mut [Self]> {
+                match host {
+                    HostMut::$variant(slice) => Some(slice),
+                    _ => None,
+                }
+            }
+        }
+    )*};
+}
+
+elements! {
+    F32 f32,
+    F16 f16,
+    BF16 bf16,
+    I64 i64,
+    I32 i32,
+    U32 u32,
+    U8 u8,
+}
+
+impl Float for f32 {
+    #[inline(always)]
+    fn to_f32(self) -> f32 {
+        self
+    }
+    #[inline(always)]
+    fn from_f32(value: f32) -> Self {
+        value
+    }
+}
+
+impl Float for f16 {
+    #[inline(always)]
+    fn to_f32(self) -> f32 {
+        f16::to_f32(self)
+    }
+    #[inline(always)]
+    fn from_f32(value: f32) -> Self {
+        f16::from_f32(value)
+    }
+}
+
+impl Float for bf16 {
+    #[inline(always)]
+    fn to_f32(self) -> f32 {
+        bf16::to_f32(self)
+    }
+    #[inline(always)]
+    fn from_f32(value: f32) -> Self {
+        bf16::from_f32(value)
+    }
+}
+
+macro_rules! indices {
+    ($($type:ty),*) => {$(
+        impl Index for $type {
+            #[inline(always)]
+            fn to_i64(self) -> i64 {
+                i64::from(self)
+            }
+        }
+    )*};
+}
+
+indices!(i64, i32, u32, u8);

@@ -1,7 +1,8 @@
 //! Checks that every loss makes, each naming the argument that is to blame.
 
-use crate::base::dtype::{DType, Element as _};
+use crate::base::dtype::DType;
 use crate::base::error::{Error, Result};
+use crate::base::host::Element as _;
 use crate::base::reduction::Reduction;
 use crate::base::shape::Shape;
 use crate::base::tensor::TensorRef;

@@ -6,9 +6,9 @@
 
 use super::failure::Failure;
 use super::{memory, similar};
-use crate::base::dtype::{DType, Element};
+use crate::base::dtype::DType;
 use crate::base::error::Error;
-use crate::base::host::HostRef;
+use crate::base::host::{Element, HostRef};
 use crate::base::shape::MAX_RANK;
 use crate::base::tensor::{Tensor, TensorRef};
 use crate::check::typed;

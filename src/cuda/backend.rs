@@ -12,15 +12,12 @@ use crate::device::facts::DriverCalls;
 use crate::spec::adaptive_embedding::{self, CheckedEmbedding};
 use crate::spec::adaptive_log_softmax::{self, CheckedAdaptive};
 use crate::spec::cross_entropy::{self, Checked, SoftTarget};
-use crate::spec::elementwise;
 use crate::spec::information::{self, CheckedInformation};
 use crate::spec::js_div_logits::{self, CheckedJsDiv};
 use crate::spec::log_softmax::{self, CheckedLines};
-use crate::spec::logprob_entropy;
-use crate::spec::logsumexp;
 use crate::spec::nll::{self, CheckedNll};
-use crate::spec::ranks;
 use crate::spec::sampled_softmax::{self, CheckedSampled};
+use crate::spec::{elementwise, logprob_entropy, logsumexp, ranks};
 use std::any::Any;
 use std::sync::Arc;
 

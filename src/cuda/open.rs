@@ -61,10 +61,8 @@ impl Device {
     #[doc(hidden)]
     pub fn capture(&self, work: impl FnOnce() -> Result<()>) -> Result<Graph> {
         match self.cuda_backend() {
-            Some(cuda) if cuda.stream.driver.as_any().is::<Emulated>() => {
-                Graph::of(&cuda.stream, work)
-            }
-            _ => Err(Error::Device { reason: "only an emulated device is captured so".into() }),
+            Some(cuda) => Graph::of(&cuda.stream.driver, cuda.stream.clone(), work),
+            None => Err(Error::Device { reason: "only an emulated device is captured so".into() }),
         }
     }
 

@@ -3,8 +3,7 @@
 use crate::base::error::Result;
 use crate::base::tensor::{Tensor, TensorMut, TensorRef};
 use crate::device::Device;
-use crate::spec::adaptive_embedding::Call;
-use crate::spec::adaptive_embedding::{AdaptiveEmbedding, AdaptiveEmbeddingParameters};
+use crate::spec::adaptive_embedding::{AdaptiveEmbedding, AdaptiveEmbeddingParameters, Call};
 
 impl AdaptiveEmbedding {
     /// The embedding of each class that `index` names.

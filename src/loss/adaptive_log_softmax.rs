@@ -1,12 +1,12 @@
 //! The public calls of this loss; what it computes: `spec/adaptive_log_softmax.rs`.
 
-use crate::base::dtype::{DType, Element as _};
+use crate::base::dtype::DType;
 use crate::base::error::Result;
+use crate::base::host::Element as _;
 use crate::base::tensor::{Tensor, TensorMut, TensorRef};
 use crate::device::Device;
 use crate::loss::output_layer::OutputLayer;
-use crate::spec::adaptive_log_softmax::Call;
-use crate::spec::adaptive_log_softmax::{AdaptiveLogSoftmax, AdaptiveParameters};
+use crate::spec::adaptive_log_softmax::{AdaptiveLogSoftmax, AdaptiveParameters, Call};
 use crate::spec::grad_output::GradOutput;
 use crate::spec::output_layer::{LayerGrad, LayerGradOut, LayerOut, LayerOutput};
 

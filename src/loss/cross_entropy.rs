@@ -1,15 +1,14 @@
 //! The public calls of this loss; what it computes: `spec/cross_entropy.rs`.
 
-use crate::base::dtype::Element as _;
 use crate::base::error::Result;
+use crate::base::host::Element as _;
 use crate::base::tensor::{Tensor, TensorRef};
 use crate::base::validate;
 use crate::device::Device;
 use crate::spec::cross_entropy::checked::Target;
-use crate::spec::cross_entropy::{Call, SoftCall};
 use crate::spec::cross_entropy::{
-    Checked, CrossEntropy, CrossEntropyGrad, CrossEntropyGradients, CrossEntropyOut,
-    CrossEntropyOutput,
+    Call, Checked, CrossEntropy, CrossEntropyGrad, CrossEntropyGradients, CrossEntropyOut,
+    CrossEntropyOutput, SoftCall,
 };
 use crate::spec::grad_output::GradOutput;
 use crate::spec::ranks::Ranks;

@@ -1,12 +1,11 @@
 //! The public calls of this loss; what it computes: `spec/elementwise.rs`.
 
-use crate::base::dtype::Element as _;
 use crate::base::error::Result;
+use crate::base::host::Element as _;
 use crate::base::tensor::{Tensor, TensorMut, TensorRef};
 use crate::device::Device;
-use crate::spec::elementwise::sealed;
 use crate::spec::elementwise::{
-    Call, Elementwise, ElementwiseGrad, ElementwiseGradOut, Input, Wrt,
+    Call, Elementwise, ElementwiseGrad, ElementwiseGradOut, Input, Wrt, sealed,
 };
 use crate::spec::grad_output::GradOutput;
 

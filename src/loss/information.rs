@@ -1,12 +1,11 @@
 //! The public calls of this loss; what it computes: `spec/information.rs`.
 
-use crate::base::dtype::Element as _;
 use crate::base::error::Result;
+use crate::base::host::Element as _;
 use crate::base::tensor::{Tensor, TensorRef};
 use crate::base::validate;
 use crate::device::Device;
-use crate::spec::information::Call;
-use crate::spec::information::{CheckedInformation, Information};
+use crate::spec::information::{Call, CheckedInformation, Information};
 
 /// H(p), one a row.
 ///

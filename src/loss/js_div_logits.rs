@@ -1,13 +1,12 @@
 //! The public calls of this loss; what it computes: `spec/js_div_logits.rs`.
 
-use crate::base::dtype::Element as _;
 use crate::base::error::Result;
+use crate::base::host::Element as _;
 use crate::base::tensor::{Tensor, TensorMut, TensorRef};
 use crate::base::validate;
 use crate::device::Device;
 use crate::spec::grad_output::GradOutput;
-use crate::spec::js_div_logits::Call;
-use crate::spec::js_div_logits::{JsDivLogits, JsDivLogitsGrad, JsDivLogitsGradOut};
+use crate::spec::js_div_logits::{Call, JsDivLogits, JsDivLogitsGrad, JsDivLogitsGradOut};
 
 impl<'w> JsDivLogits<'w> {
     /// The divergence.

@@ -1,13 +1,12 @@
 //! The public calls of this loss; what it computes: `spec/log_softmax.rs`.
 
-use crate::base::dtype::{DType, Element as _};
+use crate::base::dtype::DType;
 use crate::base::error::Result;
+use crate::base::host::Element as _;
 use crate::base::tensor::{Tensor, TensorMut, TensorRef};
 use crate::base::validate;
 use crate::device::Device;
-use crate::spec::log_softmax::Call;
-use crate::spec::log_softmax::LogSoftmax;
-use crate::spec::log_softmax::same_shape;
+use crate::spec::log_softmax::{Call, LogSoftmax, same_shape};
 
 impl LogSoftmax {
     /// Log-probabilities in f32.

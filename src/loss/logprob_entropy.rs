@@ -1,13 +1,12 @@
 //! The public calls of this loss; what it computes: `spec/logprob_entropy.rs`.
 
-use crate::base::dtype::Element as _;
 use crate::base::error::Result;
+use crate::base::host::Element as _;
 use crate::base::tensor::{Tensor, TensorMut, TensorRef};
 use crate::base::validate;
 use crate::device::Device;
-use crate::spec::logprob_entropy::Call;
 use crate::spec::logprob_entropy::{
-    LogprobEntropy, LogprobEntropyGrad, LogprobEntropyOut, LogprobEntropyOutput,
+    Call, LogprobEntropy, LogprobEntropyGrad, LogprobEntropyOut, LogprobEntropyOutput,
     LogprobEntropyUpstream,
 };
 use crate::spec::ranks::Ranks;

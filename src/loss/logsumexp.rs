@@ -1,12 +1,11 @@
 //! The public calls of this loss; what it computes: `spec/logsumexp.rs`.
 
-use crate::base::dtype::Element as _;
 use crate::base::error::Result;
+use crate::base::host::Element as _;
 use crate::base::tensor::{Tensor, TensorMut, TensorRef};
 use crate::base::validate;
 use crate::device::Device;
-use crate::spec::logsumexp::Call;
-use crate::spec::logsumexp::LogSumExp;
+use crate::spec::logsumexp::{Call, LogSumExp};
 
 impl LogSumExp {
     /// The log-sum-exp of every line, in f32.

@@ -1,13 +1,12 @@
 //! The public calls of this loss; what it computes: `spec/nll.rs`.
 
-use crate::base::dtype::Element as _;
 use crate::base::error::Result;
+use crate::base::host::Element as _;
 use crate::base::tensor::{Tensor, TensorMut, TensorRef};
 use crate::base::validate;
 use crate::device::Device;
 use crate::spec::grad_output::GradOutput;
-use crate::spec::nll::Call;
-use crate::spec::nll::{Nll, NllGrad};
+use crate::spec::nll::{Call, Nll, NllGrad};
 
 impl<'w> Nll<'w> {
     /// The loss.

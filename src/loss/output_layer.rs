@@ -1,7 +1,8 @@
 //! The public calls of this loss; what it computes: `spec/output_layer.rs`.
 
-use crate::base::dtype::{DType, Element as _};
+use crate::base::dtype::DType;
 use crate::base::error::Result;
+use crate::base::host::Element as _;
 use crate::base::reduction::Reduction;
 use crate::base::tensor::{Tensor, TensorMut, TensorRef};
 use crate::device::Device;

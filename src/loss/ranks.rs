@@ -1,13 +1,12 @@
 //! The public calls of this loss; what it computes: `spec/ranks.rs`.
 
-use crate::base::dtype::Element as _;
 use crate::base::error::{Error, Result};
+use crate::base::host::Element as _;
 use crate::base::shape::Shape;
 use crate::base::tensor::TensorRef;
 use crate::base::validate;
 use crate::device::Device;
-use crate::spec::ranks::Call;
-use crate::spec::ranks::{Ranks, TopkAccuracy};
+use crate::spec::ranks::{Call, Ranks, TopkAccuracy};
 
 impl Ranks {
     pub(crate) fn new(device: &Device, rows: Shape, beside: &TensorRef<'_>) -> Result<Ranks> {

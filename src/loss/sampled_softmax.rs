@@ -7,8 +7,7 @@ use crate::device::Device;
 use crate::loss::output_layer::OutputLayer;
 use crate::spec::grad_output::GradOutput;
 use crate::spec::output_layer::{LayerGrad, LayerGradOut, LayerOut, LayerOutput};
-use crate::spec::sampled_softmax::Call;
-use crate::spec::sampled_softmax::{SampledParameters, SampledSoftmax};
+use crate::spec::sampled_softmax::{Call, SampledParameters, SampledSoftmax};
 
 impl SampledSoftmax {
     /// Log-probability of each row's target, and the loss.

@@ -20,12 +20,9 @@ mod order;
 pub(crate) mod parameters;
 
 use crate::base::reduction::Reduction;
-use crate::base::tensor::TensorMut;
-use crate::base::tensor::TensorRef;
+use crate::base::tensor::{TensorMut, TensorRef};
 use crate::spec::grad_output::GradOutput;
-use crate::spec::output_layer::LayerGradOut;
-use crate::spec::output_layer::LayerOut;
-use crate::spec::output_layer::WORKSPACE;
+use crate::spec::output_layer::{LayerGradOut, LayerOut, WORKSPACE};
 use std::ops::Range;
 use std::sync::Arc;
 

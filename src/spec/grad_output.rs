@@ -1,7 +1,8 @@
 //! The upstream gradient: what the rest of the network says that the loss is worth.
 
-use crate::base::dtype::{DType, Element as _};
+use crate::base::dtype::DType;
 use crate::base::error::{Error, Result};
+use crate::base::host::Element as _;
 use crate::base::shape::Shape;
 use crate::base::tensor::TensorRef;
 use crate::base::validate;

@@ -30,8 +30,7 @@
 
 use crate::base::dtype::DType;
 use crate::base::shape::Shape;
-use crate::base::tensor::TensorMut;
-use crate::base::tensor::TensorRef;
+use crate::base::tensor::{TensorMut, TensorRef};
 
 /// A sum of p·(of_p·ln p + of_q·ln q).
 #[derive(Debug, Clone, Copy, PartialEq)]

@@ -2,8 +2,7 @@
 
 use crate::base::error::Result;
 use crate::base::shape::Shape;
-use crate::base::tensor::TensorMut;
-use crate::base::tensor::TensorRef;
+use crate::base::tensor::{TensorMut, TensorRef};
 use crate::base::validate;
 
 /// Log-probabilities along a dimension (`torch.nn.functional.log_softmax`).

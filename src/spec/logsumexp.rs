@@ -1,8 +1,7 @@
 //! Log-sum-exp along dimensions: `ln Σ e^x`, gradient `g·e^(x − lse)`.
 
 use crate::base::error::{Error, Result};
-use crate::base::tensor::TensorMut;
-use crate::base::tensor::TensorRef;
+use crate::base::tensor::{TensorMut, TensorRef};
 use crate::base::validate;
 use crate::spec::log_softmax::CheckedLines;
 

@@ -10,8 +10,7 @@
 use crate::base::error::Result;
 use crate::base::reduction::Reduction;
 use crate::base::shape::Shape;
-use crate::base::tensor::TensorMut;
-use crate::base::tensor::{Tensor, TensorRef};
+use crate::base::tensor::{Tensor, TensorMut, TensorRef};
 use crate::base::validate;
 use crate::spec::class_indices::ClassIndices;
 use crate::spec::counting::Counting;

@@ -1,7 +1,6 @@
 //! Where a target stands among the classes: argmax, rank, and accuracy among the k best.
 
-use crate::base::tensor::Tensor;
-use crate::base::tensor::TensorRef;
+use crate::base::tensor::{Tensor, TensorRef};
 
 /// Each row's best class and the rank of its target, from the read that a loss makes anyway.
 ///

@@ -23,9 +23,7 @@ use crate::base::shape::Shape;
 use crate::base::tensor::{Tensor, TensorMut, TensorRef};
 use crate::spec::adaptive_log_softmax::fill;
 use crate::spec::grad_output::GradOutput;
-use crate::spec::output_layer::LayerGradOut;
-use crate::spec::output_layer::LayerOut;
-use crate::spec::output_layer::WORKSPACE;
+use crate::spec::output_layer::{LayerGradOut, LayerOut, WORKSPACE};
 
 pub(crate) use checked::CheckedSampled;
 pub use sampler::NegativeSampler;

@@ -2,8 +2,8 @@
 
 use crate::base::dtype::DType;
 use crate::base::error::{Error, Result};
+use crate::base::host::HostVec;
 use crate::base::shape::Shape;
-use crate::base::tensor::Tensor;
 use std::any::Any;
 use std::fmt::Debug;
 use std::marker::PhantomData;
@@ -66,7 +66,7 @@ pub(crate) trait Buffer: Debug + Send + Sync {
     ///
     /// # Errors
     /// What kernels noted on the owner's stream; memory that is not a tensor's own.
-    fn to_host(&self, _shape: Shape, _row_stride: usize) -> Result<Tensor> {
+    fn to_host(&self, _shape: Shape, _row_stride: usize) -> Result<HostVec> {
         Err(not_on_host("tensor"))
     }
 
@@ -74,7 +74,7 @@ pub(crate) trait Buffer: Debug + Send + Sync {
     ///
     /// # Errors
     /// As there; [`Error::Value`] where there are not so many.
-    fn part(&self, _part: Range<usize>) -> Result<Tensor> {
+    fn part(&self, _part: Range<usize>) -> Result<HostVec> {
         Err(not_on_host("tensor"))
     }
 

@@ -7,41 +7,12 @@
 
 pub(crate) mod buffer;
 mod layout;
+mod memory;
 mod owned;
 mod view;
 
+pub(crate) use memory::{Exclusive, Shared};
 pub use owned::Tensor;
 #[cfg(gpu)]
 pub(crate) use view::on_host;
 pub use view::{TensorMut, TensorRef};
-
-use crate::base::dtype::DType;
-use crate::base::host::{HostMut, HostRef};
-use crate::base::tensor::buffer::{DeviceMut, DeviceRef};
-
-#[derive(Debug, Clone, Copy)]
-pub(crate) enum Shared<'a> {
-    Host(HostRef<'a>),
-    Device(DeviceRef<'a>),
-}
-
-#[derive(Debug)]
-pub(crate) enum Exclusive<'a> {
-    Host(HostMut<'a>),
-    Device(DeviceMut<'a>),
-}
-
-impl Shared<'_> {
-    fn len(&self) -> usize {
-        match self {
-            Shared::Host(host) => host.len(),
-            Shared::Device(device) => device.len(),
-        }
-    }
-    fn dtype(&self) -> DType {
-        match self {
-            Shared::Host(host) => host.dtype(),
-            Shared::Device(device) => device.dtype(),
-        }
-    }
-}

@@ -1,14 +1,15 @@
 //! Owned tensors: what allocating calls return.
 
-use crate::base::dtype::{DType, Element};
+use crate::base::dtype::DType;
 use crate::base::error::{Count, Error, Result};
-use crate::base::host::HostVec;
+use crate::base::host::{Element, HostRef, HostVec};
 use crate::base::shape::Shape;
-use crate::base::tensor::buffer::{Buffer, DeviceMut, DeviceRef};
+use crate::base::tensor::buffer::{Buffer, DeviceMut, DeviceRef, not_on_host};
 #[cfg(feature = "cli")]
 use crate::base::tensor::buffer::{not_so_many, unshared};
 use crate::base::tensor::layout::Layout;
-use crate::base::tensor::{Exclusive, Shared, TensorMut, TensorRef};
+use crate::base::tensor::memory::{Exclusive, Shared};
+use crate::base::tensor::view::{TensorMut, TensorRef};
 use half::{bf16, f16};
 use std::sync::Arc;
 
@@ -64,23 +65,7 @@ impl Tensor {
 
     /// Zeros of `shape`; memory that cannot be had is an error, not an abort.
     pub(crate) fn zeros(argument: &'static str, dtype: DType, shape: Shape) -> Result<Tensor> {
-        fn zeros<T: Element>(argument: &'static str, n: usize) -> Result<HostVec> {
-            let mut data: Vec<T> = Vec::new();
-            data.try_reserve_exact(n)
-                .map_err(|_| Error::no_memory(argument, n.saturating_mul(T::DTYPE.size())))?;
-            data.resize(n, T::default());
-            Ok(T::host_vec(data))
-        }
-        let n = shape.elements().unwrap_or(usize::MAX);
-        let memory = match dtype {
-            DType::F32 => zeros::<f32>(argument, n)?,
-            DType::F16 => zeros::<f16>(argument, n)?,
-            DType::BF16 => zeros::<bf16>(argument, n)?,
-            DType::I64 => zeros::<i64>(argument, n)?,
-            DType::I32 => zeros::<i32>(argument, n)?,
-            DType::U32 => zeros::<u32>(argument, n)?,
-            DType::U8 => zeros::<u8>(argument, n)?,
-        };
+        let memory = HostVec::zeros(argument, dtype, shape.elements().unwrap_or(usize::MAX))?;
         Ok(Tensor { memory: Owned::Host(memory), shape })
     }
 
@@ -169,7 +154,10 @@ impl Tensor {
     pub fn to_host(&self) -> Result<Tensor> {
         match &self.memory {
             Owned::Host(_) => Ok(self.clone()),
-            Owned::Device(buffer) => buffer.to_host(self.shape, self.layout().row_stride),
+            Owned::Device(buffer) => {
+                let memory = buffer.to_host(self.shape, self.layout().row_stride)?;
+                Ok(Tensor { memory: Owned::Host(memory), shape: self.shape })
+            }
         }
     }
 
@@ -229,7 +217,8 @@ impl Tensor {
         }
         let needed = part.end;
         if let Owned::Device(buffer) = &self.memory {
-            return buffer.part(part);
+            let shape = Shape::new(&[part.len()]).unwrap_or(Shape::SCALAR);
+            return Ok(Tensor { memory: Owned::Host(buffer.part(part)?), shape });
         }
         of(self.as_slice::<f32>(), part.clone())
             .or_else(|| of(self.as_slice::<f16>(), part.clone()))
@@ -246,13 +235,25 @@ impl Tensor {
         }
         fits
     }
+}
 
-    /// The bytes of all elements; none on a device.
-    #[cfg(gpu)]
-    pub(crate) fn bytes_mut(&mut self) -> &mut [u8] {
-        match &mut self.memory {
-            Owned::Host(host) => host.bytes_mut(),
-            Owned::Device(_) => &mut [],
+impl TensorRef<'_> {
+    /// A copy of host memory, without padding.
+    pub(crate) fn to_owned_host(self) -> Result<Tensor> {
+        fn copy<T: Element>(tensor: &TensorRef<'_>, from: &[T]) -> Result<Tensor> {
+            let (shape, row) = (tensor.shape(), tensor.layout.row());
+            let mut copy = Tensor::zeros("tensor", T::DTYPE, shape)?;
+            let to = copy.view_mut().into_host::<T>().unwrap_or_default();
+            if row > 0 {
+                for (i, to) in to.chunks_exact_mut(row).enumerate() {
+                    to.copy_from_slice(&from[i * tensor.row_stride()..][..row]);
+                }
+            }
+            Ok(copy)
         }
+        let Shared::Host(host) = self.memory else {
+            return Err(not_on_host("tensor"));
+        };
+        crate::base::host::each_dtype!(HostRef, host, s => copy(&self, s))
     }
 }

@@ -1,12 +1,12 @@
 //! Views of the caller's memory.
 
-use crate::base::dtype::{DType, Element};
+use crate::base::dtype::DType;
 use crate::base::error::Result;
-use crate::base::host::{HostMut, HostRef};
+use crate::base::host::{Element, HostMut, HostRef};
 use crate::base::shape::Shape;
 use crate::base::tensor::buffer::{DeviceMemory, DeviceMut, DeviceRef, not_on_host};
 use crate::base::tensor::layout::Layout;
-use crate::base::tensor::{Exclusive, Shared, Tensor};
+use crate::base::tensor::memory::{Exclusive, Shared};
 
 /// A shared view of a tensor in the caller's memory.
 #[derive(Debug, Clone, Copy)]
@@ -132,25 +132,6 @@ impl<'a> TensorRef<'a> {
         self.memory
     }
 
-    /// A copy of host memory, without padding.
-    pub(crate) fn to_owned_host(self) -> Result<Tensor> {
-        fn copy<T: Element>(tensor: &TensorRef<'_>, from: &[T]) -> Result<Tensor> {
-            let (shape, row) = (tensor.shape(), tensor.layout.row());
-            let mut copy = Tensor::zeros("tensor", T::DTYPE, shape)?;
-            let to = copy.view_mut().into_host::<T>().unwrap_or_default();
-            if row > 0 {
-                for (i, to) in to.chunks_exact_mut(row).enumerate() {
-                    to.copy_from_slice(&from[i * tensor.row_stride()..][..row]);
-                }
-            }
-            Ok(copy)
-        }
-        let Shared::Host(host) = self.memory else {
-            return Err(not_on_host("tensor"));
-        };
-        crate::base::host::each_dtype!(HostRef, host, s => copy(&self, s))
-    }
-
     /// The elements in order, without padding, widened to f64 (an i64 beyond 2^53 is rounded).
     /// Waits for the memory of a tensor on a device.
     ///
@@ -160,23 +141,31 @@ impl<'a> TensorRef<'a> {
         let host = match self.memory {
             Shared::Host(host) => host,
             Shared::Device(DeviceRef::Buffer(buffer)) => {
-                return buffer.to_host(self.shape(), self.row_stride())?.view().to_f64();
+                let packed = self.shape().iter().skip(1).product();
+                let host = buffer.to_host(self.shape(), self.row_stride())?;
+                return Ok(widened(host.as_ref(), &self.shape(), packed));
             }
             Shared::Device(DeviceRef::Raw(_)) => return Err(not_on_host("tensor")),
         };
-        let row = self.elements() / self.shape().first().map_or(1, |&n| n.max(1));
-        let rows = self.elements().checked_div(row).unwrap_or(0);
-        let at = |i: usize| (i / row) * self.row_stride() + i % row;
-        let n = rows * row;
-        Ok(match host {
-            HostRef::F32(s) => (0..n).map(|i| f64::from(s[at(i)])).collect(),
-            HostRef::F16(s) => (0..n).map(|i| s[at(i)].to_f64()).collect(),
-            HostRef::BF16(s) => (0..n).map(|i| s[at(i)].to_f64()).collect(),
-            HostRef::I64(s) => (0..n).map(|i| s[at(i)] as f64).collect(),
-            HostRef::I32(s) => (0..n).map(|i| f64::from(s[at(i)])).collect(),
-            HostRef::U32(s) => (0..n).map(|i| f64::from(s[at(i)])).collect(),
-            HostRef::U8(s) => (0..n).map(|i| f64::from(s[at(i)])).collect(),
-        })
+        Ok(widened(host, &self.shape(), self.row_stride()))
+    }
+}
+
+/// The elements of rows in order, without padding.
+fn widened(host: HostRef<'_>, shape: &Shape, row_stride: usize) -> Vec<f64> {
+    let elements: usize = shape.iter().product();
+    let row = elements / shape.first().map_or(1, |&n| n.max(1));
+    let rows = elements.checked_div(row).unwrap_or(0);
+    let at = |i: usize| (i / row) * row_stride + i % row;
+    let n = rows * row;
+    match host {
+        HostRef::F32(s) => (0..n).map(|i| f64::from(s[at(i)])).collect(),
+        HostRef::F16(s) => (0..n).map(|i| s[at(i)].to_f64()).collect(),
+        HostRef::BF16(s) => (0..n).map(|i| s[at(i)].to_f64()).collect(),
+        HostRef::I64(s) => (0..n).map(|i| s[at(i)] as f64).collect(),
+        HostRef::I32(s) => (0..n).map(|i| f64::from(s[at(i)])).collect(),
+        HostRef::U32(s) => (0..n).map(|i| f64::from(s[at(i)])).collect(),
+        HostRef::U8(s) => (0..n).map(|i| f64::from(s[at(i)])).collect(),
     }
 }
 

@@ -5,10 +5,9 @@ use crate::base::error::Result;
 use crate::base::tensor::Tensor;
 use crate::check::cases::Case;
 use crate::check::random::Random;
-use crate::check::reference;
 use crate::check::reference::WithSizes;
 use crate::check::subject::{Expected, Outcome, Quantity};
-use crate::check::typed;
+use crate::check::{reference, typed};
 use crate::device::Device;
 use std::fmt;
 

@@ -6,10 +6,9 @@ use crate::base::error::Result;
 use crate::base::tensor::{Tensor, TensorRef};
 use crate::check::cases::{Case, Values};
 use crate::check::random::Random;
-use crate::check::reference;
 use crate::check::reference::WithSizes;
 use crate::check::subject::{Expected, Outcome, Quantity};
-use crate::check::typed;
+use crate::check::{reference, typed};
 use crate::spec::output_layer::LayerOutput;
 
 /// Rows of hidden states, or one.

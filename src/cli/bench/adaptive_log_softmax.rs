@@ -2,9 +2,9 @@
 //! training; all of it lies on the device that is measured.
 
 use super::{Failure, Line, Measured, memory};
-use crate::base::dtype::{DType, Float};
+use crate::base::dtype::DType;
 use crate::base::error::Error;
-use crate::base::host::HostMut;
+use crate::base::host::{Float, HostMut};
 use crate::base::shape::Shape;
 use crate::base::tensor::Tensor;
 use crate::check::random::Random;

@@ -2,9 +2,9 @@
 //! of it lies on the device that is measured, so that no time goes into staging, and serves every
 //! line of its dtype there.
 
-use crate::base::dtype::{DType, Element, Float};
+use crate::base::dtype::DType;
 use crate::base::error::Error;
-use crate::base::host::HostMut;
+use crate::base::host::{Element, Float, HostMut};
 use crate::base::shape::Shape;
 use crate::base::tensor::{Tensor, TensorMut};
 use crate::check::random::Random;

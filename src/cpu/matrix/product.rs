@@ -1,9 +1,8 @@
 //! Matrices of parameters and their products: f32 where they lie, narrower types widened piece by
 //! piece. The products themselves are the `gemm` crate's, one thread each.
 
-use crate::base::dtype::Float;
 use crate::base::error::{Error, Result};
-use crate::base::host::{HostMut, HostRef};
+use crate::base::host::{Float, HostMut, HostRef};
 use crate::base::tensor::{TensorMut, TensorRef};
 use crate::cpu::threads::SyncPtr;
 use half::slice::HalfFloatSliceExt as _;

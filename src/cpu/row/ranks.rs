@@ -4,8 +4,8 @@
 //! lower column beats the higher. The target cuts its row in two, so that a stretch lies on one
 //! side of it as a whole: equals beat the target on the left and never on the right.
 
-use crate::base::dtype::Element as _;
 use crate::base::error::{Error, Result};
+use crate::base::host::Element as _;
 use crate::base::tensor::{TensorMut, TensorRef};
 use crate::cpu::processor::{Cpu, host_data};
 use crate::cpu::row::hole::Hole;

@@ -1,7 +1,7 @@
 //! NEON: four lanes. Half precision is widened and rounded by integer arithmetic on bf16 and
 //! lane by lane on f16, whose vector conversions Rust does not offer on stable yet.
 
-use crate::base::dtype::Float;
+use crate::base::host::Float;
 use crate::cpu::simd::vector::{HALF_ROOT, Kernel, Simd};
 use half::{bf16, f16};
 use std::arch::aarch64::*;

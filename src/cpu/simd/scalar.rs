@@ -1,6 +1,6 @@
 //! Plain code: for machines without a known vector unit, and the yardstick for the others.
 
-use crate::base::dtype::Float;
+use crate::base::host::Float;
 use crate::cpu::simd::vector::{HALF_ROOT, Kernel, Simd};
 use half::{bf16, f16};
 

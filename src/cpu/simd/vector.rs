@@ -102,7 +102,7 @@ pub(crate) trait Kernel {
 }
 
 /// A float type that vectors can be loaded from and stored to.
-pub(crate) trait Lanes: crate::base::dtype::Float {
+pub(crate) trait Lanes: crate::base::host::Float {
     /// # Safety
     /// As [`Simd::load`].
     unsafe fn load<S: Simd>(simd: S, p: *const Self) -> S::V;

@@ -1,7 +1,8 @@
 //! A product of matrices on the host, in the imitated card's memory: the `gemm` crate's.
 
-use crate::base::dtype::{DType, Float};
-use crate::cuda::matrix::products::{Panel, Product};
+use crate::base::dtype::DType;
+use crate::base::host::Float;
+use crate::cuda::driver::product::{Panel, Product};
 use crate::emulator::{Emulator, Fault};
 use half::{bf16, f16};
 

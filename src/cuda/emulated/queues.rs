@@ -2,8 +2,8 @@
 
 use crate::base::error::{Error, Result};
 use crate::cuda::driver::Pinned;
+use crate::cuda::driver::product::Product;
 use crate::cuda::emulated::driver::{Emulated, fault, lock};
-use crate::cuda::matrix::products::Product;
 use crate::emulator;
 use crate::emulator::Fault;
 use std::collections::{HashMap, VecDeque};

@@ -6,10 +6,11 @@ mod pick;
 
 use crate::base::error::{Error, Result};
 use crate::base::tensor::TensorMut;
+use crate::cuda::driver::product::Panel;
 use crate::cuda::matrix::accumulator::{InputGradient, Sum};
 use crate::cuda::matrix::clusters::{Bins, Grouping};
 use crate::cuda::matrix::linear_softmax::{Gradients, Softmax};
-use crate::cuda::matrix::products::{Linear, Panel};
+use crate::cuda::matrix::products::Linear;
 use crate::cuda::stream::Cuda;
 use crate::cuda::stream::memory::{Input, Output};
 use crate::spec::adaptive_log_softmax::{AdaptiveParameters, CheckedAdaptive};

@@ -10,6 +10,7 @@ use crate::cuda::loss::ranks::Ranks;
 use crate::cuda::schedule::lines::count;
 use crate::cuda::schedule::operands::{Operands, ReadRows, WriteRows};
 use crate::cuda::schedule::rows::{Work, data};
+use crate::cuda::schedule::upstream::Upstream;
 use crate::cuda::stream::Cuda;
 use crate::cuda::stream::indices::Indices;
 use crate::cuda::stream::memory::Input;
@@ -155,49 +156,6 @@ impl<'a> Logits<'a> {
 pub(crate) fn along(checked: &Checked<'_>) -> impl Fn(usize) -> bool {
     let class_dim = checked.class_dim;
     move |d| d == class_dim
-}
-
-/// An upstream gradient: one number, or a tensor with elements between rows.
-pub(crate) struct Upstream<'p> {
-    number: f32,
-    tensor: Option<(Input<'p>, i64)>,
-}
-
-/// An upstream gradient as [`RowArgs`] have it.
-pub(crate) struct UpstreamFields {
-    pub(crate) address: u64,
-    pub(crate) stride: i64,
-    pub(crate) kind: u32,
-    pub(crate) number: f32,
-}
-
-impl<'p> Upstream<'p> {
-    pub(crate) fn new(
-        cuda: &'p Cuda,
-        argument: &'static str,
-        grad_output: &GradOutput<'p>,
-    ) -> Result<Self> {
-        Ok(match grad_output {
-            GradOutput::Number(number) => Upstream { number: *number, tensor: None },
-            GradOutput::Tensor(t) => {
-                let stride = i64::from(t.elements() != 1);
-                Upstream { number: 0.0, tensor: Some((cuda.input(argument, *t)?, stride)) }
-            }
-        })
-    }
-
-    pub(crate) fn fields(&self) -> UpstreamFields {
-        let number = self.number;
-        match &self.tensor {
-            None => UpstreamFields { address: 0, stride: 0, kind: 0, number },
-            Some((t, stride)) => UpstreamFields {
-                address: t.address,
-                stride: *stride,
-                kind: args::kind(t.dtype),
-                number,
-            },
-        }
-    }
 }
 
 /// A call's inputs besides the logits.

@@ -3,8 +3,9 @@
 use crate::base::dtype::DType;
 use crate::base::error::Result;
 use crate::code::variants::Batch;
+use crate::cuda::driver::product::Panel;
 use crate::cuda::matrix::clusters::Slots;
-use crate::cuda::matrix::products::{Panel, Places};
+use crate::cuda::matrix::products::Places;
 use crate::cuda::stream::Cuda;
 use crate::cuda::stream::memory::Output;
 use crate::cuda::stream::pool::Block;

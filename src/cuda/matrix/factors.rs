@@ -9,7 +9,8 @@
 use crate::base::dtype::DType;
 use crate::base::error::Result;
 use crate::code::variants::Batch;
-use crate::cuda::matrix::products::{Panel, Places, Product, Workspace, panel_args};
+use crate::cuda::driver::product::{Panel, Product};
+use crate::cuda::matrix::products::{Places, Workspace, panel_args};
 use crate::cuda::stream::Cuda;
 
 /// Columns of parts are a multiple of this: what kernels read and write at once.

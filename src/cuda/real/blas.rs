@@ -4,7 +4,7 @@ use crate::base::dtype::DType;
 use crate::base::error::{Error, Result};
 use crate::code::libraries;
 use crate::code::libraries::{Opened, Sought};
-use crate::cuda::matrix::products::{Panel, Product};
+use crate::cuda::driver::product::{Panel, Product};
 use cudarc::cublas::{result, sys};
 use cudarc::driver::sys::CUstream;
 use std::ffi::c_void;

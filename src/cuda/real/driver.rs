@@ -4,8 +4,8 @@
 use crate::base::error::{Error, Result};
 use crate::code::plan::Card;
 use crate::code::variants::Variant;
+use crate::cuda::driver::product::Product;
 use crate::cuda::driver::{Block, Driver, Kernel, Launch, Pinned, Resources, not_captured};
-use crate::cuda::matrix::products::Product;
 use crate::cuda::real::blas;
 use crate::cuda::real::blas::Blas;
 use crate::cuda::real::gpu::{Gpu, cluster_of, device};

@@ -6,8 +6,9 @@
 //! not keep events (one stream, or tracking switched off), a slice of another stream is ordered by
 //! joining the two streams.
 
-use crate::base::dtype::{DType, Element};
+use crate::base::dtype::DType;
 use crate::base::error::{Error, Result};
+use crate::base::host::Element;
 use crate::base::tensor::buffer::{Buffer, BufferMut, Debt, DeviceMut, DeviceRef, Lease, User};
 use crate::base::tensor::{Exclusive, Shared, TensorMut, TensorRef};
 use crate::cuda::driver::{Driver, elsewhere};

@@ -21,9 +21,10 @@ use crate::base::host::{HostMut, HostRef};
 use crate::code::args::RowArgs;
 use crate::code::variants::{Data, Loss};
 use crate::cuda::schedule::lines::{Lines, Rows};
-use crate::cuda::schedule::operands::{From, ReadRows, To, WriteRows};
+use crate::cuda::schedule::operands::{From, Operands, ReadRows, To, WriteRows};
 use crate::cuda::schedule::rows::Work;
 use crate::cuda::stream::Cuda;
+use crate::cuda::stream::memory::Output;
 use crate::cuda::stream::pool::Block;
 use crate::cuda::stream::staging::{Carrier, HostRows, chunks};
 use std::ops::Range;
@@ -293,5 +294,39 @@ impl<'r, 'a, 'p> Passage<'r, 'a, 'p> {
             }
         }
         Ok(())
+    }
+}
+
+impl Cuda {
+    /// Goes through all rows, block by block where a tensor of them lies on the host; gives back
+    /// the output that [`Cuda::read_back`] is still to bring there.
+    ///
+    /// `args` is filled but for the operands. Errors that kernels find are found before, by the
+    /// census: nothing is written on the host if there is one.
+    ///
+    /// # Safety
+    /// As for [`Cuda::go`]; the operands have the rows and classes of `args`.
+    pub(crate) unsafe fn go_through<'a, 'p>(
+        &'p self,
+        kernels: (Loss, Data, Work),
+        args: RowArgs,
+        operands: Operands<'_, 'a, 'p>,
+    ) -> Result<Option<Output<'a, 'p>>> {
+        let Operands { x, upstream, mut y } = operands;
+        if args.rows > 0 {
+            let mut passage = Passage::new(self, args, [x, upstream], y.as_mut())?;
+            match passage.on_host() {
+                // SAFETY: the caller's contract; every operand has its address.
+                false => unsafe { self.go(kernels.0, kernels.1, kernels.2, passage.whole())? },
+                // SAFETY: every address is 0 or as long as the arguments say, and operands have
+                // these rows and classes: the caller's promise.
+                true => unsafe { passage.run(kernels)? },
+            }
+        }
+        let Some(WriteRows { lines, place: To::Device { output, rows }, .. }) = y else {
+            return Ok(None);
+        };
+        self.settle(rows, &output, &lines)?;
+        Ok(Some(output))
     }
 }

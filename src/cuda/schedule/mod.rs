@@ -5,3 +5,4 @@ pub(crate) mod blocks;
 pub(crate) mod lines;
 pub(crate) mod operands;
 pub(crate) mod rows;
+pub(crate) mod upstream;

@@ -6,12 +6,8 @@ use crate::base::error::Result;
 use crate::base::host::{HostMut, HostRef};
 use crate::base::shape::Shape;
 use crate::base::tensor::{TensorMut, TensorRef};
-use crate::code::args::RowArgs;
-use crate::code::variants::{Data, Loss};
 use crate::cuda::driver::elsewhere;
-use crate::cuda::schedule::blocks::Passage;
 use crate::cuda::schedule::lines::{Lines, Rows};
-use crate::cuda::schedule::rows::Work;
 use crate::cuda::stream::Cuda;
 use crate::cuda::stream::memory::{Input, Output};
 use crate::cuda::stream::staging::HostRows;
@@ -101,37 +97,5 @@ impl Cuda {
         let lines = Lines::new(&output.shape, output.row_stride, along);
         let rows = self.rows_out(&output, &lines, read)?;
         Ok(WriteRows { lines, dtype, place: To::Device { output, rows } })
-    }
-
-    /// Goes through all rows, block by block where a tensor of them lies on the host; gives back
-    /// the output that [`Cuda::read_back`] is still to bring there.
-    ///
-    /// `args` is filled but for the operands. Errors that kernels find are found before, by the
-    /// census: nothing is written on the host if there is one.
-    ///
-    /// # Safety
-    /// As for [`Cuda::go`]; the operands have the rows and classes of `args`.
-    pub(crate) unsafe fn go_through<'a, 'p>(
-        &'p self,
-        kernels: (Loss, Data, Work),
-        args: RowArgs,
-        operands: Operands<'_, 'a, 'p>,
-    ) -> Result<Option<Output<'a, 'p>>> {
-        let Operands { x, upstream, mut y } = operands;
-        if args.rows > 0 {
-            let mut passage = Passage::new(self, args, [x, upstream], y.as_mut())?;
-            match passage.on_host() {
-                // SAFETY: the caller's contract; every operand has its address.
-                false => unsafe { self.go(kernels.0, kernels.1, kernels.2, passage.whole())? },
-                // SAFETY: every address is 0 or as long as the arguments say, and operands have
-                // these rows and classes: the caller's promise.
-                true => unsafe { passage.run(kernels)? },
-            }
-        }
-        let Some(WriteRows { lines, place: To::Device { output, rows }, .. }) = y else {
-            return Ok(None);
-        };
-        self.settle(rows, &output, &lines)?;
-        Ok(Some(output))
     }
 }

@@ -84,7 +84,7 @@ impl Cuda {
             expected: "rows and classes that a launch can count".into(),
             got: format!("{rows} rows of {classes}"),
         })?;
-        self.note(loss, data, work, plan);
+        self.note(loss, data, &work, plan);
         let workspace = match plan.schedule {
             Schedule::Split(parts) => {
                 let words = loss.words() + 1 + loss.second_words();

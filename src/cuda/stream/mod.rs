@@ -15,7 +15,6 @@ use crate::base::shape::Shape;
 use crate::code::plan::{Forced, Plan};
 use crate::code::variants::{Data, Loss};
 use crate::cuda::driver::Driver;
-use crate::cuda::schedule::rows::Work;
 use crate::spec::adaptive_log_softmax::ClassOrder;
 use laps::Laps;
 use pool::{Pool, Span};
@@ -118,7 +117,7 @@ impl Stream {
         sent.map(|()| address)
     }
 
-    pub(crate) fn note(&self, loss: Loss, data: Data, work: Work, plan: Plan) {
+    pub(crate) fn note(&self, loss: Loss, data: Data, work: &dyn std::fmt::Debug, plan: Plan) {
         let note = format!("{loss:?} {} {work:?}: {}", data.name(), plan.schedule);
         self.notes.lock().unwrap_or_else(PoisonError::into_inner).insert(note);
     }

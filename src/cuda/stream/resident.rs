@@ -2,9 +2,10 @@
 
 use crate::base::dtype::DType;
 use crate::base::error::{Error, Result};
+use crate::base::host::HostVec;
 use crate::base::shape::Shape;
+use crate::base::tensor::TensorRef;
 use crate::base::tensor::buffer::{Buffer, Debt, Lease, User, not_so_many};
-use crate::base::tensor::{Tensor, TensorRef};
 use crate::cuda::driver::{Driver, elsewhere};
 use crate::cuda::stream::Stream;
 use crate::cuda::stream::pool::Span;
@@ -121,11 +122,11 @@ impl Buffer for Resident {
         self.read(argument, user)
     }
 
-    fn to_host(&self, shape: Shape, row_stride: usize) -> Result<Tensor> {
+    fn to_host(&self, shape: Shape, row_stride: usize) -> Result<HostVec> {
         self.stream.check()?;
         let size = self.dtype.size();
         let row: usize = shape.iter().skip(1).product();
-        let mut host = Tensor::zeros("tensor", self.dtype, shape)?;
+        let mut host = HostVec::zeros("tensor", self.dtype, shape.iter().product())?;
         let to = host.bytes_mut();
         if row_stride == row || shape.first().is_none_or(|&rows| rows == 1) {
             let rows = HostRows::new(&shape, row, size);
@@ -143,17 +144,16 @@ impl Buffer for Resident {
         Ok(host)
     }
 
-    fn part(&self, part: std::ops::Range<usize>) -> Result<Tensor> {
+    fn part(&self, part: std::ops::Range<usize>) -> Result<HostVec> {
         let argument = "tensor";
         if part.start > part.end || part.end > self.len {
             return Err(not_so_many(part.end, self.len));
         }
         self.stream.check()?;
-        let (size, shape) = (self.dtype.size(), [part.len()]);
-        let mut host =
-            Tensor::zeros(argument, self.dtype, Shape::new(&shape).unwrap_or(Shape::SCALAR))?;
+        let size = self.dtype.size();
+        let mut host = HostVec::zeros(argument, self.dtype, part.len())?;
         let from = self.address() + (part.start * size) as u64;
-        let rows = HostRows::new(&host.shape(), 1, size);
+        let rows = HostRows::new(&Shape::new(&[part.len()]).unwrap_or(Shape::SCALAR), 1, size);
         // SAFETY: the part lies inside the memory, and what writes it is on the stream.
         unsafe { self.stream.staging.receive(host.bytes_mut(), from, rows)? };
         Ok(host)

@@ -1,8 +1,8 @@
 //! Tensors in files of the safetensors format; written whole or not at all.
 
-use crate::base::dtype::{DType, Element};
+use crate::base::dtype::DType;
 use crate::base::error::{Error, Result};
-use crate::base::host::HostRef;
+use crate::base::host::{Element, HostRef};
 use crate::base::tensor::Tensor;
 use crate::loss::io::sniff::what_it_is;
 use half::{bf16, f16};

@@ -1,7 +1,8 @@
 //! What is checked before a device sees it.
 
-use crate::base::dtype::{DType, Element as _};
+use crate::base::dtype::DType;
 use crate::base::error::{Count, Error, Result};
+use crate::base::host::Element as _;
 use crate::base::shape::Shape;
 use crate::base::tensor::{TensorMut, TensorRef};
 use crate::base::validate;

@@ -1,8 +1,8 @@
 //! The parameters of an adaptive softmax, named and shaped as in PyTorch's state dict.
 
-use crate::base::dtype::{DType, Float};
+use crate::base::dtype::DType;
 use crate::base::error::{Error, Result};
-use crate::base::host::HostMut;
+use crate::base::host::{Float, HostMut};
 use crate::base::random::{extend, unit};
 use crate::base::shape::Shape;
 use crate::base::tensor::{Tensor, TensorMut, TensorRef};

@@ -1,7 +1,7 @@
 //! Checks of an elementwise loss, and what passes them.
 
-use crate::base::dtype::Element as _;
 use crate::base::error::{Error, Result};
+use crate::base::host::Element as _;
 use crate::base::reduction::Reduction;
 use crate::base::shape::Shape;
 use crate::base::tensor::{TensorMut, TensorRef};

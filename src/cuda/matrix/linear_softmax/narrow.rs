@@ -7,9 +7,10 @@ use crate::base::error::Result;
 use crate::code::args;
 use crate::code::args::NarrowArgs;
 use crate::code::variants::Batch;
+use crate::cuda::driver::product::Panel;
 use crate::cuda::matrix::clusters::blocks;
 use crate::cuda::matrix::linear_softmax::{Growing, Part, Softmax};
-use crate::cuda::matrix::products::{Panel, Workspace};
+use crate::cuda::matrix::products::Workspace;
 use crate::cuda::stream::Cuda;
 
 /// Features at most (`16 * WL_NARROW_STEPS`).

@@ -1,10 +1,12 @@
 //! What the launches need of a device: memory, kernels, a stream. The one implementation is
-//! cudarc's (`real.rs`), the other the emulator's: everything above is the same for both.
+//! cudarc's (`real/`), the other the emulator's: everything above is the same for both.
+
+pub(crate) mod product;
 
 use crate::base::error::{Error, Result};
 use crate::code::plan::Card;
 use crate::code::variants::Variant;
-use crate::cuda::matrix::products::Product;
+use crate::cuda::driver::product::Product;
 use crate::device::facts::DriverCalls;
 use std::any::Any;
 use std::sync::Arc;
