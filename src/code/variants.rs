@@ -5,6 +5,8 @@
 // Paths of their own, as the build script has this file elsewhere in its tree.
 #[path = "variants/batch.rs"]
 mod batch;
+#[path = "variants/data.rs"]
+mod data;
 #[path = "variants/elementwise.rs"]
 mod elementwise;
 #[path = "variants/entry.rs"]
@@ -15,46 +17,13 @@ mod loss;
 mod module;
 
 pub(crate) use batch::{BATCH_THREADS, Batch};
+pub(crate) use data::Data;
+#[allow(unused_imports)] // Plans ask for it, the build script does not.
+pub(crate) use data::PACK_BYTES;
 pub(crate) use elementwise::{ELEMENT_THREADS, ElementEntry, ElementLoss};
 pub(crate) use entry::Entry;
 pub(crate) use loss::Loss;
 pub(crate) use module::Module;
-
-/// Bytes of one vector access.
-pub(crate) const PACK_BYTES: usize = 16;
-
-/// Element types of logits.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub(crate) enum Data {
-    F32,
-    F16,
-    BF16,
-}
-
-impl Data {
-    pub(crate) const ALL: [Data; 3] = [Data::F32, Data::F16, Data::BF16];
-
-    /// Elements of a pack.
-    pub(crate) const fn lanes(self) -> usize {
-        PACK_BYTES / self.size()
-    }
-
-    pub(crate) const fn size(self) -> usize {
-        match self {
-            Data::F32 => 4,
-            Data::F16 | Data::BF16 => 2,
-        }
-    }
-
-    /// The type's name in the kernels and in symbols.
-    pub(crate) const fn name(self) -> &'static str {
-        match self {
-            Data::F32 => "f32",
-            Data::F16 => "f16",
-            Data::BF16 => "bf16",
-        }
-    }
-}
 
 /// One kernel.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]

@@ -1,7 +1,7 @@
 //! The state of a cluster while it runs: threads, warps, blocks and what each waits for.
 
+use super::context::Context;
 use super::fault::{Fault, FaultKind};
-use super::scheduler::Context;
 use super::shared::{Cell, Conflict, GRANULE, Who};
 use super::{abi, arena};
 use corosensei::Yielder;

@@ -14,6 +14,7 @@ mod abi;
 mod arena;
 mod calls;
 mod cluster;
+mod context;
 mod description;
 mod fault;
 mod meeting;
@@ -197,7 +198,7 @@ impl Emulator {
             std::ptr::copy_nonoverlapping(launch.args.as_ptr(), to, launch.args.len());
         }
         let allocations = self.memory.snapshot();
-        let context = scheduler::Context {
+        let context = context::Context {
             name: launch.kernel,
             kernel,
             args: args.as_ptr().cast(),

@@ -8,32 +8,11 @@
 
 use super::abi;
 use super::cluster::{Cluster, Memory, Site, WARP};
+use super::context::Context;
 use super::fault::{Fault, FaultKind};
-use super::registry::Kernel;
 use super::stacks::{Slot, Stacks};
 use corosensei::{Coroutine, Yielder};
 use std::cell::RefCell;
-use std::ffi::c_void;
-
-/// Words of an emulated launch that all its clusters share.
-pub(super) struct Context<'a> {
-    pub(super) name: &'a str,
-    pub(super) kernel: &'a Kernel,
-    pub(super) args: *const c_void,
-    pub(super) grid: [u32; 2],
-    pub(super) threads: u32,
-    pub(super) ranks: u32,
-    /// Bytes of dynamic shared memory, and the most a block may have in all.
-    pub(super) dynamic: u32,
-    pub(super) shared_limit: u32,
-    pub(super) allocations: &'a [(u64, u64)],
-    /// Bytes of the smallest allocation whose traffic is counted.
-    pub(super) counted: u64,
-    pub(super) seed: Option<u64>,
-}
-
-// SAFETY: `args` is read by all threads and written by none while the launch runs.
-unsafe impl Sync for Context<'_> {}
 
 #[derive(Default)]
 struct Worker {

@@ -21,7 +21,7 @@ pub use costs::{CostSample, Costs};
 
 use crate::base::error::{Error, Result};
 use crate::spec::adaptive_log_softmax::{AdaptiveLogSoftmax, ClassOrder};
-use search::Search;
+use search::{Prices, Search};
 use std::sync::Arc;
 
 /// Finds the cutoffs that are cheapest for classes of given counts.
@@ -182,10 +182,6 @@ impl CutoffPlanner {
         Ok(())
     }
 
-    fn classes(&self) -> usize {
-        self.mass.len() - 1
-    }
-
     /// The widths of so many clusters.
     pub(crate) fn widths(&self, clusters: usize) -> Vec<usize> {
         let rule = AdaptiveLogSoftmax::new(self.in_features, self.classes(), &[])
@@ -266,14 +262,22 @@ impl CutoffPlanner {
         let widths = self.widths(clusters);
         Ok(Search { planner: self, widths: &widths }.by_shortlist(shortlists))
     }
+}
 
-    /// A head of so many columns.
+impl Prices for CutoffPlanner {
+    fn classes(&self) -> usize {
+        self.mass.len() - 1
+    }
+
+    fn call(&self) -> f64 {
+        self.costs.call
+    }
+
     fn head(&self, columns: usize) -> f64 {
         let n = self.batch as f64;
         self.costs.product(n, self.in_features as f64, columns as f64)
     }
 
-    /// A cluster of the classes from `a` to `b`.
     fn tail(&self, width: usize, a: usize, b: usize) -> f64 {
         let n = self.batch as f64 * (self.mass[b] - self.mass[a]);
         let (features, width) = (self.in_features as f64, width as f64);

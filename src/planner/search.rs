@@ -6,11 +6,22 @@
 //! linearly, so w(a, c) + w(b, d) ≤ w(a, d) + w(b, c) for a ≤ b ≤ c ≤ d: the best a does not fall
 //! as b rises, and a layer takes V·log V steps by halving.
 
-use super::CutoffPlanner;
 use rayon::join;
 
-pub(super) struct Search<'a> {
-    pub(super) planner: &'a CutoffPlanner,
+/// What cutoffs cost, in seconds.
+pub(super) trait Prices: Sync {
+    /// How many classes there are.
+    fn classes(&self) -> usize;
+    /// Of each call, whatever its cutoffs.
+    fn call(&self) -> f64;
+    /// A head of so many columns.
+    fn head(&self, columns: usize) -> f64;
+    /// A cluster of the classes from `a` to `b`.
+    fn tail(&self, width: usize, a: usize, b: usize) -> f64;
+}
+
+pub(super) struct Search<'a, P> {
+    pub(super) planner: &'a P,
     /// Of each cluster, from the first.
     pub(super) widths: &'a [usize],
 }
@@ -30,7 +41,7 @@ struct Layer {
     begin: Vec<u32>,
 }
 
-impl Search<'_> {
+impl<P: Prices> Search<'_, P> {
     /// The best for each number of clusters, from 1.
     pub(super) fn run(&self) -> Vec<Found> {
         let (planner, classes) = (self.planner, self.planner.classes());
@@ -52,7 +63,7 @@ impl Search<'_> {
                 cutoffs.push(layer.begin[cutoffs[cutoffs.len() - 1]] as usize);
             }
             cutoffs.reverse();
-            let seconds = planner.costs.call + seconds + column * (i + 1) as f64;
+            let seconds = planner.call() + seconds + column * (i + 1) as f64;
             found.push(Found { cutoffs, seconds });
             if i + 1 < self.widths.len() {
                 layers.push(layer(classes, &cost));
@@ -84,7 +95,7 @@ impl Search<'_> {
             rest = next;
         }
         let cost = |&c: &usize| match (1..classes).contains(&c) {
-            true => planner.costs.call + planner.head(c + clusters) + rest[c],
+            true => planner.call() + planner.head(c + clusters) + rest[c],
             false => f64::INFINITY,
         };
         shortlists.iter().map(cost).collect()

@@ -19,8 +19,12 @@ pub(crate) mod checked;
 mod order;
 pub(crate) mod parameters;
 
+use crate::base::dtype::DType;
+use crate::base::error::{Error, Result};
+use crate::base::random::{extend, unit};
 use crate::base::reduction::Reduction;
-use crate::base::tensor::{TensorMut, TensorRef};
+use crate::base::shape::Shape;
+use crate::base::tensor::{Tensor, TensorMut, TensorRef};
 use crate::spec::grad_output::GradOutput;
 use crate::spec::output_layer::{LayerGradOut, LayerOut, WORKSPACE};
 use std::ops::Range;
@@ -253,4 +257,46 @@ pub(crate) enum Call<'a> {
         seed: u64,
         classes: TensorMut<'a>,
     },
+}
+
+impl AdaptiveLogSoftmax<'_> {
+    /// The shapes of the parameters, as `torch.nn.AdaptiveLogSoftmaxWithLoss` gives them.
+    ///
+    /// # Errors
+    /// As [`AdaptiveLogSoftmax::forward`] for the options.
+    pub fn shapes(&self) -> Result<AdaptiveParameters<Shape>> {
+        self.check_options()?;
+        let matrix = |rows, columns| Shape::new(&[rows, columns]).unwrap_or(Shape::SCALAR);
+        let head = self.head_size();
+        Ok(AdaptiveParameters {
+            head_weight: matrix(head, self.in_features),
+            head_bias: self.head_bias.then(|| Shape::new(&[head]).unwrap_or(Shape::SCALAR)),
+            tails: (0..self.clusters())
+                .map(|i| AdaptiveTail {
+                    projection: matrix(self.width(i), self.in_features),
+                    weight: matrix(self.cluster(i).len(), self.width(i)),
+                })
+                .collect(),
+        })
+    }
+
+    /// New parameters by PyTorch's rule: uniform in ±1/√fan_in, fan_in being a weight's second
+    /// size, and D for the bias. The same seed gives the same numbers on every machine (they are
+    /// not PyTorch's).
+    ///
+    /// # Errors
+    /// `dtype` is not floating-point; as [`AdaptiveLogSoftmax::shapes`]; out of memory.
+    pub fn init(&self, dtype: DType, seed: u64) -> Result<AdaptiveParameters<Tensor>> {
+        if !dtype.is_float() {
+            let expected = "f32, f16 or bf16".into();
+            return Err(Error::Dtype { argument: "dtype", expected, got: dtype });
+        }
+        let mut number = 0;
+        self.shapes()?.try_map(|_, shape| {
+            number += 1;
+            let fan_in = shape.get(1).copied().unwrap_or(self.in_features);
+            let (bound, key) = (1.0 / (fan_in as f64).sqrt(), extend(seed, number));
+            fill(dtype, *shape, |i| (2.0 * unit(key, i) - 1.0) * bound)
+        })
+    }
 }

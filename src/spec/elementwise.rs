@@ -11,13 +11,14 @@
 //!
 //! A tensor that was broadcast gets the sum of its gradients, in its own shape.
 
+mod call;
 pub(crate) mod checked;
 mod space;
 
 use crate::base::error::Result;
 use crate::base::reduction::Reduction;
 use crate::base::tensor::{Tensor, TensorMut, TensorRef};
-use crate::spec::grad_output::GradOutput;
+pub(crate) use call::{Call, Input};
 pub(crate) use checked::{Checked, Denominator, Formula, Traits, Weights};
 pub(crate) use space::{OPERANDS, Operand, Space, Strides};
 
@@ -102,34 +103,6 @@ impl ElementwiseGrad {
         ElementwiseGradOut {
             grad_input: self.grad_input.as_mut().map(Tensor::view_mut),
             grad_target: self.grad_target.as_mut().map(Tensor::view_mut),
-        }
-    }
-}
-
-/// A call that has passed the checks, with everything that it reads and writes: devices take
-/// nothing else.
-#[derive(Debug)]
-pub(crate) struct Call<'a> {
-    pub(crate) input: Input<'a>,
-    pub(crate) target: TensorRef<'a>,
-    pub(crate) grad_output: GradOutput<'a>,
-    pub(crate) loss: Option<TensorMut<'a>>,
-    pub(crate) grad_input: Option<TensorMut<'a>>,
-    pub(crate) grad_target: Option<TensorMut<'a>>,
-}
-
-/// The input, or the input that becomes its own gradient.
-#[derive(Debug)]
-pub(crate) enum Input<'a> {
-    Kept(TensorRef<'a>),
-    Consumed(TensorMut<'a>),
-}
-
-impl Input<'_> {
-    pub(crate) fn view(&self) -> TensorRef<'_> {
-        match self {
-            Input::Kept(input) => *input,
-            Input::Consumed(input) => input.as_ref(),
         }
     }
 }

@@ -11,6 +11,7 @@ mod memory;
 mod owned;
 mod view;
 
+#[cfg(gpu)]
 pub(crate) use memory::{Exclusive, Shared};
 pub use owned::Tensor;
 #[cfg(gpu)]

@@ -10,7 +10,6 @@ use crate::base::tensor::buffer::{not_so_many, unshared};
 use crate::base::tensor::layout::Layout;
 use crate::base::tensor::memory::{Exclusive, Shared};
 use crate::base::tensor::view::{TensorMut, TensorRef};
-use half::{bf16, f16};
 use std::sync::Arc;
 
 #[derive(Debug, Clone)]
@@ -221,8 +220,8 @@ impl Tensor {
             return Ok(Tensor { memory: Owned::Host(buffer.part(part)?), shape });
         }
         of(self.as_slice::<f32>(), part.clone())
-            .or_else(|| of(self.as_slice::<f16>(), part.clone()))
-            .or_else(|| of(self.as_slice::<bf16>(), part))
+            .or_else(|| of(self.as_slice::<half::f16>(), part.clone()))
+            .or_else(|| of(self.as_slice::<half::bf16>(), part))
             .ok_or_else(|| not_so_many(needed, self.shared().len()))
     }
 

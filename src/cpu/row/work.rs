@@ -7,14 +7,12 @@
 //! p_t − 1 = −(sum of the others)/(whole sum) and ln of a sum barely above 1 lose no digits.
 
 use crate::cpu::row::cuts::{Segments, Slots};
-use crate::cpu::row::gradient;
 use crate::cpu::row::gradient::{GradientTerms, Rescale};
 use crate::cpu::row::hole::Hole;
 use crate::cpu::row::logit::{Linear, Transform};
-use crate::cpu::row::ranks;
 use crate::cpu::row::ranks::Standing;
-use crate::cpu::row::softmax;
 use crate::cpu::row::softmax::{Deviation, Partial};
+use crate::cpu::row::{gradient, ranks, softmax};
 use crate::cpu::simd::{Lanes, Level};
 use crate::cpu::threads::{Spread, SyncPtr};
 

@@ -5,7 +5,7 @@
 //! decides when any of them gets on. So whoever relies on an order that nobody asked for, in either
 //! direction, finds memory as it must not be.
 
-use crate::cuda::emulated::queues::{Copies, Copy, Step, Stream, Way};
+use crate::cuda::emulated::steps::{Copies, Copy, Step, Stream, Way};
 
 use crate::base::error::{Error, Result};
 use crate::code::plan::{Card, largest_cluster};

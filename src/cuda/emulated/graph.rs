@@ -3,7 +3,7 @@
 use crate::base::error::{Error, Result};
 use crate::cuda::driver::Driver;
 use crate::cuda::emulated::driver::Emulated;
-use crate::cuda::emulated::queues::Step;
+use crate::cuda::emulated::steps::Step;
 use std::any::Any;
 use std::sync::Arc;
 

@@ -4,3 +4,4 @@ pub(crate) mod driver;
 pub(crate) mod graph;
 mod product;
 mod queues;
+mod steps;

@@ -7,7 +7,7 @@ use crate::base::shape::Shape;
 use crate::base::tensor::{TensorMut, TensorRef};
 use crate::base::validate;
 use crate::spec::broadcast::broadcast;
-use crate::spec::elementwise::{Call, Input};
+use crate::spec::elementwise::call::{Call, Input};
 use crate::spec::grad_output::GradOutput;
 
 /// A loss of one element, with its options resolved.
