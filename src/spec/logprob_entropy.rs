@@ -184,6 +184,7 @@ impl LogprobEntropyOutput {
 
 /// A call that has passed the checks, with everything that it reads and writes.
 #[derive(Debug)]
+#[expect(clippy::large_enum_variant)] // One a call, on its stack.
 pub(crate) enum Call<'a> {
     Forward {
         logits: TensorRef<'a>,

@@ -77,6 +77,7 @@ impl LogSumExp {
 
 /// A call that has passed the checks, with everything that it reads and writes.
 #[derive(Debug)]
+#[expect(clippy::large_enum_variant)] // One a call, on its stack.
 pub(crate) enum Call<'a> {
     Forward {
         input: TensorRef<'a>,

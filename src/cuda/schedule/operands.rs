@@ -35,7 +35,6 @@ pub(crate) struct WriteRows<'a, 'p> {
 }
 
 #[derive(Debug)]
-#[expect(clippy::large_enum_variant)] // One a call, on its stack.
 pub(crate) enum To<'a, 'p> {
     Device { output: Output<'a, 'p>, rows: Rows<'p> },
     Host(HostMut<'a>, HostRows),

@@ -34,6 +34,7 @@ pub(crate) enum Call<'a> {
 
 /// The same against probabilities or a teacher's logits.
 #[derive(Debug)]
+#[expect(clippy::large_enum_variant)] // One a call, on its stack.
 pub(crate) enum SoftCall<'a> {
     Forward {
         logits: TensorRef<'a>,
