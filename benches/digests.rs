@@ -5,7 +5,7 @@
 //! set that the machine has, and on an emulated card. A line is device, op, seed and hash.
 
 use warploss::Device;
-use warploss::check::cases::Op;
+use warploss::check::catalogue::Op;
 use warploss::check::differential::digest;
 
 /// Calls of each op on each device, unless told otherwise.

@@ -6,8 +6,9 @@ use super::differential::{self, Budget};
 use super::failure::Failure;
 use super::{grid, number};
 use crate::base::dtype::DType;
-use crate::check::cases::{Case, Op};
-use crate::check::subject::{Engine, Finding, Subject, check};
+use crate::check::catalogue::Op;
+use crate::check::subject::{Engine, Subject, check};
+use crate::check::{Case, Finding};
 use crate::device::Device;
 use clap::builder::PossibleValue;
 use clap::{Args, ValueEnum};
@@ -104,7 +105,7 @@ impl ValueEnum for Op {
 /// The cases of one op and dtype, and what came closest to the limit.
 #[derive(Debug)]
 struct Tally {
-    op: Op,
+    op: &'static str,
     dtype: DType,
     cases: u64,
     results: u64,
@@ -182,7 +183,7 @@ impl CheckArgs {
         let start = Instant::now();
         let mut verdict = Verdict::new(op);
         for seed in (0..self.cases).map(|i| self.seed.wrapping_add(i)) {
-            let case = Case::of_shape(op, seed, shape)?;
+            let case = op.case_of_shape(seed, shape)?;
             let findings = catch_unwind(AssertUnwindSafe(|| check(subject, &case)))
                 .unwrap_or_else(|_| Err("a panic".into()));
             let (word, what) = match &findings {
@@ -344,12 +345,8 @@ fn table(tallies: &[Tally]) -> Table {
         "seed",
     ]);
     for t in tallies {
-        let mut row = vec![
-            t.op.name().to_owned(),
-            t.dtype.to_string(),
-            t.cases.to_string(),
-            t.results.to_string(),
-        ];
+        let mut row =
+            vec![t.op.to_owned(), t.dtype.to_string(), t.cases.to_string(), t.results.to_string()];
         if let Some((finding, seed)) = &t.worst {
             row.extend([
                 format!("{:.1e}", finding.worst.error),
@@ -370,7 +367,7 @@ fn table(tallies: &[Tally]) -> Table {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::check::subject::Outcome;
+    use crate::check::Outcome;
 
     struct Silent;
 

@@ -3,7 +3,7 @@
 use super::device::DeviceChoice;
 use super::failure::{self, Failure};
 use crate::base::error::Error;
-use crate::check::cases::Op;
+use crate::check::catalogue::Op;
 use crate::check::differential::{Differential, Finding};
 use std::io::Write as _;
 use std::time::{Duration, Instant};

@@ -63,7 +63,6 @@ pub(crate) trait Backend: Debug + Send + Sync {
     ///
     /// # Errors
     /// As [`Backend::upload`].
-    #[cfg(feature = "cli")]
     fn hold_repeated(&self, tensor: Tensor, _len: usize) -> Result<Tensor> {
         Ok(tensor)
     }

@@ -43,7 +43,6 @@ impl Device {
 
     /// On a device, memory for `len` elements that holds those of a host tensor again and again; on
     /// the CPU, the tensor itself.
-    #[cfg(feature = "cli")]
     pub(crate) fn hold_repeated(&self, tensor: Tensor, len: usize) -> Result<Tensor> {
         self.backend.hold_repeated(tensor, len)
     }

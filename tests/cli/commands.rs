@@ -220,7 +220,7 @@ fn bench_of_what_does_not_fit_is_an_error() {
 fn check_passes_and_counts_its_cases() {
     let result = warploss("check --seed 3 --cases 12");
     assert_eq!(result.status, 0, "{result:?}");
-    let all = 12 * warploss::check::cases::Op::ALL.len();
+    let all = 12 * warploss::check::catalogue::Op::ALL.len();
     assert!(result.stdout.contains(&format!("{all} cases agree on cpu")), "{result:?}");
     let one = warploss("check logsumexp --cases 4").stdout;
     assert!(one.contains("4 cases agree") && !one.contains("cross-entropy"), "{one}");

@@ -4,28 +4,49 @@ use crate::cross_entropy::Upstream;
 use crate::data::{Data, FLOATS, Rng};
 use crate::golden::Golden;
 use crate::harness::{Case, Expected, Got};
-use warploss::check::reference::{self, ElementLoss, ElementwiseCall, ElementwiseReference};
-use warploss::{
-    BceWithLogits, DType, Device, ElementwiseGradOut, GradOutput, Huber, JsDiv, KlDiv, L1, Mse,
-    Reduction, Result, SmoothL1, Wrt,
-};
+use warploss::check::catalogue;
+use warploss::check::elementwise::{Calls, Domain, ElementLoss, Given, Setting, Weights};
+use warploss::check::reference::{self, ElementwiseCall, ElementwiseReference};
+use warploss::{DType, Device, ElementwiseGradOut, GradOutput, Reduction, Result, Wrt};
 
 /// Every loss, with options on both sides of what matters.
-pub(crate) const LOSSES: [ElementLoss; 13] = [
-    ElementLoss::Mse,
-    ElementLoss::L1,
-    ElementLoss::SmoothL1 { beta: 0.0 },
-    ElementLoss::SmoothL1 { beta: 0.7 },
-    ElementLoss::Huber { delta: 0.2 },
-    ElementLoss::Huber { delta: 3.0 },
-    ElementLoss::BceWithLogits,
-    ElementLoss::KlDiv { log_target: false },
-    ElementLoss::KlDiv { log_target: true },
-    ElementLoss::JsDiv { beta: 0.5 },
-    ElementLoss::JsDiv { beta: 0.1 },
-    ElementLoss::JsDiv { beta: 0.0 },
-    ElementLoss::JsDiv { beta: 1.0 },
-];
+pub(crate) fn losses() -> Vec<ElementLoss> {
+    catalogue::elementwise().flat_map(|loss| loss.variants()).collect()
+}
+
+/// A loss by its name, with options.
+pub(crate) fn loss(name: &str, options: &[f32]) -> ElementLoss {
+    let loss = catalogue::elementwise().find(|loss| loss.name == name);
+    loss.unwrap_or_else(|| panic!("{name} is not in the catalogue")).with(options)
+}
+
+pub(crate) fn mse() -> ElementLoss {
+    loss("mse", &[])
+}
+
+pub(crate) fn l1() -> ElementLoss {
+    loss("l1", &[])
+}
+
+pub(crate) fn smooth_l1(beta: f32) -> ElementLoss {
+    loss("smooth-l1", &[beta])
+}
+
+pub(crate) fn huber(delta: f32) -> ElementLoss {
+    loss("huber", &[delta])
+}
+
+pub(crate) fn bce_with_logits() -> ElementLoss {
+    loss("bce-with-logits", &[])
+}
+
+pub(crate) fn kl_div(log_target: bool) -> ElementLoss {
+    loss("kl-div", &[Setting::Flag(log_target).number()])
+}
+
+pub(crate) fn js_div(beta: f32) -> ElementLoss {
+    loss("js-div", &[beta])
+}
 
 #[derive(Debug, Clone)]
 pub(crate) struct ElementwiseCase {
@@ -36,46 +57,6 @@ pub(crate) struct ElementwiseCase {
     pub(crate) pos_weight: Option<Data>,
     pub(crate) upstream: Upstream,
     pub(crate) reduction: Reduction,
-}
-
-/// Calls `$form` of the case with the loss it names.
-macro_rules! with_loss {
-    ($case:expr, $op:ident => $call:expr) => {{
-        let case: &ElementwiseCase = $case;
-        macro_rules! weighted {
-            ($made:expr) => {
-                match &case.weight {
-                    Some(weight) => {
-                        let $op = $made.weight(weight.view()).reduction(case.reduction);
-                        $call
-                    }
-                    None => {
-                        let $op = $made.reduction(case.reduction);
-                        $call
-                    }
-                }
-            };
-        }
-        match case.loss {
-            ElementLoss::Mse => weighted!(Mse::default()),
-            ElementLoss::L1 => weighted!(L1::default()),
-            ElementLoss::SmoothL1 { beta } => weighted!(SmoothL1::default().beta(beta)),
-            ElementLoss::Huber { delta } => weighted!(Huber::default().delta(delta)),
-            ElementLoss::BceWithLogits => match &case.pos_weight {
-                Some(r) => weighted!(BceWithLogits::default().pos_weight(r.view())),
-                None => weighted!(BceWithLogits::default()),
-            },
-            ElementLoss::KlDiv { log_target } => {
-                let $op = KlDiv::default().log_target(log_target).reduction(case.reduction);
-                $call
-            }
-            ElementLoss::JsDiv { beta } => {
-                let $op = JsDiv::default().beta(beta).reduction(case.reduction);
-                $call
-            }
-            _ => panic!("{:?} is not known here", case.loss),
-        }
-    }};
 }
 
 impl ElementwiseCase {
@@ -103,8 +84,13 @@ impl ElementwiseCase {
         ElementwiseCase { reduction: Reduction::None, ..case }
     }
 
-    pub(crate) fn is_kl(&self) -> bool {
-        matches!(self.loss, ElementLoss::KlDiv { .. } | ElementLoss::JsDiv { .. })
+    /// The engine's loss.
+    fn op(&self) -> Box<dyn Calls + '_> {
+        self.loss.make(Given {
+            weight: self.weight.as_ref().map(Data::view),
+            pos_weight: self.pos_weight.as_ref().map(Data::view),
+            reduction: self.reduction,
+        })
     }
 
     /// The shape of input and target together.
@@ -130,7 +116,7 @@ impl ElementwiseCase {
             .each_ref()
             .map(|w| w.as_ref().map(|(shape, data)| reference::Values { shape, data }));
         reference::elementwise(&ElementwiseCall {
-            loss: self.loss,
+            loss: &self.loss,
             reduction: self.reduction,
             input: reference::Values { shape: self.input.shape(), data: x },
             target: reference::Values { shape: self.target.shape(), data: y },
@@ -153,23 +139,22 @@ impl ElementwiseCase {
     fn allocating(&self, device: &Device) -> Result<Vec<Got>> {
         let (x, y, g) = (self.input.view(), self.target.view(), self.grad_output());
         let mut got = Vec::new();
-        with_loss!(self, op => {
-            let loss = op.forward(device, x, y)?;
-            got.push(Got::new("loss", loss.view()));
-            let (both, grads) = op.forward_backward(device, x, y, g, Wrt::Both)?;
-            got.push(Got::new("loss", both.view()));
-            let separate = op.backward(device, x, y, g, Wrt::Both)?;
-            for grads in [grads, separate] {
-                for (name, grad) in
-                    [("grad_input", grads.grad_input), ("grad_target", grads.grad_target)]
-                {
-                    got.push(Got::new(name, grad.expect("both were asked for").view()));
-                }
+        let op = self.op();
+        let loss = op.forward(device, x, y)?;
+        got.push(Got::new("loss", loss.view()));
+        let (both, grads) = op.forward_backward(device, x, y, g, Wrt::Both)?;
+        got.push(Got::new("loss", both.view()));
+        let separate = op.backward(device, x, y, g, Wrt::Both)?;
+        for grads in [grads, separate] {
+            for (name, grad) in
+                [("grad_input", grads.grad_input), ("grad_target", grads.grad_target)]
+            {
+                got.push(Got::new(name, grad.expect("both were asked for").view()));
             }
-            let only = op.backward(device, x, y, g, Wrt::Target)?;
-            assert!(only.grad_input.is_none());
-            got.push(Got::new("grad_target", only.grad_target.expect("asked for").view()));
-        });
+        }
+        let only = op.backward(device, x, y, g, Wrt::Target)?;
+        assert!(only.grad_input.is_none());
+        got.push(Got::new("grad_target", only.grad_target.expect("asked for").view()));
         Ok(got)
     }
 
@@ -177,15 +162,14 @@ impl ElementwiseCase {
     fn into(&self, device: &Device) -> Result<Vec<Got>> {
         let (x, y, g) = (self.input.view(), self.target.view(), self.grad_output());
         let (mut loss, [mut dx, mut dy]) = (self.poisoned_loss(), self.poisoned_gradients());
-        with_loss!(self, op => {
-            op.forward_into(device, x, y, loss.view_mut())?;
-            let grad_input = Some(dx.view_mut());
-            let only = ElementwiseGradOut { grad_input, grad_target: None };
-            op.backward_into(device, x, y, g, only)?;
-            let grad_target = Some(dy.view_mut());
-            let only = ElementwiseGradOut { grad_input: None, grad_target };
-            op.backward_into(device, x, y, g, only)?;
-        });
+        let op = self.op();
+        op.forward_into(device, x, y, loss.view_mut())?;
+        let grad_input = Some(dx.view_mut());
+        let only = ElementwiseGradOut { grad_input, grad_target: None };
+        op.backward_into(device, x, y, g, only)?;
+        let grad_target = Some(dy.view_mut());
+        let only = ElementwiseGradOut { grad_input: None, grad_target };
+        op.backward_into(device, x, y, g, only)?;
         written(&loss, &dx, &dy)
     }
 
@@ -193,13 +177,12 @@ impl ElementwiseCase {
     fn fused(&self, device: &Device) -> Result<Vec<Got>> {
         let (x, y, g) = (self.input.view(), self.target.view(), self.grad_output());
         let (mut loss, [mut dx, mut dy]) = (self.poisoned_loss(), self.poisoned_gradients());
-        with_loss!(self, op => {
-            let grads = ElementwiseGradOut {
-                grad_input: Some(dx.view_mut()),
-                grad_target: Some(dy.view_mut()),
-            };
-            op.forward_backward_into(device, x, y, g, (loss.view_mut(), grads))?;
-        });
+        let op = self.op();
+        let grads = ElementwiseGradOut {
+            grad_input: Some(dx.view_mut()),
+            grad_target: Some(dy.view_mut()),
+        };
+        op.forward_backward_into(device, x, y, g, (loss.view_mut(), grads))?;
         written(&loss, &dx, &dy)
     }
 
@@ -207,9 +190,8 @@ impl ElementwiseCase {
     fn in_place(&self, device: &Device) -> Result<Vec<Got>> {
         let (mut x, y, g) = (self.input.clone(), self.target.view(), self.grad_output());
         let mut loss = self.poisoned_loss();
-        with_loss!(self, op => {
-            op.forward_backward_in_place(device, x.view_mut(), y, g, loss.view_mut())?;
-        });
+        let op = self.op();
+        op.forward_backward_in_place(device, x.view_mut(), y, g, loss.view_mut())?;
         x.assert_padding_is_poison("grad_input");
         Ok(vec![Got::new("loss", loss.view()), Got::new("grad_input", x.view())])
     }
@@ -299,12 +281,11 @@ impl ElementwiseCase {
     /// Whatever may happen to a loss: the same case for the same seed.
     pub(crate) fn random(loss: ElementLoss, seed: u64) -> ElementwiseCase {
         let mut rng = Rng(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15));
-        let bce = loss == ElementLoss::BceWithLogits;
-        let kl = matches!(loss, ElementLoss::KlDiv { .. } | ElementLoss::JsDiv { .. });
-        let weighted = !kl && rng.below(3) == 0;
+        let of = loss.of();
+        let weighted = of.weights != Weights::None && rng.below(3) == 0;
         let dtype = FLOATS[rng.below(3)];
         let (x_shape, mut y_shape) = SHAPES[rng.below(SHAPES.len())];
-        if bce || weighted {
+        if !of.broadcasts || weighted {
             y_shape = x_shape;
         }
         let hard = rng.below(2) == 0;
@@ -325,9 +306,10 @@ impl ElementwiseCase {
             let one = |&n: &usize| if rng.below(3) == 0 { 1 } else { n };
             shape[from..].iter().map(one).collect::<Vec<usize>>()
         };
-        let weight_shape = if bce { smaller(&mut rng) } else { shape.clone() };
+        let weight_shape =
+            if of.weights == Weights::Broadcast { smaller(&mut rng) } else { shape.clone() };
         let element_weight = weighted.then(|| weight(&mut rng, &weight_shape));
-        let pos_weight = match bce && rng.below(2) == 0 {
+        let pos_weight = match of.pos_weight && rng.below(2) == 0 {
             true => {
                 let shape = smaller(&mut rng);
                 Some(weight(&mut rng, &shape))
@@ -335,7 +317,7 @@ impl ElementwiseCase {
             false => None,
         };
         let reductions = [Reduction::None, Reduction::Sum, Reduction::Mean, Reduction::BatchMean];
-        let reduction = reductions[rng.below(if kl { 4 } else { 3 })];
+        let reduction = reductions[rng.below(if of.batch_mean { 4 } else { 3 })];
         let upstream = match (reduction, rng.below(3)) {
             (_, 0) => Upstream::Number(-1.75),
             (Reduction::None, 1) => {
@@ -368,18 +350,14 @@ impl ElementwiseCase {
 
     /// A case of `mse.safetensors` and its like.
     pub(crate) fn golden(golden: &Golden<'_>) -> ElementwiseCase {
-        let loss = match golden.options["loss"].as_str() {
-            Some("mse") => ElementLoss::Mse,
-            Some("l1") => ElementLoss::L1,
-            Some("smooth_l1") => ElementLoss::SmoothL1 { beta: golden.number("beta") as f32 },
-            Some("huber") => ElementLoss::Huber { delta: golden.number("delta") as f32 },
-            Some("bce_with_logits") => ElementLoss::BceWithLogits,
-            Some("kl_div") => ElementLoss::KlDiv {
-                log_target: golden.options["log_target"].as_bool().expect("log_target"),
-            },
-            Some("js_div") => ElementLoss::JsDiv { beta: golden.number("beta") as f32 },
-            other => panic!("{}: loss {other:?}", golden.name),
+        let name = golden.options["loss"].as_str().expect("a name").replace('_', "-");
+        let of = loss(&name, &[]).of();
+        let option = |name: &str| match &golden.options[name] {
+            serde_json::Value::Bool(flag) => Setting::Flag(*flag).number(),
+            _ => golden.number(name) as f32,
         };
+        let options: Vec<f32> = of.options.iter().map(|choice| option(choice.name)).collect();
+        let loss = of.with(&options);
         ElementwiseCase {
             loss,
             input: golden.data("input").expect("input").padded(golden.name.len() % 4),
@@ -403,9 +381,10 @@ fn input(rng: &mut Rng, loss: ElementLoss, hard: bool) -> f64 {
     if hard && rng.below(5) == 0 {
         return [INF, -INF, f64::NAN, 1e4, -1e4, 0.0, 1.0, -2.0][rng.below(8)];
     }
-    match loss {
-        ElementLoss::KlDiv { .. } | ElementLoss::JsDiv { .. } => -normal.abs(),
-        _ => normal,
+    match loss.of().input {
+        Domain::Logarithms => -normal.abs(),
+        Domain::Probabilities => rng.unit(),
+        Domain::Any => normal,
     }
 }
 
@@ -414,16 +393,12 @@ fn target(rng: &mut Rng, loss: ElementLoss, hard: bool) -> f64 {
     let normal = 2.0 * rng.normal();
     let odd = |rng: &mut Rng, of: &[f64]| of[rng.below(of.len())];
     let hard = hard && rng.below(5) == 0;
-    match loss {
-        ElementLoss::BceWithLogits | ElementLoss::KlDiv { log_target: false } if hard => {
-            odd(rng, &[0.0, 1.0, -0.25, 1.5, f64::NAN, 1e-7])
-        }
-        ElementLoss::BceWithLogits | ElementLoss::KlDiv { log_target: false } => rng.unit(),
-        ElementLoss::KlDiv { log_target: true } | ElementLoss::JsDiv { .. } if hard => {
-            odd(rng, &[-INF, -300.0, f64::NAN, 0.0, 2.0])
-        }
-        ElementLoss::KlDiv { log_target: true } | ElementLoss::JsDiv { .. } => -normal.abs(),
-        _ if hard => odd(rng, &[INF, -INF, f64::NAN, 1e4, -1e4, 0.0, 1.0, -2.0]),
-        _ => normal,
+    match loss.target() {
+        Domain::Probabilities if hard => odd(rng, &[0.0, 1.0, -0.25, 1.5, f64::NAN, 1e-7]),
+        Domain::Probabilities => rng.unit(),
+        Domain::Logarithms if hard => odd(rng, &[-INF, -300.0, f64::NAN, 0.0, 2.0]),
+        Domain::Logarithms => -normal.abs(),
+        Domain::Any if hard => odd(rng, &[INF, -INF, f64::NAN, 1e4, -1e4, 0.0, 1.0, -2.0]),
+        Domain::Any => normal,
     }
 }

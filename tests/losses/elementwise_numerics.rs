@@ -3,9 +3,11 @@
 
 use crate::cross_entropy::Upstream;
 use crate::data::{Data, FLOATS, Rng};
-use crate::elementwise::{ElementwiseCase, LOSSES};
+use crate::elementwise::{
+    ElementwiseCase, bce_with_logits, huber, kl_div, l1, losses, mse, smooth_l1,
+};
 use crate::harness::{Expected, bits, check, check_against, devices};
-use warploss::check::reference::ElementLoss;
+use warploss::check::elementwise::{ElementLoss, Weights};
 use warploss::{DType, KlDiv, Reduction, TensorRef};
 
 const INF: f64 = f64::INFINITY;
@@ -39,11 +41,11 @@ fn differences_that_are_not_finite() {
             (0.0, NAN, [NAN; 3]),
         ]
     };
-    check_table(ElementLoss::Mse, &rows(INF));
-    check_table(ElementLoss::SmoothL1 { beta: 0.5 }, &rows(1.0));
-    check_table(ElementLoss::Huber { delta: 2.0 }, &rows(2.0));
+    check_table(mse(), &rows(INF));
+    check_table(smooth_l1(0.5), &rows(1.0));
+    check_table(huber(2.0), &rows(2.0));
     // sign(NaN) is 0.
-    for loss in [ElementLoss::L1, ElementLoss::SmoothL1 { beta: 0.0 }] {
+    for loss in [l1(), smooth_l1(0.0)] {
         let rows = rows(1.0).map(|(x, y, [value, dx, dy])| match value.is_nan() {
             true => (x, y, [value, 0.0, 0.0]),
             false => (x, y, [value, dx, dy]),
@@ -54,12 +56,9 @@ fn differences_that_are_not_finite() {
 
 #[test]
 fn kinks_and_edges() {
+    check_table(l1(), &[(1.0, 1.0, [0.0; 3]), (-0.0, 0.0, [0.0; 3]), (2.0, 1.5, [0.5, 1.0, -1.0])]);
     check_table(
-        ElementLoss::L1,
-        &[(1.0, 1.0, [0.0; 3]), (-0.0, 0.0, [0.0; 3]), (2.0, 1.5, [0.5, 1.0, -1.0])],
-    );
-    check_table(
-        ElementLoss::SmoothL1 { beta: 0.5 },
+        smooth_l1(0.5),
         &[
             (0.5, 0.0, [0.25, 1.0, -1.0]),
             (0.0, 0.5, [0.25, -1.0, 1.0]),
@@ -69,7 +68,7 @@ fn kinks_and_edges() {
         ],
     );
     check_table(
-        ElementLoss::Huber { delta: 2.0 },
+        huber(2.0),
         &[
             (2.0, 0.0, [2.0, 2.0, -2.0]),
             (0.0, 2.0, [2.0, -2.0, 2.0]),
@@ -84,26 +83,26 @@ fn kinks_and_edges() {
 fn extreme_bends() {
     let tiny = f64::from(f32::from_bits(3));
     check_table(
-        ElementLoss::SmoothL1 { beta: f32::from_bits(3) },
+        smooth_l1(f32::from_bits(3)),
         &[(1.0, 0.0, [1.0, 1.0, -1.0]), (tiny, 0.0, [0.0, 1.0, -1.0])],
     );
-    check_table(ElementLoss::SmoothL1 { beta: 2e38 }, &[(1e38, 0.0, [2.5e37, 0.5, -0.5])]);
-    check_table(ElementLoss::Huber { delta: 3e38 }, &[(4.0, 1.0, [4.5, 3.0, -3.0])]);
+    check_table(smooth_l1(2e38), &[(1e38, 0.0, [2.5e37, 0.5, -0.5])]);
+    check_table(huber(3e38), &[(4.0, 1.0, [4.5, 3.0, -3.0])]);
 }
 
 #[test]
 fn a_bend_at_0_is_l1_and_huber_is_delta_times_smooth_l1() {
     let device = &devices()[0].1;
     for seed in 0..20 {
-        let l1 = ElementwiseCase::random(ElementLoss::L1, seed);
-        let smooth = ElementwiseCase { loss: ElementLoss::SmoothL1 { beta: 0.0 }, ..l1.clone() };
+        let l1 = ElementwiseCase::random(l1(), seed);
+        let smooth = ElementwiseCase { loss: smooth_l1(0.0), ..l1.clone() };
         assert_eq!(bits(&l1, device), bits(&smooth, device));
     }
     let mut rng = Rng(4);
     let (x, y) = (rng.normals(200, 2.0), rng.normals(200, 2.0));
     for delta in [0.5f32, 2.0, 8.0] {
-        let smooth = ElementwiseCase::pairs(ElementLoss::SmoothL1 { beta: delta }, &x, &y);
-        let huber = ElementwiseCase::pairs(ElementLoss::Huber { delta }, &x, &y);
+        let smooth = ElementwiseCase::pairs(smooth_l1(delta), &x, &y);
+        let huber = ElementwiseCase::pairs(huber(delta), &x, &y);
         // δ is a power of two: exact.
         for ((what, a), (_, b)) in bits(&smooth, device).iter().zip(bits(&huber, device)) {
             for (a, b) in a.iter().zip(b) {
@@ -129,7 +128,7 @@ fn weights() {
         ]
     };
     // Without weight there is no mean; Huber's divides by the count.
-    for loss in LOSSES.into_iter().take(4) {
+    for loss in losses().into_iter().filter(|loss| loss.of().weights == Weights::Divide) {
         check_against(&weighted(loss, &[0.0, 0.0]), &nan());
         check_against(&weighted(loss, &[1.5, -1.5]), &nan());
     }
@@ -140,12 +139,12 @@ fn weights() {
             Expected::gradient("grad_target", vec![0.0; 2]),
         ]
     };
-    check_against(&weighted(ElementLoss::Huber { delta: 1.0 }, &[0.0, 0.0]), &zero());
-    check_against(&weighted(ElementLoss::BceWithLogits, &[0.0, 0.0]), &zero());
+    check_against(&weighted(huber(1.0), &[0.0, 0.0]), &zero());
+    check_against(&weighted(bce_with_logits(), &[0.0, 0.0]), &zero());
     // Negative weights are computed with.
-    check(&weighted(ElementLoss::Mse, &[3.0, -1.0]));
+    check(&weighted(mse(), &[3.0, -1.0]));
     // A weight of 0 does not silence an infinite difference.
-    let case = ElementwiseCase::pairs(ElementLoss::Mse, &[INF, 1.0], &[0.0, 0.0]);
+    let case = ElementwiseCase::pairs(mse(), &[INF, 1.0], &[0.0, 0.0]);
     let case =
         ElementwiseCase { weight: Some(Data::floats(DType::F32, &[2], &[0.0, 2.0])), ..case };
     check_against(
@@ -160,7 +159,7 @@ fn weights() {
 
 #[test]
 fn divergence_of_probabilities() {
-    let kl = ElementLoss::KlDiv { log_target: false };
+    let kl = kl_div(false);
     check_table(
         kl,
         &[
@@ -192,7 +191,7 @@ fn divergence_of_probabilities() {
 #[test]
 fn divergence_of_logarithms() {
     check_table(
-        ElementLoss::KlDiv { log_target: true },
+        kl_div(true),
         &[
             (-1.0, -INF, [0.0; 3]),
             (-INF, -INF, [0.0; 3]),
@@ -204,13 +203,13 @@ fn divergence_of_logarithms() {
         ],
     );
     // e^y underflows, but x = −∞ is impossible all the same.
-    check_table(ElementLoss::KlDiv { log_target: true }, &[(-INF, -300.0, [INF, 0.0, INF])]);
+    check_table(kl_div(true), &[(-INF, -300.0, [INF, 0.0, INF])]);
 }
 
 #[test]
 fn logits_that_are_not_finite() {
     check_table(
-        ElementLoss::BceWithLogits,
+        bce_with_logits(),
         &[
             (INF, 1.0, [0.0, 0.0, -INF]),
             (-INF, 0.0, [0.0, 0.0, INF]),
@@ -225,11 +224,8 @@ fn logits_that_are_not_finite() {
     );
     // Small losses keep their digits: ln(1 + e^−20), and the gradient to t is −x exactly.
     let tail = (-20f64).exp();
-    check_table(
-        ElementLoss::BceWithLogits,
-        &[(20.0, 1.0, [tail.ln_1p(), -tail / (1.0 + tail), -20.0])],
-    );
-    let case = ElementwiseCase::pairs(ElementLoss::BceWithLogits, &[20.0, -30.0], &[1.0, 0.0]);
+    check_table(bce_with_logits(), &[(20.0, 1.0, [tail.ln_1p(), -tail / (1.0 + tail), -20.0])]);
+    let case = ElementwiseCase::pairs(bce_with_logits(), &[20.0, -30.0], &[1.0, 0.0]);
     let device = &devices()[0].1;
     let loss = f64::from_bits(bits(&case, device)[0].1[0]);
     assert!((loss / tail.ln_1p() - 1.0).abs() < 1e-6, "{loss:e}");
@@ -239,7 +235,7 @@ fn logits_that_are_not_finite() {
 fn a_weight_of_0_silences_an_infinite_softplus() {
     let (x, y) = ([-INF, INF, NAN], [1.0, 0.0, 1.0]);
     let zero = Some(Data::floats(DType::F32, &[], &[0.0]));
-    let case = ElementwiseCase::pairs(ElementLoss::BceWithLogits, &x, &y);
+    let case = ElementwiseCase::pairs(bce_with_logits(), &x, &y);
     for case in [
         ElementwiseCase { weight: zero.clone(), ..case.clone() },
         ElementwiseCase { pos_weight: zero, ..case },
@@ -250,7 +246,7 @@ fn a_weight_of_0_silences_an_infinite_softplus() {
 
 #[test]
 fn nothing_has_a_sum_of_0_and_no_mean() {
-    for loss in LOSSES {
+    for loss in losses() {
         for (reduction, expected) in
             [(Reduction::None, vec![]), (Reduction::Sum, vec![0.0]), (Reduction::Mean, vec![NAN])]
         {
@@ -268,7 +264,7 @@ fn nothing_has_a_sum_of_0_and_no_mean() {
         }
     }
     for (shape, expected) in [([3, 0], 0.0), ([0, 3], NAN)] {
-        let kl = ElementLoss::KlDiv { log_target: false };
+        let kl = kl_div(false);
         let case = ElementwiseCase::new(kl, (&shape, &[]), (&shape, &[]));
         check_against(
             &ElementwiseCase { reduction: Reduction::BatchMean, ..case },
@@ -280,7 +276,7 @@ fn nothing_has_a_sum_of_0_and_no_mean() {
         );
     }
     // What serves no element has a gradient of 0.
-    let case = ElementwiseCase::new(ElementLoss::Mse, (&[0, 3], &[]), (&[3], &[1.0, 2.0, NAN]));
+    let case = ElementwiseCase::new(mse(), (&[0, 3], &[]), (&[3], &[1.0, 2.0, NAN]));
     check_against(
         &case,
         &[
@@ -296,7 +292,7 @@ fn nothing_has_a_sum_of_0_and_no_mean() {
 fn every_small_length_and_tile_edge_agrees() {
     for n in (1..=70).chain([255, 256, 257, 1023, 1024, 1025, 2047, 2049]) {
         for dtype in FLOATS {
-            let loss = LOSSES[n % LOSSES.len()];
+            let loss = losses()[n % losses().len()];
             let plain = ElementwiseCase::plain(loss, &[2, n], &[2, n]);
             let again = |data: &Data, padding| {
                 Data::floats(dtype, data.shape(), &data.values()).padded(padding)
@@ -314,7 +310,7 @@ fn every_small_length_and_tile_edge_agrees() {
 #[test]
 fn long_tensors_lose_no_element() {
     for (x, y) in [(&[300_001][..], &[300_001][..]), (&[150_000], &[]), (&[3, 50_000], &[3, 1])] {
-        for loss in [ElementLoss::Mse, ElementLoss::KlDiv { log_target: false }] {
+        for loss in [mse(), kl_div(false)] {
             let case = ElementwiseCase::plain(loss, x, y);
             check(&ElementwiseCase { reduction: Reduction::Sum, ..case });
         }

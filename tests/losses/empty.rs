@@ -3,7 +3,7 @@
 
 use crate::cross_entropy::{CrossEntropyCase, target_shape};
 use crate::data::Data;
-use crate::elementwise::{ElementwiseCase, LOSSES};
+use crate::elementwise::{self, ElementwiseCase};
 use crate::harness::{Case, check, devices};
 use crate::js_div_logits::JsDivLogitsCase;
 use crate::log_softmax::LogSoftmaxCase;
@@ -44,13 +44,13 @@ fn check_loss(case: &dyn Case, reduction: Reduction, rows: usize, what: &str) {
 #[test]
 fn elementwise_losses_of_no_elements() {
     for shape in SHAPES {
-        for loss in LOSSES {
+        for loss in elementwise::losses() {
             let case = ElementwiseCase::new(loss, (shape, &[]), (shape, &[]));
             for reduction in REDUCTIONS {
                 let case = ElementwiseCase { reduction, ..case.clone() };
                 check_loss(&case, reduction, 0, &format!("{loss:?} of {shape:?}"));
             }
-            if case.is_kl() {
+            if loss.of().batch_mean {
                 let case = ElementwiseCase { reduction: Reduction::BatchMean, ..case };
                 let none = shape[0] == 0;
                 for loss in losses(&case) {

@@ -3,13 +3,12 @@
 
 use crate::cross_entropy::{CrossEntropyCase, Upstream};
 use crate::data::{Data, Logits, Rng};
-use crate::elementwise::ElementwiseCase;
+use crate::elementwise::{ElementwiseCase, bce_with_logits, huber, kl_div, l1, mse, smooth_l1};
 use crate::harness::{Case, Expected, Rule, check};
 use crate::js_div_logits::JsDivLogitsCase;
 use crate::logsumexp::LogSumExpCase;
 use crate::nll::NllCase;
 use crate::soft_cross_entropy::SoftCrossEntropyCase;
-use warploss::check::reference::ElementLoss;
 use warploss::{DType, Reduction};
 
 const REDUCTIONS: [Reduction; 3] = [Reduction::None, Reduction::Sum, Reduction::Mean];
@@ -277,21 +276,21 @@ fn elementwise_sums_that_leave_f32_on_the_way_to_a_mean() {
     // Fewer than a vector, a tile with its rest, several.
     for n in [3, 1030, 2500] {
         for (loss, size) in [
-            (ElementLoss::L1, 3e38),
-            (ElementLoss::Mse, 1.7e19),
-            (ElementLoss::SmoothL1 { beta: 2.0 }, 3e38),
-            (ElementLoss::SmoothL1 { beta: 3e38 }, 3e38),
-            (ElementLoss::Huber { delta: 3.0 }, 1e38),
-            (ElementLoss::BceWithLogits, 3e38),
+            (l1(), 3e38),
+            (mse(), 1.7e19),
+            (smooth_l1(2.0), 3e38),
+            (smooth_l1(3e38), 3e38),
+            (huber(3.0), 1e38),
+            (bce_with_logits(), 3e38),
         ] {
             let (x, zeros) = (wide(n, size), vec![0.0; n]);
             check_numbers(&ElementwiseCase::new(loss, (&[n], &x), (&[n], &zeros)));
         }
         let (x, ones) = (wide(n, -3e38), vec![1.0; n]);
-        let kl = ElementLoss::KlDiv { log_target: false };
+        let kl = kl_div(false);
         check_numbers(&ElementwiseCase::new(kl, (&[n], &x), (&[n], &ones)));
         let (x, zeros) = (wide(n, -3e38), vec![0.0; n]);
-        let kl = ElementLoss::KlDiv { log_target: true };
+        let kl = kl_div(true);
         check_numbers(&ElementwiseCase::new(kl, (&[n], &x), (&[n], &zeros)));
     }
 }
@@ -305,7 +304,7 @@ fn element_weights_with_a_factor_at_the_ends_of_f32() {
     let base: Vec<f64> = (0..n).map(|_| 0.1 + rng.unit()).collect();
     for factor in [LEAST * 64.0, 1e-42, 1e-30, 1e30, 2e38] {
         let weight: Vec<f64> = base.iter().map(|w| w * factor).collect();
-        for loss in [ElementLoss::Mse, ElementLoss::L1, ElementLoss::SmoothL1 { beta: 0.7 }] {
+        for loss in [mse(), l1(), smooth_l1(0.7)] {
             check_numbers(&ElementwiseCase {
                 weight: Some(f32s(&[n], &weight)),
                 ..ElementwiseCase::new(loss, (&[n], &x), (&[n], &y))

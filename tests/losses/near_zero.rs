@@ -3,11 +3,10 @@
 
 use crate::cross_entropy::CrossEntropyCase;
 use crate::data::{Data, Rng};
-use crate::elementwise::ElementwiseCase;
+use crate::elementwise::{ElementwiseCase, js_div, kl_div};
 use crate::harness::{Case, check, devices};
 use crate::js_div_logits::JsDivLogitsCase;
 use crate::logprob_entropy::LogprobEntropyCase;
-use warploss::check::reference::ElementLoss;
 use warploss::{DType, Reduction};
 
 const BETAS: [f32; 7] = [0.0, 1e-6, 1e-3, 0.5, 0.75, 1.0 - 1e-3, 1.0];
@@ -180,9 +179,9 @@ fn sums_of_log_probabilities_near_each_other_keep_their_digits() {
         rounded(z.iter().map(|z| z - total.ln()))
     };
     let losses = [0.0, 1e-6, 1e-3, 0.5, 1.0 - 1e-3, 1.0]
-        .map(|beta| ElementLoss::JsDiv { beta })
+        .map(|beta| js_div(beta))
         .into_iter()
-        .chain([ElementLoss::KlDiv { log_target: true }]);
+        .chain([kl_div(true)]);
     for loss in losses {
         for noise in NOISE {
             let near: Vec<f64> = logits.iter().map(|z| z + noise * rng.normal()).collect();
@@ -281,10 +280,8 @@ fn a_nearly_certain_row_keeps_the_digits_of_entropy_and_gradient() {
 fn log_targets_beyond_the_range_of_exp_are_infinite_and_no_nan() {
     let inf = f64::INFINITY;
     let far = [88.8, 89.0, 127.0, 177.0, 1000.0, 3e38];
-    let reversed = ElementLoss::JsDiv { beta: 1.0 };
-    for loss in
-        [ElementLoss::KlDiv { log_target: true }, ElementLoss::JsDiv { beta: 0.0 }, reversed]
-    {
+    let reversed = js_div(1.0);
+    for loss in [kl_div(true), js_div(0.0), reversed] {
         let names = if loss == reversed {
             ["grad_target", "grad_input"]
         } else {
@@ -322,12 +319,11 @@ fn log_targets_beyond_the_range_of_exp_are_infinite_and_no_nan() {
         run(&edge, &edge, &|i| [0.0, -edge[i].exp(), edge[i].exp()]);
     }
     // A NaN is NaN in both gradients, whatever the other probability is.
-    let nan = ElementLoss::JsDiv { beta: 0.25 };
+    let nan = js_div(0.25);
     for (x, y) in [(-300.0, f64::NAN), (f64::NAN, -300.0), (-1.0, f64::NAN)] {
         check(&ElementwiseCase::pairs(nan, &[x, -87.5], &[y, -87.5]));
     }
-    let case =
-        ElementwiseCase::pairs(ElementLoss::JsDiv { beta: 0.5 }, &[88.7, 95.0], &[88.6, -1.0]);
+    let case = ElementwiseCase::pairs(js_div(0.5), &[88.7, 95.0], &[88.6, -1.0]);
     check(&case);
 }
 
@@ -341,7 +337,7 @@ fn divergences_of_16_bits_element_by_element() {
             let y: Vec<f64> = (0..700).map(|_| -8.0 * rng.unit()).collect();
             let x: Vec<f64> = y.iter().map(|y| y + spread * rng.normal()).collect();
             for beta in [0.1, 0.5, 0.9] {
-                let loss = ElementLoss::JsDiv { beta };
+                let loss = js_div(beta);
                 check(&ElementwiseCase {
                     reduction: Reduction::None,
                     input: Data::floats(dtype, &[700], &x),

@@ -5,7 +5,6 @@ use crate::base::error::{Count, Error, Result};
 use crate::base::host::{Element, HostRef, HostVec};
 use crate::base::shape::Shape;
 use crate::base::tensor::buffer::{Buffer, DeviceMut, DeviceRef, not_on_host};
-#[cfg(feature = "cli")]
 use crate::base::tensor::buffer::{not_so_many, unshared};
 use crate::base::tensor::layout::Layout;
 use crate::base::tensor::memory::{Exclusive, Shared};
@@ -190,7 +189,6 @@ impl Tensor {
     ///
     /// # Errors
     /// What the driver reports.
-    #[cfg(feature = "cli")]
     pub(crate) fn copy_on_device(&mut self, from: &Tensor) -> Result<bool> {
         let same = (self.dtype(), self.shape) == (from.dtype(), from.shape);
         match (&mut self.memory, &from.memory) {
@@ -208,7 +206,6 @@ impl Tensor {
     ///
     /// # Errors
     /// [`Error::Value`] where there are not so many; as [`Tensor::to_host`].
-    #[cfg(feature = "cli")]
     pub(crate) fn part(&self, part: std::ops::Range<usize>) -> Result<Tensor> {
         fn of<T: Element>(all: Option<&[T]>, part: std::ops::Range<usize>) -> Option<Tensor> {
             let part = all?.get(part)?;
@@ -226,7 +223,6 @@ impl Tensor {
     }
 
     /// Takes the first elements of the memory as another shape; whether there are so many.
-    #[cfg(feature = "cli")]
     pub(crate) fn reshape(&mut self, shape: Shape) -> bool {
         let fits = shape.elements().is_some_and(|elements| elements <= self.shared().len());
         if fits {

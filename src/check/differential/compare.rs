@@ -1,15 +1,13 @@
 //! Whether two devices say the same of a call.
 
-use super::bound::{Bound, Memory};
-use super::call::{Call, Given, Role, Setpoint, Setting};
-use super::ops::{self, Reference};
 use super::run::{Ending, Outcome, Value};
 use crate::base::dtype::DType;
-use crate::base::error::Result;
-use crate::check::cases::Op;
-use crate::check::ops::adaptive_log_softmax::top;
-use crate::check::subject::{Expected, Quantity};
-use crate::check::{compare, subject};
+use crate::base::error::{Error, Result};
+use crate::check::call::bound::{Bound, Memory};
+use crate::check::call::{Call, Given, Role, Setpoint, Setting};
+use crate::check::entry::Reference;
+use crate::check::outcome::{self, Expected, Quantity};
+use crate::check::{catalogue, compare};
 use crate::device::Device;
 use half::f16;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -44,7 +42,7 @@ fn ending(outcome: &Outcome) -> String {
 }
 
 /// The name of an error's variant.
-fn kind(error: &crate::base::error::Error) -> String {
+fn kind(error: &Error) -> String {
     let text = format!("{error:?}");
     text.split([' ', '{', '(']).next().unwrap_or_default().to_owned()
 }
@@ -93,8 +91,7 @@ fn read(call: &Call) -> impl Iterator<Item = &Given> {
 fn wild(call: &Call) -> bool {
     let factor = |name: &str| match name {
         "weight" | "pos_weight" => true,
-        "target" => call.op == Op::SoftCrossEntropy,
-        _ => false,
+        _ => catalogue::of(call).traits.factors.contains(&name),
     };
     read(call).any(|given| {
         factor(&given.name)
@@ -132,7 +129,7 @@ fn overflows(call: &Call) -> bool {
     let large = |given: &Given| {
         given.present && given.values.iter().any(|x| x.is_finite() && x.abs() > LARGE)
     };
-    (products(call) || call.op == Op::Information) && call.tensors.iter().any(large)
+    catalogue::of(call).traits.overflows && call.tensors.iter().any(large)
 }
 
 /// NaN for both elements where neither is finite, or with `one` where one is not.
@@ -148,8 +145,7 @@ fn excuse([mut a, mut b]: [Value; 2], one: bool) -> [Value; 2] {
 
 /// Whether a result passes products of matrices.
 fn products(call: &Call) -> bool {
-    use crate::check::cases::Op::{AdaptiveEmbedding, AdaptiveLogSoftmax, SampledSoftmax};
-    matches!(call.op, AdaptiveEmbedding | AdaptiveLogSoftmax | SampledSoftmax)
+    catalogue::of(call).traits.layer
 }
 
 /// The element at which two answers are further from one another than the specification's tolerance,
@@ -217,7 +213,7 @@ fn verdict(
     };
     let own = named.map(|(_, grad)| [Expected::product(quantity, grad.clone())]);
     let expected = own.as_ref().map_or(&reference.expected[..], |own| own);
-    let outcome = subject::Outcome {
+    let outcome = outcome::Outcome {
         quantity,
         pass: call.form,
         dtype: value.dtype,
@@ -237,7 +233,7 @@ fn picks(reference: &Reference, value: &Value) -> Verdict {
     let Some((log_prob, classes)) = &reference.picked_by else { return Verdict::Unknown };
     let rows = log_prob.values.len() / (*classes).max(1);
     let k = value.values.len().checked_div(rows).unwrap_or(0);
-    let best = top(log_prob, *classes, k.min(*classes));
+    let best = log_prob.top(*classes, k.min(*classes));
     let pairs = value.values.iter().zip(best.values.iter().zip(&best.sizes));
     for (i, (&class, (&best, &size))) in pairs.enumerate() {
         let row = i / k.max(1);
@@ -261,7 +257,7 @@ fn expected(call: &Call) -> Option<Reference> {
         let device = Device::cpu();
         let mut memory = Memory::new(call, &device)?;
         let bound = Bound::new(call, &device, &mut memory)?;
-        (ops::row(call.op).expect)(&bound)
+        (catalogue::of(call).calls.expect)(&bound)
     };
     let mut call = call.clone();
     call.resident = false;
@@ -275,7 +271,7 @@ mod tests {
     use super::*;
     use crate::base::error::Error;
     use crate::base::reduction::Reduction;
-    use crate::check::cases::Op;
+    use crate::check::catalogue::Op;
 
     /// A call of the op that ends as asked, and its outcome.
     fn call(op: Op, refused: bool) -> (Call, Outcome) {
@@ -336,7 +332,7 @@ mod tests {
         assert!(off(f64::NAN).is_some() && off(f64::INFINITY).is_some());
     }
 
-    fn reduction() -> super::super::call::Setpoint {
-        super::super::call::Setpoint::Reduction(Reduction::Sum)
+    fn reduction() -> Setpoint {
+        Setpoint::Reduction(Reduction::Sum)
     }
 }

@@ -1,25 +1,21 @@
 //! Random calls, right and wrong, on two devices: the same ending, the same message, the same values.
 //!
-//! A call is drawn as data (`call.rs`, by an op's row of the table in `ops/`), made wrong in half of
-//! all cases (`spoil.rs`), made on both devices (`run.rs`, `bound.rs`) and compared (`compare.rs`);
+//! A call is drawn as data (`check/call`, by its op's entry in the catalogue), made wrong in half of all
+//! cases (`spoil.rs`), made on both devices (`run.rs`) and compared (`compare.rs`);
 //! one that differs is made smaller as long as it still does (`shrink.rs`).
 
-mod bound;
-mod call;
 mod compare;
-mod draft;
-mod ops;
 mod run;
 mod shrink;
 mod spoil;
 
-use super::cases::Op;
+use super::call::bound::{Bound, Memory};
+use super::call::draft::Draft;
+use super::call::{Call, Role};
+use super::catalogue::{self, Op};
 use crate::base::error::Result;
 use crate::base::tensor::Tensor;
 use crate::device::Device;
-use bound::{Bound, Memory};
-use call::{Call, Role};
-use draft::Draft;
 use run::{Ending, run};
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -87,7 +83,7 @@ impl Differential {
             differs
         };
         if shrink {
-            shrink::shrink(&call, try_smaller);
+            shrink::shrink(&call, complete, try_smaller);
         }
         let call = call.to_string();
         Ok(Finding::Differed(Box::new(Difference { what, call, smaller })))
@@ -114,9 +110,7 @@ impl Differential {
 
 /// The call of an op and a seed, right or wrong.
 fn draw(op: Op, seed: u64) -> Call {
-    let mut draft = Draft::new(op, seed);
-    (ops::row(op).draw)(&mut draft);
-    let Draft { mut random, mut call, .. } = draft;
+    let Draft { mut random, mut call, .. } = op.draft(seed);
     spoil::spoil(&mut random, &mut call);
     complete(&mut call);
     call
@@ -153,7 +147,7 @@ impl Fnv {
 
 /// Computes on the CPU what the call reads of a call before it, if that succeeds.
 fn complete(call: &mut Call) {
-    let Some((name, saved)) = ops::row(call.op).saved else { return };
+    let Some((name, saved)) = catalogue::of(call).calls.saved else { return };
     let Some(at) = call.tensors.iter().position(|g| g.name == name && g.role == Role::Read) else {
         return;
     };

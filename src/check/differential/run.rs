@@ -1,11 +1,11 @@
 //! What comes of a call on one device.
 
-use super::bound::{Bound, Memory};
-use super::call::{Call, Role};
-use super::ops;
 use crate::base::dtype::DType;
 use crate::base::error::{Error, Result};
 use crate::base::tensor::{Tensor, TensorRef};
+use crate::check::call::bound::{Bound, Memory};
+use crate::check::call::{Call, Role};
+use crate::check::catalogue;
 use crate::device::Device;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
@@ -94,7 +94,7 @@ fn attempt(call: &Call, device: &Device) -> Outcome {
 /// The call itself, and what it returned.
 fn make(call: &Call, device: &Device, memory: &mut Memory) -> Result<Vec<(String, Tensor)>> {
     let bound = Bound::new(call, device, memory)?;
-    (ops::row(call.op).run)(&bound)?;
+    catalogue::run(&bound)?;
     Ok(bound.results.into_inner())
 }
 

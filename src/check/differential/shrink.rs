@@ -1,10 +1,11 @@
 //! Smaller calls that still differ.
 
-use super::call::{Call, Given, Role};
+use crate::check::call::{Call, Given, Role};
 use std::ops::Range;
 
-/// Tries what makes the call simpler, one thing after another, and keeps what still differs.
-pub(super) fn shrink(call: &Call, mut differs: impl FnMut(&Call) -> bool) {
+/// Tries what makes the call simpler, one thing after another, and keeps what still differs;
+/// `complete` computes what a call reads of a call before it.
+pub(super) fn shrink(call: &Call, complete: fn(&mut Call), mut differs: impl FnMut(&Call) -> bool) {
     let mut smallest = call.clone();
     let mut attempts = 0;
     while attempts < ATTEMPTS {
@@ -13,7 +14,7 @@ pub(super) fn shrink(call: &Call, mut differs: impl FnMut(&Call) -> bool) {
             let mut candidate = smallest.clone();
             if attempts < ATTEMPTS && simpler(&mut candidate) {
                 attempts += 1;
-                super::complete(&mut candidate);
+                complete(&mut candidate);
                 if differs(&candidate) {
                     (smallest, changed) = (candidate, true);
                 }

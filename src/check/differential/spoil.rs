@@ -1,9 +1,9 @@
 //! How a right call is made wrong: one thing, or a few.
 
-use super::call::{Call, Given, Role, Setpoint};
-use super::draft::NUMBERS;
 use crate::base::dtype::DType;
 use crate::base::reduction::Reduction;
+use crate::check::call::draft::NUMBERS;
+use crate::check::call::{Call, Given, Role, Setpoint};
 use crate::check::random::Random;
 
 /// Makes one to three things wrong in half of all calls; some of it may be legal nevertheless.

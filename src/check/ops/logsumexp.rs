@@ -1,17 +1,35 @@
 //! Log-sum-exp.
 
-use super::{Call, Draw, First, any_shape, dims, upstream};
+use crate::base::dtype::DType;
 use crate::base::error::Result;
 use crate::base::tensor::Tensor;
-use crate::check::cases::Case;
+use crate::check::bench::logsumexp::LogsumexpBench;
+use crate::check::bench::{Kind, Measured};
+use crate::check::call::bound::Bound;
+use crate::check::call::draft::Draft;
+use crate::check::call::lines::{FORMS, LETTERS, dimensions, shape};
+use crate::check::call::{Role, Setpoint};
+use crate::check::case::{Call, Case, Draw, First};
+use crate::check::draw::{any_shape, dims, upstream};
+use crate::check::entry::{Calls, Entry, Reference, Traits};
+use crate::check::outcome::{Expected, Outcome, Quantity};
 use crate::check::random::Random;
 use crate::check::reference;
-use crate::check::subject::{Expected, Outcome, Quantity};
 use crate::device::Device;
 use crate::spec::logsumexp::LogSumExp;
 use std::fmt;
 
-pub(in crate::check) const DRAW: Draw = Draw { shape: any_shape, call: draw };
+pub(in crate::check) const ENTRY: Entry = Entry {
+    name: "logsumexp",
+    cases: Draw { shape: any_shape, rest: case },
+    calls: Calls { draw, run, expect, saved: Some(("output", lse)) },
+    measured: &[Measured {
+        name: "logsumexp",
+        help: "Along rows",
+        kind: Kind::Rows(&LogsumexpBench),
+    }],
+    traits: Traits::PLAIN,
+};
 
 #[derive(Debug)]
 struct LogSumExpCall {
@@ -51,7 +69,7 @@ impl Call for LogSumExpCall {
     }
 }
 
-fn draw(random: &mut Random, first: &First<'_>) -> Result<Box<dyn Call>> {
+fn case(random: &mut Random, first: &First<'_>) -> Result<Box<dyn Call>> {
     let First { dtype, shape, .. } = *first;
     let mut dims = dims(random, shape.len());
     dims.truncate(1 + random.below(2));
@@ -66,4 +84,77 @@ fn draw(random: &mut Random, first: &First<'_>) -> Result<Box<dyn Call>> {
         .collect();
     let grad_output = upstream(random, dtype, &reduced)?;
     Ok(Box::new(LogSumExpCall { dims, keepdim, grad_output }))
+}
+
+fn draw(d: &mut Draft) {
+    let form = d.form(&FORMS);
+    let shape = shape(d);
+    let mut along = dims(&mut d.random, shape.len());
+    along.truncate(1 + d.random.below(2));
+    let keepdim = d.random.one_in(2);
+    let reduces = |at: usize| {
+        let rank = shape.len().max(1) as isize;
+        along.iter().any(|dim| dim.rem_euclid(rank) == at as isize)
+    };
+    let kept: Vec<usize> = (0..shape.len()).filter(|&at| keepdim || !reduces(at)).collect();
+    let letter = |at: usize| LETTERS.chars().nth(at).unwrap_or(' ');
+    let letters: String =
+        kept.iter().map(|&at| if reduces(at) { ' ' } else { letter(at) }).collect();
+    let output: Vec<usize> =
+        kept.iter().map(|&at| if reduces(at) { 1 } else { shape[at] }).collect();
+    d.set("dim", Setpoint::Dims(along));
+    d.set("keepdim", Setpoint::Flag(keepdim));
+    let data = d.numbers(&shape);
+    d.given(("input", Role::Read), (d.dtype, &shape, LETTERS), data);
+    if form.starts_with("backward") {
+        d.given(("output", Role::Read), (DType::F32, &output, &letters), Vec::new());
+        let g = d.normal(&output, 1.0);
+        let dtype = d.random.pick(&[DType::F32, d.dtype]);
+        d.given(("grad_output", Role::Read), (dtype, &output, &letters), g);
+    }
+    match form {
+        "forward_into" => {
+            d.out("lse", DType::F32, &output, &letters);
+        }
+        "backward_into" => {
+            d.out("grad_input", d.dtype, &shape, LETTERS);
+        }
+        _ => {}
+    }
+}
+
+fn logsumexp(b: &Bound<'_>) -> Result<LogSumExp> {
+    Ok(LogSumExp::dims(&dimensions(b))?.keepdim(b.flag("keepdim")))
+}
+
+fn run(b: &Bound<'_>) -> Result<()> {
+    let (op, device, input) = (logsumexp(b)?, b.device, b.tensor("input"));
+    match b.call.form {
+        "forward" => b.give("lse", op.forward(device, input)?),
+        "forward_into" => op.forward_into(device, input, b.out("lse"))?,
+        form => {
+            let (output, g) = (b.tensor("output"), b.tensor("grad_output"));
+            if form == "backward_into" {
+                op.backward_into(device, input, output, g, b.out("grad_input"))?;
+            } else {
+                b.give("grad_input", op.backward(device, input, output, g)?);
+            }
+        }
+    }
+    Ok(())
+}
+
+fn lse(b: &Bound<'_>) -> Result<Tensor> {
+    logsumexp(b)?.forward(b.device, b.tensor("input"))
+}
+
+fn expect(b: &Bound<'_>) -> Result<Reference> {
+    let (input, dims) = (b.tensor("input"), dimensions(b));
+    let (x, shape) = (input.to_f64()?, input.shape());
+    let mut expected = vec![Expected::term(Quantity::Lse, reference::logsumexp(&shape, &dims, &x))];
+    if let Some(g) = b.optional("grad_output") {
+        let grad = reference::logsumexp_grad(&shape, &dims, &x, &g.to_f64()?);
+        expected.push(Expected::gradient(Quantity::Gradient, grad));
+    }
+    Ok(expected.into())
 }

@@ -1,18 +1,35 @@
 //! Negative log-likelihood.
 
-use super::{Call, Draw, First, Labels, logits_shape};
 use crate::base::dtype::DType;
 use crate::base::error::Result;
 use crate::base::tensor::Tensor;
-use crate::check::cases::Case;
+use crate::check::bench::nll::NllBench;
+use crate::check::bench::{Kind, Measured};
+use crate::check::call::Role;
+use crate::check::call::bound::Bound;
+use crate::check::call::draft::Draft;
+use crate::check::case::{Call, Case, Draw, First};
+use crate::check::draw::labels::Labels;
+use crate::check::draw::logits_shape;
+use crate::check::entry::{Calls, Entry, Reference, Traits};
+use crate::check::outcome::{Expected, Outcome, Quantity};
 use crate::check::random::Random;
-use crate::check::subject::{Expected, Outcome, Quantity};
 use crate::check::{reference, typed};
 use crate::device::Device;
 use crate::spec::nll::Nll;
 use std::fmt;
 
-pub(in crate::check) const DRAW: Draw = Draw { shape: logits_shape, call: draw };
+pub(in crate::check) const ENTRY: Entry = Entry {
+    name: "nll",
+    cases: Draw { shape: logits_shape, rest: case },
+    calls: Calls { draw, run, expect, saved: None },
+    measured: &[Measured {
+        name: "nll",
+        help: "One element of each row",
+        kind: Kind::Rows(&NllBench),
+    }],
+    traits: Traits::PLAIN,
+};
 
 /// Options and tensors, owned.
 #[derive(Debug)]
@@ -63,7 +80,7 @@ impl Call for NllCall {
             Outcome::new(Quantity::Gradient, "backward", grad.view())?,
             Outcome::new(Quantity::Loss, pass, fused.view())?,
             Outcome::new(Quantity::Gradient, pass, gradient)?,
-            Outcome::padding(case, pass, &memory)?,
+            case.padding(pass, &memory)?,
         ])
     }
 
@@ -82,6 +99,82 @@ impl Call for NllCall {
     }
 }
 
-fn draw(random: &mut Random, first: &First<'_>) -> Result<Box<dyn Call>> {
+fn case(random: &mut Random, first: &First<'_>) -> Result<Box<dyn Call>> {
     Ok(Box::new(NllCall(Labels::draw(random, first)?)))
+}
+
+const FORMS: [&str; 6] = [
+    "forward",
+    "forward_into",
+    "backward",
+    "backward_into",
+    "forward_backward_in_place",
+    "forward_backward",
+];
+
+fn draw(d: &mut Draft) {
+    let form = d.form(&FORMS);
+    let shape = d.logits_shape();
+    let role = match form {
+        "forward_backward_in_place" => Role::Both,
+        "forward_backward" => Role::Consumed,
+        _ => Role::Read,
+    };
+    let data = d.numbers(&shape.shape);
+    if form != "backward_into" {
+        d.given(("input", role), (d.dtype, &shape.shape, shape.letters), data);
+    }
+    d.targets("target", shape.classes, &shape.rows, &shape.row_letters);
+    d.weight("weight", &[shape.classes], "C");
+    let reduction = d.reduction(false);
+    let (loss, letters) = shape.loss(reduction);
+    if !form.starts_with("forward_into") && form != "forward" {
+        d.upstream("grad_output", loss, letters);
+    }
+    if matches!(form, "forward_into" | "forward_backward_in_place") {
+        d.out("loss", DType::F32, loss, letters);
+    }
+    if form == "backward_into" {
+        d.out("grad_input", d.dtype, &shape.shape, shape.letters);
+    }
+}
+
+fn loss<'a>(b: &Bound<'a>) -> Nll<'a> {
+    let loss = Nll::default().ignore_index(b.integer("ignore_index")).reduction(b.reduction());
+    match b.optional("weight") {
+        Some(weight) => loss.weight(weight),
+        None => loss,
+    }
+}
+
+fn run(b: &Bound<'_>) -> Result<()> {
+    let (nll, device, target, g) =
+        (loss(b), b.device, b.tensor("target"), b.upstream("grad_output"));
+    match b.call.form {
+        "forward" => b.give("loss", nll.forward(device, b.tensor("input"), target)?),
+        "forward_into" => nll.forward_into(device, b.tensor("input"), target, b.out("loss"))?,
+        "backward" => b.give("grad_input", nll.backward(device, b.tensor("input"), target, g)?),
+        "backward_into" => nll.backward_into(device, target, g, b.out("grad_input"))?,
+        "forward_backward_in_place" => {
+            nll.forward_backward_in_place(device, b.out("input"), target, g, b.out("loss"))?;
+        }
+        _ => {
+            let grad = nll.forward_backward(device, b.consumed("input"), target, g)?;
+            b.give("loss", grad.loss);
+            b.give("grad_input", grad.grad_input);
+        }
+    }
+    Ok(())
+}
+
+fn expect(b: &Bound<'_>) -> Result<Reference> {
+    let input = b.tensor("input");
+    let target = reference::indices(b.tensor("target"))?;
+    let g = reference::upstream(b.upstream("grad_output"))?;
+    let out = reference::nll(&loss(b), &input.shape(), &input.to_f64()?, &target, &g);
+    Ok(vec![
+        Expected::loss(Quantity::Loss, out.loss, out.loss_size),
+        Expected::gradient(Quantity::Gradient, out.grad_input),
+    ]
+    .into())
 }

@@ -1,20 +1,48 @@
 //! Cross entropy against probabilities or a teacher's logits.
 
-use super::labels::{grad_output, rows_of, weight};
-use super::{Call, Draw, First, Upstream, logits_shape};
+use super::cross_entropy;
 use crate::base::dtype::DType;
 use crate::base::error::Result;
 use crate::base::reduction::Reduction;
 use crate::base::tensor::Tensor;
-use crate::check::cases::{Case, Values};
+use crate::check::bench::soft_cross_entropy::SoftCrossEntropyBench;
+use crate::check::bench::{Kind, Measured};
+use crate::check::case::{Call, Case, Draw, First};
+use crate::check::draw::labels::{grad_output, rows_of, weight};
+use crate::check::draw::{Upstream, logits_shape};
+use crate::check::entry::{Calls, Entry, Traits};
+use crate::check::outcome::{Expected, Outcome, Quantity};
 use crate::check::random::Random;
-use crate::check::subject::{Expected, Outcome, Quantity};
+use crate::check::values::Values;
 use crate::check::{reference, typed};
 use crate::device::Device;
 use crate::spec::cross_entropy::{CrossEntropy, CrossEntropyGradients, CrossEntropyOut};
 use std::fmt;
 
-pub(in crate::check) const DRAW: Draw = Draw { shape: logits_shape, call: draw };
+/// Calls are cross entropy's, but for what the target is.
+pub(in crate::check) const ENTRY: Entry = Entry {
+    name: "soft-cross-entropy",
+    cases: Draw { shape: logits_shape, rest: case },
+    calls: Calls {
+        draw: |d| cross_entropy::draw_against(d, false),
+        run: cross_entropy::run,
+        expect: cross_entropy::expect,
+        saved: Some(("lse", cross_entropy::lse)),
+    },
+    measured: &[
+        Measured {
+            name: "soft-cross-entropy",
+            help: "Cross entropy against probabilities, fused in place where forward-backward",
+            kind: Kind::Rows(&SoftCrossEntropyBench { teacher_scale: None }),
+        },
+        Measured {
+            name: "distillation",
+            help: "The same against a teacher's logits",
+            kind: Kind::Rows(&SoftCrossEntropyBench { teacher_scale: Some(1.0) }),
+        },
+    ],
+    traits: Traits { factors: &["target"], ..Traits::PLAIN },
+};
 
 /// Options and tensors, owned.
 #[derive(Debug)]
@@ -90,7 +118,7 @@ impl Call for SoftCrossEntropyCall {
             Outcome::new(Quantity::Gradient, "backward", grad.view())?,
             Outcome::new(Quantity::Loss, pass, fused_loss.view())?,
             Outcome::new(Quantity::Gradient, pass, gradient)?,
-            Outcome::padding(case, pass, &memory)?,
+            case.padding(pass, &memory)?,
         ];
         if let Some(grad) = &grad_target {
             outcomes.push(Outcome::new(Quantity::TargetGradient, pass, grad.view())?);
@@ -99,7 +127,7 @@ impl Call for SoftCrossEntropyCall {
     }
 }
 
-fn draw(random: &mut Random, first: &First<'_>) -> Result<Box<dyn Call>> {
+fn case(random: &mut Random, first: &First<'_>) -> Result<Box<dyn Call>> {
     let First { values, dtype, shape, .. } = *first;
     let (classes, rows) = rows_of(shape);
     let elements: usize = shape.iter().product();

@@ -2,36 +2,26 @@
 
 use crate::base::reduction::Reduction;
 
-/// Which loss, with PyTorch's options.
-#[derive(Debug, Clone, Copy, PartialEq)]
-#[non_exhaustive]
-pub enum ElementLoss {
-    /// [`crate::Mse`].
-    Mse,
-    /// [`crate::L1`].
-    L1,
-    /// [`crate::SmoothL1`].
-    SmoothL1 {
-        /// Where the square ends.
-        beta: f32,
-    },
-    /// [`crate::Huber`].
-    Huber {
-        /// Where the square ends.
-        delta: f32,
-    },
-    /// [`crate::BceWithLogits`].
-    BceWithLogits,
-    /// [`crate::KlDiv`].
-    KlDiv {
-        /// Whether the target holds logarithms.
-        log_target: bool,
-    },
-    /// [`crate::JsDiv`].
-    JsDiv {
-        /// The target's share.
-        beta: f32,
-    },
+/// A loss ℓ(x, y) with its options, word for word.
+pub trait Formula {
+    /// ℓ and its slopes.
+    fn element(&self, at: Point) -> Element;
+
+    /// Whether a mean divides by the weights' sum, and not by the number of elements.
+    fn mean_divides_by_weights(&self) -> bool;
+}
+
+/// Where a loss is asked for.
+#[derive(Debug, Clone, Copy)]
+pub struct Point {
+    /// The input.
+    pub x: f64,
+    /// The target.
+    pub y: f64,
+    /// The element's weight.
+    pub v: f64,
+    /// The weight of the positive part.
+    pub r: f64,
 }
 
 /// A tensor without padding.
@@ -44,10 +34,11 @@ pub struct Values<'a> {
 }
 
 /// A call of an elementwise loss.
-#[derive(Debug, Clone, Copy)]
+#[derive(Clone, Copy)]
+#[allow(missing_debug_implementations)] // A formula has none.
 pub struct ElementwiseCall<'a> {
     /// Which loss.
-    pub loss: ElementLoss,
+    pub loss: &'a dyn Formula,
     /// How elements become the result.
     pub reduction: Reduction,
     /// The input.
@@ -121,8 +112,7 @@ pub fn elementwise(call: &ElementwiseCall<'_>) -> ElementwiseReference {
         None => vec![1.0; count],
     };
     let (v, r) = (spread(call.weight), spread(call.pos_weight));
-    let divides =
-        matches!(call.loss, ElementLoss::Mse | ElementLoss::L1 | ElementLoss::SmoothL1 { .. });
+    let divides = call.loss.mean_divides_by_weights();
     let by_weights = call.reduction == Reduction::Mean && call.weight.is_some() && divides;
     let denominator = match call.reduction {
         Reduction::None | Reduction::Sum => 1.0,
@@ -144,7 +134,7 @@ pub fn elementwise(call: &ElementwiseCall<'_>) -> ElementwiseReference {
     for i in 0..count {
         let (x, y) = (call.input.data[at_x[i]], call.target.data[at_y[i]]);
         let g = call.grad_output[if call.grad_output.len() == 1 { 0 } else { i }];
-        let one = element(call.loss, x, y, v[i], r[i]);
+        let one = call.loss.element(Point { x, y, v: v[i], r: r[i] });
         let factor = g / denominator * v[i];
         // Where the mean divides by the weights, their common factor is nowhere.
         result.loss.push(if by_weights { one.value } else { in_f32_range(one.value) });
@@ -152,9 +142,8 @@ pub fn elementwise(call: &ElementwiseCall<'_>) -> ElementwiseReference {
         let (dx, dy) = (one.grad_x * factor, one.grad_y * factor);
         result.grad_input[at_x[i]] += dx;
         result.grad_input_size[at_x[i]] += (one.grad_x_size * factor).abs();
-        // A probability below 0 has no logarithm, which nobody asked for where g = 0.
-        let silent = matches!(call.loss, ElementLoss::KlDiv { log_target: false });
-        result.grad_target[at_y[i]] += if silent && y < 0.0 && factor == 0.0 { 0.0 } else { dy };
+        // Nobody asked for it where g = 0.
+        result.grad_target[at_y[i]] += if one.no_grad_y && factor == 0.0 { 0.0 } else { dy };
         result.grad_target_size[at_y[i]] += (one.grad_y_size * factor).abs();
     }
     if call.reduction != Reduction::None {
@@ -166,157 +155,44 @@ pub fn elementwise(call: &ElementwiseCall<'_>) -> ElementwiseReference {
 }
 
 /// One element: v·ℓ, the slopes of ℓ, and the sizes of the terms of each.
-struct Element {
-    value: f64,
-    value_size: f64,
-    grad_x: f64,
-    grad_x_size: f64,
-    grad_y: f64,
-    grad_y_size: f64,
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Element {
+    /// v·ℓ.
+    pub value: f64,
+    /// Σ|terms| of it.
+    pub value_size: f64,
+    /// ∂ℓ/∂x.
+    pub grad_x: f64,
+    /// Σ|terms| of it.
+    pub grad_x_size: f64,
+    /// ∂ℓ/∂y.
+    pub grad_y: f64,
+    /// Σ|terms| of it.
+    pub grad_y_size: f64,
+    /// There is no ∂ℓ/∂y here: a logarithm of what is negative.
+    pub no_grad_y: bool,
 }
 
-fn element(loss: ElementLoss, x: f64, y: f64, v: f64, r: f64) -> Element {
-    let d = in_f32_range(x - y);
-    // Value and slope of a loss of d alone.
-    let of_difference = |value: f64, slope: f64| Element {
-        value: v * in_f32_range(value),
-        value_size: (v * value).abs(),
-        grad_x: slope,
-        grad_x_size: slope.abs(),
-        grad_y: -slope,
-        grad_y_size: slope.abs(),
-    };
-    match loss {
-        ElementLoss::Mse => of_difference(d * d, 2.0 * d),
-        ElementLoss::L1 => of_difference(d.abs(), sign(d)),
-        ElementLoss::SmoothL1 { beta: 0.0 } => of_difference(d.abs(), sign(d)),
-        ElementLoss::SmoothL1 { beta } => {
-            let beta = f64::from(beta);
-            match d.abs() {
-                size if size.is_nan() => of_difference(size, size),
-                size if size < beta => of_difference(d * d / (2.0 * beta), d / beta),
-                size => of_difference(size - beta / 2.0, sign(d)),
-            }
-        }
-        ElementLoss::Huber { delta } => {
-            let delta = f64::from(delta);
-            match d.abs() {
-                size if size.is_nan() => of_difference(size, size),
-                size if size <= delta => of_difference(d * d / 2.0, d),
-                size => of_difference(delta * (size - delta / 2.0), delta * sign(d)),
-            }
-        }
-        ElementLoss::BceWithLogits => {
-            let (above, below) = (softplus(x), softplus(-x));
-            let positive = term(v * r * y, below);
-            let negative = term(v * (1.0 - y), above);
-            let (sigma, rest) = (1.0 / (1.0 + (-x).exp()), 1.0 / (1.0 + x.exp()));
-            let (up, down) = ((1.0 - y) * sigma, r * y * rest);
-            let grad_y = match r {
-                // softplus(−x) − softplus(x), which has no value at ±∞.
-                1.0 => -x,
-                _ => term(r, below) - above,
-            };
-            Element {
-                value: positive + negative,
-                value_size: positive.abs() + negative.abs(),
-                grad_x: up - down,
-                grad_x_size: up.abs() + down.abs(),
-                grad_y,
-                grad_y_size: if r == 1.0 { x.abs() } else { term(r, below).abs() + above },
-            }
-        }
-        ElementLoss::KlDiv { log_target: false } => {
-            let ln = y.ln();
-            let silent = y == 0.0 && x == f64::NEG_INFINITY;
-            let entropy = if y == 0.0 { 0.0 } else { y * ln };
-            let value = match (silent, y == 0.0) {
-                (true, _) => 0.0,
-                (_, true) => -y * x,
-                _ => y * (ln - x),
-            };
-            Element {
-                value: v * value,
-                value_size: if silent { 0.0 } else { entropy.abs() + (y * x).abs() },
-                grad_x: -y,
-                grad_x_size: y.abs(),
-                grad_y: if y == 0.0 { f64::NAN } else { ln + 1.0 - x },
-                grad_y_size: ln.abs() + 1.0 + x.abs(),
-            }
-        }
-        ElementLoss::KlDiv { log_target: true } => {
-            let (p, distance) = (in_f32_range(y.exp()), y - x);
-            let silent = y == f64::NEG_INFINITY && !x.is_nan();
-            let product = |more: f64| match distance {
-                _ if silent => 0.0,
-                // Whether e^y underflows or not.
-                _ if distance.is_infinite() => distance,
-                // Whether e^y overflows or not.
-                _ if distance + more == 0.0 => 0.0,
-                _ => p * (distance + more),
-            };
-            let size = if silent { 0.0 } else { p * (y.abs() + x.abs() + 1.0) };
-            Element {
-                value: v * in_f32_range(product(0.0)),
-                value_size: size,
-                grad_x: -p,
-                grad_x_size: p,
-                grad_y: in_f32_range(product(1.0)),
-                grad_y_size: size,
-            }
-        }
-        ElementLoss::JsDiv { beta: 0.0 } => {
-            element(ElementLoss::KlDiv { log_target: true }, x, y, v, r)
-        }
-        ElementLoss::JsDiv { beta: 1.0 } => {
-            let e = element(ElementLoss::KlDiv { log_target: true }, y, x, v, r);
-            let [grad_x, grad_x_size] = [e.grad_y, e.grad_y_size];
-            Element { grad_x, grad_x_size, grad_y: e.grad_x, grad_y_size: e.grad_x_size, ..e }
-        }
-        ElementLoss::JsDiv { beta } => {
-            let [grad_x, grad_y] = js_slopes(beta, x, y);
-            Element {
-                value: v * (grad_x + grad_y),
-                value_size: v.abs() * (grad_x.abs() + grad_y.abs()),
-                grad_x,
-                grad_x_size: grad_x.abs(),
-                grad_y,
-                grad_y_size: grad_y.abs(),
-            }
+impl Element {
+    /// Of a loss of x − y alone, by its value and slope.
+    pub(super) fn of_difference(v: f64, value: f64, slope: f64) -> Element {
+        Element {
+            value: v * in_f32_range(value),
+            value_size: (v * value).abs(),
+            grad_x: slope,
+            grad_x_size: slope.abs(),
+            grad_y: -slope,
+            grad_y_size: slope.abs(),
+            no_grad_y: false,
         }
     }
 }
 
-/// Slopes of the Jensen–Shannon divergence of log-probabilities x and y, which add up to it.
-pub(super) fn js_slopes(beta: f32, x: f64, y: f64) -> [f64; 2] {
-    let (own, other) = (1.0 - f64::from(beta), f64::from(beta));
-    let kl = |x: f64, y: f64| {
-        let (p, distance) = (y.exp(), y - x);
-        let product = if distance.is_infinite() { distance } else { p * (distance + 1.0) };
-        [-p, if y == f64::NEG_INFINITY { 0.0 } else { product }]
-    };
-    if beta == 0.0 {
-        return kl(x, y);
+impl Point {
+    /// x − y, as f32 has it.
+    pub(super) fn difference(self) -> f64 {
+        in_f32_range(self.x - self.y)
     }
-    if beta == 1.0 {
-        let [at_y, at_x] = kl(y, x);
-        return [at_x, at_y];
-    }
-    if x.is_nan() || y.is_nan() {
-        return [f64::NAN; 2];
-    }
-    let distance = in_f32_range(x - y);
-    // ln M less the larger of x and y.
-    let lesser = if distance > 0.0 { other } else { own };
-    let mixture = (lesser * (-distance.abs()).exp_m1()).ln_1p();
-    let at_x = if distance > 0.0 { -mixture } else { -mixture + distance };
-    let at_y = if distance > 0.0 { -mixture - distance } else { -mixture };
-    // A probability of 0, as f32 has it, silences its distance.
-    let of = |weight: f64, z: f64, distance: f64| match in_f32_range(z.exp()) {
-        p if vanishes(p) => 0.0,
-        p => in_f32_range(weight * p * distance),
-    };
-    [of(own, x, at_x), of(other, y, at_y)]
 }
 
 /// Whether f32 arithmetic may have a probability as 0: devices flush subnormal exponentials.
@@ -325,7 +201,7 @@ pub(super) fn vanishes(p: f64) -> bool {
 }
 
 /// ±1, or 0 for 0 and for NaN.
-fn sign(d: f64) -> f64 {
+pub(super) fn sign(d: f64) -> f64 {
     if d > 0.0 {
         1.0
     } else if d < 0.0 {
@@ -335,12 +211,12 @@ fn sign(d: f64) -> f64 {
     }
 }
 
-fn softplus(x: f64) -> f64 {
+pub(super) fn softplus(x: f64) -> f64 {
     if x.is_nan() { x } else { x.max(0.0) + (-x.abs()).exp().ln_1p() }
 }
 
 /// Coefficient times softplus; a coefficient that f32 has as 0 silences an infinite one.
-fn term(coefficient: f64, softplus: f64) -> f64 {
+pub(super) fn term(coefficient: f64, softplus: f64) -> f64 {
     if coefficient as f32 == 0.0 && softplus == f64::INFINITY {
         0.0
     } else {
@@ -349,13 +225,25 @@ fn term(coefficient: f64, softplus: f64) -> f64 {
 }
 
 /// `value`, or the infinity that it is in f32.
-fn in_f32_range(value: f64) -> f64 {
+pub(super) fn in_f32_range(value: f64) -> f64 {
     if (value as f32).is_infinite() { f64::INFINITY.copysign(value) } else { value }
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::mse::mse;
     use super::*;
+
+    struct Square;
+
+    impl Formula for Square {
+        fn element(&self, at: Point) -> Element {
+            mse(at)
+        }
+        fn mean_divides_by_weights(&self) -> bool {
+            true
+        }
+    }
 
     #[test]
     fn one_element_serves_where_its_size_is_1() {
@@ -369,7 +257,7 @@ mod tests {
     #[test]
     fn squares_by_hand() {
         let call = ElementwiseCall {
-            loss: ElementLoss::Mse,
+            loss: &Square,
             reduction: Reduction::Mean,
             input: Values { shape: &[2, 2], data: &[1.0, 2.0, 3.0, 4.0] },
             target: Values { shape: &[2], data: &[1.0, 4.0] },

@@ -1,6 +1,7 @@
 //! Jensen–Shannon divergence from logits, row by row.
 
-use super::elementwise::{js_slopes, vanishes};
+use super::elementwise::vanishes;
+use super::js_div::js_slopes;
 use super::{Lines, Softmax};
 use crate::base::reduction::Reduction;
 use crate::spec::js_div_logits::JsDivLogits;

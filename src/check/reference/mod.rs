@@ -6,32 +6,46 @@
 
 mod adaptive_embedding;
 mod adaptive_log_softmax;
+mod bce_with_logits;
 mod cross_entropy;
 mod elementwise;
+mod huber;
 mod information;
+mod js_div;
 mod js_div_logits;
+mod kl_div;
+mod l1;
 mod lines;
 mod logprob_entropy;
+mod mse;
 mod nll;
 mod products;
 mod ranks;
 mod sampled_softmax;
+mod smooth_l1;
 mod soft_cross_entropy;
 
 pub use adaptive_embedding::{EmbeddingReference, adaptive_embedding};
 pub use adaptive_log_softmax::{AdaptiveReference, adaptive_log_softmax};
+pub use bce_with_logits::bce_with_logits;
 pub use cross_entropy::{CrossEntropyReference, coarseness, cross_entropy};
 pub use elementwise::{
-    ElementLoss, ElementwiseCall, ElementwiseReference, Values, broadcast, elementwise,
+    Element, ElementwiseCall, ElementwiseReference, Formula, Point, Values, broadcast, elementwise,
 };
+pub use huber::huber;
 pub use information::information;
+pub use js_div::js_div;
 pub use js_div_logits::{JsDivLogitsReference, js_div_logits};
+pub use kl_div::kl_div;
+pub use l1::l1;
 pub use lines::{log_softmax, log_softmax_grad, logsumexp, logsumexp_grad};
 pub use logprob_entropy::{LogprobEntropyReference, logprob_entropy};
+pub use mse::mse;
 pub use nll::{NllReference, nll};
 pub use products::WithSizes;
 pub use ranks::ranks;
 pub use sampled_softmax::{SampledReference, sampled_softmax};
+pub use smooth_l1::smooth_l1;
 pub use soft_cross_entropy::soft_cross_entropy;
 
 use crate::base::error::{Error, Result};

@@ -13,6 +13,20 @@ pub struct WithSizes {
 }
 
 impl WithSizes {
+    /// The k largest of each row of so many numbers, each as large as any of the row's.
+    pub(in crate::check) fn top(&self, classes: usize, k: usize) -> WithSizes {
+        let mut top = WithSizes::default();
+        let rows = self.values.chunks_exact(classes);
+        for (row, sizes) in rows.zip(self.sizes.chunks_exact(classes)) {
+            let mut row = row.to_vec();
+            row.sort_unstable_by(|a, b| b.total_cmp(a));
+            let size = sizes.iter().fold(0.0, |m: f64, &size| m.max(size));
+            top.values.extend(&row[..k]);
+            top.sizes.extend(vec![size; k]);
+        }
+        top
+    }
+
     /// Numbers that are what they are.
     pub(super) fn exact(values: &[f64]) -> WithSizes {
         WithSizes { values: values.to_vec(), sizes: values.iter().map(|v| v.abs()).collect() }

@@ -7,6 +7,7 @@ use crate::base::error::Error;
 use crate::base::host::{Float, HostMut};
 use crate::base::shape::Shape;
 use crate::base::tensor::Tensor;
+use crate::check::bench::data;
 use crate::check::random::Random;
 use crate::device::Device;
 use crate::measure::{Budget, Pass, Timing, time_by};
@@ -169,7 +170,7 @@ impl Data {
         }));
         let width = self.loss.in_features();
         let row_of = |tensor: &Tensor, row: usize, width: usize| {
-            super::data::part(tensor, row * width..(row + 1) * width)
+            data::part(tensor, row * width..(row + 1) * width)
         };
         let parameters = self.parameters.try_map(|_, tensor| Matrix::new(tensor))?;
         for row in rows {
@@ -231,7 +232,7 @@ impl Row {
 
 /// A tensor of one or two dimensions, in f64 a row at a time.
 struct Matrix<'a> {
-    data: super::data::Host<'a>,
+    data: data::Host<'a>,
     rows: usize,
     columns: usize,
 }
@@ -242,7 +243,7 @@ impl<'a> Matrix<'a> {
             [rows, columns] => (rows, columns),
             _ => (tensor.view().elements(), 1),
         };
-        Ok(Matrix { data: super::data::host(tensor)?, rows, columns })
+        Ok(Matrix { data: data::host(tensor)?, rows, columns })
     }
 
     fn row(&self, i: usize) -> Vec<f64> {

@@ -1,8 +1,9 @@
 //! Many lines in one process: a file of `bench` command lines, measured one after another in the
 //! same buffers.
 
-use super::{BenchArgs, Failure, Kind, Line};
+use super::{BenchArgs, Failure, Line};
 use crate::base::dtype::DType;
+use crate::check::bench::Kind;
 use crate::device::Device;
 use crate::measure::{Bandwidth, Budget};
 use clap::Parser;

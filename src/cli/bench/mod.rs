@@ -1,7 +1,6 @@
 //! `warploss bench`: every line checks its answer, then times it.
 
 pub(super) mod adaptive_log_softmax;
-mod data;
 mod lines;
 mod ops;
 mod suite;
@@ -12,12 +11,13 @@ use super::failure::{self, Failure};
 use super::memory;
 use crate::base::dtype::DType;
 use crate::base::error::Error;
+use crate::check::bench::data::Data;
+use crate::check::bench::{Bench, Kind};
 use crate::device::Device;
 use crate::measure::{Bandwidth, Budget, Pass, Timing, time_by};
 use clap::{Args, ValueEnum};
-use data::Data;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
-use ops::{Bench, BenchOp, Kind};
+use ops::BenchOp;
 use std::io::{IsTerminal as _, Write as _};
 use std::path::PathBuf;
 

@@ -3,6 +3,7 @@
 use super::Line;
 use super::ops::BenchOp;
 use crate::base::dtype::DType;
+use crate::check::catalogue::Op;
 use crate::measure::Pass;
 
 /// Rows × classes, and why: a current vocabulary; an older one; few long rows, which threads must
@@ -16,11 +17,15 @@ pub(super) fn gpu() -> Vec<Line> {
     let mut lines = Vec::new();
     for (rows, classes) in shapes {
         for dtype in [DType::BF16, DType::F32] {
-            let line = |op, pass| Line::of_rows(op, pass, dtype, rows, classes);
-            lines.extend(Pass::ALL.map(|pass| line(BenchOp::CrossEntropy, pass)));
+            let line = |op, pass| {
+                let op = BenchOp::of(op)?;
+                Some(Line::of_rows(op, pass, dtype, rows, classes))
+            };
+            lines.extend(Pass::ALL.into_iter().filter_map(|pass| line(Op::CrossEntropy, pass)));
             if classes == 32_000 {
-                for op in [BenchOp::LogSoftmax, BenchOp::Logsumexp] {
-                    lines.extend([Pass::Forward, Pass::Backward].map(|pass| line(op, pass)));
+                for op in [Op::LogSoftmax, Op::LogSumExp] {
+                    let passes = [Pass::Forward, Pass::Backward];
+                    lines.extend(passes.into_iter().filter_map(|pass| line(op, pass)));
                 }
             }
         }
@@ -37,11 +42,15 @@ pub(super) fn cpu() -> Vec<Line> {
             if dtype == DType::F16 && classes != 128_256 {
                 continue;
             }
-            let line = |op, pass| Line::of_rows(op, pass, dtype, rows, classes);
-            lines.extend(Pass::ALL.map(|pass| line(BenchOp::CrossEntropy, pass)));
+            let line = |op, pass| {
+                let op = BenchOp::of(op)?;
+                Some(Line::of_rows(op, pass, dtype, rows, classes))
+            };
+            lines.extend(Pass::ALL.into_iter().filter_map(|pass| line(Op::CrossEntropy, pass)));
             if classes == 32_000 {
-                for op in [BenchOp::LogSoftmax, BenchOp::Logsumexp] {
-                    lines.extend([Pass::Forward, Pass::Backward].map(|pass| line(op, pass)));
+                for op in [Op::LogSoftmax, Op::LogSumExp] {
+                    let passes = [Pass::Forward, Pass::Backward];
+                    lines.extend(passes.into_iter().filter_map(|pass| line(op, pass)));
                 }
             }
         }

@@ -1,7 +1,7 @@
 //! The results as a table for people, or as one JSON object a line for scripts.
 
-use super::ops::Kind;
 use super::{Measured, Pass};
+use crate::check::bench::Kind;
 use crate::cli::{grid, info, number};
 use crate::device::Device;
 use crate::measure::Bandwidth;

@@ -1,6 +1,7 @@
 //! What a line copies, and what lines share.
 
 use super::*;
+use crate::check::catalogue::Op;
 use crate::emulator::Description;
 
 /// A call's answer is checked by its sampled rows, and what is a number a row.
@@ -32,7 +33,13 @@ fn lines_of_a_dtype_share_their_buffers() {
     let budget = Budget { warm_up: 0, min_runs: 1, seconds: 0.0 };
     let shapes = [(8, 500), (16, 2000), (3, 7)];
     let lines = shapes.map(|(rows, classes)| {
-        Line::of_rows(BenchOp::CrossEntropy, Pass::ForwardBackward, DType::F32, rows, classes)
+        Line::of_rows(
+            BenchOp::of(Op::CrossEntropy).unwrap(),
+            Pass::ForwardBackward,
+            DType::F32,
+            rows,
+            classes,
+        )
     });
     let room = lines::room(lines.iter(), DType::F32);
     assert_eq!(room, 16 * 2000);

@@ -63,7 +63,6 @@ impl Resident {
     ///
     /// # Errors
     /// As [`Resident::upload`].
-    #[cfg(feature = "cli")]
     pub(crate) fn repeated(
         stream: &Arc<Stream>,
         tensor: TensorRef<'_>,

@@ -1,0 +1,30 @@
+//! Binary cross entropy between logits and probabilities.
+
+use crate::check::elementwise::entry::{self, Described};
+use crate::check::elementwise::{Description, Domain, Weights};
+use crate::check::entry::Entry;
+use crate::check::reference;
+use crate::spec::bce_with_logits::BceWithLogits as Loss;
+
+struct BceWithLogits;
+
+impl Described for BceWithLogits {
+    const LOSS: &'static Description = &Description {
+        name: "bce-with-logits",
+        measured: "As mse",
+        options: &[],
+        weights: Weights::Broadcast,
+        pos_weight: true,
+        broadcasts: false,
+        batch_mean: false,
+        input: Domain::Any,
+        target: |_| Domain::Probabilities,
+        formula: |_, at| reference::bce_with_logits(at),
+        make: |_, given| match given.pos_weight {
+            Some(weight) => given.weighted(Loss::default().pos_weight(weight)),
+            None => given.weighted(Loss::default()),
+        },
+    };
+}
+
+pub(in crate::check) const ENTRY: Entry = entry::entry::<BceWithLogits>();

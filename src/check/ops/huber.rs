@@ -1,0 +1,33 @@
+//! Squared error with straight ends.
+
+use crate::check::elementwise::entry::{self, Described};
+use crate::check::elementwise::{Choice, Description, Domain, Setting, Weights};
+use crate::check::entry::Entry;
+use crate::check::reference;
+use crate::spec::huber::Huber as Loss;
+
+struct Huber;
+
+impl Described for Huber {
+    const LOSS: &'static Description = &Description {
+        name: "huber",
+        measured: "As mse, delta 1",
+        options: &[Choice {
+            name: "delta",
+            default: Setting::Number(1.0),
+            cases: &[0.01, 0.7, 1.0, 20.0],
+            calls: &[0.01, 0.7, 20.0],
+            tests: &[0.2, 3.0],
+        }],
+        weights: Weights::Keep,
+        pos_weight: false,
+        broadcasts: true,
+        batch_mean: false,
+        input: Domain::Any,
+        target: |_| Domain::Any,
+        formula: |o, at| reference::huber(o[0], at),
+        make: |o, given| given.weighted(Loss::default().delta(o[0])),
+    };
+}
+
+pub(in crate::check) const ENTRY: Entry = entry::entry::<Huber>();

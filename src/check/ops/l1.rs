@@ -1,0 +1,27 @@
+//! Absolute error.
+
+use crate::check::elementwise::entry::{self, Described};
+use crate::check::elementwise::{Description, Domain, Weights};
+use crate::check::entry::Entry;
+use crate::check::reference;
+use crate::spec::l1::L1 as Loss;
+
+struct L1;
+
+impl Described for L1 {
+    const LOSS: &'static Description = &Description {
+        name: "l1",
+        measured: "As mse",
+        options: &[],
+        weights: Weights::Divide,
+        pos_weight: false,
+        broadcasts: true,
+        batch_mean: false,
+        input: Domain::Any,
+        target: |_| Domain::Any,
+        formula: |_, at| reference::l1(at),
+        make: |_, given| given.weighted(Loss::default()),
+    };
+}
+
+pub(in crate::check) const ENTRY: Entry = entry::entry::<L1>();
