@@ -9,13 +9,21 @@
 #[cfg(feature = "cli")]
 use super::bench::Measured;
 use super::call::Call;
+#[cfg(feature = "cli")]
+use super::call::Setting;
 use super::call::bound::Bound;
 use super::call::draft::Draft;
 use super::case::Case;
 use super::elementwise::Description;
 use super::entry::Entry;
+#[cfg(feature = "cli")]
+use super::entry::Evaluated;
 use super::ops;
 use crate::base::error::Result;
+#[cfg(feature = "cli")]
+use crate::base::tensor::{Tensor, TensorRef};
+#[cfg(feature = "cli")]
+use crate::device::Device;
 
 /// A variant, in the order of the command line, and its entry.
 macro_rules! catalogue {
@@ -88,6 +96,30 @@ impl Op {
     /// layers, whose inputs have the features that their parameters say.
     pub const fn takes_shape(self) -> bool {
         !self.entry().traits.layer
+    }
+
+    /// How `eval` computes it, where that follows from its calls.
+    #[cfg(feature = "cli")]
+    pub(crate) fn evaluated(self) -> Option<&'static Evaluated> {
+        self.entry().evaluated.as_ref()
+    }
+
+    /// Makes a call by name, of tensors by name, and returns its results by name.
+    ///
+    /// # Errors
+    /// The engine's.
+    #[cfg(feature = "cli")]
+    pub(crate) fn call(
+        self,
+        form: &'static str,
+        device: &Device,
+        settings: Vec<Setting>,
+        read: Vec<(&str, TensorRef<'_>)>,
+    ) -> Result<Vec<(String, Tensor)>> {
+        let call = Call { form, settings, ..Call::new(self.name(), 0) };
+        let bound = Bound::of(&call, device, read);
+        run(&bound)?;
+        Ok(bound.results.into_inner())
     }
 
     /// What of it can be measured.

@@ -6,6 +6,7 @@ use super::call::bound::Bound;
 use super::call::draft::Draft;
 use super::case::Draw;
 use super::elementwise::Description;
+use super::option::Choice;
 use super::outcome::Expected;
 use super::reference::WithSizes;
 use crate::base::error::Result;
@@ -19,10 +20,41 @@ pub(super) struct Entry {
     pub(super) cases: Draw,
     /// Calls of one form, right and wrong.
     pub(super) calls: Calls,
+    /// How `eval` computes it, where that follows from its calls; else by hand, or not.
+    #[cfg_attr(not(feature = "cli"), allow(dead_code))] // `eval` asks.
+    pub(super) evaluated: Option<Evaluated>,
     /// What of it can be measured; nothing of what is measured by hand.
+    #[cfg_attr(not(feature = "cli"), allow(dead_code))] // `bench` asks.
     pub(super) measured: &'static [Measured],
     /// What sets it apart.
     pub(super) traits: Traits,
+}
+
+/// What `eval` reads, says and calls.
+#[cfg_attr(not(feature = "cli"), allow(dead_code))]
+pub(crate) struct Evaluated {
+    /// In a line.
+    pub(crate) about: &'static str,
+    /// What it reads and writes, and an example.
+    pub(crate) more: &'static str,
+    /// Tensors besides the upstream gradient.
+    pub(crate) reads: &'static [Read],
+    /// Its own options.
+    pub(crate) options: &'static [Choice],
+    /// The calls that give its loss and gradients, without and with `--grad`; none of them consumes,
+    /// or writes into memory that it is given.
+    pub(crate) forms: [&'static [&'static str]; 2],
+}
+
+/// A tensor that `eval` reads.
+#[cfg_attr(not(feature = "cli"), allow(dead_code))]
+pub(crate) struct Read {
+    /// Its name.
+    pub(crate) name: &'static str,
+    /// Whether it holds class indices.
+    pub(crate) indices: bool,
+    /// Whether there may be none.
+    pub(crate) optional: bool,
 }
 
 /// Calls as data: see [`super::call::Call`].

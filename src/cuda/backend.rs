@@ -63,7 +63,6 @@ impl Backend for CudaBackend {
         self.upload(tensor.view())
     }
 
-    #[cfg(feature = "cli")]
     fn hold_repeated(&self, tensor: Tensor, len: usize) -> Result<Tensor> {
         let shape = Shape::new(&[len.max(tensor.view().elements())]);
         let memory = Resident::repeated(&self.stream, tensor.view(), len)?;

@@ -5,7 +5,8 @@ use crate::data::{Data, FLOATS, Rng};
 use crate::golden::Golden;
 use crate::harness::{Case, Expected, Got};
 use warploss::check::catalogue;
-use warploss::check::elementwise::{Calls, Domain, ElementLoss, Given, Setting, Weights};
+use warploss::check::elementwise::{Calls, Domain, ElementLoss, Given, Weights};
+use warploss::check::option::Scalar;
 use warploss::check::reference::{self, ElementwiseCall, ElementwiseReference};
 use warploss::{DType, Device, ElementwiseGradOut, GradOutput, Reduction, Result, Wrt};
 
@@ -41,7 +42,7 @@ pub(crate) fn bce_with_logits() -> ElementLoss {
 }
 
 pub(crate) fn kl_div(log_target: bool) -> ElementLoss {
-    loss("kl-div", &[Setting::Flag(log_target).number()])
+    loss("kl-div", &[Scalar::Flag(log_target).number()])
 }
 
 pub(crate) fn js_div(beta: f32) -> ElementLoss {
@@ -353,7 +354,7 @@ impl ElementwiseCase {
         let name = golden.options["loss"].as_str().expect("a name").replace('_', "-");
         let of = loss(&name, &[]).of();
         let option = |name: &str| match &golden.options[name] {
-            serde_json::Value::Bool(flag) => Setting::Flag(*flag).number(),
+            serde_json::Value::Bool(flag) => Scalar::Flag(*flag).number(),
             _ => golden.number(name) as f32,
         };
         let options: Vec<f32> = of.options.iter().map(|choice| option(choice.name)).collect();

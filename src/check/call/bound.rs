@@ -84,6 +84,17 @@ impl<'a> Bound<'a> {
         })
     }
 
+    /// A call of these tensors, which are read.
+    #[cfg(feature = "cli")]
+    pub fn of(
+        call: &'a Call,
+        device: &'a Device,
+        read: Vec<(&'a str, TensorRef<'a>)>,
+    ) -> Bound<'a> {
+        let (written, consumed, results) = Default::default();
+        Bound { call, device, read, written, consumed, results }
+    }
+
     /// A tensor that is read, where it is there; one that is written has its like here too once a
     /// reference asks.
     pub fn optional(&self, name: &str) -> Option<TensorRef<'a>> {

@@ -81,15 +81,8 @@ impl Draft {
     /// A call of that op, of no form yet. Of one seed each `stream` has a call of its own.
     pub fn new(op: &'static str, stream: u64, seed: u64) -> Draft {
         let mut random = Random::new(seed.wrapping_mul(0xa076_1d64_78bd_642f) ^ stream);
-        let call = Call {
-            op,
-            seed,
-            form: "",
-            resident: random.one_in(2),
-            settings: Vec::new(),
-            tensors: Vec::new(),
-            spoiled: Vec::new(),
-        };
+        let resident = random.one_in(2);
+        let call = Call { resident, ..Call::new(op, seed) };
         let (dtype, extreme) = (random.pick(&FLOATS), random.one_in(4));
         Draft { random, call, dtype, extreme }
     }

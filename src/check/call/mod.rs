@@ -144,6 +144,19 @@ impl Given {
 }
 
 impl Call {
+    /// A call of that op, of no form and nothing given yet, on host tensors.
+    pub fn new(op: &'static str, seed: u64) -> Call {
+        Call {
+            op,
+            seed,
+            form: "",
+            resident: false,
+            settings: Vec::new(),
+            tensors: Vec::new(),
+            spoiled: Vec::new(),
+        }
+    }
+
     /// What the option is set to.
     pub fn setting(&self, name: &str) -> &Setpoint {
         let setting = self.settings.iter().find(|setting| setting.name == name);

@@ -1,7 +1,7 @@
 //! The elementwise losses: one way to draw a call, whichever the loss.
 
 use super::case::{other_shape, smaller_shape, values};
-use super::{Calls, Description, Domain, ElementLoss, Given, Setting, Weights};
+use super::{Calls, Description, Domain, ElementLoss, Given, Weights};
 use crate::base::dtype::DType;
 use crate::base::error::{Error, Result};
 use crate::base::reduction::Reduction;
@@ -10,6 +10,7 @@ use crate::check::call::bound::Bound;
 use crate::check::call::draft::Draft;
 use crate::check::call::{Role, Setpoint};
 use crate::check::entry::Reference;
+use crate::check::option::{Choice, Scalar};
 use crate::check::outcome::{Expected, Quantity, roughness};
 use crate::check::random::Random;
 use crate::check::reference::{self, ElementwiseCall};
@@ -51,12 +52,12 @@ pub(super) fn draw(d: &mut Draft, of: &'static Description) {
     d.given(("target", Role::Read), (d.dtype, &target_shape, &letters(&target_shape)), target);
     for choice in of.options {
         let setpoint = |x: f64| match choice.default {
-            Setting::Number(_) => Setpoint::Number(x),
-            Setting::Flag(_) => Setpoint::Flag(x != 0.0),
+            Scalar::Number(_) => Setpoint::Number(x),
+            Scalar::Flag(_) => Setpoint::Flag(x != 0.0),
         };
         let default = match choice.default {
-            Setting::Number(x) => Setpoint::Number(x),
-            Setting::Flag(flag) => Setpoint::Flag(flag),
+            Scalar::Number(x) => Setpoint::Number(x),
+            Scalar::Flag(flag) => Setpoint::Flag(flag),
         };
         let others: Vec<Setpoint> = choice.calls.iter().map(|&x| setpoint(x)).collect();
         d.option(choice.name, default, &others);
@@ -126,9 +127,9 @@ fn target(d: &mut Draft, of: &'static Description, input: &[f64], shape: &[usize
 
 /// The loss with the options of the call.
 fn loss(b: &Bound<'_>, of: &'static Description) -> ElementLoss {
-    let option = |choice: &super::Choice| match choice.default {
-        Setting::Number(_) => b.float(choice.name),
-        Setting::Flag(_) => Setting::Flag(b.flag(choice.name)).number(),
+    let option = |choice: &Choice| match choice.default {
+        Scalar::Number(_) => b.float(choice.name),
+        Scalar::Flag(_) => Scalar::Flag(b.flag(choice.name)).number(),
     };
     of.with(&of.options.iter().map(option).collect::<Vec<f32>>())
 }

@@ -1,15 +1,27 @@
 //! A described loss's entry in the catalogue.
 
-use super::{Description, calls, case};
+use super::{Description, Weights, calls, case};
 use crate::check::bench::elementwise::ElementwiseBench;
 use crate::check::bench::{Kind, Measured};
 use crate::check::case::Draw;
-use crate::check::entry::{Calls, Entry, Traits};
+use crate::check::entry::{Calls, Entry, Evaluated, Read, Traits};
+
+const INPUT: Read = Read { name: "input", indices: false, optional: false };
+const TARGET: Read = Read { name: "target", indices: false, optional: false };
+const WEIGHT: Read = Read { name: "weight", indices: false, optional: true };
+const POS_WEIGHT: Read = Read { name: "pos_weight", indices: false, optional: true };
 
 /// A type for each loss, which its entry's functions are made of.
 pub(in crate::check) trait Described {
     /// The loss.
     const LOSS: &'static Description;
+    /// What `eval` reads.
+    const READS: &'static [Read] = match (Self::LOSS.weights, Self::LOSS.pos_weight) {
+        (Weights::None, false) => &[INPUT, TARGET],
+        (Weights::None, true) => &[INPUT, TARGET, POS_WEIGHT],
+        (_, false) => &[INPUT, TARGET, WEIGHT],
+        (_, true) => &[INPUT, TARGET, WEIGHT, POS_WEIGHT],
+    };
     /// What of it can be measured.
     const MEASURED: &'static [Measured] = &[Measured {
         name: Self::LOSS.name,
@@ -31,6 +43,16 @@ pub(in crate::check) const fn entry<T: Described>() -> Entry {
             run: |b| calls::run(b, T::LOSS),
             expect: |b| calls::expect(b, T::LOSS),
             saved: None,
+        },
+        evaluated: match T::LOSS.evaluated {
+            None => None,
+            Some((about, more)) => Some(Evaluated {
+                about,
+                more,
+                reads: T::READS,
+                options: T::LOSS.options,
+                forms: [&["forward"], &["forward_backward"]],
+            }),
         },
         measured: T::MEASURED,
         traits: Traits { elementwise: Some(T::LOSS), ..Traits::PLAIN },

@@ -5,6 +5,7 @@ mod calls;
 mod case;
 pub(super) mod entry;
 
+use super::option::{Choice, Scalar};
 use super::reference::{Element, Formula, Point};
 use crate::base::error::Result;
 use crate::base::reduction::Reduction;
@@ -19,6 +20,8 @@ use std::fmt;
 pub struct Description {
     /// As the command line has it.
     pub name: &'static str,
+    /// What `eval` says that it is, and that it reads and writes; nothing of what it has not.
+    pub evaluated: Option<(&'static str, &'static str)>,
     /// What is measured of it, in a line of help.
     pub measured: &'static str,
     /// What it has besides weights and a reduction.
@@ -39,40 +42,6 @@ pub struct Description {
     pub formula: fn(&[f32], Point) -> Element,
     /// The engine's loss, given the options.
     pub make: for<'w> fn(&[f32], Given<'w>) -> Box<dyn Calls + 'w>,
-}
-
-/// An option of a loss.
-#[derive(Debug)]
-pub struct Choice {
-    /// Its name, as errors have it.
-    pub name: &'static str,
-    /// What it is without a word.
-    pub default: Setting,
-    /// What cases are made of, as often as it stands here.
-    pub cases: &'static [f64],
-    /// What random calls are made of besides the default, before they are made wrong.
-    pub calls: &'static [f64],
-    /// What tests go through.
-    pub tests: &'static [f64],
-}
-
-/// What an option is set to.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub enum Setting {
-    /// A number.
-    Number(f64),
-    /// Yes or no; 1 or 0 where it is a number.
-    Flag(bool),
-}
-
-impl Setting {
-    /// As a formula takes it.
-    pub fn number(self) -> f32 {
-        match self {
-            Setting::Number(number) => number as f32,
-            Setting::Flag(flag) => f32::from(u8::from(flag)),
-        }
-    }
 }
 
 /// Which weights a loss takes.
@@ -292,8 +261,8 @@ impl fmt::Debug for ElementLoss {
         write!(f, "{}", self.of.name)?;
         for (choice, option) in self.of.options.iter().zip(self.options()) {
             match choice.default {
-                Setting::Number(_) => write!(f, ", {} {option:?}", choice.name)?,
-                Setting::Flag(_) => write!(f, ", {} {}", choice.name, *option != 0.0)?,
+                Scalar::Number(_) => write!(f, ", {} {option:?}", choice.name)?,
+                Scalar::Flag(_) => write!(f, ", {} {}", choice.name, *option != 0.0)?,
             }
         }
         Ok(())

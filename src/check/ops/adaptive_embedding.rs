@@ -25,6 +25,7 @@ pub(in crate::check) const ENTRY: Entry = Entry {
     name: "adaptive-embedding",
     cases: Draw { shape: shape, rest: case },
     calls: Calls { draw, run, expect, saved: None },
+    evaluated: None,
     measured: &[],
     traits: Traits::LAYER,
 };

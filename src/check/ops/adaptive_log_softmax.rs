@@ -30,6 +30,7 @@ pub(in crate::check) const ENTRY: Entry = Entry {
     name: "adaptive-log-softmax",
     cases: Draw { shape: layer::shape, rest: case },
     calls: Calls { draw, run, expect, saved: None },
+    evaluated: None,
     measured: &[Measured {
         name: "adaptive-log-softmax",
         help: "Hidden states and parameters to a loss and all gradients",

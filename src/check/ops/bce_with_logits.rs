@@ -11,6 +11,16 @@ struct BceWithLogits;
 impl Described for BceWithLogits {
     const LOSS: &'static Description = &Description {
         name: "bce-with-logits",
+        evaluated: Some((
+            "Binary cross entropy between logits and probabilities",
+            "\
+Reads input (logits), target (of its shape) and, where the file has them, weight and pos_weight
+(which broadcast to the input) and, with --grad, grad_output. Writes loss (f32); with --grad also
+grad_input and grad_target.
+
+Example:
+  warploss eval bce-with-logits --input labels.safetensors --reduction sum",
+        )),
         measured: "As mse",
         options: &[],
         weights: Weights::Broadcast,

@@ -29,6 +29,7 @@ pub(in crate::check) const ENTRY: Entry = Entry {
     name: "cross-entropy",
     cases: Draw { shape: logits_shape, rest: case },
     calls: Calls { draw, run, expect, saved: Some(("lse", lse)) },
+    evaluated: None,
     measured: &[Measured {
         name: "cross-entropy",
         help: "Fused in place where forward-backward",

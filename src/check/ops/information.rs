@@ -19,6 +19,7 @@ pub(in crate::check) const ENTRY: Entry = Entry {
     name: "information",
     cases: Draw { shape: logits_shape, rest: case },
     calls: Calls { draw, run, expect, saved: None },
+    evaluated: None,
     measured: &[],
     traits: Traits { overflows: true, ..Traits::PLAIN },
 };

@@ -25,6 +25,7 @@ pub(in crate::check) const ENTRY: Entry = Entry {
     name: "js-div-logits",
     cases: Draw { shape: logits_shape, rest: case },
     calls: Calls { draw, run, expect, saved: None },
+    evaluated: None,
     measured: &[Measured {
         name: "js-div-logits",
         help: "Jensen-Shannon divergence from logits, fused in place where forward-backward",

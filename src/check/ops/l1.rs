@@ -11,6 +11,14 @@ struct L1;
 impl Described for L1 {
     const LOSS: &'static Description = &Description {
         name: "l1",
+        evaluated: Some((
+            "Absolute error between input and target",
+            "\
+Reads and writes what mse does.
+
+Example:
+  warploss eval l1 --input pairs.safetensors --reduction none",
+        )),
         measured: "As mse",
         options: &[],
         weights: Weights::Divide,

@@ -23,6 +23,7 @@ pub(in crate::check) const ENTRY: Entry = Entry {
     name: "log-softmax",
     cases: Draw { shape: any_shape, rest: case },
     calls: Calls { draw, run, expect, saved: None },
+    evaluated: None,
     measured: &[Measured {
         name: "log-softmax",
         help: "Output in the input's dtype",

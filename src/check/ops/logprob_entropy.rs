@@ -25,6 +25,7 @@ pub(in crate::check) const ENTRY: Entry = Entry {
     name: "logprob-entropy",
     cases: Draw { shape: logits_shape, rest: case },
     calls: Calls { draw, run, expect, saved: Some(("lse", lse)) },
+    evaluated: None,
     measured: &[Measured {
         name: "logprob-entropy",
         help: "Fused in place where forward-backward; both results have a gradient",

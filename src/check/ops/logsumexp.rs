@@ -23,6 +23,7 @@ pub(in crate::check) const ENTRY: Entry = Entry {
     name: "logsumexp",
     cases: Draw { shape: any_shape, rest: case },
     calls: Calls { draw, run, expect, saved: Some(("output", lse)) },
+    evaluated: None,
     measured: &[Measured {
         name: "logsumexp",
         help: "Along rows",

@@ -11,6 +11,16 @@ struct Mse;
 impl Described for Mse {
     const LOSS: &'static Description = &Description {
         name: "mse",
+        evaluated: Some((
+            "Squared error between input and target",
+            "\
+Reads input, target (shapes broadcast as in PyTorch) and, where the file has them, weight (then all
+three have one shape) and, with --grad, grad_output. Writes loss (f32); with --grad also grad_input
+and grad_target.
+
+Example:
+  warploss eval mse --input pairs.safetensors --grad --output gradients.safetensors",
+        )),
         measured: "In place where forward-backward, as the other elementwise losses",
         options: &[],
         weights: Weights::Divide,

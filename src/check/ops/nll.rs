@@ -23,6 +23,7 @@ pub(in crate::check) const ENTRY: Entry = Entry {
     name: "nll",
     cases: Draw { shape: logits_shape, rest: case },
     calls: Calls { draw, run, expect, saved: None },
+    evaluated: None,
     measured: &[Measured {
         name: "nll",
         help: "One element of each row",

@@ -29,6 +29,7 @@ pub(in crate::check) const ENTRY: Entry = Entry {
         expect: cross_entropy::expect,
         saved: Some(("lse", cross_entropy::lse)),
     },
+    evaluated: None,
     measured: &[
         Measured {
             name: "soft-cross-entropy",

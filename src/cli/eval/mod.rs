@@ -1,13 +1,13 @@
 //! `warploss eval OP`: tensors from a file, a loss, one line of JSON, and tensors to a file.
 //!
-//! A loss is one file here: its options, which tensors it reads and writes, and the library call.
-//! To add one: write `eval/<op>.rs` with a type that is `clap::Args` and [`Evaluate`], and give it
-//! a variant and a line in [`Op`].
+//! A loss whose entry in the catalogue says what it reads is evaluated by that (`described.rs`): to add
+//! one, nothing is written here. One that has more to say is a file of its own: a type that is
+//! `clap::Args` and [`Evaluate`], with a variant and a line in [`ByHand`].
 
 mod adaptive_log_softmax;
 mod columns;
 mod cross_entropy;
-mod elementwise;
+mod described;
 mod js_div;
 mod log_softmax;
 mod logprob_entropy;
@@ -27,7 +27,8 @@ use crate::base::reduction::Reduction;
 use crate::base::shape::Shape;
 use crate::base::tensor::Tensor;
 use crate::device::Device;
-use clap::{Args, Subcommand, ValueEnum};
+use clap::{ArgMatches, Args, Command, FromArgMatches, Subcommand, ValueEnum};
+use described::Described;
 use serde_json::{Map, Value};
 use std::path::PathBuf;
 
@@ -48,20 +49,15 @@ pub(super) struct Eval {
     op: Op,
 }
 
+/// One of the losses: those that the catalogue describes, then those that have more to say.
+struct Op {
+    name: &'static str,
+    op: Box<dyn Evaluate>,
+}
+
+/// Losses with columns that are no classes, targets of two kinds, or results that are no losses.
 #[derive(Debug, Subcommand)]
-enum Op {
-    /// Squared error between input and target
-    Mse(elementwise::MseArgs),
-    /// Absolute error between input and target
-    L1(elementwise::L1Args),
-    /// Absolute error with a squared middle of slope 1 at its edge
-    SmoothL1(elementwise::SmoothL1Args),
-    /// Squared error with straight ends
-    Huber(elementwise::HuberArgs),
-    /// Binary cross entropy between logits and probabilities
-    BceWithLogits(elementwise::BceWithLogitsArgs),
-    /// Kullback-Leibler divergence of a target from log-probabilities
-    KlDiv(elementwise::KlDivArgs),
+enum ByHand {
     /// Jensen-Shannon divergence between a model's logits and a teacher's
     JsDiv(js_div::JsDivArgs),
     /// Negative log-likelihood of class indices
@@ -78,23 +74,58 @@ enum Op {
     AdaptiveLogSoftmax(adaptive_log_softmax::AdaptiveLogSoftmaxArgs),
 }
 
-impl Op {
-    fn parts(&self) -> (&'static str, &dyn Evaluate) {
-        match self {
-            Op::Mse(op) => ("mse", op),
-            Op::L1(op) => ("l1", op),
-            Op::SmoothL1(op) => ("smooth-l1", op),
-            Op::Huber(op) => ("huber", op),
-            Op::BceWithLogits(op) => ("bce-with-logits", op),
-            Op::KlDiv(op) => ("kl-div", op),
-            Op::JsDiv(op) => ("js-div", op),
-            Op::Nll(op) => ("nll", op),
-            Op::CrossEntropy(op) => ("cross-entropy", op),
-            Op::LogSoftmax(op) => ("log-softmax", op),
-            Op::Logsumexp(op) => ("logsumexp", op),
-            Op::LogprobEntropy(op) => ("logprob-entropy", op),
-            Op::AdaptiveLogSoftmax(op) => ("adaptive-log-softmax", op),
+impl From<ByHand> for Op {
+    fn from(by_hand: ByHand) -> Op {
+        let (name, op): (_, Box<dyn Evaluate>) = match by_hand {
+            ByHand::JsDiv(op) => ("js-div", Box::new(op)),
+            ByHand::Nll(op) => ("nll", Box::new(op)),
+            ByHand::CrossEntropy(op) => ("cross-entropy", Box::new(op)),
+            ByHand::LogSoftmax(op) => ("log-softmax", Box::new(op)),
+            ByHand::Logsumexp(op) => ("logsumexp", Box::new(op)),
+            ByHand::LogprobEntropy(op) => ("logprob-entropy", Box::new(op)),
+            ByHand::AdaptiveLogSoftmax(op) => ("adaptive-log-softmax", Box::new(op)),
+        };
+        Op { name, op }
+    }
+}
+
+impl std::fmt::Debug for Op {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.name)
+    }
+}
+
+impl FromArgMatches for Op {
+    fn from_arg_matches(said: &ArgMatches) -> Result<Op, clap::Error> {
+        let described = said.subcommand().and_then(|(name, said)| {
+            Some((Described::all().find(|(op, _)| op.name() == name)?, said))
+        });
+        match described {
+            Some((of, said)) => {
+                Ok(Op { name: of.0.name(), op: Box::new(Described::new(of, said)?) })
+            }
+            None => ByHand::from_arg_matches(said).map(Op::from),
         }
+    }
+
+    fn update_from_arg_matches(&mut self, said: &ArgMatches) -> Result<(), clap::Error> {
+        *self = Op::from_arg_matches(said)?;
+        Ok(())
+    }
+}
+
+impl Subcommand for Op {
+    fn augment_subcommands(command: Command) -> Command {
+        let described = Described::all().map(|(op, loss)| Described::command(op, loss));
+        ByHand::augment_subcommands(command.subcommands(described))
+    }
+
+    fn augment_subcommands_for_update(command: Command) -> Command {
+        Op::augment_subcommands(command)
+    }
+
+    fn has_subcommand(name: &str) -> bool {
+        ByHand::has_subcommand(name) || Described::all().any(|(op, _)| op.name() == name)
     }
 }
 
@@ -200,7 +231,7 @@ struct Evaluation {
 
 impl Eval {
     pub(super) fn run(&self, device: DeviceChoice) -> Result<(), Failure> {
-        let (name, op) = self.op.parts();
+        let (name, op) = (self.op.name, &self.op.op);
         let common = op.common();
         let output =
             common.output.as_deref().map(|path| OutputFile::new("--output", path)).transpose()?;
