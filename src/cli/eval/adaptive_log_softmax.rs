@@ -1,11 +1,14 @@
 //! `warploss eval adaptive-log-softmax`.
 
-use super::{Call, Common, Evaluate, Evaluation, Failure, bytes, memory, one_number, upstream};
+use super::call::{Call, Common, Evaluate, Evaluation, bytes, one_number};
+use super::upstream;
 use crate::base::dtype::DType;
 use crate::base::reduction::Reduction;
 use crate::base::shape::Shape;
 use crate::base::tensor::{Tensor, TensorRef};
+use crate::cli::failure::Failure;
 use crate::cli::file::Input;
+use crate::cli::memory;
 use crate::spec::adaptive_log_softmax::{AdaptiveLogSoftmax, AdaptiveParameters};
 use crate::spec::grad_output::GradOutput;
 use crate::spec::output_layer::LayerOutput;

@@ -1,9 +1,9 @@
 //! `--classes V`: the first V columns of each row as a view, the rest as padding left alone.
 
-use super::Failure;
 use crate::base::error::Error;
 use crate::base::tensor::{Tensor, TensorMut, TensorRef};
 use crate::check::typed;
+use crate::cli::failure::Failure;
 use crate::cli::file::Input;
 
 /// A tensor's shape with and without padding.

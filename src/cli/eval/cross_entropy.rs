@@ -1,10 +1,13 @@
 //! `warploss eval cross-entropy`.
 
+use super::call::{Call, Common, Evaluate, Evaluation, bytes, one_number, zeros};
 use super::columns::Columns;
-use super::{Call, Common, Evaluate, Evaluation, Failure, bytes, memory, one_number, ranks, zeros};
+use super::ranks;
 use crate::base::dtype::DType;
 use crate::base::error::Error;
 use crate::base::tensor::{Tensor, TensorRef};
+use crate::cli::failure::Failure;
+use crate::cli::memory;
 use crate::cli::number::zero_or_f32;
 use crate::device::Device;
 use crate::spec::cross_entropy::{CrossEntropy, CrossEntropyGradients};

@@ -1,6 +1,6 @@
 //! `warploss eval` of the losses that the catalogue describes: options and tensors by name.
 
-use super::{Call, Common, Evaluate, Evaluation, Failure, bytes, memory, one_number};
+use super::call::{Call, Common, Evaluate, Evaluation, bytes, one_number};
 use crate::base::dtype::DType;
 use crate::base::error::Error;
 use crate::base::shape::Shape;
@@ -8,7 +8,9 @@ use crate::check::call::{Setpoint, Setting};
 use crate::check::catalogue::Op;
 use crate::check::entry::{Evaluated, Read};
 use crate::check::option::{Choice, Scalar};
+use crate::cli::failure::Failure;
 use crate::cli::file::Input;
+use crate::cli::memory;
 use crate::spec::broadcast::broadcast;
 use clap::{Arg, ArgAction, ArgMatches, Args as _, Command, FromArgMatches as _, value_parser};
 use std::time::Instant;

@@ -1,9 +1,11 @@
 //! `warploss eval js-div`.
 
+use super::call::{Call, Common, Evaluate, Evaluation, bytes, one_number, zeros};
 use super::columns::Columns;
-use super::{Call, Common, Evaluate, Evaluation, Failure, bytes, memory, one_number, zeros};
 use crate::base::dtype::DType;
 use crate::base::reduction::Reduction;
+use crate::cli::failure::Failure;
+use crate::cli::memory;
 use crate::spec::grad_output::GradOutput;
 use crate::spec::js_div_logits::{JsDivLogits, JsDivLogitsGradOut};
 use clap::Args;

@@ -1,8 +1,10 @@
 //! `warploss eval log-softmax`.
 
+use super::call::{Call, Common, Evaluate, Evaluation, bytes, zeros};
 use super::columns::Columns;
 use super::upstream::{Like, fill};
-use super::{Call, Common, Evaluate, Evaluation, Failure, bytes, memory, zeros};
+use crate::cli::failure::Failure;
+use crate::cli::memory;
 use crate::spec::log_softmax::LogSoftmax;
 use clap::Args;
 use std::time::Instant;

@@ -1,8 +1,11 @@
 //! `warploss eval logprob-entropy`.
 
+use super::call::{Call, Common, Evaluate, Evaluation, bytes, zeros};
 use super::columns::Columns;
-use super::{Call, Common, Evaluate, Evaluation, Failure, bytes, memory, ranks, zeros};
+use super::ranks;
 use crate::base::dtype::DType;
+use crate::cli::failure::Failure;
+use crate::cli::memory;
 use crate::cli::number::zero_or_f32;
 use crate::spec::grad_output::GradOutput;
 use crate::spec::logprob_entropy::{LogprobEntropy, LogprobEntropyUpstream};

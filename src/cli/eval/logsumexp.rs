@@ -1,10 +1,12 @@
 //! `warploss eval logsumexp`.
 
+use super::call::{Call, Common, Evaluate, Evaluation, bytes, one_number, zeros};
 use super::columns::Columns;
 use super::upstream::Like;
-use super::{Call, Common, Evaluate, Evaluation, Failure, bytes, memory, one_number, zeros};
 use crate::base::dtype::DType;
 use crate::base::tensor::TensorRef;
+use crate::cli::failure::Failure;
+use crate::cli::memory;
 use crate::spec::logsumexp::LogSumExp;
 use clap::Args;
 use std::time::Instant;

@@ -5,6 +5,7 @@
 //! `clap::Args` and [`Evaluate`], with a variant and a line in [`ByHand`].
 
 mod adaptive_log_softmax;
+mod call;
 mod columns;
 mod cross_entropy;
 mod described;
@@ -18,19 +19,12 @@ mod upstream;
 
 use super::device::DeviceChoice;
 use super::failure::Failure;
-use super::file::{Input, InputFile, Inputs};
+use super::file::InputFile;
+use super::output;
 use super::output::OutputFile;
-use super::{memory, number, output};
-use crate::base::dtype::DType;
-use crate::base::error::Error;
-use crate::base::reduction::Reduction;
-use crate::base::shape::Shape;
-use crate::base::tensor::Tensor;
-use crate::device::Device;
-use clap::{ArgMatches, Args, Command, FromArgMatches, Subcommand, ValueEnum};
+use call::{Call, Evaluate};
+use clap::{ArgMatches, Args, Command, FromArgMatches, Subcommand};
 use described::Described;
-use serde_json::{Map, Value};
-use std::path::PathBuf;
 
 /// The command.
 #[derive(Debug, Args)]
@@ -129,106 +123,6 @@ impl Subcommand for Op {
     }
 }
 
-/// What every op takes.
-#[derive(Debug, Args)]
-struct Common {
-    /// Safetensors file with the input tensors; memory-mapped
-    #[arg(long, value_name = "FILE")]
-    input: PathBuf,
-
-    /// Write the resulting tensors to this safetensors file
-    #[arg(long, value_name = "FILE")]
-    output: Option<PathBuf>,
-
-    /// Read the tensors whose names are this prefix and the name
-    #[arg(long, value_name = "P", default_value = "", hide_default_value = true)]
-    prefix: String,
-
-    /// Write gradients to --output too, from `grad_output` where the file has it, else from 1
-    #[arg(long)]
-    grad: bool,
-
-    /// How the losses of the rows become the result; batchmean for the divergences alone
-    #[arg(long, value_name = "none|sum|mean|batchmean", hide_possible_values = true)]
-    reduction: Option<ReductionArg>,
-
-    /// Only the first V of each row's columns are classes, the rest is padding
-    #[arg(long, value_name = "V", allow_hyphen_values = true)]
-    classes: Option<usize>,
-}
-
-/// `--reduction`, as far as any op knows one.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum ReductionArg {
-    None,
-    Sum,
-    Mean,
-    #[value(name = "batchmean")]
-    BatchMean,
-}
-
-impl Common {
-    /// The reduction of a loss; the mean where nothing is said.
-    fn reduction(&self) -> Reduction {
-        self.reduction_or(Reduction::Mean)
-    }
-
-    /// The reduction of a loss that has a default of its own.
-    fn reduction_or(&self, default: Reduction) -> Reduction {
-        match self.reduction {
-            Some(ReductionArg::None) => Reduction::None,
-            Some(ReductionArg::Sum) => Reduction::Sum,
-            Some(ReductionArg::Mean) => Reduction::Mean,
-            Some(ReductionArg::BatchMean) => Reduction::BatchMean,
-            None => default,
-        }
-    }
-
-    /// For an op whose results are not losses: only `none` can be said of them.
-    fn unreduced(&self, op: &str) -> Result<Reduction, Failure> {
-        match self.reduction {
-            Some(ReductionArg::None) | None => Ok(Reduction::None),
-            Some(ReductionArg::Sum | ReductionArg::Mean | ReductionArg::BatchMean) => {
-                Err(Failure::input(format!(
-                    "--reduction: expected none ({op} does not reduce rows), got {}",
-                    self.reduction()
-                )))
-            }
-        }
-    }
-}
-
-/// One op of `eval`.
-trait Evaluate {
-    /// The options that every op has.
-    fn common(&self) -> &Common;
-    /// Reads, checks, computes.
-    fn evaluate(&self, call: &Call<'_>) -> Result<Evaluation, Failure>;
-}
-
-/// What an op is called with.
-#[derive(Debug)]
-struct Call<'a> {
-    device: &'a Device,
-    inputs: &'a Inputs<'a>,
-    /// Whether the tensors will be written, so that those nobody asked for are not computed.
-    output: bool,
-}
-
-/// What an op returns.
-#[derive(Debug)]
-struct Evaluation {
-    dtype: DType,
-    shape: Vec<usize>,
-    reduction: Reduction,
-    /// Where the result is one number.
-    loss: Option<f32>,
-    rows: usize,
-    ignored: usize,
-    seconds: f64,
-    tensors: Vec<(String, Tensor)>,
-}
-
 impl Eval {
     pub(super) fn run(&self, device: DeviceChoice) -> Result<(), Failure> {
         let (name, op) = (self.op.name, &self.op.op);
@@ -250,66 +144,4 @@ impl Eval {
         }
         output::print(&evaluation.json(name, &device), output.as_ref())
     }
-}
-
-impl Evaluation {
-    fn json(&self, op: &str, device: &Device) -> Value {
-        let mut object = Map::new();
-        let mut put = |key: &str, value: Value| object.insert(key.into(), value);
-        put("op", op.into());
-        put("device", device.name().into());
-        put("dtype", self.dtype.name().into());
-        put("shape", self.shape.clone().into());
-        put("reduction", self.reduction.name().into());
-        put("loss", self.loss.map_or(Value::Null, number::f32));
-        put("rows", self.rows.into());
-        put("ignored", self.ignored.into());
-        put("seconds", number::f64(self.seconds));
-        Value::Object(object)
-    }
-}
-
-impl<'a> Call<'a> {
-    /// The upstream gradient where the file has one.
-    fn grad_output(&self) -> Result<Option<Input<'a>>, Failure> {
-        self.inputs.find_floats("grad_output")
-    }
-
-    /// The library's error in the file's names; `more` are the op's own pairs.
-    fn renamed(&self, error: &Error, more: &[(&str, &str)]) -> Failure {
-        let mut names: Vec<(&str, String)> = more
-            .iter()
-            .map(|&(library, here)| match here.starts_with("--") {
-                true => (library, here.to_owned()),
-                false => (library, self.inputs.full_name(here)),
-            })
-            .collect();
-        names.push(("reduction", "--reduction".to_owned()));
-        for same in ["input", "target", "weight", "grad_output"] {
-            names.push((same, self.inputs.full_name(same)));
-        }
-        Failure::renamed(error, &names)
-    }
-}
-
-/// Bytes of a tensor, for the question whether it fits.
-fn bytes(dtype: DType, shape: &[usize]) -> u128 {
-    let elements = shape.iter().fold(1u128, |n, &d| n.saturating_mul(d as u128));
-    elements.saturating_mul(dtype.size() as u128)
-}
-
-/// A tensor of zeros whose shape came from a file.
-fn zeros(name: &'static str, dtype: DType, shape: &[usize]) -> Result<Tensor, Failure> {
-    let shape = Shape::new(shape).ok_or_else(|| {
-        Failure::input(format!(
-            "{name}: expected at most {} dimensions",
-            crate::base::shape::MAX_RANK
-        ))
-    })?;
-    Ok(Tensor::zeros(name, dtype, shape)?)
-}
-
-/// The number that a result of no dimensions is.
-fn one_number(tensor: &Tensor) -> Option<f32> {
-    if tensor.shape().is_empty() { tensor.item().ok() } else { None }
 }

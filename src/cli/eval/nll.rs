@@ -1,8 +1,10 @@
 //! `warploss eval nll`.
 
+use super::call::{Call, Common, Evaluate, Evaluation, bytes, one_number, zeros};
 use super::columns::Columns;
-use super::{Call, Common, Evaluate, Evaluation, Failure, bytes, memory, one_number, zeros};
 use crate::base::dtype::DType;
+use crate::cli::failure::Failure;
+use crate::cli::memory;
 use crate::spec::grad_output::GradOutput;
 use crate::spec::nll::Nll;
 use clap::Args;

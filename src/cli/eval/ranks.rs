@@ -6,7 +6,7 @@ use crate::spec::ranks::Ranks;
 
 /// Bytes of the tensors.
 pub(super) fn bytes(wanted: bool, rows: usize) -> u128 {
-    if wanted { 2 * super::bytes(DType::I64, &[rows]) } else { 0 }
+    if wanted { 2 * super::call::bytes(DType::I64, &[rows]) } else { 0 }
 }
 
 /// The tensors by name, where they were asked for.

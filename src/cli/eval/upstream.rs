@@ -1,9 +1,12 @@
 //! The upstream gradient of an op whose result has a shape: a tensor, or one number spread out.
 
-use super::{Failure, zeros};
 use crate::base::dtype::DType;
 use crate::base::host::{Float, HostMut};
+use super::call::zeros;
+use crate::base::dtype::{DType, Float};
+use crate::base::host::HostMut;
 use crate::base::tensor::{Tensor, TensorRef};
+use crate::cli::failure::Failure;
 use crate::cli::file::Input;
 
 /// The result that the upstream gradient belongs to.
