@@ -1,63 +1,22 @@
 //! Elementwise losses on emulated cards, by the code that drives a GPU: every formula, type, pass
 //! and layout against the CPU device, and what a pass reads and writes.
 
-use warploss::emulator::Description;
+use crate::elementwise::{bce_with_logits, kl_div, mse};
+use warploss::check::catalogue;
+use warploss::check::elementwise::{Description, Domain, ElementLoss, Given, Weights};
+use warploss::check::option::{Choice, Scalar};
+use warploss::emulator::Description as Card;
 use warploss::{
-    BceWithLogits, Device, Element, ElementwiseGradOut, GradOutput, Huber, KlDiv, L1, Mse,
-    Reduction, Result, SmoothL1, Tensor, TensorMut, TensorRef, bf16, f16,
+    Device, Element, ElementwiseGradOut, GradOutput, Huber, Mse, Reduction, Result, Tensor,
+    TensorMut, TensorRef, bf16, f16,
 };
 
-#[derive(Debug, Clone, Copy, PartialEq)]
-enum Loss {
-    Mse,
-    L1,
-    SmoothL1,
-    Huber,
-    Bce,
-    KlDiv,
-    KlDivLogTarget,
-}
-
-const LOSSES: [Loss; 7] = [
-    Loss::Mse,
-    Loss::L1,
-    Loss::SmoothL1,
-    Loss::Huber,
-    Loss::Bce,
-    Loss::KlDiv,
-    Loss::KlDivLogTarget,
-];
-
-/// Runs `$body` with `$loss` bound to the loss with its options.
-macro_rules! with_loss {
-    ($which:expr, $reduction:expr, $weight:expr, $pos_weight:expr, $loss:ident => $body:expr) => {{
-        let (reduction, weight) = ($reduction, $weight);
-        macro_rules! weighted {
-            ($made:expr) => {{
-                let $loss = $made.reduction(reduction);
-                let $loss = match weight {
-                    Some(weight) => $loss.weight(weight),
-                    None => $loss,
-                };
-                $body
-            }};
-        }
-        match $which {
-            Loss::Mse => weighted!(Mse::default()),
-            Loss::L1 => weighted!(L1::default()),
-            Loss::SmoothL1 => weighted!(SmoothL1::default().beta(0.7)),
-            Loss::Huber => weighted!(Huber::default().delta(1.5)),
-            Loss::Bce => match $pos_weight {
-                Some(r) => weighted!(BceWithLogits::default().pos_weight(r)),
-                None => weighted!(BceWithLogits::default()),
-            },
-            Loss::KlDiv | Loss::KlDivLogTarget => {
-                let log_target = $which == Loss::KlDivLogTarget;
-                let $loss = KlDiv::default().log_target(log_target).reduction(reduction);
-                $body
-            }
-        }
-    }};
+/// Every loss with its defaults, and the other way round where an option is a flag.
+fn losses() -> Vec<ElementLoss> {
+    let flagged =
+        |of: &&Description| matches!(of.options, [Choice { default: Scalar::Flag(_), .. }]);
+    let other = catalogue::elementwise().filter(flagged).map(|of| of.with(&[1.0]));
+    catalogue::elementwise().map(|of| of.with(&[])).chain(other).collect()
 }
 
 /// A shape and its row stride.
@@ -138,21 +97,22 @@ impl Numbers {
 }
 
 /// x and y; `wild`: with values that are not finite, or large, or equal, or on the edge.
-fn data(loss: Loss, case: &Case, wild: bool) -> [Vec<f32>; 2] {
+fn data(loss: ElementLoss, case: &Case, wild: bool) -> [Vec<f32>; 2] {
     let mut numbers = Numbers(case.x.len() as u64 * 31 + case.y.len() as u64 + 7);
     let odd = [f32::INFINITY, f32::NEG_INFINITY, f32::NAN, 1e4, -1e4, 0.0, 1.0, -1.0, 0.7];
     let x = numbers.many(case.x.len(), |n| {
-        let plain = match loss {
-            Loss::KlDiv | Loss::KlDivLogTarget => -12.0 * n.next(),
-            _ => (n.next() - 0.5) * 8.0,
+        let plain = match loss.of().input {
+            Domain::Logarithms => -12.0 * n.next(),
+            Domain::Probabilities => n.next(),
+            Domain::Any => (n.next() - 0.5) * 8.0,
         };
         if wild && n.next() < 0.3 { n.pick(&odd) } else { plain }
     });
     let y = numbers.many(case.y.len(), |n| {
-        let plain = match loss {
-            Loss::Bce | Loss::KlDiv => n.next(),
-            Loss::KlDivLogTarget => -9.0 * n.next(),
-            _ => (n.next() - 0.5) * 8.0,
+        let plain = match loss.target() {
+            Domain::Probabilities => n.next(),
+            Domain::Logarithms => -9.0 * n.next(),
+            Domain::Any => (n.next() - 0.5) * 8.0,
         };
         if wild && n.next() < 0.3 { n.pick(&odd) } else { plain }
     });
@@ -180,7 +140,7 @@ fn seen(weight: &Option<(Tensor, Layout)>) -> Option<TensorRef<'_>> {
 /// What a call is made of besides its layouts.
 #[derive(Debug, Clone, Copy)]
 struct Run {
-    loss: Loss,
+    loss: ElementLoss,
     reduction: Reduction,
     pass: Pass,
     wild: bool,
@@ -239,7 +199,10 @@ fn run<T: Element + Copy>(
         grad_input: wanted[0].then_some(into_x),
         grad_target: wanted[1].then_some(into_y),
     };
-    with_loss!(run.loss, run.reduction, seen_weight, seen_pos_weight, loss => match run.pass {
+    let given =
+        Given { weight: seen_weight, pos_weight: seen_pos_weight, reduction: run.reduction };
+    let loss = run.loss.make(given);
+    match run.pass {
         Pass::Forward => {
             loss.forward_into(device, view(&x, case.x), view(&y, case.y), loss_out.reborrow())
         }
@@ -256,7 +219,7 @@ fn run<T: Element + Copy>(
             let (x, y) = (view_mut(&mut x, case.x), view(&y, case.y));
             loss.forward_backward_in_place(device, x, y, g(), loss_out.reborrow())
         }
-    })?;
+    }?;
     let grad = if run.pass == Pass::InPlace { &x } else { &grad_x };
     let numbers = |t: &Tensor| t.to_host()?.view().to_f64();
     Ok([numbers(&value)?, numbers(grad)?, numbers(&grad_y)?])
@@ -298,27 +261,27 @@ fn every_type(device: &Device, case: &Case, what: Run) {
 
 fn cards() -> [Device; 2] {
     [
-        Device::emulated(Description::tiny(), Some(5)).unwrap(),
-        Device::emulated(Description::h100(), None).unwrap(),
+        Device::emulated(Card::tiny(), Some(5)).unwrap(),
+        Device::emulated(Card::h100(), None).unwrap(),
     ]
 }
 
-fn is_legal(loss: Loss, case: &Case, pass: Pass) -> bool {
-    let broadcasts = loss != Loss::Bce && case.weight.is_none();
+fn is_legal(loss: ElementLoss, case: &Case, pass: Pass) -> bool {
+    let of = loss.of();
+    let broadcasts = of.broadcasts && case.weight.is_none();
     let larger = |a: &[usize], b: &[usize]| {
         a.len() >= b.len() && b.iter().rev().zip(a.iter().rev()).all(|(b, a)| b == a || *b == 1)
     };
-    let weighted = !matches!(loss, Loss::KlDiv | Loss::KlDivLogTarget) || case.weight.is_none();
     (broadcasts || case.equal())
-        && weighted
-        && (case.pos_weight.is_none() || loss == Loss::Bce)
+        && (of.weights != Weights::None || case.weight.is_none())
+        && (of.pos_weight || case.pos_weight.is_none())
         && (pass != Pass::InPlace || larger(case.x.0, case.y.0))
 }
 
 fn all(cases: &[Case], reductions: &[(Reduction, bool, bool)]) {
     for device in &cards() {
         for case in cases {
-            for loss in LOSSES {
+            for loss in losses() {
                 for pass in PASSES.into_iter().filter(|&pass| is_legal(loss, case, pass)) {
                     for &(reduction, tensor, wild) in reductions {
                         every_type(device, case, Run { loss, reduction, pass, wild, tensor });
@@ -387,7 +350,7 @@ fn long_sums_are_cut_into_parts() {
     let cases = [case(&[20_000], &[1]), case(&[900, 9], &[9]), case(&[3, 5000], &[3, 1])];
     for device in &cards() {
         for case in &cases {
-            for loss in [Loss::Mse, Loss::KlDiv] {
+            for loss in [mse(), kl_div(false)] {
                 let pass = Pass::Fused([true, true]);
                 let run = Run { loss, reduction: Reduction::Mean, pass, wild: false, tensor: true };
                 every_type(device, case, run);
@@ -425,7 +388,7 @@ fn weights_of_binary_cross_entropy_broadcast() {
                     every_type(
                         device,
                         case,
-                        Run { loss: Loss::Bce, reduction, pass, wild, tensor },
+                        Run { loss: bce_with_logits(), reduction, pass, wild, tensor },
                     );
                 }
             }

@@ -7,7 +7,7 @@
 //! | `cross_entropy`, `soft_cross_entropy`, `nll`, `log_softmax`, `logsumexp`, `logprob_entropy`, `ranks`, `elementwise`, `js_div_logits`, `information` | a loss: its case, its calls, random cases |
 //! | `adaptive_embedding`, `adaptive_log_softmax`, `sampled_softmax` | layers: parameters and a loss |
 //! | `golden`, `properties`, `gradients` | one table each, a loss is a row |
-//! | `numerics`, `elementwise_numerics`, `ends`, `near_zero`, `empty`, `determinism`, `errors`, `targets`, `views` | behaviours, a test is named for each |
+//! | `numerics…`, `elementwise_numerics`, `ends`, `near_zero`, `empty`, `determinism`, `errors…`, `targets`, `views` | behaviours, a test is named for each |
 //! | `schedules`, `soft_schedules`, `elementwise_cuda`, `blocks` | how a device goes through rows, elements and host tensors, on emulated cards |
 //! | `balance`, `planner` | what a loss is given: class weights, batches, cutoffs |
 
@@ -26,6 +26,7 @@ mod elementwise_numerics;
 mod empty;
 mod ends;
 mod errors;
+mod errors_cross_entropy;
 mod errors_elementwise;
 mod errors_logprob_entropy;
 mod golden;
@@ -39,6 +40,8 @@ mod logsumexp;
 mod near_zero;
 mod nll;
 mod numerics;
+mod numerics_lines;
+mod numerics_soft;
 mod planner;
 mod properties;
 mod ranks;
