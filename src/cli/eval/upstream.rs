@@ -1,10 +1,8 @@
 //! The upstream gradient of an op whose result has a shape: a tensor, or one number spread out.
 
+use super::call::zeros;
 use crate::base::dtype::DType;
 use crate::base::host::{Float, HostMut};
-use super::call::zeros;
-use crate::base::dtype::{DType, Float};
-use crate::base::host::HostMut;
 use crate::base::tensor::{Tensor, TensorRef};
 use crate::cli::failure::Failure;
 use crate::cli::file::Input;
