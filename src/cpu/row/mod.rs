@@ -9,4 +9,5 @@ pub(crate) mod ranks;
 pub(crate) mod soft_row;
 pub(crate) mod soft_target;
 pub(crate) mod softmax;
+pub(crate) mod state;
 pub(crate) mod work;

@@ -8,11 +8,12 @@
 use crate::cpu::row::cuts::{Segments, Slots};
 use crate::cpu::row::logit::{Linear, Plain, Transform, each_logit};
 use crate::cpu::row::soft_target::{
-    DISTANCE_UNIT, Exponential, FindTop, Mass, Probability, Quantity, Share, SoftAccumulate,
-    SoftGradient, SoftPartial, SoftRescale, SoftTerms,
+    Exponential, FindTop, Mass, Probability, Quantity, Share, SoftAccumulate, SoftGradient,
+    SoftPartial, SoftRescale, SoftTerms,
 };
 use crate::cpu::row::softmax;
-use crate::cpu::row::softmax::{Deviation, MaximumOf, Sum};
+use crate::cpu::row::softmax::{DISTANCE_UNIT, Deviation, MaximumOf, Sum};
+use crate::cpu::row::state::{Top, overflow_as_f32};
 use crate::cpu::simd::{Lanes, Level};
 use crate::cpu::threads::{Spread, SyncPtr, SyncRef};
 use std::ops::Range;
@@ -67,10 +68,7 @@ impl SoftKept {
 /// The merged sums of a row.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct SoftSum {
-    /// The largest logit as a reference.
-    reference: f32,
-    /// Maximum of z.
-    max: f64,
+    top: Top,
     /// Σ e^(z − max).
     total: f64,
     log_sum: f64,
@@ -79,14 +77,14 @@ pub(crate) struct SoftSum {
     /// Σ u·(max − z).
     deviation: f64,
     /// The teacher's largest logit, and its Σ e^(y − that).
-    top: f32,
+    teacher_top: f32,
     norm: f64,
 }
 
 impl SoftSum {
     /// ln Σ e^z.
     pub(crate) fn lse(&self) -> f64 {
-        self.max + self.log_sum
+        self.top.max() + self.log_sum
     }
 
     /// Σ u·(lse − z).
@@ -97,23 +95,8 @@ impl SoftSum {
 
     /// Whether the row has no probabilities, or its teacher has none.
     pub(crate) fn undefined(&self) -> bool {
-        !self.max.is_finite() || self.log_sum.is_nan() || self.norm.is_nan()
+        !self.top.max().is_finite() || self.log_sum.is_nan() || self.norm.is_nan()
     }
-}
-
-/// e^(z − shift) of a stretch's maximum, for a sum relative to it.
-fn share_of(max: f32, transform: Transform, reference: f32, shift: f64) -> f64 {
-    match max {
-        // What was summed there is 0, or NaN.
-        f32::NEG_INFINITY => 1.0,
-        max if max == reference => 1.0,
-        max => (transform.z(max) - shift).exp(),
-    }
-}
-
-/// A distance between logits, infinite where f32 arithmetic, on any device, would have it so.
-fn overflow_as_f32(distance: f64) -> f64 {
-    if distance > f64::from(f32::MAX) { f64::INFINITY } else { distance }
 }
 
 /// A probability so small that f32 has it as 0: it silences an infinite term.
@@ -188,26 +171,24 @@ impl<T: Lanes> SoftRow<T> {
 
     fn merge(&self, parts: &[Part]) -> SoftSum {
         let transform = self.transform;
-        let largest = |of: fn(&Part) -> f32| parts.iter().map(of).fold(f32::NEG_INFINITY, f32::max);
-        let reference = largest(|p| p.soft.max);
-        let top = largest(|p| p.top);
-        let shift = if reference == f32::NEG_INFINITY { 0.0 } else { transform.z(reference) };
+        let top = Top::of(transform, parts.iter().map(|p| p.soft.max));
+        let teacher_top = parts.iter().map(|p| p.top).fold(f32::NEG_INFINITY, f32::max);
         let (mut total, mut mass, mut deviation, mut norm) = (0.0, 0.0, 0.0, 0.0);
         let mut smooth = 0.0;
         for Part { soft: e, top: t, smooth: d } in parts {
-            total += f64::from(e.sum) * share_of(e.max, transform, reference, shift);
-            let distance = overflow_as_f32(shift - transform.z(softmax::reference(e.max)));
+            total += f64::from(e.sum) * top.share(e.max);
+            let distance = overflow_as_f32(top.shift - transform.z(softmax::reference(e.max)));
             let mut own = f64::from(e.deviation) / f64::from(DISTANCE_UNIT);
             if e.mass != 0.0 {
                 own += f64::from(e.mass) * distance;
             }
-            let share = self.teacher_share(*t, top);
+            let share = self.teacher_share(*t, teacher_top);
             norm += f64::from(e.norm) * share;
             if share >= VANISHED {
                 mass += f64::from(e.mass) * share;
                 deviation += own * share;
             }
-            smooth += d.relative_to(reference, transform);
+            smooth += d.relative_to(top.reference, transform);
         }
         if self.teacher.is_some() {
             // Only now it is known what q are to be divided by.
@@ -221,9 +202,8 @@ impl<T: Lanes> SoftRow<T> {
                 norm = f64::NAN; // a teacher of −∞ throughout
             }
         }
-        let max = if reference == f32::NEG_INFINITY { f64::NEG_INFINITY } else { shift };
         let log_sum = total.ln();
-        SoftSum { reference, max, total, log_sum, mass, deviation, top, norm }
+        SoftSum { top, total, log_sum, mass, deviation, teacher_top, norm }
     }
 
     /// e^(s·(y − top)) of a segment's largest teacher logit; 1 without a teacher.
@@ -264,7 +244,8 @@ impl<T: Lanes> SoftRow<T> {
                     self.each_gradient((out, out_target), sum, kept, (g, z), share);
                 }
                 Some(Teacher { scale }) => {
-                    let quantity = Exponential { scale, reference: softmax::reference(sum.top) };
+                    let quantity =
+                        Exponential { scale, reference: softmax::reference(sum.teacher_top) };
                     let hard = (hard / sum.norm) as f32;
                     let share = Share { quantity, hard, soft, weights };
                     self.each_gradient((out, out_target), sum, kept, (g, z), share);
@@ -303,14 +284,14 @@ impl<T: Lanes> SoftRow<T> {
                     let max = parts[i].soft.max;
                     let factor = match max {
                         f32::NEG_INFINITY => 0.0,
-                        max => prob * share_of(max, row.transform, sum.reference, sum.max),
+                        max => prob * sum.top.share(max),
                     };
                     let (x, target) = (row.x().get().add(at).cast(), target.cast());
                     let factor = factor as f32;
                     return row.level.run(SoftRescale { x, target, len, factor, share });
                 }
                 let terms = SoftTerms {
-                    reference: sum.reference,
+                    reference: sum.top.reference,
                     factor: prob as f32,
                     share,
                     target: (g * row.hard) as f32,
@@ -362,7 +343,7 @@ impl<T: Lanes> SoftRow<T> {
         // SAFETY: the caller's contract; the columns lie in the row.
         unsafe {
             let parts = kept.parts.filled(&kept.segments);
-            let own = parts.iter().position(|p| p.soft.max == sum.reference)?;
+            let own = parts.iter().position(|p| p.soft.max == sum.top.reference)?;
             let columns = kept.segments.range(own);
             let (x, len) = (self.x.add(columns.start), columns.len());
             let column = columns.start
@@ -370,14 +351,13 @@ impl<T: Lanes> SoftRow<T> {
                     let x = x.cast_const().cast::<f32>();
                     level.run(FindTop { x, len, logit: Plain, max: 1.0 })
                 } else {
-                    let (x, max) = (x.cast_const(), sum.reference);
+                    let (x, max) = (x.cast_const(), sum.top.reference);
                     each_logit!(transform, logit => level.run(FindTop { x, len, logit, max }))
                 };
             let (mut rest, mut others) = (0.0, 0.0);
             for part in parts[..own].iter().chain(&parts[own + 1..]) {
-                rest += f64::from(part.soft.sum)
-                    * share_of(part.soft.max, transform, sum.reference, sum.max);
-                let share = self.teacher_share(part.top, sum.top);
+                rest += f64::from(part.soft.sum) * sum.top.share(part.soft.max);
+                let share = self.teacher_share(part.top, sum.teacher_top);
                 if share >= VANISHED {
                     others += f64::from(part.soft.mass) * share;
                 }
@@ -416,7 +396,7 @@ impl<T: Lanes> SoftRow<T> {
                 return self.level.run(Sum { x: x.cast::<f32>(), len }).into();
             }
             let part = softmax::accumulate(self.level, self.transform, x, len);
-            f64::from(part.sum) * share_of(part.max, self.transform, sum.reference, sum.max)
+            f64::from(part.sum) * sum.top.share(part.max)
         }
     }
 
@@ -437,7 +417,7 @@ impl<T: Lanes> SoftRow<T> {
                     self.level.run(Mass { target, len, share })
                 }
                 Some(Teacher { scale }) => {
-                    let quantity = Exponential { scale, reference: sum.top };
+                    let quantity = Exponential { scale, reference: sum.teacher_top };
                     let share = Share { quantity, hard: 1.0, soft: 0.0, weights };
                     self.level.run(Mass { target, len, share })
                 }

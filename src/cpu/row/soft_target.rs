@@ -5,7 +5,7 @@
 //! a teacher's logit, which is a probability but for a factor of its row.
 
 use crate::cpu::row::logit::Logit;
-use crate::cpu::row::softmax::{PREFETCH, maximum, reference};
+use crate::cpu::row::softmax::{DISTANCE_UNIT, PREFETCH, maximum, reference};
 use crate::cpu::simd::{Kernel, Lanes, Simd, exp_nonpositive, load_lanes, store_lanes};
 
 /// How a target becomes q.
@@ -80,9 +80,6 @@ impl<Q: Quantity> Share<Q> {
         s.fma(q, s.splat(self.hard), s.splat(self.soft))
     }
 }
-
-/// What distances are multiplied by where they are added up: each may be as large as f32 goes.
-pub(crate) const DISTANCE_UNIT: f32 = 1.0 / (1 << 24) as f32;
 
 /// What one stretch adds to its row.
 #[derive(Debug, Clone, Copy)]

@@ -275,11 +275,14 @@ pub(crate) struct Deviation {
     weight: f32,
 }
 
-/// What distances between references are multiplied by, so that as many as a stretch has add up
-/// within f32, and those that a large scale makes something of are not lost: a power of two.
+/// What distances are multiplied by where they are added up: each may be as large as f32 goes.
+pub(crate) const DISTANCE_UNIT: f32 = 1.0 / (1 << 24) as f32;
+
+/// What distances between references are multiplied by, so that those that a large scale makes
+/// something of are not lost either: a power of two.
 fn share(transform: Transform) -> f32 {
     let scale = f64::from(transform.slope()).max(1.0).log2().floor();
-    ((scale - 16.0) as f32).exp2()
+    (scale as f32).exp2() * DISTANCE_UNIT
 }
 
 impl Deviation {

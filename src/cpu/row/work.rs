@@ -2,27 +2,17 @@
 //!
 //! A row is cut the same way whoever works on it, each segment is summed by itself, and the
 //! segments' sums are merged in order: so the bits do not depend on the number of threads.
-//!
-//! The target's column is left out of the segments. Its exponential is added apart, so that
-//! p_t − 1 = −(sum of the others)/(whole sum) and ln of a sum barely above 1 lose no digits.
 
 use crate::cpu::row::cuts::{Segments, Slots};
 use crate::cpu::row::gradient::{GradientTerms, Rescale};
 use crate::cpu::row::hole::Hole;
 use crate::cpu::row::logit::{Linear, Transform};
 use crate::cpu::row::ranks::Standing;
-use crate::cpu::row::softmax::{Deviation, Partial};
+use crate::cpu::row::softmax::Deviation;
+use crate::cpu::row::state::{Part, RowSum};
 use crate::cpu::row::{gradient, ranks, softmax};
 use crate::cpu::simd::{Lanes, Level};
 use crate::cpu::threads::{Spread, SyncPtr};
-
-/// What one segment adds to its row.
-#[derive(Debug, Clone, Copy)]
-struct Part {
-    exponentials: Partial,
-    deviation: Deviation,
-    standing: Standing,
-}
 
 /// What a row is asked for besides its sum.
 #[derive(Debug, Clone, Copy, Default)]
@@ -31,156 +21,6 @@ pub(crate) struct Also {
     pub(crate) moment: bool,
     /// How the target stands among the classes.
     pub(crate) standing: bool,
-}
-
-/// The merged sums of a row.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct RowSum {
-    /// The largest logit as a reference.
-    reference: f32,
-    /// Maximum of z.
-    pub(crate) max: f64,
-    /// Σ e^(z − max) without the target.
-    pub(crate) rest: f64,
-    /// e^(z_t − max); 0 without a target.
-    pub(crate) target: f64,
-    /// ln Σ e^(z − max).
-    pub(crate) log_sum: f64,
-    /// Σ e^(z − max) without one copy of the largest, the target included, where the moment was
-    /// asked for.
-    others: f64,
-    /// max − z_t.
-    target_distance: f64,
-    /// Σ_c w_c·(max − z_c), the target included, where smoothing is on; of weights over their unit.
-    pub(crate) deviation: f64,
-    /// Σ e^(z − max)·(max − z) without the target, where it was asked for.
-    rest_moment: f64,
-    /// The best class and what beats the target, where it was asked for.
-    pub(crate) standing: Standing,
-}
-
-impl RowSum {
-    /// ln Σ e^z.
-    pub(crate) fn lse(&self) -> f64 {
-        self.max + self.log_sum
-    }
-
-    /// lse − z_t, formed without the common offset of the logits, and as ln(1 + rest/target)
-    /// unless the target is negligible, so that a small loss keeps its digits.
-    pub(crate) fn nll(&self) -> f64 {
-        if self.target > f64::MIN_POSITIVE {
-            (self.rest / self.target).ln_1p()
-        } else {
-            self.log_sum + self.target_distance
-        }
-    }
-
-    /// Whether the row has no probabilities: all −∞, or a +∞ or NaN in it.
-    pub(crate) fn undefined(&self) -> bool {
-        !self.max.is_finite() || self.log_sum.is_nan()
-    }
-
-    pub(crate) fn total(&self) -> f64 {
-        self.rest + self.target
-    }
-
-    /// Σ p_c·(max − z_c), never negative.
-    pub(crate) fn mean_distance(&self) -> f64 {
-        (self.rest_moment + times(self.target, self.target_distance)) / self.total()
-    }
-
-    /// −Σ p_c·ln p_c, as ln Σ + Σ p_c·(max − z_c): without the common offset of the logits. Both
-    /// are made of what is not the largest, and are as small as that.
-    pub(crate) fn entropy(&self) -> f64 {
-        self.others.ln_1p() + self.mean_distance()
-    }
-
-    /// −p_t·(z_t − lse + H), the slope of the entropy at the target's z. The target's own share of
-    /// the mean distance is taken off before anything is added: nearly alone, p_t loses no digits.
-    pub(crate) fn entropy_slope(&self) -> f64 {
-        let total = self.total();
-        let own = times(self.target / total, self.target_distance) * (self.rest / total);
-        own - self.target / total * (self.rest_moment / total)
-    }
-
-    /// The largest logit, for loops that form distances to it.
-    pub(crate) fn reference(&self) -> f32 {
-        self.reference
-    }
-
-    fn merge(transform: Transform, parts: &[Part], hole: Option<Hole>) -> RowSum {
-        let (at_hole, z) =
-            hole.map_or((f32::NEG_INFINITY, f64::NEG_INFINITY), |h| (h.reference, h.z));
-        // f32::max disregards a NaN target; the sum does not.
-        let reference = parts.iter().fold(at_hole, |m, p| m.max(p.exponentials.max));
-        let shift = if reference == f32::NEG_INFINITY { 0.0 } else { transform.z(reference) };
-        // Under a cap a target's z has more digits than a reference: at the top it is the top.
-        let at_top = hole.is_some_and(|h| h.reference == reference && h.z.is_finite());
-        // One copy of the largest is no other.
-        let mut largest = !at_top;
-        let (mut rest, mut others, mut deviation, mut moment) = (0.0, 0.0, 0.0, 0.0);
-        let mut standing = Standing::NONE;
-        for Part { exponentials: e, deviation: d, standing: s } in parts {
-            let (sum, own_moment) = (f64::from(e.sum), f64::from(e.moment));
-            match e.max {
-                // 0, or NaN
-                f32::NEG_INFINITY => {
-                    rest += sum;
-                    others += sum;
-                }
-                max if max == reference => {
-                    rest += sum;
-                    others += if largest { f64::from(e.others) } else { sum };
-                    largest = false;
-                    moment += own_moment;
-                }
-                max => {
-                    let distance = transform.z(max) - shift;
-                    let scale = distance.exp();
-                    rest += sum * scale;
-                    others += sum * scale;
-                    moment += scale * (own_moment + sum * distance);
-                }
-            }
-            standing.merge(s);
-            deviation += d.relative_to(reference, transform);
-        }
-        if let Some(Hole { weight, reference: own, .. }) = hole.filter(|h| h.weight != 0.0) {
-            deviation += weight * softmax::span(reference, own, transform);
-        }
-        if let Some(hole) = hole {
-            standing.merge(&Standing { beats: 0, best: hole.logit, column: hole.column });
-        }
-        let target = match hole {
-            Some(_) if at_top || z == shift => 1.0,
-            Some(_) => (z - shift).exp(),
-            None => 0.0,
-        };
-        others += if at_top { 0.0 } else { target };
-        let max = if reference == f32::NEG_INFINITY { f64::NEG_INFINITY } else { shift };
-        RowSum {
-            reference,
-            max,
-            rest,
-            target,
-            log_sum: (rest + target).ln(),
-            others,
-            target_distance: if at_top { 0.0 } else { overflow_as_f32(max - z) },
-            deviation,
-            rest_moment: -moment,
-            standing,
-        }
-    }
-}
-
-/// A distance between logits, infinite where f32 arithmetic, on any device, would have it so.
-fn overflow_as_f32(distance: f64) -> f64 {
-    if distance > f64::from(f32::MAX) { f64::INFINITY } else { distance }
-}
-
-/// A probability times a distance; a probability of 0 makes 0 of an infinite one.
-fn times(probability: f64, distance: f64) -> f64 {
-    if probability == 0.0 { 0.0 } else { probability * distance }
 }
 
 /// A row of logits as a pass sees it.
@@ -385,15 +225,14 @@ impl Row<f32> {
     /// As for [`Row::sum_and_keep`], which made `sum` and `kept` of this very row; the weights
     /// (if not null) have `len` elements.
     pub(crate) unsafe fn rescale(&self, sum: &RowSum, kept: &Kept, terms: &Terms) {
-        let (level, transform, memory) = (self.level, self.transform, self.memory());
+        let (level, memory) = (self.level, self.memory());
         let scale = terms.prob / sum.total();
         // SAFETY: `sum_and_keep` has filled the parts.
         let parts = unsafe { kept.parts.filled(&kept.segments) };
         kept.segments.each_reversed(self.spread, |i, columns| {
             let factor = match parts[i].exponentials.max {
                 f32::NEG_INFINITY => 0.0,
-                max if max == sum.reference => scale as f32,
-                max => (scale * (transform.z(max) - sum.max).exp()) as f32,
+                max => (scale * sum.share(max)) as f32,
             };
             // SAFETY: the columns lie inside the row, and each belongs to one call.
             unsafe {

@@ -1,7 +1,7 @@
 //! What one class of a model's row and of its teacher's adds to the divergence.
 
 use crate::cpu::loss::js_div::JsDiv;
-use crate::cpu::row::work::RowSum;
+use crate::cpu::row::state::RowSum;
 use crate::cpu::simd::{EXP_M1_NEAR, Simd, exp_m1_beyond_linear, exp_nonpositive};
 
 /// What makes a row's logits its log-probabilities: (x − max)·scale − log_sum.

@@ -1,11 +1,12 @@
 //! Logits that are never all there: made tile by tile in cache, for the sums and for the gradient.
 
 use crate::base::error::Result;
-use crate::cpu::matrix::linear_softmax::operands::{Backward, RowEnd, Running, Softmax};
+use crate::cpu::matrix::linear_softmax::operands::{Backward, Softmax};
 use crate::cpu::matrix::product::{Matrix, Panel, product, with_scratch, zeros};
 use crate::cpu::row::gradient::{GradientTerms, gradient};
 use crate::cpu::row::logit::Transform;
 use crate::cpu::row::softmax::accumulate;
+use crate::cpu::row::state::{RowSum, Running};
 use crate::cpu::threads::SyncPtr;
 use std::ops::Range;
 
@@ -48,7 +49,7 @@ impl Softmax<'_> {
         let cut = Cut::new(rows, self.weight.rows, self.weight.columns);
         let ends = self.sums(cut);
         for (output, end) in output.iter_mut().zip(&ends) {
-            *output = end.output;
+            *output = if end.undefined() { f64::NAN } else { -end.nll() };
         }
         match backward {
             Some(backward) => self.gradients(cut, &ends, backward),
@@ -87,7 +88,7 @@ impl Softmax<'_> {
     }
 
     /// Every row's sums.
-    fn sums(&self, cut: Cut) -> Vec<RowEnd> {
+    fn sums(&self, cut: Cut) -> Vec<RowSum> {
         let rows = self.targets.len();
         let mut running = vec![Running::EMPTY; cut.groups * rows];
         let mut at_target = vec![f32::NAN; rows];
@@ -129,12 +130,12 @@ impl Softmax<'_> {
             .map(|row| {
                 let mut sum = Running::EMPTY;
                 (0..cut.groups).for_each(|group| sum.push(running[group * rows + row]));
-                RowEnd::new(&sum, at_target[row])
+                RowSum::of_running(&sum, at_target[row])
             })
             .collect()
     }
 
-    fn gradients(&self, cut: Cut, ends: &[RowEnd], backward: Backward<'_>) -> Result<()> {
+    fn gradients(&self, cut: Cut, ends: &[RowSum], backward: Backward<'_>) -> Result<()> {
         let Softmax { cpu, weight: Matrix { columns: width, .. }, .. } = *self;
         let rows = self.targets.len();
         let wanted = backward.hidden.is_some();
@@ -211,14 +212,14 @@ impl Softmax<'_> {
         z: &mut [f32],
         row: usize,
         tile: &Range<usize>,
-        (end, factor): (&RowEnd, f64),
+        (end, factor): (&RowSum, f64),
     ) {
         if end.undefined() {
             return z.fill(f32::NAN);
         }
         let hole = self.targets[row].checked_sub(tile.start).filter(|&t| t < z.len());
         let terms = GradientTerms {
-            reference: end.max,
+            reference: end.reference(),
             factor: (factor / end.total()) as f32,
             smooth: 0.0,
             summed: true,
