@@ -5,131 +5,25 @@
 //! back with one rounding. So a loss is written for contiguous rows alone.
 
 use crate::base::error::{Error, Result};
-use crate::base::shape::{MAX_RANK, Shape};
+use crate::base::lines::Lines;
 use crate::base::tensor::TensorMut;
 use crate::cpu::processor::Cpu;
 use crate::cpu::simd::Lanes;
 use crate::cpu::threads::{Spread, SyncRef};
 use std::cell::RefCell;
 
-/// Sizes and strides of some dimensions, neighbours merged where they are contiguous.
-#[derive(Debug, Clone, Copy)]
-struct Dims {
-    dims: [(usize, usize); MAX_RANK],
-    rank: usize,
-}
-
-impl Dims {
-    const NONE: Dims = Dims { dims: [(1, 1); MAX_RANK], rank: 0 };
-
-    fn push(&mut self, size: usize, stride: usize) {
-        if size == 1 {
-            return;
-        }
-        if let Some(last) = self.rank.checked_sub(1) {
-            let (outer, outer_stride) = self.dims[last];
-            if size != 0 && outer_stride == size * stride {
-                self.dims[last] = (outer * size, stride);
-                return;
-            }
-        }
-        self.dims[self.rank] = (size, stride);
-        self.rank += 1;
-    }
-
-    fn count(&self) -> usize {
-        self.dims[..self.rank].iter().map(|d| d.0).product()
-    }
-
-    /// Element offset of index `i`, counted row-major.
-    #[inline]
-    fn offset(&self, mut i: usize) -> usize {
-        match self.rank {
-            0 => 0,
-            1 => i * self.dims[0].1,
-            _ => {
-                let mut offset = 0;
-                for &(size, stride) in self.dims[..self.rank].iter().rev() {
-                    offset += i % size * stride;
-                    i /= size;
-                }
-                offset
-            }
-        }
-    }
-}
-
-/// The lines of a tensor along some of its dimensions, numbered row-major over the others.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Lines {
-    kept: Dims,
-    along: Dims,
-    count: usize,
-    len: usize,
-}
-
 impl Lines {
-    /// Lines along the dimensions that `along` names, of a tensor whose dimension 0 has stride
-    /// `row_stride` and whose others are contiguous.
-    pub(crate) fn new(shape: &Shape, row_stride: usize, along: impl Fn(usize) -> bool) -> Lines {
-        let mut lines = Lines { kept: Dims::NONE, along: Dims::NONE, count: 0, len: 0 };
-        for (d, &size) in shape.iter().enumerate() {
-            let stride = match d {
-                0 => row_stride,
-                _ => shape[d + 1..].iter().product(),
-            };
-            if along(d) {
-                lines.along.push(size, stride);
-            } else {
-                lines.kept.push(size, stride);
-            }
-        }
-        lines.count = lines.kept.count();
-        lines.len = lines.along.count();
-        lines
-    }
-
-    pub(crate) fn count(&self) -> usize {
-        self.count
-    }
-
-    pub(crate) fn len(&self) -> usize {
-        self.len
-    }
-
-    fn contiguous(&self) -> bool {
-        match self.along.rank {
-            0 => true,
-            1 => self.along.dims[0].1 == 1,
-            _ => false,
-        }
-    }
-
-    /// Whether neighbouring lines lie next to one another in memory.
-    fn interleaved(&self) -> bool {
-        self.kept.rank > 0 && self.kept.dims[self.kept.rank - 1].1 == 1
-    }
-
-    /// How many lines from `first` on (at most `most`) keep the distance 1 of neighbours.
-    fn run(&self, first: usize, most: usize) -> usize {
-        if !self.interleaved() {
-            return 1;
-        }
-        let size = self.kept.dims[self.kept.rank - 1].0;
-        most.min(size - first % size)
-    }
-
     /// Copies lines `first..first + n` (a [`Lines::run`]) into `tile`, one after another.
     ///
     /// # Safety
     /// `base` is the first element of the tensor that these lines were made for.
     unsafe fn gather<T: Lanes>(&self, base: *const T, first: usize, n: usize, tile: &mut [f32]) {
         let start = self.kept.offset(first);
-        for j in 0..self.len {
+        for j in 0..self.len() {
             let at = start + self.along.offset(j);
             for i in 0..n {
                 // SAFETY: line first + i and its element j exist.
-                tile[i * self.len + j] = unsafe { base.add(at + i).read() }.to_f32();
+                tile[i * self.len() + j] = unsafe { base.add(at + i).read() }.to_f32();
             }
         }
     }
@@ -140,11 +34,11 @@ impl Lines {
     /// As for `gather`, and nobody else touches these lines.
     unsafe fn scatter<T: Lanes>(&self, base: *mut T, first: usize, n: usize, tile: &[f32]) {
         let start = self.kept.offset(first);
-        for j in 0..self.len {
+        for j in 0..self.len() {
             let at = start + self.along.offset(j);
             for i in 0..n {
                 // SAFETY: line first + i and its element j exist.
-                unsafe { base.add(at + i).write(T::from_f32(tile[i * self.len + j])) };
+                unsafe { base.add(at + i).write(T::from_f32(tile[i * self.len() + j])) };
             }
         }
     }
@@ -320,7 +214,7 @@ impl<X: Lanes, A: Lanes, Y: Lanes, Op: LineOp> Job<'_, X, A, Y, Op> {
             unsafe {
                 let line = Line {
                     index,
-                    len: self.x.lines.len,
+                    len: self.x.lines.len(),
                     x: self.x.base.add(self.x.lines.kept.offset(index)),
                     a: match self.a {
                         Some(a) => a.base.add(a.lines.kept.offset(index)),
@@ -344,7 +238,7 @@ impl<X: Lanes, A: Lanes, Y: Lanes, Op: LineOp> Job<'_, X, A, Y, Op> {
     /// # Safety
     /// As for [`each_line`]; nobody else works on these lines.
     unsafe fn in_tiles(&self, lines: std::ops::Range<usize>, sum: &mut Op::Sum) {
-        let len = self.x.lines.len;
+        let len = self.x.lines.len();
         let most = (TILE_ELEMENTS / len.max(1)).clamp(1, TILE_LINES);
         let operands = if self.a.is_some() { 2 } else { 1 };
         SCRATCH.with_borrow_mut(|scratch| {
@@ -401,43 +295,5 @@ impl<X: Lanes, A: Lanes, Y: Lanes, Op: LineOp> Job<'_, X, A, Y, Op> {
                 first += n;
             }
         });
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn offsets(lines: &Lines, line: usize) -> Vec<usize> {
-        let start = lines.kept.offset(line);
-        (0..lines.len()).map(|j| start + lines.along.offset(j)).collect()
-    }
-
-    #[test]
-    fn lines_follow_the_strides() {
-        let shape = Shape::new(&[2, 3, 4]).unwrap();
-        let classes = Lines::new(&shape, 20, |d| d == 1);
-        assert_eq!((classes.count(), classes.len()), (8, 3));
-        assert_eq!(offsets(&classes, 0), [0, 4, 8]);
-        assert_eq!(offsets(&classes, 5), [21, 25, 29]);
-        assert!(!classes.contiguous() && classes.interleaved());
-
-        let ends = Lines::new(&shape, 12, |d| d != 1);
-        assert_eq!(offsets(&ends, 1), [4, 5, 6, 7, 16, 17, 18, 19]);
-
-        let all = Lines::new(&shape, 12, |_| true);
-        assert_eq!((all.count(), all.len()), (1, 24));
-        assert!(all.contiguous());
-    }
-
-    #[test]
-    fn runs_end_where_neighbours_stop_being_adjacent() {
-        let shape = Shape::new(&[2, 3, 4]).unwrap();
-        let lines = Lines::new(&shape, 12, |d| d == 1);
-        assert_eq!(lines.run(0, 16), 4);
-        assert_eq!(lines.run(3, 16), 1);
-        assert_eq!(lines.run(4, 16), 4);
-        let rows = Lines::new(&Shape::new(&[5, 3]).unwrap(), 7, |d| d == 1);
-        assert_eq!(rows.run(0, 16), 1);
     }
 }

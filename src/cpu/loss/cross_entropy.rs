@@ -2,8 +2,9 @@
 
 use crate::base::dtype::DType;
 use crate::base::error::Result;
+use crate::base::lines::Lines;
 use crate::base::tensor::{TensorMut, TensorRef};
-use crate::cpu::batch::lines::{Line, LineOp, Lines, Sink, Source, each_line, host_like};
+use crate::cpu::batch::lines::{Line, LineOp, Sink, Source, each_line, host_like};
 use crate::cpu::batch::numbers::{Batch, Sums, Upstream};
 use crate::cpu::batch::results::{Buffers, Results};
 use crate::cpu::batch::targets::with_weights;

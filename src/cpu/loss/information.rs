@@ -1,8 +1,9 @@
 //! Entropy, cross entropy and Kullback–Leibler divergence of rows of probabilities, on the CPU.
 
 use crate::base::error::{Error, Result};
+use crate::base::lines::Lines;
 use crate::base::tensor::{TensorMut, TensorRef};
-use crate::cpu::batch::lines::{Line, LineOp, Lines, Sink, Source, each_line};
+use crate::cpu::batch::lines::{Line, LineOp, Sink, Source, each_line};
 use crate::cpu::processor::{Cpu, each_float, host_f32};
 use crate::cpu::row::cuts::{Segments, Slots};
 use crate::cpu::simd::{Kernel, Lanes, Level, Simd, ln_plus, load_lanes};

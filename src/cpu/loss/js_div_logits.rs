@@ -4,11 +4,10 @@
 mod terms;
 
 use crate::base::error::{Error, Result};
+use crate::base::lines::Lines;
 use crate::base::reduction::Reduction;
 use crate::base::tensor::{TensorMut, TensorRef};
-use crate::cpu::batch::lines::{
-    Line, LineOp, Lines, Operands, Sink, Source, each_line_of, host_like,
-};
+use crate::cpu::batch::lines::{Line, LineOp, Operands, Sink, Source, each_line_of, host_like};
 use crate::cpu::batch::numbers::{Upstream, read};
 use crate::cpu::batch::targets::Targets;
 use crate::cpu::loss::log_softmax::fill;

@@ -1,8 +1,9 @@
 //! Log-softmax on the CPU: a row is summed, then written (or its gradient is).
 
 use crate::base::error::Result;
+use crate::base::lines::Lines;
 use crate::base::tensor::{TensorMut, TensorRef};
-use crate::cpu::batch::lines::{Line, LineOp, Lines, Sink, Source, each_line, host_like};
+use crate::cpu::batch::lines::{Line, LineOp, Sink, Source, each_line, host_like};
 use crate::cpu::processor::{Cpu, each_float, host_f32};
 use crate::cpu::row::cuts::Segments;
 use crate::cpu::row::logit::Transform;

@@ -3,10 +3,9 @@
 
 use crate::base::dtype::DType;
 use crate::base::error::Result;
+use crate::base::lines::Lines;
 use crate::base::tensor::{TensorMut, TensorRef};
-use crate::cpu::batch::lines::{
-    Line, LineOp, Lines, Operands, Sink, Source, each_line_of, host_like,
-};
+use crate::cpu::batch::lines::{Line, LineOp, Operands, Sink, Source, each_line_of, host_like};
 use crate::cpu::batch::numbers::{Scaling, Sums, Upstream};
 use crate::cpu::batch::results::{Buffers, Results};
 use crate::cpu::batch::targets::{Census, WeightSum, Weights, with_weights};

@@ -3,6 +3,7 @@
 
 use crate::base::dtype::DType;
 use crate::base::error::{Error, Result};
+use crate::base::lines;
 use crate::base::shape::Shape;
 use crate::code::args;
 use crate::code::args::{MAX_DIMS, PermuteArgs};
@@ -22,52 +23,20 @@ pub(crate) struct Lines {
     permuted: Option<[(i64, i64); MAX_DIMS]>,
 }
 
-/// Sizes and strides, neighbours merged where they are contiguous.
-#[derive(Default)]
-struct Dims(Vec<(usize, usize)>);
-
-impl Dims {
-    fn push(&mut self, size: usize, stride: usize) {
-        match self.0.last_mut() {
-            _ if size == 1 => {}
-            Some(last) if last.1 == size * stride => *last = (last.0 * size, stride),
-            _ => self.0.push((size, stride)),
-        }
-    }
-}
-
 impl Lines {
     /// Lines along the dimensions that `along` names; dimension 0 has stride `row_stride`, the
     /// others are contiguous.
     pub(crate) fn new(shape: &Shape, row_stride: usize, along: impl Fn(usize) -> bool) -> Lines {
-        let (mut kept, mut inside) = (Dims::default(), Dims::default());
-        let (mut count, mut len) = (1, 1);
-        for (d, &size) in shape.iter().enumerate() {
-            let stride = match d {
-                0 => row_stride,
-                _ => shape[d + 1..].iter().product(),
-            };
-            if along(d) {
-                len *= size;
-                inside.push(size, stride);
-            } else {
-                count *= size;
-                kept.push(size, stride);
-            }
-        }
-        let plain = match (&kept.0[..], &inside.0[..]) {
-            _ if count * len == 0 => Some(len),
-            ([], [] | [(_, 1)]) => Some(len),
-            ([(_, stride)], [] | [(_, 1)]) => Some(*stride),
-            _ => None,
-        };
-        if let Some(stride) = plain {
+        let lines = lines::Lines::new(shape, row_stride, along);
+        let (count, len) = (lines.count(), lines.len());
+        if let Some(stride) = lines.stride() {
             return Lines { count, len, stride, permuted: None };
         }
+        let (kept, along) = (lines.kept.pairs(), lines.along.pairs());
         let mut dims = [(1, 0); MAX_DIMS];
-        let all = kept.0.len() + inside.0.len();
+        let all = kept.len() + along.len();
         for (slot, &(size, stride)) in
-            dims[MAX_DIMS - all..].iter_mut().zip(kept.0.iter().chain(&inside.0))
+            dims[MAX_DIMS - all..].iter_mut().zip(kept.iter().chain(along))
         {
             *slot = (size as i64, stride as i64);
         }
