@@ -8,8 +8,8 @@
 use crate::cpu::row::cuts::{Segments, Slots};
 use crate::cpu::row::logit::{Linear, Plain, Transform, each_logit};
 use crate::cpu::row::soft_target::{
-    Exponential, FindTop, Mass, Probability, Quantity, Share, SoftAccumulate, SoftGradient,
-    SoftPartial, SoftRescale, SoftTerms,
+    Exponential, FindTop, Mass, Probability, Quantity, Share, SoftGradient, SoftPartial,
+    SoftRescale, SoftTerms, accumulate,
 };
 use crate::cpu::row::softmax;
 use crate::cpu::row::softmax::{DISTANCE_UNIT, Deviation, MaximumOf, Sum};
@@ -422,35 +422,6 @@ impl<T: Lanes> SoftRow<T> {
                     self.level.run(Mass { target, len, share })
                 }
             })
-        }
-    }
-}
-
-/// # Safety
-/// As for [`SoftAccumulate`]; with `keep` T is f32 and the transform is linear.
-unsafe fn accumulate<T: Lanes, Q: Quantity>(
-    level: Level,
-    transform: Transform,
-    (x, target): (*mut T, *const T),
-    len: usize,
-    share: Share<Q>,
-    keep: bool,
-) -> SoftPartial {
-    if !keep {
-        return each_logit!(transform, logit => level.run(SoftAccumulate::<T, _, Q, false> {
-            x, target, len, logit, share,
-        }));
-    }
-    let (x, target) = (x.cast::<f32>(), target.cast::<f32>());
-    match transform {
-        Transform::Linear(Linear::Plain(logit)) => {
-            level.run(SoftAccumulate::<f32, _, Q, true> { x, target, len, logit, share })
-        }
-        Transform::Linear(Linear::Scaled(logit)) => {
-            level.run(SoftAccumulate::<f32, _, Q, true> { x, target, len, logit, share })
-        }
-        Transform::Capped(logit) => {
-            level.run(SoftAccumulate::<f32, _, Q, false> { x, target, len, logit, share })
         }
     }
 }

@@ -4,9 +4,9 @@
 //! What a class counts for is u = w·(hard·q + soft): q a probability, or e^(s·(y − reference)) of
 //! a teacher's logit, which is a probability but for a factor of its row.
 
-use crate::cpu::row::logit::Logit;
+use crate::cpu::row::logit::{Linear, Logit, Transform, each_logit};
 use crate::cpu::row::softmax::{DISTANCE_UNIT, PREFETCH, maximum, reference};
-use crate::cpu::simd::{Kernel, Lanes, Simd, exp_nonpositive, load_lanes, store_lanes};
+use crate::cpu::simd::{Kernel, Lanes, Level, Simd, exp_nonpositive, load_lanes, store_lanes};
 
 /// How a target becomes q.
 pub(crate) trait Quantity: Copy {
@@ -178,6 +178,37 @@ impl<T: Lanes, L: Logit, Q: Quantity, const KEEP: bool> Kernel for SoftAccumulat
                 deviation: s.reduce_add(s.add(deviations[0], deviations[1])),
                 norm: s.reduce_add(s.add(norms[0], norms[1])),
             }
+        }
+    }
+}
+
+/// Sums a stretch; with `keep` the exponentials replace the logits, but for those under a cap.
+///
+/// # Safety
+/// As for [`SoftAccumulate`]; with `keep` T is f32 and the transform is linear.
+pub(crate) unsafe fn accumulate<T: Lanes, Q: Quantity>(
+    level: Level,
+    transform: Transform,
+    (x, target): (*mut T, *const T),
+    len: usize,
+    share: Share<Q>,
+    keep: bool,
+) -> SoftPartial {
+    if !keep {
+        return each_logit!(transform, logit => level.run(SoftAccumulate::<T, _, Q, false> {
+            x, target, len, logit, share,
+        }));
+    }
+    let (x, target) = (x.cast::<f32>(), target.cast::<f32>());
+    match transform {
+        Transform::Linear(Linear::Plain(logit)) => {
+            level.run(SoftAccumulate::<f32, _, Q, true> { x, target, len, logit, share })
+        }
+        Transform::Linear(Linear::Scaled(logit)) => {
+            level.run(SoftAccumulate::<f32, _, Q, true> { x, target, len, logit, share })
+        }
+        Transform::Capped(logit) => {
+            level.run(SoftAccumulate::<f32, _, Q, false> { x, target, len, logit, share })
         }
     }
 }
