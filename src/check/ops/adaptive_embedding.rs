@@ -23,7 +23,7 @@ use std::sync::Arc;
 
 pub(in crate::check) const ENTRY: Entry = Entry {
     name: "adaptive-embedding",
-    cases: Draw { shape: shape, rest: case },
+    cases: Draw { shape, rest: case },
     calls: Calls { draw, run, expect, saved: None },
     evaluated: None,
     measured: &[],
