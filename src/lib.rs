@@ -78,6 +78,7 @@ pub use spec::mse::{Mse, MseLoss};
 pub use spec::nll::{Nll, NllGrad};
 pub use spec::output_layer::{LayerGrad, LayerGradOut, LayerOut, LayerOutput};
 pub use spec::ranks::{Ranks, TopkAccuracy};
+pub use spec::row_state::{RowState, Vocabulary};
 pub use spec::sampled_softmax::{NegativeSampler, SampledParameters, SampledSoftmax};
 pub use spec::smooth_l1::{SmoothL1, SmoothL1Loss};
 

@@ -1,16 +1,18 @@
 //! The CPU as a backend: which method does which call.
 
 use crate::base::error::Result;
+use crate::base::tensor::TensorMut;
 use crate::cpu::processor::Cpu;
 use crate::device::backend::Backend;
 use crate::device::facts::CpuInfo;
 use crate::spec::adaptive_embedding::{self, CheckedEmbedding};
 use crate::spec::adaptive_log_softmax::{self, CheckedAdaptive};
-use crate::spec::cross_entropy::{self, Checked, SoftTarget};
+use crate::spec::cross_entropy::{self, Checked, CheckedShard, SoftTarget};
 use crate::spec::information::{self, CheckedInformation};
 use crate::spec::js_div_logits::{self, CheckedJsDiv};
 use crate::spec::log_softmax::{self, CheckedLines};
 use crate::spec::nll::{self, CheckedNll};
+use crate::spec::row_state::Merge;
 use crate::spec::sampled_softmax::{self, CheckedSampled};
 use crate::spec::{elementwise, logprob_entropy, logsumexp, ranks};
 use std::any::Any;
@@ -54,6 +56,30 @@ impl Backend for Cpu {
                 self.cross_entropy_forward_backward(checked, logits, grad_output, out)
             }
         }
+    }
+
+    fn cross_entropy_shard(
+        &self,
+        checked: &CheckedShard<'_>,
+        call: cross_entropy::ShardCall<'_>,
+    ) -> Result<()> {
+        use cross_entropy::ShardCall;
+        match call {
+            ShardCall::Partial { logits, state } => {
+                self.cross_entropy_partial(checked, logits, state)
+            }
+            ShardCall::Finish { state, out } => self.cross_entropy_finish(checked, state, out),
+            ShardCall::Backward { logits, state, grad_output, grad_logits } => {
+                self.cross_entropy_shard_backward(checked, logits, state, grad_output, grad_logits)
+            }
+            ShardCall::BackwardInPlace { logits, state, grad_output } => {
+                self.cross_entropy_shard_backward_in_place(checked, logits, state, grad_output)
+            }
+        }
+    }
+
+    fn merge_states(&self, merge: &Merge<'_>, state: TensorMut<'_>) -> Result<()> {
+        Cpu::merge_states(self, merge, state)
     }
 
     fn soft_cross_entropy(

@@ -3,15 +3,16 @@
 use crate::base::dtype::DType;
 use crate::base::error::{Error, Result};
 use crate::base::shape::Shape;
-use crate::base::tensor::{Tensor, TensorRef};
+use crate::base::tensor::{Tensor, TensorMut, TensorRef};
 use crate::device::facts::{CpuInfo, DriverCalls};
 use crate::spec::adaptive_embedding::{self, CheckedEmbedding};
 use crate::spec::adaptive_log_softmax::{self, CheckedAdaptive};
-use crate::spec::cross_entropy::{self, Checked, SoftTarget};
+use crate::spec::cross_entropy::{self, Checked, CheckedShard, SoftTarget};
 use crate::spec::information::{self, CheckedInformation};
 use crate::spec::js_div_logits::{self, CheckedJsDiv};
 use crate::spec::log_softmax::{self, CheckedLines};
 use crate::spec::nll::{self, CheckedNll};
+use crate::spec::row_state::Merge;
 use crate::spec::sampled_softmax::{self, CheckedSampled};
 use crate::spec::{elementwise, logprob_entropy, logsumexp, ranks};
 use std::any::Any;
@@ -165,6 +166,20 @@ pub(crate) trait Backend: Debug + Send + Sync {
     /// Cross entropy against class indices.
     fn cross_entropy(&self, _checked: &Checked<'_>, _call: cross_entropy::Call<'_>) -> Result<()> {
         absent(self.name(), "cross entropy")
+    }
+
+    /// Cross entropy of a vocabulary in shards.
+    fn cross_entropy_shard(
+        &self,
+        _checked: &CheckedShard<'_>,
+        _call: cross_entropy::ShardCall<'_>,
+    ) -> Result<()> {
+        absent(self.name(), "cross entropy of a vocabulary in shards")
+    }
+
+    /// States of rows, side by side in `state`.
+    fn merge_states(&self, _merge: &Merge<'_>, _state: TensorMut<'_>) -> Result<()> {
+        absent(self.name(), "states of rows")
     }
 
     /// Cross entropy against probabilities, or a teacher's logits.

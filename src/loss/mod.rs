@@ -14,4 +14,5 @@ mod logsumexp;
 mod nll;
 pub(crate) mod output_layer;
 pub(crate) mod ranks;
+mod row_state;
 mod sampled_softmax;

@@ -25,6 +25,7 @@
 mod call;
 pub(crate) mod checked;
 mod outputs;
+pub(crate) mod shard;
 
 use crate::base::reduction::Reduction;
 use crate::base::tensor::TensorRef;
@@ -32,6 +33,7 @@ use crate::base::tensor::TensorRef;
 pub(crate) use call::{Call, SoftCall};
 pub(crate) use checked::{Checked, SoftTarget};
 pub use outputs::{CrossEntropyGrad, CrossEntropyGradients, CrossEntropyOut, CrossEntropyOutput};
+pub(crate) use shard::{CheckedShard, ShardCall};
 
 /// Cross entropy between logits and class indices or class probabilities, in nats.
 ///

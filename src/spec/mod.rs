@@ -23,6 +23,7 @@ pub(crate) mod mse;
 pub(crate) mod nll;
 pub(crate) mod output_layer;
 pub(crate) mod ranks;
+pub(crate) mod row_state;
 pub(crate) mod sampled_softmax;
 pub(crate) mod smooth_l1;
 pub(crate) mod soft_cap;

@@ -161,7 +161,11 @@ impl<'a> Batch<'a> {
     pub(crate) unsafe fn hole<X: Lanes>(&self, x: *const X, class: usize) -> Hole {
         // SAFETY: `class` is a column of the row at `x`: the census has found it in range, says the
         // caller.
-        let logit = unsafe { x.add(class).read() }.to_f32();
+        self.hole_of(unsafe { x.add(class).read() }.to_f32(), class, class)
+    }
+
+    /// The same from the target's logit, where it stands in another column than that of its class.
+    pub(crate) fn hole_of(&self, logit: f32, column: usize, class: usize) -> Hole {
         let smoothed = self.epsilon > 0.0;
         let weight = if smoothed { self.weights.get(class) / self.unit } else { 0.0 };
         let (mut z, slope) = self.transform.at(logit);
@@ -176,7 +180,7 @@ impl<'a> Batch<'a> {
                 z as f32
             }
         };
-        Hole { column: class, logit, reference, z, slope, weight }
+        Hole { column, logit, reference, z, slope, weight }
     }
 
     /// ℓ without its z-loss, and the z-loss, of a kept row.

@@ -1,5 +1,7 @@
 //! Cross entropy on the CPU: the batch's numbers first, then every row by itself.
 
+mod shards;
+
 use crate::base::dtype::DType;
 use crate::base::error::Result;
 use crate::base::lines::Lines;

@@ -1,13 +1,11 @@
-//! How a row is cut, who works on the pieces, and what they leave.
+//! How a row is cut, who works on the pieces, and what they leave. A block is 8 KiB of f32, so that it
+//! stays in a 32 KiB L1 cache between passes; that of a shard is that of its whole row.
 
 use crate::cpu::threads::{Spread, SyncPtr, share};
+use crate::spec::row_state::{MAX_BLOCKS, block};
 use std::mem::MaybeUninit;
 use std::ops::Range;
 
-/// Elements of a block: 8 KiB of f32, so that a block stays in a 32 KiB L1 cache between passes.
-const BLOCK: usize = 2048;
-/// Most blocks of a row; a longer row has longer blocks.
-const MAX_BLOCKS: usize = 1024;
 /// Most segments of a row: the target cuts one block in two.
 const MAX_SEGMENTS: usize = MAX_BLOCKS + 1;
 
@@ -21,8 +19,18 @@ pub(crate) struct Segments {
 
 impl Segments {
     pub(crate) fn new(len: usize, hole: Option<usize>) -> Segments {
-        let block = BLOCK.max(len.div_ceil(MAX_BLOCKS).next_multiple_of(64));
+        Segments::of_blocks(len, block(len), hole)
+    }
+
+    /// A shard of a row that as a whole has `len.div_ceil(block)` blocks at most.
+    pub(crate) fn of_blocks(len: usize, block: usize, hole: Option<usize>) -> Segments {
+        assert!(len.div_ceil(block) <= MAX_BLOCKS, "more blocks than a row has");
         Segments { len, block, hole }
+    }
+
+    /// The segment that lies right of the hole.
+    pub(crate) fn after_hole(&self) -> Option<usize> {
+        self.hole.map(|hole| hole / self.block + 1)
     }
 
     pub(crate) fn count(&self) -> usize {

@@ -6,6 +6,7 @@ pub(crate) mod gradient;
 pub(crate) mod hole;
 pub(crate) mod logit;
 pub(crate) mod ranks;
+pub(crate) mod record;
 pub(crate) mod soft_row;
 pub(crate) mod soft_target;
 pub(crate) mod softmax;

@@ -267,12 +267,12 @@ unsafe fn others<S: Simd, T: Lanes, L: Logit>(
 /// What one stretch adds to Σ w·(max − z), relative to a reference of its own.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Deviation {
-    reference: f32,
+    pub(crate) reference: f32,
     /// Σ w·(r(reference) − r(x))·[`share`], with references r: logits, or z under a cap. A weight of
     /// 0 makes 0 of an infinite distance.
-    sum: f32,
+    pub(crate) sum: f32,
     /// Σ w.
-    weight: f32,
+    pub(crate) weight: f32,
 }
 
 /// What distances are multiplied by where they are added up: each may be as large as f32 goes.

@@ -122,10 +122,25 @@ impl<T: Lanes> Row<T> {
     /// not null) have as many.
     pub(crate) unsafe fn sum(&self, hole: Option<Hole>) -> RowSum {
         let segments = Segments::new(self.len, hole.map(|h| h.column));
+        let mut parts = Slots::new();
+        // SAFETY: the caller vouches for the row, and the segments cover its columns.
+        let parts = unsafe { self.parts(&segments, hole, &mut parts) };
+        RowSum::merge(self.transform, parts, hole)
+    }
+
+    /// What each segment sums to.
+    ///
+    /// # Safety
+    /// As for [`Row::sum`]; the segments are those of `len` columns with this hole.
+    pub(crate) unsafe fn parts<'p>(
+        &self,
+        segments: &Segments,
+        hole: Option<Hole>,
+        parts: &'p mut Slots<Part>,
+    ) -> &'p [Part] {
         let (level, transform, memory) = (self.level, self.transform, self.memory());
         let (smoothing, also) = (self.smoothing, self.also);
-        let mut parts = Slots::new();
-        let parts = parts.fill(&segments, self.spread, |_, columns| {
+        parts.fill(segments, self.spread, |_, columns| {
             // SAFETY: the columns lie inside the row, which is only read.
             unsafe {
                 let x = memory.x(columns.start).cast_const();
@@ -146,8 +161,7 @@ impl<T: Lanes> Row<T> {
                     },
                 }
             }
-        });
-        RowSum::merge(transform, parts, hole)
+        })
     }
 
     /// Logits become `(prob·p − smooth·w)·dz/dx` in `out`, but for the hole, with
@@ -165,7 +179,21 @@ impl<T: Lanes> Row<T> {
         from: Normalizer<'_>,
         terms: &Terms,
     ) -> f64 {
-        let segments = Segments::new(self.len, hole);
+        // SAFETY: the caller vouches for the rows, and the segments cover their columns.
+        unsafe { self.gradient_in(&Segments::new(self.len, hole), out, from, terms) }
+    }
+
+    /// As [`Row::gradient`], in these segments.
+    ///
+    /// # Safety
+    /// As for [`Row::gradient`]; the segments are those of `len` columns.
+    pub(crate) unsafe fn gradient_in<U: Lanes>(
+        &self,
+        segments: &Segments,
+        out: *mut U,
+        from: Normalizer<'_>,
+        terms: &Terms,
+    ) -> f64 {
         let (level, transform, memory) = (self.level, self.transform, self.memory());
         let out = SyncPtr(out);
         let (reference, total, summed) = match from {
@@ -175,7 +203,7 @@ impl<T: Lanes> Row<T> {
         let factor = (terms.prob / total) as f32;
         let terms = GradientTerms { reference, factor, smooth: terms.smooth, summed };
         let mut sums = Slots::new();
-        let sums = sums.fill(&segments, self.spread, |_, columns| {
+        let sums = sums.fill(segments, self.spread, |_, columns| {
             let (at, len) = (columns.start, columns.len());
             // SAFETY: the columns lie inside both rows and in no other segment.
             unsafe {

@@ -58,7 +58,7 @@ impl CrossEntropy<'_> {
     }
 
     /// Options and logits: the dimension of classes, and the shape of what has one value a row.
-    fn check_logits(&self, logits: &TensorRef<'_>) -> Result<(usize, Shape)> {
+    pub(super) fn check_logits(&self, logits: &TensorRef<'_>) -> Result<(usize, Shape)> {
         self.check_options()?;
         validate::float("logits", logits)?;
         validate::classes("logits", logits.shape())
@@ -94,7 +94,7 @@ impl CrossEntropy<'_> {
         Ok(())
     }
 
-    fn check_options(&self) -> Result<()> {
+    pub(super) fn check_options(&self) -> Result<()> {
         validate::reduction(self.reduction)?;
         let (epsilon, lambda) = (self.label_smoothing, self.lse_square_scale);
         let unit = (0.0..=1.0).contains(&epsilon);
@@ -175,6 +175,10 @@ impl<'a, T> Checked<'a, T> {
         }
     }
 
+    pub(crate) fn check_grad_output(&self, grad_output: &GradOutput<'_>) -> Result<()> {
+        grad_output.check(self.loss_shape(), self.dtype)
+    }
+
     pub(crate) fn check_ranks(
         &self,
         argmax: &Option<TensorMut<'_>>,
@@ -238,10 +242,6 @@ impl Checked<'_, Target<'_>> {
         let grad = grad.as_ref();
         validate::shape("grad_target", &grad, target.0.shape(), "the target's")?;
         validate::dtype("grad_target", &grad, &[self.dtype], "the target's")
-    }
-
-    pub(crate) fn check_grad_output(&self, grad_output: &GradOutput<'_>) -> Result<()> {
-        grad_output.check(self.loss_shape(), self.dtype)
     }
 
     pub(crate) fn check_backward(
