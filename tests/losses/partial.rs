@@ -72,7 +72,7 @@ fn columns(data: &Data, shard: Vocabulary) -> Data {
     sizes[dim] = shard.len;
     // A padding of its own, unlike the whole's. (That of a tensor of one dimension parts neighbours,
     // and then classes are brought together first, in another order of additions.)
-    Data::floats(data.dtype(), &sizes, &values).padded(usize::from(dim))
+    Data::floats(data.dtype(), &sizes, &values).padded(dim)
 }
 
 struct Sharded<'a> {
