@@ -178,10 +178,8 @@ fn sums_of_log_probabilities_near_each_other_keep_their_digits() {
         let total: f64 = z.iter().map(|z| z.exp()).sum();
         rounded(z.iter().map(|z| z - total.ln()))
     };
-    let losses = [0.0, 1e-6, 1e-3, 0.5, 1.0 - 1e-3, 1.0]
-        .map(|beta| js_div(beta))
-        .into_iter()
-        .chain([kl_div(true)]);
+    let losses =
+        [0.0, 1e-6, 1e-3, 0.5, 1.0 - 1e-3, 1.0].map(js_div).into_iter().chain([kl_div(true)]);
     for loss in losses {
         for noise in NOISE {
             let near: Vec<f64> = logits.iter().map(|z| z + noise * rng.normal()).collect();
