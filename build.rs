@@ -4,6 +4,14 @@
 #[allow(dead_code, unreachable_pub)]
 mod variants;
 
+/// What the table of kernels knows of the crate.
+#[path = "src/spec"]
+mod spec {
+    pub(crate) mod elementwise {
+        pub(crate) mod functors;
+    }
+}
+
 #[cfg(feature = "emulator")]
 #[path = "build/emulator.rs"]
 mod emulator;
@@ -34,6 +42,7 @@ fn main() {
     println!("cargo::rerun-if-changed=kernels");
     println!("cargo::rerun-if-changed=src/code/variants.rs");
     println!("cargo::rerun-if-changed=src/code/variants");
+    println!("cargo::rerun-if-changed=src/spec/elementwise/functors.rs");
     #[cfg(feature = "emulator")]
     emulator::build();
     #[cfg(feature = "cuda")]

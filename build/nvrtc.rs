@@ -42,7 +42,7 @@ pub(crate) fn build() {
                 note(&nvrtc, &format!("has no sm_{arch}; its kernels are compiled at run time"));
             }
             for &arch in &known {
-                for &module in Module::ALL {
+                for module in Module::all() {
                     match compile(&nvrtc, module, arch, &out) {
                         Ok(path) => {
                             let file = module.file();

@@ -129,8 +129,7 @@ struct ElementwiseArgs {
   wl_i64 part;                               // Terms of a part, or packs of a tile.
   wl_i64 sizes[WL_MAX_DIMS];                 // Outermost first; summing back: the kept dimensions first.
   wl_i64 strides[WL_OPERANDS][WL_MAX_DIMS];
-  float threshold;                           // Of Huber; beta of Jensen-Shannon.
-  float divisor;                             // Of Huber.
+  float options[2];                          // The functor's, as its row says.
   wl_u32 weight_kind;
   wl_u32 pos_weight_kind;
   wl_u32 upstream_kind;
@@ -152,11 +151,11 @@ WL_OFFSET(ElementwiseArgs, denominator, 104); WL_OFFSET(ElementwiseArgs, count, 
 WL_OFFSET(ElementwiseArgs, units, 120); WL_OFFSET(ElementwiseArgs, tiles, 128);
 WL_OFFSET(ElementwiseArgs, outputs, 136); WL_OFFSET(ElementwiseArgs, terms, 144); WL_OFFSET(ElementwiseArgs, part, 152);
 WL_OFFSET(ElementwiseArgs, sizes, 160); WL_OFFSET(ElementwiseArgs, strides, 224);
-WL_OFFSET(ElementwiseArgs, threshold, 736); WL_OFFSET(ElementwiseArgs, divisor, 740);
-WL_OFFSET(ElementwiseArgs, weight_kind, 744); WL_OFFSET(ElementwiseArgs, pos_weight_kind, 748);
-WL_OFFSET(ElementwiseArgs, upstream_kind, 752); WL_OFFSET(ElementwiseArgs, dims, 756);
-WL_OFFSET(ElementwiseArgs, kept, 760); WL_OFFSET(ElementwiseArgs, lead, 764); WL_OFFSET(ElementwiseArgs, parts, 768);
-WL_OFFSET(ElementwiseArgs, lanes, 772); WL_OFFSET(ElementwiseArgs, side, 776); WL_OFFSET(ElementwiseArgs, kind, 780);
+WL_OFFSET(ElementwiseArgs, options, 736); WL_OFFSET(ElementwiseArgs, weight_kind, 744);
+WL_OFFSET(ElementwiseArgs, pos_weight_kind, 748); WL_OFFSET(ElementwiseArgs, upstream_kind, 752);
+WL_OFFSET(ElementwiseArgs, dims, 756); WL_OFFSET(ElementwiseArgs, kept, 760); WL_OFFSET(ElementwiseArgs, lead, 764);
+WL_OFFSET(ElementwiseArgs, parts, 768); WL_OFFSET(ElementwiseArgs, lanes, 772); WL_OFFSET(ElementwiseArgs, side, 776);
+WL_OFFSET(ElementwiseArgs, kind, 780);
 
 // The rows of a layer by cluster. A cluster has as many slots as its capacity.
 struct BinArgs {

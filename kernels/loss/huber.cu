@@ -8,13 +8,13 @@ struct Huber {
   const float threshold;
   float up, inverse;  // divided by: 1 / divisor alone may be out of range
 
-  WL_FN Huber(const ElementwiseArgs& a) : threshold(a.threshold) {
+  WL_FN Huber(const ElementwiseArgs& a) : threshold(a.options[0]) {
     // A power of two near 1 / divisor, of the exponents that both have. No quotient is beyond 1
     // where the divisor is not 1: it is the threshold then.
-    const wl_i32 exponent = (wl_i32)(wl_bits(a.divisor) >> 23);
+    const wl_i32 exponent = (wl_i32)(wl_bits(a.options[1]) >> 23);
     const wl_i32 opposite = 254 - exponent;
     up = wl_f32((wl_u32)(opposite < 1 ? 1 : opposite > 253 ? 253 : opposite) << 23);
-    inverse = 1.f / (a.divisor * up);
+    inverse = 1.f / (a.options[1] * up);
   }
   // The slope; NaN goes through.
   WL_FN float shared(float x, float y, bool) const {

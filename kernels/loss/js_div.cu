@@ -27,7 +27,7 @@ struct KlDivReversed {
 struct JsDiv {
   static constexpr bool POS_WEIGHT = false;
   const Mixture mixture;
-  WL_FN JsDiv(const ElementwiseArgs& a) : mixture(a.threshold) {}
+  WL_FN JsDiv(const ElementwiseArgs& a) : mixture(a.options[0]) {}
   // The slopes.
   WL_FN Shared shared(float x, float y, bool narrow) const {
     const float q = exp_of(x, narrow), p = exp_of(y, narrow), u = x - y;

@@ -1,6 +1,7 @@
 //! The one table of kernels: what is compiled and what a launch looks up are both made of it.
 //!
-//! Used by the build script too, so it knows nothing of the rest of the crate.
+//! Used by the build script too, so it knows nothing of the rest of the crate
+//! but the table of functors over elements.
 
 // Paths of their own, as the build script has this file elsewhere in its tree.
 #[path = "variants/batch.rs"]
@@ -20,16 +21,18 @@ pub(crate) use batch::{BATCH_THREADS, Batch};
 pub(crate) use data::Data;
 #[allow(unused_imports)] // Plans ask for it, the build script does not.
 pub(crate) use data::PACK_BYTES;
-pub(crate) use elementwise::{ELEMENT_THREADS, ElementEntry, ElementLoss};
+pub(crate) use elementwise::{ELEMENT_THREADS, ElementEntry};
 pub(crate) use entry::Entry;
 pub(crate) use loss::Loss;
 pub(crate) use module::Module;
+
+use crate::spec::elementwise::functors::Functor;
 
 /// One kernel.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) enum Variant {
     Row(Loss, Entry, Data),
-    Element(ElementLoss, ElementEntry, Data),
+    Element(Functor, ElementEntry, Data),
     Batch(Batch),
 }
 
@@ -49,9 +52,9 @@ impl Variant {
                 }
             }
         }
-        for loss in ElementLoss::ALL {
+        for &functor in Functor::ALL {
             for entry in ElementEntry::ALL {
-                all.extend(Data::ALL.map(|data| Variant::Element(loss, entry, data)));
+                all.extend(Data::ALL.map(|data| Variant::Element(functor, entry, data)));
             }
         }
         all
@@ -60,7 +63,7 @@ impl Variant {
     pub(crate) fn module(self) -> Module {
         match self {
             Variant::Row(loss, ..) => loss.module(),
-            Variant::Element(loss, ..) => loss.module(),
+            Variant::Element(functor, ..) => Module::OfElements(functor.file()),
             Variant::Batch(batch) => batch.module(),
         }
     }
@@ -77,7 +80,7 @@ impl Variant {
             Variant::Row(loss, entry, data) => {
                 format!("{}_{}_{}", loss.symbol(), entry.symbol(), data.name())
             }
-            Variant::Element(loss, entry, data) => elementwise::symbol(loss, entry, data),
+            Variant::Element(functor, entry, data) => elementwise::symbol(functor, entry, data),
             Variant::Batch(batch) => batch.body().into(),
         }
     }
@@ -113,7 +116,7 @@ impl Variant {
         let (threads, blocks) = self.bounds();
         let body = match self {
             Variant::Row(loss, entry, data) => entry.body(&loss.functor(data)),
-            Variant::Element(loss, entry, data) => elementwise::body(loss, entry, data),
+            Variant::Element(functor, entry, data) => elementwise::body(functor, entry, data),
             Variant::Batch(batch) => format!("{}_body", batch.body()),
         };
         let args = self.module().arguments();
@@ -142,11 +145,11 @@ mod tests {
         names.sort();
         names.dedup();
         assert_eq!(names.len(), all.len());
-        let mut files: Vec<_> = Module::ALL.iter().map(|m| m.name()).collect();
+        let mut files: Vec<_> = Module::all().iter().map(|m| m.name()).collect();
         files.sort();
         files.dedup();
-        assert_eq!(files.len(), Module::ALL.len());
-        let units: String = Module::ALL.iter().map(|&m| Variant::source(m, &all)).collect();
+        assert_eq!(files.len(), Module::all().len());
+        let units: String = Module::all().iter().map(|&m| Variant::source(m, &all)).collect();
         assert!(names.iter().all(|name| units.contains(&format!("WL_KERNEL({name},"))));
     }
 }

@@ -13,13 +13,15 @@
 
 mod call;
 pub(crate) mod checked;
+pub(crate) mod functors;
 mod space;
 
 use crate::base::error::Result;
 use crate::base::reduction::Reduction;
 use crate::base::tensor::{Tensor, TensorMut, TensorRef};
 pub(crate) use call::{Call, Input};
-pub(crate) use checked::{Checked, Denominator, Formula, Traits, Weights};
+pub(crate) use checked::{Checked, Denominator, Formula, Options, Traits, Weights};
+pub(crate) use functors::Functor;
 pub(crate) use space::{OPERANDS, Operand, Space, Strides};
 
 /// What only this crate can name: the loss behind an [`Elementwise`].

@@ -2,7 +2,7 @@
 
 use crate::base::error::Result;
 use crate::base::validate;
-use crate::spec::elementwise::{Elementwise, Formula, Traits, Weights, sealed};
+use crate::spec::elementwise::{Elementwise, Formula, Functor, Traits, Weights, sealed};
 
 /// Huber loss (`torch.nn.functional.huber_loss`): with d = x − y,
 /// ℓ = d²/2 where |d| ≤ δ, else δ·(|d| − δ/2); ∂ℓ/∂x = d or δ·sign(d) = −∂ℓ/∂y.
@@ -45,7 +45,7 @@ impl sealed::Loss for HuberLoss {
         let delta = self.delta;
         let legal = delta > 0.0 && delta.is_finite();
         validate::value("delta", delta, legal, "a finite number > 0")?;
-        let formula = Formula::Huber { threshold: delta, divisor: 1.0 };
+        let formula = Formula::new(Functor::Huber, [delta, 1.0]);
         Ok(Traits::regression(formula, Weights::Count))
     }
 }

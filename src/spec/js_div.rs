@@ -3,7 +3,7 @@
 use crate::base::error::Result;
 use crate::base::reduction::Reduction;
 use crate::base::validate;
-use crate::spec::elementwise::{Elementwise, Formula, Traits, Weights, sealed};
+use crate::spec::elementwise::{Elementwise, Formula, Functor, Traits, Weights, sealed};
 
 /// Generalised Jensen–Shannon divergence of a target P from a model Q, both given as logarithms:
 /// x = ln Q, y = ln P. With M = β·P + (1 − β)·Q,
@@ -60,9 +60,9 @@ impl sealed::Loss for JsDivLoss {
     fn traits(&self) -> Result<Traits<'_>> {
         check_beta(self.beta)?;
         let formula = match self.beta {
-            0.0 => Formula::KlDivLogTarget,
-            1.0 => Formula::KlDivReversed,
-            beta => Formula::JsDiv { beta },
+            0.0 => Formula::new(Functor::KlDivLogTarget, []),
+            1.0 => Formula::new(Functor::KlDivReversed, []),
+            beta => Formula::new(Functor::JsDiv, [beta]),
         };
         Ok(Traits { batch_mean: true, ..Traits::regression(formula, Weights::Count) })
     }

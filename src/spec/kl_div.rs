@@ -1,7 +1,7 @@
 //! Kullback–Leibler divergence, element by element.
 
 use crate::base::error::Result;
-use crate::spec::elementwise::{Elementwise, Formula, Traits, Weights, sealed};
+use crate::spec::elementwise::{Elementwise, Formula, Functor, Traits, Weights, sealed};
 
 /// Kullback–Leibler divergence of a target from log-probabilities x
 /// (`torch.nn.functional.kl_div`), element by element:
@@ -43,7 +43,10 @@ impl KlDiv {
 
 impl sealed::Loss for KlDivLoss {
     fn traits(&self) -> Result<Traits<'_>> {
-        let formula = if self.log_target { Formula::KlDivLogTarget } else { Formula::KlDiv };
+        let formula = Formula::new(
+            if self.log_target { Functor::KlDivLogTarget } else { Functor::KlDiv },
+            [],
+        );
         Ok(Traits { batch_mean: true, ..Traits::regression(formula, Weights::Count) })
     }
 }

@@ -1,7 +1,7 @@
 //! Absolute error: `|x − y|`, gradient `sign(x − y)`.
 
 use crate::base::error::Result;
-use crate::spec::elementwise::{Elementwise, Formula, Traits, Weights, sealed};
+use crate::spec::elementwise::{Elementwise, Formula, Functor, Traits, Weights, sealed};
 
 /// Absolute error between input and target (`torch.nn.functional.l1_loss`): with d = x − y,
 /// ℓ = |d| and ∂ℓ/∂x = sign(d) = −∂ℓ/∂y, 0 at d = 0 and, as in PyTorch, where d is NaN.
@@ -24,7 +24,7 @@ pub struct L1Loss;
 
 impl sealed::Loss for L1Loss {
     fn traits(&self) -> Result<Traits<'_>> {
-        Ok(Traits::regression(Formula::L1, Weights::Divide))
+        Ok(Traits::regression(Formula::new(Functor::L1, []), Weights::Divide))
     }
 }
 

@@ -1,7 +1,7 @@
 //! Mean squared error: `(x − y)²`, gradient `2(x − y)`.
 
 use crate::base::error::Result;
-use crate::spec::elementwise::{Elementwise, Formula, Traits, Weights, sealed};
+use crate::spec::elementwise::{Elementwise, Formula, Functor, Traits, Weights, sealed};
 
 /// Squared error between input and target (`torch.nn.functional.mse_loss`): with d = x − y,
 /// ℓ = d² and ∂ℓ/∂x = 2d = −∂ℓ/∂y.
@@ -26,7 +26,7 @@ pub struct MseLoss;
 
 impl sealed::Loss for MseLoss {
     fn traits(&self) -> Result<Traits<'_>> {
-        Ok(Traits::regression(Formula::Mse, Weights::Divide))
+        Ok(Traits::regression(Formula::new(Functor::Mse, []), Weights::Divide))
     }
 }
 

@@ -2,7 +2,7 @@
 
 use crate::base::error::Result;
 use crate::base::validate;
-use crate::spec::elementwise::{Elementwise, Formula, Traits, Weights, sealed};
+use crate::spec::elementwise::{Elementwise, Formula, Functor, Traits, Weights, sealed};
 
 /// Smooth L1 loss (`torch.nn.functional.smooth_l1_loss`): with d = x − y,
 /// ℓ = d²/(2β) where |d| < β, else |d| − β/2; ∂ℓ/∂x = d/β or sign(d) = −∂ℓ/∂y.
@@ -46,8 +46,8 @@ impl sealed::Loss for SmoothL1Loss {
         let legal = beta >= 0.0 && beta.is_finite();
         validate::value("beta", beta, legal, "a finite number ≥ 0")?;
         let formula = match beta {
-            0.0 => Formula::L1,
-            _ => Formula::Huber { threshold: beta, divisor: beta },
+            0.0 => Formula::new(Functor::L1, []),
+            _ => Formula::new(Functor::Huber, [beta, beta]),
         };
         Ok(Traits::regression(formula, Weights::Divide))
     }

@@ -45,10 +45,8 @@ pub(crate) struct ElementwiseArgs {
     /// Outermost first; summing back: the kept dimensions first.
     pub(crate) sizes: [i64; MAX_DIMS],
     pub(crate) strides: [[i64; MAX_DIMS]; OPERANDS],
-    /// Of Huber; beta of Jensen-Shannon.
-    pub(crate) threshold: f32,
-    /// Of Huber.
-    pub(crate) divisor: f32,
+    /// The functor's, as its row says.
+    pub(crate) options: [f32; 2],
     pub(crate) weight_kind: u32,
     pub(crate) pos_weight_kind: u32,
     pub(crate) upstream_kind: u32,

@@ -1,70 +1,7 @@
 //! The rows of elementwise losses: a functor, a schedule of `elementwise.cuh`, an element type.
 
-use super::{Data, Module};
-
-/// What is computed of an element: a functor of the kernels.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub(crate) enum ElementLoss {
-    Mse,
-    L1,
-    /// Smooth L1 too.
-    Huber,
-    BceWithLogits,
-    KlDiv,
-    KlDivLogTarget,
-    KlDivReversed,
-    JsDiv,
-}
-
-impl ElementLoss {
-    pub(crate) const ALL: [ElementLoss; 8] = [
-        ElementLoss::Mse,
-        ElementLoss::L1,
-        ElementLoss::Huber,
-        ElementLoss::BceWithLogits,
-        ElementLoss::KlDiv,
-        ElementLoss::KlDivLogTarget,
-        ElementLoss::KlDivReversed,
-        ElementLoss::JsDiv,
-    ];
-
-    const fn symbol(self) -> &'static str {
-        match self {
-            ElementLoss::Mse => "mse",
-            ElementLoss::L1 => "l1",
-            ElementLoss::Huber => "huber",
-            ElementLoss::BceWithLogits => "bce_with_logits",
-            ElementLoss::KlDiv => "kl_div",
-            ElementLoss::KlDivLogTarget => "kl_div_log_target",
-            ElementLoss::KlDivReversed => "kl_div_reversed",
-            ElementLoss::JsDiv => "js_div",
-        }
-    }
-
-    const fn functor(self) -> &'static str {
-        match self {
-            ElementLoss::Mse => "Mse",
-            ElementLoss::L1 => "L1",
-            ElementLoss::Huber => "Huber",
-            ElementLoss::BceWithLogits => "BceWithLogits",
-            ElementLoss::KlDiv => "KlDiv",
-            ElementLoss::KlDivLogTarget => "KlDivLogTarget",
-            ElementLoss::KlDivReversed => "KlDivReversed",
-            ElementLoss::JsDiv => "JsDiv",
-        }
-    }
-
-    pub(crate) const fn module(self) -> Module {
-        match self {
-            ElementLoss::Mse => Module::Mse,
-            ElementLoss::L1 => Module::L1,
-            ElementLoss::Huber => Module::Huber,
-            ElementLoss::BceWithLogits => Module::BceWithLogits,
-            ElementLoss::KlDiv | ElementLoss::KlDivLogTarget => Module::KlDiv,
-            ElementLoss::KlDivReversed | ElementLoss::JsDiv => Module::JsDiv,
-        }
-    }
-}
+use super::Data;
+use crate::spec::elementwise::functors::Functor;
 
 /// A schedule's kernels.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -119,10 +56,22 @@ impl ElementEntry {
 /// Threads of every block of an elementwise loss.
 pub(crate) const ELEMENT_THREADS: u32 = 256;
 
-pub(super) fn symbol(loss: ElementLoss, entry: ElementEntry, data: Data) -> String {
-    format!("{}_{}_{}", loss.symbol(), entry.symbol(), data.name())
+pub(super) fn symbol(functor: Functor, entry: ElementEntry, data: Data) -> String {
+    format!("{}_{}_{}", snake(functor.name()), entry.symbol(), data.name())
 }
 
-pub(super) fn body(loss: ElementLoss, entry: ElementEntry, data: Data) -> String {
-    entry.body(loss.functor(), data.name())
+pub(super) fn body(functor: Functor, entry: ElementEntry, data: Data) -> String {
+    entry.body(functor.name(), data.name())
+}
+
+/// `KlDivLogTarget` as `kl_div_log_target`.
+fn snake(name: &str) -> String {
+    let mut snake = String::new();
+    for (i, letter) in name.chars().enumerate() {
+        if letter.is_uppercase() && i > 0 {
+            snake.push('_');
+        }
+        snake.extend(letter.to_lowercase());
+    }
+    snake
 }

@@ -1,5 +1,7 @@
 //! The source files of kernels.
 
+use crate::spec::elementwise::functors::Functor;
+
 /// The files, each with the type of its kernels' one argument.
 macro_rules! modules {
     ($($(#[$doc:meta])* $name:ident = $file:literal $arguments:literal,)*) => {
@@ -7,16 +9,27 @@ macro_rules! modules {
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
         pub(crate) enum Module {
             $($(#[$doc])* $name,)*
+            /// Of functors over elements: the file's name.
+            OfElements(&'static str),
         }
 
         impl Module {
             #[allow(dead_code)] // The build script's.
-            pub(crate) const ALL: &'static [Module] = &[$(Module::$name),*];
+            pub(crate) fn all() -> Vec<Module> {
+                let mut all = vec![$(Module::$name),*];
+                for module in Functor::ALL.iter().map(|f| Module::OfElements(f.file())) {
+                    if !all.contains(&module) {
+                        all.push(module);
+                    }
+                }
+                all
+            }
 
             /// The file, as `folder/name` under `kernels/`.
             pub(crate) const fn file(self) -> &'static str {
                 match self {
                     $(Module::$name => $file,)*
+                    Module::OfElements(file) => file,
                 }
             }
 
@@ -32,6 +45,7 @@ macro_rules! modules {
             pub(super) const fn arguments(self) -> &'static str {
                 match self {
                     $(Module::$name => $arguments,)*
+                    Module::OfElements(_) => "ElementwiseArgs",
                 }
             }
         }
@@ -50,12 +64,6 @@ modules! {
     /// What the losses share besides: census of targets, sums over rows.
     Batch = "batch/census.cu" "BatchArgs",
     Permute = "batch/permute.cu" "PermuteArgs",
-    Mse = "loss/mse.cu" "ElementwiseArgs",
-    L1 = "loss/l1.cu" "ElementwiseArgs",
-    Huber = "loss/huber.cu" "ElementwiseArgs",
-    BceWithLogits = "loss/bce_with_logits.cu" "ElementwiseArgs",
-    KlDiv = "loss/kl_div.cu" "ElementwiseArgs",
-    JsDiv = "loss/js_div.cu" "ElementwiseArgs",
     JsDivLogits = "loss/js_div_logits.cu" "RowArgs",
     Information = "loss/information.cu" "RowArgs",
     /// What elementwise losses share besides: sums of weights, totals.

@@ -1,7 +1,7 @@
 //! The loop of every elementwise loss: over tiles that lie in a row, whatever the loss.
 
 use crate::cpu::simd::{Kernel, Lanes, Level, Simd, load_lanes, store_lanes};
-use crate::spec::elementwise::Formula;
+use crate::spec::elementwise::{Formula, Options};
 
 /// Elements of a tile: what a thread brings together stays in its L1 cache. A tile's sum is f32
 /// (four vectors of partial sums), tiles are added in f64.
@@ -23,6 +23,8 @@ pub(crate) trait ElementLoss: Copy + Send + Sync {
     /// x of lanes beyond the end, whose y is 0: its value is 0.
     const PAD: f32 = 0.0;
 
+    /// Of the options of its row.
+    fn new(options: Options) -> Self;
     /// v·ℓ.
     fn value<S: Simd>(self, s: S, e: Element<S::V>) -> S::V;
     /// factor·∂ℓ/∂x, where the factor holds v.

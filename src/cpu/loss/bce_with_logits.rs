@@ -2,6 +2,7 @@
 
 use crate::cpu::elementwise::pass::{Element, ElementLoss};
 use crate::cpu::simd::{Simd, exp_nonpositive, ln_1p_of_unit};
+use crate::spec::elementwise::Options;
 
 #[derive(Clone, Copy)]
 pub(crate) struct BceWithLogits;
@@ -31,6 +32,10 @@ fn term<S: Simd>(s: S, coefficient: S::V, softplus: S::V) -> S::V {
 impl ElementLoss for BceWithLogits {
     /// softplus(−∞) is 0.
     const PAD: f32 = f32::NEG_INFINITY;
+
+    fn new(_: Options) -> Self {
+        BceWithLogits
+    }
 
     #[inline(always)]
     fn value<S: Simd>(self, s: S, e: Element<S::V>) -> S::V {

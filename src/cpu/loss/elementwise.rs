@@ -2,36 +2,32 @@
 
 use crate::base::error::Result;
 use crate::cpu::elementwise::call::Operands;
-use crate::cpu::elementwise::pass::{Losses, Pass, run};
-use crate::cpu::loss::bce_with_logits::BceWithLogits;
-use crate::cpu::loss::huber::Huber;
-use crate::cpu::loss::js_div::{JsDiv, KlDivReversed};
-use crate::cpu::loss::kl_div::{KlDiv, KlDivLogTarget};
-use crate::cpu::loss::l1::L1;
-use crate::cpu::loss::mse::Mse;
+use crate::cpu::elementwise::pass::{ElementLoss, Losses, Pass, run};
+use crate::cpu::loss::{bce_with_logits, huber, js_div, kl_div, l1, mse};
 use crate::cpu::processor::{Cpu, each_float};
 use crate::cpu::simd::{Lanes, Level};
-use crate::spec::elementwise::{Call, Checked, Formula, Input};
+use crate::spec::elementwise::functors::each_functor;
+use crate::spec::elementwise::{Call, Checked, Formula, Functor, Input};
 
-/// Does a tile: the one table of losses, a row each.
-///
-/// # Safety
-/// As for [`run`].
-unsafe fn of_tile<T: Lanes>(level: Level, formula: Formula, pass: Pass<T>) -> f64 {
-    // SAFETY: the caller vouches for the pointers of `pass`, which goes on as it came.
-    unsafe {
-        match formula {
-            Formula::Mse => run(level, Mse, pass),
-            Formula::L1 => run(level, L1, pass),
-            Formula::Huber { threshold, divisor } => run(level, Huber { threshold, divisor }, pass),
-            Formula::BceWithLogits => run(level, BceWithLogits, pass),
-            Formula::KlDiv => run(level, KlDiv, pass),
-            Formula::KlDivLogTarget => run(level, KlDivLogTarget, pass),
-            Formula::KlDivReversed => run(level, KlDivReversed, pass),
-            Formula::JsDiv { beta } => run(level, JsDiv::new(beta), pass),
+/// The functors' dispatch, made of their table.
+macro_rules! dispatch {
+    ($($(#[$doc:meta])* $name:ident in $file:ident,)*) => {
+        /// Does a tile.
+        ///
+        /// # Safety
+        /// As for [`run`].
+        unsafe fn of_tile<T: Lanes>(level: Level, formula: Formula, pass: Pass<T>) -> f64 {
+            let Formula { functor, options } = formula;
+            // SAFETY: the caller vouches for the pointers of `pass`, which goes on as it came.
+            unsafe {
+                match functor {
+                    $(Functor::$name => run(level, $file::$name::new(options), pass),)*
+                }
+            }
         }
-    }
+    };
 }
+each_functor!(dispatch);
 
 impl Cpu {
     pub(crate) fn elementwise(&self, checked: &Checked<'_>, call: Call<'_>) -> Result<()> {

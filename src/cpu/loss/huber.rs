@@ -3,12 +3,13 @@
 
 use crate::cpu::elementwise::pass::{Element, ElementLoss};
 use crate::cpu::simd::Simd;
+use crate::spec::elementwise::Options;
 
 #[derive(Clone, Copy)]
 pub(crate) struct Huber {
-    pub(crate) threshold: f32,
+    threshold: f32,
     /// A division, not a multiplication by 1/divisor, which may be out of range.
-    pub(crate) divisor: f32,
+    divisor: f32,
 }
 
 impl Huber {
@@ -21,6 +22,10 @@ impl Huber {
 }
 
 impl ElementLoss for Huber {
+    fn new([threshold, divisor]: Options) -> Self {
+        Huber { threshold, divisor }
+    }
+
     #[inline(always)]
     fn value<S: Simd>(self, s: S, e: Element<S::V>) -> S::V {
         let d = s.sub(e.x, e.y);

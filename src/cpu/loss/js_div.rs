@@ -3,6 +3,7 @@
 use crate::cpu::elementwise::pass::{Element, ElementLoss};
 use crate::cpu::loss::kl_div::KlDivLogTarget;
 use crate::cpu::simd::{Simd, exp_m1, exp_to_the_end, ln_1p};
+use crate::spec::elementwise::Options;
 
 /// e^x·(x − y).
 #[derive(Clone, Copy)]
@@ -14,6 +15,10 @@ fn reversed<V: Copy>(e: Element<V>) -> Element<V> {
 }
 
 impl ElementLoss for KlDivReversed {
+    fn new(_: Options) -> Self {
+        KlDivReversed
+    }
+
     #[inline(always)]
     fn value<S: Simd>(self, s: S, e: Element<S::V>) -> S::V {
         KlDivLogTarget.value(s, reversed(e))
@@ -52,7 +57,7 @@ pub(crate) struct JsDiv {
 }
 
 impl JsDiv {
-    pub(crate) fn new(beta: f32) -> JsDiv {
+    pub(crate) fn of_share(beta: f32) -> JsDiv {
         let (lesser, greater) = (beta.min(1.0 - beta), beta.max(1.0 - beta));
         // e^−17.5 is less than half of f32's last place; e^88 is near the end of its range.
         let alone = (17.5 - lesser.ln()).min(88.0);
@@ -93,6 +98,10 @@ fn weighed<S: Simd>(s: S, weight: f32, p: S::V, distance: S::V) -> S::V {
 }
 
 impl ElementLoss for JsDiv {
+    fn new([beta, _]: Options) -> Self {
+        JsDiv::of_share(beta)
+    }
+
     #[inline(always)]
     fn value<S: Simd>(self, s: S, e: Element<S::V>) -> S::V {
         let (at_x, at_y) = self.of(s, e);

@@ -2,12 +2,17 @@
 
 use crate::cpu::elementwise::pass::{Element, ElementLoss};
 use crate::cpu::simd::{Simd, exp_to_the_end, ln_plus};
+use crate::spec::elementwise::Options;
 
 /// q·(ln q − x).
 #[derive(Clone, Copy)]
 pub(crate) struct KlDiv;
 
 impl ElementLoss for KlDiv {
+    fn new(_: Options) -> Self {
+        KlDiv
+    }
+
     #[inline(always)]
     fn value<S: Simd>(self, s: S, e: Element<S::V>) -> S::V {
         let zero = s.splat(0.0);
@@ -55,6 +60,10 @@ impl KlDivLogTarget {
 }
 
 impl ElementLoss for KlDivLogTarget {
+    fn new(_: Options) -> Self {
+        KlDivLogTarget
+    }
+
     #[inline(always)]
     fn value<S: Simd>(self, s: S, e: Element<S::V>) -> S::V {
         s.mul(e.weight, self.product(s, e, 0.0))

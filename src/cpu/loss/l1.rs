@@ -2,6 +2,7 @@
 
 use crate::cpu::elementwise::pass::{Element, ElementLoss};
 use crate::cpu::simd::Simd;
+use crate::spec::elementwise::Options;
 
 #[derive(Clone, Copy)]
 pub(crate) struct L1;
@@ -14,6 +15,10 @@ fn signed_by_order<S: Simd>(s: S, a: S::V, b: S::V, factor: S::V) -> S::V {
 }
 
 impl ElementLoss for L1 {
+    fn new(_: Options) -> Self {
+        L1
+    }
+
     #[inline(always)]
     fn value<S: Simd>(self, s: S, e: Element<S::V>) -> S::V {
         s.mul(e.weight, s.abs(s.sub(e.x, e.y)))

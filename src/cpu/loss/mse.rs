@@ -2,6 +2,7 @@
 
 use crate::cpu::elementwise::pass::{Element, ElementLoss};
 use crate::cpu::simd::Simd;
+use crate::spec::elementwise::Options;
 
 #[derive(Clone, Copy)]
 pub(crate) struct Mse;
@@ -13,6 +14,10 @@ fn twice<S: Simd>(s: S, half: S::V) -> S::V {
 }
 
 impl ElementLoss for Mse {
+    fn new(_: Options) -> Self {
+        Mse
+    }
+
     #[inline(always)]
     fn value<S: Simd>(self, s: S, e: Element<S::V>) -> S::V {
         let d = s.sub(e.x, e.y);

@@ -7,7 +7,7 @@ use crate::base::shape::{MAX_RANK, Shape};
 use crate::code::args;
 use crate::code::args::ElementwiseArgs;
 use crate::code::element_plan::{PassPlan, SumPlan, Walk};
-use crate::code::variants::{Batch, Data, ELEMENT_THREADS, ElementEntry, ElementLoss, Variant};
+use crate::code::variants::{Batch, Data, ELEMENT_THREADS, ElementEntry, Variant};
 use crate::cuda::driver::Launch;
 use crate::cuda::schedule::lines::count;
 use crate::cuda::schedule::rows::data;
@@ -17,7 +17,7 @@ use crate::cuda::stream::pool::Block;
 use crate::spec::broadcast::strides;
 use crate::spec::elementwise as loss;
 use crate::spec::elementwise::{
-    Call, Checked, Denominator, Formula, OPERANDS, Operand, Space, Strides,
+    Call, Checked, Denominator, Functor, OPERANDS, Operand, Space, Strides,
 };
 use crate::spec::grad_output::GradOutput;
 
@@ -62,12 +62,7 @@ impl Cuda {
         args.number = number.into();
         args.single = single.map_or(0, |g| g.address);
         args.upstream_kind = upstream.as_ref().map_or(0, |g| args::kind(g.dtype));
-        if let Formula::Huber { threshold, divisor } = checked.formula {
-            (args.threshold, args.divisor) = (threshold, divisor);
-        }
-        if let Formula::JsDiv { beta } = checked.formula {
-            args.threshold = beta;
-        }
+        args.options = checked.formula.options;
         let weights = match checked.denominator {
             Denominator::Number(n) => {
                 args.denominator = n;
@@ -75,7 +70,7 @@ impl Cuda {
             }
             Denominator::Weights => Some(self.sum_of_weights(&mut args, &space)?),
         };
-        let element = Element { loss: functor(checked.formula), data: data(y.dtype)?, space };
+        let element = Element { functor: checked.formula.functor, data: data(y.dtype)?, space };
         // What is summed back reads the input before it may become its gradient.
         for side in [Operand::GradInput, Operand::GradTarget] {
             if seen.get(side).is_some() && element.is_summed(side) {
@@ -211,7 +206,7 @@ impl Cuda {
         blocks: u32,
         args: &ElementwiseArgs,
     ) -> Result<()> {
-        let variant = Variant::Element(element.loss, entry, element.data);
+        let variant = Variant::Element(element.functor, entry, element.data);
         let launch = Launch {
             kernel: self.driver.kernel(variant)?,
             blocks,
@@ -229,7 +224,7 @@ impl Cuda {
 
 /// What a call's launches share.
 struct Element {
-    loss: ElementLoss,
+    functor: Functor,
     data: Data,
     space: Space,
 }
@@ -329,17 +324,4 @@ fn address(args: &ElementwiseArgs, operand: Operand) -> u64 {
 /// Blocks of so many warps each, a warp an output.
 fn launch_blocks(outputs: usize, warps: usize) -> Option<u32> {
     i32::try_from(outputs.div_ceil(warps)).ok().map(|n| n as u32)
-}
-
-fn functor(formula: Formula) -> ElementLoss {
-    match formula {
-        Formula::Mse => ElementLoss::Mse,
-        Formula::L1 => ElementLoss::L1,
-        Formula::Huber { .. } => ElementLoss::Huber,
-        Formula::BceWithLogits => ElementLoss::BceWithLogits,
-        Formula::KlDiv => ElementLoss::KlDiv,
-        Formula::KlDivLogTarget => ElementLoss::KlDivLogTarget,
-        Formula::KlDivReversed => ElementLoss::KlDivReversed,
-        Formula::JsDiv { .. } => ElementLoss::JsDiv,
-    }
 }

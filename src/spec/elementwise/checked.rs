@@ -8,36 +8,25 @@ use crate::base::tensor::{TensorMut, TensorRef};
 use crate::base::validate;
 use crate::spec::broadcast::broadcast;
 use crate::spec::elementwise::call::{Call, Input};
+use crate::spec::elementwise::functors::Functor;
 use crate::spec::grad_output::GradOutput;
+
+/// Numbers that a functor is made of; its row in the table says which.
+pub(crate) type Options = [f32; 2];
 
 /// A loss of one element, with its options resolved.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub enum Formula {
-    /// (x − y)².
-    Mse,
-    /// |x − y|.
-    L1,
-    /// With c = min(|x − y|, threshold): c·(|x − y| − c/2) / divisor. Smooth L1 divides by its
-    /// threshold, Huber by 1.
-    Huber {
-        /// Where the square becomes a line.
-        threshold: f32,
-        /// What value and slope are divided by.
-        divisor: f32,
-    },
-    /// Binary cross entropy of a logit x and a probability y.
-    BceWithLogits,
-    /// y·(ln y − x).
-    KlDiv,
-    /// e^y·(y − x).
-    KlDivLogTarget,
-    /// e^x·(x − y).
-    KlDivReversed,
-    /// β·e^y·(y − ln M) + (1 − β)·e^x·(x − ln M), M = β·e^y + (1 − β)·e^x.
-    JsDiv {
-        /// Inside (0, 1).
-        beta: f32,
-    },
+pub struct Formula {
+    pub(crate) functor: Functor,
+    pub(crate) options: Options,
+}
+
+impl Formula {
+    /// With so many of the options as the functor has.
+    pub(crate) fn new<const N: usize>(functor: Functor, options: [f32; N]) -> Self {
+        let given = |i: usize| options.get(i).copied().unwrap_or_default();
+        Formula { functor, options: std::array::from_fn(given) }
+    }
 }
 
 /// What the checks need to know of a loss.
@@ -49,7 +38,7 @@ pub struct Traits<'a> {
     pub broadcasts: bool,
     /// What a weight's shape may be, and whether the mean divides by it.
     pub weight: Weights,
-    /// Of [`Formula::BceWithLogits`]: r of the loss, which broadcasts to the input.
+    /// Of [`Functor::BceWithLogits`]: r of the loss, which broadcasts to the input.
     pub pos_weight: Option<TensorRef<'a>>,
     /// Whether batchmean is a reduction of this loss.
     pub batch_mean: bool,

@@ -107,7 +107,7 @@ impl Divergence {
         match beta {
             0.0 => Divergence::Forward,
             1.0 => Divergence::Reverse,
-            beta => Divergence::Mixed(JsDiv::new(beta)),
+            beta => Divergence::Mixed(JsDiv::of_share(beta)),
         }
     }
 }
