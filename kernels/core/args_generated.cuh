@@ -350,37 +350,152 @@ WL_OFFSET(SegmentArgs, rest_stride, 120); WL_OFFSET(SegmentArgs, to_stride, 128)
 WL_OFFSET(SegmentArgs, whole_kind, 136); WL_OFFSET(SegmentArgs, rest_kind, 140); WL_OFFSET(SegmentArgs, to_kind, 144);
 WL_OFFSET(SegmentArgs, pad, 148);
 
-// Slots of a cluster against its weights, both of 16 bits, of at most 64 features.
-struct NarrowArgs {
-  const void* hidden;     // `[n, width]`, f32.
-  const void* weight;     // `[classes, width]`.
-  const wl_i64* targets;  // Per slot.
-  const float* factors;   // Per slot: the upstream gradient.
-  const wl_i64* count;    // Rows of the cluster, of which these slots hold those from `from` on.
-  float* partials;        // `[splits, n, 3]` or `[splits, n, width]`.
-  float* scale;           // Per slot: the largest logit, 1 / the sum of exponentials relative to it.
-  float* miss;            // Per slot: 1 - p of the target.
-  float* nll;             // Per slot.
-  void* to;               // The gradient of hidden rows or of weights.
-  wl_i64 n;
+// Rows that a schedule goes through.
+struct RowOperands {
+  const void* x;    // Rows of logits.
+  void* y;          // Rows written: the gradient, or log-probabilities.
+  wl_i64 count;
   wl_i64 classes;
+  wl_i64 x_stride;  // Elements between rows.
+  wl_i64 y_stride;  // Elements between rows.
+};
+static_assert(sizeof(RowOperands) == 48, "RowOperands");
+WL_OFFSET(RowOperands, x, 0); WL_OFFSET(RowOperands, y, 8); WL_OFFSET(RowOperands, count, 16);
+WL_OFFSET(RowOperands, classes, 24); WL_OFFSET(RowOperands, x_stride, 32); WL_OFFSET(RowOperands, y_stride, 40);
+
+// What a schedule hands from launch to launch.
+struct RowSchedule {
+  float* partials;    // Split rows: a State a part, then a float a part.
+  float* row_target;  // Split rows: the target's x, saved before a gradient overwrites it.
+  wl_u32 parts;       // Split rows: blocks a row.
+  wl_u32 slice;       // Packs of a block.
+  wl_u32 coarse;      // Split sums: only rows whose saved lse is too coarse.
+  wl_u32 pad;
+};
+static_assert(sizeof(RowSchedule) == 32, "RowSchedule");
+WL_OFFSET(RowSchedule, partials, 0); WL_OFFSET(RowSchedule, row_target, 8); WL_OFFSET(RowSchedule, parts, 16);
+WL_OFFSET(RowSchedule, slice, 20); WL_OFFSET(RowSchedule, coarse, 24); WL_OFFSET(RowSchedule, pad, 28);
+
+// Gradient of a result: one number, one a row, or one an element.
+struct UpstreamArgs {
+  const void* values;
+  wl_i64 stride;       // Elements between rows; 0: all have the same one.
+  wl_u32 kind;
+  float number;        // Where `values` is null.
+};
+static_assert(sizeof(UpstreamArgs) == 24, "UpstreamArgs");
+WL_OFFSET(UpstreamArgs, values, 0); WL_OFFSET(UpstreamArgs, stride, 8); WL_OFFSET(UpstreamArgs, kind, 16);
+WL_OFFSET(UpstreamArgs, number, 20);
+
+// Logit scale and soft-cap: src/spec/soft_cap.rs.
+struct LogitArgs {
+  float scale;      // `z = scale * x`, before a cap.
+  float cap;        // 0: none.
+  float cap_first;
+  float cap_rate;
+  float cap_line;
+  wl_u32 pad;
+};
+static_assert(sizeof(LogitArgs) == 24, "LogitArgs");
+WL_OFFSET(LogitArgs, scale, 0); WL_OFFSET(LogitArgs, cap, 4); WL_OFFSET(LogitArgs, cap_first, 8);
+WL_OFFSET(LogitArgs, cap_rate, 12); WL_OFFSET(LogitArgs, cap_line, 16); WL_OFFSET(LogitArgs, pad, 20);
+
+// A class a row.
+struct LabelArgs {
+  const void* values;
+  wl_i64 ignore_index;  // The class of rows that do not count.
+  wl_u32 kind;
+  wl_u32 pad;
+};
+static_assert(sizeof(LabelArgs) == 24, "LabelArgs");
+WL_OFFSET(LabelArgs, values, 0); WL_OFFSET(LabelArgs, ignore_index, 8); WL_OFFSET(LabelArgs, kind, 16);
+WL_OFFSET(LabelArgs, pad, 20);
+
+// A weight a class, or null: 1.
+struct WeightArgs {
+  const void* values;
+  wl_u32 kind;         // f32's, or the logits'.
+  wl_u32 pad;
+};
+static_assert(sizeof(WeightArgs) == 16, "WeightArgs");
+WL_OFFSET(WeightArgs, values, 0); WL_OFFSET(WeightArgs, kind, 8); WL_OFFSET(WeightArgs, pad, 12);
+
+// Label smoothing, z-loss and reduction.
+struct SmoothingArgs {
+  const Totals* totals;
+  double lambda;         // What the z-loss is multiplied by.
+  float hard;            // `1 - epsilon`.
+  float soft;            // `epsilon / classes`.
+  wl_u32 mean;           // Divide by the totals.
+  wl_u32 pad;
+};
+static_assert(sizeof(SmoothingArgs) == 32, "SmoothingArgs");
+WL_OFFSET(SmoothingArgs, totals, 0); WL_OFFSET(SmoothingArgs, lambda, 8); WL_OFFSET(SmoothingArgs, hard, 16);
+WL_OFFSET(SmoothingArgs, soft, 20); WL_OFFSET(SmoothingArgs, mean, 24); WL_OFFSET(SmoothingArgs, pad, 28);
+
+// What a row's loss is written to.
+struct LossOutputs {
+  float* loss;    // Doubles where they are wide.
+  float* z_loss;  // The same.
+  float* lse;     // Written forward, read backward.
+  wl_u32 wide;    // Losses are doubles.
+  wl_u32 whole;   // Losses include the z-loss.
+};
+static_assert(sizeof(LossOutputs) == 32, "LossOutputs");
+WL_OFFSET(LossOutputs, loss, 0); WL_OFFSET(LossOutputs, z_loss, 8); WL_OFFSET(LossOutputs, lse, 16);
+WL_OFFSET(LossOutputs, wide, 24); WL_OFFSET(LossOutputs, whole, 28);
+
+// How a row's target stands among the classes.
+struct RankOutputs {
+  wl_i64* argmax;  // The class that beats all others.
+  wl_i64* rank;    // How many classes beat the target.
+};
+static_assert(sizeof(RankOutputs) == 16, "RankOutputs");
+WL_OFFSET(RankOutputs, argmax, 0); WL_OFFSET(RankOutputs, rank, 8);
+
+// Cross entropy with class indices.
+struct CrossEntropyArgs {
+  RowOperands rows;
+  RowSchedule schedule;
+  UpstreamArgs upstream;
+  LogitArgs logits;
+  LabelArgs target;
+  WeightArgs weight;
+  SmoothingArgs options;
+  LossOutputs out;
+  RankOutputs ranks;
+};
+static_assert(sizeof(CrossEntropyArgs) == 248, "CrossEntropyArgs");
+WL_OFFSET(CrossEntropyArgs, rows, 0); WL_OFFSET(CrossEntropyArgs, schedule, 48);
+WL_OFFSET(CrossEntropyArgs, upstream, 80); WL_OFFSET(CrossEntropyArgs, logits, 104);
+WL_OFFSET(CrossEntropyArgs, target, 128); WL_OFFSET(CrossEntropyArgs, weight, 152);
+WL_OFFSET(CrossEntropyArgs, options, 168); WL_OFFSET(CrossEntropyArgs, out, 200);
+WL_OFFSET(CrossEntropyArgs, ranks, 232);
+
+// Rows whose logits are products of at most 64 features: f32 hidden rows against weights of 16 bits.
+struct TileArgs {
+  CrossEntropyArgs row;  // The rows and the loss's options; x and y stand unused.
+  const void* hidden;    // `[rows, width]`, f32.
+  const void* weight;    // `[classes, width]`.
+  const wl_i64* count;   // Rows that there are, of which these hold those from `from` on; null: all.
+  float* partials;       // `[splits, rows, words of a state and one]` or `[splits, rows, width]`.
+  float* slopes;         // Per row: what its gradient is made of; null: there is no backward pass.
+  void* to;              // The gradient of hidden rows or of weights.
   wl_i64 width;
   wl_i64 from;
-  wl_i64 hidden_stride;   // Elements between rows.
-  wl_i64 weight_stride;   // Elements between rows.
-  wl_i64 to_stride;       // Elements between rows.
-  wl_i64 splits;          // Parts of the classes.
+  wl_i64 hidden_stride;  // Elements between rows.
+  wl_i64 weight_stride;  // Elements between rows.
+  wl_i64 to_stride;      // Elements between rows.
+  wl_i64 splits;         // Parts of the classes.
   wl_u32 to_kind;
-  wl_u32 add;             // To what is there.
+  wl_u32 add;            // To what is there.
 };
-static_assert(sizeof(NarrowArgs) == 152, "NarrowArgs");
-WL_OFFSET(NarrowArgs, hidden, 0); WL_OFFSET(NarrowArgs, weight, 8); WL_OFFSET(NarrowArgs, targets, 16);
-WL_OFFSET(NarrowArgs, factors, 24); WL_OFFSET(NarrowArgs, count, 32); WL_OFFSET(NarrowArgs, partials, 40);
-WL_OFFSET(NarrowArgs, scale, 48); WL_OFFSET(NarrowArgs, miss, 56); WL_OFFSET(NarrowArgs, nll, 64);
-WL_OFFSET(NarrowArgs, to, 72); WL_OFFSET(NarrowArgs, n, 80); WL_OFFSET(NarrowArgs, classes, 88);
-WL_OFFSET(NarrowArgs, width, 96); WL_OFFSET(NarrowArgs, from, 104); WL_OFFSET(NarrowArgs, hidden_stride, 112);
-WL_OFFSET(NarrowArgs, weight_stride, 120); WL_OFFSET(NarrowArgs, to_stride, 128); WL_OFFSET(NarrowArgs, splits, 136);
-WL_OFFSET(NarrowArgs, to_kind, 144); WL_OFFSET(NarrowArgs, add, 148);
+static_assert(sizeof(TileArgs) == 352, "TileArgs");
+WL_OFFSET(TileArgs, row, 0); WL_OFFSET(TileArgs, hidden, 248); WL_OFFSET(TileArgs, weight, 256);
+WL_OFFSET(TileArgs, count, 264); WL_OFFSET(TileArgs, partials, 272); WL_OFFSET(TileArgs, slopes, 280);
+WL_OFFSET(TileArgs, to, 288); WL_OFFSET(TileArgs, width, 296); WL_OFFSET(TileArgs, from, 304);
+WL_OFFSET(TileArgs, hidden_stride, 312); WL_OFFSET(TileArgs, weight_stride, 320); WL_OFFSET(TileArgs, to_stride, 328);
+WL_OFFSET(TileArgs, splits, 336); WL_OFFSET(TileArgs, to_kind, 344); WL_OFFSET(TileArgs, add, 348);
 
 // Rows of a matrix from and to other places.
 struct PanelArgs {
@@ -402,72 +517,6 @@ WL_OFFSET(PanelArgs, from, 0); WL_OFFSET(PanelArgs, to, 8); WL_OFFSET(PanelArgs,
 WL_OFFSET(PanelArgs, marks, 24); WL_OFFSET(PanelArgs, n, 32); WL_OFFSET(PanelArgs, columns, 40);
 WL_OFFSET(PanelArgs, from_stride, 48); WL_OFFSET(PanelArgs, to_stride, 56); WL_OFFSET(PanelArgs, from_kind, 64);
 WL_OFFSET(PanelArgs, to_kind, 68); WL_OFFSET(PanelArgs, add, 72); WL_OFFSET(PanelArgs, parts, 76);
-
-// Rows that a schedule goes through.
-struct RowArgs {
-  const void* x;              // Rows of logits.
-  void* y;                    // Rows written: the gradient, or log-probabilities.
-  const void* upstream;       // Gradient of the result: one number, one a row, or one an element.
-  const void* target;         // Class indices, or rows as long as the logits'.
-  const void* weight;         // Class weights.
-  float* loss;                // Per row, doubles where they are wide.
-  float* z_loss;              // Per row, the same.
-  float* lse;                 // Per row: written forward, read backward.
-  float* partials;            // Split rows: a State a part, then a float a part.
-  float* row_target;          // Split rows: the target's x, saved before a gradient overwrites it.
-  const Totals* totals;
-  const void* second;         // Gradient of the row's second result, as `upstream`.
-  wl_i64* argmax;             // Per row: the class that beats all others.
-  wl_i64* rank;               // Per row: how many classes beat the target.
-  wl_i64 rows;
-  wl_i64 classes;
-  wl_i64 x_stride;            // Elements between rows.
-  wl_i64 y_stride;            // Elements between rows.
-  wl_i64 upstream_stride;     // Elements between rows.
-  wl_i64 second_stride;       // Elements between rows.
-  wl_i64 ignore_index;
-  float scale;                // `z = scale * x`, before a cap.
-  float cap;                  // 0: none.
-  float hard;                 // `1 - epsilon`.
-  float soft;                 // `epsilon / classes`.
-  float cap_first;            // Of a soft-cap, as `cap_rate` and `cap_line`: src/spec/soft_cap.rs.
-  float number;               // The upstream gradient, where `upstream` is null.
-  float second_number;
-  wl_u32 upstream_kind;
-  wl_u32 second_kind;
-  wl_u32 target_kind;
-  wl_u32 weight_kind;
-  wl_u32 mean;                // Divide by the totals.
-  wl_u32 whole;               // Per-row losses include the z-loss.
-  wl_u32 parts;               // Split rows: blocks a row.
-  wl_u32 slice;               // Packs of a block.
-  wl_u32 coarse;              // Split sums: only rows whose saved lse is too coarse.
-  float teacher;              // The target holds a teacher's logits, times this.
-  wl_u32 wide;                // Rows' losses are doubles.
-  void* grad_target;          // Gradient of a target of the logits' size.
-  wl_i64 target_stride;
-  wl_i64 grad_target_stride;
-  const void* labels;         // Which rows do not count, where the target is of the logits' size; of weight_kind.
-  double lambda;              // What the z-loss is multiplied by.
-  float cap_rate;
-  float cap_line;
-};
-static_assert(sizeof(RowArgs) == 288, "RowArgs");
-WL_OFFSET(RowArgs, x, 0); WL_OFFSET(RowArgs, y, 8); WL_OFFSET(RowArgs, upstream, 16); WL_OFFSET(RowArgs, target, 24);
-WL_OFFSET(RowArgs, weight, 32); WL_OFFSET(RowArgs, loss, 40); WL_OFFSET(RowArgs, z_loss, 48);
-WL_OFFSET(RowArgs, lse, 56); WL_OFFSET(RowArgs, partials, 64); WL_OFFSET(RowArgs, row_target, 72);
-WL_OFFSET(RowArgs, totals, 80); WL_OFFSET(RowArgs, second, 88); WL_OFFSET(RowArgs, argmax, 96);
-WL_OFFSET(RowArgs, rank, 104); WL_OFFSET(RowArgs, rows, 112); WL_OFFSET(RowArgs, classes, 120);
-WL_OFFSET(RowArgs, x_stride, 128); WL_OFFSET(RowArgs, y_stride, 136); WL_OFFSET(RowArgs, upstream_stride, 144);
-WL_OFFSET(RowArgs, second_stride, 152); WL_OFFSET(RowArgs, ignore_index, 160); WL_OFFSET(RowArgs, scale, 168);
-WL_OFFSET(RowArgs, cap, 172); WL_OFFSET(RowArgs, hard, 176); WL_OFFSET(RowArgs, soft, 180);
-WL_OFFSET(RowArgs, cap_first, 184); WL_OFFSET(RowArgs, number, 188); WL_OFFSET(RowArgs, second_number, 192);
-WL_OFFSET(RowArgs, upstream_kind, 196); WL_OFFSET(RowArgs, second_kind, 200); WL_OFFSET(RowArgs, target_kind, 204);
-WL_OFFSET(RowArgs, weight_kind, 208); WL_OFFSET(RowArgs, mean, 212); WL_OFFSET(RowArgs, whole, 216);
-WL_OFFSET(RowArgs, parts, 220); WL_OFFSET(RowArgs, slice, 224); WL_OFFSET(RowArgs, coarse, 228);
-WL_OFFSET(RowArgs, teacher, 232); WL_OFFSET(RowArgs, wide, 236); WL_OFFSET(RowArgs, grad_target, 240);
-WL_OFFSET(RowArgs, target_stride, 248); WL_OFFSET(RowArgs, grad_target_stride, 256); WL_OFFSET(RowArgs, labels, 264);
-WL_OFFSET(RowArgs, lambda, 272); WL_OFFSET(RowArgs, cap_rate, 280); WL_OFFSET(RowArgs, cap_line, 284);
 
 // Negative log-likelihood: position k of block n has class c at `n * stride + c * class_stride + k`.
 struct NllArgs {
@@ -504,3 +553,116 @@ WL_OFFSET(NllArgs, parts, 104); WL_OFFSET(NllArgs, slice, 112); WL_OFFSET(NllArg
 WL_OFFSET(NllArgs, kind, 124); WL_OFFSET(NllArgs, target_kind, 128); WL_OFFSET(NllArgs, weight_kind, 132);
 WL_OFFSET(NllArgs, upstream_kind, 136); WL_OFFSET(NllArgs, upstream_rows, 140); WL_OFFSET(NllArgs, mean, 144);
 WL_OFFSET(NllArgs, wide, 148);
+
+// Rows of the logits' type and length beside them, and their gradient.
+struct BesideArgs {
+  const void* values;
+  void* gradient;
+  wl_i64 stride;           // Elements between rows.
+  wl_i64 gradient_stride;  // Elements between rows.
+};
+static_assert(sizeof(BesideArgs) == 32, "BesideArgs");
+WL_OFFSET(BesideArgs, values, 0); WL_OFFSET(BesideArgs, gradient, 8); WL_OFFSET(BesideArgs, stride, 16);
+WL_OFFSET(BesideArgs, gradient_stride, 24);
+
+// What a row's log-probability and entropy are written to.
+struct TokenOutputs {
+  float* logprob;
+  float* entropy;
+  float* lse;      // Written forward, read backward.
+};
+static_assert(sizeof(TokenOutputs) == 24, "TokenOutputs");
+WL_OFFSET(TokenOutputs, logprob, 0); WL_OFFSET(TokenOutputs, entropy, 8); WL_OFFSET(TokenOutputs, lse, 16);
+
+// Log-probability of the target and entropy.
+struct LogprobEntropyArgs {
+  RowOperands rows;
+  RowSchedule schedule;
+  UpstreamArgs upstream;    // Of the log-probability.
+  UpstreamArgs of_entropy;  // Of the entropy.
+  LogitArgs logits;
+  LabelArgs target;
+  TokenOutputs out;
+  RankOutputs ranks;
+};
+static_assert(sizeof(LogprobEntropyArgs) == 216, "LogprobEntropyArgs");
+WL_OFFSET(LogprobEntropyArgs, rows, 0); WL_OFFSET(LogprobEntropyArgs, schedule, 48);
+WL_OFFSET(LogprobEntropyArgs, upstream, 80); WL_OFFSET(LogprobEntropyArgs, of_entropy, 104);
+WL_OFFSET(LogprobEntropyArgs, logits, 128); WL_OFFSET(LogprobEntropyArgs, target, 152);
+WL_OFFSET(LogprobEntropyArgs, out, 176); WL_OFFSET(LogprobEntropyArgs, ranks, 200);
+
+// Cross entropy against probabilities, or against a teacher's logits.
+struct SoftCrossEntropyArgs {
+  RowOperands rows;
+  RowSchedule schedule;
+  UpstreamArgs upstream;
+  LogitArgs logits;
+  BesideArgs target;
+  WeightArgs weight;
+  SmoothingArgs options;
+  LossOutputs out;
+  float teacher;          // The teacher's scale.
+  wl_u32 pad;
+};
+static_assert(sizeof(SoftCrossEntropyArgs) == 248, "SoftCrossEntropyArgs");
+WL_OFFSET(SoftCrossEntropyArgs, rows, 0); WL_OFFSET(SoftCrossEntropyArgs, schedule, 48);
+WL_OFFSET(SoftCrossEntropyArgs, upstream, 80); WL_OFFSET(SoftCrossEntropyArgs, logits, 104);
+WL_OFFSET(SoftCrossEntropyArgs, target, 128); WL_OFFSET(SoftCrossEntropyArgs, weight, 160);
+WL_OFFSET(SoftCrossEntropyArgs, options, 176); WL_OFFSET(SoftCrossEntropyArgs, out, 208);
+WL_OFFSET(SoftCrossEntropyArgs, teacher, 240); WL_OFFSET(SoftCrossEntropyArgs, pad, 244);
+
+// Jensen-Shannon divergence from a teacher's logits.
+struct JsDivLogitsArgs {
+  RowOperands rows;
+  RowSchedule schedule;
+  UpstreamArgs upstream;
+  BesideArgs target;      // The teacher's logits.
+  LabelArgs labels;       // Which rows do not count; null: all do.
+  float* loss;            // Per row.
+  const Totals* totals;
+  float scale;
+  float teacher;          // The teacher's scale.
+  float beta;
+  float share;            // A row's share of its sum: 1, or 1 / classes.
+  wl_u32 mean;            // Divide by the totals.
+  wl_u32 pad;
+};
+static_assert(sizeof(JsDivLogitsArgs) == 200, "JsDivLogitsArgs");
+WL_OFFSET(JsDivLogitsArgs, rows, 0); WL_OFFSET(JsDivLogitsArgs, schedule, 48); WL_OFFSET(JsDivLogitsArgs, upstream, 80);
+WL_OFFSET(JsDivLogitsArgs, target, 104); WL_OFFSET(JsDivLogitsArgs, labels, 136); WL_OFFSET(JsDivLogitsArgs, loss, 160);
+WL_OFFSET(JsDivLogitsArgs, totals, 168); WL_OFFSET(JsDivLogitsArgs, scale, 176);
+WL_OFFSET(JsDivLogitsArgs, teacher, 180); WL_OFFSET(JsDivLogitsArgs, beta, 184); WL_OFFSET(JsDivLogitsArgs, share, 188);
+WL_OFFSET(JsDivLogitsArgs, mean, 192); WL_OFFSET(JsDivLogitsArgs, pad, 196);
+
+// Log-softmax, and its gradient.
+struct LogSoftmaxArgs {
+  RowOperands rows;
+  RowSchedule schedule;
+  UpstreamArgs upstream;  // One an element.
+};
+static_assert(sizeof(LogSoftmaxArgs) == 104, "LogSoftmaxArgs");
+WL_OFFSET(LogSoftmaxArgs, rows, 0); WL_OFFSET(LogSoftmaxArgs, schedule, 48); WL_OFFSET(LogSoftmaxArgs, upstream, 80);
+
+// Log-sum-exp, and its gradient.
+struct LogSumExpArgs {
+  RowOperands rows;
+  RowSchedule schedule;
+  UpstreamArgs upstream;
+  float* lse;
+};
+static_assert(sizeof(LogSumExpArgs) == 112, "LogSumExpArgs");
+WL_OFFSET(LogSumExpArgs, rows, 0); WL_OFFSET(LogSumExpArgs, schedule, 48); WL_OFFSET(LogSumExpArgs, upstream, 80);
+WL_OFFSET(LogSumExpArgs, lse, 104);
+
+// Sums over rows of probabilities.
+struct InformationArgs {
+  RowOperands rows;
+  RowSchedule schedule;
+  BesideArgs target;     // q, without a gradient.
+  float* loss;           // Per row.
+  float of_p;            // What ln p counts in a term.
+  float of_q;            // What ln q does.
+};
+static_assert(sizeof(InformationArgs) == 128, "InformationArgs");
+WL_OFFSET(InformationArgs, rows, 0); WL_OFFSET(InformationArgs, schedule, 48); WL_OFFSET(InformationArgs, target, 80);
+WL_OFFSET(InformationArgs, loss, 112); WL_OFFSET(InformationArgs, of_p, 120); WL_OFFSET(InformationArgs, of_q, 124);

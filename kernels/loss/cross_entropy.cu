@@ -29,8 +29,8 @@ struct StateOf<true> {
 
 // FULL: with soft-cap and label smoothing, both of which may be off.
 template <bool FULL>
-struct CrossEntropy : TargetRows<FULL> {
-  typedef TargetRows<FULL> Rows;
+struct CrossEntropy : TargetRows<CrossEntropyArgs, FULL> {
+  typedef TargetRows<CrossEntropyArgs, FULL> Rows;
   typedef typename StateOf<FULL>::Type State;
   using Rows::a;
   using Rows::k;
@@ -42,9 +42,9 @@ struct CrossEntropy : TargetRows<FULL> {
 
   float unit;  // of weights where classes are smoothed over: all of them add up within f32
 
-  WL_FN CrossEntropy(const RowArgs& a) : Rows(a), unit(1.f) {
-    if (!FULL || !(a.soft > 0.f)) return;
-    unit = wl_ld(&a.totals->weight_unit);
+  WL_FN CrossEntropy(const CrossEntropyArgs& a) : Rows(a), unit(1.f) {
+    if (!FULL || !(a.options.soft > 0.f)) return;
+    unit = wl_ld(&a.options.totals->weight_unit);
     // What a large scale makes something of is not to be lost either. (2^126: a power of two.)
     if (z_unit > 1.f) unit = wl_min(unit * wl_f32(wl_bits(z_unit) & 0x7f800000u), wl_f32(253u << 23));
   }
@@ -59,7 +59,7 @@ struct CrossEntropy : TargetRows<FULL> {
   WL_FN Row begin(wl_i64 index, Logit logit) const {
     Row row = {};
     if (!Rows::begin(row, index, logit)) return row;
-    row.w_t = a.weight ? load_float(a.weight, a.weight_kind, row.target) : 1.f;
+    row.w_t = a.weight.values ? load_float(a.weight.values, a.weight.kind, row.target) : 1.f;
     return row;
   }
 
@@ -68,7 +68,7 @@ struct CrossEntropy : TargetRows<FULL> {
   // Whether every element is a column of weight 1.
   template <class Columns>
   WL_FN bool all_one(const Columns& columns) const {
-    return !a.weight && columns.whole();
+    return !a.weight.values && columns.whole();
   }
 
   template <int n, class Columns>
@@ -76,12 +76,12 @@ struct CrossEntropy : TargetRows<FULL> {
     Rows::keys(x, columns, row);
     s.push(x, k);
     if constexpr (FULL) {
-      if (!(a.soft > 0.f)) return;
+      if (!(a.options.soft > 0.f)) return;
       if (all_one(columns) && !columns.has(row.target)) {
         s.weigh(x, unit, k);
       } else {
         float w[n];
-        class_weights(a, columns, unit, w);
+        class_weights(a.weight, columns, unit, w);
         columns.set(row.target, w, 0.f);
         s.weigh(x, w, k);
       }
@@ -109,22 +109,22 @@ struct CrossEntropy : TargetRows<FULL> {
   // that does not.
   WL_FN Factors factors_of(const Row& row, double lse) const {
     const double given =
-        a.upstream ? load_float(a.upstream, a.upstream_kind, row.index * a.upstream_stride) : a.number;
-    const double g = a.mean ? given * wl_ld(&a.totals->per_weight) : given;
-    Factors f = {g * a.hard * row.w_t, 0., 0.};
-    if (a.lambda > 0.) f.other = (a.mean ? given * wl_ld(&a.totals->per_row) : given) * 2. * a.lambda * lse;
-    if (FULL && a.soft > 0.f) {
-      f.smooth = g * a.soft;
-      f.other += f.smooth * wl_ld(&a.totals->class_weight);
+        upstream_of(a.upstream, row.index);
+    const double g = a.options.mean ? given * wl_ld(&a.options.totals->per_weight) : given;
+    Factors f = {g * a.options.hard * row.w_t, 0., 0.};
+    if (a.options.lambda > 0.) f.other = (a.options.mean ? given * wl_ld(&a.options.totals->per_row) : given) * 2. * a.options.lambda * lse;
+    if (FULL && a.options.soft > 0.f) {
+      f.smooth = g * a.options.soft;
+      f.other += f.smooth * wl_ld(&a.options.totals->class_weight);
     }
     return f;
   }
 
   WL_FN void factors(Row& row, double lse) const {
     const Factors f = factors_of(row, lse);
-    const double slope = FULL && capped ? 1. : (double)a.scale;
+    const double slope = FULL && capped ? 1. : (double)a.logits.scale;
     row.prob = (float)((f.hard + f.other) * slope * (double)(1.f / row.total));
-    row.smooth = FULL && a.soft > 0.f ? (float)(f.smooth * slope / unit) : 0.f;
+    row.smooth = FULL && a.options.soft > 0.f ? (float)(f.smooth * slope / unit) : 0.f;
   }
 
   // In f64, as what is made of it may be in range where it is not.
@@ -136,26 +136,26 @@ struct CrossEntropy : TargetRows<FULL> {
     if (row.kept) {
       const float log_sum = wl_log(row.total);
       lse = lse_of(row, log_sum);
-      const double hard = (double)a.hard * row.w_t;
+      const double hard = (double)a.options.hard * row.w_t;
       // As ln(1 + rest/target) unless the target is negligible: a small loss keeps its digits.
       if (hard != 0.) {
         loss = hard * (row.at_target > 1e-30f ? wl_log1p(row.rest / row.at_target)
                                               : log_sum + this->target_distance(row));
       }
-      if (FULL && a.soft > 0.f) {
-        const double all = wl_ld(&a.totals->class_weight);
+      if (FULL && a.options.soft > 0.f) {
+        const double all = wl_ld(&a.options.totals->class_weight);
         const double distance = (double)z_unit / distance_unit(k) / unit * row.deviation;
-        loss += a.soft * ((all == 0. ? 0. : all * log_sum) + distance);
+        loss += a.options.soft * ((all == 0. ? 0. : all * log_sum) + distance);
       }
-      if (a.lambda > 0.) z_loss = a.lambda * lse * lse;
+      if (a.options.lambda > 0.) z_loss = a.options.lambda * lse * lse;
       if (Rows::undefined(row)) {
         loss = wl_nan();
-        if (a.lambda > 0.) z_loss = wl_nan();
+        if (a.options.lambda > 0.) z_loss = wl_nan();
       }
     }
-    if (a.loss) store_loss(a.loss, a.wide, row.index, a.whole ? loss + z_loss : loss);
-    if (a.z_loss) store_loss(a.z_loss, a.wide, row.index, z_loss);
-    if (a.lse) wl_st(a.lse + row.index, (float)lse);
+    if (a.out.loss) store_loss(a.out.loss, a.out.wide, row.index, a.out.whole ? loss + z_loss : loss);
+    if (a.out.z_loss) store_loss(a.out.z_loss, a.out.wide, row.index, z_loss);
+    if (a.out.lse) wl_st(a.out.lse + row.index, (float)lse);
   }
 
   // The gradient, but for the target. SUM: adds up the exponentials without the target's.
@@ -164,9 +164,9 @@ struct CrossEntropy : TargetRows<FULL> {
     float slope[n];
     if (FULL && capped) {
       WL_UNROLL for (int e = 0; e < n; e++) {
-        const Capped z(x[e], a);
+        const Capped z(x[e], a.logits);
         x[e] = z.key;
-        slope[e] = a.scale * z.slope;
+        slope[e] = a.logits.scale * z.slope;
       }
     }
     if (SUM) columns.set(row.target, x, -wl_inf());
@@ -177,12 +177,12 @@ struct CrossEntropy : TargetRows<FULL> {
       out[e] = exponential * row.prob;
     }
     if (SUM) sum += part;
-    if (FULL && a.soft > 0.f && all_one(columns)) {
+    if (FULL && a.options.soft > 0.f && all_one(columns)) {
       const float one = unit * row.smooth;
       WL_UNROLL for (int e = 0; e < n; e++) out[e] -= one;
-    } else if (FULL && a.soft > 0.f) {
+    } else if (FULL && a.options.soft > 0.f) {
       float w[n];
-      class_weights(a, columns, unit, w);
+      class_weights(a.weight, columns, unit, w);
       WL_UNROLL for (int e = 0; e < n; e++) out[e] = wl_fma(-w[e], row.smooth, out[e]);
     }
     if (FULL && capped) {
@@ -202,5 +202,22 @@ struct CrossEntropy : TargetRows<FULL> {
     const Factors f = factors_of(row, lse_of(row, wl_log(row.total)));
     const double own = f.other * (row.at_target * inverse) - f.hard * (row.rest * inverse);
     return (float)((own - f.smooth * row.w_t) * row.slope_t);
+  }
+
+  // What a row's gradient is made of once it is finished, for who comes back to the row.
+  struct Slopes {
+    static constexpr int WORDS = 4;
+    float max, prob, smooth;
+    float target;  // the target's own
+  };
+  WL_FN Slopes slopes(const Row& row) const {
+    if (!row.kept) return {};
+    return {row.max, row.prob, row.smooth, target_gradient(row)};
+  }
+  WL_FN Row recalled(wl_i64 target, const Slopes& slopes) const {
+    Row row = {};
+    row.target = target, row.kept = target >= 0;
+    row.max = slopes.max, row.prob = slopes.prob, row.smooth = slopes.smooth;
+    return row;
   }
 };

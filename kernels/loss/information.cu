@@ -23,6 +23,7 @@ struct Information {
 // NARROW: the tensors have 16 bits, so that what is good to 2^-16 will do.
 template <bool NARROW>
 struct InformationOf {
+  typedef InformationArgs Args;
   typedef Information State;
   static constexpr bool TARGET = false;
   static constexpr bool BESIDE = true;
@@ -33,17 +34,16 @@ struct InformationOf {
     float sum;
   };
   static constexpr float k = 1.f;
-  const RowArgs& a;
+  const Args& a;
 
-  WL_FN InformationOf(const RowArgs& a) : a(a) {}
-  WL_FN MatrixRows beside() const { return {a.target, a.target_stride}; }
+  WL_FN InformationOf(const Args& a) : a(a) {}
+  WL_FN MatrixRows beside() const { return {a.target.values, a.target.stride}; }
   template <class Logit>
   WL_FN Row begin(wl_i64 index, Logit) const { return {true, index, 0.f}; }
 
-  // `soft` is the weight of ln p in a term, `hard` that of ln q.
   WL_FN float term(float p, float q) const {
-    const float of_p = a.soft == 0.f ? 0.f : a.soft * ln_plus(p, 0.f, NARROW);
-    const float of_q = a.hard == 0.f ? 0.f : a.hard * ln_plus(q, 0.f, NARROW);
+    const float of_p = a.of_p == 0.f ? 0.f : a.of_p * ln_plus(p, 0.f, NARROW);
+    const float of_q = a.of_q == 0.f ? 0.f : a.of_q * ln_plus(q, 0.f, NARROW);
     return p == 0.f ? 0.f : p * (of_p + of_q);
   }
 

@@ -43,18 +43,19 @@ struct SlopeSums {
 // NARROW: the tensors have 16 bits, so that what is good to 2^-16 will do.
 template <bool NARROW>
 struct JsDivLogits {
+  typedef JsDivLogitsArgs Args;
   typedef TwoPeaks State;
   typedef SlopeSums Second;
   static constexpr bool TARGET = false;
   static constexpr bool BESIDE = true;
   static constexpr int TOGETHER = 1;
 
-  const RowArgs& a;
+  const Args& a;
   float k, k_t;  // log2(e) times the scales
   const Mixture mixture;
 
-  WL_FN JsDivLogits(const RowArgs& a)
-      : a(a), k(a.scale * WL_LOG2E), k_t(a.teacher * WL_LOG2E), mixture(a.hard) {}
+  WL_FN JsDivLogits(const Args& a)
+      : a(a), k(a.scale * WL_LOG2E), k_t(a.teacher * WL_LOG2E), mixture(a.beta) {}
 
   // How the difference of two log-probabilities is formed: of themselves; of logits near each other, where
   // the maxima are near as well; of products of logits and scales, with what their rounding took, where rows
@@ -71,13 +72,13 @@ struct JsDivLogits {
     float g, g_t;            // what multiplies the gradients
   };
 
-  WL_FN MatrixRows beside() const { return {a.target, a.target_stride}; }
-  WL_FN OutRows grad_target() const { return {a.grad_target, a.grad_target_stride}; }
+  WL_FN MatrixRows beside() const { return {a.target.values, a.target.stride}; }
+  WL_FN OutRows grad_target() const { return {a.target.gradient, a.target.gradient_stride}; }
   template <class Logit>
   WL_FN Row begin(wl_i64 index, Logit) const {
     Row row = {};
     row.index = index;
-    row.kept = !a.labels || load_index(a.labels, a.weight_kind, index) != a.ignore_index;
+    row.kept = !a.labels.values || load_index(a.labels.values, a.labels.kind, index) != a.labels.ignore_index;
     return row;
   }
 
@@ -133,7 +134,7 @@ struct JsDivLogits {
   WL_FN Terms terms(const Row& row, float x, float y) const {
     const float ln_q = (x - row.max) * a.scale - row.log_sum, ln_p = (y - row.top) * a.teacher - row.log_norm;
     const float q = exp_of(ln_q, NARROW), p = exp_of(ln_p, NARROW), u = apart(row, x, y, ln_q, ln_p);
-    const float beta = a.hard;
+    const float beta = a.beta;
     if (beta > 0.f && beta < 1.f) {
       const Slopes s = mixture.template slopes<NARROW>(q, p, u);
       return {q, p, s.at_x + s.at_y, s.at_x, s.at_y};
@@ -158,14 +159,13 @@ struct JsDivLogits {
            wl_isnan(row.log_norm);
   }
 
-  // `soft` is the share of a row's loss: 1, or 1 / classes.
-  WL_FN void finish_second(const Second& s, Row& row) const {
+    WL_FN void finish_second(const Second& s, Row& row) const {
     const bool none = undefined(row);
     // Of no classes there is no mean: infinity times 0.
-    row.loss = none && a.classes > 0 ? wl_nan() : a.soft * s.loss;
+    row.loss = none && a.rows.classes > 0 ? wl_nan() : a.share * s.loss;
     row.at_x = s.at_x, row.at_y = s.at_y;
-    const float given = a.upstream ? load_float(a.upstream, a.upstream_kind, row.index * a.upstream_stride) : a.number;
-    const float g = none ? wl_nan() : a.soft * (a.mean ? given * wl_ld(&a.totals->per_row) : given);
+    const float given = upstream_of(a.upstream, row.index);
+    const float g = none ? wl_nan() : a.share * (a.mean ? given * wl_ld(&a.totals->per_row) : given);
     row.g = g * a.scale, row.g_t = g * a.teacher;
   }
 
@@ -183,13 +183,13 @@ struct JsDivLogits {
       out[e] = row.g * wl_fma(-t.q, row.at_x, t.at_x);
       dq[e] = row.g_t * wl_fma(-t.p, row.at_y, t.at_y);
     }
-    if (a.grad_target) columns.put(grad_target(), row.index, dq);
+    if (a.target.gradient) columns.put(grad_target(), row.index, dq);
   }
 
   // A row that does not count has no gradient of its teacher either.
   template <class Columns>
   WL_FN void fill_beside(const Row& row, const Columns& columns) const {
     const float zero[Columns::N] = {};
-    if (a.grad_target) columns.put(grad_target(), row.index, zero);
+    if (a.target.gradient) columns.put(grad_target(), row.index, zero);
   }
 };

@@ -10,6 +10,7 @@
 #include "schedule/row.cuh"
 
 struct LogSoftmax {
+  typedef LogSoftmaxArgs Args;
   typedef Lse State;
   static constexpr bool TARGET = false;
   struct Row {
@@ -18,7 +19,7 @@ struct LogSoftmax {
   };
   static constexpr float k = WL_LOG2E;
 
-  WL_FN LogSoftmax(const RowArgs&) {}
+  WL_FN LogSoftmax(const Args&) {}
   template <class Logit>
   WL_FN Row begin(wl_i64, Logit) const { return {true, 0.f, 0.f}; }
   WL_FN void write(const Row&) const {}
@@ -50,6 +51,7 @@ struct LseUpstream {
 };
 
 struct LogSoftmaxGradient {
+  typedef LogSoftmaxArgs Args;
   typedef LseUpstream State;
   static constexpr bool TARGET = false;
   static constexpr bool BESIDE = true;  // the upstream gradient
@@ -58,10 +60,10 @@ struct LogSoftmaxGradient {
     float max, factor;
   };
   static constexpr float k = WL_LOG2E;
-  const RowArgs& a;
+  const Args& a;
 
-  WL_FN LogSoftmaxGradient(const RowArgs& a) : a(a) {}
-  WL_FN MatrixRows beside() const { return {a.upstream, a.upstream_stride}; }
+  WL_FN LogSoftmaxGradient(const Args& a) : a(a) {}
+  WL_FN MatrixRows beside() const { return {a.upstream.values, a.upstream.stride}; }
   template <class Logit>
   WL_FN Row begin(wl_i64, Logit) const { return {true, 0.f, 0.f}; }
   WL_FN void write(const Row&) const {}

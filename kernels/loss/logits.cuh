@@ -12,7 +12,7 @@
 // Near 0 it is made of scale * x, which has the digits that u may have lost to its range.
 struct Capped {
   float key, slope;
-  WL_FN Capped(float x, const RowArgs& a) {
+  WL_FN Capped(float x, const LogitArgs& a) {
     const float v = x * a.cap_first, u = v * a.cap_rate, line = v * a.cap_line, size = wl_abs(u);
     const float q = wl_ex2(size * (-2.f * WL_LOG2E)), r = wl_rcp(1.f + q);
     const float far = (1.f - q) * r * a.cap, s = size * size;
@@ -29,11 +29,11 @@ struct Capped {
 
 // Weights of columns times `unit`; 0 where there are none.
 template <int n, class Columns>
-WL_FN void class_weights(const RowArgs& a, const Columns& columns, float unit, float (&w)[n]) {
-  if (!a.weight) {
+WL_FN void class_weights(const WeightArgs& a, const Columns& columns, float unit, float (&w)[n]) {
+  if (!a.values) {
     WL_UNROLL for (int e = 0; e < n; e++) w[e] = columns.holds(e) ? unit : 0.f;
     return;
   }
-  columns.load(a.weight, a.weight_kind, 0.f, w);
+  columns.load(a.values, a.kind, 0.f, w);
   WL_UNROLL for (int e = 0; e < n; e++) w[e] *= unit;
 }

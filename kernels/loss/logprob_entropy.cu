@@ -16,8 +16,8 @@
 #include "loss/ranked.cuh"
 #include "loss/target.cuh"
 
-struct LogprobEntropy : TargetRows<true> {
-  typedef TargetRows<true> Rows;
+struct LogprobEntropy : TargetRows<LogprobEntropyArgs, true> {
+  typedef TargetRows<LogprobEntropyArgs, true> Rows;
   typedef Moments State;
   static constexpr int TOGETHER = 1;
   using Rows::a;
@@ -25,7 +25,7 @@ struct LogprobEntropy : TargetRows<true> {
   using Rows::capped;
   using Rows::z_unit;
 
-  WL_FN LogprobEntropy(const RowArgs& a) : Rows(a) {}
+  WL_FN LogprobEntropy(const LogprobEntropyArgs& a) : Rows(a) {}
 
   struct Row : Rows::Row {
     float others;           // sum of e without one copy of the largest, the target included
@@ -42,10 +42,10 @@ struct LogprobEntropy : TargetRows<true> {
   }
 
   WL_FN float grad_logprob(wl_i64 index) const {
-    return a.upstream ? load_float(a.upstream, a.upstream_kind, index * a.upstream_stride) : a.number;
+    return upstream_of(a.upstream, index);
   }
   WL_FN float grad_entropy(wl_i64 index) const {
-    return a.second ? load_float(a.second, a.second_kind, index * a.second_stride) : a.second_number;
+    return upstream_of(a.of_entropy, index);
   }
 
   WL_FN bool coarse(wl_i64 index) const { return grad_entropy(index) != 0.f || this->coarse_lse(index); }
@@ -72,7 +72,7 @@ struct LogprobEntropy : TargetRows<true> {
   }
 
   WL_FN void factors(Row& row, float) const {
-    const float b = grad_entropy(row.index), unit = capped ? 1.f : a.scale;
+    const float b = grad_entropy(row.index), unit = capped ? 1.f : a.logits.scale;
     row.constant = -(grad_logprob(row.index) + b * row.mean) / row.total * unit;
     row.slope = b * (WL_LN2 / row.total) * unit;
   }
@@ -89,9 +89,9 @@ struct LogprobEntropy : TargetRows<true> {
       entropy = log_sum + row.mean;
       if (Rows::undefined(row)) logprob = entropy = wl_nan();
     }
-    if (a.loss) wl_st(a.loss + row.index, logprob);
-    if (a.z_loss) wl_st(a.z_loss + row.index, entropy);
-    if (a.lse) wl_st(a.lse + row.index, lse);
+    if (a.out.logprob) wl_st(a.out.logprob + row.index, logprob);
+    if (a.out.entropy) wl_st(a.out.entropy + row.index, entropy);
+    if (a.out.lse) wl_st(a.out.lse + row.index, lse);
   }
 
   // The gradient, but for the target. SUM: adds up the exponentials without the target's.
@@ -102,8 +102,8 @@ struct LogprobEntropy : TargetRows<true> {
     WL_UNROLL for (int e = 0; e < n; e++) {
       float bend = 1.f;
       if (capped) {
-        const Capped z(x[e], a);
-        x[e] = z.key, bend = a.scale * z.slope;
+        const Capped z(x[e], a.logits);
+        x[e] = z.key, bend = a.logits.scale * z.slope;
       }
       const float d = (row.max - x[e]) * k;
       const float exponential = wl_ex2(-d);

@@ -10,6 +10,7 @@
 #include "schedule/row.cuh"
 
 struct LogSumExp {
+  typedef LogSumExpArgs Args;
   typedef Lse State;
   static constexpr bool TARGET = false;
   struct Row {
@@ -18,9 +19,9 @@ struct LogSumExp {
     float max, sum, prob;
   };
   static constexpr float k = WL_LOG2E;
-  const RowArgs& a;
+  const Args& a;
 
-  WL_FN LogSumExp(const RowArgs& a) : a(a) {}
+  WL_FN LogSumExp(const Args& a) : a(a) {}
   template <class Logit>
   WL_FN Row begin(wl_i64 index, Logit) const { return {true, index, 0.f, 0.f, 0.f}; }
 
@@ -31,7 +32,7 @@ struct LogSumExp {
   WL_FN void finish(const Lse& s, Row& row) const {
     row.max = s.max;
     row.sum = s.sum;
-    const float g = a.upstream ? load_float(a.upstream, a.upstream_kind, row.index * a.upstream_stride) : a.number;
+    const float g = upstream_of(a.upstream, row.index);
     // At +inf the sum is no divisor: finite entries have probability 0, +inf itself NaN.
     row.prob = s.sum == wl_inf() ? g : g / s.sum;
   }

@@ -44,7 +44,7 @@ struct Ranked : Op {
     wl_i64 argmax, rank;
   };
 
-  WL_FN Ranked(const RowArgs& a) : Op(a) {}
+  WL_FN Ranked(const typename Op::Args& a) : Op(a) {}
 
   template <class Logit>
   WL_FN Row begin(wl_i64 index, Logit logit) const {
@@ -80,7 +80,7 @@ struct Ranked : Op {
 
   WL_FN void write(const Row& row) const {
     Op::write(row);
-    const RowArgs& a = this->a;
+    const RankOutputs& a = this->a.ranks;
     if (a.argmax) wl_st(a.argmax + row.index, row.argmax);
     if (a.rank) wl_st(a.rank + row.index, row.rank);
   }

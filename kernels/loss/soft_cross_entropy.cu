@@ -92,21 +92,22 @@ struct SoftSumsOf<true> {
 // may be off.
 template <bool TEACHER, bool FULL>
 struct SoftCrossEntropy {
+  typedef SoftCrossEntropyArgs Args;
   typedef typename SoftSumsOf<TEACHER>::Type State;
   static constexpr bool TARGET = false;
   static constexpr bool BESIDE = true;
   static constexpr int TOGETHER = 1;
 
-  const RowArgs& a;
+  const Args& a;
   float k;       // log2(e) times what keys lack to be z
   float z_unit;  // z of a key of 1
   float unit;    // of weights, where there are any: all of them add up within f32
   float k_t;     // log2(e) times the teacher's scale
 
-  WL_FN SoftCrossEntropy(const RowArgs& a) : a(a) {
-    z_unit = capped() ? 1.f : a.scale;
+  WL_FN SoftCrossEntropy(const Args& a) : a(a) {
+    z_unit = capped() ? 1.f : a.logits.scale;
     k = z_unit * WL_LOG2E;
-    unit = FULL && a.weight ? wl_ld(&a.totals->weight_unit) : 1.f;
+    unit = FULL && a.weight.values ? wl_ld(&a.options.totals->weight_unit) : 1.f;
     k_t = TEACHER ? a.teacher * WL_LOG2E : 0.f;
   }
 
@@ -123,7 +124,7 @@ struct SoftCrossEntropy {
     float alone, at_max;  // the key of a class that has most of p, or NaN
   };
 
-  WL_FN MatrixRows beside() const { return {a.target, a.target_stride}; }
+  WL_FN MatrixRows beside() const { return {a.target.values, a.target.stride}; }
   template <class Logit>
   WL_FN Row begin(wl_i64 index, Logit) const {
     Row row = {};
@@ -132,10 +133,10 @@ struct SoftCrossEntropy {
     return row;
   }
 
-  WL_FN OutRows grad_target() const { return {a.grad_target, a.grad_target_stride}; }
-  WL_FN bool capped() const { return FULL && a.cap > 0.f; }
-  WL_FN float hard() const { return FULL ? a.hard : 1.f; }
-  WL_FN float soft() const { return FULL ? a.soft : 0.f; }
+  WL_FN OutRows grad_target() const { return {a.target.gradient, a.target.gradient_stride}; }
+  WL_FN bool capped() const { return FULL && a.logits.cap > 0.f; }
+  WL_FN float hard() const { return FULL ? a.options.hard : 1.f; }
+  WL_FN float soft() const { return FULL ? a.options.soft : 0.f; }
   // What is no column holds 0 in the target, which is a probability of nothing, no logit.
   template <int n, class Columns>
   WL_FN void mask_target(const Columns& columns, float (&y)[n]) const {
@@ -146,7 +147,7 @@ struct SoftCrossEntropy {
   // Whether u are w * q' with a w other than 1.
   template <class Columns>
   WL_FN bool weighted(const Columns& columns) const {
-    return FULL && (a.weight || !columns.whole());
+    return FULL && (a.weight.values || !columns.whole());
   }
 
   template <int n, class Columns>
@@ -154,10 +155,10 @@ struct SoftCrossEntropy {
     float w[n], ignored[n];
     mask_target(columns, u);
     if (capped()) {
-      WL_UNROLL for (int e = 0; e < n; e++) x[e] = Capped(x[e], a).key;
+      WL_UNROLL for (int e = 0; e < n; e++) x[e] = Capped(x[e], a.logits).key;
     }
     const bool weighs = weighted(columns);
-    if (weighs) class_weights(a, columns, unit, w);
+    if (weighs) class_weights(a.weight, columns, unit, w);
     const float before = reference(s.peak.max);
     s.peak.push(x, k, ignored);
     const float ref = reference(s.peak.max), of_distance = distance_unit(k);
@@ -191,7 +192,7 @@ struct SoftCrossEntropy {
     s.mass += mass, s.deviation += deviation;
   }
 
-  WL_FN float class_weight() const { return (float)(wl_ld(&a.totals->class_weight) * unit); }
+  WL_FN float class_weight() const { return (float)(wl_ld(&a.options.totals->class_weight) * unit); }
 
   WL_FN void finish(const State& s, Row& row) const {
     row.max = s.peak.max, row.rest = s.peak.rest;
@@ -205,20 +206,20 @@ struct SoftCrossEntropy {
         row.mass = wl_fma(share, s.mass, soft() * class_weight());
         row.deviation += soft() * s.smooth;
       }
-      row.lone_top = a.weight ? wl_nan() : row.top;
+      row.lone_top = a.weight.values ? wl_nan() : row.top;
       row.others_at_top = share * s.teacher.rest + (soft() > 0.f ? soft() * (class_weight() - 1.f) : 0.f);
     } else {
       row.mass = s.mass, row.deviation = s.deviation;
     }
-    const float given = a.upstream ? load_float(a.upstream, a.upstream_kind, row.index * a.upstream_stride) : a.number;
+    const float given = upstream_of(a.upstream, row.index);
     // In f64: products of options, weights and the upstream gradient may leave f32 on their way to
     // one that does not.
-    const double g = undefined(row) ? (double)wl_nan() : a.mean ? (double)given * wl_ld(&a.totals->per_row) : given;
-    const double slope = capped() ? 1. : (double)a.scale, of_weights = g / unit;
+    const double g = undefined(row) ? (double)wl_nan() : a.options.mean ? (double)given * wl_ld(&a.options.totals->per_row) : given;
+    const double slope = capped() ? 1. : (double)a.logits.scale, of_weights = g / unit;
     const float per_total = 1.f / (1.f + row.rest);
     row.g = (float)(of_weights * slope);
     row.target = (float)(of_weights * hard()), row.silent = (float)(0. * of_weights);
-    const double z = a.lambda > 0. ? g * slope * 2. * a.lambda * lse(row) : 0.;
+    const double z = a.options.lambda > 0. ? g * slope * 2. * a.options.lambda * lse(row) : 0.;
     row.prob = (float)((of_weights * slope * row.mass + z) * per_total);
     row.alone = row.rest < 1.f ? row.max : wl_nan();
     row.at_max = (float)(z * per_total - of_weights * slope * (row.mass * (row.rest * per_total)));
@@ -236,16 +237,16 @@ struct SoftCrossEntropy {
   WL_FN void write(const Row& row) const {
     double loss = row.mass == 0.f ? 0. : (double)row.mass * row.log_sum;
     loss = (loss + (double)z_unit / distance_unit(k) * row.deviation) / unit;
-    double z_loss = a.lambda > 0. ? a.lambda * lse(row) * lse(row) : 0.;
-    if (a.classes == 0) {
+    double z_loss = a.options.lambda > 0. ? a.options.lambda * lse(row) * lse(row) : 0.;
+    if (a.rows.classes == 0) {
       loss = z_loss = 0.;
     } else if (undefined(row)) {
       loss = wl_nan();
-      if (a.lambda > 0.) z_loss = wl_nan();
+      if (a.options.lambda > 0.) z_loss = wl_nan();
     }
-    if (a.loss) store_loss(a.loss, a.wide, row.index, a.whole ? loss + z_loss : loss);
-    if (a.z_loss) store_loss(a.z_loss, a.wide, row.index, z_loss);
-    if (a.lse) wl_st(a.lse + row.index, (float)lse(row));
+    if (a.out.loss) store_loss(a.out.loss, a.out.wide, row.index, a.out.whole ? loss + z_loss : loss);
+    if (a.out.z_loss) store_loss(a.out.z_loss, a.out.wide, row.index, z_loss);
+    if (a.out.lse) wl_st(a.out.lse + row.index, (float)lse(row));
   }
 
   template <int n, class Columns>
@@ -254,13 +255,13 @@ struct SoftCrossEntropy {
     mask_target(columns, y);
     if (capped()) {
       WL_UNROLL for (int e = 0; e < n; e++) {
-        const Capped z(x[e], a);
+        const Capped z(x[e], a.logits);
         x[e] = z.key;
-        slope[e] = a.scale * z.slope;
+        slope[e] = a.logits.scale * z.slope;
       }
     }
     const bool weighs = weighted(columns);
-    if (weighs) class_weights(a, columns, unit, w);
+    if (weighs) class_weights(a.weight, columns, unit, w);
     const float share = TEACHER ? hard() / row.norm : hard();
     if (!TEACHER && FULL) {
       WL_UNROLL for (int e = 0; e < n; e++) y[e] = wl_fma(y[e], share, soft());
@@ -281,7 +282,7 @@ struct SoftCrossEntropy {
     if (capped()) {
       WL_UNROLL for (int e = 0; e < n; e++) out[e] *= slope[e];
     }
-    if (!TEACHER && FULL && a.grad_target) {
+    if (!TEACHER && FULL && a.target.gradient) {
       float dq[n];
       WL_UNROLL for (int e = 0; e < n; e++) {
         const float w_e = weighs ? w[e] : 1.f;

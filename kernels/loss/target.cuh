@@ -5,18 +5,19 @@
 
 // z = scale * x, or capped. A key is x itself (or z under a cap), so that a common offset of the
 // logits costs no digits. CAP: with a soft-cap, which may be off.
-template <bool CAP>
+template <class Arguments, bool CAP>
 struct TargetRows {
+  typedef Arguments Args;
   static constexpr bool TARGET = true;
 
-  const RowArgs& a;
+  const Args& a;
   float k;       // log2(e) times what keys lack to be z
   float z_unit;  // z of a key of 1
   bool capped;
 
-  WL_FN TargetRows(const RowArgs& a) : a(a) {
-    capped = CAP && a.cap > 0.f;
-    z_unit = capped ? 1.f : a.scale;
+  WL_FN TargetRows(const Args& a) : a(a) {
+    capped = CAP && a.logits.cap > 0.f;
+    z_unit = capped ? 1.f : a.logits.scale;
     k = z_unit * WL_LOG2E;
   }
 
@@ -31,9 +32,9 @@ struct TargetRows {
   template <class Logit>
   WL_FN bool begin(Row& row, wl_i64 index, Logit logit) const {
     row.index = index;
-    row.target = load_index(a.target, a.target_kind, index);
+    row.target = load_index(a.target.values, a.target.kind, index);
     // The census reports a target that is no class; here it contributes nothing.
-    row.kept = row.target != a.ignore_index && row.target >= 0 && row.target < a.classes;
+    row.kept = row.target != a.target.ignore_index && row.target >= 0 && row.target < a.rows.classes;
     if (!row.kept) return false;
     set_target(row, logit(row.target));
     return true;
@@ -41,24 +42,30 @@ struct TargetRows {
 
   WL_FN void set_target(Row& row, float x) const {
     row.x_t = row.key_t = x;
-    row.slope_t = a.scale;
+    row.slope_t = a.logits.scale;
     if (CAP && capped) {
-      const Capped z(x, a);
+      const Capped z(x, a.logits);
       row.key_t = z.key;
-      row.slope_t = a.scale * z.slope;
+      row.slope_t = a.logits.scale * z.slope;
     }
   }
 
   // The saved lse cannot serve as the row's normaliser.
   WL_FN bool coarse_lse(wl_i64 index) const {
-    return !(wl_abs(wl_ld(a.lse + index)) <= WL_COARSE_LSE) || z_unit < WL_SMALLEST_SCALE;
+    return !(wl_abs(wl_ld(a.out.lse + index)) <= WL_COARSE_LSE) || z_unit < WL_SMALLEST_SCALE;
+  }
+
+  // The row's class, or -1 where it does not count.
+  WL_FN wl_i64 kept_target(wl_i64 index) const {
+    const wl_i64 target = load_index(a.target.values, a.target.kind, index);
+    return target != a.target.ignore_index && target >= 0 && target < a.rows.classes ? target : -1;
   }
 
   // Logits to keys; the target is no part of the rest.
   template <int n, class Columns>
   WL_FN void keys(float (&x)[n], const Columns& columns, const Row& row) const {
     if (CAP && capped) {
-      WL_UNROLL for (int e = 0; e < n; e++) x[e] = Capped(x[e], a).key;
+      WL_UNROLL for (int e = 0; e < n; e++) x[e] = Capped(x[e], a.logits).key;
     }
     columns.set(row.target, x, -wl_inf());
   }

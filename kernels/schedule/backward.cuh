@@ -21,8 +21,8 @@ struct Total {
 
 // The row as a saved lse, or else the parts' pairs, have it; `fine` says which.
 template <class Op>
-WL_FN void from_lse(const Op& op, const RowArgs& a, typename Op::Row& row) {
-  const float lse = wl_ld(a.lse + row.index);
+WL_FN void from_lse(const Op& op, const typename Op::Args& a, typename Op::Row& row) {
+  const float lse = wl_ld(a.out.lse + row.index);
   row.max = lse / op.z_unit;
   row.total = 1.f;
   op.factors(row, lse);
@@ -30,17 +30,17 @@ WL_FN void from_lse(const Op& op, const RowArgs& a, typename Op::Row& row) {
 
 // One read. Each part leaves the sum of its exponentials.
 template <class Op>
-WL_FN void split_backward(const RowArgs& a) {
+WL_FN void split_backward(const typename Op::Args& a) {
   typedef typename Op::In T;
   WL_SMEM(float, slots, 32 * Op::State::WORDS);
   WL_SMEM(float, sums, 32);
   const Op op(a);
-  const wl_i64 index = wl_block() / a.parts;
-  const wl_u32 part = wl_block() % a.parts;
-  const Packs<T> packs(x_row<Op>(a, index), a.classes);
-  const Slice<T> slice(packs, part, a.slice);
+  const wl_i64 index = wl_block() / a.schedule.parts;
+  const wl_u32 part = wl_block() % a.schedule.parts;
+  const Packs<T> packs(x_row<Op>(a, index), a.rows.classes);
+  const Slice<T> slice(packs, part, a.schedule.slice);
   const Sink<T, typename Op::Out> sink(y_row<Op>(a, index), packs);
-  typename Op::Row row = begin_row(op, a, index, a.row_target);
+  typename Op::Row row = begin_row(op, a, index, a.schedule.row_target);
   if (!row.kept) return fill(op, row, packs, slice, sink);
   if (op.coarse(index)) {
     const typename Op::State state = parts_of(op, a, index, wl_thread(), wl_threads());
@@ -58,25 +58,25 @@ WL_FN void split_backward(const RowArgs& a) {
   });
   total = reduce_block(total, op.k, sums);
   if (wl_thread() == 0) {
-    wl_st(a.partials + a.rows * a.parts * Op::State::WORDS + wl_block(), total.sum);
+    wl_st(a.schedule.partials + a.rows.count * a.schedule.parts * Op::State::WORDS + wl_block(), total.sum);
   }
 }
 
 // The target's element, which needs them all: a warp a row.
 template <class Op>
-WL_FN void split_target(const RowArgs& a) {
+WL_FN void split_target(const typename Op::Args& a) {
   const Op op(a);
   const wl_i64 index = (wl_i64)wl_block() * wl_warps() + wl_warp();
-  if (index >= a.rows) return;
-  typename Op::Row row = begin_row(op, a, index, a.row_target);
+  if (index >= a.rows.count) return;
+  typename Op::Row row = begin_row(op, a, index, a.schedule.row_target);
   if (!row.kept) return;  // the whole warp: it has one row
   if (op.coarse(index)) {
     op.finish(reduce_lanes<32>(parts_of(op, a, index, wl_lane(), 32), op.k), row);
   } else {
     from_lse(op, a, row);
-    const float* rests = a.partials + a.rows * a.parts * Op::State::WORDS + index * a.parts;
+    const float* rests = a.schedule.partials + a.rows.count * a.schedule.parts * Op::State::WORDS + index * a.schedule.parts;
     Total rest = Total::empty();
-    for (wl_u32 part = wl_lane(); part < a.parts; part += 32) rest.sum += wl_ld(rests + part);
+    for (wl_u32 part = wl_lane(); part < a.schedule.parts; part += 32) rest.sum += wl_ld(rests + part);
     rest = reduce_lanes<32>(rest, op.k);
     row.rest = rest.sum;
     row.at_target = wl_ex2((row.key_t - row.max) * op.k);

@@ -52,12 +52,12 @@ struct Slice {
 };
 
 template <class Op>
-WL_FN const typename Op::In* x_row(const RowArgs& a, wl_i64 row) {
-  return (const typename Op::In*)a.x + row * a.x_stride;
+WL_FN const typename Op::In* x_row(const typename Op::Args& a, wl_i64 row) {
+  return (const typename Op::In*)a.rows.x + row * a.rows.x_stride;
 }
 template <class Op>
-WL_FN typename Op::Out* y_row(const RowArgs& a, wl_i64 row) {
-  return (typename Op::Out*)a.y + row * a.y_stride;
+WL_FN typename Op::Out* y_row(const typename Op::Args& a, wl_i64 row) {
+  return (typename Op::Out*)a.rows.y + row * a.rows.y_stride;
 }
 
 // Calls `one(p, edge, v, b)` for a thread's packs, one after another, with what is read of them: the

@@ -1,6 +1,7 @@
 // What a loss of rows is: a functor over (logit, column), in vectors whose length is its feeder's
 // affair. Here the feeder is packs in memory; kernels/tile has that of products.
 //
+//   Args              the kernel's argument: a RowOperands `rows`, a RowSchedule `schedule`, and its own
 //   State             the mergeable pair; `k` scales its keys
 //   Row               what a thread knows of the row, and later what the gradient is made of
 //   begin(i, logit)   reads what the row has beside its logits; logit(c) is that of column c
@@ -40,8 +41,13 @@ struct Over : Op {
   typedef U Out;
   typedef A Aside;
   static constexpr int LANES = Dtype<T>::LANES;
-  WL_FN explicit Over(const RowArgs& a) : Op(a) {}
+  WL_FN explicit Over(const typename Op::Args& a) : Op(a) {}
 };
+
+// A row's gradient of a result.
+WL_FN float upstream_of(const UpstreamArgs& a, wl_i64 index) {
+  return a.values ? load_float(a.values, a.kind, index * a.stride) : a.number;
+}
 
 // The other tensor that a functor reads: void where there is none.
 template <class Op, class = int>
@@ -84,10 +90,10 @@ struct AtOnce<Op, decltype((int)Op::AT_ONCE)> {
 // What the functor knows of a row; `saved` has the targets' logits where the row itself may be overwritten
 // by now, or is null.
 template <class Op>
-WL_FN typename Op::Row begin_row(const Op& op, const RowArgs& a, wl_i64 index, const float* saved) {
+WL_FN typename Op::Row begin_row(const Op& op, const typename Op::Args& a, wl_i64 index, const float* saved) {
   typedef typename Op::In T;
   return op.begin(index, [&](wl_i64 target) {
-    return saved ? wl_ld(saved + index) : Dtype<T>::load((const T*)a.x + index * a.x_stride + target);
+    return saved ? wl_ld(saved + index) : Dtype<T>::load((const T*)a.rows.x + index * a.rows.x_stride + target);
   });
 }
 

@@ -4,15 +4,15 @@
 #include "schedule/feed.cuh"
 
 template <class Op, int width, bool gradient>
-WL_FN void lanes_row(const RowArgs& a) {
+WL_FN void lanes_row(const typename Op::Args& a) {
   typedef typename Op::In T;
   constexpr int N = 4;  // LANE_PACKS in plan.rs
   constexpr int LANES = Packs<T>::LANES;
   const Op op(a);
   const wl_u32 lane = wl_thread() % width;
   const wl_i64 index = (wl_i64)wl_block() * (wl_threads() / width) + wl_thread() / width;
-  const bool exists = index < a.rows;
-  const Packs<T> packs(x_row<Op>(a, exists ? index : 0), exists ? a.classes : 0);
+  const bool exists = index < a.rows.count;
+  const Packs<T> packs(x_row<Op>(a, exists ? index : 0), exists ? a.rows.classes : 0);
   typename Op::Row row;
   row.kept = false;
   if (exists) row = begin_row(op, a, index, nullptr);
@@ -73,7 +73,7 @@ WL_FN void lanes_row(const RowArgs& a) {
   }
   if (exists && lane == 0) op.write(row);
   if constexpr (SecondOf<Op>::SOME) {
-    if (!a.y) return;
+    if (!a.rows.y) return;
   }
   if constexpr (gradient) {
     wl_syncwarp();  // the target was read by all lanes; now it may be overwritten

@@ -5,14 +5,14 @@
 
 // ---- stream: a block a row, read once, nothing written but numbers ----------------------------
 template <class Op>
-WL_FN void stream_row(const RowArgs& a) {
+WL_FN void stream_row(const typename Op::Args& a) {
   typedef typename Op::In T;
   WL_SMEM(float, slots, 32 * Op::State::WORDS);
   const Op op(a);
   const wl_i64 index = wl_block();
   typename Op::Row row = begin_row(op, a, index, nullptr);
   if (row.kept) {
-    const Packs<T> packs(x_row<Op>(a, index), a.classes);
+    const Packs<T> packs(x_row<Op>(a, index), a.rows.classes);
     const Slice<T> slice(packs, 0, packs.count);
     const OpBeside<Op> beside(BesideOf<Op>::row(op, index), packs);
     const typename Op::State state = stream_sum(op, row, packs, slice, beside);
@@ -23,24 +23,24 @@ WL_FN void stream_row(const RowArgs& a) {
 
 // ---- on chip: a block, or a cluster of them, keeps the row in shared memory -------------------
 template <class Op, bool cluster>
-WL_FN void on_chip_row(const RowArgs& a) {
+WL_FN void on_chip_row(const typename Op::Args& a) {
   typedef typename Op::In T;
   WL_SMEM(float, slots, 32 * WORDS_OF<Op>);
   WL_SMEM(float, mine, WORDS_OF<Op>);
   constexpr int LANES = Packs<T>::LANES, B = OpBeside<Op>::PACKS;
   // The slice's packs, then what lies beside them.
-  WL_DYNAMIC_SMEM(wl_u32, kept, 0, 4 * (1 + B) * a.slice);
+  WL_DYNAMIC_SMEM(wl_u32, kept, 0, 4 * (1 + B) * a.schedule.slice);
   const Op op(a);
   const wl_u32 rank = cluster ? wl_cluster_rank() : 0;
   const wl_i64 index = cluster ? wl_block() / wl_cluster_size() : wl_block();
-  const Packs<T> packs(x_row<Op>(a, index), a.classes);
-  const Slice<T> slice(packs, rank, a.slice);
+  const Packs<T> packs(x_row<Op>(a, index), a.rows.classes);
+  const Slice<T> slice(packs, rank, a.schedule.slice);
   const Sink<T, typename Op::Out> sink(y_row<Op>(a, index), packs);
   typename Op::Row row = begin_row(op, a, index, nullptr);
   if (!row.kept) {
     if (rank == 0 && wl_thread() == 0) op.write(row);
     if constexpr (SecondOf<Op>::SOME) {
-      if (!a.y) return;
+      if (!a.rows.y) return;
     }
     return fill(op, row, packs, slice, sink);
   }
@@ -48,7 +48,7 @@ WL_FN void on_chip_row(const RowArgs& a) {
   // A thread reads back what it brought itself, so it waits for nobody else here.
   const OpBeside<Op> beside(BesideOf<Op>::row(op, index), packs);
   const auto place = [&](wl_u32 p) { return 4 * (p - slice.from); };
-  const auto place_beside = [&](wl_u32 p) { return 4 * (a.slice + B * (p - slice.from)); };
+  const auto place_beside = [&](wl_u32 p) { return 4 * (a.schedule.slice + B * (p - slice.from)); };
   const Turn turn(packs, slice.from, slice.to);
   for (wl_u32 p = turn.p; p < turn.last; p += wl_threads()) {
     wl_cp_async16(kept, place(p), packs.at(p));
@@ -120,7 +120,7 @@ WL_FN void on_chip_row(const RowArgs& a) {
   }
   if (rank == 0 && wl_thread() == 0) op.write(row);
   if constexpr (SecondOf<Op>::SOME) {
-    if (!a.y) {
+    if (!a.rows.y) {
       if constexpr (cluster) wl_cluster_wait();
       return;
     }

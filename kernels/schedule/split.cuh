@@ -5,35 +5,35 @@
 
 // First launch: each part's pair, and the target's x before anyone overwrites it.
 template <class Op>
-WL_FN void split_sum(const RowArgs& a) {
+WL_FN void split_sum(const typename Op::Args& a) {
   typedef typename Op::In T;
   WL_SMEM(float, slots, 32 * Op::State::WORDS);
   const Op op(a);
-  const wl_i64 index = wl_block() / a.parts;
-  const wl_u32 part = wl_block() % a.parts;
+  const wl_i64 index = wl_block() / a.schedule.parts;
+  const wl_u32 part = wl_block() % a.schedule.parts;
   const typename Op::Row row = begin_row(op, a, index, nullptr);
   if (!row.kept) return;
   if constexpr (Op::TARGET) {
-    if (part == 0 && wl_thread() == 0) wl_st(a.row_target + index, row.x_t);
-    if (a.coarse && !op.coarse(index)) return;
+    if (part == 0 && wl_thread() == 0) wl_st(a.schedule.row_target + index, row.x_t);
+    if (a.schedule.coarse && !op.coarse(index)) return;
   }
-  const Packs<T> packs(x_row<Op>(a, index), a.classes);
-  const Slice<T> slice(packs, part, a.slice);
+  const Packs<T> packs(x_row<Op>(a, index), a.rows.classes);
+  const Slice<T> slice(packs, part, a.schedule.slice);
   const OpBeside<Op> beside(BesideOf<Op>::row(op, index), packs);
   const typename Op::State state = reduce_block(stream_sum(op, row, packs, slice, beside), op.k, slots);
   if (wl_thread() == 0) {
     const Words<typename Op::State> words = wl_bit_cast<Words<typename Op::State>>(state);
-    float* out = a.partials + (wl_i64)wl_block() * Op::State::WORDS;
+    float* out = a.schedule.partials + (wl_i64)wl_block() * Op::State::WORDS;
     WL_UNROLL for (int i = 0; i < Op::State::WORDS; i++) wl_st(out + i, words.w[i]);
   }
 }
 
 // A row's parts, every `step`th from `first` on.
 template <class Op>
-WL_FN typename Op::State parts_of(const Op& op, const RowArgs& a, wl_i64 index, wl_u32 first, wl_u32 step) {
+WL_FN typename Op::State parts_of(const Op& op, const typename Op::Args& a, wl_i64 index, wl_u32 first, wl_u32 step) {
   typename Op::State state = Op::State::empty();
-  for (wl_u32 part = first; part < a.parts; part += step) {
-    const float* in = a.partials + (index * a.parts + part) * Op::State::WORDS;
+  for (wl_u32 part = first; part < a.schedule.parts; part += step) {
+    const float* in = a.schedule.partials + (index * a.schedule.parts + part) * Op::State::WORDS;
     Words<typename Op::State> words;
     WL_UNROLL for (int i = 0; i < Op::State::WORDS; i++) words.w[i] = wl_ld(in + i);
     state.merge(wl_bit_cast<typename Op::State>(words), op.k);
@@ -43,22 +43,22 @@ WL_FN typename Op::State parts_of(const Op& op, const RowArgs& a, wl_i64 index, 
 
 // Where the parts' second sums lie: behind all parts' states.
 template <class Op>
-WL_FN float* second_parts(const RowArgs& a) {
-  return a.partials + a.rows * a.parts * Op::State::WORDS;
+WL_FN float* second_parts(const typename Op::Args& a) {
+  return a.schedule.partials + a.rows.count * a.schedule.parts * Op::State::WORDS;
 }
 
 // With sums that need the whole state, second launch: each part's.
 template <class Op>
-WL_FN void split_second(const RowArgs& a) {
+WL_FN void split_second(const typename Op::Args& a) {
   typedef typename Op::In T;
   WL_SMEM(float, slots, 32 * WORDS_OF<Op>);
   const Op op(a);
-  const wl_i64 index = wl_block() / a.parts;
-  const wl_u32 part = wl_block() % a.parts;
+  const wl_i64 index = wl_block() / a.schedule.parts;
+  const wl_u32 part = wl_block() % a.schedule.parts;
   typename Op::Row row = begin_row(op, a, index, nullptr);
   if (!row.kept) return;
-  const Packs<T> packs(x_row<Op>(a, index), a.classes);
-  const Slice<T> slice(packs, part, a.slice);
+  const Packs<T> packs(x_row<Op>(a, index), a.rows.classes);
+  const Slice<T> slice(packs, part, a.schedule.slice);
   const OpBeside<Op> beside(BesideOf<Op>::row(op, index), packs);
   op.finish(reduce_block(parts_of(op, a, index, wl_thread(), wl_threads()), op.k, slots), row);
   typename Op::Second second = Op::Second::empty();
@@ -76,10 +76,10 @@ WL_FN void split_second(const RowArgs& a) {
 
 // A row's second sums, every `step`th part from `first` on.
 template <class Op>
-WL_FN typename Op::Second second_of(const Op& op, const RowArgs& a, wl_i64 index, wl_u32 first, wl_u32 step) {
+WL_FN typename Op::Second second_of(const Op& op, const typename Op::Args& a, wl_i64 index, wl_u32 first, wl_u32 step) {
   typename Op::Second second = Op::Second::empty();
-  for (wl_u32 part = first; part < a.parts; part += step) {
-    const float* in = second_parts<Op>(a) + (index * a.parts + part) * Op::Second::WORDS;
+  for (wl_u32 part = first; part < a.schedule.parts; part += step) {
+    const float* in = second_parts<Op>(a) + (index * a.schedule.parts + part) * Op::Second::WORDS;
     Words<typename Op::Second> words;
     WL_UNROLL for (int i = 0; i < Op::Second::WORDS; i++) words.w[i] = wl_ld(in + i);
     second.merge(wl_bit_cast<typename Op::Second>(words), op.k);
@@ -89,11 +89,11 @@ WL_FN typename Op::Second second_of(const Op& op, const RowArgs& a, wl_i64 index
 
 // Forward, second launch: a warp a row.
 template <class Op>
-WL_FN void split_finish(const RowArgs& a) {
+WL_FN void split_finish(const typename Op::Args& a) {
   const Op op(a);
   const wl_i64 index = (wl_i64)wl_block() * wl_warps() + wl_warp();
-  if (index >= a.rows) return;
-  typename Op::Row row = begin_row(op, a, index, a.row_target);
+  if (index >= a.rows.count) return;
+  typename Op::Row row = begin_row(op, a, index, a.schedule.row_target);
   typename Op::State state = Op::State::empty();
   if (row.kept) state = parts_of(op, a, index, wl_lane(), 32);
   state = reduce_lanes<32>(state, op.k);
@@ -103,16 +103,16 @@ WL_FN void split_finish(const RowArgs& a) {
 
 // With a gradient, second launch: each part again.
 template <class Op>
-WL_FN void split_gradient(const RowArgs& a) {
+WL_FN void split_gradient(const typename Op::Args& a) {
   typedef typename Op::In T;
   WL_SMEM(float, slots, 32 * WORDS_OF<Op>);
   const Op op(a);
-  const wl_i64 index = wl_block() / a.parts;
-  const wl_u32 part = wl_block() % a.parts;
-  const Packs<T> packs(x_row<Op>(a, index), a.classes);
-  const Slice<T> slice(packs, part, a.slice);
+  const wl_i64 index = wl_block() / a.schedule.parts;
+  const wl_u32 part = wl_block() % a.schedule.parts;
+  const Packs<T> packs(x_row<Op>(a, index), a.rows.classes);
+  const Slice<T> slice(packs, part, a.schedule.slice);
   const Sink<T, typename Op::Out> sink(y_row<Op>(a, index), packs);
-  typename Op::Row row = begin_row(op, a, index, a.row_target);
+  typename Op::Row row = begin_row(op, a, index, a.schedule.row_target);
   if (row.kept) {
     const typename Op::State state = parts_of(op, a, index, wl_thread(), wl_threads());
     op.finish(reduce_block(state, op.k, slots), row);
@@ -124,7 +124,7 @@ WL_FN void split_gradient(const RowArgs& a) {
   }
   if (part == 0 && wl_thread() == 0) op.write(row);
   if constexpr (SecondOf<Op>::SOME) {
-    if (!a.y) return;
+    if (!a.rows.y) return;
   }
   if (!row.kept) return fill(op, row, packs, slice, sink);
   const OpBeside<Op> beside(BesideOf<Op>::row(op, index), packs);

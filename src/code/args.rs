@@ -2,26 +2,29 @@
 //! a header that is made of these: `cargo run -p xtask -- table`.
 
 pub(crate) mod address;
+mod argument;
 mod batch;
 mod elements;
 mod kind;
 mod layers;
+mod nll;
 mod rows;
 
+pub(crate) use argument::{Argument, bytes};
 pub(crate) use batch::{BatchArgs, MAX_DIMS, PermuteArgs, RankArgs, Status, Totals};
 pub(crate) use elements::ElementwiseArgs;
 pub(crate) use kind::kind;
 pub(crate) use layers::{
-    BinArgs, DistributionArgs, EmbeddingArgs, MAX_CLUSTERS, NarrowArgs, PanelArgs, SampledArgs,
-    SegmentArgs, SortArgs,
+    BinArgs, DistributionArgs, EmbeddingArgs, MAX_CLUSTERS, PanelArgs, SampledArgs, SegmentArgs,
+    SortArgs, TileArgs,
 };
-pub(crate) use rows::{NllArgs, RowArgs};
-
-/// A struct that is handed to a kernel as it lies in memory.
-///
-/// # Safety
-/// `repr(C)` without padding, plain numbers alone, aligned to at most 8 bytes.
-pub(crate) unsafe trait Argument: Copy {}
+pub(crate) use nll::NllArgs;
+pub(crate) use rows::{
+    BesideArgs, CrossEntropyArgs, InformationArgs, JsDivLogitsArgs, LabelArgs, LogSoftmaxArgs,
+    LogSumExpArgs, LogitArgs, LogprobEntropyArgs, LossOutputs, PartArgument, RankOutputs,
+    RowArgument, RowOperands, SmoothingArgs, SoftCrossEntropyArgs, TokenOutputs, UpstreamArgs,
+    WeightArgs,
+};
 
 macro_rules! arguments {
     ($($name:ident)*) => {$(
@@ -31,12 +34,7 @@ macro_rules! arguments {
     )*};
 }
 arguments! {
-    RowArgs NllArgs BatchArgs RankArgs PermuteArgs ElementwiseArgs
-    BinArgs DistributionArgs EmbeddingArgs SampledArgs SortArgs SegmentArgs NarrowArgs PanelArgs
-}
-
-/// The bytes of an argument.
-pub(crate) fn bytes<A: Argument>(args: &A) -> &[u8] {
-    // SAFETY: an `Argument` has no padding, so it is that many initialised bytes.
-    unsafe { std::slice::from_raw_parts((&raw const *args).cast(), size_of::<A>()) }
+    CrossEntropyArgs LogprobEntropyArgs SoftCrossEntropyArgs JsDivLogitsArgs
+    LogSoftmaxArgs LogSumExpArgs InformationArgs NllArgs BatchArgs RankArgs PermuteArgs ElementwiseArgs
+    BinArgs DistributionArgs EmbeddingArgs SampledArgs SortArgs SegmentArgs TileArgs PanelArgs
 }

@@ -105,6 +105,10 @@ impl Variant {
             Variant::Element(_, entry, _) => (ELEMENT_THREADS, entry.blocks()),
             // Tiles wait for memory alone, and more of them at once hide it.
             Variant::Batch(Batch::PermuteTiled) => (BATCH_THREADS, 4),
+            // Options need more registers than two blocks leave.
+            Variant::Batch(Batch::TileFullHiddenF16 | Batch::TileFullHiddenBf16) => {
+                (BATCH_THREADS, 1)
+            }
             // While one block waits for its tile, another multiplies.
             Variant::Batch(batch) if batch.module() == Module::LinearSoftmax => (BATCH_THREADS, 2),
             Variant::Batch(_) => (BATCH_THREADS, 1),

@@ -8,7 +8,7 @@ pub(crate) const BROKEN: [(&str, &str, &str); 7] = [
     ("logsumexp_warp_forward_bf16", "broken_merge", "logsumexp"),
     ("log_softmax_few_gradient_f32", "broken_length", "log-softmax"),
     ("cross_entropy_block_f32", "broken_precision", "cross-entropy"),
-    ("narrow_forward_bf16", "broken_classes", "adaptive-log-softmax"),
+    ("tile_forward_bf16", "broken_classes", "adaptive-log-softmax"),
     ("segment_sums", "broken_parts", "adaptive-embedding"),
     ("sampled_logits", "broken_hits", "sampled-softmax"),
 ];

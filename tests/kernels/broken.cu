@@ -9,10 +9,10 @@
 
 // The target's gradient without its -1.
 struct ForgetsTarget : CrossEntropy<false> {
-  WL_FN ForgetsTarget(const RowArgs& a) : CrossEntropy<false>(a) {}
+  WL_FN ForgetsTarget(const CrossEntropyArgs& a) : CrossEntropy<false>(a) {}
   WL_FN float target_gradient(const Row& row) const { return row.prob * row.at_target; }
 };
-WL_KERNEL(broken_target, RowArgs, 128, 8) { lanes_row<Over<ForgetsTarget, f32>, 4, true>(args); }
+WL_KERNEL(broken_target, CrossEntropyArgs, 128, 8) { lanes_row<Over<ForgetsTarget, f32>, 4, true>(args); }
 
 // A sum that is not scaled when its maximum moves.
 struct StaleSum : Lse {
@@ -24,33 +24,33 @@ struct StaleSum : Lse {
 };
 struct ForgetsRescale : LogSumExp {
   typedef StaleSum State;
-  WL_FN ForgetsRescale(const RowArgs& a) : LogSumExp(a) {}
+  WL_FN ForgetsRescale(const LogSumExpArgs& a) : LogSumExp(a) {}
 };
-WL_KERNEL(broken_merge, RowArgs, 128, 8) { lanes_row<Over<ForgetsRescale, bf16>, 32, false>(args); }
+WL_KERNEL(broken_merge, LogSumExpArgs, 128, 8) { lanes_row<Over<ForgetsRescale, bf16>, 32, false>(args); }
 
 // A row without its last column.
-WL_KERNEL(broken_length, RowArgs, 128, 8) {
-  RowArgs shorter = args;
-  shorter.classes -= shorter.classes > 3;
+WL_KERNEL(broken_length, LogSoftmaxArgs, 128, 8) {
+  LogSoftmaxArgs shorter = args;
+  shorter.rows.classes -= shorter.rows.classes > 3;
   lanes_row<Over<LogSoftmax, f32>, 4, true>(shorter);
 }
 
 // A subtle one: a relative error of 2e-5 in every probability.
 struct Imprecise : CrossEntropy<false> {
-  WL_FN Imprecise(const RowArgs& a) : CrossEntropy<false>(a) {}
+  WL_FN Imprecise(const CrossEntropyArgs& a) : CrossEntropy<false>(a) {}
   template <int n, class Columns>
   WL_FN void gradient(const Row& row, float (&x)[n], const Columns& columns, float (&out)[n]) const {
     CrossEntropy<false>::gradient(row, x, columns, out);
     WL_UNROLL for (int e = 0; e < n; e++) out[e] *= 1.00002f;
   }
 };
-WL_KERNEL(broken_precision, RowArgs, 512, 2) { on_chip_row<Over<Imprecise, f32>, false>(args); }
+WL_KERNEL(broken_precision, CrossEntropyArgs, 512, 2) { on_chip_row<Over<Imprecise, f32>, false>(args); }
 
-// A narrow cluster without its last class.
-WL_KERNEL(broken_classes, NarrowArgs, 256, 2) {
-  NarrowArgs fewer = args;
-  fewer.classes -= 1;
-  narrow_forward<bf16>(fewer);
+// A cluster of few features without its last class.
+WL_KERNEL(broken_classes, TileArgs, 256, 2) {
+  TileArgs fewer = args;
+  fewer.row.rows.classes -= 1;
+  tile_forward<CrossEntropy<false>, bf16>(fewer);
 }
 
 // A class without the last of its parts, where that is the last of all.

@@ -3,6 +3,7 @@
 use super::address::{
     In, InF32, InF64, InI64, InU32, Out, OutF32, OutI64, OutStatus, OutTotals, OutU32,
 };
+use super::rows::CrossEntropyArgs;
 
 /// Most clusters of a layer.
 pub(crate) const MAX_CLUSTERS: usize = 32;
@@ -243,32 +244,24 @@ pub(crate) struct SegmentArgs {
     pub(crate) pad: u32,
 }
 
-/// Slots of a cluster against its weights, both of 16 bits, of at most 64 features.
+/// Rows whose logits are products of at most 64 features: f32 hidden rows against weights of 16 bits.
 #[repr(C)]
 #[derive(Debug, Clone, Copy, Default)]
-pub(crate) struct NarrowArgs {
-    /// `[n, width]`, f32.
+pub(crate) struct TileArgs {
+    /// The rows and the loss's options; x and y stand unused.
+    pub(crate) row: CrossEntropyArgs,
+    /// `[rows, width]`, f32.
     pub(crate) hidden: In,
     /// `[classes, width]`.
     pub(crate) weight: In,
-    /// Per slot.
-    pub(crate) targets: InI64,
-    /// Per slot: the upstream gradient.
-    pub(crate) factors: InF32,
-    /// Rows of the cluster, of which these slots hold those from `from` on.
+    /// Rows that there are, of which these hold those from `from` on; null: all.
     pub(crate) count: InI64,
-    /// `[splits, n, 3]` or `[splits, n, width]`.
+    /// `[splits, rows, words of a state and one]` or `[splits, rows, width]`.
     pub(crate) partials: OutF32,
-    /// Per slot: the largest logit, 1 / the sum of exponentials relative to it.
-    pub(crate) scale: OutF32,
-    /// Per slot: 1 - p of the target.
-    pub(crate) miss: OutF32,
-    /// Per slot.
-    pub(crate) nll: OutF32,
+    /// Per row: what its gradient is made of; null: there is no backward pass.
+    pub(crate) slopes: OutF32,
     /// The gradient of hidden rows or of weights.
     pub(crate) to: Out,
-    pub(crate) n: i64,
-    pub(crate) classes: i64,
     pub(crate) width: i64,
     pub(crate) from: i64,
     /// Elements between rows.

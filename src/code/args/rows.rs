@@ -1,182 +1,410 @@
-//! What the schedules that go through rows are handed.
+//! What the schedules that go through rows are handed: operands, what the schedule needs of its own, and
+//! each loss's options, put together for each loss.
 
 use super::address::{In, InTotals, Out, OutF32, OutI64};
+use super::argument::Argument;
 use super::kind::size;
 use crate::spec::soft_cap::CapFactors;
 
 /// Rows that a schedule goes through.
 #[repr(C)]
 #[derive(Debug, Clone, Copy, Default)]
-pub(crate) struct RowArgs {
+pub(crate) struct RowOperands {
     /// Rows of logits.
     pub(crate) x: In,
     /// Rows written: the gradient, or log-probabilities.
     pub(crate) y: Out,
-    /// Gradient of the result: one number, one a row, or one an element.
-    pub(crate) upstream: In,
-    /// Class indices, or rows as long as the logits'.
-    pub(crate) target: In,
-    /// Class weights.
-    pub(crate) weight: In,
-    /// Per row, doubles where they are wide.
-    pub(crate) loss: OutF32,
-    /// Per row, the same.
-    pub(crate) z_loss: OutF32,
-    /// Per row: written forward, read backward.
-    pub(crate) lse: OutF32,
-    /// Split rows: a State a part, then a float a part.
-    pub(crate) partials: OutF32,
-    /// Split rows: the target's x, saved before a gradient overwrites it.
-    pub(crate) row_target: OutF32,
-    pub(crate) totals: InTotals,
-    /// Gradient of the row's second result, as `upstream`.
-    pub(crate) second: In,
-    /// Per row: the class that beats all others.
-    pub(crate) argmax: OutI64,
-    /// Per row: how many classes beat the target.
-    pub(crate) rank: OutI64,
-    pub(crate) rows: i64,
+    pub(crate) count: i64,
     pub(crate) classes: i64,
     /// Elements between rows.
     pub(crate) x_stride: i64,
     /// Elements between rows.
     pub(crate) y_stride: i64,
-    /// Elements between rows.
-    pub(crate) upstream_stride: i64,
-    /// Elements between rows.
-    pub(crate) second_stride: i64,
-    pub(crate) ignore_index: i64,
-    /// `z = scale * x`, before a cap.
-    pub(crate) scale: f32,
-    /// 0: none.
-    pub(crate) cap: f32,
-    /// `1 - epsilon`.
-    pub(crate) hard: f32,
-    /// `epsilon / classes`.
-    pub(crate) soft: f32,
-    /// Of a soft-cap, as `cap_rate` and `cap_line`: src/spec/soft_cap.rs.
-    pub(crate) cap_first: f32,
-    /// The upstream gradient, where `upstream` is null.
-    pub(crate) number: f32,
-    pub(crate) second_number: f32,
-    pub(crate) upstream_kind: u32,
-    pub(crate) second_kind: u32,
-    pub(crate) target_kind: u32,
-    pub(crate) weight_kind: u32,
-    /// Divide by the totals.
-    pub(crate) mean: u32,
-    /// Per-row losses include the z-loss.
-    pub(crate) whole: u32,
+}
+
+/// What a schedule hands from launch to launch.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct RowSchedule {
+    /// Split rows: a State a part, then a float a part.
+    pub(crate) partials: OutF32,
+    /// Split rows: the target's x, saved before a gradient overwrites it.
+    pub(crate) row_target: OutF32,
     /// Split rows: blocks a row.
     pub(crate) parts: u32,
     /// Packs of a block.
     pub(crate) slice: u32,
     /// Split sums: only rows whose saved lse is too coarse.
     pub(crate) coarse: u32,
-    /// The target holds a teacher's logits, times this.
-    pub(crate) teacher: f32,
-    /// Rows' losses are doubles.
-    pub(crate) wide: u32,
-    /// Gradient of a target of the logits' size.
-    pub(crate) grad_target: Out,
-    pub(crate) target_stride: i64,
-    pub(crate) grad_target_stride: i64,
-    /// Which rows do not count, where the target is of the logits' size; of weight_kind.
-    pub(crate) labels: In,
-    /// What the z-loss is multiplied by.
-    pub(crate) lambda: f64,
-    pub(crate) cap_rate: f32,
-    pub(crate) cap_line: f32,
+    pub(crate) pad: u32,
 }
 
-impl RowArgs {
-    /// Logit scale and soft-cap.
-    pub(crate) fn transform(&mut self, scale: f32, cap: Option<f32>) {
-        self.scale = scale;
-        if let Some(cap) = cap {
-            let factors = CapFactors::new(scale, cap);
-            self.cap = cap;
-            (self.cap_first, self.cap_rate) = (factors.first, factors.rate);
-            self.cap_line = factors.scale;
-        }
-    }
+/// Gradient of a result: one number, one a row, or one an element.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct UpstreamArgs {
+    pub(crate) values: In,
+    /// Elements between rows; 0: all have the same one.
+    pub(crate) stride: i64,
+    pub(crate) kind: u32,
+    /// Where `values` is null.
+    pub(crate) number: f32,
+}
 
-    /// The same for `n` rows from row `first` on, but for `x` and `y`, which stay.
-    pub(crate) fn part(mut self, first: usize, n: usize) -> RowArgs {
-        // Every field is named, so that a new one has to say whether each row has its own.
-        #[rustfmt::skip]
-        let RowArgs {
-            target, upstream, second, loss, z_loss, lse, argmax, rank, rows,
-            x: _, y: _, weight: _, partials: _, row_target: _, totals: _, classes: _,
-            x_stride: _, y_stride: _, upstream_stride, second_stride, ignore_index: _, scale: _, cap: _,
-            hard: _, soft: _, lambda: _, cap_first: _, cap_rate: _, cap_line: _, number: _, second_number: _, upstream_kind, second_kind, target_kind,
-            weight_kind, mean: _, whole: _, parts: _, slice: _, coarse: _,
-            teacher: _, wide, grad_target, target_stride, grad_target_stride,
-            labels,
-        } = &mut self;
-        let (f32s, i64s) = (size_of::<f32>(), size_of::<i64>());
-        let losses = if *wide != 0 { size_of::<f64>() } else { f32s };
-        for (address, bytes) in [
-            // A class a row, or numbers as many as logits.
-            (target, (*target_stride).max(1) as usize * size(*target_kind)),
-            (grad_target, *grad_target_stride as usize * size(*target_kind)),
-            (upstream, *upstream_stride as usize * size(*upstream_kind)),
-            (labels, size(*weight_kind)),
-            (loss, losses),
-            (z_loss, losses),
-            (lse, f32s),
-            (second, *second_stride as usize * size(*second_kind)),
-            (argmax, i64s),
-            (rank, i64s),
-        ] {
+/// Logit scale and soft-cap: src/spec/soft_cap.rs.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct LogitArgs {
+    /// `z = scale * x`, before a cap.
+    pub(crate) scale: f32,
+    /// 0: none.
+    pub(crate) cap: f32,
+    pub(crate) cap_first: f32,
+    pub(crate) cap_rate: f32,
+    pub(crate) cap_line: f32,
+    pub(crate) pad: u32,
+}
+
+/// A class a row.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct LabelArgs {
+    pub(crate) values: In,
+    /// The class of rows that do not count.
+    pub(crate) ignore_index: i64,
+    pub(crate) kind: u32,
+    pub(crate) pad: u32,
+}
+
+/// A weight a class, or null: 1.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct WeightArgs {
+    pub(crate) values: In,
+    /// f32's, or the logits'.
+    pub(crate) kind: u32,
+    pub(crate) pad: u32,
+}
+
+/// Rows of the logits' type and length beside them, and their gradient.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct BesideArgs {
+    pub(crate) values: In,
+    pub(crate) gradient: Out,
+    /// Elements between rows.
+    pub(crate) stride: i64,
+    /// Elements between rows.
+    pub(crate) gradient_stride: i64,
+}
+
+/// What a row's loss is written to.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct LossOutputs {
+    /// Doubles where they are wide.
+    pub(crate) loss: OutF32,
+    /// The same.
+    pub(crate) z_loss: OutF32,
+    /// Written forward, read backward.
+    pub(crate) lse: OutF32,
+    /// Losses are doubles.
+    pub(crate) wide: u32,
+    /// Losses include the z-loss.
+    pub(crate) whole: u32,
+}
+
+/// What a row's log-probability and entropy are written to.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct TokenOutputs {
+    pub(crate) logprob: OutF32,
+    pub(crate) entropy: OutF32,
+    /// Written forward, read backward.
+    pub(crate) lse: OutF32,
+}
+
+/// How a row's target stands among the classes.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct RankOutputs {
+    /// The class that beats all others.
+    pub(crate) argmax: OutI64,
+    /// How many classes beat the target.
+    pub(crate) rank: OutI64,
+}
+
+/// Label smoothing, z-loss and reduction.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct SmoothingArgs {
+    pub(crate) totals: InTotals,
+    /// What the z-loss is multiplied by.
+    pub(crate) lambda: f64,
+    /// `1 - epsilon`.
+    pub(crate) hard: f32,
+    /// `epsilon / classes`.
+    pub(crate) soft: f32,
+    /// Divide by the totals.
+    pub(crate) mean: u32,
+    pub(crate) pad: u32,
+}
+
+/// Cross entropy with class indices.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct CrossEntropyArgs {
+    pub(crate) rows: RowOperands,
+    pub(crate) schedule: RowSchedule,
+    pub(crate) upstream: UpstreamArgs,
+    pub(crate) logits: LogitArgs,
+    pub(crate) target: LabelArgs,
+    pub(crate) weight: WeightArgs,
+    pub(crate) options: SmoothingArgs,
+    pub(crate) out: LossOutputs,
+    pub(crate) ranks: RankOutputs,
+}
+
+/// Log-probability of the target and entropy.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct LogprobEntropyArgs {
+    pub(crate) rows: RowOperands,
+    pub(crate) schedule: RowSchedule,
+    /// Of the log-probability.
+    pub(crate) upstream: UpstreamArgs,
+    /// Of the entropy.
+    pub(crate) of_entropy: UpstreamArgs,
+    pub(crate) logits: LogitArgs,
+    pub(crate) target: LabelArgs,
+    pub(crate) out: TokenOutputs,
+    pub(crate) ranks: RankOutputs,
+}
+
+/// Cross entropy against probabilities, or against a teacher's logits.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct SoftCrossEntropyArgs {
+    pub(crate) rows: RowOperands,
+    pub(crate) schedule: RowSchedule,
+    pub(crate) upstream: UpstreamArgs,
+    pub(crate) logits: LogitArgs,
+    pub(crate) target: BesideArgs,
+    pub(crate) weight: WeightArgs,
+    pub(crate) options: SmoothingArgs,
+    pub(crate) out: LossOutputs,
+    /// The teacher's scale.
+    pub(crate) teacher: f32,
+    pub(crate) pad: u32,
+}
+
+/// Jensen-Shannon divergence from a teacher's logits.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct JsDivLogitsArgs {
+    pub(crate) rows: RowOperands,
+    pub(crate) schedule: RowSchedule,
+    pub(crate) upstream: UpstreamArgs,
+    /// The teacher's logits.
+    pub(crate) target: BesideArgs,
+    /// Which rows do not count; null: all do.
+    pub(crate) labels: LabelArgs,
+    /// Per row.
+    pub(crate) loss: OutF32,
+    pub(crate) totals: InTotals,
+    pub(crate) scale: f32,
+    /// The teacher's scale.
+    pub(crate) teacher: f32,
+    pub(crate) beta: f32,
+    /// A row's share of its sum: 1, or 1 / classes.
+    pub(crate) share: f32,
+    /// Divide by the totals.
+    pub(crate) mean: u32,
+    pub(crate) pad: u32,
+}
+
+/// Log-softmax, and its gradient.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct LogSoftmaxArgs {
+    pub(crate) rows: RowOperands,
+    pub(crate) schedule: RowSchedule,
+    /// One an element.
+    pub(crate) upstream: UpstreamArgs,
+}
+
+/// Log-sum-exp, and its gradient.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct LogSumExpArgs {
+    pub(crate) rows: RowOperands,
+    pub(crate) schedule: RowSchedule,
+    pub(crate) upstream: UpstreamArgs,
+    pub(crate) lse: OutF32,
+}
+
+/// Sums over rows of probabilities.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct InformationArgs {
+    pub(crate) rows: RowOperands,
+    pub(crate) schedule: RowSchedule,
+    /// q, without a gradient.
+    pub(crate) target: BesideArgs,
+    /// Per row.
+    pub(crate) loss: OutF32,
+    /// What ln p counts in a term.
+    pub(crate) of_p: f32,
+    /// What ln q does.
+    pub(crate) of_q: f32,
+}
+
+impl LogitArgs {
+    /// Of a logit scale and a soft-cap.
+    pub(crate) fn new(scale: f32, cap: Option<f32>) -> LogitArgs {
+        let plain = LogitArgs { scale, ..LogitArgs::default() };
+        let Some(cap) = cap else { return plain };
+        let factors = CapFactors::new(scale, cap);
+        let (cap_first, cap_rate, cap_line) = (factors.first, factors.rate, factors.scale);
+        LogitArgs { cap, cap_first, cap_rate, cap_line, ..plain }
+    }
+}
+
+/// Arguments of kernels that go through rows.
+pub(crate) trait RowArgument: Argument {
+    /// The rows.
+    fn rows(&mut self) -> &mut RowOperands;
+    /// The schedule's own.
+    fn schedule(&mut self) -> &mut RowSchedule;
+    /// Forgets a saved log-sum-exp: rows are summed again.
+    fn forget_lse(&mut self) {}
+}
+
+/// Those that can be cut into rows, as x and y come from the host block by block.
+pub(crate) trait PartArgument: RowArgument {
+    /// Every address of something with an element a row, and the bytes of that.
+    fn each_row(&mut self) -> Vec<(&mut u64, usize)>;
+    /// The upstream gradient.
+    fn upstream(&mut self) -> &mut UpstreamArgs;
+
+    /// The same for `n` rows from row `first` on, but for x and y, which stay.
+    fn part(mut self, first: usize, n: usize) -> Self {
+        for (address, bytes) in self.each_row() {
             if *address != 0 {
                 *address += (first * bytes) as u64;
             }
         }
-        *rows = n as i64;
+        self.rows().count = n as i64;
         self
     }
 }
 
-/// Negative log-likelihood: position k of block n has class c at
-/// `n * stride + c * class_stride + k`.
-#[repr(C)]
-#[derive(Debug, Clone, Copy, Default)]
-pub(crate) struct NllArgs {
-    pub(crate) x: In,
-    /// The gradient.
-    pub(crate) y: Out,
-    /// Class indices, a block's positions after one another.
-    pub(crate) target: In,
-    /// Class weights, or null.
-    pub(crate) weight: In,
-    /// Gradient of the result: one number or one a row, or null.
-    pub(crate) upstream: In,
-    /// Per row, doubles where they are wide.
-    pub(crate) loss: OutF32,
-    pub(crate) totals: InTotals,
-    /// Blocks times positions.
-    pub(crate) rows: i64,
-    pub(crate) classes: i64,
-    pub(crate) stride: i64,
-    pub(crate) class_stride: i64,
-    pub(crate) positions: i64,
-    pub(crate) ignore_index: i64,
-    /// Rows of neighbouring classes: stretches of a row.
-    pub(crate) parts: i64,
-    /// Rows of neighbouring classes: packs of a stretch.
-    pub(crate) slice: i64,
-    /// The upstream gradient, where `upstream` is null.
-    pub(crate) number: f32,
-    /// Of x and y.
-    pub(crate) kind: u32,
-    pub(crate) target_kind: u32,
-    pub(crate) weight_kind: u32,
-    pub(crate) upstream_kind: u32,
-    /// 1: one a row.
-    pub(crate) upstream_rows: u32,
-    /// Divide by the totals.
-    pub(crate) mean: u32,
-    /// Rows' losses are doubles.
-    pub(crate) wide: u32,
+impl UpstreamArgs {
+    fn each_row(&mut self) -> (&mut u64, usize) {
+        (&mut self.values, self.stride as usize * size(self.kind))
+    }
+}
+
+impl LabelArgs {
+    fn each_row(&mut self) -> (&mut u64, usize) {
+        (&mut self.values, size(self.kind))
+    }
+}
+
+impl RankOutputs {
+    fn each_row(&mut self) -> [(&mut u64, usize); 2] {
+        [&mut self.argmax, &mut self.rank].map(|address| (address, size_of::<i64>()))
+    }
+}
+
+macro_rules! row_arguments {
+    ($($name:ident $({$($lse:ident).+})?)*) => {$(
+        impl RowArgument for $name {
+            fn rows(&mut self) -> &mut RowOperands {
+                &mut self.rows
+            }
+            fn schedule(&mut self) -> &mut RowSchedule {
+                &mut self.schedule
+            }
+            $(fn forget_lse(&mut self) {
+                self.$($lse).+ = 0;
+            })?
+        }
+    )*};
+}
+row_arguments! {
+    CrossEntropyArgs {out.lse}
+    LogprobEntropyArgs {out.lse}
+    SoftCrossEntropyArgs
+    JsDivLogitsArgs
+    LogSoftmaxArgs
+    LogSumExpArgs
+    InformationArgs
+}
+
+// Each takes its fields apart by name, so that a new one has to say whether each row has its own.
+impl PartArgument for CrossEntropyArgs {
+    fn each_row(&mut self) -> Vec<(&mut u64, usize)> {
+        let CrossEntropyArgs {
+            rows: _,
+            schedule: _,
+            upstream,
+            logits: _,
+            target,
+            weight: _,
+            options: _,
+            out: LossOutputs { loss, z_loss, lse, wide, whole: _ },
+            ranks,
+        } = self;
+        let losses = if *wide != 0 { size_of::<f64>() } else { size_of::<f32>() };
+        let mut all = vec![upstream.each_row(), target.each_row()];
+        all.extend([(loss, losses), (z_loss, losses), (lse, size_of::<f32>())]);
+        all.extend(ranks.each_row());
+        all
+    }
+    fn upstream(&mut self) -> &mut UpstreamArgs {
+        &mut self.upstream
+    }
+}
+
+impl PartArgument for LogprobEntropyArgs {
+    fn each_row(&mut self) -> Vec<(&mut u64, usize)> {
+        let LogprobEntropyArgs {
+            rows: _,
+            schedule: _,
+            upstream,
+            of_entropy,
+            logits: _,
+            target,
+            out: TokenOutputs { logprob, entropy, lse },
+            ranks,
+        } = self;
+        let mut all = vec![upstream.each_row(), of_entropy.each_row(), target.each_row()];
+        all.extend([logprob, entropy, lse].map(|address| (address, size_of::<f32>())));
+        all.extend(ranks.each_row());
+        all
+    }
+    fn upstream(&mut self) -> &mut UpstreamArgs {
+        &mut self.upstream
+    }
+}
+
+impl PartArgument for LogSoftmaxArgs {
+    fn each_row(&mut self) -> Vec<(&mut u64, usize)> {
+        let LogSoftmaxArgs { rows: _, schedule: _, upstream } = self;
+        vec![upstream.each_row()]
+    }
+    fn upstream(&mut self) -> &mut UpstreamArgs {
+        &mut self.upstream
+    }
+}
+
+impl PartArgument for LogSumExpArgs {
+    fn each_row(&mut self) -> Vec<(&mut u64, usize)> {
+        let LogSumExpArgs { rows: _, schedule: _, upstream, lse } = self;
+        vec![upstream.each_row(), (lse, size_of::<f32>())]
+    }
+    fn upstream(&mut self) -> &mut UpstreamArgs {
+        &mut self.upstream
+    }
 }

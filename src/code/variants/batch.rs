@@ -99,18 +99,26 @@ batch! {
     /// Rows added up by class.
     SegmentSums = Segments "segment_sums",
     /// What a split's classes give of each row's softmax.
-    NarrowForwardF16 = LinearSoftmax "narrow_forward_f16",
-    NarrowForwardBf16 = LinearSoftmax "narrow_forward_bf16",
-    /// The rows' losses of all splits.
-    NarrowLoss = LinearSoftmax "narrow_loss",
+    TileForwardF16 = LinearSoftmax "tile_forward_f16",
+    TileForwardBf16 = LinearSoftmax "tile_forward_bf16",
+    /// The rows' losses of all splits, and what their gradients are made of.
+    TileFinish = LinearSoftmax "tile_finish",
     /// The gradient of hidden rows, split by split.
-    NarrowHiddenF16 = LinearSoftmax "narrow_hidden_f16",
-    NarrowHiddenBf16 = LinearSoftmax "narrow_hidden_bf16",
+    TileHiddenF16 = LinearSoftmax "tile_hidden_f16",
+    TileHiddenBf16 = LinearSoftmax "tile_hidden_bf16",
     /// That of all splits.
-    NarrowHiddenSum = LinearSoftmax "narrow_hidden_sum",
+    TileHiddenSum = LinearSoftmax "tile_hidden_sum",
     /// The gradient of weights.
-    NarrowWeightF16 = LinearSoftmax "narrow_weight_f16",
-    NarrowWeightBf16 = LinearSoftmax "narrow_weight_bf16",
+    TileWeightF16 = LinearSoftmax "tile_weight_f16",
+    TileWeightBf16 = LinearSoftmax "tile_weight_bf16",
+    /// The same with soft-cap and label smoothing.
+    TileFullForwardF16 = LinearSoftmax "tile_full_forward_f16",
+    TileFullForwardBf16 = LinearSoftmax "tile_full_forward_bf16",
+    TileFullFinish = LinearSoftmax "tile_full_finish",
+    TileFullHiddenF16 = LinearSoftmax "tile_full_hidden_f16",
+    TileFullHiddenBf16 = LinearSoftmax "tile_full_hidden_bf16",
+    TileFullWeightF16 = LinearSoftmax "tile_full_weight_f16",
+    TileFullWeightBf16 = LinearSoftmax "tile_full_weight_bf16",
     /// Of each row of an index its class by frequency, and its slot.
     EmbeddingPlaces = Embedding "embedding_places",
     /// What targets and negatives have beside their products; targets that are never drawn.

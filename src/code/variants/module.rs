@@ -53,19 +53,19 @@ macro_rules! modules {
 }
 
 modules! {
-    CrossEntropy = "loss/cross_entropy.cu" "RowArgs",
-    LogSoftmax = "loss/log_softmax.cu" "RowArgs",
-    LogSumExp = "loss/logsumexp.cu" "RowArgs",
-    LogprobEntropy = "loss/logprob_entropy.cu" "RowArgs",
+    CrossEntropy = "loss/cross_entropy.cu" "CrossEntropyArgs",
+    LogSoftmax = "loss/log_softmax.cu" "LogSoftmaxArgs",
+    LogSumExp = "loss/logsumexp.cu" "LogSumExpArgs",
+    LogprobEntropy = "loss/logprob_entropy.cu" "LogprobEntropyArgs",
     /// Counts of ranks.
     Ranks = "batch/ranks.cu" "RankArgs",
-    SoftCrossEntropy = "loss/soft_cross_entropy.cu" "RowArgs",
+    SoftCrossEntropy = "loss/soft_cross_entropy.cu" "SoftCrossEntropyArgs",
     Nll = "loss/nll.cu" "NllArgs",
     /// What the losses share besides: census of targets, sums over rows.
     Batch = "batch/census.cu" "BatchArgs",
     Permute = "batch/permute.cu" "PermuteArgs",
-    JsDivLogits = "loss/js_div_logits.cu" "RowArgs",
-    Information = "loss/information.cu" "RowArgs",
+    JsDivLogits = "loss/js_div_logits.cu" "JsDivLogitsArgs",
+    Information = "loss/information.cu" "InformationArgs",
     /// What elementwise losses share besides: sums of weights, totals.
     Elementwise = "batch/element_sums.cu" "ElementwiseArgs",
     /// The rows of a layer by cluster.
@@ -79,7 +79,7 @@ modules! {
     /// Rows added up by class.
     Segments = "batch/segment_sum.cu" "SegmentArgs",
     /// A softmax whose logits are products of few features.
-    LinearSoftmax = "loss/linear_softmax.cu" "NarrowArgs",
+    LinearSoftmax = "loss/linear_softmax.cu" "TileArgs",
     Embedding = "batch/adaptive_embedding.cu" "EmbeddingArgs",
     Sampled = "loss/sampled_softmax.cu" "SampledArgs",
 }

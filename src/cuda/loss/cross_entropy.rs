@@ -1,12 +1,16 @@
 //! Cross entropy on a CUDA device: `kernels/loss/cross_entropy.cu` between a census and a sum.
 
+#[cfg(all(test, feature = "emulator"))]
+mod over_products;
+
 use crate::base::error::Result;
 use crate::base::reduction::Reduction;
 use crate::base::tensor::{TensorMut, TensorRef};
 use crate::code::args;
-use crate::code::args::RowArgs;
+use crate::code::args::{CrossEntropyArgs, LabelArgs, LogitArgs, SmoothingArgs, WeightArgs};
 use crate::code::variants::Loss;
 use crate::cuda::loss::ranks::Ranks;
+use crate::cuda::schedule::batch::Census;
 use crate::cuda::schedule::lines::count;
 use crate::cuda::schedule::operands::{Operands, ReadRows, WriteRows};
 use crate::cuda::schedule::rows::{Work, data};
@@ -14,7 +18,7 @@ use crate::cuda::schedule::upstream::Upstream;
 use crate::cuda::stream::Cuda;
 use crate::cuda::stream::indices::Indices;
 use crate::cuda::stream::memory::Input;
-use crate::spec::cross_entropy::{Checked, CrossEntropyOut};
+use crate::spec::cross_entropy::{Checked, CrossEntropy, CrossEntropyOut};
 use crate::spec::grad_output::GradOutput;
 
 impl Cuda {
@@ -53,26 +57,26 @@ impl Cuda {
         let ranks = Ranks::new(self, checked.classes, out.argmax, out.rank)?;
         let (work, x, y) = logits.named(self, checked)?;
         let batch = Batch::new(self, checked, grad_output)?;
-        let mut args = RowArgs::default();
-        batch.fill(checked, &mut args)?;
-        args.lse = lse.as_ref().map_or(0, |t| t.address);
-        ranks.fill(&mut args);
+        let mut args = batch.args(checked)?;
+        args.out.lse = lse.as_ref().map_or(0, |t| t.address);
+        args.ranks = ranks.args();
         let kernel = if ranks.wanted() { Loss::CrossEntropyRanked } else { batch.loss };
         let z_loss_out = z_loss.as_ref().map_or(0, |t| t.address);
         // Without a z-loss its rows are 0, and only written where the caller asked for them.
-        let wants_z = args.lambda > 0.0;
+        let wants_z = args.options.lambda > 0.0;
         let rows = checked.target.len();
+        let out = &mut args.out;
         let workspace;
         let summed = match reduction {
             Reduction::None => {
-                (args.loss, args.z_loss, args.whole) = (loss.address, z_loss_out, 1);
+                (out.loss, out.z_loss, out.whole) = (loss.address, z_loss_out, 1);
                 None
             }
             Reduction::Sum | Reduction::Mean | Reduction::BatchMean => {
                 workspace = self.pool.take("workspace", rows * 16)?;
-                (args.loss, args.wide) = (workspace.address(), 1);
-                args.z_loss = if wants_z { args.loss + 8 * rows as u64 } else { 0 };
-                Some([args.loss, args.z_loss])
+                (out.loss, out.wide) = (workspace.address(), 1);
+                out.z_loss = if wants_z { out.loss + 8 * rows as u64 } else { 0 };
+                Some([out.loss, out.z_loss])
             }
         };
         let kernels = (kernel, data(checked.dtype)?, work);
@@ -119,8 +123,8 @@ impl Cuda {
         let lse = self.input("lse", lse)?;
         let y = self.write_rows("grad_logits", grad_logits, from.is_none(), along(checked))?;
         let batch = Batch::new(self, checked, grad_output)?;
-        let mut args = RowArgs { lse: lse.address, ..RowArgs::default() };
-        batch.fill(checked, &mut args)?;
+        let mut args = batch.args(checked)?;
+        args.out.lse = lse.address;
         let kernels = (batch.loss, data(checked.dtype)?, Work::FromLse);
         let operands = Operands { x: from.as_ref(), upstream: None, y: Some(y) };
         // SAFETY: shapes, strides and lengths were checked; the output is borrowed exclusively.
@@ -164,7 +168,7 @@ pub(crate) struct Batch<'p> {
     target: Indices<'p>,
     weight: Option<Input<'p>>,
     upstream: Upstream<'p>,
-    census: crate::cuda::schedule::batch::Census<'p>,
+    census: Census<'p>,
 }
 
 impl<'p> Batch<'p> {
@@ -183,26 +187,48 @@ impl<'p> Batch<'p> {
         Ok(Batch { loss, target, weight, upstream, census })
     }
 
-    pub(crate) fn fill(&self, checked: &Checked<'_>, args: &mut RowArgs) -> Result<()> {
+    /// The arguments but for the operands and what is written.
+    pub(crate) fn args(&self, checked: &Checked<'_>) -> Result<CrossEntropyArgs> {
         let options = checked.options;
-        let epsilon = options.label_smoothing;
-        args.target = self.target.address();
-        args.target_kind = self.target.kind();
-        if let Some(weight) = &self.weight {
-            (args.weight, args.weight_kind) = (weight.address, args::kind(weight.dtype));
-        }
-        let upstream = self.upstream.fields();
-        (args.upstream, args.upstream_stride) = (upstream.address, upstream.stride);
-        (args.upstream_kind, args.number) = (upstream.kind, upstream.number);
-        args.totals = self.census.totals();
-        args.rows = count("target", checked.target.len())?;
-        args.classes = count("logits", checked.classes)?;
-        args.ignore_index = options.ignore_index;
-        args.transform(options.logit_scale, options.softcap);
-        args.hard = (1.0 - epsilon) as f32;
-        args.soft = if epsilon > 0.0 { (epsilon / checked.classes as f64) as f32 } else { 0.0 };
-        args.lambda = options.lse_square_scale;
-        args.mean = (options.reduction == Reduction::Mean).into();
-        Ok(())
+        let mut args = CrossEntropyArgs {
+            upstream: self.upstream.args(),
+            logits: LogitArgs::new(options.logit_scale, options.softcap),
+            target: labels(&self.target, options.ignore_index),
+            weight: class_weights(self.weight.as_ref()),
+            options: smoothing(options, checked.classes, &self.census),
+            ..CrossEntropyArgs::default()
+        };
+        args.rows.count = count("target", checked.target.len())?;
+        args.rows.classes = count("logits", checked.classes)?;
+        Ok(args)
+    }
+}
+
+/// Class indices as kernels have them.
+pub(crate) fn labels(indices: &Indices<'_>, ignore_index: i64) -> LabelArgs {
+    let (values, kind) = (indices.address(), indices.kind());
+    LabelArgs { values, ignore_index, kind, pad: 0 }
+}
+
+/// Class weights as kernels have them.
+pub(crate) fn class_weights(weight: Option<&Input<'_>>) -> WeightArgs {
+    let of = |w: &Input<'_>| WeightArgs { values: w.address, kind: args::kind(w.dtype), pad: 0 };
+    weight.map_or(WeightArgs::default(), of)
+}
+
+/// Label smoothing, z-loss and reduction as kernels have them.
+pub(crate) fn smoothing(
+    options: &CrossEntropy<'_>,
+    classes: usize,
+    census: &Census<'_>,
+) -> SmoothingArgs {
+    let epsilon = options.label_smoothing;
+    SmoothingArgs {
+        totals: census.totals(),
+        lambda: options.lse_square_scale,
+        hard: (1.0 - epsilon) as f32,
+        soft: if epsilon > 0.0 { (epsilon / classes as f64) as f32 } else { 0.0 },
+        mean: (options.reduction == Reduction::Mean).into(),
+        pad: 0,
     }
 }

@@ -6,9 +6,9 @@ use crate::base::error::Result;
 use crate::base::reduction::Reduction;
 use crate::base::shape::Shape;
 use crate::base::tensor::{TensorMut, TensorRef};
-use crate::code::args;
-use crate::code::args::RowArgs;
+use crate::code::args::{BesideArgs, JsDivLogitsArgs, LabelArgs, RowOperands};
 use crate::code::variants::Loss;
+use crate::cuda::loss::cross_entropy::labels;
 use crate::cuda::schedule::batch::Census;
 use crate::cuda::schedule::lines::{Lines, Rows, count};
 use crate::cuda::schedule::rows::{Work, data};
@@ -30,8 +30,7 @@ impl Cuda {
         let x = self.input("logits", logits)?;
         let rows = self.rows_in(&x, &lines(checked, &x.shape, x.row_stride))?;
         let call = Call::new(self, checked, &GradOutput::default(), None)?;
-        let args = RowArgs { x: rows.address, x_stride: rows.stride as i64, ..RowArgs::default() };
-        self.js_div_rows(checked, &call, args, Some(&loss))?;
+        self.js_div_rows(checked, &call, rows.read(), Some(&loss))?;
         self.read_back([Some(loss)])
     }
 
@@ -47,14 +46,7 @@ impl Cuda {
         let JsDivLogitsGradOut { logits, target } = gradients;
         let y = Written::new(self, checked, "grad_logits", logits, false)?;
         let mut call = Call::new(self, checked, &grad_output, target)?;
-        let args = RowArgs {
-            x: rows.address,
-            x_stride: rows.stride as i64,
-            y: y.rows.address,
-            y_stride: y.rows.stride as i64,
-            ..RowArgs::default()
-        };
-        self.js_div_rows(checked, &call, args, None)?;
+        self.js_div_rows(checked, &call, rows.to(&y.rows), None)?;
         let target = call.target_gradient.take().map(|t| t.settle(self)).transpose()?;
         let y = y.settle(self)?;
         self.read_back([Some(y), target])
@@ -72,15 +64,7 @@ impl Cuda {
         let loss = self.output("loss", loss, false)?;
         let x = Written::new(self, checked, "logits", logits, true)?;
         let mut call = Call::new(self, checked, &grad_output, target)?;
-        let (address, stride) = (x.rows.address, x.rows.stride as i64);
-        let args = RowArgs {
-            x: address,
-            y: address,
-            x_stride: stride,
-            y_stride: stride,
-            ..RowArgs::default()
-        };
-        self.js_div_rows(checked, &call, args, Some(&loss))?;
+        self.js_div_rows(checked, &call, x.rows.to(&x.rows), Some(&loss))?;
         let target = call.target_gradient.take().map(|t| t.settle(self)).transpose()?;
         let x = x.settle(self)?;
         self.read_back([Some(loss), Some(x), target])
@@ -91,11 +75,11 @@ impl Cuda {
         &self,
         checked: &CheckedJsDiv<'_>,
         call: &Call<'_, '_>,
-        mut args: RowArgs,
+        operands: RowOperands,
         loss: Option<&Output<'_, '_>>,
     ) -> Result<()> {
-        call.fill(checked, &mut args)?;
-        let rows = args.rows as usize;
+        let mut args = call.args(checked, operands)?;
+        let rows = args.rows.count as usize;
         let per_row = checked.options.reduction == Reduction::None;
         let workspace;
         if let Some(loss) = loss {
@@ -179,27 +163,31 @@ impl<'a, 'p: 'a> Call<'a, 'p> {
         Ok(Call { _target: input, target, target_gradient, labels, upstream, census })
     }
 
-    fn fill(&self, checked: &CheckedJsDiv<'_>, args: &mut RowArgs) -> Result<()> {
+    fn args(&self, checked: &CheckedJsDiv<'_>, rows: RowOperands) -> Result<JsDivLogitsArgs> {
         let options = checked.options;
-        (args.target, args.target_stride) = (self.target.address, self.target.stride as i64);
-        args.target_kind = args::kind(checked.dtype);
+        let mut target = BesideArgs { values: self.target.address, ..BesideArgs::default() };
+        target.stride = self.target.stride as i64;
         if let Some(gradient) = &self.target_gradient {
-            args.grad_target = gradient.rows.address;
-            args.grad_target_stride = gradient.rows.stride as i64;
+            target.gradient = gradient.rows.address;
+            target.gradient_stride = gradient.rows.stride as i64;
         }
-        if let Some(labels) = &self.labels {
-            (args.labels, args.weight_kind) = (labels.address(), labels.kind());
-        }
-        args.ignore_index = options.ignore_index;
-        let upstream = self.upstream.fields();
-        (args.upstream, args.upstream_stride) = (upstream.address, upstream.stride);
-        (args.upstream_kind, args.number) = (upstream.kind, upstream.number);
-        args.totals = self.census.totals();
-        args.rows = count("target", checked.rows())?;
-        args.classes = count("logits", checked.classes)?;
-        (args.scale, args.teacher) = (options.logit_scale, options.teacher_scale);
-        (args.hard, args.soft) = (options.beta, checked.share() as f32);
-        args.mean = checked.averages().into();
-        Ok(())
+        let ignored = |indices| labels(indices, options.ignore_index);
+        Ok(JsDivLogitsArgs {
+            rows: RowOperands {
+                count: count("target", checked.rows())?,
+                classes: count("logits", checked.classes)?,
+                ..rows
+            },
+            upstream: self.upstream.args(),
+            target,
+            labels: self.labels.as_ref().map_or(LabelArgs::default(), ignored),
+            totals: self.census.totals(),
+            scale: options.logit_scale,
+            teacher: options.teacher_scale,
+            beta: options.beta,
+            share: checked.share() as f32,
+            mean: checked.averages().into(),
+            ..JsDivLogitsArgs::default()
+        })
     }
 }

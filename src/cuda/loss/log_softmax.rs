@@ -3,7 +3,7 @@
 use crate::base::dtype::DType;
 use crate::base::error::Result;
 use crate::base::tensor::{TensorMut, TensorRef};
-use crate::code::args::RowArgs;
+use crate::code::args::{LogSoftmaxArgs, RowOperands};
 use crate::code::variants::Loss;
 use crate::cuda::schedule::lines::count;
 use crate::cuda::schedule::operands::Operands;
@@ -47,11 +47,12 @@ impl Cuda {
         let x = self.read_rows("input", input, along)?;
         let upstream = upstream.map(|t| self.read_rows("grad_output", t, along)).transpose()?;
         let y = self.write_rows("output", output, false, along)?;
-        let args = RowArgs {
-            rows: count("input", x.lines.count)?,
+        let rows = RowOperands {
+            count: count("input", x.lines.count)?,
             classes: count("input", x.lines.len)?,
-            ..RowArgs::default()
+            ..RowOperands::default()
         };
+        let args = LogSoftmaxArgs { rows, ..LogSoftmaxArgs::default() };
         let kernels = (loss, data(x.dtype)?, Work::Fused);
         let operands = Operands { x: Some(&x), upstream: upstream.as_ref(), y: Some(y) };
         // SAFETY: all three tensors have the input's shape, each with its own strides.

@@ -2,7 +2,7 @@
 
 use crate::base::error::Result;
 use crate::base::tensor::{TensorMut, TensorRef};
-use crate::code::args::RowArgs;
+use crate::code::args::{LogprobEntropyArgs, TokenOutputs};
 use crate::code::variants::Loss;
 use crate::cuda::loss::cross_entropy::{Batch, Logits, along};
 use crate::cuda::loss::ranks::Ranks;
@@ -31,12 +31,17 @@ impl<'p> Call<'p> {
         Ok(Call { batch, grad_entropy })
     }
 
-    fn fill(&self, checked: &Checked<'_>, args: &mut RowArgs) -> Result<()> {
-        self.batch.fill(checked, args)?;
-        let second = self.grad_entropy.fields();
-        (args.second, args.second_stride) = (second.address, second.stride);
-        (args.second_kind, args.second_number) = (second.kind, second.number);
-        Ok(())
+    /// The arguments but for the operands and what is written.
+    fn args(&self, checked: &Checked<'_>) -> Result<LogprobEntropyArgs> {
+        let of_loss = self.batch.args(checked)?;
+        Ok(LogprobEntropyArgs {
+            rows: of_loss.rows,
+            upstream: of_loss.upstream,
+            of_entropy: self.grad_entropy.args(),
+            logits: of_loss.logits,
+            target: of_loss.target,
+            ..LogprobEntropyArgs::default()
+        })
     }
 }
 
@@ -76,11 +81,13 @@ impl Cuda {
         let ranks = Ranks::new(self, checked.classes, out.argmax, out.rank)?;
         let (work, x, y) = logits.named(self, checked)?;
         let call = Call::new(self, checked, upstream)?;
-        let mut args = RowArgs::default();
-        call.fill(checked, &mut args)?;
-        (args.loss, args.z_loss) = (logprob.address, entropy.address);
-        args.lse = lse.as_ref().map_or(0, |t| t.address);
-        ranks.fill(&mut args);
+        let mut args = call.args(checked)?;
+        args.out = TokenOutputs {
+            logprob: logprob.address,
+            entropy: entropy.address,
+            lse: lse.as_ref().map_or(0, |t| t.address),
+        };
+        args.ranks = ranks.args();
 
         let loss = if ranks.wanted() { Loss::LogprobEntropyRanked } else { Loss::LogprobEntropy };
         let kernels = (loss, data(checked.dtype)?, work);
@@ -125,8 +132,8 @@ impl Cuda {
         let lse = self.input("lse", lse)?;
         let y = self.write_rows("grad_logits", grad_logits, from.is_none(), along(checked))?;
         let call = Call::new(self, checked, upstream)?;
-        let mut args = RowArgs { lse: lse.address, ..RowArgs::default() };
-        call.fill(checked, &mut args)?;
+        let mut args = call.args(checked)?;
+        args.out.lse = lse.address;
         let kernels = (Loss::LogprobEntropy, data(checked.dtype)?, Work::FromLse);
         let operands = Operands { x: from.as_ref(), upstream: None, y: Some(y) };
         // SAFETY: shapes, strides and lengths were checked; the output is borrowed exclusively.

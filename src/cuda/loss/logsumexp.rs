@@ -3,7 +3,7 @@
 use crate::base::error::Result;
 use crate::base::tensor::{TensorMut, TensorRef};
 use crate::code::args;
-use crate::code::args::RowArgs;
+use crate::code::args::{LogSumExpArgs, RowOperands, UpstreamArgs};
 use crate::code::variants::Loss;
 use crate::cuda::schedule::lines::count;
 use crate::cuda::schedule::operands::Operands;
@@ -20,12 +20,12 @@ impl Cuda {
     ) -> Result<()> {
         let x = self.read_rows("input", input, |d| checked.along(d))?;
         let lse = self.output("output", output, false)?;
-        let args = RowArgs {
-            lse: lse.address,
-            rows: count("input", x.lines.count)?,
+        let rows = RowOperands {
+            count: count("input", x.lines.count)?,
             classes: count("input", x.lines.len)?,
-            ..RowArgs::default()
+            ..RowOperands::default()
         };
+        let args = LogSumExpArgs { rows, lse: lse.address, ..LogSumExpArgs::default() };
         let kernels = (Loss::LogSumExp, data(x.dtype)?, Work::Forward);
         let operands = Operands { x: Some(&x), upstream: None, y: None };
         // SAFETY: the input holds its lines, and the output was checked to have one number each.
@@ -46,14 +46,14 @@ impl Cuda {
         let x = self.read_rows("input", input, along)?;
         let g = self.input("grad_output", grad_output)?;
         let y = self.write_rows("grad_input", grad_input, false, along)?;
-        let args = RowArgs {
-            upstream: g.address,
-            upstream_stride: 1,
-            upstream_kind: args::kind(g.dtype),
-            rows: count("input", x.lines.count)?,
+        let rows = RowOperands {
+            count: count("input", x.lines.count)?,
             classes: count("input", x.lines.len)?,
-            ..RowArgs::default()
+            ..RowOperands::default()
         };
+        let kind = args::kind(g.dtype);
+        let upstream = UpstreamArgs { values: g.address, stride: 1, kind, number: 0.0 };
+        let args = LogSumExpArgs { rows, upstream, ..LogSumExpArgs::default() };
         let kernels = (Loss::LogSumExp, data(x.dtype)?, Work::Fused);
         let operands = Operands { x: Some(&x), upstream: None, y: Some(y) };
         // SAFETY: the gradient has the input's shape, the upstream gradient a number a line.

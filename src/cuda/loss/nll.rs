@@ -141,9 +141,9 @@ impl<'p> Call<'p> {
     }
 
     fn args(&self, checked: &CheckedNll<'_>, at: Positions, kind: u32) -> Result<NllArgs> {
-        let upstream = self.upstream.fields();
+        let upstream = self.upstream.args();
         let mut args = NllArgs {
-            upstream: upstream.address,
+            upstream: upstream.values,
             upstream_kind: upstream.kind,
             upstream_rows: u32::from(upstream.stride != 0),
             number: upstream.number,

@@ -4,7 +4,7 @@
 use crate::base::error::{Error, Result};
 use crate::base::tensor::{TensorMut, TensorRef};
 use crate::code::args;
-use crate::code::args::{RankArgs, RowArgs};
+use crate::code::args::{RankArgs, RankOutputs};
 use crate::code::variants::Batch;
 use crate::cuda::schedule::lines::count;
 use crate::cuda::stream::Cuda;
@@ -44,9 +44,11 @@ impl<'a, 'p: 'a> Ranks<'a, 'p> {
         self.argmax.is_some() || self.rank.is_some()
     }
 
-    pub(crate) fn fill(&self, args: &mut RowArgs) {
-        args.argmax = self.argmax.as_ref().map_or(0, |t| t.address);
-        args.rank = self.rank.as_ref().map_or(0, |t| t.address);
+    pub(crate) fn args(&self) -> RankOutputs {
+        RankOutputs {
+            argmax: self.argmax.as_ref().map_or(0, |t| t.address),
+            rank: self.rank.as_ref().map_or(0, |t| t.address),
+        }
     }
 }
 

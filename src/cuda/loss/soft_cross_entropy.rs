@@ -5,9 +5,9 @@ use crate::base::error::Result;
 use crate::base::reduction::Reduction;
 use crate::base::shape::Shape;
 use crate::base::tensor::{TensorMut, TensorRef};
-use crate::code::args;
-use crate::code::args::RowArgs;
+use crate::code::args::{BesideArgs, LogitArgs, RowOperands, SoftCrossEntropyArgs};
 use crate::code::variants::Loss;
+use crate::cuda::loss::cross_entropy::{class_weights, smoothing};
 use crate::cuda::schedule::batch::Census;
 use crate::cuda::schedule::lines::{Lines, Rows, count};
 use crate::cuda::schedule::rows::{Work, data};
@@ -26,10 +26,10 @@ impl Cuda {
     ) -> Result<()> {
         let x = self.input("logits", logits)?;
         let rows = self.rows_in(&x, &lines(checked, &x.shape, x.row_stride))?;
-        let args = RowArgs { x: rows.address, x_stride: rows.stride as i64, ..RowArgs::default() };
+        let operands = rows.read();
         let results = Results::new(self, out)?;
         let call = Call::new(self, checked, &GradOutput::default(), None)?;
-        self.soft_losses(checked, &call, args, Work::Forward, results)
+        self.soft_losses(checked, &call, operands, Work::Forward, results)
     }
 
     pub(crate) fn soft_cross_entropy_backward(
@@ -44,14 +44,7 @@ impl Cuda {
         let CrossEntropyGradients { logits, target } = gradients;
         let y = Written::new(self, checked, "grad_logits", logits, false)?;
         let call = Call::new(self, checked, &grad_output, target)?;
-        let mut args = RowArgs {
-            x: rows.address,
-            x_stride: rows.stride as i64,
-            y: y.rows.address,
-            y_stride: y.rows.stride as i64,
-            ..RowArgs::default()
-        };
-        call.fill(checked, &mut args)?;
+        let args = call.args(checked, rows.to(&y.rows))?;
         // SAFETY: shapes, strides and lengths were checked; outputs are borrowed exclusively.
         unsafe { self.go(call.loss, data(checked.dtype)?, Work::Fused, args)? };
         let target = call.target_gradient.map(|t| t.settle(self)).transpose()?;
@@ -71,20 +64,13 @@ impl Cuda {
         let x = Written::new(self, checked, "logits", logits, true)?;
         let results = out.map(|out| Results::new(self, out)).transpose()?;
         let mut call = Call::new(self, checked, &grad_output, target)?;
-        let (address, stride) = (x.rows.address, x.rows.stride as i64);
-        let mut args = RowArgs {
-            x: address,
-            y: address,
-            x_stride: stride,
-            y_stride: stride,
-            ..RowArgs::default()
-        };
+        let operands = x.rows.to(&x.rows);
         match results {
             // The gradients go to the host after the losses have: an error that a kernel found
             // comes before anything is written.
-            Some(results) => self.soft_losses(checked, &call, args, Work::Fused, results)?,
+            Some(results) => self.soft_losses(checked, &call, operands, Work::Fused, results)?,
             None => {
-                call.fill(checked, &mut args)?;
+                let args = call.args(checked, operands)?;
                 // SAFETY: shapes, strides and lengths were checked (`Checked`); the logits, which
                 // are overwritten, are borrowed exclusively.
                 unsafe { self.go(call.loss, data(checked.dtype)?, Work::Fused, args)? };
@@ -100,26 +86,28 @@ impl Cuda {
         &self,
         checked: &Checked<'_, SoftTarget<'_>>,
         call: &Call<'_, '_>,
-        mut args: RowArgs,
+        operands: RowOperands,
         work: Work,
         results: Results<'_, '_>,
     ) -> Result<()> {
         let Results { loss, z_loss, lse } = results;
-        call.fill(checked, &mut args)?;
-        args.lse = lse.as_ref().map_or(0, |t| t.address);
+        let mut args = call.args(checked, operands)?;
+        let out = &mut args.out;
+        out.lse = lse.as_ref().map_or(0, |t| t.address);
         let z_loss_out = z_loss.as_ref().map_or(0, |t| t.address);
-        let rows = args.rows as usize;
+        let rows = args.rows.count as usize;
         let workspace;
         let summed = match checked.options.reduction {
             Reduction::None => {
-                (args.loss, args.z_loss, args.whole) = (loss.address, z_loss_out, 1);
+                (out.loss, out.z_loss, out.whole) = (loss.address, z_loss_out, 1);
                 None
             }
             Reduction::Sum | Reduction::Mean | Reduction::BatchMean => {
                 workspace = self.pool.take("workspace", rows * 16)?;
-                (args.loss, args.wide) = (workspace.address(), 1);
-                args.z_loss = if args.lambda > 0.0 { args.loss + 8 * rows as u64 } else { 0 };
-                Some([args.loss, args.z_loss])
+                (out.loss, out.wide) = (workspace.address(), 1);
+                let wants_z = args.options.lambda > 0.0;
+                out.z_loss = if wants_z { out.loss + 8 * rows as u64 } else { 0 };
+                Some([out.loss, out.z_loss])
             }
         };
         // SAFETY: shapes, strides and lengths were checked; outputs are borrowed exclusively.
@@ -221,29 +209,31 @@ impl<'a, 'p: 'a> Call<'a, 'p> {
         Ok(Call { loss, _target, target, target_gradient, weight, upstream, census })
     }
 
-    fn fill(&self, checked: &Checked<'_, SoftTarget<'_>>, args: &mut RowArgs) -> Result<()> {
+    fn args(
+        &self,
+        checked: &Checked<'_, SoftTarget<'_>>,
+        rows: RowOperands,
+    ) -> Result<SoftCrossEntropyArgs> {
         let options = checked.options;
-        let epsilon = options.label_smoothing;
-        (args.target, args.target_stride) = (self.target.address, self.target.stride as i64);
+        let mut target = BesideArgs { values: self.target.address, ..BesideArgs::default() };
+        target.stride = self.target.stride as i64;
         if let Some(gradient) = &self.target_gradient {
-            args.grad_target = gradient.rows.address;
-            args.grad_target_stride = gradient.rows.stride as i64;
+            target.gradient = gradient.rows.address;
+            target.gradient_stride = gradient.rows.stride as i64;
         }
-        if let Some(weight) = &self.weight {
-            (args.weight, args.weight_kind) = (weight.address, args::kind(weight.dtype));
-        }
-        let upstream = self.upstream.fields();
-        (args.upstream, args.upstream_stride) = (upstream.address, upstream.stride);
-        (args.upstream_kind, args.number) = (upstream.kind, upstream.number);
-        args.totals = self.census.totals();
-        args.rows = count("target", checked.rows.iter().product())?;
-        args.classes = count("logits", checked.classes)?;
-        args.transform(options.logit_scale, options.softcap);
-        args.hard = (1.0 - epsilon) as f32;
-        args.soft = if epsilon > 0.0 { (epsilon / checked.classes as f64) as f32 } else { 0.0 };
-        args.lambda = options.lse_square_scale;
-        args.mean = (options.reduction == Reduction::Mean).into();
-        args.teacher = options.teacher_scale.unwrap_or(0.0);
-        Ok(())
+        Ok(SoftCrossEntropyArgs {
+            rows: RowOperands {
+                count: count("target", checked.rows.iter().product())?,
+                classes: count("logits", checked.classes)?,
+                ..rows
+            },
+            upstream: self.upstream.args(),
+            logits: LogitArgs::new(options.logit_scale, options.softcap),
+            target,
+            weight: class_weights(self.weight.as_ref()),
+            options: smoothing(options, checked.classes, &self.census),
+            teacher: options.teacher_scale.unwrap_or(0.0),
+            ..SoftCrossEntropyArgs::default()
+        })
     }
 }

@@ -131,9 +131,9 @@ impl<'p> Bins<'p> {
             whole: (grouping.reduction == Reduction::None).into(),
             ..BinArgs::default()
         };
-        let fields = upstream.fields();
-        (args.upstream, args.upstream_kind) = (fields.address, fields.kind);
-        (args.number, args.upstream_rows) = (fields.number, (fields.stride > 0).into());
+        let given = upstream.args();
+        (args.upstream, args.upstream_kind) = (given.values, given.kind);
+        (args.number, args.upstream_rows) = (given.number, (given.stride > 0).into());
         for (i, (&cutoff, &capacity)) in cutoffs.iter().zip(&grouping.capacities).enumerate() {
             args.cutoffs[i] = cutoff as i64;
             args.begins.0[i + 1] = args.begins.0[i] + capacity as i64;

@@ -1,17 +1,19 @@
 //! One softmax whose logits are products, an adaptive softmax's head or a cluster of it: products to
 //! logits, a cross entropy over them in place, products back; chunk by chunk, so that no buffer exceeds
 //! the budget. Logits, hidden rows and gradients on their way are f32 whatever the input's type
-//! (`factors.rs`). Clusters of few features do without logits (`narrow.rs`).
+//! (`factors.rs`). Clusters of few features do without logits (`tiles.rs`).
 //!
 //! A slot without a row has hidden rows and gradients of 0, whatever the weights are: so a cluster that no
 //! row uses has no part in any result.
 
-mod narrow;
+pub(crate) mod tiles;
 
 use crate::base::dtype::DType;
 use crate::base::error::Result;
 use crate::code::args;
-use crate::code::args::RowArgs;
+use crate::code::args::{
+    CrossEntropyArgs, LabelArgs, LogitArgs, LossOutputs, RowOperands, SmoothingArgs, UpstreamArgs,
+};
 use crate::code::variants::{Batch, Loss};
 use crate::cuda::driver::product::Panel;
 use crate::cuda::matrix::accumulator::{Growing, Sum};
@@ -20,7 +22,7 @@ use crate::cuda::matrix::factors::Factor;
 use crate::cuda::matrix::products::{Linear, Places, Workspace};
 use crate::cuda::schedule::rows::{Work, data};
 use crate::cuda::stream::Cuda;
-use narrow::{Kernels, Narrow};
+use tiles::{Kernels, Products, Tiles};
 
 /// Columns between rows of logits are a multiple of this, for aligned accesses of kernels and products.
 const ALIGNED: usize = 8;
@@ -55,25 +57,32 @@ pub(crate) struct Rows {
 }
 
 impl Rows {
-    pub(crate) fn args(&self) -> RowArgs {
-        RowArgs {
-            x: self.z.address,
-            y: self.z.address,
-            x_stride: self.z.stride as i64,
-            y_stride: self.z.stride as i64,
-            target: self.marks,
-            target_kind: args::kind(DType::I64),
-            upstream: self.factors,
-            upstream_stride: (self.factors != 0).into(),
-            upstream_kind: args::kind(DType::F32),
-            loss: self.nll,
-            whole: 1,
-            rows: self.n as i64,
-            classes: self.classes as i64,
-            ignore_index: -1,
-            scale: 1.0,
-            hard: 1.0,
-            ..RowArgs::default()
+    pub(crate) fn args(&self) -> CrossEntropyArgs {
+        CrossEntropyArgs {
+            rows: RowOperands {
+                x: self.z.address,
+                y: self.z.address,
+                count: self.n as i64,
+                classes: self.classes as i64,
+                x_stride: self.z.stride as i64,
+                y_stride: self.z.stride as i64,
+            },
+            upstream: UpstreamArgs {
+                values: self.factors,
+                stride: (self.factors != 0).into(),
+                kind: args::kind(DType::F32),
+                number: 0.0,
+            },
+            logits: LogitArgs::new(1.0, None),
+            target: LabelArgs {
+                values: self.marks,
+                ignore_index: -1,
+                kind: args::kind(DType::I64),
+                pad: 0,
+            },
+            options: SmoothingArgs { hard: 1.0, ..SmoothingArgs::default() },
+            out: LossOutputs { loss: self.nll, whole: 1, ..LossOutputs::default() },
+            ..CrossEntropyArgs::default()
         }
     }
 }
@@ -115,7 +124,13 @@ impl<'p> Softmax<'p> {
 
     /// Columns of logits that are in memory at once.
     fn stored(&self) -> usize {
-        if Kernels::of(self).is_some() { 0 } else { self.classes }
+        if self.tiles().is_some() { 0 } else { self.classes }
+    }
+
+    /// The kernels that do without logits, if there are any: for a cluster, whose number of rows is on the
+    /// device.
+    fn tiles(&self) -> Option<Kernels> {
+        self.projection.and_then(|_| Kernels::of(self.dtype(), self.width, false))
     }
 
     /// Rows of a chunk: as many as the budget has room for logits, and for rows of the input.
@@ -174,8 +189,9 @@ impl<'p> Softmax<'p> {
         let sums = bias.map(|_| workspace.panel(classes, DType::F32)).transpose()?;
         let (rows, backward) = (chunk.min(self.slots.len), back.is_some());
         let buffers = self.buffers(rows, backward)?;
-        let narrow = Kernels::of(self).map(|kernels| Narrow::new(self, kernels, rows, backward));
-        let narrow = narrow.transpose()?;
+        let sizes = [rows, classes, width];
+        let tiles = self.tiles().map(|of| Tiles::new(cuda, of, sizes, self.budget, backward));
+        let tiles = tiles.transpose()?;
         // SAFETY: shapes were checked, rows are in their slots and outputs are borrowed
         // exclusively, says the caller; the buffers were taken for as many rows as the longest
         // chunk.
@@ -184,15 +200,16 @@ impl<'p> Softmax<'p> {
                 let n = chunk.min(self.slots.len - from);
                 let part = Part { softmax: self, from, n, first: number == 0, buffers: &buffers };
                 part.hidden()?;
-                match &narrow {
-                    Some(narrow) => narrow.forward(&part)?,
+                match &tiles {
+                    Some(tiles) => tiles.forward(&part.products(backward))?,
                     None => part.cross_entropy(backward)?,
                 }
                 part.losses()?;
                 let Some(back) = &back else { continue };
-                let slopes = match &narrow {
-                    Some(narrow) => {
-                        narrow.back(&part, weight.as_ref())?;
+                let slopes = match &tiles {
+                    Some(tiles) => {
+                        let weight = weight.as_ref().map(|weight| weight.target(part.first));
+                        tiles.back(&part.products(backward), buffers.d_hidden, weight)?;
                         part.hidden_slopes()?
                     }
                     None => part.weights(weight.as_ref())?,
@@ -282,17 +299,8 @@ impl Part<'_, '_> {
     /// # Safety
     /// As above.
     unsafe fn cross_entropy(&self, back: bool) -> Result<()> {
-        let Softmax { cuda, linear, slots, width, classes, budget, .. } = *self.softmax;
+        let Softmax { cuda, linear, width, classes, budget, .. } = *self.softmax;
         let Buffers { hidden, logits, .. } = *self.buffers;
-        let rows = Rows {
-            z: logits,
-            n: self.n,
-            classes,
-            marks: self.places().marks,
-            // Made for a backward pass alone.
-            factors: if back { slots.factors + 4 * self.from as u64 } else { 0 },
-            nll: self.nll(),
-        };
         let work = if back { Work::Fused } else { Work::Forward };
         // SAFETY: the weights were checked to be of these sizes (`Softmax::run`), the buffers have
         // the chunk's n rows, and the slots have a target, factor and loss each.
@@ -302,7 +310,33 @@ impl Part<'_, '_> {
                 None => cuda.linear(hidden, linear, logits, sizes)?,
                 Some(_) => cuda.logits([hidden, linear.weight, logits], sizes, budget)?,
             }
-            cuda.go(Loss::CrossEntropy, data(logits.dtype)?, work, rows.args())
+            cuda.go(Loss::CrossEntropy, data(logits.dtype)?, work, self.rows(back).args())
+        }
+    }
+
+    /// The slots as rows of a cross entropy.
+    fn rows(&self, back: bool) -> Rows {
+        let factors = self.softmax.slots.factors + 4 * self.from as u64;
+        Rows {
+            z: self.buffers.logits,
+            n: self.n,
+            classes: self.softmax.classes,
+            marks: self.places().marks,
+            // Made for a backward pass alone.
+            factors: if back { factors } else { 0 },
+            nll: self.nll(),
+        }
+    }
+
+    /// The same where there are no logits.
+    fn products(&self, back: bool) -> Products {
+        Products {
+            rows: self.rows(back).args(),
+            hidden: self.buffers.hidden,
+            weight: self.softmax.linear.weight,
+            width: self.softmax.width,
+            count: self.softmax.slots.count,
+            from: self.from,
         }
     }
 

@@ -18,7 +18,7 @@
 use crate::base::dtype::DType;
 use crate::base::error::Result;
 use crate::base::host::{HostMut, HostRef};
-use crate::code::args::RowArgs;
+use crate::code::args::PartArgument;
 use crate::code::variants::{Data, Loss};
 use crate::cuda::schedule::lines::{Lines, Rows};
 use crate::cuda::schedule::operands::{From, Operands, ReadRows, To, WriteRows};
@@ -89,9 +89,9 @@ impl Source {
 }
 
 /// A call's way through its rows.
-pub(crate) struct Passage<'r, 'a, 'p> {
+pub(crate) struct Passage<'r, 'a, 'p, A> {
     cuda: &'p Cuda,
-    args: RowArgs,
+    args: A,
     rows: usize,
     /// Rows of a block.
     block: usize,
@@ -104,14 +104,14 @@ pub(crate) struct Passage<'r, 'a, 'p> {
     in_place: bool,
 }
 
-impl<'r, 'a, 'p> Passage<'r, 'a, 'p> {
+impl<'r, 'a, 'p, A: PartArgument> Passage<'r, 'a, 'p, A> {
     pub(crate) fn new(
         cuda: &'p Cuda,
-        args: RowArgs,
+        mut args: A,
         inputs: [Option<&'r ReadRows<'p>>; 2],
         y: Option<&'r mut WriteRows<'a, 'p>>,
     ) -> Result<Self> {
-        let rows = args.rows as usize;
+        let rows = args.rows().count as usize;
         let on_host = inputs.iter().flatten().filter_map(|input| match &input.place {
             From::Host(..) => Some(input.lines.len * input.dtype.size()),
             From::Device { .. } => None,
@@ -154,23 +154,24 @@ impl<'r, 'a, 'p> Passage<'r, 'a, 'p> {
     }
 
     /// The arguments for rows that all lie on the device.
-    pub(crate) fn whole(&self) -> RowArgs {
+    pub(crate) fn whole(&self) -> A {
         self.placed(self.args, 0, 0)
     }
 
     /// `args` with the operands' addresses in block `k`, which begins with row `first`.
-    fn placed(&self, args: RowArgs, k: usize, first: usize) -> RowArgs {
+    fn placed(&self, mut args: A, k: usize, first: usize) -> A {
         let at = |place: &Place<'_>| (place.at(k, first), place.stride.1 as i64);
-        let mut args = args;
+        let rows = args.rows();
         if let Some(y) = &self.y {
-            (args.y, args.y_stride) = at(y);
+            (rows.y, rows.y_stride) = at(y);
         }
         match &self.places[0] {
-            Some(x) => (args.x, args.x_stride) = at(x),
-            None => (args.x, args.x_stride) = (args.y, args.y_stride),
+            Some(x) => (rows.x, rows.x_stride) = at(x),
+            None => (rows.x, rows.x_stride) = (rows.y, rows.y_stride),
         }
-        if let Some(upstream) = &self.places[1] {
-            (args.upstream, args.upstream_stride) = at(upstream);
+        if let Some(place) = &self.places[1] {
+            let upstream = args.upstream();
+            (upstream.values, upstream.stride) = at(place);
         }
         args
     }
@@ -217,7 +218,7 @@ impl<'r, 'a, 'p> Passage<'r, 'a, 'p> {
     unsafe fn steps(&mut self, kernels: (Loss, Data, Work)) -> Result<()> {
         let cuda = self.cuda;
         let driver = &*cuda.driver;
-        let planned = cuda.planned(kernels, &self.args, self.block)?;
+        let planned = cuda.planned(kernels, self.args.rows(), self.block)?;
         let written = self.target.as_ref().map_or(0, |(_, rows)| rows.bytes());
         let read = Source::ALL.iter().filter_map(|&source| self.host(source));
         let read = read.map(|(_, rows)| rows.bytes()).sum();
@@ -306,14 +307,14 @@ impl Cuda {
     ///
     /// # Safety
     /// As for [`Cuda::go`]; the operands have the rows and classes of `args`.
-    pub(crate) unsafe fn go_through<'a, 'p>(
+    pub(crate) unsafe fn go_through<'a, 'p, A: PartArgument>(
         &'p self,
         kernels: (Loss, Data, Work),
-        args: RowArgs,
+        mut args: A,
         operands: Operands<'_, 'a, 'p>,
     ) -> Result<Option<Output<'a, 'p>>> {
         let Operands { x, upstream, mut y } = operands;
-        if args.rows > 0 {
+        if args.rows().count > 0 {
             let mut passage = Passage::new(self, args, [x, upstream], y.as_mut())?;
             match passage.on_host() {
                 // SAFETY: the caller's contract; every operand has its address.

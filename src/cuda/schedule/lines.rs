@@ -6,7 +6,7 @@ use crate::base::error::{Error, Result};
 use crate::base::lines;
 use crate::base::shape::Shape;
 use crate::code::args;
-use crate::code::args::{MAX_DIMS, PermuteArgs};
+use crate::code::args::{MAX_DIMS, PermuteArgs, RowOperands};
 use crate::code::variants::{Batch, Variant};
 use crate::cuda::stream::Cuda;
 use crate::cuda::stream::memory::{Input, Output};
@@ -57,6 +57,18 @@ pub(crate) struct Rows<'p> {
     pub(crate) address: u64,
     pub(crate) stride: usize,
     workspace: Option<Block<'p>>,
+}
+
+impl Rows<'_> {
+    /// As rows that are read.
+    pub(crate) fn read(&self) -> RowOperands {
+        RowOperands { x: self.address, x_stride: self.stride as i64, ..RowOperands::default() }
+    }
+
+    /// As rows that are read, and others that are written.
+    pub(crate) fn to(&self, y: &Rows<'_>) -> RowOperands {
+        RowOperands { y: y.address, y_stride: y.stride as i64, ..self.read() }
+    }
 }
 
 /// Threads of a block of the permuting kernel, and the most blocks it is given.

@@ -3,7 +3,7 @@
 use crate::base::dtype::DType;
 use crate::base::error::{Error, Result};
 use crate::code::args;
-use crate::code::args::RowArgs;
+use crate::code::args::{RowArgument, RowOperands};
 use crate::code::plan::{Pass, Plan, Rows, Schedule};
 use crate::code::variants::{Data, Entry, Loss, Variant};
 use crate::cuda::driver;
@@ -43,30 +43,31 @@ impl Cuda {
     /// # Safety
     /// Every address in `args` is 0 or device memory as long as rows, classes and strides say,
     /// and what the loss does without may be 0.
-    pub(crate) unsafe fn go(
+    pub(crate) unsafe fn go<A: RowArgument>(
         &self,
         loss: Loss,
         data: Data,
         work: Work,
-        args: RowArgs,
+        mut args: A,
     ) -> Result<()> {
-        if args.rows == 0 {
+        let rows = args.rows().count;
+        if rows == 0 {
             return Ok(());
         }
-        let planned = self.planned((loss, data, work), &args, args.rows as usize)?;
+        let planned = self.planned((loss, data, work), args.rows(), rows as usize)?;
         // SAFETY: every address in `args` is 0 or as long as rows, classes and strides say: the
         // caller's promise; the workspace is of this plan.
         unsafe { planned.launch(args) }
     }
 
-    /// Plans for all rows of `args`, of which `at_once` are gone through by a launch.
+    /// Plans for all rows, of which `at_once` are gone through by a launch.
     pub(crate) fn planned(
         &self,
         (loss, data, work): (Loss, Data, Work),
-        args: &RowArgs,
+        operands: &RowOperands,
         at_once: usize,
     ) -> Result<Planned<'_>> {
-        let (rows, classes) = (args.rows as usize, args.classes as usize);
+        let (rows, classes) = (operands.count as usize, operands.classes as usize);
         let shape = Rows { rows, classes, data, streams: 1 + loss.beside(data) };
         let card = self.driver.card();
         let runs = |plan: &Plan| {
@@ -103,7 +104,7 @@ impl Planned<'_> {
     ///
     /// # Safety
     /// As for [`Cuda::go`], and the rows are no more than the workspace is for.
-    pub(crate) unsafe fn launch(&self, args: RowArgs) -> Result<()> {
+    pub(crate) unsafe fn launch<A: RowArgument>(&self, args: A) -> Result<()> {
         let driver = &*self.cuda.driver;
         // SAFETY: addresses are 0 or as long as `args` says, and the rows are no more than the
         // workspace is for: the caller's promise.
@@ -111,12 +112,12 @@ impl Planned<'_> {
     }
 
     /// As [`Planned::launch`], whose contract it has.
-    unsafe fn put(&self, mut args: RowArgs) -> Result<()> {
-        let (rows, work) = (args.rows as usize, self.work);
+    unsafe fn put<A: RowArgument>(&self, mut args: A) -> Result<()> {
+        let (rows, work) = (args.rows().count as usize, self.work);
         let plan = self.plan.over(rows);
-        args.slice = plan.slice;
-        args.parts = plan.parts();
-        let launch = |entry: Entry, blocks: u32, args: &RowArgs| {
+        let schedule = args.schedule();
+        (schedule.slice, schedule.parts) = (plan.slice, plan.parts());
+        let launch = |entry: Entry, blocks: u32, args: &A| {
             let driver = &self.cuda.driver;
             let kernel = driver.kernel(Variant::Row(self.loss, entry, self.data))?;
             let launch = Launch {
@@ -137,14 +138,15 @@ impl Planned<'_> {
         let Some([partials, row_target]) = &self.workspace else {
             if work == Work::FromLse {
                 // The row is on chip: its own sum is better than a rounded one, and free.
-                args.lse = 0;
+                args.forget_lse();
             }
             return launch(plan.entry(work.pass()), plan.blocks, &args);
         };
-        args.partials = partials.address();
-        args.row_target = row_target.address();
+        let schedule = args.schedule();
+        schedule.partials = partials.address();
+        schedule.row_target = row_target.address();
         let warps = rows.div_ceil(ROWS_A_BLOCK) as u32;
-        args.coarse = (work == Work::FromLse).into();
+        schedule.coarse = (work == Work::FromLse).into();
         launch(Entry::SplitSum, plan.blocks, &args)?;
         if self.loss.second_words() > 0 {
             launch(Entry::SplitSecond, plan.blocks, &args)?;

@@ -2,6 +2,7 @@
 
 use crate::base::error::Result;
 use crate::code::args;
+use crate::code::args::UpstreamArgs;
 use crate::cuda::stream::Cuda;
 use crate::cuda::stream::memory::Input;
 use crate::spec::grad_output::GradOutput;
@@ -10,14 +11,6 @@ use crate::spec::grad_output::GradOutput;
 pub(crate) struct Upstream<'p> {
     number: f32,
     tensor: Option<(Input<'p>, i64)>,
-}
-
-/// An upstream gradient as [`RowArgs`] have it.
-pub(crate) struct UpstreamFields {
-    pub(crate) address: u64,
-    pub(crate) stride: i64,
-    pub(crate) kind: u32,
-    pub(crate) number: f32,
 }
 
 impl<'p> Upstream<'p> {
@@ -35,12 +28,13 @@ impl<'p> Upstream<'p> {
         })
     }
 
-    pub(crate) fn fields(&self) -> UpstreamFields {
+    /// The same as kernels have it.
+    pub(crate) fn args(&self) -> UpstreamArgs {
         let number = self.number;
         match &self.tensor {
-            None => UpstreamFields { address: 0, stride: 0, kind: 0, number },
-            Some((t, stride)) => UpstreamFields {
-                address: t.address,
+            None => UpstreamArgs { number, ..UpstreamArgs::default() },
+            Some((t, stride)) => UpstreamArgs {
+                values: t.address,
                 stride: *stride,
                 kind: args::kind(t.dtype),
                 number,

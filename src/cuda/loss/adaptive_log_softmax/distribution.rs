@@ -5,7 +5,7 @@ use crate::base::dtype::DType;
 use crate::base::error::Result;
 use crate::base::tensor::TensorMut;
 use crate::code::args;
-use crate::code::args::{DistributionArgs, RowArgs};
+use crate::code::args::{DistributionArgs, LogSoftmaxArgs, RowOperands};
 use crate::code::variants::{BATCH_THREADS, Batch, Loss};
 use crate::cuda::driver::product::Panel;
 use crate::cuda::matrix::clusters::check_clusters;
@@ -193,15 +193,15 @@ impl<'c: 'p, 'p> Call<'c, 'p> {
     /// # Safety
     /// As for [`Call::gather`].
     unsafe fn log_softmax(&self, n: usize, columns: usize, rows: Panel) -> Result<()> {
-        let args = RowArgs {
+        let operands = RowOperands {
             x: rows.address,
-            x_stride: rows.stride as i64,
             y: rows.address,
-            y_stride: rows.stride as i64,
-            rows: count("input", n)?,
+            count: count("input", n)?,
             classes: count("classes", columns)?,
-            ..RowArgs::default()
+            x_stride: rows.stride as i64,
+            y_stride: rows.stride as i64,
         };
+        let args = LogSoftmaxArgs { rows: operands, ..LogSoftmaxArgs::default() };
         // SAFETY: `rows` is a panel of n rows and as many columns, initialised by launches before
         // this one: the caller's promise.
         unsafe { self.cuda.go(Loss::LogSoftmax, data(rows.dtype)?, Work::Fused, args) }
