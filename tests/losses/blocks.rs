@@ -4,8 +4,9 @@
 
 use warploss::emulator::{Asked, Description};
 use warploss::{
-    CrossEntropy, CrossEntropyOut, Device, Error, Float, LogSoftmax, LogSumExp, LogprobEntropy,
-    LogprobEntropyUpstream, Reduction, Result, Tensor, TensorMut, TensorRef, bf16, f16,
+    CrossEntropy, CrossEntropyGradients, CrossEntropyOut, Device, Error, Float, JsDivLogits,
+    LogSoftmax, LogSumExp, LogprobEntropy, LogprobEntropyUpstream, Reduction, Result, Tensor,
+    TensorMut, TensorRef, bf16, f16,
 };
 
 /// Numbers in about [-8, 8) from a seed.
@@ -143,6 +144,16 @@ impl<T: Float + Copy> Case<T> {
         logsumexp.backward_into(device, self.logits.view(), lse, per_row, y.view_mut())?;
         all.push(("logsumexp gradient", y.bits()));
         all.extend(tokens(device, self.logits.view(), [target, per_row])?);
+        let upstream = self.upstream.view();
+        all.extend(teachers(device, self.logits.view(), upstream, [target, per_row])?);
+        let soft = CrossEntropy::default();
+        let mut grads = [self.logits.clone(), blank.clone()];
+        let [x, y] = &mut grads;
+        let gradients = CrossEntropyGradients { logits: x.view_mut(), target: Some(y.view_mut()) };
+        let out = CrossEntropyOut::loss(TensorMut::new(&mut loss, &[])?);
+        soft.forward_backward_in_place(device, gradients, upstream, 1.0, out)?;
+        all.push(("soft loss in place", bits(TensorRef::new(&loss, &[])?)));
+        all.push(("soft gradients", grads.each_ref().map(Padded::bits).concat()));
         Ok(all)
     }
 
@@ -179,7 +190,16 @@ impl<T: Float + Copy> Case<T> {
         push("logsumexp", &lse);
         let y = logsumexp.backward(device, logits.view(), lse.view(), per_row.view())?;
         push("logsumexp gradient", &y);
-        all.extend(tokens(device, logits.view(), [target.view(), per_row.view()])?);
+        let rows = [target.view(), per_row.view()];
+        all.extend(tokens(device, logits.view(), rows)?);
+        all.extend(teachers(device, logits.view(), upstream.view(), rows)?);
+        let soft = CrossEntropy::default();
+        let [mut x, mut y, mut loss] = [logits.clone(), logits.clone(), out.loss.clone()];
+        let gradients = CrossEntropyGradients { logits: x.view_mut(), target: Some(y.view_mut()) };
+        let out = CrossEntropyOut::loss(loss.view_mut());
+        soft.forward_backward_in_place(device, gradients, upstream.view(), 1.0, out)?;
+        all.push(("soft loss in place", bits(loss.view())));
+        all.push(("soft gradients", [x, y].map(|t| bits(t.view())).concat()));
         Ok(all)
     }
 
@@ -208,6 +228,32 @@ fn tokens(device: &Device, logits: TensorRef<'_>, rows: [TensorRef<'_>; 2]) -> R
         ("argmax", &ranks.argmax),
         ("rank", &ranks.rank),
         ("log-probability gradient", &grad),
+    ]
+    .map(|(name, tensor)| (name, bits(tensor.view())))
+    .into())
+}
+
+/// What compares rows with a teacher's: both are gone through side by side.
+fn teachers(
+    device: &Device,
+    logits: TensorRef<'_>,
+    teacher: TensorRef<'_>,
+    [labels, per_row]: [TensorRef<'_>; 2],
+) -> Result<Results> {
+    let distillation = CrossEntropy::default().teacher_scale(Some(0.5)).logit_scale(0.5);
+    let none = distillation.clone().reduction(Reduction::None);
+    let out = none.forward(device, logits, teacher)?;
+    let grad = none.backward(device, logits, teacher, out.lse.view(), per_row)?;
+    let mean = distillation.forward(device, logits, teacher)?;
+    let js_div = JsDivLogits::default().beta(0.3).labels(labels);
+    let loss = js_div.forward(device, logits, teacher)?;
+    let js_grad = js_div.backward(device, logits, teacher, 0.5)?;
+    Ok([
+        ("distillation", &out.loss),
+        ("distillation gradient", &grad),
+        ("mean distillation", &mean.loss),
+        ("divergence", &loss),
+        ("divergence gradient", &js_grad),
     ]
     .map(|(name, tensor)| (name, bits(tensor.view())))
     .into())

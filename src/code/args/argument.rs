@@ -4,7 +4,7 @@
 ///
 /// # Safety
 /// `repr(C)` without padding, plain numbers alone, aligned to at most 8 bytes.
-pub(crate) unsafe trait Argument: Copy {}
+pub(crate) unsafe trait Argument: Copy + 'static {}
 
 /// The bytes of an argument.
 pub(crate) fn bytes<A: Argument>(args: &A) -> &[u8] {

@@ -286,8 +286,12 @@ pub(crate) trait PartArgument: RowArgument {
     fn each_row(&mut self) -> Vec<(&mut u64, usize)>;
     /// The upstream gradient.
     fn upstream(&mut self) -> &mut UpstreamArgs;
+    /// Rows beside x and y, where the loss has any.
+    fn beside(&mut self) -> Option<&mut BesideArgs> {
+        None
+    }
 
-    /// The same for `n` rows from row `first` on, but for x and y, which stay.
+    /// The same for `n` rows from row `first` on, but for x, y and those beside them, which stay.
     fn part(mut self, first: usize, n: usize) -> Self {
         for (address, bytes) in self.each_row() {
             if *address != 0 {
@@ -406,5 +410,57 @@ impl PartArgument for LogSumExpArgs {
     }
     fn upstream(&mut self) -> &mut UpstreamArgs {
         &mut self.upstream
+    }
+}
+
+impl PartArgument for SoftCrossEntropyArgs {
+    fn each_row(&mut self) -> Vec<(&mut u64, usize)> {
+        let SoftCrossEntropyArgs {
+            rows: _,
+            schedule: _,
+            upstream,
+            logits: _,
+            target: _,
+            weight: _,
+            options: _,
+            out: LossOutputs { loss, z_loss, lse, wide, whole: _ },
+            teacher: _,
+            pad: _,
+        } = self;
+        let losses = if *wide != 0 { size_of::<f64>() } else { size_of::<f32>() };
+        vec![upstream.each_row(), (loss, losses), (z_loss, losses), (lse, size_of::<f32>())]
+    }
+    fn upstream(&mut self) -> &mut UpstreamArgs {
+        &mut self.upstream
+    }
+    fn beside(&mut self) -> Option<&mut BesideArgs> {
+        Some(&mut self.target)
+    }
+}
+
+impl PartArgument for JsDivLogitsArgs {
+    fn each_row(&mut self) -> Vec<(&mut u64, usize)> {
+        let JsDivLogitsArgs {
+            rows: _,
+            schedule: _,
+            upstream,
+            target: _,
+            labels,
+            loss,
+            totals: _,
+            scale: _,
+            teacher: _,
+            beta: _,
+            share: _,
+            mean: _,
+            pad: _,
+        } = self;
+        vec![upstream.each_row(), labels.each_row(), (loss, size_of::<f32>())]
+    }
+    fn upstream(&mut self) -> &mut UpstreamArgs {
+        &mut self.upstream
+    }
+    fn beside(&mut self) -> Option<&mut BesideArgs> {
+        Some(&mut self.target)
     }
 }

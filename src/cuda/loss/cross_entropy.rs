@@ -11,8 +11,9 @@ use crate::code::args::{CrossEntropyArgs, LabelArgs, LogitArgs, SmoothingArgs, W
 use crate::code::variants::Loss;
 use crate::cuda::loss::ranks::Ranks;
 use crate::cuda::schedule::batch::Census;
+use crate::cuda::schedule::blocks::RowTensors;
 use crate::cuda::schedule::lines::count;
-use crate::cuda::schedule::operands::{Operands, ReadRows, WriteRows};
+use crate::cuda::schedule::operands::{ReadRows, WriteRows};
 use crate::cuda::schedule::rows::{Work, data};
 use crate::cuda::schedule::upstream::Upstream;
 use crate::cuda::stream::Cuda;
@@ -80,9 +81,9 @@ impl Cuda {
             }
         };
         let kernels = (kernel, data(checked.dtype)?, work);
-        let operands = Operands { x: x.as_ref(), upstream: None, y };
+        let operands = RowTensors { x: x.as_ref(), y, ..RowTensors::default() };
         // SAFETY: shapes, strides and lengths were checked; outputs are borrowed exclusively.
-        let logits = unsafe { self.go_through(kernels, args, operands)? };
+        let [logits, ..] = unsafe { self.go_through(kernels, args, operands)? };
         if let Some(rows) = summed {
             self.sum(&batch.census, (rows, true), [loss.address, z_loss_out])?;
         }
@@ -126,9 +127,9 @@ impl Cuda {
         let mut args = batch.args(checked)?;
         args.out.lse = lse.address;
         let kernels = (batch.loss, data(checked.dtype)?, Work::FromLse);
-        let operands = Operands { x: from.as_ref(), upstream: None, y: Some(y) };
+        let operands = RowTensors { x: from.as_ref(), y: Some(y), ..RowTensors::default() };
         // SAFETY: shapes, strides and lengths were checked; the output is borrowed exclusively.
-        let grad = unsafe { self.go_through(kernels, args, operands)? };
+        let [grad, ..] = unsafe { self.go_through(kernels, args, operands)? };
         self.read_back([grad])
     }
 }

@@ -4,18 +4,19 @@
 
 use crate::base::error::Result;
 use crate::base::reduction::Reduction;
-use crate::base::shape::Shape;
 use crate::base::tensor::{TensorMut, TensorRef};
-use crate::code::args::{BesideArgs, JsDivLogitsArgs, LabelArgs, RowOperands};
+use crate::code::args::{JsDivLogitsArgs, LabelArgs, RowOperands};
 use crate::code::variants::Loss;
 use crate::cuda::loss::cross_entropy::labels;
 use crate::cuda::schedule::batch::Census;
-use crate::cuda::schedule::lines::{Lines, Rows, count};
+use crate::cuda::schedule::blocks::RowTensors;
+use crate::cuda::schedule::lines::count;
+use crate::cuda::schedule::operands::{ReadRows, WriteRows};
 use crate::cuda::schedule::rows::{Work, data};
 use crate::cuda::schedule::upstream::Upstream;
 use crate::cuda::stream::Cuda;
 use crate::cuda::stream::indices::Indices;
-use crate::cuda::stream::memory::{Input, Output};
+use crate::cuda::stream::memory::Output;
 use crate::spec::grad_output::GradOutput;
 use crate::spec::js_div_logits::{CheckedJsDiv, JsDivLogitsGradOut};
 
@@ -27,11 +28,9 @@ impl Cuda {
         loss: TensorMut<'_>,
     ) -> Result<()> {
         let loss = self.output("loss", loss, false)?;
-        let x = self.input("logits", logits)?;
-        let rows = self.rows_in(&x, &lines(checked, &x.shape, x.row_stride))?;
+        let x = self.read_rows("logits", logits, along(checked))?;
         let call = Call::new(self, checked, &GradOutput::default(), None)?;
-        self.js_div_rows(checked, &call, rows.read(), Some(&loss))?;
-        self.read_back([Some(loss)])
+        self.js_div_rows(checked, call, (Some(&x), None), Some(loss))
     }
 
     pub(crate) fn js_div_logits_backward(
@@ -41,15 +40,11 @@ impl Cuda {
         grad_output: GradOutput<'_>,
         gradients: JsDivLogitsGradOut<'_>,
     ) -> Result<()> {
-        let x = self.input("logits", logits)?;
-        let rows = self.rows_in(&x, &lines(checked, &x.shape, x.row_stride))?;
+        let x = self.read_rows("logits", logits, along(checked))?;
         let JsDivLogitsGradOut { logits, target } = gradients;
-        let y = Written::new(self, checked, "grad_logits", logits, false)?;
-        let mut call = Call::new(self, checked, &grad_output, target)?;
-        self.js_div_rows(checked, &call, rows.to(&y.rows), None)?;
-        let target = call.target_gradient.take().map(|t| t.settle(self)).transpose()?;
-        let y = y.settle(self)?;
-        self.read_back([Some(y), target])
+        let y = self.write_rows("grad_logits", logits, false, along(checked))?;
+        let call = Call::new(self, checked, &grad_output, target)?;
+        self.js_div_rows(checked, call, (Some(&x), Some(y)), None)
     }
 
     /// Loss, and the gradient over the logits.
@@ -62,27 +57,24 @@ impl Cuda {
     ) -> Result<()> {
         let JsDivLogitsGradOut { logits, target } = gradients;
         let loss = self.output("loss", loss, false)?;
-        let x = Written::new(self, checked, "logits", logits, true)?;
-        let mut call = Call::new(self, checked, &grad_output, target)?;
-        self.js_div_rows(checked, &call, x.rows.to(&x.rows), Some(&loss))?;
-        let target = call.target_gradient.take().map(|t| t.settle(self)).transpose()?;
-        let x = x.settle(self)?;
-        self.read_back([Some(loss), Some(x), target])
+        let x = self.write_rows("logits", logits, true, along(checked))?;
+        let call = Call::new(self, checked, &grad_output, target)?;
+        self.js_div_rows(checked, call, (None, Some(x)), Some(loss))
     }
 
-    /// Losses where there is room for them, and gradients where the arguments have it.
-    fn js_div_rows(
-        &self,
+    /// Losses where there is room for them, and gradients: from `x` to `y`, or over `y`.
+    fn js_div_rows<'a, 'p: 'a>(
+        &'p self,
         checked: &CheckedJsDiv<'_>,
-        call: &Call<'_, '_>,
-        operands: RowOperands,
-        loss: Option<&Output<'_, '_>>,
+        call: Call<'a, 'p>,
+        (x, y): (Option<&ReadRows<'p>>, Option<WriteRows<'a, 'p>>),
+        loss: Option<Output<'a, 'p>>,
     ) -> Result<()> {
-        let mut args = call.args(checked, operands)?;
+        let mut args = call.args(checked)?;
         let rows = args.rows.count as usize;
         let per_row = checked.options.reduction == Reduction::None;
         let workspace;
-        if let Some(loss) = loss {
+        if let Some(loss) = &loss {
             args.loss = match per_row {
                 true => loss.address,
                 false => {
@@ -91,55 +83,31 @@ impl Cuda {
                 }
             };
         }
-        // SAFETY: shapes, strides and lengths were checked; outputs are borrowed exclusively.
-        unsafe { self.go(Loss::JsDivLogits, data(checked.dtype)?, Work::Fused, args)? };
-        match loss {
-            Some(loss) if !per_row => {
-                self.sum(&call.census, ([args.loss, 0], false), [loss.address, 0])
-            }
-            _ => Ok(()),
+        let losses = args.loss;
+        let kernels = (Loss::JsDivLogits, data(checked.dtype)?, Work::Fused);
+        let Call { target, grad_target, census, labels: _labels, upstream: _upstream } = call;
+        let beside = Some(&target);
+        let tensors = RowTensors { x, upstream: None, beside, y, grad_beside: grad_target };
+        // SAFETY: shapes, strides and lengths were checked (`CheckedJsDiv`); outputs are borrowed
+        // exclusively.
+        let gradients = unsafe { self.go_through(kernels, args, tensors)? };
+        if let (Some(loss), false) = (&loss, per_row) {
+            self.sum(&census, ([losses, 0], false), [loss.address, 0])?;
         }
+        self.read_back([loss].into_iter().chain(gradients))
     }
 }
 
-/// Rows of logits, of a teacher's, or of their gradients.
-fn lines(checked: &CheckedJsDiv<'_>, shape: &Shape, row_stride: usize) -> Lines {
-    Lines::new(shape, row_stride, |d| d == checked.class_dim)
-}
-
-/// A tensor whose rows are written.
-struct Written<'a, 'p> {
-    tensor: Output<'a, 'p>,
-    rows: Rows<'p>,
-    lines: Lines,
-}
-
-impl<'a, 'p: 'a> Written<'a, 'p> {
-    fn new(
-        cuda: &'p Cuda,
-        checked: &CheckedJsDiv<'_>,
-        argument: &'static str,
-        tensor: TensorMut<'a>,
-        read: bool,
-    ) -> Result<Self> {
-        let tensor = cuda.output(argument, tensor, read)?;
-        let lines = lines(checked, &tensor.shape, tensor.row_stride);
-        let rows = cuda.rows_out(&tensor, &lines, read)?;
-        Ok(Written { tensor, rows, lines })
-    }
-
-    /// Brings the rows to where the tensor has them.
-    fn settle(self, cuda: &Cuda) -> Result<Output<'a, 'p>> {
-        cuda.settle(self.rows, &self.tensor, &self.lines)?;
-        Ok(self.tensor)
-    }
+/// The dimension of classes.
+fn along(checked: &CheckedJsDiv<'_>) -> impl Fn(usize) -> bool + use<> {
+    let class_dim = checked.class_dim;
+    move |d| d == class_dim
 }
 
 /// A call's tensors besides the logits.
 struct Call<'a, 'p> {
-    _target: Input<'p>,
-    target: Rows<'p>,
-    target_gradient: Option<Written<'a, 'p>>,
+    target: ReadRows<'p>,
+    grad_target: Option<WriteRows<'a, 'p>>,
     labels: Option<Indices<'p>>,
     upstream: Upstream<'p>,
     census: Census<'p>,
@@ -152,34 +120,27 @@ impl<'a, 'p: 'a> Call<'a, 'p> {
         grad_output: &GradOutput<'p>,
         grad_target: Option<TensorMut<'a>>,
     ) -> Result<Self> {
-        let input = cuda.input("target", checked.target)?;
-        let target = cuda.rows_in(&input, &lines(checked, &input.shape, input.row_stride))?;
+        let target = cuda.read_rows("target", checked.target, along(checked))?;
         let labels = checked.labels.map(|labels| cuda.indices(labels)).transpose()?;
         let upstream = Upstream::new(cuda, "grad_output", grad_output)?;
-        let target_gradient = grad_target
-            .map(|t| Written::new(cuda, checked, "grad_target", t, false))
+        let grad_target = grad_target
+            .map(|t| cuda.write_rows("grad_target", t, false, along(checked)))
             .transpose()?;
         let census = cuda.census(&checked.counting(), labels.as_ref(), None)?;
-        Ok(Call { _target: input, target, target_gradient, labels, upstream, census })
+        Ok(Call { target, grad_target, labels, upstream, census })
     }
 
-    fn args(&self, checked: &CheckedJsDiv<'_>, rows: RowOperands) -> Result<JsDivLogitsArgs> {
+    /// All but where rows lie.
+    fn args(&self, checked: &CheckedJsDiv<'_>) -> Result<JsDivLogitsArgs> {
         let options = checked.options;
-        let mut target = BesideArgs { values: self.target.address, ..BesideArgs::default() };
-        target.stride = self.target.stride as i64;
-        if let Some(gradient) = &self.target_gradient {
-            target.gradient = gradient.rows.address;
-            target.gradient_stride = gradient.rows.stride as i64;
-        }
         let ignored = |indices| labels(indices, options.ignore_index);
         Ok(JsDivLogitsArgs {
             rows: RowOperands {
                 count: count("target", checked.rows())?,
                 classes: count("logits", checked.classes)?,
-                ..rows
+                ..RowOperands::default()
             },
             upstream: self.upstream.args(),
-            target,
             labels: self.labels.as_ref().map_or(LabelArgs::default(), ignored),
             totals: self.census.totals(),
             scale: options.logit_scale,

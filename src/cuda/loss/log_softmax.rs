@@ -5,8 +5,8 @@ use crate::base::error::Result;
 use crate::base::tensor::{TensorMut, TensorRef};
 use crate::code::args::{LogSoftmaxArgs, RowOperands};
 use crate::code::variants::Loss;
+use crate::cuda::schedule::blocks::RowTensors;
 use crate::cuda::schedule::lines::count;
-use crate::cuda::schedule::operands::Operands;
 use crate::cuda::schedule::rows::{Work, data};
 use crate::cuda::stream::Cuda;
 use crate::spec::log_softmax::CheckedLines;
@@ -54,9 +54,14 @@ impl Cuda {
         };
         let args = LogSoftmaxArgs { rows, ..LogSoftmaxArgs::default() };
         let kernels = (loss, data(x.dtype)?, Work::Fused);
-        let operands = Operands { x: Some(&x), upstream: upstream.as_ref(), y: Some(y) };
+        let operands = RowTensors {
+            x: Some(&x),
+            upstream: upstream.as_ref(),
+            y: Some(y),
+            ..RowTensors::default()
+        };
         // SAFETY: all three tensors have the input's shape, each with its own strides.
-        let y = unsafe { self.go_through(kernels, args, operands)? };
+        let [y, ..] = unsafe { self.go_through(kernels, args, operands)? };
         self.read_back([y])
     }
 }

@@ -6,7 +6,8 @@ use crate::code::args::{LogprobEntropyArgs, TokenOutputs};
 use crate::code::variants::Loss;
 use crate::cuda::loss::cross_entropy::{Batch, Logits, along};
 use crate::cuda::loss::ranks::Ranks;
-use crate::cuda::schedule::operands::{Operands, ReadRows};
+use crate::cuda::schedule::blocks::RowTensors;
+use crate::cuda::schedule::operands::ReadRows;
 use crate::cuda::schedule::rows::{Work, data};
 use crate::cuda::schedule::upstream::Upstream;
 use crate::cuda::stream::Cuda;
@@ -91,9 +92,9 @@ impl Cuda {
 
         let loss = if ranks.wanted() { Loss::LogprobEntropyRanked } else { Loss::LogprobEntropy };
         let kernels = (loss, data(checked.dtype)?, work);
-        let operands = Operands { x: x.as_ref(), upstream: None, y };
+        let operands = RowTensors { x: x.as_ref(), y, ..RowTensors::default() };
         // SAFETY: shapes, strides and lengths were checked; outputs are borrowed exclusively.
-        let logits = unsafe { self.go_through(kernels, args, operands)? };
+        let [logits, ..] = unsafe { self.go_through(kernels, args, operands)? };
         let Ranks { argmax, rank } = ranks;
         self.read_back([Some(logprob), Some(entropy), lse, argmax, rank, logits])
     }
@@ -135,9 +136,9 @@ impl Cuda {
         let mut args = call.args(checked)?;
         args.out.lse = lse.address;
         let kernels = (Loss::LogprobEntropy, data(checked.dtype)?, Work::FromLse);
-        let operands = Operands { x: from.as_ref(), upstream: None, y: Some(y) };
+        let operands = RowTensors { x: from.as_ref(), y: Some(y), ..RowTensors::default() };
         // SAFETY: shapes, strides and lengths were checked; the output is borrowed exclusively.
-        let grad = unsafe { self.go_through(kernels, args, operands)? };
+        let [grad, ..] = unsafe { self.go_through(kernels, args, operands)? };
         self.read_back([grad])
     }
 }

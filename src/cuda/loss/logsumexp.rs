@@ -5,8 +5,8 @@ use crate::base::tensor::{TensorMut, TensorRef};
 use crate::code::args;
 use crate::code::args::{LogSumExpArgs, RowOperands, UpstreamArgs};
 use crate::code::variants::Loss;
+use crate::cuda::schedule::blocks::RowTensors;
 use crate::cuda::schedule::lines::count;
-use crate::cuda::schedule::operands::Operands;
 use crate::cuda::schedule::rows::{Work, data};
 use crate::cuda::stream::Cuda;
 use crate::spec::log_softmax::CheckedLines;
@@ -27,7 +27,7 @@ impl Cuda {
         };
         let args = LogSumExpArgs { rows, lse: lse.address, ..LogSumExpArgs::default() };
         let kernels = (Loss::LogSumExp, data(x.dtype)?, Work::Forward);
-        let operands = Operands { x: Some(&x), upstream: None, y: None };
+        let operands = RowTensors { x: Some(&x), ..RowTensors::default() };
         // SAFETY: the input holds its lines, and the output was checked to have one number each.
         unsafe { self.go_through(kernels, args, operands)? };
         self.read_back([Some(lse)])
@@ -55,9 +55,9 @@ impl Cuda {
         let upstream = UpstreamArgs { values: g.address, stride: 1, kind, number: 0.0 };
         let args = LogSumExpArgs { rows, upstream, ..LogSumExpArgs::default() };
         let kernels = (Loss::LogSumExp, data(x.dtype)?, Work::Fused);
-        let operands = Operands { x: Some(&x), upstream: None, y: Some(y) };
+        let operands = RowTensors { x: Some(&x), y: Some(y), ..RowTensors::default() };
         // SAFETY: the gradient has the input's shape, the upstream gradient a number a line.
-        let y = unsafe { self.go_through(kernels, args, operands)? };
+        let [y, ..] = unsafe { self.go_through(kernels, args, operands)? };
         self.read_back([y])
     }
 }

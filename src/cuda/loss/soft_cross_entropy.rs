@@ -3,17 +3,19 @@
 
 use crate::base::error::Result;
 use crate::base::reduction::Reduction;
-use crate::base::shape::Shape;
 use crate::base::tensor::{TensorMut, TensorRef};
-use crate::code::args::{BesideArgs, LogitArgs, RowOperands, SoftCrossEntropyArgs};
+use crate::code::args::{LogitArgs, RowOperands, SoftCrossEntropyArgs};
 use crate::code::variants::Loss;
 use crate::cuda::loss::cross_entropy::{class_weights, smoothing};
 use crate::cuda::schedule::batch::Census;
-use crate::cuda::schedule::lines::{Lines, Rows, count};
+use crate::cuda::schedule::blocks::RowTensors;
+use crate::cuda::schedule::lines::count;
+use crate::cuda::schedule::operands::{ReadRows, WriteRows};
 use crate::cuda::schedule::rows::{Work, data};
 use crate::cuda::schedule::upstream::Upstream;
 use crate::cuda::stream::Cuda;
 use crate::cuda::stream::memory::{Input, Output};
+use crate::cuda::stream::pool::Block;
 use crate::spec::cross_entropy::{Checked, CrossEntropyGradients, CrossEntropyOut, SoftTarget};
 use crate::spec::grad_output::GradOutput;
 
@@ -24,12 +26,10 @@ impl Cuda {
         logits: TensorRef<'_>,
         out: CrossEntropyOut<'_>,
     ) -> Result<()> {
-        let x = self.input("logits", logits)?;
-        let rows = self.rows_in(&x, &lines(checked, &x.shape, x.row_stride))?;
-        let operands = rows.read();
         let results = Results::new(self, out)?;
+        let x = self.read_rows("logits", logits, along(checked))?;
         let call = Call::new(self, checked, &GradOutput::default(), None)?;
-        self.soft_losses(checked, &call, operands, Work::Forward, results)
+        self.soft_rows(checked, call, Work::Forward, (Some(&x), None), Some(results))
     }
 
     pub(crate) fn soft_cross_entropy_backward(
@@ -39,17 +39,11 @@ impl Cuda {
         grad_output: GradOutput<'_>,
         gradients: CrossEntropyGradients<'_>,
     ) -> Result<()> {
-        let x = self.input("logits", logits)?;
-        let rows = self.rows_in(&x, &lines(checked, &x.shape, x.row_stride))?;
+        let x = self.read_rows("logits", logits, along(checked))?;
         let CrossEntropyGradients { logits, target } = gradients;
-        let y = Written::new(self, checked, "grad_logits", logits, false)?;
+        let y = self.write_rows("grad_logits", logits, false, along(checked))?;
         let call = Call::new(self, checked, &grad_output, target)?;
-        let args = call.args(checked, rows.to(&y.rows))?;
-        // SAFETY: shapes, strides and lengths were checked; outputs are borrowed exclusively.
-        unsafe { self.go(call.loss, data(checked.dtype)?, Work::Fused, args)? };
-        let target = call.target_gradient.map(|t| t.settle(self)).transpose()?;
-        let y = y.settle(self)?;
-        self.read_back([Some(y), target])
+        self.soft_rows(checked, call, Work::Fused, (Some(&x), Some(y)), None)
     }
 
     /// The gradient over the logits, and the loss where there is room for it.
@@ -61,67 +55,69 @@ impl Cuda {
         out: Option<CrossEntropyOut<'_>>,
     ) -> Result<()> {
         let CrossEntropyGradients { logits, target } = gradients;
-        let x = Written::new(self, checked, "logits", logits, true)?;
         let results = out.map(|out| Results::new(self, out)).transpose()?;
-        let mut call = Call::new(self, checked, &grad_output, target)?;
-        let operands = x.rows.to(&x.rows);
-        match results {
-            // The gradients go to the host after the losses have: an error that a kernel found
-            // comes before anything is written.
-            Some(results) => self.soft_losses(checked, &call, operands, Work::Fused, results)?,
-            None => {
-                let args = call.args(checked, operands)?;
-                // SAFETY: shapes, strides and lengths were checked (`Checked`); the logits, which
-                // are overwritten, are borrowed exclusively.
-                unsafe { self.go(call.loss, data(checked.dtype)?, Work::Fused, args)? };
-            }
-        }
-        let target = call.target_gradient.take().map(|t| t.settle(self)).transpose()?;
-        let x = x.settle(self)?;
-        self.read_back([Some(x), target])
+        let x = self.write_rows("logits", logits, true, along(checked))?;
+        let call = Call::new(self, checked, &grad_output, target)?;
+        self.soft_rows(checked, call, Work::Fused, (None, Some(x)), results)
     }
 
-    /// Loss and what else is asked for, and gradients where the arguments have room for them.
-    fn soft_losses(
-        &self,
+    /// Goes through rows of logits and of targets: from `x` to `y`, or over `y`.
+    fn soft_rows<'a, 'p: 'a>(
+        &'p self,
         checked: &Checked<'_, SoftTarget<'_>>,
-        call: &Call<'_, '_>,
-        operands: RowOperands,
+        call: Call<'a, 'p>,
         work: Work,
-        results: Results<'_, '_>,
+        (x, y): (Option<&ReadRows<'p>>, Option<WriteRows<'a, 'p>>),
+        results: Option<Results<'a, 'p>>,
     ) -> Result<()> {
-        let Results { loss, z_loss, lse } = results;
-        let mut args = call.args(checked, operands)?;
-        let out = &mut args.out;
-        out.lse = lse.as_ref().map_or(0, |t| t.address);
-        let z_loss_out = z_loss.as_ref().map_or(0, |t| t.address);
-        let rows = args.rows.count as usize;
-        let workspace;
-        let summed = match checked.options.reduction {
-            Reduction::None => {
-                (out.loss, out.z_loss, out.whole) = (loss.address, z_loss_out, 1);
-                None
+        let mut args = call.args(checked)?;
+        let (rows, workspace) = (args.rows.count as usize, self.losses_of_rows(checked)?);
+        let mut sums = None;
+        if let Some(Results { loss, z_loss, lse }) = &results {
+            let wants_z = args.options.lambda > 0.0;
+            let out = &mut args.out;
+            out.lse = lse.as_ref().map_or(0, |t| t.address);
+            let z_loss = z_loss.as_ref().map_or(0, |t| t.address);
+            match &workspace {
+                None => (out.loss, out.z_loss, out.whole) = (loss.address, z_loss, 1),
+                Some(workspace) => {
+                    (out.loss, out.wide) = (workspace.address(), 1);
+                    out.z_loss = if wants_z { out.loss + 8 * rows as u64 } else { 0 };
+                    sums = Some(([out.loss, out.z_loss], [loss.address, z_loss]));
+                }
             }
-            Reduction::Sum | Reduction::Mean | Reduction::BatchMean => {
-                workspace = self.pool.take("workspace", rows * 16)?;
-                (out.loss, out.wide) = (workspace.address(), 1);
-                let wants_z = args.options.lambda > 0.0;
-                out.z_loss = if wants_z { out.loss + 8 * rows as u64 } else { 0 };
-                Some([out.loss, out.z_loss])
-            }
-        };
-        // SAFETY: shapes, strides and lengths were checked; outputs are borrowed exclusively.
-        unsafe { self.go(call.loss, data(checked.dtype)?, work, args)? };
-        if let Some(rows) = summed {
-            self.sum(&call.census, (rows, true), [loss.address, z_loss_out])?;
         }
-        self.read_back([Some(loss), z_loss, lse])
+        let kernels = (call.loss, data(checked.dtype)?, work);
+        let Call { target, grad_target, census, weight: _weight, upstream: _upstream, .. } = call;
+        let beside = Some(&target);
+        let tensors = RowTensors { x, upstream: None, beside, y, grad_beside: grad_target };
+        // SAFETY: shapes, strides and lengths were checked (`Checked`); outputs are borrowed
+        // exclusively.
+        let gradients = unsafe { self.go_through(kernels, args, tensors)? };
+        if let Some((rows, out)) = sums {
+            self.sum(&census, (rows, true), out)?;
+        }
+        let results = results.map(|Results { loss, z_loss, lse }| [Some(loss), z_loss, lse]);
+        self.read_back(results.into_iter().flatten().chain(gradients))
+    }
+
+    /// Workspace for the losses and z-losses of rows (f64) that are summed up; none where they are
+    /// results themselves.
+    fn losses_of_rows(&self, checked: &Checked<'_, SoftTarget<'_>>) -> Result<Option<Block<'_>>> {
+        match checked.options.reduction {
+            Reduction::None => Ok(None),
+            Reduction::Sum | Reduction::Mean | Reduction::BatchMean => {
+                let rows: usize = checked.rows.iter().product();
+                self.pool.take("workspace", rows * 16).map(Some)
+            }
+        }
     }
 }
 
-/// Rows of logits, of targets, or of their gradients.
-fn lines(checked: &Checked<'_, SoftTarget<'_>>, shape: &Shape, row_stride: usize) -> Lines {
-    Lines::new(shape, row_stride, |d| d == checked.class_dim)
+/// The dimension of classes.
+fn along(checked: &Checked<'_, SoftTarget<'_>>) -> impl Fn(usize) -> bool + use<> {
+    let class_dim = checked.class_dim;
+    move |d| d == class_dim
 }
 
 /// Where a forward pass writes.
@@ -141,40 +137,11 @@ impl<'a, 'p: 'a> Results<'a, 'p> {
     }
 }
 
-/// A tensor whose rows are written.
-struct Written<'a, 'p> {
-    tensor: Output<'a, 'p>,
-    rows: Rows<'p>,
-    lines: Lines,
-}
-
-impl<'a, 'p: 'a> Written<'a, 'p> {
-    fn new(
-        cuda: &'p Cuda,
-        checked: &Checked<'_, SoftTarget<'_>>,
-        argument: &'static str,
-        tensor: TensorMut<'a>,
-        read: bool,
-    ) -> Result<Self> {
-        let tensor = cuda.output(argument, tensor, read)?;
-        let lines = lines(checked, &tensor.shape, tensor.row_stride);
-        let rows = cuda.rows_out(&tensor, &lines, read)?;
-        Ok(Written { tensor, rows, lines })
-    }
-
-    /// Brings the rows to where the tensor has them.
-    fn settle(self, cuda: &Cuda) -> Result<Output<'a, 'p>> {
-        cuda.settle(self.rows, &self.tensor, &self.lines)?;
-        Ok(self.tensor)
-    }
-}
-
 /// A call's tensors besides the logits.
 struct Call<'a, 'p> {
     loss: Loss,
-    _target: Input<'p>,
-    target: Rows<'p>,
-    target_gradient: Option<Written<'a, 'p>>,
+    target: ReadRows<'p>,
+    grad_target: Option<WriteRows<'a, 'p>>,
     weight: Option<Input<'p>>,
     upstream: Upstream<'p>,
     census: Census<'p>,
@@ -188,8 +155,7 @@ impl<'a, 'p: 'a> Call<'a, 'p> {
         grad_target: Option<TensorMut<'a>>,
     ) -> Result<Self> {
         let options = checked.options;
-        let input = cuda.input("target", checked.target.tensor())?;
-        let target = cuda.rows_in(&input, &lines(checked, &input.shape, input.row_stride))?;
+        let target = cuda.read_rows("target", checked.target.tensor(), along(checked))?;
         let weight = options.weight.map(|w| cuda.input("weight", w)).transpose()?;
         let upstream = Upstream::new(cuda, "grad_output", grad_output)?;
         let full = options.softcap.is_some()
@@ -201,35 +167,24 @@ impl<'a, 'p: 'a> Call<'a, 'p> {
             None if full => Loss::SoftCrossEntropyFull,
             None => Loss::SoftCrossEntropy,
         };
-        let target_gradient = grad_target
-            .map(|t| Written::new(cuda, checked, "grad_target", t, false))
+        let grad_target = grad_target
+            .map(|t| cuda.write_rows("grad_target", t, false, along(checked)))
             .transpose()?;
         let census = cuda.census(&checked.counting(), None, weight.as_ref())?;
-        let _target = input;
-        Ok(Call { loss, _target, target, target_gradient, weight, upstream, census })
+        Ok(Call { loss, target, grad_target, weight, upstream, census })
     }
 
-    fn args(
-        &self,
-        checked: &Checked<'_, SoftTarget<'_>>,
-        rows: RowOperands,
-    ) -> Result<SoftCrossEntropyArgs> {
+    /// All but where rows lie.
+    fn args(&self, checked: &Checked<'_, SoftTarget<'_>>) -> Result<SoftCrossEntropyArgs> {
         let options = checked.options;
-        let mut target = BesideArgs { values: self.target.address, ..BesideArgs::default() };
-        target.stride = self.target.stride as i64;
-        if let Some(gradient) = &self.target_gradient {
-            target.gradient = gradient.rows.address;
-            target.gradient_stride = gradient.rows.stride as i64;
-        }
         Ok(SoftCrossEntropyArgs {
             rows: RowOperands {
                 count: count("target", checked.rows.iter().product())?,
                 classes: count("logits", checked.classes)?,
-                ..rows
+                ..RowOperands::default()
             },
             upstream: self.upstream.args(),
             logits: LogitArgs::new(options.logit_scale, options.softcap),
-            target,
             weight: class_weights(self.weight.as_ref()),
             options: smoothing(options, checked.classes, &self.census),
             teacher: options.teacher_scale.unwrap_or(0.0),

@@ -21,12 +21,14 @@ use crate::base::host::{HostMut, HostRef};
 use crate::code::args::PartArgument;
 use crate::code::variants::{Data, Loss};
 use crate::cuda::schedule::lines::{Lines, Rows};
-use crate::cuda::schedule::operands::{From, Operands, ReadRows, To, WriteRows};
+use crate::cuda::schedule::operands::{
+    At, From, Operands, Places, READ, ReadRows, To, WRITTEN, WriteRows,
+};
 use crate::cuda::schedule::rows::Work;
 use crate::cuda::stream::Cuda;
 use crate::cuda::stream::memory::Output;
 use crate::cuda::stream::pool::Block;
-use crate::cuda::stream::staging::{Carrier, HostRows, chunks};
+use crate::cuda::stream::staging::{Carrier, HostRows, Shore, chunks};
 use std::ops::Range;
 
 /// Chunks of a block: so many that what a step costs besides its copies (a launch and a meeting,
@@ -75,125 +77,129 @@ impl<'p> Place<'p> {
     }
 }
 
-/// What a call may have to send.
-#[derive(Debug, Clone, Copy)]
-enum Source {
-    X,
-    Upstream,
-    /// Rows that are overwritten.
-    Y,
-}
-
-impl Source {
-    const ALL: [Source; 3] = [Source::X, Source::Upstream, Source::Y];
-}
+/// What is read on the host, and where.
+type Source<'r> = (HostRef<'r>, HostRows);
 
 /// A call's way through its rows.
-pub(crate) struct Passage<'r, 'a, 'p, A> {
+pub(crate) struct Passage<'r, 'a, 'p> {
     cuda: &'p Cuda,
-    args: A,
     rows: usize,
     /// Rows of a block.
     block: usize,
-    /// What is read on the host, and where: x and an upstream gradient.
-    sources: [Option<(HostRef<'r>, HostRows)>; 2],
+    sources: [Option<Source<'r>>; READ],
+    read: [Option<Place<'p>>; READ],
     /// What is written on the host.
-    target: Option<(&'r mut HostMut<'a>, HostRows)>,
-    places: [Option<Place<'p>>; 2],
-    y: Option<Place<'p>>,
+    targets: Targets<'r, 'a>,
+    written: [Option<Place<'p>>; WRITTEN],
     in_place: bool,
 }
 
-impl<'r, 'a, 'p, A: PartArgument> Passage<'r, 'a, 'p, A> {
+/// Outputs on the host.
+struct Targets<'r, 'a>([Option<(&'r mut HostMut<'a>, HostRows)>; WRITTEN]);
+
+impl Shore for Targets<'_, '_> {
+    fn rows(&mut self, output: usize) -> Option<(&mut [u8], HostRows)> {
+        self.0[output].as_mut().map(|(host, rows)| (host.bytes_mut(), *rows))
+    }
+}
+
+/// An operand that is sent: one that is read, or the one that is overwritten.
+#[derive(Debug, Clone, Copy)]
+enum Sent {
+    Read(usize),
+    Overwritten,
+}
+
+impl<'r, 'a, 'p> Passage<'r, 'a, 'p> {
     pub(crate) fn new(
         cuda: &'p Cuda,
-        mut args: A,
-        inputs: [Option<&'r ReadRows<'p>>; 2],
-        y: Option<&'r mut WriteRows<'a, 'p>>,
-    ) -> Result<Self> {
-        let rows = args.rows().count as usize;
-        let on_host = inputs.iter().flatten().filter_map(|input| match &input.place {
+        operands: &'r mut Operands<'_, 'a, 'p>,
+    ) -> Result<Passage<'r, 'a, 'p>>
+    where
+        'p: 'r,
+    {
+        let Operands { rows, in_place, read: inputs, written: outputs } = operands;
+        let (rows, in_place) = (*rows, *in_place);
+        let sent = inputs.iter().flatten().filter_map(|input| match &input.place {
             From::Host(..) => Some(input.lines.len * input.dtype.size()),
             From::Device { .. } => None,
         });
-        let written = y.as_deref().and_then(|y| match &y.place {
+        let fetched = outputs.iter().flatten().filter_map(|y| match &y.place {
             To::Host(..) => Some(y.lines.len * y.dtype.size()),
             To::Device { .. } => None,
         });
-        let longest = on_host.chain(written).max().unwrap_or(0).max(1);
+        let longest = sent.chain(fetched).max().unwrap_or(0).max(1);
         let block = (BLOCK_CHUNKS * cuda.driver.chunk() / longest).clamp(1, rows.max(1));
-        let in_place = inputs[0].is_none();
+        let blocks = rows.div_ceil(block);
 
-        let (mut sources, mut places) = ([None, None], [None, None]);
-        for (i, input) in inputs.into_iter().enumerate() {
+        let (mut sources, mut read) = ([None; READ], [const { None }; READ]);
+        for (i, input) in inputs.iter().enumerate() {
             let Some(ReadRows { lines, dtype, place }) = input else { continue };
-            places[i] = Some(match place {
+            read[i] = Some(match place {
                 From::Device { rows, .. } => Place::resident(rows, *dtype),
                 From::Host(host, host_rows) => {
                     sources[i] = Some((*host, *host_rows));
-                    Place::ring(cuda, (lines, *dtype), block, 2.min(rows.div_ceil(block)))?
+                    Place::ring(cuda, (lines, *dtype), block, 2.min(blocks))?
                 }
             });
         }
-        let (mut target, mut y_place) = (None, None);
-        if let Some(WriteRows { lines, dtype, place }) = y {
-            y_place = Some(match place {
+        let (mut targets, mut written) = ([const { None }; WRITTEN], [const { None }; WRITTEN]);
+        for (i, output) in outputs.iter_mut().enumerate() {
+            let Some(WriteRows { lines, dtype, place }) = output else { continue };
+            written[i] = Some(match place {
                 To::Device { rows, .. } => Place::resident(rows, *dtype),
                 To::Host(host, host_rows) => {
-                    target = Some((host, *host_rows));
-                    let blocks = if in_place { 3 } else { 2 };
-                    Place::ring(cuda, (lines, *dtype), block, blocks.min(rows.div_ceil(block)))?
+                    targets[i] = Some((host, *host_rows));
+                    let ring = if in_place && i == 0 { 3 } else { 2 };
+                    Place::ring(cuda, (lines, *dtype), block, ring.min(blocks))?
                 }
             });
         }
-        Ok(Passage { cuda, args, rows, block, sources, target, places, y: y_place, in_place })
+        let targets = Targets(targets);
+        Ok(Passage { cuda, rows, block, sources, read, targets, written, in_place })
     }
 
-    pub(crate) fn on_host(&self) -> bool {
-        self.target.is_some() || self.sources.iter().any(Option::is_some)
+    /// Rows that a launch is given at once.
+    pub(crate) fn rows_at_once(&self) -> usize {
+        if self.on_host() { self.block } else { self.rows }
     }
 
-    /// The arguments for rows that all lie on the device.
-    pub(crate) fn whole(&self) -> A {
-        self.placed(self.args, 0, 0)
+    fn on_host(&self) -> bool {
+        self.targets.0.iter().any(Option::is_some) || self.sources.iter().any(Option::is_some)
     }
 
-    /// `args` with the operands' addresses in block `k`, which begins with row `first`.
-    fn placed(&self, mut args: A, k: usize, first: usize) -> A {
-        let at = |place: &Place<'_>| (place.at(k, first), place.stride.1 as i64);
-        let rows = args.rows();
-        if let Some(y) = &self.y {
-            (rows.y, rows.y_stride) = at(y);
-        }
-        match &self.places[0] {
-            Some(x) => (rows.x, rows.x_stride) = at(x),
-            None => (rows.x, rows.x_stride) = (rows.y, rows.y_stride),
-        }
-        if let Some(place) = &self.places[1] {
-            let upstream = args.upstream();
-            (upstream.values, upstream.stride) = at(place);
-        }
-        args
+    /// Where the operands' rows lie in block `k`, which begins with row `first`.
+    fn places(&self, k: usize, first: usize) -> Places {
+        let at = |place: &Option<Place<'_>>| {
+            let at = |place: &Place<'_>| At {
+                address: place.at(k, first),
+                stride: place.stride.1 as i64,
+            };
+            place.as_ref().map_or(At::default(), at)
+        };
+        Places { read: self.read.each_ref().map(at), written: self.written.each_ref().map(at) }
     }
 
-    /// A source that lies on the host.
-    fn host(&self, source: Source) -> Option<(&[u8], HostRows)> {
-        match (source, &self.target) {
-            (Source::X, _) => self.sources[0].map(|(host, rows)| (host.bytes(), rows)),
-            (Source::Upstream, _) => self.sources[1].map(|(host, rows)| (host.bytes(), rows)),
-            (Source::Y, Some((host, rows))) if self.in_place => {
-                Some((host.as_ref().bytes(), *rows))
+    /// What is sent from the host.
+    fn host(&self, sent: Sent) -> Option<(&[u8], HostRows)> {
+        match sent {
+            Sent::Read(i) => self.sources[i].map(|(host, rows)| (host.bytes(), rows)),
+            Sent::Overwritten => {
+                let target = self.targets.0[0].as_ref().filter(|_| self.in_place);
+                target.map(|(host, rows)| (host.as_ref().bytes(), *rows))
             }
-            (Source::Y, _) => None,
         }
     }
 
-    fn place(&self, source: Source) -> Option<&Place<'p>> {
-        match source {
-            Source::X => self.places[0].as_ref(),
-            Source::Upstream => self.places[1].as_ref(),
-            Source::Y => self.y.as_ref(),
+    fn place(&self, sent: Sent) -> Option<&Place<'p>> {
+        match sent {
+            Sent::Read(i) => self.read[i].as_ref(),
+            Sent::Overwritten => self.written[0].as_ref(),
         }
+    }
+
+    fn sent() -> impl Iterator<Item = Sent> {
+        (0..READ).map(Sent::Read).chain([Sent::Overwritten])
     }
 
     /// Rows of block `k`.
@@ -201,26 +207,34 @@ impl<'r, 'a, 'p, A: PartArgument> Passage<'r, 'a, 'p, A> {
         k * self.block..self.rows.min((k + 1) * self.block)
     }
 
-    /// Block after block; on return, the last is on the host.
+    /// Has `launch` put the kernels for rows on the stream: for all at once where they lie on the
+    /// device, else block after block; on return, the last block is on the host.
     ///
     /// # Safety
-    /// As for [`Cuda::go_through`].
-    pub(crate) unsafe fn run(&mut self, kernels: (Loss, Data, Work)) -> Result<()> {
-        // SAFETY: every address in the arguments is 0 or as long as rows, classes and strides say,
-        // and operands have these rows: the caller's promise.
-        let done = unsafe { self.steps(kernels) };
+    /// What `launch` puts on the stream uses the operands' rows that it is given, and no others.
+    pub(crate) unsafe fn run(
+        &mut self,
+        launch: &mut dyn FnMut(&Places, Range<usize>) -> Result<()>,
+    ) -> Result<()> {
+        if !self.on_host() {
+            return launch(&self.places(0, 0), 0..self.rows);
+        }
+        // SAFETY: the launches keep to the rows that they are given: the caller's promise.
+        let done = unsafe { self.steps(launch) };
         // Even after an error: no block of memory is given back under a copy that is under way.
         self.cuda.driver.meet().and(done)
     }
 
     /// # Safety
-    /// As for [`Cuda::go_through`].
-    unsafe fn steps(&mut self, kernels: (Loss, Data, Work)) -> Result<()> {
+    /// As for [`Passage::run`].
+    unsafe fn steps(
+        &mut self,
+        launch: &mut dyn FnMut(&Places, Range<usize>) -> Result<()>,
+    ) -> Result<()> {
         let cuda = self.cuda;
         let driver = &*cuda.driver;
-        let planned = cuda.planned(kernels, self.args.rows(), self.block)?;
-        let written = self.target.as_ref().map_or(0, |(_, rows)| rows.bytes());
-        let read = Source::ALL.iter().filter_map(|&source| self.host(source));
+        let written = self.targets.0.iter().flatten().map(|(_, rows)| rows.bytes()).sum();
+        let read = Self::sent().filter_map(|sent| self.host(sent));
         let read = read.map(|(_, rows)| rows.bytes()).sum();
         let mut carrier = cuda.staging.carrier([read, written])?;
         let blocks = self.rows.div_ceil(self.block);
@@ -229,7 +243,7 @@ impl<'r, 'a, 'p, A: PartArgument> Passage<'r, 'a, 'p, A> {
         driver.meet()?;
         // SAFETY: the ring's blocks are this call's, and block 0 is used by nothing yet.
         unsafe { self.exchange(&mut carrier, existing(0), None)? };
-        if self.target.is_some() {
+        if self.targets.0.iter().any(Option::is_some) {
             // What kernels may find wrong is known now, before anything is written.
             cuda.check_call()?;
         }
@@ -237,18 +251,14 @@ impl<'r, 'a, 'p, A: PartArgument> Passage<'r, 'a, 'p, A> {
             driver.meet()?;
             if k < blocks {
                 let rows = self.block(k);
-                let args = self.placed(self.args.part(rows.start, rows.len()), k, rows.start);
-                // SAFETY: the caller's contract; the block was sent in the step before.
-                unsafe { planned.launch(args)? };
+                // The block was sent in the step before.
+                launch(&self.places(k, rows.start), rows)?;
             }
             // SAFETY: this step's kernels work on block k; the ring is so long that blocks k + 1
             // and k − 1 are neither it nor each other.
             unsafe { self.exchange(&mut carrier, existing(k + 1), k.checked_sub(1))? };
         }
-        if let Some((host, rows)) = &mut self.target {
-            carrier.land(host.bytes_mut(), *rows)?;
-        }
-        Ok(())
+        carrier.land(&mut self.targets)
     }
 
     /// Sends one block and receives another, chunk by chunk in turn.
@@ -271,27 +281,30 @@ impl<'r, 'a, 'p, A: PartArgument> Passage<'r, 'a, 'p, A> {
             ranges.map(move |range| (base + (range.start - begin) as u64, range))
         };
         let mut sends = Vec::new();
-        for source in Source::ALL {
-            if let (Some(k), Some(place), Some(_)) = (to, self.place(source), self.host(source)) {
-                sends.extend(cut(place, k).map(|chunk| (source, chunk)));
+        for sent in Self::sent() {
+            if let (Some(k), Some(place), Some(_)) = (to, self.place(sent), self.host(sent)) {
+                sends.extend(cut(place, k).map(|chunk| (sent, chunk)));
             }
         }
-        let fetches: Vec<_> = match (from, &self.y, &self.target) {
-            (Some(k), Some(place), Some(_)) => cut(place, k).collect(),
-            _ => Vec::new(),
-        };
+        let mut fetches = Vec::new();
+        for (i, place) in self.written.iter().enumerate() {
+            if let (Some(k), Some(place), Some(_)) = (from, place, &self.targets.0[i]) {
+                fetches.extend(cut(place, k).map(|chunk| (i, chunk)));
+            }
+        }
         for i in 0..sends.len().max(fetches.len()) {
-            if let Some((source, (address, range))) = sends.get(i) {
-                let Some((host, rows)) = self.host(*source) else { continue };
+            if let Some((sent, (address, range))) = sends.get(i) {
+                let Some((host, rows)) = self.host(*sent) else { continue };
                 // SAFETY: nothing else uses the block that is sent between two meetings: the
                 // caller's promise.
                 unsafe { carrier.send(*address, host, rows, range.clone())? };
             }
-            if let (Some((address, range)), Some((host, rows))) = (fetches.get(i), &mut self.target)
-            {
+            if let Some((output, (address, range))) = fetches.get(i) {
                 // SAFETY: what writes the block that is received is on the stream, and nothing
                 // else uses it between two meetings: the caller's promise.
-                unsafe { carrier.fetch(*address, host.bytes_mut(), *rows, range.clone())? };
+                unsafe {
+                    carrier.fetch(*address, *output, range.clone(), &mut self.targets)?;
+                }
             }
         }
         Ok(())
@@ -299,11 +312,38 @@ impl<'r, 'a, 'p, A: PartArgument> Passage<'r, 'a, 'p, A> {
 }
 
 impl Cuda {
-    /// Goes through all rows, block by block where a tensor of them lies on the host; gives back
-    /// the output that [`Cuda::read_back`] is still to bring there.
+    /// Goes through rows, block by block where a tensor of them lies on the host: `launch` puts the
+    /// kernels for some of them on the stream. Gives back the outputs that [`Cuda::read_back`] is
+    /// still to bring to the host.
     ///
-    /// `args` is filled but for the operands. Errors that kernels find are found before, by the
-    /// census: nothing is written on the host if there is one.
+    /// Errors that kernels find are found before, by the census: nothing is written on the host if
+    /// there is one.
+    ///
+    /// # Safety
+    /// As for [`Passage::run`].
+    pub(crate) unsafe fn by_blocks<'a, 'p>(
+        &'p self,
+        mut operands: Operands<'_, 'a, 'p>,
+        prepare: impl FnOnce(usize) -> Result<Launch<'p>>,
+    ) -> Result<[Option<Output<'a, 'p>>; WRITTEN]> {
+        if operands.rows > 0 {
+            let mut passage = Passage::new(self, &mut operands)?;
+            let mut launch = prepare(passage.rows_at_once())?;
+            // SAFETY: launches keep to the rows that they are given: the caller's promise.
+            unsafe { passage.run(&mut *launch)? };
+        }
+        let mut outputs = [const { None }; WRITTEN];
+        for (to, output) in outputs.iter_mut().zip(operands.written) {
+            let Some(WriteRows { lines, place: To::Device { output, rows }, .. }) = output else {
+                continue;
+            };
+            self.settle(rows, &output, &lines)?;
+            *to = Some(output);
+        }
+        Ok(outputs)
+    }
+
+    /// As [`Cuda::by_blocks`], by the schedules of rows. `args` is filled but for where rows lie.
     ///
     /// # Safety
     /// As for [`Cuda::go`]; the operands have the rows and classes of `args`.
@@ -311,23 +351,56 @@ impl Cuda {
         &'p self,
         kernels: (Loss, Data, Work),
         mut args: A,
-        operands: Operands<'_, 'a, 'p>,
-    ) -> Result<Option<Output<'a, 'p>>> {
-        let Operands { x, upstream, mut y } = operands;
-        if args.rows().count > 0 {
-            let mut passage = Passage::new(self, args, [x, upstream], y.as_mut())?;
-            match passage.on_host() {
-                // SAFETY: the caller's contract; every operand has its address.
-                false => unsafe { self.go(kernels.0, kernels.1, kernels.2, passage.whole())? },
-                // SAFETY: every address is 0 or as long as the arguments say, and operands have
-                // these rows and classes: the caller's promise.
-                true => unsafe { passage.run(kernels)? },
-            }
-        }
-        let Some(WriteRows { lines, place: To::Device { output, rows }, .. }) = y else {
-            return Ok(None);
+        tensors: RowTensors<'_, 'a, 'p>,
+    ) -> Result<[Option<Output<'a, 'p>>; WRITTEN]> {
+        let RowTensors { x, upstream, beside, y, grad_beside } = tensors;
+        let in_place = x.is_none();
+        let operands = Operands {
+            rows: args.rows().count as usize,
+            read: [x, upstream, beside, None, None],
+            written: [y, grad_beside, None],
+            in_place,
         };
-        self.settle(rows, &output, &lines)?;
-        Ok(Some(output))
+        let prepare = |at_once: usize| -> Result<Launch<'_>> {
+            let planned = self.planned(kernels, args.rows(), at_once)?;
+            Ok(Box::new(move |places: &Places, part: Range<usize>| {
+                let mut args = args.part(part.start, part.len());
+                let [x, upstream, beside, ..] = places.read;
+                let [y, grad_beside, _] = places.written;
+                let x = if in_place { y } else { x };
+                let rows = args.rows();
+                (rows.x, rows.x_stride, rows.y, rows.y_stride) =
+                    (x.address, x.stride, y.address, y.stride);
+                if upstream.address != 0 {
+                    let to = args.upstream();
+                    (to.values, to.stride) = (upstream.address, upstream.stride);
+                }
+                if let Some(to) = args.beside() {
+                    (to.values, to.stride) = (beside.address, beside.stride);
+                    (to.gradient, to.gradient_stride) = (grad_beside.address, grad_beside.stride);
+                }
+                // SAFETY: every address is 0 or as long as the arguments say, and the operands have
+                // these rows and classes: the caller's promise; a block was sent before.
+                unsafe { planned.launch(args) }
+            }))
+        };
+        // SAFETY: a part's arguments name the rows of that part alone.
+        unsafe { self.by_blocks(operands, prepare) }
     }
+}
+
+/// Puts the kernels for rows on the stream, whose operands lie there.
+pub(crate) type Launch<'c> = Box<dyn FnMut(&Places, Range<usize>) -> Result<()> + 'c>;
+
+/// The tensors that a schedule of rows goes through.
+#[derive(Debug, Default)]
+pub(crate) struct RowTensors<'r, 'a, 'p> {
+    /// `None`: the rows that are overwritten, which were named as read.
+    pub(crate) x: Option<&'r ReadRows<'p>>,
+    /// An upstream gradient of an element for each of theirs.
+    pub(crate) upstream: Option<&'r ReadRows<'p>>,
+    /// Rows as long beside them, a teacher's or of probabilities.
+    pub(crate) beside: Option<&'r ReadRows<'p>>,
+    pub(crate) y: Option<WriteRows<'a, 'p>>,
+    pub(crate) grad_beside: Option<WriteRows<'a, 'p>>,
 }

@@ -40,14 +40,34 @@ pub(crate) enum To<'a, 'p> {
     Host(HostMut<'a>, HostRows),
 }
 
-/// The tensors that a schedule goes through row by row.
+/// Most tensors that a call reads, and writes, row by row.
+pub(crate) const READ: usize = 5;
+pub(crate) const WRITTEN: usize = 3;
+
+/// The tensors that a schedule goes through row by row, in an order of the call's own.
 #[derive(Debug)]
 pub(crate) struct Operands<'r, 'a, 'p> {
-    /// `None`: the rows that are overwritten, which were named as read.
-    pub(crate) x: Option<&'r ReadRows<'p>>,
-    /// An upstream gradient of an element for each of theirs.
-    pub(crate) upstream: Option<&'r ReadRows<'p>>,
-    pub(crate) y: Option<WriteRows<'a, 'p>>,
+    /// Rows that each of them has.
+    pub(crate) rows: usize,
+    pub(crate) read: [Option<&'r ReadRows<'p>>; READ],
+    pub(crate) written: [Option<WriteRows<'a, 'p>>; WRITTEN],
+    /// The first that is written is read before, and was named so.
+    pub(crate) in_place: bool,
+}
+
+/// Where rows of an operand lie on the device; zeros where there is no such operand.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct At {
+    pub(crate) address: u64,
+    /// Elements between rows.
+    pub(crate) stride: i64,
+}
+
+/// The same of all operands.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Places {
+    pub(crate) read: [At; READ],
+    pub(crate) written: [At; WRITTEN],
 }
 
 /// Lines of a host tensor of this shape, if they are rows as they lie, but for padding.

@@ -167,11 +167,12 @@ impl Staging {
         let mut carrier = self.carrier([0, rows.bytes()])?;
         self.driver.meet()?;
         let mut chunks = chunks(0..rows.bytes(), self.driver.chunk());
+        let mut shore = Alone(to, rows);
         let fetched = chunks.try_for_each(|range| {
             // SAFETY: the caller's contract; the stream meets the queue before and after.
-            unsafe { carrier.fetch(from + range.start as u64, to, rows, range) }
+            unsafe { carrier.fetch(from + range.start as u64, 0, range, &mut shore) }
         });
-        let fetched = fetched.and_then(|()| carrier.land(to, rows));
+        let fetched = fetched.and_then(|()| carrier.land(&mut shore));
         // Without an error, the last copy was waited for.
         if fetched.is_err() { self.driver.meet().and(fetched) } else { fetched }
     }
@@ -238,8 +239,8 @@ pub(crate) struct Carrier<'s> {
     driver: &'s dyn Driver,
     up: Turn<'s>,
     down: Turn<'s>,
-    /// What the last `fetch` has put on the way, and by which buffer.
-    landing: Option<(usize, Range<usize>)>,
+    /// What the last `fetch` has put on the way: the buffer, the output, its bytes.
+    landing: Option<(usize, usize, Range<usize>)>,
 }
 
 impl Carrier<'_> {
@@ -262,38 +263,55 @@ impl Carrier<'_> {
         unsafe { self.driver.upload(lease.pinned(), to, range.len()) }
     }
 
-    /// Puts a copy of the bytes at `from` on the way, one chunk, the bytes `range` of host rows.
-    /// What the call before put on the way is brought to `to` meanwhile.
+    /// Puts a copy of the bytes at `from` on the way, one chunk, the bytes `range` of an output's host
+    /// rows. What the call before put on the way is brought to its own meanwhile.
     ///
     /// # Safety
     /// As for [`Driver::download`].
     pub(crate) unsafe fn fetch(
         &mut self,
         from: u64,
-        to: &mut [u8],
-        rows: HostRows,
+        output: usize,
         range: Range<usize>,
+        shore: &mut dyn Shore,
     ) -> Result<()> {
         let i = self.down.next();
         if self.down.leases.len() < DEPTH {
-            self.land(to, rows)?;
+            self.land(shore)?;
         }
         let lease = &self.down.leases[i];
-        // SAFETY: the caller's contract; the buffer's last copy has landed, and this one is waited
-        // for before it is read.
+        // SAFETY: the bytes are there to be read and nobody writes them (the caller's promise, as
+        // for `download`); the buffer's last copy has landed, and this one is waited for before it
+        // is read.
         unsafe { self.driver.download(lease.pinned(), from, range.len())? };
-        self.land(to, rows)?;
-        self.landing = Some((i, range));
+        self.land(shore)?;
+        self.landing = Some((i, output, range));
         Ok(())
     }
 
-    /// Brings to `to` what the last `fetch` has put on the way.
-    pub(crate) fn land(&mut self, to: &mut [u8], rows: HostRows) -> Result<()> {
-        let Some((i, range)) = self.landing.take() else { return Ok(()) };
+    /// Brings to its host rows what the last `fetch` has put on the way.
+    pub(crate) fn land(&mut self, shore: &mut dyn Shore) -> Result<()> {
+        let Some((i, output, range)) = self.landing.take() else { return Ok(()) };
         let lease = &mut self.down.leases[i];
         self.driver.await_copy(lease.pinned())?;
-        rows.scatter(&lease.bytes_mut()[..range.len()], range.start, to);
+        if let Some((to, rows)) = shore.rows(output) {
+            rows.scatter(&lease.bytes_mut()[..range.len()], range.start, to);
+        }
         Ok(())
+    }
+}
+
+/// Host rows that are fetched, by the number of the output that they are.
+pub(crate) trait Shore {
+    fn rows(&mut self, output: usize) -> Option<(&mut [u8], HostRows)>;
+}
+
+/// One output alone.
+struct Alone<'a>(&'a mut [u8], HostRows);
+
+impl Shore for Alone<'_> {
+    fn rows(&mut self, _output: usize) -> Option<(&mut [u8], HostRows)> {
+        Some((self.0, self.1))
     }
 }
 
