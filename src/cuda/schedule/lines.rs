@@ -64,11 +64,6 @@ impl Rows<'_> {
     pub(crate) fn read(&self) -> RowOperands {
         RowOperands { x: self.address, x_stride: self.stride as i64, ..RowOperands::default() }
     }
-
-    /// As rows that are read, and others that are written.
-    pub(crate) fn to(&self, y: &Rows<'_>) -> RowOperands {
-        RowOperands { y: y.address, y_stride: y.stride as i64, ..self.read() }
-    }
 }
 
 /// Threads of a block of the permuting kernel, and the most blocks it is given.
