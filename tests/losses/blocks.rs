@@ -5,7 +5,7 @@
 use warploss::emulator::{Asked, Description};
 use warploss::{
     CrossEntropy, CrossEntropyGradients, CrossEntropyOut, Device, Error, Float, JsDivLogits,
-    LogSoftmax, LogSumExp, LogprobEntropy, LogprobEntropyUpstream, Reduction, Result, Tensor,
+    LogSoftmax, LogSumExp, LogprobEntropy, LogprobEntropyUpstream, Nll, Reduction, Result, Tensor,
     TensorMut, TensorRef, bf16, f16,
 };
 
@@ -146,6 +146,12 @@ impl<T: Float + Copy> Case<T> {
         all.extend(tokens(device, self.logits.view(), [target, per_row])?);
         let upstream = self.upstream.view();
         all.extend(teachers(device, self.logits.view(), upstream, [target, per_row])?);
+        all.extend(likelihoods(device, self.logits.view(), [target, per_row])?);
+        let mut grad = self.logits.clone();
+        let out = TensorMut::new(&mut loss, &[])?;
+        Nll::default().forward_backward_in_place(device, grad.view_mut(), target, 2.0, out)?;
+        all.push(("likelihood in place", bits(TensorRef::new(&loss, &[])?)));
+        all.push(("likelihood gradient in place", grad.bits()));
         let soft = CrossEntropy::default();
         let mut grads = [self.logits.clone(), blank.clone()];
         let [x, y] = &mut grads;
@@ -193,6 +199,19 @@ impl<T: Float + Copy> Case<T> {
         let rows = [target.view(), per_row.view()];
         all.extend(tokens(device, logits.view(), rows)?);
         all.extend(teachers(device, logits.view(), upstream.view(), rows)?);
+        all.extend(likelihoods(device, logits.view(), rows)?);
+        let mut grad = logits.clone();
+        let mut loss = out.loss.clone();
+        let view = grad.view_mut();
+        Nll::default().forward_backward_in_place(
+            device,
+            view,
+            target.view(),
+            2.0,
+            loss.view_mut(),
+        )?;
+        all.push(("likelihood in place", bits(loss.view())));
+        all.push(("likelihood gradient in place", bits(grad.view())));
         let soft = CrossEntropy::default();
         let [mut x, mut y, mut loss] = [logits.clone(), logits.clone(), out.loss.clone()];
         let gradients = CrossEntropyGradients { logits: x.view_mut(), target: Some(y.view_mut()) };
@@ -257,6 +276,21 @@ fn teachers(
     ]
     .map(|(name, tensor)| (name, bits(tensor.view())))
     .into())
+}
+
+/// Likelihoods of rows of log-probabilities, taken as they are.
+fn likelihoods(
+    device: &Device,
+    input: TensorRef<'_>,
+    [target, per_row]: [TensorRef<'_>; 2],
+) -> Result<Results> {
+    let (mean, none) = (Nll::default(), Nll::default().reduction(Reduction::None));
+    let loss = mean.forward(device, input, target)?;
+    let losses = none.forward(device, input, target)?;
+    let grad = none.backward(device, input, target, per_row)?;
+    Ok([("likelihood", &loss), ("likelihoods", &losses), ("likelihood gradient", &grad)]
+        .map(|(name, tensor)| (name, bits(tensor.view())))
+        .into())
 }
 
 fn tiny(seed: u64) -> Device {

@@ -1,19 +1,24 @@
 //! Negative log-likelihood on a CUDA device: `kernels/loss/nll.cu` after a census.
 
+use crate::base::dtype::DType;
 use crate::base::error::Result;
 use crate::base::reduction::Reduction;
+use crate::base::shape::Shape;
 use crate::base::tensor::{TensorMut, TensorRef};
 use crate::code::args;
 use crate::code::args::NllArgs;
 use crate::code::variants::{BATCH_THREADS, Batch, PACK_BYTES};
 use crate::cuda::schedule::batch::Census;
+use crate::cuda::schedule::blocks::Launch;
 use crate::cuda::schedule::lines::count;
+use crate::cuda::schedule::operands::{Operands, Places, ReadRows, WriteRows};
 use crate::cuda::schedule::upstream::Upstream;
 use crate::cuda::stream::Cuda;
 use crate::cuda::stream::indices::Indices;
-use crate::cuda::stream::memory::Input;
+use crate::cuda::stream::memory::{Input, Output};
 use crate::spec::grad_output::GradOutput;
 use crate::spec::nll::{CheckedNll, Positions};
+use std::ops::Range;
 
 /// Most blocks of a launch; a thread goes on to what is left.
 const MAX_BLOCKS: usize = 1 << 16;
@@ -29,14 +34,12 @@ impl Cuda {
         input: TensorRef<'_>,
         loss: TensorMut<'_>,
     ) -> Result<()> {
-        let x = self.input("input", input)?;
-        let positions = Positions::new(&x.shape, x.row_stride);
+        let (shape, dtype) = (input.shape(), input.dtype());
+        let x = self.read_rows("input", input, inside(&shape))?;
         let loss = self.output("loss", loss, false)?;
         let batch = Call::new(self, checked, &GradOutput::default())?;
-        let mut args = batch.args(checked, positions, args::kind(x.dtype))?;
-        args.x = x.address;
-        self.pick(&batch, args, loss.address)?;
-        self.read_back([Some(loss)])
+        let likelihood = Likelihood { shape, dtype, picks: true, spreads: false };
+        self.go_through_blocks(checked, &batch, likelihood, (Some(&x), None), Some(loss))
     }
 
     pub(crate) fn nll_backward(
@@ -45,13 +48,11 @@ impl Cuda {
         grad_output: GradOutput<'_>,
         grad_input: TensorMut<'_>,
     ) -> Result<()> {
-        let y = self.output("grad_input", grad_input, false)?;
-        let positions = Positions::new(&y.shape, y.row_stride);
+        let (shape, dtype) = (grad_input.shape(), grad_input.dtype());
+        let y = self.write_rows("grad_input", grad_input, false, inside(&shape))?;
         let batch = Call::new(self, checked, &grad_output)?;
-        let mut args = batch.args(checked, positions, args::kind(y.dtype))?;
-        args.y = y.address;
-        self.spread(args, positions, y.dtype.size())?;
-        self.read_back([Some(y)])
+        let likelihood = Likelihood { shape, dtype, picks: false, spreads: true };
+        self.go_through_blocks(checked, &batch, likelihood, (None, Some(y)), None)
     }
 
     pub(crate) fn nll_forward_backward(
@@ -61,41 +62,79 @@ impl Cuda {
         grad_output: GradOutput<'_>,
         loss: TensorMut<'_>,
     ) -> Result<()> {
-        let x = self.output("input", input, true)?;
-        let positions = Positions::new(&x.shape, x.row_stride);
+        let (shape, dtype) = (input.shape(), input.dtype());
         let loss = self.output("loss", loss, false)?;
+        let x = self.write_rows("input", input, true, inside(&shape))?;
         let batch = Call::new(self, checked, &grad_output)?;
-        let mut args = batch.args(checked, positions, args::kind(x.dtype))?;
-        (args.x, args.y) = (x.address, x.address);
-        // All is picked before anything is overwritten: launches are in order.
-        self.pick(&batch, args, loss.address)?;
-        self.spread(args, positions, x.dtype.size())?;
-        self.read_back([Some(loss), Some(x)])
+        // Of any rows all is picked before anything is overwritten: launches are in order.
+        let likelihood = Likelihood { shape, dtype, picks: true, spreads: true };
+        self.go_through_blocks(checked, &batch, likelihood, (None, Some(x)), Some(loss))
     }
 
-    /// Losses of rows, and what they add up to.
-    fn pick(&self, batch: &Call<'_>, mut args: NllArgs, loss: u64) -> Result<()> {
-        let rows = args.rows as usize;
-        let workspace;
-        args.loss = match batch.reduction {
-            Reduction::None => loss,
-            Reduction::Sum | Reduction::Mean | Reduction::BatchMean => {
-                workspace = self.pool.take("workspace", rows * 8)?;
-                args.wide = 1;
-                workspace.address()
+    /// Goes through the tensor by its first dimension: picks from `x`, or what becomes its gradient,
+    /// and spreads over `y`; then what the losses of rows add up to.
+    fn go_through_blocks<'a, 'p: 'a>(
+        &'p self,
+        checked: &CheckedNll<'_>,
+        batch: &Call<'p>,
+        likelihood: Likelihood,
+        (x, y): (Option<&ReadRows<'p>>, Option<WriteRows<'a, 'p>>),
+        loss: Option<Output<'a, 'p>>,
+    ) -> Result<()> {
+        let Likelihood { shape, dtype, picks, spreads } = likelihood;
+        let packed = shape.iter().skip(1).product();
+        let positions = Positions::new(&shape, if shape.len() == 1 { 1 } else { packed });
+        let mut args = batch.args(checked, positions, args::kind(dtype))?;
+        let losses = match (&loss, batch.reduction) {
+            (Some(_), Reduction::Sum | Reduction::Mean | Reduction::BatchMean) => {
+                Some(self.pool.take("workspace", args.rows as usize * size_of::<f64>())?)
             }
+            _ => None,
         };
-        let blocks = rows.div_ceil(BATCH_THREADS as usize).min(MAX_BLOCKS) as u32;
-        if blocks > 0 {
-            // SAFETY: shapes and strides were checked, and rows have a loss each.
-            unsafe { self.launch_batch(Batch::NllPick, blocks, args::bytes(&args))? };
+        args.wide = losses.is_some().into();
+        let own = loss.as_ref().map_or(0, |loss| loss.address);
+        args.loss = losses.as_ref().map_or(own, |block| block.address());
+        let losses_of_rows = args.loss;
+        let in_place = picks && spreads;
+        let operands = Operands {
+            rows: positions.blocks,
+            read: [x, None, None, None, None],
+            written: [y, None, None],
+            in_place,
+        };
+        let prepare = |_| -> Result<Launch<'_>> {
+            Ok(Box::new(move |places: &Places, blocks: Range<usize>| {
+                let (rows, n) = (blocks.start * positions.positions, blocks.len());
+                let mut args = args.part(rows, n * positions.positions);
+                let (read, written) = (places.read[0], places.written[0]);
+                (args.x, args.y) = (read.address, written.address);
+                args.stride = read.stride.max(written.stride);
+                if in_place {
+                    args.x = written.address;
+                }
+                if picks {
+                    self.pick(args)?;
+                }
+                let positions = Positions { blocks: n, ..positions };
+                if spreads { self.spread(args, positions, dtype.size()) } else { Ok(()) }
+            }))
+        };
+        // SAFETY: `part` names the rows that it is given alone; shapes were checked (`CheckedNll`).
+        let [gradient, ..] = unsafe { self.by_blocks(operands, prepare)? };
+        if losses.is_some() {
+            self.sum(&batch.census, ([losses_of_rows, 0], true), [own, 0])?;
         }
-        match batch.reduction {
-            Reduction::None => Ok(()),
-            Reduction::Sum | Reduction::Mean | Reduction::BatchMean => {
-                self.sum(&batch.census, ([args.loss, 0], true), [loss, 0])
-            }
+        self.read_back([loss, gradient])
+    }
+
+    /// Losses of rows.
+    fn pick(&self, args: NllArgs) -> Result<()> {
+        let blocks = (args.rows as usize).div_ceil(BATCH_THREADS as usize).min(MAX_BLOCKS) as u32;
+        if blocks == 0 {
+            return Ok(());
         }
+        // SAFETY: shapes and strides were checked, and rows have a loss each.
+        unsafe { self.launch_batch(Batch::NllPick, blocks, args::bytes(&args)) }
     }
 
     /// The gradient.
@@ -119,6 +158,21 @@ impl Cuda {
         // SAFETY: shapes and strides were checked; the output is borrowed exclusively.
         unsafe { self.launch_batch(Batch::NllSpread, blocks, args::bytes(&args)) }
     }
+}
+
+/// What is asked of a tensor of log-probabilities, or of its gradient.
+#[derive(Clone, Copy)]
+struct Likelihood {
+    shape: Shape,
+    dtype: DType,
+    picks: bool,
+    spreads: bool,
+}
+
+/// All dimensions but the first, which is gone through; of one dimension, that one.
+fn inside(shape: &Shape) -> impl Fn(usize) -> bool + use<> {
+    let rank = shape.len();
+    move |d| d > 0 || rank == 1
 }
 
 /// A call's inputs besides the first.
