@@ -464,22 +464,3 @@ impl PartArgument for JsDivLogitsArgs {
         Some(&mut self.target)
     }
 }
-
-impl NllArgs {
-    /// The same for `n` rows from row `first` on, but for `x` and `y`, which stay.
-    pub(crate) fn part(mut self, first: usize, n: usize) -> NllArgs {
-        let losses = if self.wide != 0 { size_of::<f64>() } else { size_of::<f32>() };
-        let upstream = self.upstream_rows as usize * size(self.upstream_kind);
-        for (address, bytes) in [
-            (&mut self.target, size(self.target_kind)),
-            (&mut self.upstream, upstream),
-            (&mut self.loss, losses),
-        ] {
-            if *address != 0 {
-                *address += (first * bytes) as u64;
-            }
-        }
-        self.rows = n as i64;
-        self
-    }
-}
