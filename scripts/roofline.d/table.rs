@@ -9,6 +9,15 @@ mod plan;
 #[path = "../../src/code/variants.rs"]
 mod variants;
 
+/// What the table of kernels knows of the crate.
+#[allow(dead_code)]
+#[path = "../../src/spec"]
+mod spec {
+    pub(crate) mod elementwise {
+        pub(crate) mod functors;
+    }
+}
+
 use plan::{Card, Pass, Plan, Rows};
 use variants::{Data, Variant};
 
