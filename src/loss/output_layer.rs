@@ -31,7 +31,7 @@ impl LayerRows {
 ///
 /// ```
 /// use warploss::{AdaptiveLogSoftmax, DType, Device, LayerGradOut, LayerOut, NegativeSampler};
-/// use warploss::{SampledSoftmax, Tensor, TensorRef};
+/// use warploss::{OutputLayer, SampledSoftmax, Tensor, TensorRef};
 ///
 /// /// The loss of a batch, and the input's gradient.
 /// fn step<L: OutputLayer>(layer: &mut L, number: u64) -> warploss::Result<(f32, Tensor)> {

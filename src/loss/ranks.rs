@@ -21,7 +21,7 @@ impl Ranks {
 /// are whole numbers: the same on every device.
 ///
 /// ```
-/// use warploss::{CrossEntropy, Device, TensorRef};
+/// use warploss::{CrossEntropy, Device, TensorRef, topk_accuracy};
 /// let logits = TensorRef::new(&[0.0f32, 3.0, 2.0, 5.0, 1.0, 1.0], &[2, 3])?;
 /// let target = TensorRef::new(&[2i64, 0], &[2])?;
 /// let device = Device::best();
