@@ -8,6 +8,7 @@ mod elements;
 mod kind;
 mod layers;
 mod nll;
+mod parts;
 mod rows;
 
 pub(crate) use argument::{Argument, bytes};
@@ -19,11 +20,11 @@ pub(crate) use layers::{
     SortArgs, TileArgs,
 };
 pub(crate) use nll::NllArgs;
+pub(crate) use parts::PartArgument;
 pub(crate) use rows::{
     BesideArgs, CrossEntropyArgs, InformationArgs, JsDivLogitsArgs, LabelArgs, LogSoftmaxArgs,
-    LogSumExpArgs, LogitArgs, LogprobEntropyArgs, LossOutputs, PartArgument, RankOutputs,
-    RowArgument, RowOperands, SmoothingArgs, SoftCrossEntropyArgs, TokenOutputs, UpstreamArgs,
-    WeightArgs,
+    LogSumExpArgs, LogitArgs, LogprobEntropyArgs, LossOutputs, RankOutputs, RowArgument,
+    RowOperands, SmoothingArgs, SoftCrossEntropyArgs, TokenOutputs, UpstreamArgs, WeightArgs,
 };
 
 macro_rules! arguments {

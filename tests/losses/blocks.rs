@@ -2,11 +2,13 @@
 //! device memory of a few blocks, and are copied both ways at once. On emulated cards, whose chunks
 //! are 5000 bytes and blocks four of them, and whose queues get on in an order that is drawn.
 
+mod calls;
+
+use calls::{likelihoods, teachers, tokens};
 use warploss::emulator::{Asked, Description};
 use warploss::{
-    CrossEntropy, CrossEntropyGradients, CrossEntropyOut, Device, Error, Float, JsDivLogits,
-    LogSoftmax, LogSumExp, LogprobEntropy, LogprobEntropyUpstream, Nll, Reduction, Result, Tensor,
-    TensorMut, TensorRef, bf16, f16,
+    CrossEntropy, CrossEntropyGradients, CrossEntropyOut, Device, Error, Float, LogSoftmax,
+    LogSumExp, Nll, Reduction, Result, Tensor, TensorMut, TensorRef, bf16, f16,
 };
 
 /// Numbers in about [-8, 8) from a seed.
@@ -231,66 +233,6 @@ impl<T: Float + Copy> Case<T> {
             assert!(got == expected, "{name}, {shape:?} of {}: not the same bits", T::DTYPE);
         }
     }
-}
-
-/// Log-probability and entropy, whose results lie beside the logits.
-fn tokens(device: &Device, logits: TensorRef<'_>, rows: [TensorRef<'_>; 2]) -> Result<Results> {
-    let [target, per_row] = rows;
-    let loss = LogprobEntropy::default();
-    let (out, ranks) = loss.forward_with_ranks(device, logits, target)?;
-    let upstream =
-        LogprobEntropyUpstream { grad_logprob: per_row.into(), grad_entropy: per_row.into() };
-    let grad = loss.backward(device, logits, target, out.lse.view(), upstream)?;
-    Ok([
-        ("log-probability", &out.logprob),
-        ("entropy", &out.entropy),
-        ("argmax", &ranks.argmax),
-        ("rank", &ranks.rank),
-        ("log-probability gradient", &grad),
-    ]
-    .map(|(name, tensor)| (name, bits(tensor.view())))
-    .into())
-}
-
-/// What compares rows with a teacher's: both are gone through side by side.
-fn teachers(
-    device: &Device,
-    logits: TensorRef<'_>,
-    teacher: TensorRef<'_>,
-    [labels, per_row]: [TensorRef<'_>; 2],
-) -> Result<Results> {
-    let distillation = CrossEntropy::default().teacher_scale(Some(0.5)).logit_scale(0.5);
-    let none = distillation.clone().reduction(Reduction::None);
-    let out = none.forward(device, logits, teacher)?;
-    let grad = none.backward(device, logits, teacher, out.lse.view(), per_row)?;
-    let mean = distillation.forward(device, logits, teacher)?;
-    let js_div = JsDivLogits::default().beta(0.3).labels(labels);
-    let loss = js_div.forward(device, logits, teacher)?;
-    let js_grad = js_div.backward(device, logits, teacher, 0.5)?;
-    Ok([
-        ("distillation", &out.loss),
-        ("distillation gradient", &grad),
-        ("mean distillation", &mean.loss),
-        ("divergence", &loss),
-        ("divergence gradient", &js_grad),
-    ]
-    .map(|(name, tensor)| (name, bits(tensor.view())))
-    .into())
-}
-
-/// Likelihoods of rows of log-probabilities, taken as they are.
-fn likelihoods(
-    device: &Device,
-    input: TensorRef<'_>,
-    [target, per_row]: [TensorRef<'_>; 2],
-) -> Result<Results> {
-    let (mean, none) = (Nll::default(), Nll::default().reduction(Reduction::None));
-    let loss = mean.forward(device, input, target)?;
-    let losses = none.forward(device, input, target)?;
-    let grad = none.backward(device, input, target, per_row)?;
-    Ok([("likelihood", &loss), ("likelihoods", &losses), ("likelihood gradient", &grad)]
-        .map(|(name, tensor)| (name, bits(tensor.view())))
-        .into())
 }
 
 fn tiny(seed: u64) -> Device {

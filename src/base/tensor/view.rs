@@ -62,7 +62,7 @@ impl<'a> TensorRef<'a> {
     /// A contiguous view of `shape` over the beginning of `data`.
     ///
     /// # Errors
-    /// [`Error::Length`] where `data` is too short, [`Error::Rank`] past 8 dimensions.
+    /// [`Error::Length`](crate::Error::Length) where `data` is too short, [`Error::Rank`](crate::Error::Rank) past 8 dimensions.
     pub fn new<T: Element>(data: &'a [T], shape: &[usize]) -> Result<Self> {
         Self::build(Shared::Host(T::host_ref(data)), shape, None)
     }
@@ -70,7 +70,7 @@ impl<'a> TensorRef<'a> {
     /// A view whose rows (indices of dimension 0) begin `row_stride` elements apart.
     ///
     /// # Errors
-    /// [`Error::Stride`] where rows would overlap, [`Error::Length`] where `data` is too short.
+    /// [`Error::Stride`](crate::Error::Stride) where rows would overlap, [`Error::Length`](crate::Error::Length) where `data` is too short.
     pub fn with_row_stride<T: Element>(
         data: &'a [T],
         shape: &[usize],
@@ -136,7 +136,7 @@ impl<'a> TensorRef<'a> {
     /// Waits for the memory of a tensor on a device.
     ///
     /// # Errors
-    /// [`Error::Place`] for other device memory; as [`Tensor::to_host`].
+    /// [`Error::Place`](crate::Error::Place) for other device memory; as [`Tensor::to_host`](crate::Tensor::to_host).
     pub fn to_f64(&self) -> Result<Vec<f64>> {
         let host = match self.memory {
             Shared::Host(host) => host,

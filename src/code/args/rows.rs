@@ -3,7 +3,6 @@
 
 use super::address::{In, InTotals, Out, OutF32, OutI64};
 use super::argument::Argument;
-use super::kind::size;
 use crate::spec::soft_cap::CapFactors;
 
 /// Rows that a schedule goes through.
@@ -280,47 +279,6 @@ pub(crate) trait RowArgument: Argument {
     fn forget_lse(&mut self) {}
 }
 
-/// Those that can be cut into rows, as x and y come from the host block by block.
-pub(crate) trait PartArgument: RowArgument {
-    /// Every address of something with an element a row, and the bytes of that.
-    fn each_row(&mut self) -> Vec<(&mut u64, usize)>;
-    /// The upstream gradient.
-    fn upstream(&mut self) -> &mut UpstreamArgs;
-    /// Rows beside x and y, where the loss has any.
-    fn beside(&mut self) -> Option<&mut BesideArgs> {
-        None
-    }
-
-    /// The same for `n` rows from row `first` on, but for x, y and those beside them, which stay.
-    fn part(mut self, first: usize, n: usize) -> Self {
-        for (address, bytes) in self.each_row() {
-            if *address != 0 {
-                *address += (first * bytes) as u64;
-            }
-        }
-        self.rows().count = n as i64;
-        self
-    }
-}
-
-impl UpstreamArgs {
-    fn each_row(&mut self) -> (&mut u64, usize) {
-        (&mut self.values, self.stride as usize * size(self.kind))
-    }
-}
-
-impl LabelArgs {
-    fn each_row(&mut self) -> (&mut u64, usize) {
-        (&mut self.values, size(self.kind))
-    }
-}
-
-impl RankOutputs {
-    fn each_row(&mut self) -> [(&mut u64, usize); 2] {
-        [&mut self.argmax, &mut self.rank].map(|address| (address, size_of::<i64>()))
-    }
-}
-
 macro_rules! row_arguments {
     ($($name:ident $({$($lse:ident).+})?)*) => {$(
         impl RowArgument for $name {
@@ -344,123 +302,4 @@ row_arguments! {
     LogSoftmaxArgs
     LogSumExpArgs
     InformationArgs
-}
-
-// Each takes its fields apart by name, so that a new one has to say whether each row has its own.
-impl PartArgument for CrossEntropyArgs {
-    fn each_row(&mut self) -> Vec<(&mut u64, usize)> {
-        let CrossEntropyArgs {
-            rows: _,
-            schedule: _,
-            upstream,
-            logits: _,
-            target,
-            weight: _,
-            options: _,
-            out: LossOutputs { loss, z_loss, lse, wide, whole: _ },
-            ranks,
-        } = self;
-        let losses = if *wide != 0 { size_of::<f64>() } else { size_of::<f32>() };
-        let mut all = vec![upstream.each_row(), target.each_row()];
-        all.extend([(loss, losses), (z_loss, losses), (lse, size_of::<f32>())]);
-        all.extend(ranks.each_row());
-        all
-    }
-    fn upstream(&mut self) -> &mut UpstreamArgs {
-        &mut self.upstream
-    }
-}
-
-impl PartArgument for LogprobEntropyArgs {
-    fn each_row(&mut self) -> Vec<(&mut u64, usize)> {
-        let LogprobEntropyArgs {
-            rows: _,
-            schedule: _,
-            upstream,
-            of_entropy,
-            logits: _,
-            target,
-            out: TokenOutputs { logprob, entropy, lse },
-            ranks,
-        } = self;
-        let mut all = vec![upstream.each_row(), of_entropy.each_row(), target.each_row()];
-        all.extend([logprob, entropy, lse].map(|address| (address, size_of::<f32>())));
-        all.extend(ranks.each_row());
-        all
-    }
-    fn upstream(&mut self) -> &mut UpstreamArgs {
-        &mut self.upstream
-    }
-}
-
-impl PartArgument for LogSoftmaxArgs {
-    fn each_row(&mut self) -> Vec<(&mut u64, usize)> {
-        let LogSoftmaxArgs { rows: _, schedule: _, upstream } = self;
-        vec![upstream.each_row()]
-    }
-    fn upstream(&mut self) -> &mut UpstreamArgs {
-        &mut self.upstream
-    }
-}
-
-impl PartArgument for LogSumExpArgs {
-    fn each_row(&mut self) -> Vec<(&mut u64, usize)> {
-        let LogSumExpArgs { rows: _, schedule: _, upstream, lse } = self;
-        vec![upstream.each_row(), (lse, size_of::<f32>())]
-    }
-    fn upstream(&mut self) -> &mut UpstreamArgs {
-        &mut self.upstream
-    }
-}
-
-impl PartArgument for SoftCrossEntropyArgs {
-    fn each_row(&mut self) -> Vec<(&mut u64, usize)> {
-        let SoftCrossEntropyArgs {
-            rows: _,
-            schedule: _,
-            upstream,
-            logits: _,
-            target: _,
-            weight: _,
-            options: _,
-            out: LossOutputs { loss, z_loss, lse, wide, whole: _ },
-            teacher: _,
-            pad: _,
-        } = self;
-        let losses = if *wide != 0 { size_of::<f64>() } else { size_of::<f32>() };
-        vec![upstream.each_row(), (loss, losses), (z_loss, losses), (lse, size_of::<f32>())]
-    }
-    fn upstream(&mut self) -> &mut UpstreamArgs {
-        &mut self.upstream
-    }
-    fn beside(&mut self) -> Option<&mut BesideArgs> {
-        Some(&mut self.target)
-    }
-}
-
-impl PartArgument for JsDivLogitsArgs {
-    fn each_row(&mut self) -> Vec<(&mut u64, usize)> {
-        let JsDivLogitsArgs {
-            rows: _,
-            schedule: _,
-            upstream,
-            target: _,
-            labels,
-            loss,
-            totals: _,
-            scale: _,
-            teacher: _,
-            beta: _,
-            share: _,
-            mean: _,
-            pad: _,
-        } = self;
-        vec![upstream.each_row(), labels.each_row(), (loss, size_of::<f32>())]
-    }
-    fn upstream(&mut self) -> &mut UpstreamArgs {
-        &mut self.upstream
-    }
-    fn beside(&mut self) -> Option<&mut BesideArgs> {
-        Some(&mut self.target)
-    }
 }

@@ -4,7 +4,7 @@ use crate::base::error::Result;
 use crate::base::tensor::{Tensor, TensorMut, TensorRef};
 use crate::spec::adaptive_log_softmax::{AdaptiveTail, tail_key};
 
-/// The parameters of [`AdaptiveEmbedding`], or what has their shapes: `Tensor`s, views of them,
+/// The parameters of [`AdaptiveEmbedding`](crate::AdaptiveEmbedding), or what has their shapes: `Tensor`s, views of them,
 /// gradients.
 #[derive(Debug, Clone, PartialEq)]
 pub struct AdaptiveEmbeddingParameters<T> {

@@ -6,7 +6,7 @@ use crate::base::host::{Float, HostMut};
 use crate::base::shape::Shape;
 use crate::base::tensor::{Tensor, TensorMut, TensorRef};
 
-/// The parameters of [`AdaptiveLogSoftmax`], or what has their shapes: `Tensor`s, views of them,
+/// The parameters of [`AdaptiveLogSoftmax`](crate::AdaptiveLogSoftmax), or what has their shapes: `Tensor`s, views of them,
 /// gradients. D is the number of input features, c_0 the shortlist, J the number of clusters,
 /// k_i the classes and h_i the width of cluster i.
 #[derive(Debug, Clone, PartialEq)]
