@@ -9,8 +9,8 @@ use super::rows::{
 
 /// Those that can be cut into rows, as x and y come from the host block by block.
 pub(crate) trait PartArgument: RowArgument {
-    /// Every address of something with an element a row, and the bytes of that.
-    fn each_row(&mut self) -> Vec<(&mut u64, usize)>;
+    /// Hands every address of something with an element a row to `visit`, and the bytes of that.
+    fn each_row(&mut self, visit: &mut dyn FnMut(&mut u64, usize));
     /// The upstream gradient.
     fn upstream(&mut self) -> &mut UpstreamArgs;
     /// Rows beside x and y, where the loss has any.
@@ -20,37 +20,48 @@ pub(crate) trait PartArgument: RowArgument {
 
     /// The same for `n` rows from row `first` on, but for x, y and those beside them, which stay.
     fn part(mut self, first: usize, n: usize) -> Self {
-        for (address, bytes) in self.each_row() {
+        self.each_row(&mut |address, bytes| {
             if *address != 0 {
                 *address += (first * bytes) as u64;
             }
-        }
+        });
         self.rows().count = n as i64;
         self
     }
 }
 
 impl UpstreamArgs {
-    fn each_row(&mut self) -> (&mut u64, usize) {
-        (&mut self.values, self.stride as usize * size(self.kind))
+    fn each_row(&mut self, visit: &mut dyn FnMut(&mut u64, usize)) {
+        visit(&mut self.values, self.stride as usize * size(self.kind));
     }
 }
 
 impl LabelArgs {
-    fn each_row(&mut self) -> (&mut u64, usize) {
-        (&mut self.values, size(self.kind))
+    fn each_row(&mut self, visit: &mut dyn FnMut(&mut u64, usize)) {
+        visit(&mut self.values, size(self.kind));
+    }
+}
+
+impl LossOutputs {
+    fn each_row(&mut self, visit: &mut dyn FnMut(&mut u64, usize)) {
+        let LossOutputs { loss, z_loss, lse, wide, whole: _ } = self;
+        let losses = if *wide != 0 { size_of::<f64>() } else { size_of::<f32>() };
+        visit(loss, losses);
+        visit(z_loss, losses);
+        visit(lse, size_of::<f32>());
     }
 }
 
 impl RankOutputs {
-    fn each_row(&mut self) -> [(&mut u64, usize); 2] {
-        [&mut self.argmax, &mut self.rank].map(|address| (address, size_of::<i64>()))
+    fn each_row(&mut self, visit: &mut dyn FnMut(&mut u64, usize)) {
+        visit(&mut self.argmax, size_of::<i64>());
+        visit(&mut self.rank, size_of::<i64>());
     }
 }
 
 // Each takes its fields apart by name, so that a new one has to say whether each row has its own.
 impl PartArgument for CrossEntropyArgs {
-    fn each_row(&mut self) -> Vec<(&mut u64, usize)> {
+    fn each_row(&mut self, visit: &mut dyn FnMut(&mut u64, usize)) {
         let CrossEntropyArgs {
             rows: _,
             schedule: _,
@@ -59,14 +70,13 @@ impl PartArgument for CrossEntropyArgs {
             target,
             weight: _,
             options: _,
-            out: LossOutputs { loss, z_loss, lse, wide, whole: _ },
+            out,
             ranks,
         } = self;
-        let losses = if *wide != 0 { size_of::<f64>() } else { size_of::<f32>() };
-        let mut all = vec![upstream.each_row(), target.each_row()];
-        all.extend([(loss, losses), (z_loss, losses), (lse, size_of::<f32>())]);
-        all.extend(ranks.each_row());
-        all
+        upstream.each_row(visit);
+        target.each_row(visit);
+        out.each_row(visit);
+        ranks.each_row(visit);
     }
     fn upstream(&mut self) -> &mut UpstreamArgs {
         &mut self.upstream
@@ -74,7 +84,7 @@ impl PartArgument for CrossEntropyArgs {
 }
 
 impl PartArgument for LogprobEntropyArgs {
-    fn each_row(&mut self) -> Vec<(&mut u64, usize)> {
+    fn each_row(&mut self, visit: &mut dyn FnMut(&mut u64, usize)) {
         let LogprobEntropyArgs {
             rows: _,
             schedule: _,
@@ -85,10 +95,13 @@ impl PartArgument for LogprobEntropyArgs {
             out: TokenOutputs { logprob, entropy, lse },
             ranks,
         } = self;
-        let mut all = vec![upstream.each_row(), of_entropy.each_row(), target.each_row()];
-        all.extend([logprob, entropy, lse].map(|address| (address, size_of::<f32>())));
-        all.extend(ranks.each_row());
-        all
+        upstream.each_row(visit);
+        of_entropy.each_row(visit);
+        target.each_row(visit);
+        for address in [logprob, entropy, lse] {
+            visit(address, size_of::<f32>());
+        }
+        ranks.each_row(visit);
     }
     fn upstream(&mut self) -> &mut UpstreamArgs {
         &mut self.upstream
@@ -96,9 +109,9 @@ impl PartArgument for LogprobEntropyArgs {
 }
 
 impl PartArgument for LogSoftmaxArgs {
-    fn each_row(&mut self) -> Vec<(&mut u64, usize)> {
+    fn each_row(&mut self, visit: &mut dyn FnMut(&mut u64, usize)) {
         let LogSoftmaxArgs { rows: _, schedule: _, upstream } = self;
-        vec![upstream.each_row()]
+        upstream.each_row(visit);
     }
     fn upstream(&mut self) -> &mut UpstreamArgs {
         &mut self.upstream
@@ -106,9 +119,10 @@ impl PartArgument for LogSoftmaxArgs {
 }
 
 impl PartArgument for LogSumExpArgs {
-    fn each_row(&mut self) -> Vec<(&mut u64, usize)> {
+    fn each_row(&mut self, visit: &mut dyn FnMut(&mut u64, usize)) {
         let LogSumExpArgs { rows: _, schedule: _, upstream, lse } = self;
-        vec![upstream.each_row(), (lse, size_of::<f32>())]
+        upstream.each_row(visit);
+        visit(lse, size_of::<f32>());
     }
     fn upstream(&mut self) -> &mut UpstreamArgs {
         &mut self.upstream
@@ -116,7 +130,7 @@ impl PartArgument for LogSumExpArgs {
 }
 
 impl PartArgument for SoftCrossEntropyArgs {
-    fn each_row(&mut self) -> Vec<(&mut u64, usize)> {
+    fn each_row(&mut self, visit: &mut dyn FnMut(&mut u64, usize)) {
         let SoftCrossEntropyArgs {
             rows: _,
             schedule: _,
@@ -125,12 +139,12 @@ impl PartArgument for SoftCrossEntropyArgs {
             target: _,
             weight: _,
             options: _,
-            out: LossOutputs { loss, z_loss, lse, wide, whole: _ },
+            out,
             teacher: _,
             pad: _,
         } = self;
-        let losses = if *wide != 0 { size_of::<f64>() } else { size_of::<f32>() };
-        vec![upstream.each_row(), (loss, losses), (z_loss, losses), (lse, size_of::<f32>())]
+        upstream.each_row(visit);
+        out.each_row(visit);
     }
     fn upstream(&mut self) -> &mut UpstreamArgs {
         &mut self.upstream
@@ -141,7 +155,7 @@ impl PartArgument for SoftCrossEntropyArgs {
 }
 
 impl PartArgument for JsDivLogitsArgs {
-    fn each_row(&mut self) -> Vec<(&mut u64, usize)> {
+    fn each_row(&mut self, visit: &mut dyn FnMut(&mut u64, usize)) {
         let JsDivLogitsArgs {
             rows: _,
             schedule: _,
@@ -157,7 +171,9 @@ impl PartArgument for JsDivLogitsArgs {
             mean: _,
             pad: _,
         } = self;
-        vec![upstream.each_row(), labels.each_row(), (loss, size_of::<f32>())]
+        upstream.each_row(visit);
+        labels.each_row(visit);
+        visit(loss, size_of::<f32>());
     }
     fn upstream(&mut self) -> &mut UpstreamArgs {
         &mut self.upstream

@@ -2,6 +2,9 @@
 
 #[cfg(all(test, feature = "emulator"))]
 mod over_products;
+mod results;
+
+pub(crate) use results::Results;
 
 use crate::base::error::Result;
 use crate::base::reduction::Reduction;
@@ -13,7 +16,7 @@ use crate::cuda::loss::ranks::Ranks;
 use crate::cuda::schedule::batch::Census;
 use crate::cuda::schedule::blocks::RowTensors;
 use crate::cuda::schedule::lines::count;
-use crate::cuda::schedule::operands::{ReadRows, WriteRows};
+use crate::cuda::schedule::operands::{ReadRows, WriteRows, along};
 use crate::cuda::schedule::rows::{Work, data};
 use crate::cuda::schedule::upstream::Upstream;
 use crate::cuda::stream::Cuda;
@@ -51,43 +54,22 @@ impl Cuda {
         grad_output: &GradOutput<'_>,
         out: CrossEntropyOut<'_>,
     ) -> Result<()> {
-        let reduction = checked.options.reduction;
-        let loss = self.output("loss", out.loss, false)?;
-        let z_loss = out.z_loss.map(|t| self.output("z_loss", t, false)).transpose()?;
-        let lse = out.lse.map(|t| self.output("lse", t, false)).transpose()?;
-        let ranks = Ranks::new(self, checked.classes, out.argmax, out.rank)?;
+        let CrossEntropyOut { loss, lse, z_loss, argmax, rank } = out;
+        let mut results = Results::new(self, loss, z_loss, lse)?;
+        let ranks = Ranks::new(self, checked.classes, argmax, rank)?;
         let (work, x, y) = logits.named(self, checked)?;
         let batch = Batch::new(self, checked, grad_output)?;
         let mut args = batch.args(checked)?;
-        args.out.lse = lse.as_ref().map_or(0, |t| t.address);
+        let rows = (checked.target.len(), checked.options.reduction);
+        args.out = results.of_rows(self, rows, &args.options)?;
         args.ranks = ranks.args();
         let kernel = if ranks.wanted() { Loss::CrossEntropyRanked } else { batch.loss };
-        let z_loss_out = z_loss.as_ref().map_or(0, |t| t.address);
-        // Without a z-loss its rows are 0, and only written where the caller asked for them.
-        let wants_z = args.options.lambda > 0.0;
-        let rows = checked.target.len();
-        let out = &mut args.out;
-        let workspace;
-        let summed = match reduction {
-            Reduction::None => {
-                (out.loss, out.z_loss, out.whole) = (loss.address, z_loss_out, 1);
-                None
-            }
-            Reduction::Sum | Reduction::Mean | Reduction::BatchMean => {
-                workspace = self.pool.take("workspace", rows * 16)?;
-                (out.loss, out.wide) = (workspace.address(), 1);
-                out.z_loss = if wants_z { out.loss + 8 * rows as u64 } else { 0 };
-                Some([out.loss, out.z_loss])
-            }
-        };
         let kernels = (kernel, data(checked.dtype)?, work);
         let operands = RowTensors { x: x.as_ref(), y, ..RowTensors::default() };
         // SAFETY: shapes, strides and lengths were checked; outputs are borrowed exclusively.
         let [logits, ..] = unsafe { self.go_through(kernels, args, operands)? };
-        if let Some(rows) = summed {
-            self.sum(&batch.census, (rows, true), [loss.address, z_loss_out])?;
-        }
-        self.read_back([Some(loss), z_loss, lse, logits, ranks.argmax, ranks.rank])
+        let [loss, z_loss, lse] = results.sum(self, &batch.census, &args.out)?;
+        self.read_back([loss, z_loss, lse, logits, ranks.argmax, ranks.rank])
     }
 
     pub(crate) fn cross_entropy_backward(
@@ -98,7 +80,7 @@ impl Cuda {
         grad_output: GradOutput<'_>,
         grad_logits: TensorMut<'_>,
     ) -> Result<()> {
-        let x = self.read_rows("logits", logits, along(checked))?;
+        let x = self.read_rows("logits", logits, along(checked.class_dim))?;
         self.gradient(checked, Some(x), lse, &grad_output, grad_logits)
     }
 
@@ -122,7 +104,8 @@ impl Cuda {
         grad_logits: TensorMut<'_>,
     ) -> Result<()> {
         let lse = self.input("lse", lse)?;
-        let y = self.write_rows("grad_logits", grad_logits, from.is_none(), along(checked))?;
+        let y =
+            self.write_rows("grad_logits", grad_logits, from.is_none(), along(checked.class_dim))?;
         let batch = Batch::new(self, checked, grad_output)?;
         let mut args = batch.args(checked)?;
         args.out.lse = lse.address;
@@ -147,7 +130,7 @@ impl<'a> Logits<'a> {
         cuda: &'p Cuda,
         checked: &Checked<'_>,
     ) -> Result<(Work, Option<ReadRows<'a>>, Option<WriteRows<'a, 'p>>)> {
-        let along = along(checked);
+        let along = along(checked.class_dim);
         Ok(match self {
             Logits::Read(t) => (Work::Forward, Some(cuda.read_rows("logits", t, along)?), None),
             Logits::Overwrite(t) => {
@@ -155,12 +138,6 @@ impl<'a> Logits<'a> {
             }
         })
     }
-}
-
-/// The dimension of classes.
-pub(crate) fn along(checked: &Checked<'_>) -> impl Fn(usize) -> bool {
-    let class_dim = checked.class_dim;
-    move |d| d == class_dim
 }
 
 /// A call's inputs besides the logits.

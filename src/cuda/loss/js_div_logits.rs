@@ -11,7 +11,7 @@ use crate::cuda::loss::cross_entropy::labels;
 use crate::cuda::schedule::batch::Census;
 use crate::cuda::schedule::blocks::RowTensors;
 use crate::cuda::schedule::lines::count;
-use crate::cuda::schedule::operands::{ReadRows, WriteRows};
+use crate::cuda::schedule::operands::{ReadRows, WriteRows, along};
 use crate::cuda::schedule::rows::{Work, data};
 use crate::cuda::schedule::upstream::Upstream;
 use crate::cuda::stream::Cuda;
@@ -28,7 +28,7 @@ impl Cuda {
         loss: TensorMut<'_>,
     ) -> Result<()> {
         let loss = self.output("loss", loss, false)?;
-        let x = self.read_rows("logits", logits, along(checked))?;
+        let x = self.read_rows("logits", logits, along(checked.class_dim))?;
         let call = Call::new(self, checked, &GradOutput::default(), None)?;
         self.js_div_rows(checked, call, (Some(&x), None), Some(loss))
     }
@@ -40,9 +40,9 @@ impl Cuda {
         grad_output: GradOutput<'_>,
         gradients: JsDivLogitsGradOut<'_>,
     ) -> Result<()> {
-        let x = self.read_rows("logits", logits, along(checked))?;
+        let x = self.read_rows("logits", logits, along(checked.class_dim))?;
         let JsDivLogitsGradOut { logits, target } = gradients;
-        let y = self.write_rows("grad_logits", logits, false, along(checked))?;
+        let y = self.write_rows("grad_logits", logits, false, along(checked.class_dim))?;
         let call = Call::new(self, checked, &grad_output, target)?;
         self.js_div_rows(checked, call, (Some(&x), Some(y)), None)
     }
@@ -57,7 +57,7 @@ impl Cuda {
     ) -> Result<()> {
         let JsDivLogitsGradOut { logits, target } = gradients;
         let loss = self.output("loss", loss, false)?;
-        let x = self.write_rows("logits", logits, true, along(checked))?;
+        let x = self.write_rows("logits", logits, true, along(checked.class_dim))?;
         let call = Call::new(self, checked, &grad_output, target)?;
         self.js_div_rows(checked, call, (None, Some(x)), Some(loss))
     }
@@ -98,12 +98,6 @@ impl Cuda {
     }
 }
 
-/// The dimension of classes.
-fn along(checked: &CheckedJsDiv<'_>) -> impl Fn(usize) -> bool + use<> {
-    let class_dim = checked.class_dim;
-    move |d| d == class_dim
-}
-
 /// A call's tensors besides the logits.
 struct Call<'a, 'p> {
     target: ReadRows<'p>,
@@ -120,11 +114,11 @@ impl<'a, 'p: 'a> Call<'a, 'p> {
         grad_output: &GradOutput<'p>,
         grad_target: Option<TensorMut<'a>>,
     ) -> Result<Self> {
-        let target = cuda.read_rows("target", checked.target, along(checked))?;
+        let target = cuda.read_rows("target", checked.target, along(checked.class_dim))?;
         let labels = checked.labels.map(|labels| cuda.indices(labels)).transpose()?;
         let upstream = Upstream::new(cuda, "grad_output", grad_output)?;
         let grad_target = grad_target
-            .map(|t| cuda.write_rows("grad_target", t, false, along(checked)))
+            .map(|t| cuda.write_rows("grad_target", t, false, along(checked.class_dim)))
             .transpose()?;
         let census = cuda.census(&checked.counting(), labels.as_ref(), None)?;
         Ok(Call { target, grad_target, labels, upstream, census })

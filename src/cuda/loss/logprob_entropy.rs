@@ -4,10 +4,10 @@ use crate::base::error::Result;
 use crate::base::tensor::{TensorMut, TensorRef};
 use crate::code::args::{LogprobEntropyArgs, TokenOutputs};
 use crate::code::variants::Loss;
-use crate::cuda::loss::cross_entropy::{Batch, Logits, along};
+use crate::cuda::loss::cross_entropy::{Batch, Logits};
 use crate::cuda::loss::ranks::Ranks;
 use crate::cuda::schedule::blocks::RowTensors;
-use crate::cuda::schedule::operands::ReadRows;
+use crate::cuda::schedule::operands::{ReadRows, along};
 use crate::cuda::schedule::rows::{Work, data};
 use crate::cuda::schedule::upstream::Upstream;
 use crate::cuda::stream::Cuda;
@@ -107,7 +107,7 @@ impl Cuda {
         upstream: LogprobEntropyUpstream<'_>,
         grad_logits: TensorMut<'_>,
     ) -> Result<()> {
-        let x = self.read_rows("logits", logits, along(checked))?;
+        let x = self.read_rows("logits", logits, along(checked.class_dim))?;
         self.token_gradient(checked, Some(x), lse, &upstream, grad_logits)
     }
 
@@ -131,7 +131,8 @@ impl Cuda {
         grad_logits: TensorMut<'_>,
     ) -> Result<()> {
         let lse = self.input("lse", lse)?;
-        let y = self.write_rows("grad_logits", grad_logits, from.is_none(), along(checked))?;
+        let y =
+            self.write_rows("grad_logits", grad_logits, from.is_none(), along(checked.class_dim))?;
         let call = Call::new(self, checked, upstream)?;
         let mut args = call.args(checked)?;
         args.out.lse = lse.address;

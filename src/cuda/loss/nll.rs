@@ -9,7 +9,6 @@ use crate::code::args;
 use crate::code::args::NllArgs;
 use crate::code::variants::{BATCH_THREADS, Batch, PACK_BYTES};
 use crate::cuda::schedule::batch::Census;
-use crate::cuda::schedule::blocks::Launch;
 use crate::cuda::schedule::lines::count;
 use crate::cuda::schedule::operands::{Operands, Places, ReadRows, WriteRows};
 use crate::cuda::schedule::upstream::Upstream;
@@ -102,8 +101,8 @@ impl Cuda {
             written: [y, None, None],
             in_place,
         };
-        let prepare = |_| -> Result<Launch<'_>> {
-            Ok(Box::new(move |places: &Places, blocks: Range<usize>| {
+        let prepare = |_| {
+            Ok(move |places: &Places, blocks: Range<usize>| {
                 let (rows, n) = (blocks.start * positions.positions, blocks.len());
                 let mut args = args.part(rows, n * positions.positions);
                 let (read, written) = (places.read[0], places.written[0]);
@@ -117,7 +116,7 @@ impl Cuda {
                 }
                 let positions = Positions { blocks: n, ..positions };
                 if spreads { self.spread(args, positions, dtype.size()) } else { Ok(()) }
-            }))
+            })
         };
         // SAFETY: `part` names the rows that it is given alone; shapes were checked (`CheckedNll`).
         let [gradient, ..] = unsafe { self.by_blocks(operands, prepare)? };

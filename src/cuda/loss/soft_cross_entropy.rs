@@ -2,20 +2,18 @@
 //! `kernels/loss/soft_cross_entropy.cu` before a sum.
 
 use crate::base::error::Result;
-use crate::base::reduction::Reduction;
 use crate::base::tensor::{TensorMut, TensorRef};
 use crate::code::args::{LogitArgs, RowOperands, SoftCrossEntropyArgs};
 use crate::code::variants::Loss;
-use crate::cuda::loss::cross_entropy::{class_weights, smoothing};
+use crate::cuda::loss::cross_entropy::{Results, class_weights, smoothing};
 use crate::cuda::schedule::batch::Census;
 use crate::cuda::schedule::blocks::RowTensors;
 use crate::cuda::schedule::lines::count;
-use crate::cuda::schedule::operands::{ReadRows, WriteRows};
+use crate::cuda::schedule::operands::{ReadRows, WriteRows, along};
 use crate::cuda::schedule::rows::{Work, data};
 use crate::cuda::schedule::upstream::Upstream;
 use crate::cuda::stream::Cuda;
-use crate::cuda::stream::memory::{Input, Output};
-use crate::cuda::stream::pool::Block;
+use crate::cuda::stream::memory::Input;
 use crate::spec::cross_entropy::{Checked, CrossEntropyGradients, CrossEntropyOut, SoftTarget};
 use crate::spec::grad_output::GradOutput;
 
@@ -26,8 +24,8 @@ impl Cuda {
         logits: TensorRef<'_>,
         out: CrossEntropyOut<'_>,
     ) -> Result<()> {
-        let results = Results::new(self, out)?;
-        let x = self.read_rows("logits", logits, along(checked))?;
+        let results = Results::new(self, out.loss, out.z_loss, out.lse)?;
+        let x = self.read_rows("logits", logits, along(checked.class_dim))?;
         let call = Call::new(self, checked, &GradOutput::default(), None)?;
         self.soft_rows(checked, call, Work::Forward, (Some(&x), None), Some(results))
     }
@@ -39,9 +37,9 @@ impl Cuda {
         grad_output: GradOutput<'_>,
         gradients: CrossEntropyGradients<'_>,
     ) -> Result<()> {
-        let x = self.read_rows("logits", logits, along(checked))?;
+        let x = self.read_rows("logits", logits, along(checked.class_dim))?;
         let CrossEntropyGradients { logits, target } = gradients;
-        let y = self.write_rows("grad_logits", logits, false, along(checked))?;
+        let y = self.write_rows("grad_logits", logits, false, along(checked.class_dim))?;
         let call = Call::new(self, checked, &grad_output, target)?;
         self.soft_rows(checked, call, Work::Fused, (Some(&x), Some(y)), None)
     }
@@ -55,8 +53,9 @@ impl Cuda {
         out: Option<CrossEntropyOut<'_>>,
     ) -> Result<()> {
         let CrossEntropyGradients { logits, target } = gradients;
-        let results = out.map(|out| Results::new(self, out)).transpose()?;
-        let x = self.write_rows("logits", logits, true, along(checked))?;
+        let results =
+            out.map(|out| Results::new(self, out.loss, out.z_loss, out.lse)).transpose()?;
+        let x = self.write_rows("logits", logits, true, along(checked.class_dim))?;
         let call = Call::new(self, checked, &grad_output, target)?;
         self.soft_rows(checked, call, Work::Fused, (None, Some(x)), results)
     }
@@ -68,24 +67,12 @@ impl Cuda {
         call: Call<'a, 'p>,
         work: Work,
         (x, y): (Option<&ReadRows<'p>>, Option<WriteRows<'a, 'p>>),
-        results: Option<Results<'a, 'p>>,
+        mut results: Option<Results<'a, 'p>>,
     ) -> Result<()> {
         let mut args = call.args(checked)?;
-        let (rows, workspace) = (args.rows.count as usize, self.losses_of_rows(checked)?);
-        let mut sums = None;
-        if let Some(Results { loss, z_loss, lse }) = &results {
-            let wants_z = args.options.lambda > 0.0;
-            let out = &mut args.out;
-            out.lse = lse.as_ref().map_or(0, |t| t.address);
-            let z_loss = z_loss.as_ref().map_or(0, |t| t.address);
-            match &workspace {
-                None => (out.loss, out.z_loss, out.whole) = (loss.address, z_loss, 1),
-                Some(workspace) => {
-                    (out.loss, out.wide) = (workspace.address(), 1);
-                    out.z_loss = if wants_z { out.loss + 8 * rows as u64 } else { 0 };
-                    sums = Some(([out.loss, out.z_loss], [loss.address, z_loss]));
-                }
-            }
+        let rows = (args.rows.count as usize, checked.options.reduction);
+        if let Some(results) = &mut results {
+            args.out = results.of_rows(self, rows, &args.options)?;
         }
         let kernels = (call.loss, data(checked.dtype)?, work);
         let Call { target, grad_target, census, weight: _weight, upstream: _upstream, .. } = call;
@@ -94,46 +81,8 @@ impl Cuda {
         // SAFETY: shapes, strides and lengths were checked (`Checked`); outputs are borrowed
         // exclusively.
         let gradients = unsafe { self.go_through(kernels, args, tensors)? };
-        if let Some((rows, out)) = sums {
-            self.sum(&census, (rows, true), out)?;
-        }
-        let results = results.map(|Results { loss, z_loss, lse }| [Some(loss), z_loss, lse]);
+        let results = results.map(|results| results.sum(self, &census, &args.out)).transpose()?;
         self.read_back(results.into_iter().flatten().chain(gradients))
-    }
-
-    /// Workspace for the losses and z-losses of rows (f64) that are summed up; none where they are
-    /// results themselves.
-    fn losses_of_rows(&self, checked: &Checked<'_, SoftTarget<'_>>) -> Result<Option<Block<'_>>> {
-        match checked.options.reduction {
-            Reduction::None => Ok(None),
-            Reduction::Sum | Reduction::Mean | Reduction::BatchMean => {
-                let rows: usize = checked.rows.iter().product();
-                self.pool.take("workspace", rows * 16).map(Some)
-            }
-        }
-    }
-}
-
-/// The dimension of classes.
-fn along(checked: &Checked<'_, SoftTarget<'_>>) -> impl Fn(usize) -> bool + use<> {
-    let class_dim = checked.class_dim;
-    move |d| d == class_dim
-}
-
-/// Where a forward pass writes.
-struct Results<'a, 'p> {
-    loss: Output<'a, 'p>,
-    z_loss: Option<Output<'a, 'p>>,
-    lse: Option<Output<'a, 'p>>,
-}
-
-impl<'a, 'p: 'a> Results<'a, 'p> {
-    fn new(cuda: &'p Cuda, out: CrossEntropyOut<'a>) -> Result<Self> {
-        Ok(Results {
-            loss: cuda.output("loss", out.loss, false)?,
-            z_loss: out.z_loss.map(|t| cuda.output("z_loss", t, false)).transpose()?,
-            lse: out.lse.map(|t| cuda.output("lse", t, false)).transpose()?,
-        })
     }
 }
 
@@ -155,7 +104,7 @@ impl<'a, 'p: 'a> Call<'a, 'p> {
         grad_target: Option<TensorMut<'a>>,
     ) -> Result<Self> {
         let options = checked.options;
-        let target = cuda.read_rows("target", checked.target.tensor(), along(checked))?;
+        let target = cuda.read_rows("target", checked.target.tensor(), along(checked.class_dim))?;
         let weight = options.weight.map(|w| cuda.input("weight", w)).transpose()?;
         let upstream = Upstream::new(cuda, "grad_output", grad_output)?;
         let full = options.softcap.is_some()
@@ -168,7 +117,7 @@ impl<'a, 'p: 'a> Call<'a, 'p> {
             None => Loss::SoftCrossEntropy,
         };
         let grad_target = grad_target
-            .map(|t| cuda.write_rows("grad_target", t, false, along(checked)))
+            .map(|t| cuda.write_rows("grad_target", t, false, along(checked.class_dim)))
             .transpose()?;
         let census = cuda.census(&checked.counting(), None, weight.as_ref())?;
         Ok(Call { loss, target, grad_target, weight, upstream, census })

@@ -312,8 +312,8 @@ impl<'r, 'a, 'p> Passage<'r, 'a, 'p> {
 }
 
 impl Cuda {
-    /// Goes through rows, block by block where a tensor of them lies on the host: `launch` puts the
-    /// kernels for some of them on the stream. Gives back the outputs that [`Cuda::read_back`] is
+    /// Goes through rows, block by block where a tensor of them lies on the host: `prepare` is told how
+    /// many come at once, and gives what puts the kernels for some of them on the stream. Gives back the outputs that [`Cuda::read_back`] is
     /// still to bring to the host.
     ///
     /// Errors that kernels find are found before, by the census: nothing is written on the host if
@@ -321,16 +321,19 @@ impl Cuda {
     ///
     /// # Safety
     /// As for [`Passage::run`].
-    pub(crate) unsafe fn by_blocks<'a, 'p>(
+    pub(crate) unsafe fn by_blocks<'a, 'p, L>(
         &'p self,
         mut operands: Operands<'_, 'a, 'p>,
-        prepare: impl FnOnce(usize) -> Result<Launch<'p>>,
-    ) -> Result<[Option<Output<'a, 'p>>; WRITTEN]> {
+        prepare: impl FnOnce(usize) -> Result<L>,
+    ) -> Result<[Option<Output<'a, 'p>>; WRITTEN]>
+    where
+        L: FnMut(&Places, Range<usize>) -> Result<()>,
+    {
         if operands.rows > 0 {
             let mut passage = Passage::new(self, &mut operands)?;
             let mut launch = prepare(passage.rows_at_once())?;
             // SAFETY: launches keep to the rows that they are given: the caller's promise.
-            unsafe { passage.run(&mut *launch)? };
+            unsafe { passage.run(&mut launch)? };
         }
         let mut outputs = [const { None }; WRITTEN];
         for (to, output) in outputs.iter_mut().zip(operands.written) {
@@ -361,9 +364,9 @@ impl Cuda {
             written: [y, grad_beside, None],
             in_place,
         };
-        let prepare = |at_once: usize| -> Result<Launch<'_>> {
+        let prepare = |at_once: usize| {
             let planned = self.planned(kernels, args.rows(), at_once)?;
-            Ok(Box::new(move |places: &Places, part: Range<usize>| {
+            Ok(move |places: &Places, part: Range<usize>| {
                 let mut args = args.part(part.start, part.len());
                 let [x, upstream, beside, ..] = places.read;
                 let [y, grad_beside, _] = places.written;
@@ -382,15 +385,12 @@ impl Cuda {
                 // SAFETY: every address is 0 or as long as the arguments say, and the operands have
                 // these rows and classes: the caller's promise; a block was sent before.
                 unsafe { planned.launch(args) }
-            }))
+            })
         };
         // SAFETY: a part's arguments name the rows of that part alone.
         unsafe { self.by_blocks(operands, prepare) }
     }
 }
-
-/// Puts the kernels for rows on the stream, whose operands lie there.
-pub(crate) type Launch<'c> = Box<dyn FnMut(&Places, Range<usize>) -> Result<()> + 'c>;
 
 /// The tensors that a schedule of rows goes through.
 #[derive(Debug, Default)]

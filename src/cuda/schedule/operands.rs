@@ -70,6 +70,11 @@ pub(crate) struct Places {
     pub(crate) written: [At; WRITTEN],
 }
 
+/// The dimension of classes, along which a row's logits lie.
+pub(crate) fn along(class_dim: usize) -> impl Fn(usize) -> bool {
+    move |d| d == class_dim
+}
+
 /// Lines of a host tensor of this shape, if they are rows as they lie, but for padding.
 fn by_blocks(shape: &Shape, along: impl Fn(usize) -> bool) -> Option<Lines> {
     let lines = Lines::new(shape, shape.iter().skip(1).product(), along);
