@@ -5,8 +5,8 @@ mod data;
 
 use criterion::{Criterion, criterion_group, criterion_main};
 use warploss::{
-    BceWithLogits, Device, Float, Huber, JsDiv, KlDiv, L1, Mse, Reduction, SmoothL1, TensorMut,
-    TensorRef, bf16,
+    Bce, BceWithLogits, Device, Float, HingeEmbedding, Huber, JsDiv, KlDiv, L1, Mse, PoissonNll,
+    Reduction, SmoothL1, SoftMargin, TensorMut, TensorRef, bf16,
 };
 
 /// Elements, as rows of a matrix.
@@ -49,6 +49,10 @@ fn passes<T: Float>(c: &mut Criterion) {
     loss!("bce_with_logits", BceWithLogits::default(), data::logits::<T>(SHAPE), &shares);
     loss!("kl_div", KlDiv::default(), logs(SHAPE), &shares);
     loss!("js_div", JsDiv::default().reduction(Reduction::Mean), logs(SHAPE), &other);
+    loss!("soft_margin", SoftMargin::default(), data::logits::<T>(SHAPE), &other);
+    loss!("hinge_embedding", HingeEmbedding::default(), data::logits::<T>(SHAPE), &other);
+    loss!("bce", Bce::default(), shares.clone(), &shares);
+    loss!("poisson_nll", PoissonNll::default(), logs(SHAPE), &shares);
 }
 
 criterion_group!(elementwise, passes::<f32>, passes::<bf16>);

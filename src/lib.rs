@@ -57,12 +57,14 @@ pub use spec::adaptive_embedding::{AdaptiveEmbedding, AdaptiveEmbeddingParameter
 pub use spec::adaptive_log_softmax::{
     AdaptiveLogSoftmax, AdaptiveParameters, AdaptiveTail, ClassOrder,
 };
+pub use spec::bce::{Bce, BceLoss};
 pub use spec::bce_with_logits::{BceWithLogits, BceWithLogitsLoss};
 pub use spec::cross_entropy::{
     CrossEntropy, CrossEntropyGrad, CrossEntropyGradients, CrossEntropyOut, CrossEntropyOutput,
 };
 pub use spec::elementwise::{Elementwise, ElementwiseGrad, ElementwiseGradOut, Wrt};
 pub use spec::grad_output::GradOutput;
+pub use spec::hinge_embedding::{HingeEmbedding, HingeEmbeddingLoss};
 pub use spec::huber::{Huber, HuberLoss};
 pub use spec::js_div::{JsDiv, JsDivLoss};
 pub use spec::js_div_logits::{JsDivLogits, JsDivLogitsGrad, JsDivLogitsGradOut};
@@ -77,10 +79,12 @@ pub use spec::logsumexp::LogSumExp;
 pub use spec::mse::{Mse, MseLoss};
 pub use spec::nll::{Nll, NllGrad};
 pub use spec::output_layer::{LayerGrad, LayerGradOut, LayerOut, LayerOutput};
+pub use spec::poisson_nll::{PoissonNll, PoissonNllLoss};
 pub use spec::ranks::{Ranks, TopkAccuracy};
 pub use spec::row_state::{RowState, Vocabulary};
 pub use spec::sampled_softmax::{NegativeSampler, SampledParameters, SampledSoftmax};
 pub use spec::smooth_l1::{SmoothL1, SmoothL1Loss};
+pub use spec::soft_margin::{SoftMargin, SoftMarginLoss};
 
 /// The README's example, compiled and run as a test.
 #[cfg(doctest)]

@@ -29,13 +29,7 @@ struct BceWithLogits {
   // As (r - 1) ln(1 + q) + r max(-x, 0) - max(x, 0): -x where r = 1, without a rounding.
   WL_FN float grad_y(const Element& e, float factor) const {
     const float l = ln_1p_of_unit(e.shared.one, e.narrow);
-    const float rest = term(e.pos_weight, wl_max(-e.x, 0.f)) - wl_max(e.x, 0.f);
+    const float rest = silent_product(e.pos_weight, wl_max(-e.x, 0.f)) - wl_max(e.x, 0.f);
     return wl_fma(e.pos_weight - 1.f, l, rest) * factor;
-  }
-
- private:
-  // coefficient * softplus, where a coefficient of 0 silences +inf (and no NaN).
-  static WL_FN float term(float coefficient, float softplus) {
-    return coefficient == 0.f && softplus == wl_inf() ? 0.f : coefficient * softplus;
   }
 };

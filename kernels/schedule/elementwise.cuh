@@ -26,6 +26,11 @@ struct Shared {
   WL_FN Shared(float one, float two = 0.f) : one(one), two(two) {}
 };
 
+// coefficient * value, where a coefficient of 0 silences what is infinite (and no NaN).
+WL_FN float silent_product(float coefficient, float value) {
+  return coefficient == 0.f && wl_abs(value) == wl_inf() ? 0.f : coefficient * value;
+}
+
 // What is known of one element.
 struct Element {
   float x, y;

@@ -24,17 +24,29 @@ class Maker:
         self.label = self.loss == "bce_with_logits"
         self.js = self.loss == "js_div"
         self.kl = self.loss in ("kl_div", "js_div")
+        self.other = OTHERS.get(self.loss)
+        self.label = self.label or self.loss == "bce"
         self.reductions = ("none", "sum", "mean", *(("batchmean",) if self.kl else ()))
 
     def target(self, shape, dtype, g, log_target):
         values = self.make.normal(shape, dtype, g)
+        if self.loss in ("soft_margin", "hinge_embedding"):
+            return torch.where(values < 0, -1.0, 1.0).to(values.dtype)
+        if self.loss == "poisson_nll":
+            return values.abs().floor() + 1  # of 0 Stirling's terms leave NaN in PyTorch's gradient
         if self.js or self.kl and log_target:
             return -values.abs()
         if self.kl or self.label:
             return torch.rand(shape, generator=g, dtype=torch.float64).to(values.dtype)
         return values
 
+    @staticmethod
+    def named(option):
+        return "_".join(f"{k}_{v}" for k, v in option.items()) or "plain"
+
     def apply(self, x, y, weight, pos_weight, reduction, option):
+        if self.other:
+            return self.other.apply(x, y, weight, reduction, **option)
         if self.loss == "mse":
             return F.mse_loss(x, y, reduction=reduction, weight=weight)
         if self.loss == "l1":
@@ -76,13 +88,17 @@ class Maker:
         """`weight` and `pos_weight` are shapes; `edit(x, y)` plants what random numbers lack."""
         make = self.make
         g = make.generator(f"{self.loss} {name}")
-        if option is None:
+        if self.other:
+            option = {k: v if isinstance(v, bool) else make.f32(v) for k, v in option.items()}
+        elif option is None:
             option = 0.5 if self.js else False if self.kl else 1.0
         elif self.js or not self.kl:
             option = make.f32(option)
         values = make.normal(shape, dtype, g)
         if self.kl:
             values = -values.abs()
+        if self.other and self.other.probabilities:
+            values = torch.sigmoid(values.double()).to(values.dtype)
         target_shape = shape if target_shape is None else target_shape
         labels = self.target(target_shape, dtype, g, option)
         if edit:
@@ -102,7 +118,9 @@ class Maker:
         loss.backward(torch.ones_like(loss) if grad_output is None
                       else grad_output.double().expand_as(loss))
         options = dict(loss=self.loss, reduction=reduction)
-        if self.js:
+        if self.other:
+            options |= option
+        elif self.js:
             options["beta"] = option
         elif self.kl:
             options["log_target"] = option
@@ -113,8 +131,56 @@ class Maker:
             grad_output=grad_output, loss=loss, grad_input=x.grad, grad_target=y.grad))
 
 
+class Other:
+    """A loss by a function of PyTorch's and nothing else."""
+
+    def __init__(self, apply, options=({},), planted=(), probabilities=False, weighted=False):
+        self.apply, self.options, self.planted = apply, options, planted
+        self.probabilities, self.weighted = probabilities, weighted
+
+
+def soft_margin(x, y, weight, reduction):
+    """PyTorch has no gradient of the target; the formula has."""
+    x, y = torch.broadcast_tensors(x, y)
+    loss = F.soft_margin_loss(x, y.detach(), reduction=reduction)
+    of_target = torch.logaddexp(torch.zeros((), dtype=y.dtype), -x.detach() * y)
+    of_target = {"none": of_target, "sum": of_target.sum(), "mean": of_target.mean()}[reduction]
+    return loss + (of_target - of_target.detach())
+
+
+def hinge_embedding(x, y, weight, reduction, margin):
+    """The target only chooses; 0 times it gives the gradient that is not there."""
+    x, y = torch.broadcast_tensors(x, y)
+    loss = F.hinge_embedding_loss(x, y.detach(), margin=margin, reduction=reduction)
+    return loss + 0.0 * torch.nan_to_num(y).sum()
+
+
+def poisson_nll(x, y, weight, reduction, rate_input, full, eps):
+    return F.poisson_nll_loss(x, y, log_input=not rate_input, full=full, eps=eps, reduction=reduction)
+
+
+def bce(x, y, weight, reduction):
+    return F.binary_cross_entropy(x, y, weight=weight, reduction=reduction)
+
+
+COUNTS = [dict(rate_input=rate, full=full, eps=1e-8) for rate in (False, True) for full in (False, True)]
+OTHERS = {
+    "soft_margin": Other(soft_margin, planted=[
+        (0.0, 1.0), (30.0, 1.0), (-30.0, 1.0), (NAN, 1.0), (0.5, NAN), (2.0, 0.25), (1e-6, -1.0)]),
+    "hinge_embedding": Other(hinge_embedding, [dict(margin=m) for m in (0.3, 1.0, 4.0)], [
+        (INF, 1.0), (-INF, 1.0), (INF, -1.0), (-INF, -1.0), (1.0, -1.0), (0.0, 0.0), (2.0, 0.5), (0.5, NAN)]),
+    "bce": Other(bce, planted=[
+        (0.0, 0.0), (0.0, 1.0), (1.0, 0.0), (1.0, 1.0), (0.0, 0.5), (1e-5, 0.5), (0.5, 0.5), (0.75, 0.0)],
+        probabilities=True, weighted=True),
+    "poisson_nll": Other(poisson_nll, COUNTS, [
+        (-1.0, 1.0), (1.0, 1.0), (2.0, 1.5), (0.25, 2.0), (NAN, 1.0), (3.0, 1000.0)]),
+}
+
+
 def cases(make, file):
     m = Maker(make, file)
+    if m.other:
+        return others(make, m)
     options = {"smooth_l1": (0.0, 0.3, 1.0, 4.0), "huber": (0.05, 1.0, 4.0),
                "kl_div": (False, True), "js_div": (0.0, 1.0, 0.1, 0.5)}.get(m.loss, (None,))
     for (layout, shape), dtype, reduction, option in itertools.product(
@@ -174,3 +240,33 @@ def cases(make, file):
         for dtype in make.DTYPES:
             m.case(f"planted_{dtype}_True", (len(logs),), dtype=dtype, reduction="none",
                    option=True, edit=pairs(logs))
+
+
+def others(make, m):
+    """The same of a loss that is one function."""
+    of = m.other
+    for (layout, shape), dtype, reduction, option in itertools.product(
+            EQUAL.items(), make.DTYPES, m.reductions, of.options):
+        m.case(f"{layout}_{dtype}_{reduction}_{m.named(option)}", shape, dtype=dtype, reduction=reduction,
+               option=option)
+    if not m.label:
+        for (layout, (shape, other)), dtype, reduction, option in itertools.product(
+                PAIRS.items(), make.DTYPES, m.reductions, of.options[-2:]):
+            if dtype == "f32" or layout in ("row", "outer"):
+                m.case(f"{layout}_{dtype}_{reduction}_{m.named(option)}", shape, other, dtype, reduction, option)
+    for upstream, reduction in itertools.product((None, "number"), m.reductions):
+        m.case(f"upstream_{upstream}_{reduction}", (4, 6), reduction=reduction, upstream=upstream,
+               option=of.options[0])
+    for (layout, shape), dtype, reduction in itertools.product(
+            {"same": (3, 5), "row": (5,), "column": (3, 1), "number": ()}.items() if of.weighted else (),
+            make.DTYPES, m.reductions):
+        m.case(f"weight_{layout}_{dtype}_{reduction}", (3, 5), dtype=dtype, reduction=reduction, weight=shape,
+               option=of.options[0])
+
+    def plant(x, y):
+        x[:] = torch.tensor([row[0] for row in of.planted], dtype=torch.float64)
+        y[:] = torch.tensor([row[1] for row in of.planted], dtype=torch.float64)
+
+    for dtype, option in itertools.product(make.DTYPES, of.options):
+        m.case(f"planted_{dtype}_{m.named(option)}", (len(of.planted),), dtype=dtype, reduction="none",
+               option=option, edit=plant)

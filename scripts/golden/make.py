@@ -422,7 +422,8 @@ def logprob_entropy_cases(file):
     logprob_entropy(file, "all_ignored", (4, 6), edit=lambda _, t: t.fill_(-100))
 
 
-ELEMENTWISE = ("mse", "l1", "smooth_l1", "huber", "bce_with_logits", "kl_div", "js_div")
+ELEMENTWISE = ("mse", "l1", "smooth_l1", "huber", "bce_with_logits", "kl_div", "js_div", "soft_margin",
+               "hinge_embedding", "bce", "poisson_nll")
 
 
 def main():

@@ -40,6 +40,11 @@ pub trait Call: fmt::Debug + Send + Sync {
     fn unread(&self, _case: &Case) -> Result<Vec<usize>> {
         Ok(Vec::new())
     }
+
+    /// What the first tensor's elements become, where the op does not take any number.
+    fn domain(&self, _values: Values) -> Option<fn(f64) -> f64> {
+        None
+    }
 }
 
 /// What is known of the first tensor when the rest is drawn.
@@ -115,6 +120,7 @@ impl Case {
         let first = First { values, dtype, shape: &shape, row_stride, memory: &memory };
         let call = (draw.rest)(&mut random, &first)?;
         let mut case = Case { op, seed, values, dtype, shape, row_stride, memory, call };
+        case.bring_into_domain()?;
         case.poison_unread()?;
         Ok(case)
     }
@@ -135,6 +141,15 @@ impl Case {
     /// None for a case that was drawn.
     pub fn input(&self) -> Result<TensorRef<'_>> {
         typed::strided(&self.memory, &self.shape, self.row_stride)
+    }
+
+    /// Numbers that the op takes, in place of any.
+    fn bring_into_domain(&mut self) -> Result<()> {
+        if let Some(into) = self.call.domain(self.values) {
+            let data: Vec<f64> = self.memory.view().to_f64()?.into_iter().map(into).collect();
+            self.memory = typed::tensor(self.dtype, &[data.len()], &data)?;
+        }
+        Ok(())
     }
 
     /// What is never read: NaN there must not be seen.

@@ -84,6 +84,14 @@ catalogue! {
     SampledSoftmax ops::sampled_softmax::ENTRY,
     /// The functions of [`crate::information`].
     Information ops::information::ENTRY,
+    /// [`crate::SoftMargin`].
+    SoftMargin ops::soft_margin::ENTRY,
+    /// [`crate::HingeEmbedding`].
+    HingeEmbedding ops::hinge_embedding::ENTRY,
+    /// [`crate::Bce`].
+    Bce ops::bce::ENTRY,
+    /// [`crate::PoissonNll`].
+    PoissonNll ops::poisson_nll::ENTRY,
 }
 
 impl Op {

@@ -44,7 +44,8 @@ pub(crate) mod sealed {
 /// A loss of one element of the input and one of the target; `L` says which. Call it by a name of
 /// its own: [`Mse`](crate::Mse), [`L1`](crate::L1), [`SmoothL1`](crate::SmoothL1),
 /// [`Huber`](crate::Huber), [`BceWithLogits`](crate::BceWithLogits), [`KlDiv`](crate::KlDiv),
-/// [`JsDiv`](crate::JsDiv).
+/// [`JsDiv`](crate::JsDiv), [`SoftMargin`](crate::SoftMargin),
+/// [`HingeEmbedding`](crate::HingeEmbedding), [`Bce`](crate::Bce), [`PoissonNll`](crate::PoissonNll).
 ///
 /// | tensor | shape | dtype |
 /// |---|---|---|

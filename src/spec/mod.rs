@@ -3,6 +3,7 @@
 
 pub(crate) mod adaptive_embedding;
 pub(crate) mod adaptive_log_softmax;
+pub(crate) mod bce;
 pub(crate) mod bce_with_logits;
 pub(crate) mod broadcast;
 pub(crate) mod class_indices;
@@ -10,6 +11,7 @@ pub(crate) mod counting;
 pub(crate) mod cross_entropy;
 pub(crate) mod elementwise;
 pub(crate) mod grad_output;
+pub(crate) mod hinge_embedding;
 pub(crate) mod huber;
 pub(crate) mod information;
 pub(crate) mod js_div;
@@ -22,8 +24,10 @@ pub(crate) mod logsumexp;
 pub(crate) mod mse;
 pub(crate) mod nll;
 pub(crate) mod output_layer;
+pub(crate) mod poisson_nll;
 pub(crate) mod ranks;
 pub(crate) mod row_state;
 pub(crate) mod sampled_softmax;
 pub(crate) mod smooth_l1;
 pub(crate) mod soft_cap;
+pub(crate) mod soft_margin;

@@ -384,8 +384,10 @@ fn input(rng: &mut Rng, loss: ElementLoss, hard: bool) -> f64 {
     }
     match loss.of().input {
         Domain::Logarithms => -normal.abs(),
-        Domain::Probabilities => rng.unit(),
-        Domain::Any => normal,
+        Domain::Probabilities if hard => rng.unit(),
+        // Where differences have the slope's digits.
+        Domain::Probabilities => 0.2 + 0.6 * rng.unit(),
+        Domain::Any | Domain::Signs | Domain::Counts => normal,
     }
 }
 
@@ -399,6 +401,10 @@ fn target(rng: &mut Rng, loss: ElementLoss, hard: bool) -> f64 {
         Domain::Probabilities => rng.unit(),
         Domain::Logarithms if hard => odd(rng, &[-INF, -300.0, f64::NAN, 0.0, 2.0]),
         Domain::Logarithms => -normal.abs(),
+        Domain::Signs if hard => odd(rng, &[0.0, 0.5, f64::NAN, -2.0]),
+        Domain::Signs => 1f64.copysign(normal),
+        Domain::Counts if hard => odd(rng, &[1.5, -2.0, f64::NAN, 1e4]),
+        Domain::Counts => (2.0 * normal.abs()).floor(),
         Domain::Any if hard => odd(rng, &[INF, -INF, f64::NAN, 1e4, -1e4, 0.0, 1.0, -2.0]),
         Domain::Any => normal,
     }

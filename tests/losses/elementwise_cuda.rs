@@ -11,11 +11,18 @@ use warploss::{
     TensorMut, TensorRef, bf16, f16,
 };
 
-/// Every loss with its defaults, and the other way round where an option is a flag.
+/// Every loss with its defaults, and the other way round where options are flags.
 fn losses() -> Vec<ElementLoss> {
-    let flagged =
-        |of: &&Description| matches!(of.options, [Choice { default: Scalar::Flag(_), .. }]);
-    let other = catalogue::elementwise().filter(flagged).map(|of| of.with(&[1.0]));
+    let turned = |choice: &Choice| match choice.default {
+        Scalar::Flag(flag) => Scalar::Flag(!flag).number(),
+        Scalar::Number(number) => number as f32,
+    };
+    let flagged = |of: &&Description| {
+        of.options.iter().any(|choice| matches!(choice.default, Scalar::Flag(_)))
+    };
+    let other = catalogue::elementwise()
+        .filter(flagged)
+        .map(|of| of.with(&of.options.iter().map(turned).collect::<Vec<f32>>()));
     catalogue::elementwise().map(|of| of.with(&[])).chain(other).collect()
 }
 
@@ -104,7 +111,7 @@ fn data(loss: ElementLoss, case: &Case, wild: bool) -> [Vec<f32>; 2] {
         let plain = match loss.of().input {
             Domain::Logarithms => -12.0 * n.next(),
             Domain::Probabilities => n.next(),
-            Domain::Any => (n.next() - 0.5) * 8.0,
+            Domain::Any | Domain::Signs | Domain::Counts => (n.next() - 0.5) * 8.0,
         };
         if wild && n.next() < 0.3 { n.pick(&odd) } else { plain }
     });
@@ -112,6 +119,8 @@ fn data(loss: ElementLoss, case: &Case, wild: bool) -> [Vec<f32>; 2] {
         let plain = match loss.target() {
             Domain::Probabilities => n.next(),
             Domain::Logarithms => -9.0 * n.next(),
+            Domain::Signs => n.pick(&[-1.0, 1.0]),
+            Domain::Counts => (9.0 * n.next()).floor(),
             Domain::Any => (n.next() - 0.5) * 8.0,
         };
         if wild && n.next() < 0.3 { n.pick(&odd) } else { plain }

@@ -10,11 +10,12 @@ use crate::ranks::unwritten;
 use calls::calls;
 use warploss::balance::{BalancedSampler, SamplerOptions};
 use warploss::{
-    AdaptiveEmbedding, AdaptiveLogSoftmax, BceWithLogits, CrossEntropy, CrossEntropyGradients,
-    CrossEntropyOut, DType, Device, ElementwiseGradOut, GradOutput, Huber, JsDiv, JsDivLogits,
-    JsDivLogitsGradOut, KlDiv, L1, LayerGradOut, LayerOut, LogprobEntropy, LogprobEntropyOut,
-    LogprobEntropyUpstream, Mse, NegativeSampler, Nll, OutputLayer, Reduction, Result,
-    SampledSoftmax, SmoothL1, Tensor, TensorRef, Wrt, information, topk_accuracy,
+    AdaptiveEmbedding, AdaptiveLogSoftmax, Bce, BceWithLogits, CrossEntropy, CrossEntropyGradients,
+    CrossEntropyOut, DType, Device, ElementwiseGradOut, GradOutput, HingeEmbedding, Huber, JsDiv,
+    JsDivLogits, JsDivLogitsGradOut, KlDiv, L1, LayerGradOut, LayerOut, LogprobEntropy,
+    LogprobEntropyOut, LogprobEntropyUpstream, Mse, NegativeSampler, Nll, OutputLayer, PoissonNll,
+    Reduction, Result, SampledSoftmax, SmoothL1, SoftMargin, Tensor, TensorRef, Wrt, information,
+    topk_accuracy,
 };
 
 const FEATURES: usize = 4;

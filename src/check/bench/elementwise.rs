@@ -46,8 +46,8 @@ impl Bench for ElementwiseBench {
 
     fn large(&self, _: Pass) -> Option<Large> {
         Some(match self.0.with(&[]).target() {
-            Domain::Probabilities => Large::Probabilities,
-            Domain::Any | Domain::Logarithms => Large::Normal,
+            Domain::Probabilities | Domain::Counts => Large::Probabilities,
+            Domain::Any | Domain::Logarithms | Domain::Signs => Large::Normal,
         })
     }
 

@@ -1,6 +1,6 @@
 //! The elementwise losses: one way to draw a call, whichever the loss.
 
-use super::case::{other_shape, smaller_shape, values};
+use super::case::{other_shape, sigmoid, smaller_shape, values};
 use super::{Calls, Description, Domain, ElementLoss, Given, Weights};
 use crate::base::dtype::DType;
 use crate::base::error::{Error, Result};
@@ -45,7 +45,10 @@ pub(super) fn draw(d: &mut Draft, of: &'static Description) {
     let target_shape = if equal { shape.clone() } else { other_shape(&mut d.random, &shape) };
     let result = reference::broadcast(&shape, &target_shape);
 
-    let data = d.numbers(&shape);
+    let mut data = d.numbers(&shape);
+    if of.input == Domain::Probabilities && !d.random.one_in(8) {
+        data.iter_mut().for_each(|x| *x = sigmoid(*x));
+    }
     let target = target(d, of, &data, &target_shape);
     let role = if in_place { Role::Both } else { Role::Read };
     d.given(("input", role), (d.dtype, &shape, &letters(&shape)), data);
@@ -110,7 +113,7 @@ fn letters(shape: &[usize]) -> String {
 /// Targets: those that the loss is for, or any numbers; near the input in some calls.
 fn target(d: &mut Draft, of: &'static Description, input: &[f64], shape: &[usize]) -> Vec<f64> {
     let count: usize = shape.iter().product();
-    let probabilities = of.with(&[]).target() == Domain::Probabilities;
+    let domain = of.with(&[]).target();
     match (d.random.below(4), input.is_empty()) {
         (0, false) => {
             let near = d.random.pick(&[0.0, 1e-6, 1e-3]);
@@ -120,8 +123,12 @@ fn target(d: &mut Draft, of: &'static Description, input: &[f64], shape: &[usize
             (0..count).map(|i| one(i, &mut d.random)).collect()
         }
         (1, _) => d.numbers(shape),
-        _ if probabilities => (0..count).map(|_| d.random.unit()).collect(),
-        _ => d.normal(shape, 2.5),
+        _ => match domain {
+            Domain::Probabilities => (0..count).map(|_| d.random.unit()).collect(),
+            Domain::Signs => (0..count).map(|_| d.random.pick(&[-1.0, 1.0])).collect(),
+            Domain::Counts => (0..count).map(|_| d.random.below(12) as f64).collect(),
+            Domain::Any | Domain::Logarithms => d.normal(shape, 2.5),
+        },
     }
 }
 

@@ -39,6 +39,12 @@ impl Call for ElementwiseDraw {
         write!(f, ", grad_output {grad_output}")
     }
 
+    /// Probabilities; around an offset they stay outside.
+    fn domain(&self, values: Values) -> Option<fn(f64) -> f64> {
+        let probabilities = self.loss.of().input == Domain::Probabilities;
+        (probabilities && values != Values::Offset).then_some(sigmoid)
+    }
+
     fn expect(&self, case: &Case) -> Result<Vec<Expected>> {
         let x = case.input()?.to_f64()?;
         let owned = |t: &Tensor| Ok::<_, Error>((t.shape(), t.view().to_f64()?));
@@ -104,6 +110,11 @@ impl Call for ElementwiseDraw {
 
 pub(super) fn values<'a>((shape, data): &'a (Shape, Vec<f64>)) -> reference::Values<'a> {
     reference::Values { shape, data }
+}
+
+/// A probability of any number.
+pub(super) fn sigmoid(x: f64) -> f64 {
+    1.0 / (1.0 + (-x).exp())
 }
 
 /// Up to four dimensions, of which one may be long; many of size 1.
@@ -233,6 +244,19 @@ fn target(random: &mut Random, domain: Domain, values: Values) -> f64 {
             (true, 1) => f64::NAN,
             (true, 2) => -300.0,
             _ => -2.5 * normal.abs(),
+        },
+        Domain::Signs => match (hard, random.below(4)) {
+            (true, 0) => 0.0,
+            (true, 1) => f64::NAN,
+            (true, 2) => 0.75,
+            _ => 1f64.copysign(normal),
+        },
+        Domain::Counts => match (hard, random.below(5)) {
+            (true, 0) => f64::NAN,
+            (true, 1) => 1e4,
+            (true, 2) => -2.0,
+            (true, 3) => 1.5,
+            _ => (3.0 * normal.abs()).floor(),
         },
         Domain::Any => match (hard, random.below(5)) {
             (true, 0) => f64::INFINITY,

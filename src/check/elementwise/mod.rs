@@ -66,6 +66,10 @@ pub enum Domain {
     Probabilities,
     /// Logarithms of probabilities.
     Logarithms,
+    /// −1 and 1.
+    Signs,
+    /// 0, 1, 2 and so on.
+    Counts,
 }
 
 /// What a loss is given besides its own options.

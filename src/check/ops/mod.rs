@@ -3,8 +3,10 @@
 
 pub(super) mod adaptive_embedding;
 pub(super) mod adaptive_log_softmax;
+pub(super) mod bce;
 pub(super) mod bce_with_logits;
 pub(super) mod cross_entropy;
+pub(super) mod hinge_embedding;
 pub(super) mod huber;
 pub(super) mod information;
 pub(super) mod js_div;
@@ -16,6 +18,8 @@ pub(super) mod logprob_entropy;
 pub(super) mod logsumexp;
 pub(super) mod mse;
 pub(super) mod nll;
+pub(super) mod poisson_nll;
 pub(super) mod sampled_softmax;
 pub(super) mod smooth_l1;
 pub(super) mod soft_cross_entropy;
+pub(super) mod soft_margin;

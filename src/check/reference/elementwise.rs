@@ -200,6 +200,9 @@ pub(super) fn vanishes(p: f64) -> bool {
     p < f64::from(f32::MIN_POSITIVE)
 }
 
+/// What f32 arithmetic may lose of a factor that vanishes, as a share of the term's size.
+pub(super) const LOST: f64 = 1.2e-32;
+
 /// ±1, or 0 for 0 and for NaN.
 pub(super) fn sign(d: f64) -> f64 {
     if d > 0.0 {

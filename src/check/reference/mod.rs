@@ -6,9 +6,11 @@
 
 mod adaptive_embedding;
 mod adaptive_log_softmax;
+mod bce;
 mod bce_with_logits;
 mod cross_entropy;
 mod elementwise;
+mod hinge_embedding;
 mod huber;
 mod information;
 mod js_div;
@@ -19,19 +21,23 @@ mod lines;
 mod logprob_entropy;
 mod mse;
 mod nll;
+mod poisson_nll;
 mod products;
 mod ranks;
 mod sampled_softmax;
 mod smooth_l1;
 mod soft_cross_entropy;
+mod soft_margin;
 
 pub use adaptive_embedding::{EmbeddingReference, adaptive_embedding};
 pub use adaptive_log_softmax::{AdaptiveReference, adaptive_log_softmax};
+pub use bce::bce;
 pub use bce_with_logits::bce_with_logits;
 pub use cross_entropy::{CrossEntropyReference, coarseness, cross_entropy};
 pub use elementwise::{
     Element, ElementwiseCall, ElementwiseReference, Formula, Point, Values, broadcast, elementwise,
 };
+pub use hinge_embedding::hinge_embedding;
 pub use huber::huber;
 pub use information::information;
 pub use js_div::js_div;
@@ -42,11 +48,13 @@ pub use lines::{log_softmax, log_softmax_grad, logsumexp, logsumexp_grad};
 pub use logprob_entropy::{LogprobEntropyReference, logprob_entropy};
 pub use mse::mse;
 pub use nll::{NllReference, nll};
+pub use poisson_nll::poisson_nll;
 pub use products::WithSizes;
 pub use ranks::ranks;
 pub use sampled_softmax::{SampledReference, sampled_softmax};
 pub use smooth_l1::smooth_l1;
 pub use soft_cross_entropy::soft_cross_entropy;
+pub use soft_margin::soft_margin;
 
 use crate::base::error::{Error, Result};
 use crate::base::tensor::TensorRef;

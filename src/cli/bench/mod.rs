@@ -33,7 +33,8 @@ one number per row does not.
   logprob-entropy  as cross-entropy; a backward pass sums each row again, from cache
   logsumexp      forward 1 read; backward 1 read, 1 write; forward-backward 2 reads, 1 write
   js-div-logits  forward 2 reads; backward and forward-backward (fused, in place) 2 reads, 1 write
-  mse, l1, smooth-l1, huber, bce-with-logits, kl-div, js-div (gradient to the input)
+  mse, l1, smooth-l1, huber, bce-with-logits, kl-div, js-div, soft-margin, hinge-embedding, bce,
+  poisson-nll (gradient to the input)
                  forward 2 reads; backward 2 reads, 1 write; forward-backward (fused, in place)
                  2 reads, 1 write
   adaptive-log-softmax  forward: input and parameters read; else: their gradients written too. Its

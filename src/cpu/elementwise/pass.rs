@@ -20,8 +20,10 @@ pub(crate) struct Element<V> {
 
 /// A loss of one element over vectors: its file says what it computes.
 pub(crate) trait ElementLoss: Copy + Send + Sync {
-    /// x of lanes beyond the end, whose y is 0: its value is 0.
+    /// x of lanes beyond the end.
     const PAD: f32 = 0.0;
+    /// y of lanes beyond the end: the value of both is 0.
+    const PAD_TARGET: f32 = 0.0;
 
     /// Of the options of its row.
     fn new(options: Options) -> Self;
@@ -106,7 +108,7 @@ impl<L: ElementLoss, T: Lanes> Loop<L, T> {
             };
             let e = Element {
                 x: load_lanes(s, p.x.add(i), n, L::PAD),
-                y: load_lanes(s, p.y.add(i), n, 0.0),
+                y: load_lanes(s, p.y.add(i), n, L::PAD_TARGET),
                 weight,
                 pos_weight,
             };

@@ -9,24 +9,24 @@ pub(crate) struct BceWithLogits;
 
 /// e^(−|x|).
 #[inline(always)]
-fn tail<S: Simd>(s: S, x: S::V) -> S::V {
+pub(crate) fn tail<S: Simd>(s: S, x: S::V) -> S::V {
     exp_nonpositive(s, s.sub(s.splat(0.0), s.abs(x)))
 }
 
 /// softplus(x) = max(x, 0) + ln(1 + e^(−|x|)), and softplus(−x).
 #[inline(always)]
-fn softplus<S: Simd>(s: S, x: S::V) -> (S::V, S::V) {
+pub(crate) fn softplus<S: Simd>(s: S, x: S::V) -> (S::V, S::V) {
     let zero = s.splat(0.0);
     let l = ln_1p_of_unit(s, tail(s, x));
     (s.add(s.max(x, zero), l), s.add(s.max(s.sub(zero, x), zero), l))
 }
 
-/// coefficient·softplus, where a coefficient of 0 silences +∞ (and no NaN).
+/// coefficient·value, where a coefficient of 0 silences what is infinite (and no NaN).
 #[inline(always)]
-fn term<S: Simd>(s: S, coefficient: S::V, softplus: S::V) -> S::V {
+pub(crate) fn term<S: Simd>(s: S, coefficient: S::V, value: S::V) -> S::V {
     let (zero, inf) = (s.splat(0.0), s.splat(f32::INFINITY));
-    let silenced = s.select_eq(coefficient, zero, zero, softplus);
-    s.mul(coefficient, s.select_eq(softplus, inf, silenced, softplus))
+    let silenced = s.select_eq(coefficient, zero, zero, value);
+    s.mul(coefficient, s.select_eq(s.abs(value), inf, silenced, value))
 }
 
 impl ElementLoss for BceWithLogits {

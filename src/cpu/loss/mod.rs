@@ -2,9 +2,11 @@
 
 pub(crate) mod adaptive_embedding;
 pub(crate) mod adaptive_log_softmax;
+pub(crate) mod bce;
 pub(crate) mod bce_with_logits;
 pub(crate) mod cross_entropy;
 mod elementwise;
+pub(crate) mod hinge_embedding;
 pub(crate) mod huber;
 pub(crate) mod information;
 pub(crate) mod js_div;
@@ -16,5 +18,7 @@ pub(crate) mod logprob_entropy;
 pub(crate) mod logsumexp;
 pub(crate) mod mse;
 pub(crate) mod nll;
+pub(crate) mod poisson_nll;
 pub(crate) mod sampled_softmax;
 pub(crate) mod soft_cross_entropy;
+pub(crate) mod soft_margin;

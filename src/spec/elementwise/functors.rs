@@ -24,6 +24,16 @@ macro_rules! each_functor {
             /// β·e^y·(y − ln M) + (1 − β)·e^x·(x − ln M), M = β·e^y + (1 − β)·e^x. Option: β inside
             /// (0, 1).
             JsDiv in js_div,
+            /// ln(1 + e^(−x·y)).
+            SoftMargin in soft_margin,
+            /// x unless y is −1, and max(0, margin − x) unless y is 1. Option: margin.
+            HingeEmbedding in hinge_embedding,
+            /// −y·ln x − (1 − y)·ln(1 − x) of a probability x, logarithms at least −100.
+            Bce in bce,
+            /// e^x − x·y. Options: whether Stirling's terms are added, (none).
+            PoissonNll in poisson_nll,
+            /// x − y·ln(x + ε). Options: whether Stirling's terms are added, ε.
+            PoissonNllOfRate in poisson_nll,
         }
     };
 }

@@ -283,8 +283,9 @@ macro_rules! elementwise {
 
 fn others() -> Vec<Call> {
     let mut calls = Vec::new();
-    elementwise!(calls, Takes::Broadcast, Mse L1 SmoothL1 Huber KlDiv JsDiv);
-    elementwise!(calls, Takes::Floats, BceWithLogits);
+    elementwise!(calls, Takes::Broadcast, Mse L1 SmoothL1 Huber KlDiv JsDiv SoftMargin);
+    elementwise!(calls, Takes::Broadcast, HingeEmbedding PoissonNll);
+    elementwise!(calls, Takes::Floats, BceWithLogits Bce);
     calls.push(call("information cross_entropy", ("q", Takes::Floats), |on, t, b| {
         information::cross_entropy(on, b.x.view(), t).map(drop)
     }));
