@@ -10,11 +10,10 @@ use crate::ranks::unwritten;
 use calls::calls;
 use warploss::balance::{BalancedSampler, SamplerOptions};
 use warploss::{
-    AdaptiveEmbedding, AdaptiveLogSoftmax, Bce, BceWithLogits, CrossEntropy, CrossEntropyGradients,
-    CrossEntropyOut, DType, Device, ElementwiseGradOut, GradOutput, HingeEmbedding, Huber, JsDiv,
-    JsDivLogits, JsDivLogitsGradOut, KlDiv, L1, LayerGradOut, LayerOut, LogprobEntropy,
-    LogprobEntropyOut, LogprobEntropyUpstream, Mse, NegativeSampler, Nll, OutputLayer, PoissonNll,
-    Reduction, Result, SampledSoftmax, SmoothL1, SoftMargin, Tensor, TensorRef, Wrt, information,
+    AdaptiveEmbedding, AdaptiveLogSoftmax, CrossEntropy, CrossEntropyGradients, CrossEntropyOut,
+    DType, Device, ElementwiseGradOut, GradOutput, JsDivLogits, JsDivLogitsGradOut, LayerGradOut,
+    LayerOut, LogprobEntropy, LogprobEntropyOut, LogprobEntropyUpstream, NegativeSampler, Nll,
+    OutputLayer, Reduction, Result, SampledSoftmax, Tensor, TensorRef, Wrt, information,
     topk_accuracy,
 };
 

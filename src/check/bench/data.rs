@@ -1,4 +1,5 @@
-//! What a benchmark works on: logits like a trained model's, made by a small seeded generator. All
+//! What a benchmark works on: logits like a trained model's, or what else an op takes, made by a small
+//! seeded generator. All
 //! of it lies on the device that is measured, so that no time goes into staging, and serves every
 //! line of its dtype there.
 
@@ -28,7 +29,9 @@ pub(crate) struct Data {
     pub(crate) dtype: DType,
     /// Elements that each of the large tensors has room for.
     room: usize,
-    /// The logits; nobody writes to them.
+    /// What the logits hold.
+    input: Large,
+    /// The logits, or what stands in their place; nobody writes to them.
     pub(crate) logits: Tensor,
     /// As large as the logits: takes gradients and outputs, or a copy to be consumed.
     pub(crate) work: Tensor,
@@ -52,12 +55,12 @@ impl Data {
     pub(crate) fn new(
         device: &Device,
         (rows, classes): (usize, usize),
-        dtype: DType,
+        (dtype, input): (DType, Large),
         room: usize,
     ) -> Result<Data, Error> {
         let room = if device.name() == "cpu" { 0 } else { room }.max(rows * classes);
         let all = Shape::new(&[room]).unwrap_or(Shape::SCALAR);
-        let logits = make(device, ("logits", dtype, all, room), 0x5eed, |r| 2.5 * r.normal())?;
+        let logits = make(device, ("logits", dtype, all, room), 0x5eed, |r| input.number(r))?;
         let mut work = device.zeros("gradient", dtype, all, &logits.view())?;
         // A device's memory holds nothing yet, and checks read it.
         work.copy_on_device(&logits)?;
@@ -67,6 +70,7 @@ impl Data {
             classes,
             dtype,
             room,
+            input,
             work,
             logits,
             upstream: None,
@@ -82,10 +86,15 @@ impl Data {
     }
 
     /// Whether these buffers do for such a line.
-    pub(crate) fn serve(&self, device: &Device, shape: (usize, usize), dtype: DType) -> bool {
+    pub(crate) fn serve(
+        &self,
+        device: &Device,
+        shape: (usize, usize),
+        (dtype, input): (DType, Large),
+    ) -> bool {
         let same = (self.rows, self.classes) == shape;
         let room = device.name() != "cpu" && shape.0.saturating_mul(shape.1) <= self.room;
-        self.dtype == dtype && (same || room)
+        (self.dtype, self.input) == (dtype, input) && (same || room)
     }
 
     /// Takes the beginning of the large tensors as rows of so many classes, and makes what is a
@@ -121,12 +130,7 @@ impl Data {
         if self.large != Some(large) {
             self.upstream = None;
             let what = ("grad_output", self.dtype, self.logits.shape(), self.room);
-            let tensor = match large {
-                Large::Normal => make(device, what, 0x9a4d, Random::normal)?,
-                Large::Probabilities => make(device, what, 0x9a4d, |random| {
-                    (random.next() >> 40) as f32 / (1 << 24) as f32
-                })?,
-            };
+            let tensor = make(device, what, 0x9a4d, |random| large.number(random))?;
             (self.upstream, self.large) = (Some(tensor), Some(large));
         }
         Ok(())
@@ -205,10 +209,28 @@ impl Host<'_> {
 /// What a tensor as large as the logits holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Large {
+    /// Normal numbers of deviation 2.5.
+    Logits,
     /// Normal numbers of deviation 1: an upstream gradient, or a target of any numbers.
     Normal,
     /// Uniform numbers in [0, 1).
     Probabilities,
+    /// −1 and 1.
+    Signs,
+    /// 0 to 11.
+    Counts,
+}
+
+impl Large {
+    fn number(self, random: &mut Random) -> f32 {
+        match self {
+            Large::Logits => 2.5 * random.normal(),
+            Large::Normal => random.normal(),
+            Large::Probabilities => (random.next() >> 40) as f32 / (1 << 24) as f32,
+            Large::Signs => random.pick(&[-1.0, 1.0]),
+            Large::Counts => random.below(12) as f32,
+        }
+    }
 }
 
 fn widen<T: Float>(tensor: &Tensor, range: std::ops::Range<usize>) -> Option<Vec<f64>> {
@@ -260,13 +282,13 @@ mod tests {
 
     #[test]
     fn logits_look_normal_and_repeat() {
-        let data = Data::new(&Device::cpu(), (64, 1024), DType::F32, 0).unwrap();
+        let data = Data::new(&Device::cpu(), (64, 1024), (DType::F32, Large::Logits), 0).unwrap();
         let x = data.logits.as_slice::<f32>().unwrap();
         let n = x.len() as f32;
         let mean = x.iter().sum::<f32>() / n;
         let deviation = (x.iter().map(|x| x * x).sum::<f32>() / n).sqrt();
         assert!(mean.abs() < 0.1 && (deviation - 2.5).abs() < 0.1, "{mean} {deviation}");
-        let again = Data::new(&Device::cpu(), (64, 1024), DType::F32, 0).unwrap();
+        let again = Data::new(&Device::cpu(), (64, 1024), (DType::F32, Large::Logits), 0).unwrap();
         assert_eq!(data.logits, again.logits);
     }
 }

@@ -44,10 +44,19 @@ impl Bench for ElementwiseBench {
         pass == Pass::ForwardBackward
     }
 
+    fn input(&self) -> Large {
+        match self.0.input {
+            Domain::Probabilities => Large::Probabilities,
+            Domain::Any | Domain::Logarithms | Domain::Signs | Domain::Counts => Large::Logits,
+        }
+    }
+
     fn large(&self, _: Pass) -> Option<Large> {
         Some(match self.0.with(&[]).target() {
-            Domain::Probabilities | Domain::Counts => Large::Probabilities,
-            Domain::Any | Domain::Logarithms | Domain::Signs => Large::Normal,
+            Domain::Probabilities => Large::Probabilities,
+            Domain::Any | Domain::Logarithms => Large::Normal,
+            Domain::Signs => Large::Signs,
+            Domain::Counts => Large::Counts,
         })
     }
 

@@ -45,6 +45,10 @@ pub(crate) trait Bench: Sync {
     fn consumes(&self, _pass: Pass) -> bool {
         false
     }
+    /// What it takes for logits (`data.logits`).
+    fn input(&self) -> Large {
+        Large::Logits
+    }
     /// What the pass needs in a tensor as large as the logits (`data.upstream`).
     fn large(&self, _pass: Pass) -> Option<Large> {
         None

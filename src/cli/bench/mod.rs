@@ -33,10 +33,8 @@ one number per row does not.
   logprob-entropy  as cross-entropy; a backward pass sums each row again, from cache
   logsumexp      forward 1 read; backward 1 read, 1 write; forward-backward 2 reads, 1 write
   js-div-logits  forward 2 reads; backward and forward-backward (fused, in place) 2 reads, 1 write
-  mse, l1, smooth-l1, huber, bce-with-logits, kl-div, js-div, soft-margin, hinge-embedding, bce,
-  poisson-nll (gradient to the input)
-                 forward 2 reads; backward 2 reads, 1 write; forward-backward (fused, in place)
-                 2 reads, 1 write
+  those of --elements  gradient to the input: forward 2 reads; backward 2 reads, 1 write;
+                 forward-backward (fused, in place) 2 reads, 1 write
   adaptive-log-softmax  forward: input and parameters read; else: their gradients written too. Its
                  targets are Zipf's; the products decide its time, so GFLOP/s are told as well
 GB/s are 10^9 model bytes a second in the median run. share_of_copy sets them against copying one
@@ -314,9 +312,9 @@ impl Line {
             return adaptive_log_softmax::measure(self, device, budget);
         };
         let shape = (self.rows, self.classes);
-        let large = bench.large(self.pass);
+        let (large, what) = (bench.large(self.pass), (self.dtype, bench.input()));
         let mut data = match held.take() {
-            Some(mut data) if data.serve(device, shape, self.dtype) => {
+            Some(mut data) if data.serve(device, shape, what) => {
                 if large.is_some() && data.upstream.is_none() {
                     self.require(1)?;
                 }
@@ -329,8 +327,8 @@ impl Line {
                 drop(other);
                 self.require(2 + u128::from(large.is_some()))?;
                 // Later lines need more than there may be; that is their affair.
-                Data::new(device, shape, self.dtype, room).or_else(|error| match error {
-                    Error::OutOfMemory { .. } => Data::new(device, shape, self.dtype, 0),
+                Data::new(device, shape, what, room).or_else(|error| match error {
+                    Error::OutOfMemory { .. } => Data::new(device, shape, what, 0),
                     other => Err(other),
                 })?
             }

@@ -1,9 +1,19 @@
 //! The calls: a new one is a row here.
 
 use super::*;
+use warploss::check::catalogue;
+use warploss::check::elementwise::{Calls, Description, Given};
 
 pub(super) fn calls() -> Vec<Call> {
-    let all = [cross_entropy(), nll(), logprob_entropy(), js_div_logits(), layers(), others()];
+    let all = [
+        cross_entropy(),
+        nll(),
+        logprob_entropy(),
+        js_div_logits(),
+        layers(),
+        elementwise(),
+        others(),
+    ];
     all.into_iter().flatten().collect()
 }
 
@@ -246,46 +256,49 @@ fn layers() -> Vec<Call> {
     calls
 }
 
-/// Every form of an elementwise loss.
-macro_rules! elementwise {
-    ($calls:ident, $takes:expr, $($loss:ident)*) => {$(
-        let name = stringify!($loss);
-        let op = || $loss::default().reduction(Reduction::None);
-        let takes = ("target", $takes);
-        $calls.push(call(format!("{name} forward"), takes, move |on, t, b| {
-            op().forward(on, b.x.view(), t).map(drop)
-        }));
-        $calls.push(call(format!("{name} forward_into"), takes, move |on, t, b| {
-            op().forward_into(on, b.x.view(), t, b.elements.view_mut())
-        }));
-        $calls.push(call(format!("{name} backward"), takes, move |on, t, b| {
-            op().backward(on, b.x.view(), t, 1.0, Wrt::Both).map(drop)
-        }));
-        $calls.push(call(format!("{name} backward_into"), takes, move |on, t, b| {
-            let grad_target = Some(b.grad_target.view_mut());
-            let grads = ElementwiseGradOut { grad_input: Some(b.grad.view_mut()), grad_target };
-            op().backward_into(on, b.x.view(), t, 1.0, grads)
-        }));
-        $calls.push(call(format!("{name} forward_backward"), takes, move |on, t, b| {
-            op().forward_backward(on, b.x.view(), t, 1.0, Wrt::Both).map(drop)
-        }));
-        $calls.push(call(format!("{name} forward_backward_into"), takes, move |on, t, b| {
-            let grads = ElementwiseGradOut { grad_input: Some(b.grad.view_mut()), grad_target: None };
-            let out = (b.elements.view_mut(), grads);
-            op().forward_backward_into(on, b.x.view(), t, 1.0, out)
-        }));
-        $calls.push(call(format!("{name} in place"), takes, move |on, t, b| {
-            let (x, loss) = (b.x.view_mut(), b.elements.view_mut());
-            op().forward_backward_in_place(on, x, t, 1.0, loss)
-        }));
-    )*};
+/// A form of an elementwise loss's call.
+type Form = fn(&dyn Calls, &Device, TensorRef<'_>, &mut Buffers) -> Result<()>;
+
+/// Every form of them.
+const FORMS: [(&str, Form); 7] = [
+    ("forward", |op, on, t, b| op.forward(on, b.x.view(), t).map(drop)),
+    ("forward_into", |op, on, t, b| op.forward_into(on, b.x.view(), t, b.elements.view_mut())),
+    ("backward", |op, on, t, b| op.backward(on, b.x.view(), t, 1.0.into(), Wrt::Both).map(drop)),
+    ("backward_into", |op, on, t, b| {
+        let grad_target = Some(b.grad_target.view_mut());
+        let grads = ElementwiseGradOut { grad_input: Some(b.grad.view_mut()), grad_target };
+        op.backward_into(on, b.x.view(), t, 1.0.into(), grads)
+    }),
+    ("forward_backward", |op, on, t, b| {
+        op.forward_backward(on, b.x.view(), t, 1.0.into(), Wrt::Both).map(drop)
+    }),
+    ("forward_backward_into", |op, on, t, b| {
+        let grads = ElementwiseGradOut { grad_input: Some(b.grad.view_mut()), grad_target: None };
+        let out = (b.elements.view_mut(), grads);
+        op.forward_backward_into(on, b.x.view(), t, 1.0.into(), out)
+    }),
+    ("forward_backward_in_place", |op, on, t, b| {
+        let (x, loss) = (b.x.view_mut(), b.elements.view_mut());
+        op.forward_backward_in_place(on, x, t, 1.0.into(), loss)
+    }),
+];
+
+/// Every form of every elementwise loss.
+fn elementwise() -> Vec<Call> {
+    let each = |of: &'static Description| {
+        let takes = if of.broadcasts { Takes::Broadcast } else { Takes::Floats };
+        FORMS.map(|(form, run)| {
+            call(format!("{} {form}", of.name), ("target", takes), move |on, t, b| {
+                let given = Given { weight: None, pos_weight: None, reduction: Reduction::None };
+                run(&*of.with(&[]).make(given), on, t, b)
+            })
+        })
+    };
+    catalogue::elementwise().flat_map(each).collect()
 }
 
 fn others() -> Vec<Call> {
     let mut calls = Vec::new();
-    elementwise!(calls, Takes::Broadcast, Mse L1 SmoothL1 Huber KlDiv JsDiv SoftMargin);
-    elementwise!(calls, Takes::Broadcast, HingeEmbedding PoissonNll);
-    elementwise!(calls, Takes::Floats, BceWithLogits Bce);
     calls.push(call("information cross_entropy", ("q", Takes::Floats), |on, t, b| {
         information::cross_entropy(on, b.x.view(), t).map(drop)
     }));
