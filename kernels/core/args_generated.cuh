@@ -44,6 +44,22 @@ static_assert(sizeof(Status) == 40, "Status");
 WL_OFFSET(Status, kind, 0); WL_OFFSET(Status, index, 8); WL_OFFSET(Status, value, 16); WL_OFFSET(Status, classes, 24);
 WL_OFFSET(Status, ignore_index, 32);
 
+// A part's states of rows, put into those of more blocks.
+struct MergeArgs {
+  const float* part;    // The part's numbers, a row's one after another.
+  float* state;
+  wl_i64 rows;
+  wl_i64 part_numbers;  // Numbers of a row of the part, the target's included.
+  wl_i64 numbers;       // Numbers of a row of the states.
+  wl_i64 at;            // Where the part's blocks begin in a row of the states.
+  wl_u32 of_target;     // Numbers of the target.
+  wl_u32 is_first;      // The first part: nothing is known of targets yet.
+};
+static_assert(sizeof(MergeArgs) == 56, "MergeArgs");
+WL_OFFSET(MergeArgs, part, 0); WL_OFFSET(MergeArgs, state, 8); WL_OFFSET(MergeArgs, rows, 16);
+WL_OFFSET(MergeArgs, part_numbers, 24); WL_OFFSET(MergeArgs, numbers, 32); WL_OFFSET(MergeArgs, at, 40);
+WL_OFFSET(MergeArgs, of_target, 48); WL_OFFSET(MergeArgs, is_first, 52);
+
 // Targets, class weights and rows' losses.
 struct BatchArgs {
   const void* target;   // Class indices; null where every row counts.
@@ -453,6 +469,22 @@ struct RankOutputs {
 static_assert(sizeof(RankOutputs) == 16, "RankOutputs");
 WL_OFFSET(RankOutputs, argmax, 0); WL_OFFSET(RankOutputs, rank, 8);
 
+// The classes that x and y hold of a vocabulary, and the state of each row: src/spec/row_state.rs.
+struct ShardArgs {
+  float* state;    // Numbers of states, a row's one after another; written, or read.
+  wl_i64 first;    // The class that column 0 of x and y is.
+  wl_i64 len;      // Columns of x and y.
+  wl_i64 block;    // Classes of a block, a multiple of 64.
+  wl_u32 blocks;   // Blocks of x and y.
+  wl_u32 listed;   // Blocks of the states.
+  wl_u32 fields;   // Numbers of a block.
+  wl_u32 numbers;  // Numbers of a row.
+};
+static_assert(sizeof(ShardArgs) == 48, "ShardArgs");
+WL_OFFSET(ShardArgs, state, 0); WL_OFFSET(ShardArgs, first, 8); WL_OFFSET(ShardArgs, len, 16);
+WL_OFFSET(ShardArgs, block, 24); WL_OFFSET(ShardArgs, blocks, 32); WL_OFFSET(ShardArgs, listed, 36);
+WL_OFFSET(ShardArgs, fields, 40); WL_OFFSET(ShardArgs, numbers, 44);
+
 // Cross entropy with class indices.
 struct CrossEntropyArgs {
   RowOperands rows;
@@ -464,13 +496,14 @@ struct CrossEntropyArgs {
   SmoothingArgs options;
   LossOutputs out;
   RankOutputs ranks;
+  ShardArgs shard;        // Of calls on shards.
 };
-static_assert(sizeof(CrossEntropyArgs) == 248, "CrossEntropyArgs");
+static_assert(sizeof(CrossEntropyArgs) == 296, "CrossEntropyArgs");
 WL_OFFSET(CrossEntropyArgs, rows, 0); WL_OFFSET(CrossEntropyArgs, schedule, 48);
 WL_OFFSET(CrossEntropyArgs, upstream, 80); WL_OFFSET(CrossEntropyArgs, logits, 104);
 WL_OFFSET(CrossEntropyArgs, target, 128); WL_OFFSET(CrossEntropyArgs, weight, 152);
 WL_OFFSET(CrossEntropyArgs, options, 168); WL_OFFSET(CrossEntropyArgs, out, 200);
-WL_OFFSET(CrossEntropyArgs, ranks, 232);
+WL_OFFSET(CrossEntropyArgs, ranks, 232); WL_OFFSET(CrossEntropyArgs, shard, 248);
 
 // Rows whose logits are products of at most 64 features: f32 hidden rows against weights of 16 bits.
 struct TileArgs {
@@ -490,12 +523,12 @@ struct TileArgs {
   wl_u32 to_kind;
   wl_u32 add;            // To what is there.
 };
-static_assert(sizeof(TileArgs) == 352, "TileArgs");
-WL_OFFSET(TileArgs, row, 0); WL_OFFSET(TileArgs, hidden, 248); WL_OFFSET(TileArgs, weight, 256);
-WL_OFFSET(TileArgs, count, 264); WL_OFFSET(TileArgs, partials, 272); WL_OFFSET(TileArgs, slopes, 280);
-WL_OFFSET(TileArgs, to, 288); WL_OFFSET(TileArgs, width, 296); WL_OFFSET(TileArgs, from, 304);
-WL_OFFSET(TileArgs, hidden_stride, 312); WL_OFFSET(TileArgs, weight_stride, 320); WL_OFFSET(TileArgs, to_stride, 328);
-WL_OFFSET(TileArgs, splits, 336); WL_OFFSET(TileArgs, to_kind, 344); WL_OFFSET(TileArgs, add, 348);
+static_assert(sizeof(TileArgs) == 400, "TileArgs");
+WL_OFFSET(TileArgs, row, 0); WL_OFFSET(TileArgs, hidden, 296); WL_OFFSET(TileArgs, weight, 304);
+WL_OFFSET(TileArgs, count, 312); WL_OFFSET(TileArgs, partials, 320); WL_OFFSET(TileArgs, slopes, 328);
+WL_OFFSET(TileArgs, to, 336); WL_OFFSET(TileArgs, width, 344); WL_OFFSET(TileArgs, from, 352);
+WL_OFFSET(TileArgs, hidden_stride, 360); WL_OFFSET(TileArgs, weight_stride, 368); WL_OFFSET(TileArgs, to_stride, 376);
+WL_OFFSET(TileArgs, splits, 384); WL_OFFSET(TileArgs, to_kind, 392); WL_OFFSET(TileArgs, add, 396);
 
 // Rows of a matrix from and to other places.
 struct PanelArgs {

@@ -16,8 +16,9 @@ struct Packs {
   wl_u32 first, last;  // packs [first, last) are full
   bool head, tail;     // whether pack 0, and another pack at the end, is not
 
-  WL_FN Packs(const T* row, wl_i64 len) : row(row), len(len) {
-    skip = (wl_u32)((wl_u64)row / sizeof(T)) % LANES;
+  WL_FN Packs(const T* row, wl_i64 len) : Packs(row, len, (wl_u32)((wl_u64)row / sizeof(T)) % LANES) {}
+  // Column 0 at a place in its pack that is given, wherever it lies in memory.
+  WL_FN Packs(const T* row, wl_i64 len, wl_u32 skip) : row(row), len(len), skip(skip) {
     const wl_u64 end = skip + (wl_u64)len;
     count = (wl_u32)((end + LANES - 1) / LANES);
     first = skip ? 1 : 0;

@@ -15,6 +15,7 @@
 // lse; forward 1 *. Launches: src/cuda/cross_entropy.rs.
 #pragma once
 #include "schedule/backward.cuh"
+#include "schedule/state.cuh"
 #include "loss/ranked.cuh"
 #include "loss/target.cuh"
 

@@ -22,9 +22,7 @@ WL_FN void split_sum(const typename Op::Args& a) {
   const OpBeside<Op> beside(BesideOf<Op>::row(op, index), packs);
   const typename Op::State state = reduce_block(stream_sum(op, row, packs, slice, beside), op.k, slots);
   if (wl_thread() == 0) {
-    const Words<typename Op::State> words = wl_bit_cast<Words<typename Op::State>>(state);
-    float* out = a.schedule.partials + (wl_i64)wl_block() * Op::State::WORDS;
-    WL_UNROLL for (int i = 0; i < Op::State::WORDS; i++) wl_st(out + i, words.w[i]);
+    store_words(a.schedule.partials + (wl_i64)wl_block() * Op::State::WORDS, state);
   }
 }
 
@@ -34,9 +32,7 @@ WL_FN typename Op::State parts_of(const Op& op, const typename Op::Args& a, wl_i
   typename Op::State state = Op::State::empty();
   for (wl_u32 part = first; part < a.schedule.parts; part += step) {
     const float* in = a.schedule.partials + (index * a.schedule.parts + part) * Op::State::WORDS;
-    Words<typename Op::State> words;
-    WL_UNROLL for (int i = 0; i < Op::State::WORDS; i++) words.w[i] = wl_ld(in + i);
-    state.merge(wl_bit_cast<typename Op::State>(words), op.k);
+    state.merge(load_words<typename Op::State>(in), op.k);
   }
   return state;
 }
@@ -68,9 +64,7 @@ WL_FN void split_second(const typename Op::Args& a) {
   wl_syncthreads();  // all have read the slots
   second = reduce_block(second, op.k, slots);
   if (wl_thread() == 0) {
-    const Words<typename Op::Second> words = wl_bit_cast<Words<typename Op::Second>>(second);
-    float* out = second_parts<Op>(a) + (wl_i64)wl_block() * Op::Second::WORDS;
-    WL_UNROLL for (int i = 0; i < Op::Second::WORDS; i++) wl_st(out + i, words.w[i]);
+    store_words(second_parts<Op>(a) + (wl_i64)wl_block() * Op::Second::WORDS, second);
   }
 }
 
@@ -80,9 +74,7 @@ WL_FN typename Op::Second second_of(const Op& op, const typename Op::Args& a, wl
   typename Op::Second second = Op::Second::empty();
   for (wl_u32 part = first; part < a.schedule.parts; part += step) {
     const float* in = second_parts<Op>(a) + (index * a.schedule.parts + part) * Op::Second::WORDS;
-    Words<typename Op::Second> words;
-    WL_UNROLL for (int i = 0; i < Op::Second::WORDS; i++) words.w[i] = wl_ld(in + i);
-    second.merge(wl_bit_cast<typename Op::Second>(words), op.k);
+    second.merge(load_words<typename Op::Second>(in), op.k);
   }
   return second;
 }

@@ -41,18 +41,6 @@ struct TileSplit {
   }
 };
 
-template <class S>
-WL_FN void store_words(float* to, const S& s) {
-  const Words<S> words = wl_bit_cast<Words<S>>(s);
-  WL_UNROLL for (int i = 0; i < S::WORDS; i++) wl_st(to + i, words.w[i]);
-}
-template <class S>
-WL_FN S load_words(const float* from) {
-  Words<S> words;
-  WL_UNROLL for (int i = 0; i < S::WORDS; i++) words.w[i] = wl_ld(from + i);
-  return wl_bit_cast<S>(words);
-}
-
 // What a split leaves of a row: its state, and the target's logit or 0.
 template <class Op>
 constexpr int TILE_PARTIAL = Op::State::WORDS + 1;

@@ -57,6 +57,8 @@ ENTRIES = {
     "SplitSum": (("sum",), True, False),
     "SplitGradient": (("gradient",), True, True),
     "SplitBackward": (("gradient",), True, True),
+    "State": (("sum",), True, False),
+    "StateGradient": (("gradient",), True, True),
 }
 # Elementwise kernels by the schedule's entry: packs that they write of the ways that are looked at, one
 # a gradient; the losses are summed, not written.

@@ -12,7 +12,7 @@ mod parts;
 mod rows;
 
 pub(crate) use argument::{Argument, bytes};
-pub(crate) use batch::{BatchArgs, MAX_DIMS, PermuteArgs, RankArgs, Status, Totals};
+pub(crate) use batch::{BatchArgs, MAX_DIMS, MergeArgs, PermuteArgs, RankArgs, Status, Totals};
 pub(crate) use elements::ElementwiseArgs;
 pub(crate) use kind::kind;
 pub(crate) use layers::{
@@ -24,7 +24,8 @@ pub(crate) use parts::PartArgument;
 pub(crate) use rows::{
     BesideArgs, CrossEntropyArgs, InformationArgs, JsDivLogitsArgs, LabelArgs, LogSoftmaxArgs,
     LogSumExpArgs, LogitArgs, LogprobEntropyArgs, LossOutputs, RankOutputs, RowArgument,
-    RowOperands, SmoothingArgs, SoftCrossEntropyArgs, TokenOutputs, UpstreamArgs, WeightArgs,
+    RowOperands, ShardArgs, SmoothingArgs, SoftCrossEntropyArgs, TokenOutputs, UpstreamArgs,
+    WeightArgs,
 };
 
 macro_rules! arguments {
@@ -36,6 +37,6 @@ macro_rules! arguments {
 }
 arguments! {
     CrossEntropyArgs LogprobEntropyArgs SoftCrossEntropyArgs JsDivLogitsArgs
-    LogSoftmaxArgs LogSumExpArgs InformationArgs NllArgs BatchArgs RankArgs PermuteArgs ElementwiseArgs
+    LogSoftmaxArgs LogSumExpArgs InformationArgs NllArgs BatchArgs RankArgs MergeArgs PermuteArgs ElementwiseArgs
     BinArgs DistributionArgs EmbeddingArgs SampledArgs SortArgs SegmentArgs TileArgs PanelArgs
 }

@@ -3,7 +3,7 @@
 use crate::base::dtype::DType;
 use crate::base::error::Result;
 use crate::base::shape::Shape;
-use crate::base::tensor::{Tensor, TensorRef};
+use crate::base::tensor::{Tensor, TensorMut, TensorRef};
 use crate::cuda::driver::Driver;
 use crate::cuda::stream::resident::Resident;
 use crate::cuda::stream::{Cuda, Stream};
@@ -11,11 +11,12 @@ use crate::device::backend::Backend;
 use crate::device::facts::DriverCalls;
 use crate::spec::adaptive_embedding::{self, CheckedEmbedding};
 use crate::spec::adaptive_log_softmax::{self, CheckedAdaptive};
-use crate::spec::cross_entropy::{self, Checked, SoftTarget};
+use crate::spec::cross_entropy::{self, Checked, CheckedShard, SoftTarget};
 use crate::spec::information::{self, CheckedInformation};
 use crate::spec::js_div_logits::{self, CheckedJsDiv};
 use crate::spec::log_softmax::{self, CheckedLines};
 use crate::spec::nll::{self, CheckedNll};
+use crate::spec::row_state::Merge;
 use crate::spec::sampled_softmax::{self, CheckedSampled};
 use crate::spec::{elementwise, logprob_entropy, logsumexp, ranks};
 use std::any::Any;
@@ -148,6 +149,31 @@ impl Backend for CudaBackend {
                 self.call().cross_entropy_forward_backward(checked, logits, grad_output, out)
             }
         }
+    }
+
+    fn cross_entropy_shard(
+        &self,
+        checked: &CheckedShard<'_>,
+        call: cross_entropy::ShardCall<'_>,
+    ) -> Result<()> {
+        use cross_entropy::ShardCall;
+        let cuda = self.call();
+        match call {
+            ShardCall::Partial { logits, state } => {
+                cuda.cross_entropy_partial(checked, logits, state)
+            }
+            ShardCall::Finish { state, out } => cuda.cross_entropy_finish(checked, state, out),
+            ShardCall::Backward { logits, state, grad_output, grad_logits } => {
+                cuda.cross_entropy_shard_backward(checked, logits, state, grad_output, grad_logits)
+            }
+            ShardCall::BackwardInPlace { logits, state, grad_output } => {
+                cuda.cross_entropy_shard_backward_in_place(checked, logits, state, grad_output)
+            }
+        }
+    }
+
+    fn merge_states(&self, merge: &Merge<'_>, state: TensorMut<'_>) -> Result<()> {
+        self.call().merge_states(merge, state)
     }
 
     fn soft_cross_entropy(

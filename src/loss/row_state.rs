@@ -22,12 +22,25 @@ impl RowState {
         let (vocabulary, record) = RowState::joined(parts)?;
         let rows = parts[0].rows;
         let shape = shape(rows, &record);
-        let mut values = device.zeros("state", DType::F32, shape, &parts[0].values())?;
-        let places: Vec<_> = parts.iter().map(|part| part.values().place()).collect();
+        let values = device.zeros("state", DType::F32, shape, &parts[0].values())?;
+        let mut state = RowState { values, rows, vocabulary, record };
+        RowState::merge_into(device, parts, &mut state)?;
+        Ok(state)
+    }
+
+    /// As [`RowState::merge`], over a state of the same rows, columns and options that an earlier call
+    /// has made; allocates no tensor.
+    ///
+    /// # Errors
+    /// As `merge`, and a state of others; nothing is written then.
+    pub fn merge_into(device: &Device, parts: &[&RowState], state: &mut RowState) -> Result<()> {
+        let (vocabulary, record) = RowState::joined(parts)?;
+        state.check_is((vocabulary, record), parts[0].rows)?;
+        let places: Vec<_> =
+            parts.iter().copied().chain([&*state]).map(|part| part.values().place()).collect();
         let parts = parts.iter().map(|part| (part.values.view(), part.record.blocks)).collect();
-        let merge = Merge { rows: rows.iter().product(), record, parts };
-        device.backend("parts", &places)?.merge_states(&merge, values.view_mut())?;
-        Ok(RowState { values, rows, vocabulary, record })
+        let merge = Merge { rows: state.rows.iter().product(), record, parts };
+        device.backend("parts", &places)?.merge_states(&merge, state.values.view_mut())
     }
 }
 
@@ -95,7 +108,7 @@ impl CrossEntropy<'_> {
     }
 
     /// Loss, log-sum-exp and z-loss from the merged state of the whole vocabulary: on the CPU the bits
-    /// of [`CrossEntropy::forward`].
+    /// of [`CrossEntropy::forward`], on a GPU, which sums whole rows in other orders, its values.
     ///
     /// # Errors
     /// A state of other rows or options, or not of all classes; what breaks the rules of `forward`.

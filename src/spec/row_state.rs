@@ -139,7 +139,7 @@ impl Record {
 /// | 1 or 0, logit | the target: whether it is here |
 /// | as a block's | the target's block, right of the target; what is left of it stands in the block's place |
 ///
-/// That is 2 numbers for 2048 classes, or 5: of bf16 logits 0.2 % and 0.5 %.
+/// (A GPU leaves the target out of its block, and the last of these are 0.) That is 2 numbers for 2048 classes, or 5: of bf16 logits 0.2 % and 0.5 %.
 #[derive(Debug, Clone, PartialEq)]
 pub struct RowState {
     pub(crate) values: Tensor,
@@ -194,6 +194,33 @@ impl RowState {
     /// Its numbers, for good.
     pub fn into_values(self) -> Tensor {
         self.values
+    }
+
+    /// It is of these columns, of this record and of these rows.
+    pub(crate) fn check_is(
+        &self,
+        (vocabulary, record): (Vocabulary, Record),
+        rows: Shape,
+    ) -> Result<()> {
+        if self.vocabulary != vocabulary || self.record != record {
+            let of = |v: &Vocabulary, record: &Record| {
+                let Vocabulary { first, len, whole } = v;
+                format!(
+                    "{len} of {whole} classes from {first} on, {} numbers a block",
+                    record.fields
+                )
+            };
+            return Err(Error::Value {
+                argument: "state",
+                expected: format!("{} (the parts')", of(&vocabulary, &record)),
+                got: of(&self.vocabulary, &self.record),
+            });
+        }
+        if self.rows != rows {
+            let expected = format!("{rows} (the parts' rows)");
+            return Err(Error::Shape { argument: "state", expected, got: self.rows });
+        }
+        Ok(())
     }
 
     /// What the parts, in the order of their columns, are together.

@@ -4,7 +4,7 @@
 
 mod calls;
 
-use calls::{likelihoods, teachers, tokens};
+use calls::{likelihoods, shards, teachers, tokens};
 use warploss::emulator::{Asked, Description};
 use warploss::{
     CrossEntropy, CrossEntropyGradients, CrossEntropyOut, Device, Error, Float, LogSoftmax,
@@ -149,6 +149,7 @@ impl<T: Float + Copy> Case<T> {
         let upstream = self.upstream.view();
         all.extend(teachers(device, self.logits.view(), upstream, [target, per_row])?);
         all.extend(likelihoods(device, self.logits.view(), [target, per_row])?);
+        all.extend(shards(device, self.logits.view(), [target, per_row])?);
         let mut grad = self.logits.clone();
         let out = TensorMut::new(&mut loss, &[])?;
         Nll::default().forward_backward_in_place(device, grad.view_mut(), target, 2.0, out)?;
@@ -202,6 +203,7 @@ impl<T: Float + Copy> Case<T> {
         all.extend(tokens(device, logits.view(), rows)?);
         all.extend(teachers(device, logits.view(), upstream.view(), rows)?);
         all.extend(likelihoods(device, logits.view(), rows)?);
+        all.extend(shards(device, logits.view(), rows)?);
         let mut grad = logits.clone();
         let mut loss = out.loss.clone();
         let view = grad.view_mut();

@@ -11,13 +11,8 @@ use warploss::{
 /// Shards that a vocabulary is cut into: one, some, as many as it has blocks or more.
 const SHARDS: [usize; 5] = [1, 2, 3, 7, 16];
 
-/// 17 blocks, the last one short; one row; rows that are not neighbours, and a vocabulary of one block.
-const SHAPES: [&[usize]; 4] = [&[2, 33_000], &[20_500], &[2, 6_200, 3], &[3, 1_000]];
-
-/// Devices that have shards.
-fn sharding() -> impl Iterator<Item = &'static (&'static str, Device)> {
-    devices().iter().filter(|(name, _)| name.starts_with("cpu"))
-}
+/// One row of 17 blocks, the last one short, and of 11 without a dimension of rows; rows that are not neighbours, and a vocabulary of one block.
+const SHAPES: [&[usize]; 4] = [&[1, 33_000], &[20_500], &[2, 6_200, 3], &[3, 1_000]];
 
 /// A case of each kind of logits, with options by chance.
 fn cases() -> Vec<CrossEntropyCase> {
@@ -151,9 +146,9 @@ fn bits(results: &[Got]) -> Vec<(&'static str, Vec<u64>)> {
 
 #[test]
 fn shards_of_any_number_give_the_bits_of_the_whole() {
-    for case in cases() {
+    for (turn, case) in cases().into_iter().enumerate() {
         let expected = case.expected();
-        for (name, device) in sharding() {
+        for (name, device) in devices() {
             let one = Sharded::new(&case, 1).results(device, false).expect("a legal call");
             let whole = bits(&one);
             for got in &one {
@@ -161,14 +156,46 @@ fn shards_of_any_number_give_the_bits_of_the_whole() {
                 let worst = expected.compare(got.dtype, &got.values);
                 assert!(worst.agrees(), "{}: {worst}\n  on {name}, {case:?}", got.name);
             }
-            for shards in SHARDS {
-                for in_place in [false, true] {
-                    let got = Sharded::new(&case, shards).results(device, in_place);
-                    let got = bits(&got.expect("a legal call"));
-                    assert!(got == whole, "{shards} shards, {in_place} on {name}: {case:?}");
+            for (i, shards) in SHARDS.into_iter().enumerate() {
+                let sharded = Sharded::new(&case, shards);
+                // As many as before: a vocabulary has no more shards than blocks.
+                if i > 0 && sharded.shards.len() < shards && sharded.shards.len() <= SHARDS[i - 1] {
+                    continue;
                 }
+                let in_place = (i + turn) % 2 == 0;
+                let got = bits(&sharded.results(device, in_place).expect("a legal call"));
+                assert!(got == whole, "{shards} shards, {in_place} on {name}: {case:?}");
             }
         }
+    }
+}
+
+/// No shard has had the target that `finish` is told of, or none has logits of it.
+#[test]
+fn a_target_that_no_shard_has_had_is_no_number_and_an_empty_shard_says_nothing() {
+    let case = CrossEntropyCase::random(5, DType::F32, 3, 4096, Logits::Normal);
+    let (options, target) = (case.options(), case.target.view());
+    for (name, device) in devices() {
+        let left = Vocabulary { first: 0, len: 2048, whole: 4096 };
+        let right = Vocabulary { first: 2048, ..left };
+        let none = Vocabulary { first: 4096, len: 0, whole: 4096 };
+        let state = |shard: Vocabulary, target| {
+            let logits = columns(&case.logits, shard);
+            options.partial(device, logits.view(), target, shard).expect("a state")
+        };
+        let parts = [state(left, target), state(right, target), state(none, target)];
+        let merge = |parts: &[&RowState]| RowState::merge(device, parts).expect("neighbours");
+        let with = merge(&[&parts[0], &parts[1], &parts[2]]);
+        assert_eq!(with, merge(&[&parts[0], &parts[1]]), "{name}");
+
+        // Rows of the right half's classes, in a call that took them for the left half's.
+        let (here, there) = ([7i64, 8, 9], [3000i64, 3001, 3002]);
+        let [here, there] = [&here, &there].map(|t| TensorRef::new(t, &[3]).unwrap());
+        let state = merge(&[&state(left, there), &state(right, here)]);
+        let out = options.clone().reduction(Reduction::None).finish(device, &state, here);
+        let out = out.expect("a legal call");
+        assert!(out.loss.view().to_f64().unwrap().iter().all(|v| v.is_nan()), "{name}");
+        assert!(out.lse.view().to_f64().unwrap().iter().all(|v| v.is_nan()), "{name}");
     }
 }
 
@@ -204,7 +231,7 @@ fn states_may_be_merged_in_any_grouping_and_travel_as_numbers() {
         label_smoothing: 0.1,
         ..CrossEntropyCase::random(3, DType::BF16, 4, 33_000, Logits::Masked)
     };
-    for (name, device) in sharding() {
+    for (name, device) in devices() {
         let states = Sharded::new(&case, 7).states(device).expect("states");
         let merge = |parts: &[&RowState]| RowState::merge(device, parts).expect("neighbours");
         let flat = merge(&states.iter().collect::<Vec<_>>());
@@ -213,6 +240,19 @@ fn states_may_be_merged_in_any_grouping_and_travel_as_numbers() {
         let right = merge(&[d, &merge(&[e, &merge(&[f, g])])]);
         let nested = merge(&[&left, &right]);
         assert_eq!(nested, flat, "{name}");
+        // Over what an earlier call has left.
+        let mut again = nested.clone();
+        let [first, ..] = &Sharded::new(&case, 1).states(device).expect("a state")[..] else {
+            panic!("one shard")
+        };
+        RowState::merge_into(device, &[first], &mut again).expect("the same columns");
+        assert_eq!(&again, first, "{name}");
+        let wrong = RowState::merge_into(device, &[&left, d], &mut again);
+        assert!(
+            says(wrong)
+                .starts_with("state: expected 18432 of 33000 classes from 0 on, 5 numbers a")
+        );
+        assert_eq!(&again, first, "{name}");
         assert_eq!(nested.vocabulary(), Vocabulary::all(33_000));
         let values = nested.clone().into_values();
         let again = RowState::from_values(values, &nested.rows(), nested.vocabulary());
@@ -298,19 +338,18 @@ fn what_is_no_shard_is_an_error_that_names_it() {
 
 #[test]
 fn a_target_out_of_range_is_an_error_on_every_shard_and_writes_nothing() {
-    let device = Device::cpu();
     let logits = vec![1f32; 2 * 2048];
     let logits = TensorRef::new(&logits, &[2, 2048]).unwrap();
     let (right, wrong) = ([0i64, 5999], [0i64, 6000]);
     let loss = CrossEntropy::default();
-    for first in [0, 2048] {
+    for ((name, device), first) in devices().iter().flat_map(|d| [(d, 0), (d, 2048)]) {
         let shard = Vocabulary { first, len: 2048, whole: 6000 };
         let target = TensorRef::new(&right, &[2]).unwrap();
-        let mut state = loss.partial(&device, logits, target, shard).unwrap();
+        let mut state = loss.partial(device, logits, target, shard).unwrap();
         let before = state.clone();
         let target = TensorRef::new(&wrong, &[2]).unwrap();
-        let error = loss.partial_into(&device, logits, target, &mut state).unwrap_err();
+        let error = loss.partial_into(device, logits, target, &mut state).unwrap_err();
         assert!(matches!(error, Error::Target { row: 1, value: 6000, classes: 6000, .. }));
-        assert_eq!(state, before);
+        assert_eq!(state, before, "{name}");
     }
 }

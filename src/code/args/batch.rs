@@ -1,6 +1,6 @@
 //! What is handed to the kernels that serve a batch.
 
-use super::address::{In, InI64, Out, OutF32, OutF64, OutI64, OutStatus, OutTotals};
+use super::address::{In, InF32, InI64, Out, OutF32, OutF64, OutI64, OutStatus, OutTotals};
 use crate::base::shape::MAX_RANK;
 
 /// Numbers of the batch, on the device.
@@ -36,6 +36,26 @@ pub(crate) struct Status {
     pub(crate) value: i64,
     pub(crate) classes: i64,
     pub(crate) ignore_index: i64,
+}
+
+/// A part's states of rows, put into those of more blocks.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct MergeArgs {
+    /// The part's numbers, a row's one after another.
+    pub(crate) part: InF32,
+    pub(crate) state: OutF32,
+    pub(crate) rows: i64,
+    /// Numbers of a row of the part, the target's included.
+    pub(crate) part_numbers: i64,
+    /// Numbers of a row of the states.
+    pub(crate) numbers: i64,
+    /// Where the part's blocks begin in a row of the states.
+    pub(crate) at: i64,
+    /// Numbers of the target.
+    pub(crate) of_target: u32,
+    /// The first part: nothing is known of targets yet.
+    pub(crate) is_first: u32,
 }
 
 /// Targets, class weights and rows' losses.

@@ -3,8 +3,8 @@
 use super::kind::size;
 use super::rows::{
     BesideArgs, CrossEntropyArgs, JsDivLogitsArgs, LabelArgs, LogSoftmaxArgs, LogSumExpArgs,
-    LogprobEntropyArgs, LossOutputs, RankOutputs, RowArgument, SoftCrossEntropyArgs, TokenOutputs,
-    UpstreamArgs,
+    LogprobEntropyArgs, LossOutputs, RankOutputs, RowArgument, ShardArgs, SoftCrossEntropyArgs,
+    TokenOutputs, UpstreamArgs,
 };
 
 /// Those that can be cut into rows, as x and y come from the host block by block.
@@ -59,6 +59,12 @@ impl RankOutputs {
     }
 }
 
+impl ShardArgs {
+    fn each_row(&mut self, visit: &mut dyn FnMut(&mut u64, usize)) {
+        visit(&mut self.state, self.numbers as usize * size_of::<f32>());
+    }
+}
+
 // Each takes its fields apart by name, so that a new one has to say whether each row has its own.
 impl PartArgument for CrossEntropyArgs {
     fn each_row(&mut self, visit: &mut dyn FnMut(&mut u64, usize)) {
@@ -72,11 +78,13 @@ impl PartArgument for CrossEntropyArgs {
             options: _,
             out,
             ranks,
+            shard,
         } = self;
         upstream.each_row(visit);
         target.each_row(visit);
         out.each_row(visit);
         ranks.each_row(visit);
+        shard.each_row(visit);
     }
     fn upstream(&mut self) -> &mut UpstreamArgs {
         &mut self.upstream

@@ -149,6 +149,28 @@ pub(crate) struct SmoothingArgs {
     pub(crate) pad: u32,
 }
 
+/// The classes that x and y hold of a vocabulary, and the state of each row: src/spec/row_state.rs.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct ShardArgs {
+    /// Numbers of states, a row's one after another; written, or read.
+    pub(crate) state: OutF32,
+    /// The class that column 0 of x and y is.
+    pub(crate) first: i64,
+    /// Columns of x and y.
+    pub(crate) len: i64,
+    /// Classes of a block, a multiple of 64.
+    pub(crate) block: i64,
+    /// Blocks of x and y.
+    pub(crate) blocks: u32,
+    /// Blocks of the states.
+    pub(crate) listed: u32,
+    /// Numbers of a block.
+    pub(crate) fields: u32,
+    /// Numbers of a row.
+    pub(crate) numbers: u32,
+}
+
 /// Cross entropy with class indices.
 #[repr(C)]
 #[derive(Debug, Clone, Copy, Default)]
@@ -162,6 +184,8 @@ pub(crate) struct CrossEntropyArgs {
     pub(crate) options: SmoothingArgs,
     pub(crate) out: LossOutputs,
     pub(crate) ranks: RankOutputs,
+    /// Of calls on shards.
+    pub(crate) shard: ShardArgs,
 }
 
 /// Log-probability of the target and entropy.

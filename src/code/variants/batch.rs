@@ -48,6 +48,8 @@ batch! {
     PermuteTiled = Permute "permute_tiled",
     /// Ranks below each of some limits.
     Ranks = Ranks "count_ranks",
+    /// A part's states of rows, into those of more blocks.
+    MergeStates = States "merge_states",
     /// One element of each row, to its loss.
     NllPick = Nll "nll_pick",
     /// Zeros, and one element of each row.

@@ -20,10 +20,18 @@ pub(crate) enum Entry {
     SplitBackward,
     /// The target's element of it.
     SplitTarget,
+    /// The state of each block of a shard's classes.
+    State,
+    /// Results from the states of all blocks.
+    StateFinish,
+    /// What a row's gradient is made of, from them.
+    StateSlopes,
+    /// The gradient of a shard's classes, from that.
+    StateGradient,
 }
 
 impl Entry {
-    pub(crate) const ALL: [Entry; 13] = [
+    pub(crate) const ALL: [Entry; 17] = [
         Entry::FewForward,
         Entry::FewGradient,
         Entry::WarpForward,
@@ -37,7 +45,19 @@ impl Entry {
         Entry::SplitGradient,
         Entry::SplitBackward,
         Entry::SplitTarget,
+        Entry::State,
+        Entry::StateFinish,
+        Entry::StateSlopes,
+        Entry::StateGradient,
     ];
+
+    /// Whether it is of states that leave a call.
+    pub(super) const fn of_states(self) -> bool {
+        matches!(
+            self,
+            Entry::State | Entry::StateFinish | Entry::StateSlopes | Entry::StateGradient
+        )
+    }
 
     pub(super) const fn symbol(self) -> &'static str {
         match self {
@@ -54,6 +74,10 @@ impl Entry {
             Entry::SplitGradient => "split_gradient",
             Entry::SplitBackward => "split_backward",
             Entry::SplitTarget => "split_target",
+            Entry::State => "state",
+            Entry::StateFinish => "state_finish",
+            Entry::StateSlopes => "state_slopes",
+            Entry::StateGradient => "state_gradient",
         }
     }
 
@@ -73,6 +97,10 @@ impl Entry {
             Entry::SplitGradient => format!("split_gradient<{functor}>"),
             Entry::SplitBackward => format!("split_backward<{functor}>"),
             Entry::SplitTarget => format!("split_target<{functor}>"),
+            Entry::State => format!("state_sum<{functor}>"),
+            Entry::StateFinish => format!("state_finish<{functor}>"),
+            Entry::StateSlopes => format!("state_slopes<{functor}>"),
+            Entry::StateGradient => format!("state_gradient<{functor}>"),
         }
     }
 
@@ -84,7 +112,11 @@ impl Entry {
             | Entry::WarpForward
             | Entry::WarpGradient
             | Entry::SplitFinish
-            | Entry::SplitTarget => (128, 8),
+            | Entry::SplitTarget
+            | Entry::State
+            | Entry::StateFinish
+            | Entry::StateSlopes
+            | Entry::StateGradient => (128, 8),
             Entry::Stream
             | Entry::Block
             | Entry::Cluster
@@ -99,6 +131,7 @@ impl Entry {
     pub(crate) const fn block(self, threads: u32) -> u32 {
         match self {
             Entry::SplitFinish | Entry::SplitTarget => self.bounds().0,
+            _ if self.of_states() => self.bounds().0,
             _ => threads,
         }
     }

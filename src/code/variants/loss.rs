@@ -176,6 +176,9 @@ impl Loss {
 
     /// Whether the schedule's entry is a kernel of this loss.
     pub(super) const fn has(self, entry: Entry) -> bool {
+        if entry.of_states() {
+            return matches!(self, Loss::CrossEntropy | Loss::CrossEntropyFull);
+        }
         match self {
             Loss::CrossEntropy | Loss::CrossEntropyFull | Loss::LogprobEntropy => {
                 !matches!(entry, Entry::SplitSecond)
@@ -209,7 +212,11 @@ impl Loss {
                 | Entry::SplitFinish
                 | Entry::SplitSecond
                 | Entry::SplitBackward
-                | Entry::SplitTarget => false,
+                | Entry::SplitTarget
+                | Entry::State
+                | Entry::StateFinish
+                | Entry::StateSlopes
+                | Entry::StateGradient => false,
                 Entry::FewGradient
                 | Entry::WarpGradient
                 | Entry::Block

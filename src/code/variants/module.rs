@@ -59,6 +59,8 @@ modules! {
     LogprobEntropy = "loss/logprob_entropy.cu" "LogprobEntropyArgs",
     /// Counts of ranks.
     Ranks = "batch/ranks.cu" "RankArgs",
+    /// States of rows, put together.
+    States = "batch/states.cu" "MergeArgs",
     SoftCrossEntropy = "loss/soft_cross_entropy.cu" "SoftCrossEntropyArgs",
     Nll = "loss/nll.cu" "NllArgs",
     /// What the losses share besides: census of targets, sums over rows.

@@ -3,6 +3,7 @@
 #[cfg(all(test, feature = "emulator"))]
 mod over_products;
 mod results;
+mod shards;
 
 pub(crate) use results::Results;
 

@@ -356,32 +356,12 @@ impl Cuda {
         mut args: A,
         tensors: RowTensors<'_, 'a, 'p>,
     ) -> Result<[Option<Output<'a, 'p>>; WRITTEN]> {
-        let RowTensors { x, upstream, beside, y, grad_beside } = tensors;
-        let in_place = x.is_none();
-        let operands = Operands {
-            rows: args.rows().count as usize,
-            read: [x, upstream, beside, None, None],
-            written: [y, grad_beside, None],
-            in_place,
-        };
+        let operands = tensors.operands(args.rows().count as usize);
+        let in_place = operands.in_place;
         let prepare = |at_once: usize| {
             let planned = self.planned(kernels, args.rows(), at_once)?;
             Ok(move |places: &Places, part: Range<usize>| {
-                let mut args = args.part(part.start, part.len());
-                let [x, upstream, beside, ..] = places.read;
-                let [y, grad_beside, _] = places.written;
-                let x = if in_place { y } else { x };
-                let rows = args.rows();
-                (rows.x, rows.x_stride, rows.y, rows.y_stride) =
-                    (x.address, x.stride, y.address, y.stride);
-                if upstream.address != 0 {
-                    let to = args.upstream();
-                    (to.values, to.stride) = (upstream.address, upstream.stride);
-                }
-                if let Some(to) = args.beside() {
-                    (to.values, to.stride) = (beside.address, beside.stride);
-                    (to.gradient, to.gradient_stride) = (grad_beside.address, grad_beside.stride);
-                }
+                let args = placed(args, places, part, in_place);
                 // SAFETY: every address is 0 or as long as the arguments say, and the operands have
                 // these rows and classes: the caller's promise; a block was sent before.
                 unsafe { planned.launch(args) }
@@ -390,6 +370,30 @@ impl Cuda {
         // SAFETY: a part's arguments name the rows of that part alone.
         unsafe { self.by_blocks(operands, prepare) }
     }
+}
+
+/// The arguments for some of their rows, with the operands of [`RowTensors`] where those lie.
+pub(crate) fn placed<A: PartArgument>(
+    args: A,
+    places: &Places,
+    part: Range<usize>,
+    in_place: bool,
+) -> A {
+    let mut args = args.part(part.start, part.len());
+    let [x, upstream, beside, ..] = places.read;
+    let [y, grad_beside, _] = places.written;
+    let x = if in_place { y } else { x };
+    let rows = args.rows();
+    (rows.x, rows.x_stride, rows.y, rows.y_stride) = (x.address, x.stride, y.address, y.stride);
+    if upstream.address != 0 {
+        let to = args.upstream();
+        (to.values, to.stride) = (upstream.address, upstream.stride);
+    }
+    if let Some(to) = args.beside() {
+        (to.values, to.stride) = (beside.address, beside.stride);
+        (to.gradient, to.gradient_stride) = (grad_beside.address, grad_beside.stride);
+    }
+    args
 }
 
 /// The tensors that a schedule of rows goes through.
@@ -403,4 +407,17 @@ pub(crate) struct RowTensors<'r, 'a, 'p> {
     pub(crate) beside: Option<&'r ReadRows<'p>>,
     pub(crate) y: Option<WriteRows<'a, 'p>>,
     pub(crate) grad_beside: Option<WriteRows<'a, 'p>>,
+}
+
+impl<'r, 'a, 'p> RowTensors<'r, 'a, 'p> {
+    /// Of so many rows.
+    pub(crate) fn operands(self, rows: usize) -> Operands<'r, 'a, 'p> {
+        let RowTensors { x, upstream, beside, y, grad_beside } = self;
+        Operands {
+            rows,
+            read: [x, upstream, beside, None, None],
+            written: [y, grad_beside, None],
+            in_place: x.is_none(),
+        }
+    }
 }

@@ -99,6 +99,31 @@ impl Cuda {
     }
 }
 
+impl Cuda {
+    /// Launches an entry whose warps have a piece of work each, of which there are so many.
+    ///
+    /// # Safety
+    /// As for [`Cuda::go`].
+    pub(crate) unsafe fn launch_warps<A: RowArgument>(
+        &self,
+        (loss, entry, data): (Loss, Entry, Data),
+        warps: usize,
+        args: &A,
+    ) -> Result<()> {
+        let blocks = u32::try_from(warps.div_ceil(ROWS_A_BLOCK)).ok();
+        let blocks = blocks.filter(|&n| n <= i32::MAX as u32).ok_or_else(|| Error::Value {
+            argument: "logits",
+            expected: "rows and classes that a launch can count".into(),
+            got: format!("{warps} blocks of classes"),
+        })?;
+        let kernel = self.driver.kernel(Variant::Row(loss, entry, data))?;
+        let (threads, args) = (entry.block(0), args::bytes(args));
+        let launch = Launch { kernel, blocks, threads, cluster: 1, shared: 0, args };
+        // SAFETY: the memory that the arguments name is as long as they say: the caller's promise.
+        unsafe { self.driver.launch(launch) }
+    }
+}
+
 impl Planned<'_> {
     /// Puts the launches for the rows of `args` on the stream: all of those planned for, or some.
     ///

@@ -3,7 +3,7 @@
 use super::{Results, bits};
 use warploss::{
     CrossEntropy, Device, JsDivLogits, LogprobEntropy, LogprobEntropyUpstream, Nll, Reduction,
-    Result, TensorRef,
+    Result, RowState, TensorRef, Vocabulary,
 };
 
 /// Log-probability and entropy, whose results lie beside the logits.
@@ -49,6 +49,26 @@ pub fn teachers(
     ]
     .map(|(name, tensor)| (name, bits(tensor.view())))
     .into())
+}
+
+/// A vocabulary as one shard of it: its state, and what is made of that.
+pub fn shards(
+    device: &Device,
+    logits: TensorRef<'_>,
+    [target, per_row]: [TensorRef<'_>; 2],
+) -> Result<Results> {
+    let loss = CrossEntropy::default().label_smoothing(0.2).reduction(Reduction::None);
+    let vocabulary = Vocabulary::all(logits.shape()[1]);
+    let state = loss.partial(device, logits, target, vocabulary)?;
+    let out = loss.finish(device, &state, target)?;
+    let grad = loss.backward_shard(device, (logits, vocabulary), target, &state, per_row)?;
+    let merged = RowState::merge(device, &[&state])?;
+    Ok(vec![
+        ("state", bits(state.values())),
+        ("merged state", bits(merged.values())),
+        ("loss of a state", bits(out.loss.view())),
+        ("gradient of a state", bits(grad.view())),
+    ])
 }
 
 /// Likelihoods of rows of log-probabilities, taken as they are.
