@@ -40,7 +40,7 @@ impl Variant {
     /// The table.
     pub(crate) fn all() -> Vec<Variant> {
         let mut all: Vec<Variant> = Batch::ALL.iter().map(|&b| Variant::Batch(b)).collect();
-        for loss in Loss::ALL {
+        for &loss in Loss::ALL {
             for entry in Entry::ALL.into_iter().filter(|&e| loss.has(e)) {
                 for data in Data::ALL {
                     let narrow =

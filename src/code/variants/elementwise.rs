@@ -65,7 +65,7 @@ pub(super) fn body(functor: Functor, entry: ElementEntry, data: Data) -> String 
 }
 
 /// `KlDivLogTarget` as `kl_div_log_target`.
-fn snake(name: &str) -> String {
+pub(super) fn snake(name: &str) -> String {
     let mut snake = String::new();
     for (i, letter) in name.chars().enumerate() {
         if letter.is_uppercase() && i > 0 {

@@ -51,14 +51,6 @@ impl Entry {
         Entry::StateGradient,
     ];
 
-    /// Whether it is of states that leave a call.
-    pub(super) const fn of_states(self) -> bool {
-        matches!(
-            self,
-            Entry::State | Entry::StateFinish | Entry::StateSlopes | Entry::StateGradient
-        )
-    }
-
     pub(super) const fn symbol(self) -> &'static str {
         match self {
             Entry::FewForward => "few_forward",
@@ -131,8 +123,38 @@ impl Entry {
     pub(crate) const fn block(self, threads: u32) -> u32 {
         match self {
             Entry::SplitFinish | Entry::SplitTarget => self.bounds().0,
-            _ if self.of_states() => self.bounds().0,
+            Entry::State | Entry::StateFinish | Entry::StateSlopes | Entry::StateGradient => {
+                self.bounds().0
+            }
             _ => threads,
         }
     }
 }
+
+/// Numbers of rows alone.
+pub(super) const FORWARD: &[Entry] =
+    &[Entry::FewForward, Entry::WarpForward, Entry::Stream, Entry::SplitSum, Entry::SplitFinish];
+/// An element for each of the rows'.
+pub(super) const GRADIENT: &[Entry] = &[
+    Entry::FewGradient,
+    Entry::WarpGradient,
+    Entry::Block,
+    Entry::Cluster,
+    Entry::SplitSum,
+    Entry::SplitGradient,
+];
+/// The same with sums that need the whole row's state.
+pub(super) const WITH_SECOND: &[Entry] = &[
+    Entry::FewGradient,
+    Entry::WarpGradient,
+    Entry::Block,
+    Entry::Cluster,
+    Entry::SplitSum,
+    Entry::SplitSecond,
+    Entry::SplitGradient,
+];
+/// From a saved log-sum-exp, where rows are split.
+pub(super) const SAVED: &[Entry] = &[Entry::SplitBackward, Entry::SplitTarget];
+/// States that leave a call.
+pub(super) const STATES: &[Entry] =
+    &[Entry::State, Entry::StateFinish, Entry::StateSlopes, Entry::StateGradient];

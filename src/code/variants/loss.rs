@@ -1,237 +1,200 @@
-//! Losses of rows, as functors of the kernels.
+//! Losses of rows, as functors of the kernels: the one table of them.
 
+use super::elementwise::snake;
+use super::entry::{FORWARD, GRADIENT, SAVED, STATES, WITH_SECOND};
 use super::{Data, Entry, Module};
 
-/// What a row is reduced to and what is written of it: a functor of the kernels.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub(crate) enum Loss {
+/// What the table knows of a functor besides its name in the kernels and its file.
+struct Facts {
+    /// Words of the functor's mergeable state (`State::WORDS`).
+    words: usize,
+    /// Words of the sums that need the whole row's state first (`Second::WORDS`); 0: there are none.
+    second_words: usize,
+    /// Whether its kernels need more registers than others.
+    wide: bool,
+    beside: Beside,
+    /// The schedules that it has kernels of.
+    entries: &'static [&'static [Entry]],
+}
+
+/// Another tensor that is read beside logits.
+enum Beside {
+    None,
+    /// Of the logits' type.
+    Same,
+    F32,
+}
+
+/// Unless a row says otherwise: a maximum and a sum.
+const PLAIN: Facts = Facts {
+    words: 2,
+    second_words: 0,
+    wide: false,
+    beside: Beside::None,
+    entries: &[FORWARD, GRADIENT],
+};
+
+/// A row: the functor, what it is over (`{t}` being the element type, `{narrow}` whether that has 16
+/// bits), its source file, and what else is to be known of it.
+macro_rules! losses {
+    ($($(#[$doc:meta])* $name:ident = $over:literal in $module:ident {
+        $($fact:ident: $value:expr,)*
+    })*) => {
+        /// What a row is reduced to and what is written of it: a functor of the kernels.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+        pub(crate) enum Loss {
+            $($(#[$doc])* $name,)*
+        }
+
+        impl Loss {
+            pub(crate) const ALL: &'static [Loss] = &[$(Loss::$name),*];
+
+            const fn name(self) -> &'static str {
+                match self {
+                    $(Loss::$name => stringify!($name),)*
+                }
+            }
+
+            const fn over(self) -> &'static str {
+                match self {
+                    $(Loss::$name => $over,)*
+                }
+            }
+
+            pub(crate) const fn module(self) -> Module {
+                match self {
+                    $(Loss::$name => Module::$module,)*
+                }
+            }
+
+            #[allow(clippy::needless_update)] // A row may say all.
+            const fn facts(self) -> Facts {
+                match self {
+                    $(Loss::$name => Facts { $($fact: $value,)* ..PLAIN },)*
+                }
+            }
+        }
+    };
+}
+
+losses! {
     /// Nothing but class weights, ignored rows, a logit scale and a z-loss.
-    CrossEntropy,
+    CrossEntropy = "CrossEntropy<false>, {t}" in CrossEntropy {
+        entries: &[FORWARD, GRADIENT, SAVED, STATES],
+    }
     /// Soft-cap and label smoothing as well.
-    CrossEntropyFull,
+    CrossEntropyFull = "CrossEntropy<true>, {t}" in CrossEntropy {
+        words: 4,
+        wide: true,
+        entries: &[FORWARD, GRADIENT, SAVED, STATES],
+    }
     /// Log-probabilities in f32.
-    LogSoftmax,
+    LogSoftmax = "LogSoftmax, {t}, f32" in LogSoftmax {
+        entries: &[GRADIENT],
+    }
     /// Log-probabilities in the input's type.
-    LogSoftmaxNarrow,
+    LogSoftmaxNarrow = "LogSoftmax, {t}" in LogSoftmax {
+        entries: &[GRADIENT],
+    }
     /// Gradient of a log-softmax whose upstream gradient is f32.
-    LogSoftmaxGradient,
+    LogSoftmaxGradient = "LogSoftmaxGradient, {t}, {t}, f32" in LogSoftmax {
+        words: 3,
+        beside: Beside::F32,
+        entries: &[GRADIENT],
+    }
     /// The same with an upstream gradient of the input's type.
-    LogSoftmaxGradientNarrow,
+    LogSoftmaxGradientNarrow = "LogSoftmaxGradient, {t}" in LogSoftmax {
+        words: 3,
+        beside: Beside::Same,
+        entries: &[GRADIENT],
+    }
     /// Log-sum-exp, and its gradient.
-    LogSumExp,
+    LogSumExp = "LogSumExp, {t}" in LogSumExp {}
     /// Cross entropy with every option, argmax and the target's rank.
-    CrossEntropyRanked,
+    CrossEntropyRanked = "Ranked<CrossEntropy<true>>, {t}" in CrossEntropy {
+        words: 7,
+        wide: true,
+    }
     /// Log-probability of the target and entropy.
-    LogprobEntropy,
+    LogprobEntropy = "LogprobEntropy, {t}" in LogprobEntropy {
+        words: 3,
+        entries: &[FORWARD, GRADIENT, SAVED],
+    }
     /// The same with argmax and the target's rank.
-    LogprobEntropyRanked,
+    LogprobEntropyRanked = "Ranked<LogprobEntropy>, {t}" in LogprobEntropy {
+        words: 6,
+        wide: true,
+    }
     /// Against probabilities: nothing but a logit scale and a z-loss.
-    SoftCrossEntropy,
+    SoftCrossEntropy = "SoftCrossEntropy<false, false>, {t}" in SoftCrossEntropy {
+        words: 4,
+        beside: Beside::Same,
+    }
     /// All options, and the gradient of the probabilities.
-    SoftCrossEntropyFull,
+    SoftCrossEntropyFull = "SoftCrossEntropy<false, true>, {t}" in SoftCrossEntropy {
+        words: 4,
+        wide: true,
+        beside: Beside::Same,
+    }
     /// Against a teacher's logits, with all options.
-    Distillation,
-    /// Jensen–Shannon divergence from a teacher's logits.
-    JsDivLogits,
+    Distillation = "SoftCrossEntropy<true, true>, {t}" in SoftCrossEntropy {
+        words: 9,
+        wide: true,
+        beside: Beside::Same,
+    }
+    /// Jensen–Shannon divergence from a teacher's logits. Without a gradient too: numbers alone are written
+    /// then.
+    JsDivLogits = "JsDivLogits<{narrow}>, {t}" in JsDivLogits {
+        words: 5,
+        second_words: 3,
+        wide: true,
+        beside: Beside::Same,
+        entries: &[WITH_SECOND],
+    }
     /// Entropy and its kin, of probabilities.
-    Information,
+    Information = "InformationOf<{narrow}>, {t}" in Information {
+        words: 1,
+        beside: Beside::Same,
+        entries: &[FORWARD],
+    }
 }
 
 impl Loss {
-    pub(crate) const ALL: [Loss; 15] = [
-        Loss::CrossEntropy,
-        Loss::CrossEntropyFull,
-        Loss::LogSoftmax,
-        Loss::LogSoftmaxNarrow,
-        Loss::LogSoftmaxGradient,
-        Loss::LogSoftmaxGradientNarrow,
-        Loss::LogSumExp,
-        Loss::CrossEntropyRanked,
-        Loss::LogprobEntropy,
-        Loss::LogprobEntropyRanked,
-        Loss::SoftCrossEntropy,
-        Loss::SoftCrossEntropyFull,
-        Loss::Distillation,
-        Loss::JsDivLogits,
-        Loss::Information,
-    ];
-
-    pub(super) const fn symbol(self) -> &'static str {
-        match self {
-            Loss::CrossEntropy => "cross_entropy",
-            Loss::CrossEntropyFull => "cross_entropy_full",
-            Loss::LogSoftmax => "log_softmax",
-            Loss::LogSoftmaxNarrow => "log_softmax_narrow",
-            Loss::LogSoftmaxGradient => "log_softmax_gradient",
-            Loss::LogSoftmaxGradientNarrow => "log_softmax_gradient_narrow",
-            Loss::LogSumExp => "logsumexp",
-            Loss::CrossEntropyRanked => "cross_entropy_ranked",
-            Loss::LogprobEntropy => "logprob_entropy",
-            Loss::LogprobEntropyRanked => "logprob_entropy_ranked",
-            Loss::SoftCrossEntropy => "soft_cross_entropy",
-            Loss::SoftCrossEntropyFull => "soft_cross_entropy_full",
-            Loss::Distillation => "distillation",
-            Loss::JsDivLogits => "js_div_logits",
-            Loss::Information => "information",
-        }
+    pub(super) fn symbol(self) -> String {
+        // One word, as the function is called.
+        if self == Loss::LogSumExp { "logsumexp".into() } else { snake(self.name()) }
     }
 
     /// The functor over elements of a type.
     pub(super) fn functor(self, data: Data) -> String {
-        let (t, narrow) = (data.name(), data.size() == 2);
-        match self {
-            Loss::CrossEntropy => format!("Over<CrossEntropy<false>, {t}>"),
-            Loss::CrossEntropyFull => format!("Over<CrossEntropy<true>, {t}>"),
-            Loss::LogSoftmax => format!("Over<LogSoftmax, {t}, f32>"),
-            Loss::LogSoftmaxNarrow => format!("Over<LogSoftmax, {t}>"),
-            Loss::LogSoftmaxGradient => format!("Over<LogSoftmaxGradient, {t}, {t}, f32>"),
-            Loss::LogSoftmaxGradientNarrow => format!("Over<LogSoftmaxGradient, {t}>"),
-            Loss::LogSumExp => format!("Over<LogSumExp, {t}>"),
-            Loss::CrossEntropyRanked => format!("Over<Ranked<CrossEntropy<true>>, {t}>"),
-            Loss::LogprobEntropy => format!("Over<LogprobEntropy, {t}>"),
-            Loss::LogprobEntropyRanked => format!("Over<Ranked<LogprobEntropy>, {t}>"),
-            Loss::SoftCrossEntropy => format!("Over<SoftCrossEntropy<false, false>, {t}>"),
-            Loss::SoftCrossEntropyFull => format!("Over<SoftCrossEntropy<false, true>, {t}>"),
-            Loss::Distillation => format!("Over<SoftCrossEntropy<true, true>, {t}>"),
-            Loss::JsDivLogits => format!("Over<JsDivLogits<{narrow}>, {t}>"),
-            Loss::Information => format!("Over<InformationOf<{narrow}>, {t}>"),
-        }
+        let narrow = if data.size() == 2 { "true" } else { "false" };
+        let over = self.over().replace("{t}", data.name()).replace("{narrow}", narrow);
+        format!("Over<{over}>")
     }
 
-    /// Words of the functor's mergeable state (`State::WORDS`).
     pub(crate) const fn words(self) -> usize {
-        match self {
-            Loss::Information => 1,
-            Loss::CrossEntropy | Loss::LogSoftmax | Loss::LogSoftmaxNarrow | Loss::LogSumExp => 2,
-            Loss::LogSoftmaxGradient | Loss::LogSoftmaxGradientNarrow | Loss::LogprobEntropy => 3,
-            Loss::CrossEntropyFull | Loss::SoftCrossEntropy | Loss::SoftCrossEntropyFull => 4,
-            Loss::JsDivLogits => 5,
-            Loss::LogprobEntropyRanked => 6,
-            Loss::CrossEntropyRanked => 7,
-            Loss::Distillation => 9,
-        }
+        self.facts().words
     }
 
-    /// Words of the sums that need the whole row's state first (`Second::WORDS`); 0: there are none.
     pub(crate) const fn second_words(self) -> usize {
-        match self {
-            Loss::JsDivLogits => 3,
-            _ => 0,
-        }
+        self.facts().second_words
     }
 
-    /// Whether its kernels need more registers than others.
     pub(super) const fn wide(self) -> bool {
-        matches!(
-            self,
-            Loss::CrossEntropyFull
-                | Loss::CrossEntropyRanked
-                | Loss::LogprobEntropyRanked
-                | Loss::SoftCrossEntropyFull
-                | Loss::Distillation
-                | Loss::JsDivLogits
-        )
+        self.facts().wide
     }
 
     /// Packs of another tensor that lie beside one pack of logits (`Beside::PACKS`).
     pub(crate) const fn beside(self, data: Data) -> usize {
-        match self {
-            Loss::LogSoftmaxGradient => data.lanes() / Data::F32.lanes(),
-            Loss::LogSoftmaxGradientNarrow
-            | Loss::SoftCrossEntropy
-            | Loss::SoftCrossEntropyFull
-            | Loss::Distillation
-            | Loss::JsDivLogits
-            | Loss::Information => 1,
-            Loss::CrossEntropy
-            | Loss::CrossEntropyFull
-            | Loss::CrossEntropyRanked
-            | Loss::LogprobEntropy
-            | Loss::LogprobEntropyRanked
-            | Loss::LogSoftmax
-            | Loss::LogSoftmaxNarrow
-            | Loss::LogSumExp => 0,
-        }
-    }
-
-    /// The source file, which is a module of its own.
-    pub(crate) const fn module(self) -> Module {
-        match self {
-            Loss::CrossEntropy | Loss::CrossEntropyFull | Loss::CrossEntropyRanked => {
-                Module::CrossEntropy
-            }
-            Loss::LogSoftmax
-            | Loss::LogSoftmaxNarrow
-            | Loss::LogSoftmaxGradient
-            | Loss::LogSoftmaxGradientNarrow => Module::LogSoftmax,
-            Loss::LogSumExp => Module::LogSumExp,
-            Loss::LogprobEntropy | Loss::LogprobEntropyRanked => Module::LogprobEntropy,
-            Loss::SoftCrossEntropy | Loss::SoftCrossEntropyFull | Loss::Distillation => {
-                Module::SoftCrossEntropy
-            }
-            Loss::JsDivLogits => Module::JsDivLogits,
-            Loss::Information => Module::Information,
+        match self.facts().beside {
+            Beside::None => 0,
+            Beside::Same => 1,
+            Beside::F32 => data.lanes() / Data::F32.lanes(),
         }
     }
 
     /// Whether the schedule's entry is a kernel of this loss.
-    pub(super) const fn has(self, entry: Entry) -> bool {
-        if entry.of_states() {
-            return matches!(self, Loss::CrossEntropy | Loss::CrossEntropyFull);
-        }
-        match self {
-            Loss::CrossEntropy | Loss::CrossEntropyFull | Loss::LogprobEntropy => {
-                !matches!(entry, Entry::SplitSecond)
-            }
-            Loss::Information => matches!(
-                entry,
-                Entry::FewForward
-                    | Entry::WarpForward
-                    | Entry::Stream
-                    | Entry::SplitSum
-                    | Entry::SplitFinish
-            ),
-            // Without a gradient too: numbers alone are written then.
-            Loss::JsDivLogits => matches!(
-                entry,
-                Entry::FewGradient
-                    | Entry::WarpGradient
-                    | Entry::Block
-                    | Entry::Cluster
-                    | Entry::SplitSum
-                    | Entry::SplitSecond
-                    | Entry::SplitGradient
-            ),
-            Loss::LogSoftmax
-            | Loss::LogSoftmaxNarrow
-            | Loss::LogSoftmaxGradient
-            | Loss::LogSoftmaxGradientNarrow => match entry {
-                Entry::FewForward
-                | Entry::WarpForward
-                | Entry::Stream
-                | Entry::SplitFinish
-                | Entry::SplitSecond
-                | Entry::SplitBackward
-                | Entry::SplitTarget
-                | Entry::State
-                | Entry::StateFinish
-                | Entry::StateSlopes
-                | Entry::StateGradient => false,
-                Entry::FewGradient
-                | Entry::WarpGradient
-                | Entry::Block
-                | Entry::Cluster
-                | Entry::SplitSum
-                | Entry::SplitGradient => true,
-            },
-            Loss::LogSumExp
-            | Loss::CrossEntropyRanked
-            | Loss::LogprobEntropyRanked
-            | Loss::SoftCrossEntropy
-            | Loss::SoftCrossEntropyFull
-            | Loss::Distillation => {
-                !matches!(entry, Entry::SplitSecond | Entry::SplitBackward | Entry::SplitTarget)
-            }
-        }
+    pub(super) fn has(self, entry: Entry) -> bool {
+        self.facts().entries.iter().any(|of| of.contains(&entry))
     }
 }
