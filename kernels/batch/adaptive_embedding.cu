@@ -1,5 +1,5 @@
 // What adaptive embeddings need beside rows by cluster (clusters.cu) and sums by class (segment_sum.cu).
-// Launches: src/cuda/adaptive_embedding.rs.
+// Launches: src/cuda/loss/adaptive_embedding.rs.
 #pragma once
 #include "core/args.cuh"
 

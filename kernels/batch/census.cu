@@ -1,7 +1,7 @@
 // What a batch's rows share: how many are kept and what they weigh, the first bad target, and the
 // sum of their losses. Two launches each, chunks and then their total, in f64 and in an order that
 // depends on nothing but the number of rows: the same bits every time, and no atomics.
-// Launches: src/cuda/batch.rs.
+// Launches: src/cuda/schedule/batch.rs.
 #pragma once
 #include "core/args.cuh"
 #include "core/dtype.cuh"

@@ -4,7 +4,7 @@
 // each cluster's rows in its slots (counted, scanned and scattered in their order, so that sums are
 // the same every time), and takes stock of what counts. Products are the driver's; each cluster's
 // logits are a cross entropy whose slots without a row are ignored rows. The number of a cluster's rows
-// stays on the device. Launches: src/cuda/bins.rs.
+// stays on the device. Launches: src/cuda/matrix/clusters.rs.
 #pragma once
 #include "core/args.cuh"
 #include "core/dtype.cuh"

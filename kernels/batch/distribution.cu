@@ -1,5 +1,5 @@
 // What is asked of all classes of an adaptive softmax: log-probabilities, the likeliest, one by
-// chance. Launches: src/cuda/adaptive_log_softmax/distribution.rs.
+// chance. Launches: src/cuda/loss/adaptive_log_softmax/distribution.rs.
 #pragma once
 #include "core/args.cuh"
 #include "core/scan.cuh"
@@ -125,7 +125,7 @@ WL_FN void distribution_needs_body(const DistributionArgs& a) {
   if (wl_thread() == 0) wl_st(a.counts + cluster, count);
 }
 
-// The generator of src/random.rs.
+// The generator of src/base/random.rs.
 WL_FN wl_u64 mixed(wl_u64 z) {
   z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9ull;
   z = (z ^ (z >> 27)) * 0x94d049bb133111ebull;

@@ -1,5 +1,5 @@
 // What elementwise losses share besides their passes: the sum of the weights, and the totals of
-// partial sums. f64, in order: the same bits every time. Launches: src/cuda/elementwise.rs.
+// partial sums. f64, in order: the same bits every time. Launches: src/cuda/loss/elementwise.rs.
 #pragma once
 #include "schedule/elementwise.cuh"
 #include "core/block_sum.cuh"

@@ -1,5 +1,5 @@
 // Rows of matrices from and to other places: what goes between products. An element a thread, each
-// read and written once. Launches: src/cuda/products.rs.
+// read and written once. Launches: src/cuda/matrix/products.rs.
 #pragma once
 #include "core/args.cuh"
 #include "core/packs.cuh"

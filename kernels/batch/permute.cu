@@ -3,7 +3,7 @@
 // For tensors whose classes are not the last dimension: one more read and write of each element.
 // Where neighbours in the tensor are neighbouring lines ([N, C, d1, ...] along C), tiles of 32 x 32
 // are turned in shared memory, so that both sides are read and written along their neighbours;
-// otherwise an element a thread, plainly. Launches: src/cuda/lines.rs.
+// otherwise an element a thread, plainly. Launches: src/cuda/schedule/lines.rs.
 #pragma once
 #include "core/args.cuh"
 

@@ -1,5 +1,5 @@
 // How many rows have a rank that is not negative and below a limit, for each of some limits: a
-// block a limit. Whole numbers: the same whatever the order. Launches: src/cuda/ranks.rs.
+// block a limit. Whole numbers: the same whatever the order. Launches: src/cuda/loss/ranks.rs.
 #pragma once
 #include "core/args.cuh"
 #include "core/block_sum.cuh"

@@ -1,5 +1,5 @@
 // Rows added up by class, without floating-point atomics: parts that are sorted by class (sort.cu) are
-// added in their order. Launches: src/cuda/segments.rs.
+// added in their order. Launches: src/cuda/matrix/segment_sum.rs.
 #pragma once
 #include "core/args.cuh"
 #include "core/dtype.cuh"

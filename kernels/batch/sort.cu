@@ -1,5 +1,5 @@
 // Parts sorted by their class: a stable radix sort, eight bits a pass, so that what is then added up
-// class by class (segment_sum.cu) is so in the same order every time. Launches: src/cuda/segments.rs.
+// class by class (segment_sum.cu) is so in the same order every time. Launches: src/cuda/matrix/segment_sum.rs.
 #pragma once
 #include "core/args.cuh"
 #include "core/scan.cuh"

@@ -1,5 +1,5 @@
 // Binary cross entropy of a probability x and a probability y, of ln x and ln(1 - x), at least -100
-// each; one of them is NaN where x is no probability. Launches: src/cuda/elementwise.rs.
+// each; one of them is NaN where x is no probability. Launches: src/cuda/loss/elementwise.rs.
 #pragma once
 #include "schedule/elementwise.cuh"
 #include "core/logarithm.cuh"

@@ -4,7 +4,7 @@
 //   dx     (1 - y) sigma(x) - r y sigma(-x),  neither sigma a difference
 //   dy     r softplus(-x) - softplus(x)
 //
-// r is the positive weight. Launches: src/cuda/elementwise.rs.
+// r is the positive weight. Launches: src/cuda/loss/elementwise.rs.
 #pragma once
 #include "schedule/elementwise.cuh"
 #include "core/logarithm.cuh"

@@ -6,13 +6,13 @@
 //             A = hard * w_t + soft * sum_c w_c
 //
 // x, dx [rows, classes], row strides in elements; results per row are f32. The reduction is in
-// g[n]: its 1/W comes from the census on the device. Options and rules: src/loss/cross_entropy.rs.
+// g[n]: its 1/W comes from the census on the device. Options and rules: src/spec/cross_entropy.rs.
 //
 // The target's exponential is kept apart from the others': p_t - 1 is -rest/total, a sum and no
 // difference, and a small loss is log1p(rest/target).
 //
 // Traffic: 2 * rows * classes * size where a row stays on chip; split rows 3 *, 2 * from a saved
-// lse; forward 1 *. Launches: src/cuda/cross_entropy.rs.
+// lse; forward 1 *. Launches: src/cuda/loss/cross_entropy.rs.
 #pragma once
 #include "schedule/backward.cuh"
 #include "schedule/state.cuh"

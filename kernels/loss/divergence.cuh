@@ -1,5 +1,5 @@
-// Slopes of the divergences of two log-probabilities x = ln Q and y = ln P (src/cpu/js_div.rs and
-// src/cpu/js_div_logits/terms.rs). NARROW: the tensors have 16 bits.
+// Slopes of the divergences of two log-probabilities x = ln Q and y = ln P (src/cpu/loss/js_div.rs and
+// src/cpu/loss/js_div_logits/terms.rs). NARROW: the tensors have 16 bits.
 #pragma once
 #include "core/logarithm.cuh"
 

@@ -1,5 +1,5 @@
 // Hinge of embeddings: x unless y is -1, max(0, margin - x) unless y is 1.
-// Launches: src/cuda/elementwise.rs.
+// Launches: src/cuda/loss/elementwise.rs.
 #pragma once
 #include "schedule/elementwise.cuh"
 

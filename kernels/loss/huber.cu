@@ -1,5 +1,5 @@
 // Huber and smooth L1: with d = x - y and c = min(|d|, threshold), c (|d| - c / 2), gradient d
-// clamped to +-threshold, both over a divisor. Launches: src/cuda/elementwise.rs.
+// clamped to +-threshold, both over a divisor. Launches: src/cuda/loss/elementwise.rs.
 #pragma once
 #include "schedule/elementwise.cuh"
 

@@ -7,7 +7,7 @@
 // x holds p, the target q (p itself for the entropy), [rows, classes], row strides in elements; the
 // results [rows] f32, in `loss`. A p of 0 silences its term; p > 0 = q gives +inf.
 // Traffic: 2 * rows * classes * size (the entropy's second read comes from cache).
-// Launches: src/cuda/information.rs.
+// Launches: src/cuda/loss/information.rs.
 #pragma once
 #include "core/logarithm.cuh"
 #include "schedule/row.cuh"

@@ -1,5 +1,5 @@
 // Jensen-Shannon divergence of log-probabilities x = ln Q from y = ln P, and the Kullback-Leibler
-// divergence at one of its ends. Launches: src/cuda/elementwise.rs.
+// divergence at one of its ends. Launches: src/cuda/loss/elementwise.rs.
 #pragma once
 #include "loss/divergence.cuh"
 #include "schedule/elementwise.cuh"

@@ -9,7 +9,7 @@
 // the gradients. Without a gradient (y null) only numbers are written.
 //
 // Traffic: 2 * rows * classes * size on chip, 3 * with a gradient; split rows 4 * and 7 *; one more
-// write for db. Launches: src/cuda/js_div_logits.rs.
+// write for db. Launches: src/cuda/loss/js_div_logits.rs.
 #pragma once
 #include "loss/divergence.cuh"
 #include "core/peak.cuh"
@@ -59,7 +59,7 @@ struct JsDivLogits {
 
   // How the difference of two log-probabilities is formed: of themselves; of logits near each other, where
   // the maxima are near as well; of products of logits and scales, with what their rounding took, where rows
-  // agree but for offsets or temperatures (src/cpu/js_div_logits/terms.rs).
+  // agree but for offsets or temperatures (src/cpu/loss/js_div_logits/terms.rs).
   enum class From { LOGARITHMS, LOGITS, PRODUCTS };
 
   struct Row {

@@ -1,5 +1,5 @@
 // Kullback-Leibler divergence of log-probabilities x from probabilities y, or from their
-// logarithms. Launches: src/cuda/elementwise.rs.
+// logarithms. Launches: src/cuda/loss/elementwise.rs.
 #pragma once
 #include "schedule/elementwise.cuh"
 #include "core/logarithm.cuh"

@@ -1,5 +1,5 @@
 // Absolute error: |d|, gradient sign(d), with d = x - y.
-// Launches: src/cuda/elementwise.rs.
+// Launches: src/cuda/loss/elementwise.rs.
 #pragma once
 #include "schedule/elementwise.cuh"
 

@@ -5,7 +5,7 @@
 //
 // x, y, g, dx [rows, classes], row strides in elements. A row that is all -inf, or holds +inf or
 // NaN, becomes NaN. Traffic: x, g and y once each where a row stays on chip; a split row reads twice.
-// Launches: src/cuda/log_softmax.rs.
+// Launches: src/cuda/loss/log_softmax.rs.
 #pragma once
 #include "schedule/row.cuh"
 

@@ -10,7 +10,7 @@
 //
 // Traffic: 2 * rows * classes * size where a row stays on chip; split rows 3 *, 2 * from a saved
 // lse where b is 0 (lse and H in f32 are too coarse to make z - lse + H of); forward 1 *.
-// Launches: src/cuda/logprob_entropy.rs.
+// Launches: src/cuda/loss/logprob_entropy.rs.
 #pragma once
 #include "schedule/backward.cuh"
 #include "loss/ranked.cuh"

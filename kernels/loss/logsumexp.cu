@@ -5,7 +5,7 @@
 //
 // x, dx [rows, classes], row strides in elements; lse [rows] f32. By IEEE rules: all -inf gives
 // -inf and a gradient of NaN; +inf beside no NaN gives +inf, NaN there and 0 at finite entries.
-// Launches: src/cuda/logsumexp.rs.
+// Launches: src/cuda/loss/logsumexp.rs.
 #pragma once
 #include "schedule/row.cuh"
 

@@ -1,5 +1,5 @@
 // Mean squared error: d^2, gradient 2d, with d = x - y.
-// Launches: src/cuda/elementwise.rs.
+// Launches: src/cuda/loss/elementwise.rs.
 #pragma once
 #include "schedule/elementwise.cuh"
 

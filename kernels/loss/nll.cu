@@ -6,7 +6,7 @@
 // in g[n]: its 1/W comes from the census on the device. Elements are written as bits, so that
 // their size is all a kernel is compiled for.
 //
-// Traffic: an element a row forward; the gradient once. Launches: src/cuda/nll.rs.
+// Traffic: an element a row forward; the gradient once. Launches: src/cuda/loss/nll.rs.
 #pragma once
 #include "core/args.cuh"
 #include "core/dtype.cuh"

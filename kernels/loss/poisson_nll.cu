@@ -1,6 +1,6 @@
 // Negative log-likelihood of a Poisson distribution, by the logarithm of its rate (e^x - x y) or by the
 // rate (x - y ln(x + eps)); with ln y! by Stirling where it is wanted and y > 1.
-// Launches: src/cuda/elementwise.rs.
+// Launches: src/cuda/loss/elementwise.rs.
 #pragma once
 #include "schedule/elementwise.cuh"
 #include "core/logarithm.cuh"

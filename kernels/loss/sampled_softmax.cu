@@ -1,6 +1,6 @@
 // What sampled softmax does between its products: the logits of a row's negatives and, behind them, of
 // its target, each less the log of how often the class is expected. Launches:
-// src/cuda/sampled_softmax.rs.
+// src/cuda/loss/sampled_softmax.rs.
 #pragma once
 #include "core/args.cuh"
 #include "core/dtype.cuh"

@@ -11,7 +11,7 @@
 // (M - u) - M * (1 - p), 1 - p being a sum over the others.
 //
 // Traffic: 3 * rows * classes * size on chip; split rows 5 *; forward 2 *; one more write for dq.
-// Launches: src/cuda/soft_cross_entropy.rs.
+// Launches: src/cuda/loss/soft_cross_entropy.rs.
 #pragma once
 #include "loss/logits.cuh"
 #include "core/peak.cuh"

@@ -1,5 +1,5 @@
 // Soft margin: softplus(w) of w = -x y, from q = e^-|w| and ln(1 + q); slope sigma(w), no difference.
-// Launches: src/cuda/elementwise.rs.
+// Launches: src/cuda/loss/elementwise.rs.
 #pragma once
 #include "schedule/elementwise.cuh"
 #include "core/logarithm.cuh"

@@ -11,7 +11,7 @@
 // Lines along the innermost dimension are read by packs, where the tensors' neighbours are
 // neighbours there (line_pass); else an element a thread (strided_pass). A tensor that was
 // broadcast gets its gradient from sum_back. Sums are f64 in an order that depends on nothing but
-// the shapes and the card. Launches: src/cuda/elementwise.rs.
+// the shapes and the card. Launches: src/cuda/loss/elementwise.rs.
 #pragma once
 #include "core/args.cuh"
 #include "core/block_sum.cuh"

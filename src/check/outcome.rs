@@ -178,7 +178,7 @@ impl Outcome {
 
 /// How many times the tolerance exponentials need that are multiplied by much: logarithms of no
 /// probabilities, positive weights of 1e30. Of 16 bits they are good to 2^-17
-/// (kernels/include/logarithm.cuh).
+/// (kernels/core/logarithm.cuh).
 pub(super) fn roughness(dtype: DType) -> f64 {
     if dtype == DType::F32 { 1.0 } else { 2f64.powi(-17) / 2e-6 }
 }

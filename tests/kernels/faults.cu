@@ -1,5 +1,5 @@
 // Kernels that each break one rule of the machine, and controls that break none: the emulator's
-// own tests (tests/emulator.rs). A line that is to be named in the report ends in `// FAULT name`.
+// own tests (tests/device/emulator.rs). A line that is to be named in the report ends in `// FAULT name`.
 #include "core/intrinsics.cuh"
 
 struct TestArgs {

@@ -9,6 +9,7 @@ pub mod floors;
 pub mod house;
 mod includes;
 pub mod known;
+pub mod named;
 pub mod order;
 mod read;
 mod resolve;

@@ -3,6 +3,7 @@
 use crate::fault::Fault;
 use crate::files;
 use crate::floors::{FLOORS, Floors};
+use crate::named;
 use crate::table::MADE;
 use crate::tree::Tree;
 use std::path::Path;
@@ -13,6 +14,8 @@ const LINES: usize = 450;
 const FOLDERS: [&str; 9] =
     [".ci", "benches", "build", "examples", "kernels", "scripts", "src", "tests", "xtask"];
 const SUFFIXES: [&str; 6] = ["rs", "cu", "cuh", "hpp", "cpp", "py"];
+/// What tells people where to look.
+const DOCUMENTS: [&str; 4] = [SHOWN, "README.md", "benches/NOTES.md", "docs/losses.md"];
 /// All that is PTX, or CUDA's own.
 const INTRINSICS: &str = "intrinsics.cuh";
 /// Where the table of floors is shown.
@@ -27,6 +30,9 @@ pub fn faults(root: &Path, tree: &Tree, floors: &Floors) -> Vec<Fault> {
         for file in files::under(root, folder) {
             let text = std::fs::read_to_string(root.join(&file)).unwrap_or_default();
             faults.extend(long(&file, &text));
+            if folder != "xtask" {
+                faults.extend(named::faults(root, &file, &text));
+            }
             if folder == "src" && file.ends_with(".rs") {
                 faults.extend(notes(&file, &text));
             }
@@ -34,6 +40,10 @@ pub fn faults(root: &Path, tree: &Tree, floors: &Floors) -> Vec<Fault> {
                 faults.extend(absent(&file, &text));
             }
         }
+    }
+    for file in DOCUMENTS {
+        let text = std::fs::read_to_string(root.join(file)).unwrap_or_default();
+        faults.extend(named::faults(root, file, &text));
     }
     faults.extend(rooms(root, tree, floors));
     faults

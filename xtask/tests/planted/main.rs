@@ -228,6 +228,23 @@ fn what_is_absent_from_kernels_on_purpose_is_found() {
 }
 
 #[test]
+fn a_comment_sends_nobody_to_a_file_that_does_not_exist() {
+    let text = "// Launches: src/left.rs; src/gone.rs.\npub fn g() {}\n";
+    sound().file("src/right.rs", text).finds(
+        "src/right.rs:1: sends its reader to src/gone.rs, which does not exist",
+        "a comment",
+    );
+    // In code a path is the compiler's affair.
+    let text = "pub const PATH: &str = \"src/gone.rs\";\npub fn g() {}\n";
+    assert_eq!(sound().file("src/right.rs", text).tidy(), Vec::<String>::new());
+    let text = "See `kernels/gone.cu`, and kernels/loss/NAME.cu of any.\n";
+    sound().file("docs/losses.md", text).finds(
+        "docs/losses.md:1: sends its reader to kernels/gone.cu, which does not exist",
+        "a document",
+    );
+}
+
+#[test]
 fn a_safety_note_names_a_condition() {
     for note in [
         "the caller's contract.",
