@@ -83,6 +83,7 @@ pub use spec::poisson_nll::{PoissonNll, PoissonNllLoss};
 pub use spec::ranks::{Ranks, TopkAccuracy};
 pub use spec::row_state::{RowState, Vocabulary};
 pub use spec::sampled_softmax::{NegativeSampler, SampledParameters, SampledSoftmax};
+pub use spec::sigmoid_focal::{SigmoidFocal, SigmoidFocalLoss};
 pub use spec::smooth_l1::{SmoothL1, SmoothL1Loss};
 pub use spec::soft_margin::{SoftMargin, SoftMarginLoss};
 

@@ -5,6 +5,7 @@ import math
 
 import torch
 import torch.nn.functional as F
+import torchvision.ops
 
 INF, NAN = float("inf"), float("nan")
 # Shapes of input and target: equal, and broadcast either way.
@@ -25,7 +26,7 @@ class Maker:
         self.js = self.loss == "js_div"
         self.kl = self.loss in ("kl_div", "js_div")
         self.other = OTHERS.get(self.loss)
-        self.label = self.label or self.loss == "bce"
+        self.label = self.label or self.loss in ("bce", "sigmoid_focal")
         self.reductions = ("none", "sum", "mean", *(("batchmean",) if self.kl else ()))
 
     def target(self, shape, dtype, g, log_target):
@@ -159,6 +160,10 @@ def poisson_nll(x, y, weight, reduction, rate_input, full, eps):
     return F.poisson_nll_loss(x, y, log_input=not rate_input, full=full, eps=eps, reduction=reduction)
 
 
+def sigmoid_focal(x, y, weight, reduction, alpha, gamma):
+    return torchvision.ops.sigmoid_focal_loss(x, y, alpha=alpha, gamma=gamma, reduction=reduction)
+
+
 def bce(x, y, weight, reduction):
     return F.binary_cross_entropy(x, y, weight=weight, reduction=reduction)
 
@@ -174,6 +179,10 @@ OTHERS = {
         probabilities=True, weighted=True),
     "poisson_nll": Other(poisson_nll, COUNTS, [
         (-1.0, 1.0), (1.0, 1.0), (2.0, 1.5), (0.25, 2.0), (NAN, 1.0), (3.0, 1000.0)]),
+    "sigmoid_focal": Other(sigmoid_focal,
+        [dict(alpha=a, gamma=g) for a, g in ((0.25, 2.0), (0.25, 0.0), (0.25, 1.5), (-1.0, 2.0), (0.75, 1.0), (-1.0, 3.0))],
+        [(0.0, 0.0), (0.0, 1.0), (20.0, 1.0), (-20.0, 1.0), (20.0, 0.0), (NAN, 1.0), (1.5, 0.25), (-2.0, 0.75),
+         (-1.0, 1.5), (2.0, 1.5), (2.0, -0.5)]),
 }
 
 

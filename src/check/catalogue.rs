@@ -92,6 +92,8 @@ catalogue! {
     Bce ops::bce::ENTRY,
     /// [`crate::PoissonNll`].
     PoissonNll ops::poisson_nll::ENTRY,
+    /// [`crate::SigmoidFocal`].
+    SigmoidFocal ops::sigmoid_focal::ENTRY,
 }
 
 impl Op {

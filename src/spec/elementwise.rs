@@ -45,11 +45,12 @@ pub(crate) mod sealed {
 /// its own: [`Mse`](crate::Mse), [`L1`](crate::L1), [`SmoothL1`](crate::SmoothL1),
 /// [`Huber`](crate::Huber), [`BceWithLogits`](crate::BceWithLogits), [`KlDiv`](crate::KlDiv),
 /// [`JsDiv`](crate::JsDiv), [`SoftMargin`](crate::SoftMargin),
-/// [`HingeEmbedding`](crate::HingeEmbedding), [`Bce`](crate::Bce), [`PoissonNll`](crate::PoissonNll).
+/// [`HingeEmbedding`](crate::HingeEmbedding), [`Bce`](crate::Bce), [`PoissonNll`](crate::PoissonNll),
+/// [`SigmoidFocal`](crate::SigmoidFocal).
 ///
 /// | tensor | shape | dtype |
 /// |---|---|---|
-/// | input, target | any, row strides free; they broadcast as in PyTorch (not for BCE) | f32, f16, bf16, both the same |
+/// | input, target | any, row strides free; they broadcast as in PyTorch (not for BCE and focal loss) | f32, f16, bf16, both the same |
 /// | weight | the input's, which is then the target's too (BCE: broadcasts to the input) | f32 or the input's |
 /// | loss | `[]`, or the broadcast shape for [`Reduction::None`] | f32 |
 /// | grad_output | the loss's, or one number | f32 or the input's |

@@ -28,6 +28,7 @@ pub(crate) mod poisson_nll;
 pub(crate) mod ranks;
 pub(crate) mod row_state;
 pub(crate) mod sampled_softmax;
+pub(crate) mod sigmoid_focal;
 pub(crate) mod smooth_l1;
 pub(crate) mod soft_cap;
 pub(crate) mod soft_margin;

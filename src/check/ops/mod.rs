@@ -20,6 +20,7 @@ pub(super) mod mse;
 pub(super) mod nll;
 pub(super) mod poisson_nll;
 pub(super) mod sampled_softmax;
+pub(super) mod sigmoid_focal;
 pub(super) mod smooth_l1;
 pub(super) mod soft_cross_entropy;
 pub(super) mod soft_margin;

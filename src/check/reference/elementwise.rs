@@ -218,13 +218,9 @@ pub(super) fn softplus(x: f64) -> f64 {
     if x.is_nan() { x } else { x.max(0.0) + (-x.abs()).exp().ln_1p() }
 }
 
-/// Coefficient times softplus; a coefficient that f32 has as 0 silences an infinite one.
-pub(super) fn term(coefficient: f64, softplus: f64) -> f64 {
-    if coefficient as f32 == 0.0 && softplus == f64::INFINITY {
-        0.0
-    } else {
-        coefficient * softplus
-    }
+/// Coefficient times value; a coefficient that f32 has as 0 silences an infinite one.
+pub(super) fn term(coefficient: f64, value: f64) -> f64 {
+    if coefficient as f32 == 0.0 && value.is_infinite() { 0.0 } else { coefficient * value }
 }
 
 /// `value`, or the infinity that it is in f32.

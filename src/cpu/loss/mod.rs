@@ -20,5 +20,6 @@ pub(crate) mod mse;
 pub(crate) mod nll;
 pub(crate) mod poisson_nll;
 pub(crate) mod sampled_softmax;
+pub(crate) mod sigmoid_focal;
 pub(crate) mod soft_cross_entropy;
 pub(crate) mod soft_margin;

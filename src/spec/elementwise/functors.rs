@@ -34,6 +34,9 @@ macro_rules! each_functor {
             PoissonNll in poisson_nll,
             /// x − y·ln(x + ε). Options: whether Stirling's terms are added, ε.
             PoissonNllOfRate in poisson_nll,
+            /// α_y·u^γ·binary cross entropy of a logit x, u = (1 − y)·σ(x) + y·σ(−x). Options: α, below 0
+            /// for none, γ.
+            SigmoidFocal in sigmoid_focal,
         }
     };
 }
