@@ -6,7 +6,7 @@
 //   dx     a_t u^g (dentropy/dx + g (1 - 2 t) entropy / u p (1 - p))
 //   dt     u^g ((2 a - 1) entropy - a_t x + a_t g entropy / u (1 - 2 p))
 //
-// Launches: src/cuda/elementwise.rs.
+// Launches: src/cuda/loss/elementwise.rs.
 #pragma once
 #include "loss/divergence.cuh"
 #include "schedule/elementwise.cuh"
