@@ -4,18 +4,24 @@
 #include "schedule/elementwise.cuh"
 #include "core/block_sum.cuh"
 
-// A block's share of the weights, and the largest of them behind all shares.
+// A block's share of the weights, and the largest of them behind all shares. Between parts, each
+// thread's.
 WL_FN void weights_sum_body(const ElementwiseArgs& a) {
   WL_SMEM(double, slots, 32);
-  double sum = 0.;
-  float largest = 0.f;
   const wl_i64 step = (wl_i64)wl_blocks() * wl_threads();
-  for (wl_i64 i = (wl_i64)wl_block() * wl_threads() + wl_thread(); i < a.count; i += step) {
+  double sum = sum_before(a);
+  float largest = a.before ? (float)wl_ld(a.before + step + place_of_sum(a)) : 0.f;
+  for (wl_i64 i = thread_of_all(); i < a.count; i += step) {
     Offsets at = {};
-    at.add_index(a, i, 0, a.dims);
+    at.add_index(a, a.first + i, 0, a.dims);
     const float w = load_float(a.weight, a.weight_kind, at.weight);
     sum += w;
     largest = wl_max(largest, wl_abs(w));
+  }
+  if (a.after) {
+    wl_st(a.after + place_of_sum(a), sum);
+    wl_st(a.after + step + place_of_sum(a), (double)largest);
+    return;
   }
   sum = block_sum(sum, slots);
   largest = largest_of_block(largest, slots);

@@ -135,11 +135,16 @@ struct ElementwiseArgs {
                                              // them both.
   double* partials;                          // Sums of blocks, or of parts of sums.
   float* loss;                               // What the sum of all becomes.
+  const double* before;                      // Sums of threads over the parts before this one; none at the first.
+  double* after;                             // The same, for the part after this one; none at the last.
   double number;                             // The upstream gradient, where there is no tensor.
   double denominator;
-  wl_i64 count;                              // Elements of the shape.
-  wl_i64 units;                              // Tiles of all lines.
+  wl_i64 count;                              // Elements of the part; of the shape, where there is one.
+  wl_i64 units;                              // Tiles of the part; of all lines, where there is one.
+  wl_i64 first;                              // Tile, or element, that the part begins with.
+  wl_i64 turn;                               // The thread that has it in a launch for all.
   wl_i64 tiles;                              // Tiles of a line.
+  wl_i64 ends;                               // The tile of a line that its ends go with: the first, or -1 for none.
   wl_i64 outputs;                            // Summing back: elements of the gradient.
   wl_i64 terms;                              // Summing back: what each element is the sum of.
   wl_i64 part;                               // Terms of a part, or packs of a tile.
@@ -157,21 +162,22 @@ struct ElementwiseArgs {
   wl_u32 side;                               // What is summed back: 0 the input's gradient, 1 the target's.
   wl_u32 kind;                               // Element type of that gradient.
 };
-static_assert(sizeof(ElementwiseArgs) == 784, "ElementwiseArgs");
+static_assert(sizeof(ElementwiseArgs) == 824, "ElementwiseArgs");
 WL_OFFSET(ElementwiseArgs, x, 0); WL_OFFSET(ElementwiseArgs, y, 8); WL_OFFSET(ElementwiseArgs, weight, 16);
 WL_OFFSET(ElementwiseArgs, pos_weight, 24); WL_OFFSET(ElementwiseArgs, upstream, 32);
 WL_OFFSET(ElementwiseArgs, value, 40); WL_OFFSET(ElementwiseArgs, grad_x, 48); WL_OFFSET(ElementwiseArgs, grad_y, 56);
 WL_OFFSET(ElementwiseArgs, single, 64); WL_OFFSET(ElementwiseArgs, weights, 72);
-WL_OFFSET(ElementwiseArgs, partials, 80); WL_OFFSET(ElementwiseArgs, loss, 88); WL_OFFSET(ElementwiseArgs, number, 96);
-WL_OFFSET(ElementwiseArgs, denominator, 104); WL_OFFSET(ElementwiseArgs, count, 112);
-WL_OFFSET(ElementwiseArgs, units, 120); WL_OFFSET(ElementwiseArgs, tiles, 128);
-WL_OFFSET(ElementwiseArgs, outputs, 136); WL_OFFSET(ElementwiseArgs, terms, 144); WL_OFFSET(ElementwiseArgs, part, 152);
-WL_OFFSET(ElementwiseArgs, sizes, 160); WL_OFFSET(ElementwiseArgs, strides, 224);
-WL_OFFSET(ElementwiseArgs, options, 736); WL_OFFSET(ElementwiseArgs, weight_kind, 744);
-WL_OFFSET(ElementwiseArgs, pos_weight_kind, 748); WL_OFFSET(ElementwiseArgs, upstream_kind, 752);
-WL_OFFSET(ElementwiseArgs, dims, 756); WL_OFFSET(ElementwiseArgs, kept, 760); WL_OFFSET(ElementwiseArgs, lead, 764);
-WL_OFFSET(ElementwiseArgs, parts, 768); WL_OFFSET(ElementwiseArgs, lanes, 772); WL_OFFSET(ElementwiseArgs, side, 776);
-WL_OFFSET(ElementwiseArgs, kind, 780);
+WL_OFFSET(ElementwiseArgs, partials, 80); WL_OFFSET(ElementwiseArgs, loss, 88); WL_OFFSET(ElementwiseArgs, before, 96);
+WL_OFFSET(ElementwiseArgs, after, 104); WL_OFFSET(ElementwiseArgs, number, 112);
+WL_OFFSET(ElementwiseArgs, denominator, 120); WL_OFFSET(ElementwiseArgs, count, 128);
+WL_OFFSET(ElementwiseArgs, units, 136); WL_OFFSET(ElementwiseArgs, first, 144); WL_OFFSET(ElementwiseArgs, turn, 152);
+WL_OFFSET(ElementwiseArgs, tiles, 160); WL_OFFSET(ElementwiseArgs, ends, 168); WL_OFFSET(ElementwiseArgs, outputs, 176);
+WL_OFFSET(ElementwiseArgs, terms, 184); WL_OFFSET(ElementwiseArgs, part, 192); WL_OFFSET(ElementwiseArgs, sizes, 200);
+WL_OFFSET(ElementwiseArgs, strides, 264); WL_OFFSET(ElementwiseArgs, options, 776);
+WL_OFFSET(ElementwiseArgs, weight_kind, 784); WL_OFFSET(ElementwiseArgs, pos_weight_kind, 788);
+WL_OFFSET(ElementwiseArgs, upstream_kind, 792); WL_OFFSET(ElementwiseArgs, dims, 796);
+WL_OFFSET(ElementwiseArgs, kept, 800); WL_OFFSET(ElementwiseArgs, lead, 804); WL_OFFSET(ElementwiseArgs, parts, 808);
+WL_OFFSET(ElementwiseArgs, lanes, 812); WL_OFFSET(ElementwiseArgs, side, 816); WL_OFFSET(ElementwiseArgs, kind, 820);
 
 // The rows of a layer by cluster. A cluster has as many slots as its capacity.
 struct BinArgs {

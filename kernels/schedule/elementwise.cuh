@@ -12,6 +12,10 @@
 // neighbours there (line_pass); else an element a thread (strided_pass). A tensor that was
 // broadcast gets its gradient from sum_back. Sums are f64 in an order that depends on nothing but
 // the shapes and the card. Launches: src/cuda/loss/elementwise.rs.
+//
+// A launch may have a part of the elements alone, as they come from the host. Its threads take up
+// the sums of those that would have their elements in a launch for all, and leave them for the next
+// part: so the parts give the bits of the whole.
 #pragma once
 #include "core/args.cuh"
 #include "core/block_sum.cuh"
@@ -75,6 +79,27 @@ WL_FN float scale_of(const ElementwiseArgs& a) {
   return denominator == 0. ? wl_nan() : (float)(number / denominator);
 }
 
+WL_FN wl_i64 thread_of_all() { return (wl_i64)wl_block() * wl_threads() + wl_thread(); }
+
+// Where the sum waits that goes on in this thread: that of the thread which would have its first
+// unit, or element, in a launch for all of them.
+WL_FN wl_i64 place_of_sum(const ElementwiseArgs& a) {
+  const wl_i64 threads = (wl_i64)wl_blocks() * wl_threads(), place = thread_of_all() + a.turn;
+  return place < threads ? place : place - threads;
+}
+
+// The sum over the parts before this one.
+WL_FN double sum_before(const ElementwiseArgs& a) { return a.before ? wl_ld(a.before + place_of_sum(a)) : 0.; }
+
+// The block's sum of all parts; or each thread's, for the part that comes after this one.
+WL_FN void leave_sum(const ElementwiseArgs& a, double sum) {
+  WL_SMEM(double, slots, 32);
+  if (!a.partials) return;
+  if (a.after) return wl_st(a.after + place_of_sum(a), sum);
+  sum = block_sum(sum, slots);
+  if (wl_thread() == 0) wl_st(a.partials + wl_block(), sum);
+}
+
 // ---- strided: an element a thread, wherever it lies -------------------------------------------
 template <class L, class T>
 WL_FN Element element_at(const L& loss, const ElementwiseArgs& a, const Offsets& at, float weights) {
@@ -109,19 +134,16 @@ WL_FN float one_element(const L& loss, const ElementwiseArgs& a, const Offsets& 
 
 template <class L, class T>
 WL_FN void strided_pass(const ElementwiseArgs& a) {
-  WL_SMEM(double, slots, 32);
   const L loss(a);
   const float scale = a.grad_x || a.grad_y ? scale_of(a) : 0.f, weights = weight_scale(a);
-  double sum = 0.;
+  double sum = sum_before(a);
   const wl_i64 step = (wl_i64)wl_blocks() * wl_threads();
-  for (wl_i64 i = (wl_i64)wl_block() * wl_threads() + wl_thread(); i < a.count; i += step) {
+  for (wl_i64 i = thread_of_all(); i < a.count; i += step) {
     Offsets at = {};
-    at.add_index(a, i, 0, a.dims);
+    at.add_index(a, a.first + i, 0, a.dims);
     sum += one_element<L, T>(loss, a, at, scale, weights);
   }
-  if (!a.partials) return;
-  sum = block_sum(sum, slots);
-  if (wl_thread() == 0) wl_st(a.partials + wl_block(), sum);
+  leave_sum(a, sum);
 }
 
 // ---- lines: a warp has a tile of a line, by packs ---------------------------------------------
@@ -171,12 +193,12 @@ struct LinePass {
   const L loss;
   const bool valued, weighted;
   const float scale, weights;
-  double sum = 0.;
+  double sum;
 
   WL_FN LinePass(const ElementwiseArgs& a)
       : a(a), loss(a), valued(!GRADIENT || a.partials || a.value),
         weighted(a.weight || a.pos_weight || (GRADIENT && a.upstream)), scale(GRADIENT ? scale_of(a) : 0.f),
-        weights(weight_scale(a)) {}
+        weights(weight_scale(a)), sum(sum_before(a)) {}
 
   // The results of a full pack, written. WEIGHTED: with weights and an upstream gradient, each of
   // which may be absent.
@@ -260,32 +282,29 @@ struct LinePass {
 
   // A warp's tile of a line.
   WL_FN void tile(wl_i64 unit) {
-    const wl_i64 line = unit / a.tiles, tile = unit - line * a.tiles;
+    const wl_i64 line = unit / a.tiles, tile = unit % a.tiles;
     Offsets at = {};
     at.add_index(a, line, 0, a.dims - 1);
     const T* x = (const T*)a.x + at.x;
     const T* y = (const T*)a.y + at.y;
     const Packs<T> packs(a.lead == OP_X ? x : y, a.sizes[a.dims - 1]);
-    const wl_u32 begin = (wl_u32)(tile * a.part), end = begin + (wl_u32)a.part;
+    const wl_u32 begin = (wl_u32)tile * (wl_u32)a.part, end = begin + (wl_u32)a.part;
     const wl_u32 from = begin > packs.first ? begin : packs.first, to = end < packs.last ? end : packs.last;
     if (weighted) {
       packs_of<true>(at, packs, from, to);
     } else {
       packs_of<false>(at, packs, from, to);
     }
-    if (tile == 0) ends(at, packs);
+    if (tile == a.ends) ends(at, packs);
   }
 };
 
 template <class L, class T, bool GRADIENT>
 WL_FN void line_pass(const ElementwiseArgs& a) {
-  WL_SMEM(double, slots, 32);
   LinePass<L, T, GRADIENT> pass(a);
-  const wl_i64 step = (wl_i64)wl_blocks() * wl_warps();
-  for (wl_i64 unit = (wl_i64)wl_block() * wl_warps() + wl_warp(); unit < a.units; unit += step) pass.tile(unit);
-  if (!a.partials) return;
-  const double sum = block_sum(pass.sum, slots);
-  if (wl_thread() == 0) wl_st(a.partials + wl_block(), sum);
+  const wl_i64 warp = (wl_i64)wl_block() * wl_warps() + wl_warp(), step = (wl_i64)wl_blocks() * wl_warps();
+  for (wl_i64 unit = warp; unit < a.units; unit += step) pass.tile(a.first + unit);
+  leave_sum(a, pass.sum);
 }
 
 // ---- the gradient of a tensor that was broadcast ----------------------------------------------

@@ -3,6 +3,7 @@
 //! are 5000 bytes and blocks four of them, and whose queues get on in an order that is drawn.
 
 mod calls;
+mod elements;
 
 use calls::{likelihoods, shards, teachers, tokens};
 use warploss::emulator::{Asked, Description};

@@ -1,6 +1,6 @@
 //! What is handed to losses of one element of the input and one of the target.
 
-use super::address::{In, Out, OutF32, OutF64};
+use super::address::{In, InF64, Out, OutF32, OutF64};
 use super::batch::MAX_DIMS;
 use crate::spec::elementwise::OPERANDS;
 
@@ -27,15 +27,25 @@ pub(crate) struct ElementwiseArgs {
     pub(crate) partials: OutF64,
     /// What the sum of all becomes.
     pub(crate) loss: OutF32,
+    /// Sums of threads over the parts before this one; none at the first.
+    pub(crate) before: InF64,
+    /// The same, for the part after this one; none at the last.
+    pub(crate) after: OutF64,
     /// The upstream gradient, where there is no tensor.
     pub(crate) number: f64,
     pub(crate) denominator: f64,
-    /// Elements of the shape.
+    /// Elements of the part; of the shape, where there is one.
     pub(crate) count: i64,
-    /// Tiles of all lines.
+    /// Tiles of the part; of all lines, where there is one.
     pub(crate) units: i64,
+    /// Tile, or element, that the part begins with.
+    pub(crate) first: i64,
+    /// The thread that has it in a launch for all.
+    pub(crate) turn: i64,
     /// Tiles of a line.
     pub(crate) tiles: i64,
+    /// The tile of a line that its ends go with: the first, or -1 for none.
+    pub(crate) ends: i64,
     /// Summing back: elements of the gradient.
     pub(crate) outputs: i64,
     /// Summing back: what each element is the sum of.

@@ -7,70 +7,82 @@ use crate::base::shape::{MAX_RANK, Shape};
 use crate::code::args;
 use crate::code::args::ElementwiseArgs;
 use crate::code::element_plan::{PassPlan, SumPlan, Walk};
-use crate::code::variants::{Batch, Data, ELEMENT_THREADS, ElementEntry, Variant};
+use crate::code::variants::{Batch, Data, ELEMENT_THREADS, ElementEntry, PACK_BYTES, Variant};
 use crate::cuda::driver::Launch;
-use crate::cuda::schedule::lines::count;
+use crate::cuda::schedule::elements::parts::{Cut, Streams};
+use crate::cuda::schedule::elements::{NamedInput, NamedOutput, Naming, Tensors, address, lay_out};
 use crate::cuda::schedule::rows::data;
 use crate::cuda::stream::Cuda;
-use crate::cuda::stream::memory::{Input, Output};
+use crate::cuda::stream::memory::Output;
 use crate::cuda::stream::pool::Block;
-use crate::spec::broadcast::strides;
 use crate::spec::elementwise as loss;
-use crate::spec::elementwise::{
-    Call, Checked, Denominator, Functor, OPERANDS, Operand, Space, Strides,
-};
+use crate::spec::elementwise::{Call, Checked, Denominator, Functor, Operand, Space};
 use crate::spec::grad_output::GradOutput;
 
 impl Cuda {
     pub(crate) fn elementwise(&self, checked: &Checked<'_>, call: Call<'_>) -> Result<()> {
         let Call { input, target, grad_output, loss, grad_input, grad_target } = call;
+        let elements = checked.shape.iter().product();
+        let covers = |shape: Shape| shape.iter().product::<usize>() == elements;
+        // A gradient that is summed back is made of all elements at once.
+        let whole = (grad_input.is_some() && !covers(input.view().shape()))
+            || (grad_target.is_some() && !covers(target.shape()));
+        let by = Naming { cuda: self, elements, whole };
+        let total = checked.reduction != Reduction::None;
         // What is written, the input too where it becomes its gradient.
-        let loss = loss.map(|t| self.output("loss", t, false)).transpose()?;
-        let grad_y = grad_target.map(|t| self.output("grad_target", t, false)).transpose()?;
-        let (x, grad_x, _kept) = match input {
+        let (loss, values) = match loss {
+            Some(t) if total => (Some(self.output("loss", t, false)?), None),
+            Some(t) => (None, Some(by.output("loss", t, false)?)),
+            None => (None, None),
+        };
+        let grad_y = grad_target.map(|t| by.output("grad_target", t, false)).transpose()?;
+        let (x, grad_x, in_place) = match input {
             loss::Input::Kept(x) => {
-                let grad = grad_input.map(|t| self.output("grad_input", t, false)).transpose()?;
-                let x = self.input("input", x)?;
-                (Seen::input(&x), grad, Some(x))
+                let grad = grad_input.map(|t| by.output("grad_input", t, false)).transpose()?;
+                (Some(by.input("input", x)?), grad, false)
             }
-            loss::Input::Consumed(x) => {
-                let x = self.output("input", x, true)?;
-                (Seen::output(&x), Some(x), None)
+            loss::Input::Consumed(x) => (None, Some(by.output("input", x, true)?), true),
+        };
+        let y = by.input("target", target)?;
+        let weight = checked.weight.map(|t| by.input("weight", t)).transpose()?;
+        let pos_weight = checked.pos_weight.map(|t| by.input("pos_weight", t)).transpose()?;
+        let (number, single, upstream) = match grad_output {
+            GradOutput::Number(g) => (g, None, None),
+            GradOutput::Tensor(g) if g.elements() == 1 => {
+                (1.0, Some(self.input("grad_output", g)?), None)
             }
+            GradOutput::Tensor(g) => (1.0, None, Some(by.input("grad_output", g)?)),
         };
-        let y = self.input("target", target)?;
-        let weight = checked.weight.map(|t| self.input("weight", t)).transpose()?;
-        let pos_weight = checked.pos_weight.map(|t| self.input("pos_weight", t)).transpose()?;
-        let (number, upstream) = match grad_output {
-            GradOutput::Number(g) => (g, None),
-            GradOutput::Tensor(g) => (1.0, Some(self.input("grad_output", g)?)),
-        };
-        let single = upstream.as_ref().filter(|g| g.shape.iter().product::<usize>() == 1);
-        let values = loss.as_ref().filter(|_| checked.reduction == Reduction::None);
+        let read = |t: Option<&NamedInput<'_>>| t.map(|t| t.seen(&checked.shape));
+        let written = |t: &Option<NamedOutput<'_, '_>>| t.as_ref().map(|t| t.seen(&checked.shape));
         let seen = Tensors([
-            Some(x),
-            Some(Seen::input(&y)),
-            weight.as_ref().map(Seen::input),
-            pos_weight.as_ref().map(Seen::input),
-            upstream.as_ref().filter(|_| single.is_none()).map(Seen::input),
-            values.map(Seen::output),
-            grad_x.as_ref().map(Seen::output),
-            grad_y.as_ref().map(Seen::output),
+            read(x.as_ref()).or(written(&grad_x)),
+            read(Some(&y)),
+            read(weight.as_ref()),
+            read(pos_weight.as_ref()),
+            read(upstream.as_ref()),
+            written(&values),
+            written(&grad_x),
+            written(&grad_y),
         ]);
         let space = seen.space(checked.shape);
         let mut args = seen.args(&space)?;
         args.number = number.into();
-        args.single = single.map_or(0, |g| g.address);
-        args.upstream_kind = upstream.as_ref().map_or(0, |g| args::kind(g.dtype));
+        if let Some(g) = &single {
+            (args.single, args.upstream_kind) = (g.address, args::kind(g.dtype));
+        }
         args.options = checked.formula.options;
         let weights = match checked.denominator {
             Denominator::Number(n) => {
                 args.denominator = n;
                 None
             }
-            Denominator::Weights => Some(self.sum_of_weights(&mut args, &space)?),
+            Denominator::Weights => {
+                let sum = weight.as_ref().map(|w| self.sum_of_weights(&mut args, &space, w));
+                sum.transpose()?
+            }
         };
-        let element = Element { functor: checked.formula.functor, data: data(y.dtype)?, space };
+        let element = Element { functor: checked.formula.functor, data: data(y.dtype())?, space };
         // What is summed back reads the input before it may become its gradient.
         for side in [Operand::GradInput, Operand::GradTarget] {
             if seen.get(side).is_some() && element.is_summed(side) {
@@ -81,25 +93,42 @@ impl Cuda {
                 }
             }
         }
-        let total = loss.as_ref().filter(|_| values.is_none());
-        self.pass(&element, args, total)?;
+        let mut streams = Streams::default();
+        streams.reads(Operand::Input, x.as_ref());
+        streams.reads(Operand::Target, Some(&y));
+        streams.reads(Operand::Weight, weight.as_ref());
+        streams.reads(Operand::PosWeight, pos_weight.as_ref());
+        streams.reads(Operand::Upstream, upstream.as_ref());
+        let values = streams.writes(Operand::Loss, values, false);
+        let grad_x = streams.writes(Operand::GradInput, grad_x, in_place);
+        let grad_y = streams.writes(Operand::GradTarget, grad_y, false);
+        self.pass(&element, args, loss.as_ref(), streams)?;
         drop(weights);
-        self.read_back([loss, grad_x, grad_y])
+        self.read_back([loss, values, grad_x, grad_y])
     }
 
     /// Puts Σ of the weights on the device, in memory that lasts as long as the block.
-    fn sum_of_weights(&self, args: &mut ElementwiseArgs, space: &Space) -> Result<Block<'_>> {
+    fn sum_of_weights(
+        &self,
+        args: &mut ElementwiseArgs,
+        space: &Space,
+        weight: &NamedInput<'_>,
+    ) -> Result<Block<'_>> {
         let total = self.pool.take("workspace", 2 * size_of::<f64>())?;
         args.weights = total.address();
         // Weights lie like nothing else in particular: an element a thread.
         let blocks = PassPlan::strided(space.count(), self.driver.card()).blocks;
         let partials = self.pool.take("workspace", 2 * blocks as usize * size_of::<f64>())?;
         let sum = ElementwiseArgs { partials: partials.address(), parts: blocks, ..*args };
-        // SAFETY: weights were checked to have the space's shape; two partial numbers a block.
+        let mut streams = Streams::default();
+        streams.reads(Operand::Weight, Some(weight));
+        let cut = Cut::strided(space.count(), blocks);
+        // SAFETY: weights were checked to have the space's shape; two numbers a thread and two
+        // partial ones a block.
         unsafe {
-            if blocks > 0 {
-                self.launch_batch(Batch::WeightsSum, blocks, args::bytes(&sum))?;
-            }
+            self.by_parts((sum, 2), cut, streams, |args| {
+                self.launch_batch(Batch::WeightsSum, blocks, args::bytes(args))
+            })?;
             self.launch_batch(Batch::WeightsSumTotal, 1, args::bytes(&sum))?;
         }
         Ok(total)
@@ -111,23 +140,28 @@ impl Cuda {
         element: &Element,
         mut args: ElementwiseArgs,
         total: Option<&Output<'_, '_>>,
+        streams: Streams<'_, '_, '_>,
     ) -> Result<()> {
-        let gradient = args.grad_x != 0 || args.grad_y != 0;
-        let value = total.is_some() || args.value != 0;
+        let named = Operand::WRITTEN.map(|o| *address(&mut args, o) != 0 || streams.written(o));
+        let written = |operand| {
+            Operand::WRITTEN.into_iter().zip(named).any(|(o, named)| named && o == operand)
+        };
+        let gradient = written(Operand::GradInput) || written(Operand::GradTarget);
+        let value = total.is_some() || written(Operand::Loss);
         if args.count == 0 || !(gradient || value) {
             return match total {
                 Some(loss) => self.total(args, loss),
                 None => Ok(()),
             };
         }
-        let written = |o| address(&args, o) != 0;
         let plan = PassPlan::new(&element.space, written, element.data, self.driver.card());
-        let entry = match plan.walk {
-            Walk::Strided => ElementEntry::Strided,
+        let (entry, lead) = match plan.walk {
+            Walk::Strided => (ElementEntry::Strided, 0),
             Walk::Lines { tile, tiles, units, lead } => {
                 (args.part, args.tiles, args.units) = (tile as i64, tiles as i64, units as i64);
                 args.lead = (lead == Operand::Target).into();
-                if gradient { ElementEntry::Gradient } else { ElementEntry::Forward }
+                let lead = if lead == Operand::Target { args.y } else { args.x };
+                (if gradient { ElementEntry::Gradient } else { ElementEntry::Forward }, lead)
             }
         };
         let sums = if total.is_some() { plan.blocks } else { 0 };
@@ -135,7 +169,15 @@ impl Cuda {
         if total.is_some() {
             (args.partials, args.parts) = (partials.address(), sums);
         }
-        self.launch_element(element, entry, plan.blocks, &args)?;
+        // What comes block by block begins as allocations do.
+        let aligned = lead.is_multiple_of(PACK_BYTES as u64);
+        let cut = Cut::new(&element.space, &plan, element.data, aligned);
+        // SAFETY: the kernel goes through the units of its arguments, as the cut shares them out.
+        unsafe {
+            self.by_parts((args, 1), cut, streams, |args| {
+                self.launch_element(element, entry, plan.blocks, args)
+            })?;
+        }
         match total {
             Some(loss) => self.total(args, loss),
             None => Ok(()),
@@ -233,91 +275,6 @@ impl Element {
     /// Whether a gradient's elements are sums.
     fn is_summed(&self, side: Operand) -> bool {
         (0..self.space.sizes().len()).any(|d| self.space.stride(side, d) == 0)
-    }
-}
-
-/// A tensor on the device.
-#[derive(Debug, Clone, Copy)]
-struct Seen {
-    address: u64,
-    kind: u32,
-    shape: Shape,
-    row_stride: usize,
-}
-
-impl Seen {
-    fn input(tensor: &Input<'_>) -> Self {
-        let (address, kind) = (tensor.address, args::kind(tensor.dtype));
-        Seen { address, kind, shape: tensor.shape, row_stride: tensor.row_stride }
-    }
-
-    fn output(tensor: &Output<'_, '_>) -> Self {
-        let (address, kind) = (tensor.address, args::kind(tensor.dtype));
-        Seen { address, kind, shape: tensor.shape, row_stride: tensor.row_stride }
-    }
-}
-
-/// The operands of a call, those that it has.
-struct Tensors([Option<Seen>; OPERANDS]);
-
-impl Tensors {
-    fn get(&self, operand: Operand) -> Option<&Seen> {
-        self.0[operand as usize].as_ref()
-    }
-
-    fn space(&self, shape: Shape) -> Space {
-        let mut all: Strides = [[0; MAX_RANK]; OPERANDS];
-        for (own, tensor) in all.iter_mut().zip(&self.0) {
-            if let Some(tensor) = tensor {
-                *own = strides(tensor.shape, tensor.row_stride, shape);
-            }
-        }
-        Space::new(&shape, &all)
-    }
-
-    /// Addresses, types and strides.
-    fn args(&self, space: &Space) -> Result<ElementwiseArgs> {
-        let address = |o| self.get(o).map_or(0, |t| t.address);
-        let kind = |o| self.get(o).map_or(0, |t| t.kind);
-        let mut args = ElementwiseArgs {
-            x: address(Operand::Input),
-            y: address(Operand::Target),
-            weight: address(Operand::Weight),
-            pos_weight: address(Operand::PosWeight),
-            upstream: address(Operand::Upstream),
-            value: address(Operand::Loss),
-            grad_x: address(Operand::GradInput),
-            grad_y: address(Operand::GradTarget),
-            count: count("input", space.count())?,
-            weight_kind: kind(Operand::Weight),
-            pos_weight_kind: kind(Operand::PosWeight),
-            ..ElementwiseArgs::default()
-        };
-        let order: [usize; MAX_RANK] = std::array::from_fn(|d| d);
-        lay_out(&mut args, space, &order[..space.sizes().len()]);
-        Ok(args)
-    }
-}
-
-/// Sizes and strides of the space's dimensions, in this order.
-fn lay_out(args: &mut ElementwiseArgs, space: &Space, order: &[usize]) {
-    // Without dimensions there is one element.
-    (args.dims, args.sizes) = (order.len().max(1) as u32, [1; MAX_RANK]);
-    args.strides = [[0; MAX_RANK]; OPERANDS];
-    for (to, &d) in order.iter().enumerate() {
-        args.sizes[to] = space.sizes()[d] as i64;
-        for operand in Operand::READ.into_iter().chain(Operand::WRITTEN) {
-            args.strides[operand as usize][to] = space.stride(operand, d) as i64;
-        }
-    }
-}
-
-/// Address of something that is written.
-fn address(args: &ElementwiseArgs, operand: Operand) -> u64 {
-    match operand {
-        Operand::GradInput => args.grad_x,
-        Operand::GradTarget => args.grad_y,
-        _ => args.value,
     }
 }
 

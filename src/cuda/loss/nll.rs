@@ -97,6 +97,7 @@ impl Cuda {
         let in_place = picks && spreads;
         let operands = Operands {
             rows: positions.blocks,
+            grain: 1,
             read: [x, None, None, None, None],
             written: [y, None, None],
             in_place,

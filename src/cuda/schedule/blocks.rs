@@ -1,4 +1,4 @@
-//! Rows on the host, gone through block by block: while kernels work on one block, the next is on
+//! Rows on the host (of elements that each stand alone, one each), gone through block by block: while kernels work on one block, the next is on
 //! its way to the device and the one before on its way back.
 //!
 //! Between two meetings of the stream with the copy queues (`Driver::meet`) lies a *step*:
@@ -31,9 +31,6 @@ use crate::cuda::stream::pool::Block;
 use crate::cuda::stream::staging::{Carrier, HostRows, Shore, chunks};
 use std::ops::Range;
 
-/// Chunks of a block: so many that what a step costs besides its copies (a launch and a meeting,
-/// some 20 µs) is small beside the 0.3 ms that 16 MiB take at 50 GB/s. Predicted.
-const BLOCK_CHUNKS: usize = 4;
 /// What allocations are aligned to: a row in a block lies as it would lie in the whole tensor.
 const ALIGNMENT: usize = 256;
 
@@ -118,18 +115,9 @@ impl<'r, 'a, 'p> Passage<'r, 'a, 'p> {
     where
         'p: 'r,
     {
-        let Operands { rows, in_place, read: inputs, written: outputs } = operands;
+        let block = operands.at_once(cuda.driver.chunk());
+        let Operands { rows, in_place, read: inputs, written: outputs, .. } = operands;
         let (rows, in_place) = (*rows, *in_place);
-        let sent = inputs.iter().flatten().filter_map(|input| match &input.place {
-            From::Host(..) => Some(input.lines.len * input.dtype.size()),
-            From::Device { .. } => None,
-        });
-        let fetched = outputs.iter().flatten().filter_map(|y| match &y.place {
-            To::Host(..) => Some(y.lines.len * y.dtype.size()),
-            To::Device { .. } => None,
-        });
-        let longest = sent.chain(fetched).max().unwrap_or(0).max(1);
-        let block = (BLOCK_CHUNKS * cuda.driver.chunk() / longest).clamp(1, rows.max(1));
         let blocks = rows.div_ceil(block);
 
         let (mut sources, mut read) = ([None; READ], [const { None }; READ]);
@@ -157,11 +145,6 @@ impl<'r, 'a, 'p> Passage<'r, 'a, 'p> {
         }
         let targets = Targets(targets);
         Ok(Passage { cuda, rows, block, sources, read, targets, written, in_place })
-    }
-
-    /// Rows that a launch is given at once.
-    pub(crate) fn rows_at_once(&self) -> usize {
-        if self.on_host() { self.block } else { self.rows }
     }
 
     fn on_host(&self) -> bool {
@@ -331,7 +314,7 @@ impl Cuda {
     {
         if operands.rows > 0 {
             let mut passage = Passage::new(self, &mut operands)?;
-            let mut launch = prepare(passage.rows_at_once())?;
+            let mut launch = prepare(passage.block)?;
             // SAFETY: launches keep to the rows that they are given: the caller's promise.
             unsafe { passage.run(&mut launch)? };
         }
@@ -415,6 +398,7 @@ impl<'r, 'a, 'p> RowTensors<'r, 'a, 'p> {
         let RowTensors { x, upstream, beside, y, grad_beside } = self;
         Operands {
             rows,
+            grain: 1,
             read: [x, upstream, beside, None, None],
             written: [y, grad_beside, None],
             in_place: x.is_none(),

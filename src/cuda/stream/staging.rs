@@ -141,15 +141,32 @@ impl Staging {
     /// # Safety
     /// [`HostRows::bytes`] bytes at `to` are allocated, and only the stream uses them.
     pub(crate) unsafe fn send(&self, to: u64, from: &[u8], rows: HostRows) -> Result<()> {
-        if rows.bytes() == 0 {
+        // SAFETY: so many bytes at `to` are allocated, and only the stream uses them: the caller's
+        // promise.
+        unsafe { self.send_part(to, from, rows, 0..rows.bytes()) }
+    }
+
+    /// The same for the bytes `part` of the rows, without padding.
+    ///
+    /// # Safety
+    /// As many bytes at `to` are allocated, and only the stream uses them.
+    pub(crate) unsafe fn send_part(
+        &self,
+        to: u64,
+        from: &[u8],
+        rows: HostRows,
+        part: Range<usize>,
+    ) -> Result<()> {
+        if part.is_empty() {
             return Ok(());
         }
-        let mut carrier = self.carrier([rows.bytes(), 0])?;
+        let mut carrier = self.carrier([part.len(), 0])?;
         self.driver.meet()?;
-        let mut chunks = chunks(0..rows.bytes(), self.driver.chunk());
+        let mut chunks = chunks(part.clone(), self.driver.chunk());
         let sent = chunks.try_for_each(|range| {
+            let to = to + (range.start - part.start) as u64;
             // SAFETY: the caller's contract; the stream meets the queue before and after.
-            unsafe { carrier.send(to + range.start as u64, from, rows, range) }
+            unsafe { carrier.send(to, from, rows, range) }
         });
         // Even after an error: the memory must not be used under a copy that is under way.
         self.driver.meet().and(sent)
