@@ -77,6 +77,7 @@ pub use spec::logprob_entropy::{
 };
 pub use spec::logsumexp::LogSumExp;
 pub use spec::mse::{Mse, MseLoss};
+pub use spec::multi_margin::{MultiMargin, MultiMarginGrad};
 pub use spec::nll::{Nll, NllGrad};
 pub use spec::output_layer::{LayerGrad, LayerGradOut, LayerOut, LayerOutput};
 pub use spec::poisson_nll::{PoissonNll, PoissonNllLoss};

@@ -72,12 +72,12 @@ WL_FN void census_chunk_body(const BatchArgs& a) {
   const wl_i64 begin = wl_block() * a.chunk, end = begin + a.chunk < a.rows ? begin + a.chunk : a.rows;
   for (wl_i64 row = begin + wl_thread(); row < end; row += wl_threads()) {
     const wl_i64 target = load_index(a.target, a.target_kind, row);
-    if (target == a.ignore_index) continue;
+    if (a.ignores && target == a.ignore_index) continue;
     if (target < 0 || target >= a.classes) {
       total.merge({0., 0., row});
       continue;
     }
-    total.a += a.weight ? load_float(a.weight, a.weight_kind, target) : 1.f;
+    total.a += a.weight && !a.by_rows ? load_float(a.weight, a.weight_kind, target) : 1.f;
     total.b += 1.;
   }
   total.reduce(sums, firsts);

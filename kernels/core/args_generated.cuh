@@ -81,16 +81,19 @@ struct BatchArgs {
   wl_u32 mean;
   wl_u32 bad_target;    // The kind of error that a class out of range is.
   wl_u32 wide;          // Rows' losses are doubles.
+  wl_u32 ignores;       // Rows of the class to be ignored do not count.
+  wl_u32 by_rows;       // Rows count as 1 each, whatever their classes weigh.
   wl_u32 pad;
 };
-static_assert(sizeof(BatchArgs) == 136, "BatchArgs");
+static_assert(sizeof(BatchArgs) == 144, "BatchArgs");
 WL_OFFSET(BatchArgs, target, 0); WL_OFFSET(BatchArgs, weight, 8); WL_OFFSET(BatchArgs, loss, 16);
 WL_OFFSET(BatchArgs, z_loss, 24); WL_OFFSET(BatchArgs, chunks, 32); WL_OFFSET(BatchArgs, bad, 40);
 WL_OFFSET(BatchArgs, totals, 48); WL_OFFSET(BatchArgs, status, 56); WL_OFFSET(BatchArgs, loss_out, 64);
 WL_OFFSET(BatchArgs, z_loss_out, 72); WL_OFFSET(BatchArgs, rows, 80); WL_OFFSET(BatchArgs, classes, 88);
 WL_OFFSET(BatchArgs, ignore_index, 96); WL_OFFSET(BatchArgs, chunk, 104); WL_OFFSET(BatchArgs, target_kind, 112);
 WL_OFFSET(BatchArgs, weight_kind, 116); WL_OFFSET(BatchArgs, mean, 120); WL_OFFSET(BatchArgs, bad_target, 124);
-WL_OFFSET(BatchArgs, wide, 128); WL_OFFSET(BatchArgs, pad, 132);
+WL_OFFSET(BatchArgs, wide, 128); WL_OFFSET(BatchArgs, ignores, 132); WL_OFFSET(BatchArgs, by_rows, 136);
+WL_OFFSET(BatchArgs, pad, 140);
 
 // Ranks of rows, and the limits that they are counted below.
 struct RankArgs {
@@ -692,6 +695,26 @@ struct LogSumExpArgs {
 static_assert(sizeof(LogSumExpArgs) == 112, "LogSumExpArgs");
 WL_OFFSET(LogSumExpArgs, rows, 0); WL_OFFSET(LogSumExpArgs, schedule, 48); WL_OFFSET(LogSumExpArgs, upstream, 80);
 WL_OFFSET(LogSumExpArgs, lse, 104);
+
+// Multi-class margin loss.
+struct MultiMarginArgs {
+  RowOperands rows;
+  RowSchedule schedule;
+  UpstreamArgs upstream;
+  LabelArgs target;
+  WeightArgs weight;
+  float* loss;            // Per row, doubles where they are wide.
+  const Totals* totals;
+  float margin;
+  wl_u32 square;          // The exponent is 2.
+  wl_u32 mean;            // Divide by the totals.
+  wl_u32 wide;
+};
+static_assert(sizeof(MultiMarginArgs) == 176, "MultiMarginArgs");
+WL_OFFSET(MultiMarginArgs, rows, 0); WL_OFFSET(MultiMarginArgs, schedule, 48); WL_OFFSET(MultiMarginArgs, upstream, 80);
+WL_OFFSET(MultiMarginArgs, target, 104); WL_OFFSET(MultiMarginArgs, weight, 128); WL_OFFSET(MultiMarginArgs, loss, 144);
+WL_OFFSET(MultiMarginArgs, totals, 152); WL_OFFSET(MultiMarginArgs, margin, 160);
+WL_OFFSET(MultiMarginArgs, square, 164); WL_OFFSET(MultiMarginArgs, mean, 168); WL_OFFSET(MultiMarginArgs, wide, 172);
 
 // Sums over rows of probabilities.
 struct InformationArgs {

@@ -24,6 +24,7 @@ from safetensors.torch import save_file
 import adaptive_log_softmax
 import elementwise
 import js_div_logits
+import multi_margin
 
 DTYPES = {"f32": torch.float32, "f16": torch.float16, "bf16": torch.bfloat16}
 INDICES = {"i64": torch.int64, "i32": torch.int32, "u32": torch.uint32, "u8": torch.uint8}
@@ -432,6 +433,7 @@ def main():
         ("cross_entropy", cross_entropy_cases),
         ("soft_cross_entropy", soft_cross_entropy_cases),
         ("nll", nll_cases),
+        ("multi_margin", lambda f: multi_margin.cases(sys.modules[__name__], f)),
         ("log_softmax", lambda f: line_cases(f, lambda x, d, _: torch.log_softmax(x, d[0]))),
         ("logsumexp", lambda f: line_cases(f, lambda x, d, k: torch.logsumexp(x, d, k))),
         ("logprob_entropy", logprob_entropy_cases),

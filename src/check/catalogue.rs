@@ -94,6 +94,8 @@ catalogue! {
     PoissonNll ops::poisson_nll::ENTRY,
     /// [`crate::SigmoidFocal`].
     SigmoidFocal ops::sigmoid_focal::ENTRY,
+    /// [`crate::MultiMargin`].
+    MultiMargin ops::multi_margin::ENTRY,
 }
 
 impl Op {

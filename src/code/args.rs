@@ -23,9 +23,9 @@ pub(crate) use nll::NllArgs;
 pub(crate) use parts::PartArgument;
 pub(crate) use rows::{
     BesideArgs, CrossEntropyArgs, InformationArgs, JsDivLogitsArgs, LabelArgs, LogSoftmaxArgs,
-    LogSumExpArgs, LogitArgs, LogprobEntropyArgs, LossOutputs, RankOutputs, RowArgument,
-    RowOperands, ShardArgs, SmoothingArgs, SoftCrossEntropyArgs, TokenOutputs, UpstreamArgs,
-    WeightArgs,
+    LogSumExpArgs, LogitArgs, LogprobEntropyArgs, LossOutputs, MultiMarginArgs, RankOutputs,
+    RowArgument, RowOperands, ShardArgs, SmoothingArgs, SoftCrossEntropyArgs, TokenOutputs,
+    UpstreamArgs, WeightArgs,
 };
 
 macro_rules! arguments {
@@ -37,6 +37,6 @@ macro_rules! arguments {
 }
 arguments! {
     CrossEntropyArgs LogprobEntropyArgs SoftCrossEntropyArgs JsDivLogitsArgs
-    LogSoftmaxArgs LogSumExpArgs InformationArgs NllArgs BatchArgs RankArgs MergeArgs PermuteArgs ElementwiseArgs
+    LogSoftmaxArgs LogSumExpArgs InformationArgs MultiMarginArgs NllArgs BatchArgs RankArgs MergeArgs PermuteArgs ElementwiseArgs
     BinArgs DistributionArgs EmbeddingArgs SampledArgs SortArgs SegmentArgs TileArgs PanelArgs
 }

@@ -11,6 +11,7 @@ use crate::spec::cross_entropy::{self, Checked, CheckedShard, SoftTarget};
 use crate::spec::information::{self, CheckedInformation};
 use crate::spec::js_div_logits::{self, CheckedJsDiv};
 use crate::spec::log_softmax::{self, CheckedLines};
+use crate::spec::multi_margin::{self, CheckedMargin};
 use crate::spec::nll::{self, CheckedNll};
 use crate::spec::row_state::Merge;
 use crate::spec::sampled_softmax::{self, CheckedSampled};
@@ -132,6 +133,14 @@ impl Backend for Cpu {
                 self.nll_forward_backward(checked, input, grad_output, loss)
             }
         }
+    }
+
+    fn multi_margin(
+        &self,
+        checked: &CheckedMargin<'_>,
+        call: multi_margin::Call<'_>,
+    ) -> Result<()> {
+        Cpu::multi_margin(self, checked, call)
     }
 
     fn js_div_logits(

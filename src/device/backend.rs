@@ -11,6 +11,7 @@ use crate::spec::cross_entropy::{self, Checked, CheckedShard, SoftTarget};
 use crate::spec::information::{self, CheckedInformation};
 use crate::spec::js_div_logits::{self, CheckedJsDiv};
 use crate::spec::log_softmax::{self, CheckedLines};
+use crate::spec::multi_margin::{self, CheckedMargin};
 use crate::spec::nll::{self, CheckedNll};
 use crate::spec::row_state::Merge;
 use crate::spec::sampled_softmax::{self, CheckedSampled};
@@ -203,6 +204,15 @@ pub(crate) trait Backend: Debug + Send + Sync {
     /// Negative log-likelihood.
     fn nll(&self, _checked: &CheckedNll<'_>, _call: nll::Call<'_>) -> Result<()> {
         absent(self.name(), "negative log-likelihood")
+    }
+
+    /// Multi-class margin loss.
+    fn multi_margin(
+        &self,
+        _checked: &CheckedMargin<'_>,
+        _call: multi_margin::Call<'_>,
+    ) -> Result<()> {
+        absent(self.name(), "multi-class margin loss")
     }
 
     /// Jensen–Shannon divergence from logits.

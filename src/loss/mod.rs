@@ -11,6 +11,7 @@ mod js_div_logits;
 mod log_softmax;
 mod logprob_entropy;
 mod logsumexp;
+mod multi_margin;
 mod nll;
 pub(crate) mod output_layer;
 pub(crate) mod ranks;

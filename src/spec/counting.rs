@@ -10,6 +10,9 @@ pub(crate) struct Counting<'a> {
     pub(crate) rows: usize,
     pub(crate) weight: Option<TensorRef<'a>>,
     pub(crate) classes: usize,
-    pub(crate) ignore_index: i64,
+    /// The class of rows that do not count; none: all do.
+    pub(crate) ignore_index: Option<i64>,
+    /// Whether rows count as 1 each, whatever their classes weigh.
+    pub(crate) by_rows: bool,
     pub(crate) reduction: Reduction,
 }

@@ -217,7 +217,8 @@ impl<'a> CheckedJsDiv<'a> {
             weight: None,
             // Without labels a row counts even if it is empty.
             classes: self.classes.max(usize::from(self.labels.is_none())),
-            ignore_index: self.options.ignore_index,
+            ignore_index: Some(self.options.ignore_index),
+            by_rows: false,
             reduction: if self.averages() { Reduction::Mean } else { Reduction::Sum },
         }
     }

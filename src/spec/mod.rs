@@ -22,6 +22,7 @@ pub(crate) mod log_softmax;
 pub(crate) mod logprob_entropy;
 pub(crate) mod logsumexp;
 pub(crate) mod mse;
+pub(crate) mod multi_margin;
 pub(crate) mod nll;
 pub(crate) mod output_layer;
 pub(crate) mod poisson_nll;

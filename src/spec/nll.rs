@@ -107,7 +107,8 @@ impl<'w> Nll<'w> {
             rows: target.len(),
             weight: self.weight,
             classes,
-            ignore_index: self.ignore_index,
+            ignore_index: Some(self.ignore_index),
+            by_rows: false,
             reduction: self.reduction,
         };
         Ok(CheckedNll { target, counting })

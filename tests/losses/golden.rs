@@ -8,6 +8,7 @@ use crate::js_div_logits::JsDivLogitsCase;
 use crate::log_softmax::LogSoftmaxCase;
 use crate::logprob_entropy::LogprobEntropyCase;
 use crate::logsumexp::LogSumExpCase;
+use crate::multi_margin::MarginCase;
 use crate::nll::NllCase;
 use crate::soft_cross_entropy::SoftCrossEntropyCase;
 use safetensors::{Dtype, SafeTensors, tensor::TensorView};
@@ -15,12 +16,14 @@ use serde_json::Value;
 use warploss::check::catalogue;
 use warploss::{DType, Reduction};
 
-/// A loss is a row, but for the elementwise ones, which the catalogue has: the file's name, the cases it must hold at least, and how one is read.
+/// A loss is a row, but for the elementwise ones, which the catalogue has: the file's name, the cases it
+/// must hold at least, and how one is read.
 type Read = fn(&Golden<'_>) -> Box<dyn Case>;
 const LOSSES: &[(&str, usize, Read)] = &[
     ("cross_entropy", 140, |g| Box::new(CrossEntropyCase::golden(g))),
     ("soft_cross_entropy", 130, |g| Box::new(SoftCrossEntropyCase::golden(g))),
     ("nll", 50, |g| Box::new(NllCase::golden(g))),
+    ("multi_margin", 80, |g| Box::new(MarginCase::golden(g))),
     ("log_softmax", 50, |g| Box::new(LogSoftmaxCase::golden(g))),
     ("logsumexp", 130, |g| Box::new(LogSumExpCase::golden(g))),
     ("logprob_entropy", 60, |g| Box::new(LogprobEntropyCase::golden(g))),

@@ -16,7 +16,7 @@ use warploss::{DType, Reduction};
 /// Step of the differences: errors of h² ≈ 1e-10 and of 1e-16/h meet about here.
 const H: f64 = 1e-5;
 
-fn check_slope(case: &dyn Case) {
+pub(crate) fn check_slope(case: &dyn Case) {
     let expected = case.expected();
     for (name, x) in case.variables() {
         let gradient = expected.iter().find(|e| e.name == name).expect("a gradient");

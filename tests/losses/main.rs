@@ -4,7 +4,7 @@
 //! |---|---|
 //! | `harness` | devices, comparison: a loss is a [`harness::Case`], and every test takes cases |
 //! | `data` | typed buffers with poisoned padding, random numbers, adversarial logits |
-//! | `cross_entropy`, `soft_cross_entropy`, `nll`, `log_softmax`, `logsumexp`, `logprob_entropy`, `ranks`, `elementwise`, `js_div_logits`, `information` | a loss: its case, its calls, random cases |
+//! | `cross_entropy`, `soft_cross_entropy`, `nll`, `multi_margin`, `log_softmax`, `logsumexp`, `logprob_entropy`, `ranks`, `elementwise`, `js_div_logits`, `information` | a loss: its case, its calls, random cases |
 //! | `partial` | a vocabulary in shards |
 //! | `adaptive_embedding`, `adaptive_log_softmax`, `sampled_softmax` | layers: parameters and a loss |
 //! | `golden`, `properties`, `gradients` | one table each, a loss is a row |
@@ -38,6 +38,7 @@ mod js_div_logits;
 mod log_softmax;
 mod logprob_entropy;
 mod logsumexp;
+mod multi_margin;
 mod near_zero;
 mod nll;
 mod numerics;

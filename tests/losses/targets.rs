@@ -12,9 +12,9 @@ use warploss::balance::{BalancedSampler, SamplerOptions};
 use warploss::{
     AdaptiveEmbedding, AdaptiveLogSoftmax, CrossEntropy, CrossEntropyGradients, CrossEntropyOut,
     DType, Device, ElementwiseGradOut, GradOutput, JsDivLogits, JsDivLogitsGradOut, LayerGradOut,
-    LayerOut, LogprobEntropy, LogprobEntropyOut, LogprobEntropyUpstream, NegativeSampler, Nll,
-    OutputLayer, Reduction, Result, SampledSoftmax, Tensor, TensorRef, Wrt, information,
-    topk_accuracy,
+    LayerOut, LogprobEntropy, LogprobEntropyOut, LogprobEntropyUpstream, MultiMargin,
+    NegativeSampler, Nll, OutputLayer, Reduction, Result, SampledSoftmax, Tensor, TensorRef, Wrt,
+    information, topk_accuracy,
 };
 
 const FEATURES: usize = 4;

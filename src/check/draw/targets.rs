@@ -40,6 +40,18 @@ impl Targets {
     }
 }
 
+/// A batch's targets, none of them ignored; those of no classes name one all the same.
+pub(in crate::check) fn of_classes(
+    random: &mut Random,
+    classes: usize,
+    rows: &[usize],
+) -> Result<Tensor> {
+    let index = random.pick(&INDICES);
+    let legal = if index == DType::U8 { classes.min(256) } else { classes };
+    let target: Vec<f64> = (0..rows.iter().product()).map(|_| random.below(legal) as f64).collect();
+    typed::tensor(index, rows, &target)
+}
+
 /// The logits of ignored rows: elements of the case's first tensor.
 pub(in crate::check) fn unread(
     case: &Case,

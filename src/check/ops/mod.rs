@@ -17,6 +17,7 @@ pub(super) mod log_softmax;
 pub(super) mod logprob_entropy;
 pub(super) mod logsumexp;
 pub(super) mod mse;
+pub(super) mod multi_margin;
 pub(super) mod nll;
 pub(super) mod poisson_nll;
 pub(super) mod sampled_softmax;

@@ -28,6 +28,7 @@ Bytes are a model: every logit-sized tensor that a pass must read or write count
 one number per row does not.
   cross-entropy  forward 1 read; backward 1 read, 1 write; forward-backward (fused, in place)
                  1 read, 1 write
+  multi-margin   as cross-entropy
   log-softmax    forward 1 read, 1 write (output in the input's dtype); backward 2 reads, 1 write;
                  forward-backward 3 reads, 2 writes
   logprob-entropy  as cross-entropy; a backward pass sums each row again, from cache

@@ -89,6 +89,10 @@ pub(crate) struct BatchArgs {
     pub(crate) bad_target: u32,
     /// Rows' losses are doubles.
     pub(crate) wide: u32,
+    /// Rows of the class to be ignored do not count.
+    pub(crate) ignores: u32,
+    /// Rows count as 1 each, whatever their classes weigh.
+    pub(crate) by_rows: u32,
     pub(crate) pad: u32,
 }
 

@@ -3,8 +3,8 @@
 use super::kind::size;
 use super::rows::{
     BesideArgs, CrossEntropyArgs, JsDivLogitsArgs, LabelArgs, LogSoftmaxArgs, LogSumExpArgs,
-    LogprobEntropyArgs, LossOutputs, RankOutputs, RowArgument, ShardArgs, SoftCrossEntropyArgs,
-    TokenOutputs, UpstreamArgs,
+    LogprobEntropyArgs, LossOutputs, MultiMarginArgs, RankOutputs, RowArgument, ShardArgs,
+    SoftCrossEntropyArgs, TokenOutputs, UpstreamArgs,
 };
 
 /// Those that can be cut into rows, as x and y come from the host block by block.
@@ -188,5 +188,29 @@ impl PartArgument for JsDivLogitsArgs {
     }
     fn beside(&mut self) -> Option<&mut BesideArgs> {
         Some(&mut self.target)
+    }
+}
+
+impl PartArgument for MultiMarginArgs {
+    fn each_row(&mut self, visit: &mut dyn FnMut(&mut u64, usize)) {
+        let MultiMarginArgs {
+            rows: _,
+            schedule: _,
+            upstream,
+            target,
+            weight: _,
+            loss,
+            totals: _,
+            margin: _,
+            square: _,
+            mean: _,
+            wide,
+        } = self;
+        upstream.each_row(visit);
+        target.each_row(visit);
+        visit(loss, if *wide != 0 { size_of::<f64>() } else { size_of::<f32>() });
+    }
+    fn upstream(&mut self) -> &mut UpstreamArgs {
+        &mut self.upstream
     }
 }

@@ -266,6 +266,26 @@ pub(crate) struct LogSumExpArgs {
     pub(crate) lse: OutF32,
 }
 
+/// Multi-class margin loss.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct MultiMarginArgs {
+    pub(crate) rows: RowOperands,
+    pub(crate) schedule: RowSchedule,
+    pub(crate) upstream: UpstreamArgs,
+    pub(crate) target: LabelArgs,
+    pub(crate) weight: WeightArgs,
+    /// Per row, doubles where they are wide.
+    pub(crate) loss: OutF32,
+    pub(crate) totals: InTotals,
+    pub(crate) margin: f32,
+    /// The exponent is 2.
+    pub(crate) square: u32,
+    /// Divide by the totals.
+    pub(crate) mean: u32,
+    pub(crate) wide: u32,
+}
+
 /// Sums over rows of probabilities.
 #[repr(C)]
 #[derive(Debug, Clone, Copy, Default)]
@@ -326,4 +346,5 @@ row_arguments! {
     LogSoftmaxArgs
     LogSumExpArgs
     InformationArgs
+    MultiMarginArgs
 }

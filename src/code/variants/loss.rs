@@ -151,6 +151,8 @@ losses! {
         beside: Beside::Same,
         entries: &[WITH_SECOND],
     }
+    /// What other scores lack of a margin.
+    MultiMargin = "MultiMargin, {t}" in MultiMargin {}
     /// Entropy and its kin, of probabilities.
     Information = "InformationOf<{narrow}>, {t}" in Information {
         words: 1,

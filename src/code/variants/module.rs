@@ -68,6 +68,7 @@ modules! {
     Permute = "batch/permute.cu" "PermuteArgs",
     JsDivLogits = "loss/js_div_logits.cu" "JsDivLogitsArgs",
     Information = "loss/information.cu" "InformationArgs",
+    MultiMargin = "loss/multi_margin.cu" "MultiMarginArgs",
     /// What elementwise losses share besides: sums of weights, totals.
     Elementwise = "batch/element_sums.cu" "ElementwiseArgs",
     /// The rows of a layer by cluster.

@@ -79,6 +79,7 @@ pub(crate) fn read<'a>(
         rows: counting.rows,
         classes: counting.classes,
         ignore_index: counting.ignore_index,
+        by_rows: counting.by_rows,
     };
     Ok((targets, weights))
 }

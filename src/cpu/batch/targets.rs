@@ -87,7 +87,9 @@ pub(crate) struct Targets<'a> {
     pub(crate) indices: IndexRef<'a>,
     pub(crate) rows: usize,
     pub(crate) classes: usize,
-    pub(crate) ignore_index: i64,
+    pub(crate) ignore_index: Option<i64>,
+    /// Whether each counts as 1.
+    pub(crate) by_rows: bool,
 }
 
 /// What the mean divides by.
@@ -113,7 +115,7 @@ impl Targets<'_> {
     pub(crate) fn class(&self, row: usize) -> Option<usize> {
         let value = self.indices.get(row);
         // The census has found every kept target in range.
-        (value != self.ignore_index).then_some(value as usize)
+        (Some(value) != self.ignore_index).then_some(value as usize)
     }
 
     /// Counts the kept rows; an error for the first kept target that names no class.
@@ -140,21 +142,25 @@ impl Targets<'_> {
         let mut census = Census::NONE;
         for row in rows {
             let value = self.indices.get(row);
-            if value == self.ignore_index {
+            if Some(value) == self.ignore_index {
                 continue;
             }
             match usize::try_from(value) {
                 Ok(class) if class < self.classes => {
                     census.kept += 1;
-                    census.weight += weights.get(class);
+                    census.weight += if self.by_rows { 1.0 } else { weights.get(class) };
                 }
                 _ => {
-                    return Err(Error::Target {
-                        argument: self.argument,
-                        row,
-                        value,
-                        classes: self.classes,
-                        ignore_index: self.ignore_index,
+                    let (argument, classes) = (self.argument, self.classes);
+                    return Err(match self.ignore_index {
+                        Some(ignore_index) => {
+                            Error::Target { argument, row, value, classes, ignore_index }
+                        }
+                        None => Error::Value {
+                            argument,
+                            expected: format!("a class in [0, {classes})"),
+                            got: format!("{value} at row {row}"),
+                        },
                     });
                 }
             }

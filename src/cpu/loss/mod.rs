@@ -17,6 +17,7 @@ pub(crate) mod log_softmax;
 pub(crate) mod logprob_entropy;
 pub(crate) mod logsumexp;
 pub(crate) mod mse;
+pub(crate) mod multi_margin;
 pub(crate) mod nll;
 pub(crate) mod poisson_nll;
 pub(crate) mod sampled_softmax;

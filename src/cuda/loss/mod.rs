@@ -9,6 +9,7 @@ pub(crate) mod js_div_logits;
 pub(crate) mod log_softmax;
 pub(crate) mod logprob_entropy;
 pub(crate) mod logsumexp;
+pub(crate) mod multi_margin;
 pub(crate) mod nll;
 pub(crate) mod ranks;
 pub(crate) mod sampled_softmax;

@@ -208,7 +208,8 @@ impl<'p> Call<'p> {
             stride: count("input", at.stride)?,
             class_stride: count("input", at.class_stride)?,
             positions: count("input", at.positions)?,
-            ignore_index: checked.counting.ignore_index,
+            // There is one: `Nll` has no other way.
+            ignore_index: checked.counting.ignore_index.unwrap_or(-1),
             kind,
             target_kind: self.target.kind(),
             mean: (self.reduction == Reduction::Mean).into(),

@@ -55,11 +55,13 @@ impl Cuda {
             status: self.status()?,
             rows: count(target.map_or("logits", Indices::argument), rows)?,
             classes: count("logits", counting.classes)?,
-            ignore_index: counting.ignore_index,
+            ignore_index: counting.ignore_index.unwrap_or(0),
+            ignores: counting.ignore_index.is_some().into(),
+            by_rows: counting.by_rows.into(),
             chunk: CHUNK as i64,
             target_kind: target.map_or(0, Indices::kind),
             weight_kind: weight.map_or(0, |w| args::kind(w.dtype)),
-            bad_target: target.map_or(0, |t| t.bad(true)),
+            bad_target: target.map_or(0, |t| t.bad(counting.ignore_index.is_some())),
             mean: (counting.reduction == Reduction::Mean).into(),
             ..BatchArgs::default()
         };

@@ -163,7 +163,8 @@ impl<'a, T> Checked<'a, T> {
             rows: self.rows.iter().product(),
             weight: self.options.weight,
             classes: self.classes,
-            ignore_index: self.options.ignore_index,
+            ignore_index: Some(self.options.ignore_index),
+            by_rows: false,
             reduction: self.options.reduction,
         }
     }

@@ -2,8 +2,8 @@
 
 use super::{Results, bits};
 use warploss::{
-    CrossEntropy, Device, JsDivLogits, LogprobEntropy, LogprobEntropyUpstream, Nll, Reduction,
-    Result, RowState, TensorRef, Vocabulary,
+    CrossEntropy, Device, JsDivLogits, LogprobEntropy, LogprobEntropyUpstream, MultiMargin, Nll,
+    Reduction, Result, RowState, TensorRef, Vocabulary,
 };
 
 /// Log-probability and entropy, whose results lie beside the logits.
@@ -81,7 +81,23 @@ pub fn likelihoods(
     let loss = mean.forward(device, input, target)?;
     let losses = none.forward(device, input, target)?;
     let grad = none.backward(device, input, target, per_row)?;
-    Ok([("likelihood", &loss), ("likelihoods", &losses), ("likelihood gradient", &grad)]
-        .map(|(name, tensor)| (name, bits(tensor.view())))
-        .into())
+    // No row is ignored there.
+    let (rows, classes) = (input.shape()[0], input.shape()[1]);
+    let scored: Vec<i64> = (0..rows).map(|r| (r * 7 % classes) as i64).collect();
+    let scored = TensorRef::new(&scored, &[rows])?;
+    let (margin, none) =
+        (MultiMargin::default().p(2), MultiMargin::default().reduction(Reduction::None));
+    let lacking = margin.forward(device, input, scored)?;
+    let margins = none.forward(device, input, scored)?;
+    let margin_grad = none.backward(device, input, scored, per_row)?;
+    Ok([
+        ("likelihood", &loss),
+        ("likelihoods", &losses),
+        ("likelihood gradient", &grad),
+        ("margin", &lacking),
+        ("margins", &margins),
+        ("margin gradient", &margin_grad),
+    ]
+    .map(|(name, tensor)| (name, bits(tensor.view())))
+    .into())
 }

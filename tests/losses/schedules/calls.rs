@@ -3,7 +3,7 @@
 use crate::schedules::data::{Data, Input, Layout, close};
 use warploss::{
     CrossEntropy, CrossEntropyOut, Device, LogSoftmax, LogSumExp, LogprobEntropy,
-    LogprobEntropyOut, LogprobEntropyUpstream, Reduction, TensorMut, TensorRef,
+    LogprobEntropyOut, LogprobEntropyUpstream, MultiMargin, Reduction, TensorMut, TensorRef,
 };
 
 /// A loss with options that matter to a kernel.
@@ -21,6 +21,7 @@ pub(crate) enum Loss {
     /// With argmax and the target's rank.
     CrossEntropyRanked,
     LogprobEntropyRanked,
+    MultiMargin,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -35,7 +36,7 @@ pub(crate) enum Pass {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Call(pub(crate) Loss, pub(crate) Pass);
 
-pub(crate) const CALLS: [Call; 19] = [
+pub(crate) const CALLS: [Call; 22] = [
     Call(Loss::CrossEntropy, Pass::Forward),
     Call(Loss::CrossEntropy, Pass::Backward),
     Call(Loss::CrossEntropy, Pass::Fused),
@@ -55,6 +56,9 @@ pub(crate) const CALLS: [Call; 19] = [
     Call(Loss::CrossEntropyRanked, Pass::Fused),
     Call(Loss::LogprobEntropyRanked, Pass::Forward),
     Call(Loss::LogprobEntropyRanked, Pass::Fused),
+    Call(Loss::MultiMargin, Pass::Forward),
+    Call(Loss::MultiMargin, Pass::Backward),
+    Call(Loss::MultiMargin, Pass::Fused),
 ];
 
 /// What a call gives a row, besides what it writes element by element.
@@ -85,7 +89,7 @@ impl Call {
         let Call(loss, pass) = self;
         let work = match pass {
             Pass::Forward if !self.writes_rows() => "Forward",
-            Pass::Backward if self.has_target() => "FromLse",
+            Pass::Backward if self.saves() => "FromLse",
             _ => "Fused",
         };
         let narrow = dtype != "f32";
@@ -108,6 +112,11 @@ impl Call {
     /// Whether every thread reads its row's target.
     pub(crate) fn has_target(self) -> bool {
         !matches!(self.0, Loss::LogSoftmax | Loss::LogSoftmaxWide | Loss::LogSumExp)
+    }
+
+    /// Whether its backward pass is given a sum that the forward pass saved.
+    pub(crate) fn saves(self) -> bool {
+        self.has_target() && self.0 != Loss::MultiMargin
     }
 
     /// Bytes that must be moved for each element of `size` bytes, where a row is read once.
@@ -203,6 +212,27 @@ impl Call {
                     }
                 }
                 kept.answer(&entropy)
+            }
+            Loss::MultiMargin => {
+                let op = MultiMargin::default().p(2).reduction(Reduction::None);
+                // It ignores no row.
+                let classes: Vec<i64> = input.target.iter().map(|&t| t.max(0)).collect();
+                let target = TensorRef::new(&classes, &rows).unwrap();
+                let g = TensorRef::new(input.per_row, &rows).unwrap();
+                let mut losses = vec![0f32; rows[0]];
+                let first = TensorMut::new(&mut losses, &rows).unwrap();
+                match pass {
+                    Pass::Forward => op.forward_into(device, x, target, first).unwrap(),
+                    Pass::Backward => {
+                        op.backward_into(device, x, target, g, layout.view_mut(out)).unwrap();
+                    }
+                    Pass::Fused => {
+                        layout.scatter(&layout.gather(input.x), out);
+                        let scores = layout.view_mut(out);
+                        op.forward_backward_in_place(device, scores, target, g, first).unwrap();
+                    }
+                }
+                losses.into()
             }
             Loss::LogSoftmax => {
                 let (op, y) = (LogSoftmax::dim(1), layout.view_mut(out));
@@ -304,7 +334,7 @@ impl Kept {
 pub(crate) fn lse_of<T: Data>(call: Call, cpu: &Device, input: &Input<'_, T>) -> Vec<f32> {
     let rows = input.layout.rows;
     let from = match call.0 {
-        Loss::LogSoftmax | Loss::LogSoftmaxWide => return vec![0.0; rows],
+        Loss::LogSoftmax | Loss::LogSoftmaxWide | Loss::MultiMargin => return vec![0.0; rows],
         Loss::LogSumExp => 0,
         _ => rows,
     };

@@ -8,6 +8,7 @@ pub(super) fn calls() -> Vec<Call> {
     let all = [
         cross_entropy(),
         nll(),
+        multi_margin(),
         logprob_entropy(),
         js_div_logits(),
         layers(),
@@ -78,6 +79,32 @@ fn nll() -> Vec<Call> {
         }),
         call("nll forward_backward", takes, move |on, t, b| {
             nll().forward_backward(on, b.x.tensor(), t, 1.0).map(drop)
+        }),
+    ]
+}
+
+fn multi_margin() -> Vec<Call> {
+    let takes = ("target", Takes::Indices);
+    let op = || MultiMargin::default().reduction(Reduction::None);
+    vec![
+        call("multi margin forward", takes, move |on, t, b| {
+            op().forward(on, b.x.view(), t).map(drop)
+        }),
+        call("multi margin forward_into", takes, move |on, t, b| {
+            op().forward_into(on, b.x.view(), t, b.loss.view_mut())
+        }),
+        call("multi margin backward", takes, move |on, t, b| {
+            op().backward(on, b.x.view(), t, 1.0).map(drop)
+        }),
+        call("multi margin backward_into", takes, move |on, t, b| {
+            op().backward_into(on, b.x.view(), t, 1.0, b.grad.view_mut())
+        }),
+        call("multi margin forward_backward_in_place", takes, move |on, t, b| {
+            let (x, loss) = (b.x.view_mut(), b.loss.view_mut());
+            op().forward_backward_in_place(on, x, t, 1.0, loss)
+        }),
+        call("multi margin forward_backward", takes, move |on, t, b| {
+            op().forward_backward(on, b.x.tensor(), t, 1.0).map(drop)
         }),
     ]
 }
