@@ -6,6 +6,7 @@
 //! | `data` | typed buffers with poisoned padding, random numbers, adversarial logits |
 //! | `cross_entropy`, `soft_cross_entropy`, `nll`, `multi_margin`, `log_softmax`, `logsumexp`, `logprob_entropy`, `ranks`, `elementwise`, `js_div_logits`, `information` | a loss: its case, its calls, random cases |
 //! | `partial` | a vocabulary in shards |
+//! | `catalogue` | every loss of the catalogue, whichever it is |
 //! | `adaptive_embedding`, `adaptive_log_softmax`, `sampled_softmax` | layers: parameters and a loss |
 //! | `golden`, `properties`, `gradients` | one table each, a loss is a row |
 //! | `numerics…`, `elementwise_numerics`, `ends`, `near_zero`, `empty`, `determinism`, `errors…`, `targets`, `views` | behaviours, a test is named for each |
@@ -17,6 +18,7 @@ mod adaptive_log_softmax;
 mod balance;
 #[cfg(feature = "emulator")]
 mod blocks;
+mod catalogue;
 mod cross_entropy;
 mod data;
 mod determinism;
