@@ -99,7 +99,6 @@ impl Lines {
     }
 
     /// The distance between lines, where they are contiguous and evenly spaced.
-    #[cfg_attr(not(gpu), allow(dead_code))] // A CPU takes contiguous lines wherever they lie.
     pub(crate) fn stride(&self) -> Option<usize> {
         match self.kept.pairs() {
             _ if self.count * self.len == 0 => Some(self.len),

@@ -107,8 +107,8 @@ impl CrossEntropy<'_> {
         backend.cross_entropy_shard(&checked, ShardCall::Partial { logits, state })
     }
 
-    /// Loss, log-sum-exp and z-loss from the merged state of the whole vocabulary: on the CPU the bits
-    /// of [`CrossEntropy::forward`], on a GPU, which sums whole rows in other orders, its values.
+    /// Loss, log-sum-exp and z-loss from the merged state of the whole vocabulary: the values of
+    /// [`CrossEntropy::forward`], on the CPU (of more than 256 classes) its bits.
     ///
     /// # Errors
     /// A state of other rows or options, or not of all classes; what breaks the rules of `forward`.

@@ -11,6 +11,7 @@
 //! | `golden`, `properties`, `gradients` | one table each, a loss is a row |
 //! | `numerics…`, `elementwise_numerics`, `ends`, `near_zero`, `empty`, `determinism`, `errors…`, `targets`, `views` | behaviours, a test is named for each |
 //! | `schedules`, `soft_schedules`, `elementwise_cuda`, `blocks` | how a device goes through rows, elements and host tensors, on emulated cards |
+//! | `short` | short rows on the CPU |
 //! | `balance`, `planner` | what a loss is given: class weights, batches, cutoffs |
 
 mod adaptive_embedding;
@@ -55,6 +56,7 @@ mod sampled_softmax;
 mod schedules;
 #[cfg(feature = "emulator")]
 mod schedules_tokens;
+mod short;
 mod soft_cross_entropy;
 #[cfg(feature = "emulator")]
 mod soft_schedules;

@@ -199,7 +199,7 @@ fn a_target_that_no_shard_has_had_is_no_number_and_an_empty_shard_says_nothing()
     }
 }
 
-/// On the CPU the whole row is one list of the same blocks.
+/// On the CPU the whole row is one list of the same blocks, unless it is short.
 #[test]
 fn shards_give_the_bits_of_forward_and_of_gradients_that_take_exponentials_anew() {
     let device = Device::cpu();

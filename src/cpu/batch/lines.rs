@@ -11,6 +11,7 @@ use crate::cpu::processor::Cpu;
 use crate::cpu::simd::Lanes;
 use crate::cpu::threads::{Spread, SyncRef};
 use std::cell::RefCell;
+use std::ops::Range;
 
 impl Lines {
     /// Copies lines `first..first + n` (a [`Lines::run`]) into `tile`, one after another.
@@ -155,14 +156,14 @@ pub(crate) unsafe fn each_line_of<X: Lanes, A: Lanes, Y: Lanes, Op: LineOp>(
         && a.as_ref().is_none_or(|a| a.lines.contiguous())
         && y.as_ref().is_none_or(|y| y.lines.contiguous())
         && b.as_ref().is_none_or(|b| b.lines.contiguous());
-    let per_chunk = count.div_ceil(CHUNKS).max(1);
-    let mut sums = [Op::Sum::default(); CHUNKS];
-    let sums = &mut sums[..count.div_ceil(per_chunk)];
     let job = Job { x: &x, a: &a, y: &y, b: &b, op };
     // SAFETY: chunks are disjoint ranges of lines, and the caller vouches that lines do not overlap.
     let job = unsafe { SyncRef::new(&job) };
-    let run = |chunk: usize, spread: Spread, sum: &mut Op::Sum| {
-        let lines = chunk * per_chunk..((chunk + 1) * per_chunk).min(count);
+    let way = Way::of(cpu, count, len);
+    let few = contiguous && count < 4 * cpu.threads() && len >= SHARED_LINE;
+    let way = if few && way == Way::Chunks { Way::Lines } else { way };
+    let spread = if way == Way::Lines { Spread::Shared } else { Spread::Alone };
+    let run = |lines: Range<usize>, sum: &mut Op::Sum| {
         // SAFETY: the caller's contract; chunks are disjoint ranges of lines.
         unsafe {
             if contiguous {
@@ -172,27 +173,56 @@ pub(crate) unsafe fn each_line_of<X: Lanes, A: Lanes, Y: Lanes, Op: LineOp>(
             }
         }
     };
-    let threads = cpu.threads();
-    let small = count.saturating_mul(len) < ALONE_ELEMENTS || threads == 1;
-    let few = contiguous && count < 4 * threads && len >= SHARED_LINE;
-    if small || few {
-        let spread = if small { Spread::Alone } else { Spread::Shared };
-        let all = |sums: &mut [Op::Sum]| {
-            for (chunk, sum) in sums.iter_mut().enumerate() {
-                run(chunk, spread, sum);
-            }
-        };
-        if small {
-            all(sums);
-        } else {
-            cpu.install(&mut || all(sums));
-        }
-    } else {
-        cpu.share_items(sums, |chunk, sum| run(chunk, Spread::Alone, sum));
+    each_chunk(cpu, (count, 1), way, run, Op::merge)
+}
+
+/// Who works on chunks of lines.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Way {
+    /// The calling thread.
+    Caller,
+    /// A thread of the pool, which shares out each line.
+    Lines,
+    /// All threads, a chunk at a time.
+    Chunks,
+}
+
+impl Way {
+    /// For so many lines of some length.
+    pub(crate) fn of(cpu: &Cpu, count: usize, len: usize) -> Way {
+        let small = count.saturating_mul(len) < ALONE_ELEMENTS || cpu.threads() == 1;
+        if small { Way::Caller } else { Way::Chunks }
     }
-    let mut total = Op::Sum::default();
+}
+
+/// Adds up what `run` makes of each chunk of `count` lines, a multiple of `whole` of them but for the last
+/// chunk. Chunks depend on the number of lines alone, and are added up in their order.
+pub(crate) fn each_chunk<Sum: Copy + Default + Send>(
+    cpu: &Cpu,
+    (count, whole): (usize, usize),
+    way: Way,
+    run: impl Fn(Range<usize>, &mut Sum) + Sync,
+    merge: impl Fn(&mut Sum, &Sum),
+) -> Sum {
+    let per_chunk = count.div_ceil(CHUNKS).next_multiple_of(whole).max(whole);
+    let mut sums = [Sum::default(); CHUNKS];
+    let sums = &mut sums[..count.div_ceil(per_chunk)];
+    let run = |chunk: usize, sum: &mut Sum| {
+        run(chunk * per_chunk..((chunk + 1) * per_chunk).min(count), sum);
+    };
+    let all = |sums: &mut [Sum]| {
+        for (chunk, sum) in sums.iter_mut().enumerate() {
+            run(chunk, sum);
+        }
+    };
+    match way {
+        Way::Caller => all(sums),
+        Way::Lines => cpu.install(&mut || all(sums)),
+        Way::Chunks => cpu.share_items(sums, run),
+    }
+    let mut total = Sum::default();
     for sum in sums.iter() {
-        Op::merge(&mut total, sum);
+        merge(&mut total, sum);
     }
     total
 }
@@ -208,7 +238,7 @@ struct Job<'a, X, A, Y, Op> {
 impl<X: Lanes, A: Lanes, Y: Lanes, Op: LineOp> Job<'_, X, A, Y, Op> {
     /// # Safety
     /// As for [`each_line`]; nobody else works on these lines.
-    unsafe fn in_place(&self, lines: std::ops::Range<usize>, spread: Spread, sum: &mut Op::Sum) {
+    unsafe fn in_place(&self, lines: Range<usize>, spread: Spread, sum: &mut Op::Sum) {
         for index in lines {
             // SAFETY: the line lies inside each tensor.
             unsafe {
@@ -237,7 +267,7 @@ impl<X: Lanes, A: Lanes, Y: Lanes, Op: LineOp> Job<'_, X, A, Y, Op> {
 
     /// # Safety
     /// As for [`each_line`]; nobody else works on these lines.
-    unsafe fn in_tiles(&self, lines: std::ops::Range<usize>, sum: &mut Op::Sum) {
+    unsafe fn in_tiles(&self, lines: Range<usize>, sum: &mut Op::Sum) {
         let len = self.x.lines.len();
         let most = (TILE_ELEMENTS / len.max(1)).clamp(1, TILE_LINES);
         let operands = if self.a.is_some() { 2 } else { 1 };

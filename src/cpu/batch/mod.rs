@@ -4,4 +4,5 @@ pub(crate) mod lines;
 pub(crate) mod numbers;
 pub(crate) mod results;
 pub(crate) mod targets;
+pub(crate) mod tiles;
 pub(crate) mod valid;

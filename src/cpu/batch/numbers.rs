@@ -8,7 +8,7 @@ use crate::cpu::batch::targets::{Census, Targets, WeightSum, Weights};
 use crate::cpu::processor::{Cpu, host_data};
 use crate::cpu::row::hole::Hole;
 use crate::cpu::row::logit::Transform;
-use crate::cpu::row::state::RowSum;
+use crate::cpu::row::state::Summed;
 use crate::cpu::row::work::Terms;
 use crate::cpu::simd::Lanes;
 use crate::spec::class_indices::ClassIndices;
@@ -50,6 +50,11 @@ impl Scaling<'_> {
                 (g / self.census.weight, g / self.census.kept as f64)
             }
         }
+    }
+
+    /// Those of every row, where they are the same.
+    pub(crate) fn upstream_of_all(&self) -> Option<(f64, f64)> {
+        matches!(self.upstream, Upstream::Number(_)).then(|| self.upstream(0))
     }
 
     /// The result, and the z-loss part of it, from what the kept rows add up to.
@@ -167,8 +172,6 @@ impl<'a> Batch<'a> {
 
     /// The same from the target's logit, where it stands in another column than that of its class.
     pub(crate) fn hole_of(&self, logit: f32, column: usize, class: usize) -> Hole {
-        let smoothed = self.epsilon > 0.0;
-        let weight = if smoothed { self.weights.get(class) / self.unit } else { 0.0 };
         let (mut z, slope) = self.transform.at(logit);
         let reference = match self.transform {
             Transform::Linear(_) => logit,
@@ -181,15 +184,20 @@ impl<'a> Batch<'a> {
                 z as f32
             }
         };
-        Hole { column, logit, reference, z, slope, weight }
+        Hole { column, logit, reference, z, slope, weight: self.smoothing_weight(class) }
+    }
+
+    /// A class's weight over the batch's unit; 0 without smoothing.
+    pub(crate) fn smoothing_weight(&self, class: usize) -> f64 {
+        if self.epsilon > 0.0 { self.weights.get(class) / self.unit } else { 0.0 }
     }
 
     /// ℓ without its z-loss, and the z-loss, of a kept row.
-    pub(crate) fn loss(&self, sum: &RowSum, class: usize) -> (f64, f64) {
+    pub(crate) fn loss(&self, sum: &Summed, class: usize) -> (f64, f64) {
         let hard = (1.0 - self.epsilon) * self.weights.get(class);
         let mut loss = 0.0;
         if hard != 0.0 {
-            loss += hard * sum.nll();
+            loss += hard * sum.nll;
         }
         if self.epsilon > 0.0 {
             // Σ w·(lse − z) = (Σ w)·ln Σ + Σ w·(max − z).
@@ -212,7 +220,11 @@ impl<'a> Batch<'a> {
 
     /// Factors of p_j, of w_j and of the target's own term, dz/dx not included.
     pub(crate) fn factors(&self, row: usize, class: usize, lse: f64) -> Factors {
-        let (g, g_z) = self.scaling.upstream(row);
+        self.factors_of(self.scaling.upstream(row), class, lse)
+    }
+
+    /// The same from the row's upstream gradients.
+    pub(crate) fn factors_of(&self, (g, g_z): (f64, f64), class: usize, lse: f64) -> Factors {
         let hard = (1.0 - self.epsilon) * self.weights.get(class);
         // What an option leaves out is nothing, of an infinite upstream gradient as well.
         let part = |on: f64, factor: f64| if on > 0.0 { factor } else { 0.0 };
@@ -253,13 +265,17 @@ impl Factors {
     }
 
     /// The target's gradient from the exponentials of all other classes and of the target:
-    /// p_t − 1 is −rest/total, a sum over classes and not a difference.
-    pub(crate) fn at_target(&self, rest: f64, target: f64, hole: &Hole) -> f32 {
+    /// p_t − 1 is −rest/total, a sum over classes and not a difference. Then the target's dz/dx and
+    /// smoothing weight.
+    pub(crate) fn at_target(&self, rest: f64, target: f64, (slope, weight): (f64, f64)) -> f32 {
         let total = rest + target;
-        let g = self.prob_without_hard * (target / total)
-            - self.hard * (rest / total)
-            - self.smooth * hole.weight;
-        (g * hole.slope) as f32
+        self.at_share((rest / total, target / total), (slope, weight))
+    }
+
+    /// The same from the others' probability, and the target's.
+    pub(crate) fn at_share(&self, (rest, target): (f64, f64), (slope, weight): (f64, f64)) -> f32 {
+        let g = self.prob_without_hard * target - self.hard * rest - self.smooth * weight;
+        (g * slope) as f32
     }
 }
 

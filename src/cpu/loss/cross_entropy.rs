@@ -1,6 +1,7 @@
 //! Cross entropy on the CPU: the batch's numbers first, then every row by itself.
 
 mod shards;
+mod short;
 
 use crate::base::dtype::DType;
 use crate::base::error::Result;
@@ -10,6 +11,8 @@ use crate::cpu::batch::lines::{Line, LineOp, Sink, Source, each_line, host_like}
 use crate::cpu::batch::numbers::{Batch, Sums, Upstream};
 use crate::cpu::batch::results::{Buffers, Results};
 use crate::cpu::batch::targets::with_weights;
+use crate::cpu::batch::tiles::{each_tile, short};
+use crate::cpu::loss::cross_entropy::short::Short;
 use crate::cpu::loss::log_softmax::fill;
 use crate::cpu::loss::logsumexp::coarse;
 use crate::cpu::processor::{Cpu, each_float, host_f32_ref};
@@ -71,7 +74,12 @@ impl LineOp for Forward<'_> {
             let row = self.call.row(&line);
             let hole = batch.hole(line.x, class);
             let mut finish = |sum: &RowSum| {
-                self.results.put(line.index, batch.loss(sum, class), sum.lse() as f32, sums);
+                self.results.put(
+                    line.index,
+                    batch.loss(&sum.summed(), class),
+                    sum.lse() as f32,
+                    sums,
+                );
                 self.results.ranks.put(line.index, Some(&sum.standing));
                 batch.factors(line.index, class, sum.lse())
             };
@@ -90,7 +98,7 @@ impl LineOp for Forward<'_> {
                         return fill(&line, f32::NAN);
                     }
                     row.rescale(&sum, &kept, &factors.terms(batch.transform));
-                    factors.at_target(sum.rest, sum.target, &hole)
+                    factors.at_target(sum.rest, sum.target, hole.own())
                 }
                 _ => {
                     let sum = row.sum(Some(hole));
@@ -100,7 +108,7 @@ impl LineOp for Forward<'_> {
                     }
                     let terms = factors.terms(batch.transform);
                     row.gradient(line.y, Some(class), Normalizer::Sum(&sum), &terms);
-                    factors.at_target(sum.rest, sum.target, &hole)
+                    factors.at_target(sum.rest, sum.target, hole.own())
                 }
             };
             line.y.add(class).write(Y::from_f32(at_target));
@@ -156,12 +164,12 @@ impl LineOp for Backward<'_> {
                 let factors = batch.factors(line.index, class, sum.lse());
                 let terms = factors.terms(batch.transform);
                 row.gradient(line.y, Some(class), Normalizer::Sum(&sum), &terms);
-                factors.at_target(sum.rest, sum.target, &hole)
+                factors.at_target(sum.rest, sum.target, hole.own())
             } else {
                 let factors = batch.factors(line.index, class, f64::from(saved));
                 let terms = factors.terms(batch.transform);
                 let rest = row.gradient(line.y, Some(class), Normalizer::Lse(saved), &terms);
-                factors.at_target(rest, (hole.z - f64::from(saved)).exp(), &hole)
+                factors.at_target(rest, (hole.z - f64::from(saved)).exp(), hole.own())
             };
             line.y.add(class).write(Y::from_f32(at_target));
         }
@@ -192,6 +200,19 @@ impl Cpu {
         let classes = (batch.targets.classes, batch.unit);
         with_weights(batch.weights, classes, batch.epsilon > 0.0, |weights| {
             let standing = matches!(pass, Pass::Forward(results) if results.ranks.wanted());
+            if short(&x) && !standing {
+                let results = match pass {
+                    Pass::Forward(results) => Some(results),
+                    // The rows' own sums are at hand, and better than rounded ones.
+                    Pass::Backward { .. } => None,
+                };
+                let (level, gradient) = (self.level, y.is_some());
+                let upstream = batch.scaling.upstream_of_all();
+                let op = Short { level, batch, weights, results, upstream, gradient };
+                // SAFETY: views hold their shapes, which were checked to agree; outputs are borrowed
+                // exclusively, and in place the output is the input itself.
+                return unsafe { each_tile(self, x, y, &op) };
+            }
             let call = Call { cpu: self, batch, weights, standing };
             let none = None::<Source<f32>>;
             // SAFETY: views hold their shapes, which were checked to agree; outputs are borrowed

@@ -163,7 +163,7 @@ impl<'a> Call<'a> {
             let from = Normalizer::Lse(lse);
             let rest = self.row(line).gradient(line.y, Some(column), from, &terms);
             let target = (hole.z - f64::from(lse)).exp();
-            line.y.add(column).write(Y::from_f32(factors.at_target(rest, target, hole)));
+            line.y.add(column).write(Y::from_f32(factors.at_target(rest, target, hole.own())));
         }
     }
 }

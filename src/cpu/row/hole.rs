@@ -14,3 +14,10 @@ pub(crate) struct Hole {
     /// The target's smoothing weight, over the batch's unit; 0 without smoothing.
     pub(crate) weight: f64,
 }
+
+impl Hole {
+    /// What the target's gradient is made of besides the row: dz/dx and the smoothing weight.
+    pub(crate) fn own(&self) -> (f64, f64) {
+        (self.slope, self.weight)
+    }
+}

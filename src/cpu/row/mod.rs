@@ -11,4 +11,5 @@ pub(crate) mod soft_row;
 pub(crate) mod soft_target;
 pub(crate) mod softmax;
 pub(crate) mod state;
+pub(crate) mod tile;
 pub(crate) mod work;

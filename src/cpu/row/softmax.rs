@@ -280,7 +280,7 @@ pub(crate) const DISTANCE_UNIT: f32 = 1.0 / (1 << 24) as f32;
 
 /// What distances between references are multiplied by, so that those that a large scale makes
 /// something of are not lost either: a power of two.
-fn share(transform: Transform) -> f32 {
+pub(crate) fn share(transform: Transform) -> f32 {
     let scale = f64::from(transform.slope()).max(1.0).log2().floor();
     (scale as f32).exp2() * DISTANCE_UNIT
 }

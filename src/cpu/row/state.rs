@@ -65,6 +65,31 @@ pub(crate) struct Part {
     pub(crate) standing: Standing,
 }
 
+/// What a loss is made of, however a row was summed.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Summed {
+    /// Maximum of z.
+    pub(crate) max: f64,
+    /// ln Σ e^(z − max).
+    pub(crate) log_sum: f64,
+    /// lse − z_t.
+    pub(crate) nll: f64,
+    /// Σ_c w_c·(max − z_c), where smoothing is on; of weights over their unit.
+    pub(crate) deviation: f64,
+}
+
+impl Summed {
+    /// ln Σ e^z.
+    pub(crate) fn lse(&self) -> f64 {
+        self.max + self.log_sum
+    }
+
+    /// Whether the row has no probabilities: all −∞, or a +∞ or NaN in it.
+    pub(crate) fn undefined(&self) -> bool {
+        !self.max.is_finite() || self.log_sum.is_nan()
+    }
+}
+
 /// The merged sums of a row.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct RowSum {
@@ -91,6 +116,12 @@ pub(crate) struct RowSum {
 }
 
 impl RowSum {
+    /// For a loss.
+    pub(crate) fn summed(&self) -> Summed {
+        let RowSum { max, log_sum, deviation, .. } = *self;
+        Summed { max, log_sum, nll: self.nll(), deviation }
+    }
+
     /// ln Σ e^z.
     pub(crate) fn lse(&self) -> f64 {
         self.max + self.log_sum

@@ -172,6 +172,30 @@ impl Simd for Avx2 {
             (_mm256_cvtepi32_ps(n), _mm256_castsi256_ps(m))
         })
     }
+    /// By pairs, by halves of a register, and by the halves of two.
+    #[inline(always)]
+    fn transpose(self, m: &mut [__m256; 16]) {
+        lanewise!({
+            let mut t = *m;
+            for i in 0..4 {
+                t[2 * i] = _mm256_unpacklo_ps(m[2 * i], m[2 * i + 1]);
+                t[2 * i + 1] = _mm256_unpackhi_ps(m[2 * i], m[2 * i + 1]);
+            }
+            // u[4i + j]: of columns j and 4 + j, the rows from 4i on.
+            let mut u = *m;
+            for i in 0..2 {
+                let [a, b, c, d] = [t[4 * i], t[4 * i + 1], t[4 * i + 2], t[4 * i + 3]];
+                u[4 * i] = _mm256_shuffle_ps::<0x44>(a, c);
+                u[4 * i + 1] = _mm256_shuffle_ps::<0xee>(a, c);
+                u[4 * i + 2] = _mm256_shuffle_ps::<0x44>(b, d);
+                u[4 * i + 3] = _mm256_shuffle_ps::<0xee>(b, d);
+            }
+            for j in 0..4 {
+                m[j] = _mm256_permute2f128_ps::<0x20>(u[j], u[4 + j]);
+                m[4 + j] = _mm256_permute2f128_ps::<0x31>(u[j], u[4 + j]);
+            }
+        });
+    }
     #[inline(always)]
     fn reduce_add(self, a: __m256) -> f32 {
         lanewise!({

@@ -171,6 +171,37 @@ impl Simd for Avx512 {
             (_mm512_cvtepi32_ps(n), _mm512_castsi512_ps(m))
         })
     }
+    /// By pairs, by quarters of a register, and by the quarters of four.
+    #[inline(always)]
+    fn transpose(self, m: &mut [__m512; 16]) {
+        lanewise!({
+            let mut t = *m;
+            for i in 0..8 {
+                t[2 * i] = _mm512_unpacklo_ps(m[2 * i], m[2 * i + 1]);
+                t[2 * i + 1] = _mm512_unpackhi_ps(m[2 * i], m[2 * i + 1]);
+            }
+            // u[4i + j]: of columns j, 4 + j, 8 + j and 12 + j, the rows from 4i on.
+            let mut u = *m;
+            for i in 0..4 {
+                let (a, b) = (_mm512_castps_pd(t[4 * i]), _mm512_castps_pd(t[4 * i + 1]));
+                let (c, d) = (_mm512_castps_pd(t[4 * i + 2]), _mm512_castps_pd(t[4 * i + 3]));
+                u[4 * i] = _mm512_castpd_ps(_mm512_unpacklo_pd(a, c));
+                u[4 * i + 1] = _mm512_castpd_ps(_mm512_unpackhi_pd(a, c));
+                u[4 * i + 2] = _mm512_castpd_ps(_mm512_unpacklo_pd(b, d));
+                u[4 * i + 3] = _mm512_castpd_ps(_mm512_unpackhi_pd(b, d));
+            }
+            for j in 0..4 {
+                let even = _mm512_shuffle_f32x4::<0x88>(u[j], u[4 + j]);
+                let odd = _mm512_shuffle_f32x4::<0xdd>(u[j], u[4 + j]);
+                let even_below = _mm512_shuffle_f32x4::<0x88>(u[8 + j], u[12 + j]);
+                let odd_below = _mm512_shuffle_f32x4::<0xdd>(u[8 + j], u[12 + j]);
+                m[j] = _mm512_shuffle_f32x4::<0x88>(even, even_below);
+                m[4 + j] = _mm512_shuffle_f32x4::<0x88>(odd, odd_below);
+                m[8 + j] = _mm512_shuffle_f32x4::<0xdd>(even, even_below);
+                m[12 + j] = _mm512_shuffle_f32x4::<0xdd>(odd, odd_below);
+            }
+        });
+    }
     #[inline(always)]
     fn reduce_add(self, a: __m512) -> f32 {
         lanewise!(_mm512_reduce_add_ps(a))

@@ -1,8 +1,8 @@
 //! Error bounds and conversions, at every level that the machine has.
 
 use super::{
-    Kernel, Lanes, Level, Simd, exp, exp_m1, exp_nonpositive, ln_1p, ln_1p_of_unit, ln_plus,
-    load_lanes, soft_cap, store_lanes,
+    Kernel, Lanes, Level, MAX_LANES, Simd, exp, exp_m1, exp_nonpositive, ln_1p, ln_1p_of_unit,
+    ln_plus, load_lanes, soft_cap, store_lanes,
 };
 use half::{bf16, f16};
 
@@ -293,4 +293,39 @@ impl<T: Lanes> Kernel for Round<'_, T> {
 fn half_precision_is_widened_exactly_and_rounded_to_nearest_even() {
     conversions_agree((0..=u16::MAX).map(f16::from_bits).collect::<Vec<_>>());
     conversions_agree((0..=u16::MAX).map(bf16::from_bits).collect::<Vec<_>>());
+}
+
+struct Transposed<'a>(&'a mut [[f32; 16]; 16]);
+impl Kernel for Transposed<'_> {
+    type Out = ();
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        let mut m = [s.splat(0.0); MAX_LANES];
+        // SAFETY: each row holds a vector.
+        unsafe {
+            for (v, row) in m.iter_mut().zip(self.0.iter()).take(S::LANES) {
+                *v = s.load(row.as_ptr());
+            }
+            s.transpose(&mut m);
+            for (v, row) in m.into_iter().zip(self.0.iter_mut()).take(S::LANES) {
+                s.store(row.as_mut_ptr(), v);
+            }
+        }
+        // What no vector reaches says how large the square was.
+        self.0[15][15] = S::LANES as f32;
+    }
+}
+
+#[test]
+fn squares_are_transposed() {
+    for level in Level::available() {
+        let mut m = std::array::from_fn(|r| std::array::from_fn(|c| (16 * r + c) as f32));
+        level.run(Transposed(&mut m));
+        let lanes = m[15][15] as usize;
+        for (r, row) in m.iter().enumerate().take(lanes) {
+            for (c, &x) in row.iter().enumerate().take(lanes).filter(|&(c, _)| (r, c) != (15, 15)) {
+                assert_eq!(x, (16 * c + r) as f32, "{} [{r}, {c}]", level.name());
+            }
+        }
+    }
 }

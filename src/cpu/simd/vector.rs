@@ -85,6 +85,21 @@ pub(crate) trait Simd: Copy + Send + Sync + 'static {
     /// n and m of `a` = 2^n·m with √½ ≤ m < √2; `a` is a normal number > 0, or n and m are of no
     /// use.
     fn split(self, a: Self::V) -> (Self::V, Self::V);
+    /// Turns the square matrix whose rows are the first LANES vectors of `m`.
+    #[inline(always)]
+    fn transpose(self, m: &mut [Self::V; MAX_LANES]) {
+        let mut rows = [[0.0; MAX_LANES]; MAX_LANES];
+        // SAFETY: a row of `rows`, and of `columns`, holds a vector.
+        unsafe {
+            for (row, v) in rows.iter_mut().zip(*m).take(Self::LANES) {
+                self.store(row.as_mut_ptr(), v);
+            }
+            for (c, v) in m.iter_mut().enumerate().take(Self::LANES) {
+                let column: [f32; MAX_LANES] = std::array::from_fn(|r| rows[r][c]);
+                *v = self.load(column.as_ptr());
+            }
+        }
+    }
     /// Sum of the lanes, in a fixed order.
     fn reduce_add(self, a: Self::V) -> f32;
     /// Largest lane; no lane may be NaN.

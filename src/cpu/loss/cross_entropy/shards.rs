@@ -122,7 +122,7 @@ impl LineOp for Finish<'_> {
                 None => self.results.put(line.index, (0.0, 0.0), 0.0, sums),
                 Some(class) => match whole(self.batch, &self.record, numbers, class) {
                     Some(sum) => {
-                        let (loss, lse) = (self.batch.loss(&sum, class), sum.lse() as f32);
+                        let (loss, lse) = (self.batch.loss(&sum.summed(), class), sum.lse() as f32);
                         self.results.put(line.index, loss, lse, sums);
                     }
                     None => self.results.put(line.index, (f64::NAN, f64::NAN), f32::NAN, sums),
@@ -166,7 +166,7 @@ impl LineOp for Backward<'_> {
             // Before the row is overwritten.
             let at_target = column.map(|column| {
                 let hole = batch.hole_of(line.x.add(column).read().to_f32(), column, class);
-                factors.at_target(sum.rest, sum.target, &hole)
+                factors.at_target(sum.rest, sum.target, hole.own())
             });
             let segments = self.shard.segments(column);
             let row = self.shard.row(&line);

@@ -1,0 +1,97 @@
+//! Short rows, which the CPU works on side by side: at the borders of tiles and vectors, however rows
+//! lie, at every instruction set.
+
+use crate::cross_entropy::{CrossEntropyCase, Ignored, Recipe, UpstreamKind, Weights};
+use crate::data::{FLOATS, Logits, Rng};
+use crate::harness::{self, Case};
+use warploss::{DType, Device, Reduction};
+
+/// About vectors of 4, 8 and 16 elements, and about the longest row of a tile.
+const CLASSES: [usize; 17] = [1, 2, 3, 4, 5, 7, 8, 9, 10, 15, 16, 17, 33, 64, 100, 255, 257];
+
+/// Rows about a tile's sixteen; images whose neighbours fill tiles, and that do not.
+const OTHERS: [(usize, &[usize]); 9] = [
+    (1, &[]),
+    (15, &[]),
+    (16, &[]),
+    (17, &[]),
+    (67, &[]),
+    (2, &[40]),
+    (3, &[5]),
+    (1, &[16]),
+    (2, &[3, 11]),
+];
+
+fn case(seed: u64, classes: usize, (first, inner): (usize, &[usize])) -> CrossEntropyCase {
+    let mut rng = Rng(seed);
+    let of_weight =
+        [Weights::None, Weights::Positive(true), Weights::Positive(false), Weights::Mixed];
+    let recipe = Recipe {
+        seed,
+        shape: [&[first, classes], inner].concat(),
+        padding: rng.below(3) * rng.below(2),
+        dtypes: (
+            FLOATS[rng.below(3)],
+            [DType::I64, DType::U8][usize::from(classes < 200 && rng.below(2) == 1)],
+        ),
+        logits: Logits::ALL[rng.below(Logits::ALL.len())],
+        weights: of_weight[rng.below(4)],
+        ignored: [Ignored::None, Ignored::Some, Ignored::Some, Ignored::All][rng.below(4)],
+        upstream: [UpstreamKind::One, UpstreamKind::Number, UpstreamKind::Tensor(true)]
+            [rng.below(3)],
+        reduction: [Reduction::None, Reduction::Sum, Reduction::Mean][rng.below(3)],
+        smoothing: [0.0, 0.0, 0.1, 1.0][rng.below(4)],
+        extensions: [
+            (0.0, 1.0, None),
+            (0.0, 1.0, None),
+            (1e-2, 1.0, None),
+            (0.0, 0.6, None),
+            (0.0, 1.7, Some(5.0)),
+            (1e-4, 0.6, Some(30.0)),
+        ][rng.below(6)],
+    };
+    recipe.case()
+}
+
+#[test]
+fn short_rows_agree_with_the_reference_however_they_lie() {
+    let levels: Vec<(String, Device)> = Device::cpu_levels()
+        .into_iter()
+        .map(|cpu| (format!("cpu, {}", cpu.cpu_info().simd), cpu))
+        .collect();
+    for (i, classes) in CLASSES.into_iter().enumerate() {
+        for (j, others) in OTHERS.into_iter().enumerate() {
+            for turn in 0..6 {
+                let case = case((i * 1000 + j * 10 + turn) as u64, classes, others);
+                let expected = case.expected();
+                for (name, device) in &levels {
+                    harness::check_on(name, device, &case, &expected);
+                }
+            }
+        }
+    }
+}
+
+/// What is beside a row in its tile does not matter: any rows alone have the bits that they have among
+/// others.
+#[test]
+fn a_row_has_the_same_bits_wherever_it_stands() {
+    let device = Device::cpu();
+    for classes in [2, 10, 16, 100] {
+        let (rows, dtype) = (37, DType::F32);
+        let case = CrossEntropyCase::random(classes as u64, dtype, rows, classes, Logits::Normal);
+        let options = case.options().reduction(Reduction::None);
+        let all = options.forward(&device, case.logits.view(), case.target.view()).unwrap();
+        let (loss, lse) = (all.loss.view().to_f64().unwrap(), all.lse.view().to_f64().unwrap());
+        let (logits, target) = (case.logits.values(), case.target.values());
+        for row in 0..rows {
+            let own = &logits[row * classes..][..classes];
+            let alone =
+                CrossEntropyCase::with_dtype(dtype, &[1, classes], own, &[target[row] as i64]);
+            let out = alone.options().reduction(Reduction::None);
+            let out = out.forward(&device, alone.logits.view(), alone.target.view()).unwrap();
+            assert_eq!(out.loss.view().to_f64().unwrap(), [loss[row]], "row {row} of {classes}");
+            assert_eq!(out.lse.view().to_f64().unwrap(), [lse[row]], "row {row} of {classes}");
+        }
+    }
+}
