@@ -12,7 +12,7 @@
 #include "schedule/elementwise.cuh"
 
 struct SigmoidFocal {
-  static constexpr bool POS_WEIGHT = false;
+  static constexpr Third THIRD = THIRD_NONE;
   const float alpha, gamma;  // alpha below 0: none
   // gamma is a whole number and a rest; beyond 2^31 a power is what it is there.
   const wl_u32 whole;
