@@ -5,8 +5,8 @@ mod data;
 
 use criterion::{Criterion, criterion_group, criterion_main};
 use warploss::{
-    Bce, BceWithLogits, Device, Float, HingeEmbedding, Huber, JsDiv, KlDiv, L1, Mse, PoissonNll,
-    Reduction, SigmoidFocal, SmoothL1, SoftMargin, TensorMut, TensorRef, bf16,
+    Bce, BceWithLogits, Device, Float, GaussianNll, HingeEmbedding, Huber, JsDiv, KlDiv, L1, Mse,
+    PoissonNll, Reduction, SigmoidFocal, SmoothL1, SoftMargin, TensorMut, TensorRef, bf16,
 };
 
 /// Elements, as rows of a matrix.
@@ -53,6 +53,7 @@ fn passes<T: Float>(c: &mut Criterion) {
     loss!("hinge_embedding", HingeEmbedding::default(), data::logits::<T>(SHAPE), &other);
     loss!("bce", Bce::default(), shares.clone(), &shares);
     loss!("poisson_nll", PoissonNll::default(), logs(SHAPE), &shares);
+    loss!("gaussian_nll", GaussianNll::default(), data::logits::<T>(SHAPE), &other);
     let focal = SigmoidFocal::default().reduction(Reduction::Mean);
     loss!("sigmoid_focal", focal, data::logits::<T>(SHAPE), &shares);
 }

@@ -37,6 +37,8 @@ macro_rules! each_functor {
             /// α_y·u^γ·binary cross entropy of a logit x, u = (1 − y)·σ(x) + y·σ(−x). Options: α, below 0
             /// for none, γ.
             SigmoidFocal in sigmoid_focal,
+            /// ½(ln v + (x − y)²/v) of a third number r, v = max(r, ε). Options: ε, whether ½·ln 2π is added.
+            GaussianNll in gaussian_nll,
         }
     };
 }
