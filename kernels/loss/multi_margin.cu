@@ -26,7 +26,8 @@ struct MultiMargin {
   struct Row {
     wl_i64 index, target;
     bool kept;
-    float x_t, loss, slopes;
+    float x_t, short_of, lost;  // margin - x_t, and what it lost in rounding
+    float loss, slopes;         // slopes of squares: halves
     double factor;
     float unit, in_units;  // the factor in units that slopes are multiplied by: src/spec/multi_margin.rs
   };
@@ -41,21 +42,21 @@ struct MultiMargin {
     row.target = load_index(a.target.values, a.target.kind, index);
     // The census reports a target that is no class; here it contributes nothing.
     row.kept = row.target >= 0 && row.target < a.rows.classes;
-    if (row.kept) row.x_t = logit(row.target);
+    if (!row.kept) return row;
+    row.x_t = logit(row.target);
+    row.short_of = a.margin - row.x_t;
+    // Of an infinite difference nothing.
+    const float minus_t = row.short_of - a.margin;
+    const float lost = (a.margin - (row.short_of - minus_t)) + (-row.x_t - minus_t);
+    row.lost = wl_isnan(lost) ? 0.f : lost;
     return row;
   }
   // There is no saved result.
   WL_FN bool coarse(wl_i64) const { return true; }
 
-  // max(0, margin - x_t + x), 0 for NaN. What the difference lost in rounding decides where the rest
-  // cancels; of an infinite one nothing is lost.
-  WL_FN float hinge(const Row& row, float x) const {
-    const float d = x - row.x_t, minus_t = d - x;
-    const float lost = (x - (d - minus_t)) + (-row.x_t - minus_t);
-    const float h = (d + a.margin) + (wl_isnan(lost) ? 0.f : lost);
-    return h > 0.f ? h : 0.f;
-  }
-  WL_FN float slope(float h) const { return a.square ? h + h : h > 0.f ? 1.f : 0.f; }
+  // max(0, margin - x_t + x), 0 for NaN. What margin - x_t lost in rounding decides where x cancels it.
+  static WL_FN float hinge(const Row& row, float x) { return wl_max((x + row.short_of) + row.lost, 0.f); }
+  static WL_FN float above(float h) { return h > 0.f ? 1.f : 0.f; }
   WL_FN double weight_of(const Row& row) const {
     const float w = a.weight.values ? load_float(a.weight.values, a.weight.kind, row.target) : 1.f;
     return (double)w / (double)a.rows.classes;
@@ -65,16 +66,17 @@ struct MultiMargin {
   WL_FN void push(MarginSums& s, const Row& row, float (&x)[n], const Columns& columns) const {
     columns.set(row.target, x, -wl_inf());
     float loss = 0.f, slopes = 0.f;
-    WL_UNROLL for (int e = 0; e < n; e++) {
-      const float h = hinge(row, x[e]);
-      loss += a.square ? h * h : h;
-      slopes += slope(h);
+    WL_UNROLL for (int e = 0; e < n; e++) x[e] = hinge(row, x[e]);
+    if (a.square) {
+      WL_UNROLL for (int e = 0; e < n; e++) loss = wl_fma(x[e], x[e], loss), slopes += x[e];
+    } else {
+      WL_UNROLL for (int e = 0; e < n; e++) loss += x[e], slopes += above(x[e]);
     }
     s.loss += loss, s.slopes += slopes;
   }
   WL_FN void finish(const MarginSums& s, Row& row) const {
     row.loss = s.loss, row.slopes = s.slopes;
-    const double g = upstream_of(a.upstream, row.index) * weight_of(row);
+    const double g = upstream_of(a.upstream, row.index) * weight_of(row) * (a.square ? 2. : 1.);
     row.factor = a.mean ? g * wl_ld(&a.totals->per_weight) : g;
     const double far = 73786976294838206464., unit = 1152921504606846976.;  // 2^66, 2^60
     const double size = row.factor < 0. ? -row.factor : row.factor;
@@ -86,7 +88,12 @@ struct MultiMargin {
   }
   template <int n, class Columns>
   WL_FN void gradient(const Row& row, float (&x)[n], const Columns&, float (&out)[n]) const {
-    WL_UNROLL for (int e = 0; e < n; e++) out[e] = row.in_units * (row.unit * slope(hinge(row, x[e])));
+    if (a.square) {
+      WL_UNROLL for (int e = 0; e < n; e++) out[e] = row.in_units * (row.unit * hinge(row, x[e]));
+    } else {
+      const float factor = (float)row.factor;
+      WL_UNROLL for (int e = 0; e < n; e++) out[e] = factor * above(hinge(row, x[e]));
+    }
   }
   WL_FN float target_gradient(const Row& row) const { return (float)(-row.factor * row.slopes); }
 };

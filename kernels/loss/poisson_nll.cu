@@ -18,7 +18,7 @@ struct Stirling {
 };
 
 struct PoissonNll {
-  static constexpr Third THIRD = THIRD_NONE;
+  static constexpr bool POS_WEIGHT = false;
   const Stirling stirling;
   WL_FN PoissonNll(const ElementwiseArgs& a) : stirling{a.options[0] != 0.f} {}
   // The rate, to all digits: a large one is multiplied by nothing less.
@@ -33,12 +33,12 @@ struct PoissonNll {
 };
 
 struct PoissonNllOfRate {
-  static constexpr Third THIRD = THIRD_NONE;
+  static constexpr bool POS_WEIGHT = false;
   const Stirling stirling;
   const float eps;
   WL_FN PoissonNllOfRate(const ElementwiseArgs& a) : stirling{a.options[0] != 0.f}, eps(a.options[1]) {}
   // The rate's logarithm.
-  WL_FN float shared(float x, float, bool) const { return ln_plus(x + eps, 0.f); }
+  WL_FN float shared(float x, float, bool narrow) const { return ln_plus(x + eps, 0.f, narrow); }
   WL_FN float value(const Element& e) const {
     return e.weight * (e.x - silent_product(e.y, e.shared.one) + stirling.value(e.y, e.narrow));
   }

@@ -1,84 +1,96 @@
-// Focal loss of a logit x and a label t, from q = e^-|x| alone. With p = sigma(x), the probability of
-// what is not the target, u = (1 - t) p + t (1 - p), is a sum, and where it is a tail its logarithm is
-// no logarithm of one:
+// Focal loss of a logit x and a label t, from q = e^-|x| alone. `share` is what the larger of sigma(x)
+// and 1 - sigma(x), near = 1 / (1 + q), is multiplied by in u, the probability of what is not the target,
+// `far` what the smaller is: t and 1 - t, or the other way round. So
+//
+//   u = near (far q + share)      entropy = share |x| + ln(1 + q)      a_t = a t + (1 - a) (1 - t)
 //
 //   value  a_t u^g entropy
 //   dx     a_t u^g (dentropy/dx + g (1 - 2 t) entropy / u p (1 - p))
+//          = +-a_t u^g near (far q - share + g (far - share) entropy q / (far q + share))
 //   dt     u^g ((2 a - 1) entropy - a_t x + a_t g entropy / u (1 - 2 p))
 //
-// Launches: src/cuda/loss/elementwise.rs.
+// Nothing is a difference where u is a tail (share = 0). Launches: src/cuda/loss/elementwise.rs.
 #pragma once
 #include "loss/divergence.cuh"
 #include "schedule/elementwise.cuh"
 
-struct SigmoidFocal {
-  static constexpr Third THIRD = THIRD_NONE;
-  const float alpha, gamma;  // alpha below 0: none
-  // gamma is a whole number and a rest; beyond 2^31 a power is what it is there.
-  const wl_u32 whole;
-  const float rest;
-  WL_FN SigmoidFocal(const ElementwiseArgs& a)
-      : alpha(a.options[0]), gamma(a.options[1]), whole((wl_u32)wl_min(gamma, 2147483648.f)),
-        rest(gamma < 2147483648.f ? gamma - (float)whole : 0.f) {}
-
-  // q, u^g
-  WL_FN Shared shared(float x, float t, bool narrow) const {
-    const float q = exp_of(-wl_abs(x), narrow);
-    return {q, power(x, t, q, narrow)};
+// What an element's q and t make of it.
+struct FocalParts {
+  float share, far, rest;  // rest: far q + share
+  WL_FN FocalParts(float x, float t, float q) : share(x < 0.f ? t : 1.f - t), far(x < 0.f ? 1.f - t : t) {
+    rest = wl_fma(far, q, share);
   }
+  WL_FN float u(float q) const { return rest * wl_rcp(1.f + q); }
+};
+
+// SQUARE: g is 2.
+template <bool SQUARE>
+struct Focal {
+  static constexpr bool POS_WEIGHT = false;
+  const float gamma;
+  const float lean, base;  // a_t is lean t + base: 0 and 1 without alpha
+  // Of g, a whole number up to 7 is a product; what is left over is even, or broken.
+  const wl_u32 whole;
+  const bool broken;
+  WL_FN Focal(const ElementwiseArgs& a)
+      : gamma(SQUARE ? 2.f : a.options[1]), lean(a.options[0] < 0.f ? 0.f : 2.f * a.options[0] - 1.f),
+        base(a.options[0] < 0.f ? 1.f : 1.f - a.options[0]),
+        whole(gamma < 8.f ? (wl_u32)gamma : gamma < 16777216.f ? 6 + ((wl_u32)gamma & 1) : 6),
+        broken(gamma < 16777216.f && gamma != (float)(wl_u32)gamma) {}
+
+  // q: u^g is taken anew where it is needed, as registers are scarcer than operations.
+  WL_FN float shared(float x, float, bool narrow) const { return exp_of(-wl_abs(x), narrow); }
   WL_FN float value(const Element& e) const {
-    return e.weight * silent_product(alpha_of(e.y), silent_product(e.shared.two, entropy(e)));
+    const FocalParts parts(e.x, e.y, e.shared.one);
+    return e.weight * silent_product(alpha(e.y), silent_product(power(e, parts), entropy(e, parts)));
   }
   WL_FN float grad_x(const Element& e, float factor) const {
-    const float q = e.shared.one, near = wl_rcp(1.f + q), far = q * near;
-    const float sigma = e.x < 0.f ? far : near, other = e.x < 0.f ? near : far;
-    float slope = (1.f - e.y) * sigma - e.y * other;
-    if (gamma != 0.f) slope = wl_fma(wl_fma(e.y, -2.f, 1.f), silenced(gamma * (far * near), ratio(e)), slope);
-    return alpha_of(e.y) * e.shared.two * slope * factor;
+    const FocalParts parts(e.x, e.y, e.shared.one);
+    const float q = e.shared.one;
+    // Where q is 0 the entropy may be infinite, or nothing over nothing.
+    const float focus = q == 0.f || gamma == 0.f ? 0.f : entropy(e, parts) * (q * wl_rcp(parts.rest));
+    const float bend = focus == 0.f ? 0.f : gamma * (parts.far - parts.share) * focus;
+    const float slope = bend + wl_fma(parts.far, q, -parts.share);
+    const float near = alpha(e.y) * power(e, parts) * wl_rcp(1.f + q);
+    return near * (e.x < 0.f ? slope : -slope) * factor;
   }
   WL_FN float grad_y(const Element& e, float factor) const {
-    const float lean = alpha < 0.f ? 0.f : 2.f * alpha - 1.f, a = alpha_of(e.y);
-    float slope = silent_product(lean, entropy(e)) - silent_product(a, e.x);
-    if (gamma != 0.f) {
-      // (1 - q) / (1 + q), no difference of near numbers, is |1 - 2 p|.
-      const float down = e.narrow ? exp_m1_of<true>(-wl_abs(e.x)) : exp_m1_of<false>(-wl_abs(e.x));
-      const float size = -down * wl_rcp(1.f + e.shared.one);
-      slope += silenced(gamma * a, ratio(e) * (e.x < 0.f ? size : -size));
-    }
-    return silenced(e.shared.two, slope) * factor;
+    const FocalParts parts(e.x, e.y, e.shared.one);
+    const float q = e.shared.one, own = entropy(e, parts), a = alpha(e.y);
+    // (1 - q) / (1 + q), no difference of near numbers, is |1 - 2 p|.
+    const float down = e.narrow ? exp_m1_of<true>(-wl_abs(e.x)) : exp_m1_of<false>(-wl_abs(e.x));
+    const float size = -down * wl_rcp(1.f + q), middle = e.x < 0.f ? size : -size;
+    // Entropy over u tends to 1 where u tends to 0.
+    const float ratio = parts.share == 0.f && q < 1e-8f ? 1.f : own / parts.u(q);
+    const float slope = silent_product(lean, own) - silent_product(a, e.x);
+    return silenced(power(e, parts), slope + silenced(gamma * a, ratio * middle)) * factor;
   }
 
  private:
-  // What the larger of p and 1 - p, near = 1 / (1 + q), is multiplied by in u: without it u is the tail.
-  static WL_FN float share_of(float x, float t) { return x < 0.f ? t : 1.f - t; }
-  // u / near
-  static WL_FN float rest_of(float x, float t, float q) {
-    return wl_fma(x < 0.f ? 1.f - t : t, q, share_of(x, t));
+  WL_FN float power(const Element& e, const FocalParts& parts) const {
+    const float u = parts.u(e.shared.one), square = u * u;
+    if (SQUARE) return square;
+    // A product has more digits than the exponential of a logarithm.
+    const float product = (whole & 1 ? u : 1.f) * (whole & 2 ? square : 1.f) * (whole & 4 ? square * square : 1.f);
+    const bool tail = parts.share == 0.f;
+    const float of = tail ? 1.f : broken ? parts.rest : wl_abs(parts.rest);
+    const float ln = ln_plus(of, tail ? -wl_abs(e.x) : 0.f) - ln_1p_of_unit(e.shared.one, e.narrow);
+    const float left = gamma - (float)whole;
+    // NaN of a label that is infinite, u^0 as well.
+    return wl_fma(parts.rest, 0.f, left == 0.f ? product : product * exp_of(left * ln, false));
   }
-  // u^g: a product has more digits than the exponential of a logarithm.
-  WL_FN float power(float x, float t, float q, bool narrow) const {
-    const float of = rest_of(x, t, q);
-    float power = 1.f, square = of * wl_rcp(1.f + q);
-    WL_UNROLL_N(1) for (wl_u32 left = whole; left > 0; left >>= 1) {
-      if (left & 1) power *= square;
-      square *= square;
-    }
-    if (rest == 0.f) return power;
-    const bool tail = share_of(x, t) == 0.f;
-    const float ln = ln_plus(tail ? 1.f : of, tail ? -wl_abs(x) : 0.f) - ln_1p_of_unit(q, narrow);
-    return power * exp_of(rest * ln, false);
-  }
-  static WL_FN float entropy(const Element& e) {
+  static WL_FN float entropy(const Element& e, const FocalParts& parts) {
     const float l = ln_1p_of_unit(e.shared.one, e.narrow);
-    return silent_product(e.y, wl_max(-e.x, 0.f) + l) + silent_product(1.f - e.y, wl_max(e.x, 0.f) + l);
+    return parts.share == 0.f ? l : wl_fma(parts.share, wl_abs(e.x), l);
   }
-  // Entropy over u, which tends to 1 where u tends to 0.
-  static WL_FN float ratio(const Element& e) {
-    const float q = e.shared.one, u = rest_of(e.x, e.y, q) * wl_rcp(1.f + q);
-    if (share_of(e.x, e.y) != 0.f) return entropy(e) / u;
-    return q < 1e-8f ? 1.f : ln_1p_of_unit(q, e.narrow) / u;
-  }
-  WL_FN float alpha_of(float t) const { return alpha < 0.f ? 1.f : wl_fma(alpha, t, (1.f - alpha) * (1.f - t)); }
+  WL_FN float alpha(float t) const { return wl_fma(lean, t, base); }
   // a * b, 0 where a is.
   static WL_FN float silenced(float a, float b) { return a == 0.f ? a : a * b; }
+};
+
+struct SigmoidFocal : Focal<true> {
+  WL_FN SigmoidFocal(const ElementwiseArgs& a) : Focal<true>(a) {}
+};
+struct SigmoidFocalOfPower : Focal<false> {
+  WL_FN SigmoidFocalOfPower(const ElementwiseArgs& a) : Focal<false>(a) {}
 };

@@ -96,8 +96,6 @@ catalogue! {
     SigmoidFocal ops::sigmoid_focal::ENTRY,
     /// [`crate::MultiMargin`].
     MultiMargin ops::multi_margin::ENTRY,
-    /// [`crate::GaussianNll`].
-    GaussianNll ops::gaussian_nll::ENTRY,
 }
 
 impl Op {

@@ -33,8 +33,8 @@ use crate::spec::grad_output::GradOutput;
 ///
 /// As PyTorch's: the mean divides by the number of rows and not by their weights, there is no label of
 /// rows that do not count, and a score that is NaN is above no margin: it costs nothing and has a gradient
-/// of 0. (More than two dimensions are ours.) Differences of scores are taken before the margin is added, with
-/// what they lose in rounding, so that a common offset costs no digits.
+/// of 0. (More than two dimensions are ours.) What margin − x_t loses in rounding is added to the
+/// sum, so that a common offset costs no digits.
 ///
 /// ```
 /// use warploss::{Device, MultiMargin, TensorRef};

@@ -69,7 +69,11 @@ impl sealed::Loss for SigmoidFocalLoss {
         let legal = alpha <= 1.0 && alpha.is_finite();
         validate::value("alpha", alpha, legal, "a number in [0, 1], or one below 0 for none")?;
         validate::value("gamma", gamma, gamma >= 0.0 && gamma.is_finite(), "a finite number >= 0")?;
-        let formula = Formula::new(Functor::SigmoidFocal, [alpha, gamma]);
+        let functor = match gamma == 2.0 {
+            true => Functor::SigmoidFocal,
+            false => Functor::SigmoidFocalOfPower,
+        };
+        let formula = Formula::new(functor, [alpha, gamma]);
         Ok(Traits { broadcasts: false, ..Traits::regression(formula, Weights::Count) })
     }
 }

@@ -24,7 +24,7 @@ Example:
         measured: "As mse",
         options: &[],
         weights: Weights::Broadcast,
-        third: None,
+        pos_weight: false,
         broadcasts: false,
         batch_mean: false,
         input: Domain::Probabilities,

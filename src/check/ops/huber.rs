@@ -31,7 +31,7 @@ Example:
             tests: &[0.2, 3.0],
         }],
         weights: Weights::Keep,
-        third: None,
+        pos_weight: false,
         broadcasts: true,
         batch_mean: false,
         input: Domain::Any,

@@ -34,7 +34,7 @@ Example:
             tests: &[0.0, 1.0],
         }],
         weights: Weights::None,
-        third: None,
+        pos_weight: false,
         broadcasts: true,
         batch_mean: true,
         input: Domain::Logarithms,

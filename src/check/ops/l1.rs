@@ -22,7 +22,7 @@ Example:
         measured: "As mse",
         options: &[],
         weights: Weights::Divide,
-        third: None,
+        pos_weight: false,
         broadcasts: true,
         batch_mean: false,
         input: Domain::Any,

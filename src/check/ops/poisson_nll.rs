@@ -53,7 +53,7 @@ Example:
             },
         ],
         weights: Weights::None,
-        third: None,
+        pos_weight: false,
         broadcasts: true,
         batch_mean: false,
         input: Domain::Any,

@@ -43,7 +43,7 @@ Example:
             },
         ],
         weights: Weights::None,
-        third: None,
+        pos_weight: false,
         broadcasts: false,
         batch_mean: false,
         input: Domain::Any,

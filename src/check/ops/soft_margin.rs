@@ -23,7 +23,7 @@ Example:
         measured: "As mse",
         options: &[],
         weights: Weights::None,
-        third: None,
+        pos_weight: false,
         broadcasts: true,
         batch_mean: false,
         input: Domain::Any,

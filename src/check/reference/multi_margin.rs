@@ -18,12 +18,12 @@ pub struct MarginReference {
     pub grad_size: Vec<f64>,
 }
 
-/// max(0, margin + x − t) with what the difference loses in rounding; NaN is above no margin.
+/// max(0, margin − t + x) with what the first difference loses in rounding; NaN is above no margin.
 fn hinge(margin: f64, x: f64, t: f64) -> f64 {
-    let d = x - t;
-    let minus_t = d - x;
-    let lost = (x - (d - minus_t)) + (-t - minus_t);
-    (d + margin + if lost.is_finite() { lost } else { 0.0 }).max(0.0)
+    let short_of = margin - t;
+    let minus_t = short_of - margin;
+    let lost = (margin - (short_of - minus_t)) + (-t - minus_t);
+    (x + short_of + if lost.is_finite() { lost } else { 0.0 }).max(0.0)
 }
 
 /// The loss of `input` (of `shape`), p 1 or 2, and its gradient for the upstream gradient `grad_output` (one

@@ -23,7 +23,6 @@ const INNER_PART: usize = 256;
 pub(super) enum Side {
     Input,
     Target,
-    Third,
 }
 
 impl Side {
@@ -31,7 +30,6 @@ impl Side {
         match self {
             Side::Input => "grad_input",
             Side::Target => "grad_target",
-            Side::Third => "grad_variance",
         }
     }
 
@@ -39,7 +37,6 @@ impl Side {
         match self {
             Side::Input => Operand::GradInput,
             Side::Target => Operand::GradTarget,
-            Side::Third => Operand::GradThird,
         }
     }
 }
@@ -172,7 +169,6 @@ unsafe fn sum_part<T: Lanes>(job: &Job<'_, T>, side: Side, part: &Space, sums: &
         let only = match side {
             Side::Input => Only::GradX(p),
             Side::Target => Only::GradY(p),
-            Side::Third => Only::GradThird(p),
         };
         // SAFETY: the caller's contract; the buffer holds a tile, which the call fills.
         let gradient = unsafe {

@@ -18,23 +18,28 @@ use crate::spec::multi_margin::{Call, CheckedMargin, unit};
 /// What the others of a row are compared with.
 #[derive(Clone, Copy)]
 struct Hinge {
-    x_t: f32,
-    margin: f32,
+    /// margin − x_t.
+    short_of: f32,
+    /// What it lost in rounding, which decides where the rest cancels.
+    lost: f32,
     square: bool,
 }
 
 impl Hinge {
+    fn new(margin: f32, x_t: f32, square: bool) -> Hinge {
+        let short_of = margin - x_t;
+        let minus_t = short_of - margin;
+        let lost = (margin - (short_of - minus_t)) + (-x_t - minus_t);
+        // Of an infinite difference nothing.
+        Hinge { short_of, lost: if lost.is_nan() { 0.0 } else { lost }, square }
+    }
+
     /// max(0, margin − x_t + x), 0 for NaN.
     #[inline(always)]
     fn of<S: Simd>(self, s: S, x: S::V) -> S::V {
-        let (zero, t) = (s.splat(0.0), s.splat(self.x_t));
-        let d = s.sub(x, t);
-        // What the difference lost: it decides where the rest cancels. Of an infinite one nothing.
-        let minus_t = s.sub(d, x);
-        let lost = s.add(s.sub(x, s.sub(d, minus_t)), s.sub(s.sub(zero, t), minus_t));
-        let lost = s.select_eq(lost, lost, lost, zero);
+        let z = s.add(s.add(x, s.splat(self.short_of)), s.splat(self.lost));
         // max returns its second operand for NaN.
-        s.max(s.add(s.add(d, s.splat(self.margin)), lost), zero)
+        s.max(z, s.splat(0.0))
     }
 
     /// Its power's slope.
@@ -122,7 +127,7 @@ impl LineOp for Rows<'_> {
         let Some(class) = self.targets.class(line.index) else { return };
         // SAFETY: the census found the class in range.
         let x_t = unsafe { line.x.add(class).read().to_f32() };
-        let hinge = Hinge { x_t, margin: self.margin, square: self.square };
+        let hinge = Hinge::new(self.margin, x_t, self.square);
         let weight = self.weights.get(class) / line.len as f64;
         let (x, y) = (SyncPtr(line.x.cast_mut()), SyncPtr(line.y));
         let segments = Segments::new(line.len, Some(class));

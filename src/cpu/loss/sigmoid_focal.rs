@@ -17,6 +17,9 @@ pub(crate) struct SigmoidFocal {
     rest: f32,
 }
 
+/// One does for every power here.
+pub(crate) type SigmoidFocalOfPower = SigmoidFocal;
+
 /// What value and slopes are made of.
 struct Parts<V> {
     q: V,
@@ -53,13 +56,12 @@ impl SigmoidFocal {
         let (q, other) = (tail(s, x), s.sub(one, y));
         let near = s.div(one, s.add(one, q));
         let l = ln_1p_of_unit(s, q);
-        let above = s.add(s.max(x, zero), l);
-        let below = s.add(s.max(s.sub(zero, x), zero), l);
-        let entropy = s.add(term(s, y, below), term(s, other, above));
         // u = near·rest. Without a share of the larger of p and 1 − p it is the tail, q·near.
         let share = s.select_lt(x, zero, y, other);
         let rest = s.fma(s.select_lt(x, zero, other, y), q, share);
         let u = s.mul(near, rest);
+        // t·softplus(−x) + (1 − t)·softplus(x), whose coefficients have the sum 1.
+        let entropy = s.select_eq(share, zero, l, s.fma(share, s.abs(x), l));
         let mut power = self.power(s, u);
         if self.rest > 0.0 {
             let of = s.select_eq(share, zero, one, rest);
@@ -67,6 +69,8 @@ impl SigmoidFocal {
             let ln = s.sub(ln_plus(s, of, shift), l);
             power = s.mul(power, exp_to_the_end(s, s.mul(s.splat(self.rest), ln)));
         }
+        // NaN of a label that is infinite, u^0 as well.
+        let power = s.fma(rest, zero, power);
         let of_tail = s.select_lt(q, s.splat(1e-8), one, s.div(l, u));
         let ratio = s.select_eq(share, zero, of_tail, s.div(entropy, u));
         let alpha = match self.alpha < 0.0 {

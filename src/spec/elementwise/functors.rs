@@ -34,11 +34,11 @@ macro_rules! each_functor {
             PoissonNll in poisson_nll,
             /// x − y·ln(x + ε). Options: whether Stirling's terms are added, ε.
             PoissonNllOfRate in poisson_nll,
-            /// α_y·u^γ·binary cross entropy of a logit x, u = (1 − y)·σ(x) + y·σ(−x). Options: α, below 0
-            /// for none, γ.
+            /// α_y·u^2·binary cross entropy of a logit x, u = (1 − y)·σ(x) + y·σ(−x). Option: α, below 0
+            /// for none.
             SigmoidFocal in sigmoid_focal,
-            /// ½(ln v + (x − y)²/v) of a third number r, v = max(r, ε). Options: ε, whether ½·ln 2π is added.
-            GaussianNll in gaussian_nll,
+            /// The same with u^γ. Options: α, γ.
+            SigmoidFocalOfPower in sigmoid_focal,
         }
     };
 }

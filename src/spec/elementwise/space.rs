@@ -9,27 +9,25 @@ pub(crate) enum Operand {
     Input,
     Target,
     Weight,
-    /// A weight of positive targets, or a variance.
-    Third,
+    PosWeight,
     Upstream,
     Loss,
     GradInput,
     GradTarget,
-    GradThird,
 }
 
 #[cfg(gpu)]
 impl Operand {
     /// Those that are read.
     pub(crate) const READ: [Operand; 5] =
-        [Operand::Input, Operand::Target, Operand::Weight, Operand::Third, Operand::Upstream];
+        [Operand::Input, Operand::Target, Operand::Weight, Operand::PosWeight, Operand::Upstream];
     /// Those that are written.
-    pub(crate) const WRITTEN: [Operand; 4] =
-        [Operand::Loss, Operand::GradInput, Operand::GradTarget, Operand::GradThird];
+    pub(crate) const WRITTEN: [Operand; 3] =
+        [Operand::Loss, Operand::GradInput, Operand::GradTarget];
 }
 
 /// Number of [`Operand`]s.
-pub(crate) const OPERANDS: usize = 9;
+pub(crate) const OPERANDS: usize = 8;
 
 /// Strides of each operand along each dimension; 0 for an operand that is absent.
 pub(crate) type Strides = [[usize; MAX_RANK]; OPERANDS];

@@ -22,8 +22,7 @@ use crate::spec::elementwise::{Operand, Space};
 use std::ops::Range;
 
 /// The order of what is written: the gradient that may stand in its input's place comes first.
-const WRITES: [Operand; WRITTEN] =
-    [Operand::GradInput, Operand::GradTarget, Operand::Loss, Operand::GradThird];
+const WRITES: [Operand; WRITTEN] = [Operand::GradInput, Operand::GradTarget, Operand::Loss];
 /// Bytes of an operand's elements behind the last pack, and room around them.
 const TAIL: usize = 32;
 
