@@ -4,6 +4,7 @@
 use crate::cross_entropy::{CrossEntropyCase, Ignored, Recipe, UpstreamKind, Weights};
 use crate::data::{FLOATS, Logits, Rng};
 use crate::harness::{self, Case};
+use crate::log_softmax::LineRecipe;
 use warploss::{DType, Device, Reduction};
 
 /// About vectors of 4, 8 and 16 elements, and about the longest row of a tile.
@@ -53,12 +54,14 @@ fn case(seed: u64, classes: usize, (first, inner): (usize, &[usize])) -> CrossEn
     recipe.case()
 }
 
+fn levels() -> Vec<(String, Device)> {
+    let named = |cpu: Device| (format!("cpu, {}", cpu.cpu_info().simd), cpu);
+    Device::cpu_levels().into_iter().map(named).collect()
+}
+
 #[test]
 fn short_rows_agree_with_the_reference_however_they_lie() {
-    let levels: Vec<(String, Device)> = Device::cpu_levels()
-        .into_iter()
-        .map(|cpu| (format!("cpu, {}", cpu.cpu_info().simd), cpu))
-        .collect();
+    let levels = levels();
     for (i, classes) in CLASSES.into_iter().enumerate() {
         for (j, others) in OTHERS.into_iter().enumerate() {
             for turn in 0..6 {
@@ -66,6 +69,48 @@ fn short_rows_agree_with_the_reference_however_they_lie() {
                 let expected = case.expected();
                 for (name, device) in &levels {
                     harness::check_on(name, device, &case, &expected);
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn short_lines_agree_with_the_reference_however_they_lie() {
+    let shapes: [(&[usize], &[usize]); 10] = [
+        (&[37, 10], &[1]),
+        (&[37, 17], &[1]),
+        (&[100, 256], &[1]),
+        (&[19, 257], &[1]),
+        (&[21, 53], &[0]),
+        (&[3, 5, 40], &[1]),
+        (&[2, 33, 7, 5], &[1]),
+        // Elements of a line that are not evenly spaced, lines beside one another.
+        (&[3, 2, 4, 40], &[0, 2]),
+        (&[16, 3, 11], &[0, 1]),
+        (&[2, 3, 4], &[0, 1, 2]),
+    ];
+    for (i, (shape, dims)) in shapes.into_iter().enumerate() {
+        for turn in 0..12 {
+            let mut rng = Rng(turn);
+            let recipe = LineRecipe {
+                seed: i as u64 * 100 + turn,
+                shape: shape.to_vec(),
+                dims: dims.to_vec(),
+                negative: turn % 2 == 0,
+                padding: if dims.contains(&0) { 0 } else { rng.below(3) },
+                dtypes: (FLOATS[rng.below(3)], rng.below(2) == 1),
+                logits: Logits::ALL[rng.below(Logits::ALL.len())],
+            };
+            let logsumexp = recipe.logsumexp();
+            let mut cases: Vec<Box<dyn Case>> = vec![Box::new(logsumexp)];
+            if dims.len() == 1 {
+                cases.push(Box::new(recipe.log_softmax()));
+            }
+            for case in cases {
+                let expected = case.expected();
+                for (name, device) in &levels() {
+                    harness::check_on(name, device, &*case, &expected);
                 }
             }
         }

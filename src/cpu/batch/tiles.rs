@@ -9,6 +9,7 @@ use crate::cpu::processor::Cpu;
 use crate::cpu::row::tile::{Lane, ROWS, SHORT};
 use crate::cpu::simd::{Kernel, Lanes, Level, MAX_LANES, Simd, load_lanes, store_lanes};
 use crate::cpu::threads::SyncRef;
+use std::mem::MaybeUninit;
 use std::ops::Range;
 
 /// Lines that are worth a task of their own.
@@ -21,6 +22,25 @@ pub(crate) struct Lined<'t> {
     pub(crate) lines: usize,
     /// Their elements; those of lines that there are not may be anything.
     pub(crate) x: &'t mut [Lane<f32>],
+    /// Those of the second tensor, where there is one.
+    pub(crate) a: &'t mut [Lane<f32>],
+}
+
+/// Memory of a tile on the stack, of which no more is touched than a line needs.
+struct Memory([MaybeUninit<Lane<f32>>; SHORT]);
+
+impl Memory {
+    fn new() -> Memory {
+        Memory([const { MaybeUninit::uninit() }; SHORT])
+    }
+
+    fn of_len(&mut self, len: usize) -> &mut [Lane<f32>] {
+        for lane in &mut self.0[..len] {
+            lane.write(Lane::of(0.0));
+        }
+        // SAFETY: so many were just written, and a `MaybeUninit` lies as what it may hold.
+        unsafe { std::slice::from_raw_parts_mut(self.0.as_mut_ptr().cast(), len) }
+    }
 }
 
 /// What is done with each tile.
@@ -38,35 +58,40 @@ pub(crate) fn short<X>(x: &Source<X>) -> bool {
     (1..=SHORT).contains(&x.lines.len())
 }
 
-/// Does `op` on every tile of the lines of `x`, which are [`short`]; `y` is written what the tile holds
-/// then.
+/// Does `op` on every tile of the lines of `x`, which are [`short`], and of `a`; `y` is written what the
+/// tile of `x` holds then.
 ///
 /// # Safety
 /// The layouts are those of valid tensors at the bases, equal in count and length; `y` is `x` itself or
 /// overlaps it nowhere; nobody else touches the output during the call.
-pub(crate) unsafe fn each_tile<X: Lanes, Y: Lanes, Op: TileOp>(
+pub(crate) unsafe fn each_tile<X: Lanes, A: Lanes, Y: Lanes, Op: TileOp>(
     cpu: &Cpu,
     x: Source<X>,
+    a: Option<Source<A>>,
     y: Option<Sink<Y>>,
     op: &Op,
 ) -> Op::Sum {
     let (count, level) = (x.lines.count(), cpu.level);
     // What a line costs besides its elements is some of them.
     let way = Way::of(cpu, count, x.lines.len() + 16);
-    let operands = (&x, &y);
+    let operands = (&x, &a, &y);
     // SAFETY: chunks are disjoint ranges of lines, and lines do not overlap: the caller's promise.
     let operands = unsafe { SyncRef::new(&operands) };
     let run = |lines: Range<usize>, sum: &mut Op::Sum| {
-        let (x, y) = *operands.get();
-        let mut memory = [Lane::of(0.0); SHORT];
-        let tile = &mut memory[..x.lines.len()];
+        let (x, a, y) = *operands.get();
+        let (mut memory, mut beside) = (Memory::new(), Memory::new());
+        let tile = memory.of_len(x.lines.len());
+        let beside = beside.of_len(a.as_ref().map_or(0, |a| a.lines.len()));
         for first in lines.clone().step_by(ROWS) {
             let lines = ROWS.min(lines.end - first);
             let at = Place { level, first, lines };
-            // SAFETY: the lines exist in both tensors: the caller's promise.
+            // SAFETY: the lines exist in all tensors: the caller's promise.
             unsafe {
                 at.gather(x, tile);
-                op.tile(Lined { first, lines, x: tile }, sum);
+                if let Some(a) = a {
+                    at.gather(a, beside);
+                }
+                op.tile(Lined { first, lines, x: tile, a: beside }, sum);
                 if let Some(y) = y {
                     at.scatter(y, tile);
                 }
@@ -98,12 +123,13 @@ impl Place {
     /// Calls `copy` for groups of lines that lie alike: the first one's place in the tile, how many there
     /// are, its offset, and how they lie.
     fn groups(self, lines: &Lines, mut copy: impl FnMut(usize, usize, usize, Lie)) {
+        let even = lines.along.pairs().len() <= 1;
         let mut done = 0;
         while done < self.lines {
             let line = lines.kept.offset(self.first + done);
             let run = lines.run(self.first + done, self.lines - done);
             let (n, lie) = match run {
-                ROWS => (ROWS, Lie::Beside(lines.along.offset(1))),
+                ROWS if even => (ROWS, Lie::Beside(lines.along.offset(1))),
                 _ if lines.contiguous() => (1, Lie::Stretches),
                 _ => (run, Lie::Apart),
             };

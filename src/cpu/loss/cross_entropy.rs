@@ -211,7 +211,7 @@ impl Cpu {
                 let op = Short { level, batch, weights, results, upstream, gradient };
                 // SAFETY: views hold their shapes, which were checked to agree; outputs are borrowed
                 // exclusively, and in place the output is the input itself.
-                return unsafe { each_tile(self, x, y, &op) };
+                return unsafe { each_tile(self, x, None::<Source<f32>>, y, &op) };
             }
             let call = Call { cpu: self, batch, weights, standing };
             let none = None::<Source<f32>>;

@@ -4,10 +4,12 @@ use crate::base::error::Result;
 use crate::base::lines::Lines;
 use crate::base::tensor::{TensorMut, TensorRef};
 use crate::cpu::batch::lines::{Line, LineOp, Sink, Source, each_line, host_like};
+use crate::cpu::batch::tiles::{Lined, TileOp, each_tile, short};
 use crate::cpu::processor::{Cpu, each_float, host_f32};
 use crate::cpu::row::cuts::Segments;
 use crate::cpu::row::logit::Transform;
 use crate::cpu::row::softmax::Sum;
+use crate::cpu::row::tile::{Lane, NO_CLASSES, Tile, TileSums};
 use crate::cpu::row::work::{Also, Row};
 use crate::cpu::simd::{Kernel, Lanes, Level, Simd, exp_nonpositive, load_lanes, store_lanes};
 use crate::cpu::threads::SyncPtr;
@@ -109,6 +111,49 @@ impl LineOp for Backward {
     fn merge(_: &mut (), _: &()) {}
 }
 
+/// Lines of a tile as plain rows.
+pub(crate) fn tile_of<'t>(level: Level, x: &'t mut [Lane<f32>]) -> Tile<'t> {
+    let (transform, class) = (Transform::IDENTITY, &NO_CLASSES);
+    Tile { level, transform, x, class, smoothing: false, weights: None }
+}
+
+/// Short lines' log-probabilities.
+struct ShortForward {
+    level: Level,
+}
+
+impl TileOp for ShortForward {
+    type Sum = ();
+
+    fn tile(&self, tile: Lined<'_>, _: &mut ()) {
+        let mut tile = tile_of(self.level, tile.x);
+        let mut sums = TileSums::EMPTY;
+        tile.sum(false, &mut sums);
+        tile.log_probabilities(&sums);
+    }
+
+    fn merge(_: &mut (), _: &()) {}
+}
+
+/// Short lines' gradients.
+struct ShortBackward {
+    level: Level,
+}
+
+impl TileOp for ShortBackward {
+    type Sum = ();
+
+    fn tile(&self, tile: Lined<'_>, _: &mut ()) {
+        let upstream = tile.a;
+        let mut tile = tile_of(self.level, tile.x);
+        let mut sums = TileSums::EMPTY;
+        tile.sum(true, &mut sums);
+        tile.log_softmax_gradient(upstream, &sums);
+    }
+
+    fn merge(_: &mut (), _: &()) {}
+}
+
 /// Layout of a tensor's lines.
 pub(crate) fn lines_of(checked: CheckedLines, tensor: &TensorRef<'_>) -> Lines {
     Lines::new(&tensor.shape(), tensor.row_stride(), |d| checked.along(d))
@@ -136,6 +181,12 @@ impl Cpu {
     }
 
     fn write_log_softmax<X: Lanes, Y: Lanes>(&self, x: Source<X>, y: Sink<Y>) {
+        if short(&x) {
+            let op = ShortForward { level: self.level };
+            // SAFETY: views hold their shapes, which were checked to be equal, and the exclusive
+            // borrow of the output keeps it apart from the input.
+            return unsafe { each_tile(self, x, None::<Source<f32>>, Some(y), &op) };
+        }
         let op = Forward { level: self.level };
         // SAFETY: views hold their shapes, which were checked to be equal, and the exclusive
         // borrow of the output keeps it apart from the input.
@@ -159,7 +210,14 @@ impl Cpu {
                 let a = Source { base: a.as_ptr(), lines: lines_of(checked, &grad_output) };
                 // SAFETY: views hold their shapes, which were checked to be equal; the output is
                 // borrowed exclusively and lies apart from both inputs.
-                unsafe { each_line(self, x, Some(a), y, &op) };
+                unsafe {
+                    if short(&x) {
+                        let op = ShortBackward { level: self.level };
+                        each_tile(self, x, Some(a), y, &op);
+                    } else {
+                        each_line(self, x, Some(a), y, &op);
+                    }
+                }
                 Ok(())
             })
         })

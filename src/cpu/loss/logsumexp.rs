@@ -4,9 +4,11 @@ use crate::base::error::Result;
 use crate::base::host::HostRef;
 use crate::base::tensor::{TensorMut, TensorRef};
 use crate::cpu::batch::lines::{Line, LineOp, Sink, Source, each_line, host_like};
-use crate::cpu::loss::log_softmax::{fill, lines_of, row_of};
+use crate::cpu::batch::tiles::{Lined, TileOp, each_tile, short};
+use crate::cpu::loss::log_softmax::{fill, lines_of, row_of, tile_of};
 use crate::cpu::processor::{Cpu, each_float, host_data, host_f32, host_f32_ref};
 use crate::cpu::row::logit::{Linear, Transform};
+use crate::cpu::row::tile::{TileSums, TileTerms};
 use crate::cpu::row::work::{Normalizer, Terms};
 use crate::cpu::simd::{Lanes, Level};
 use crate::cpu::threads::SyncPtr;
@@ -47,6 +49,31 @@ impl LineOp for Forward {
     fn merge(_: &mut (), _: &()) {}
 }
 
+/// Of short lines.
+struct ShortForward {
+    level: Level,
+    output: SyncPtr<f32>,
+}
+
+impl TileOp for ShortForward {
+    type Sum = ();
+
+    fn tile(&self, tile: Lined<'_>, _: &mut ()) {
+        let Lined { first, lines, x, .. } = tile;
+        let mut tile = tile_of(self.level, x);
+        let mut sums = TileSums::EMPTY;
+        tile.sum(false, &mut sums);
+        for i in 0..lines {
+            let lse = sums.summed(i, Transform::IDENTITY).lse() as f32;
+            // SAFETY: the output has an element for each line, and this line is this call's.
+            unsafe { self.output.get().add(first + i).write(lse) };
+        }
+    }
+
+    fn merge(_: &mut (), _: &()) {}
+}
+
+#[derive(Clone, Copy)]
 struct Backward<'a> {
     level: Level,
     output: &'a [f32],
@@ -97,6 +124,40 @@ impl Backward<'_> {
     }
 }
 
+/// Gradients of short lines, from their own sums.
+struct ShortBackward<'a>(Backward<'a>);
+
+impl TileOp for ShortBackward<'_> {
+    type Sum = ();
+
+    fn tile(&self, tile: Lined<'_>, _: &mut ()) {
+        let Backward { level, output, upstream } = self.0;
+        let Lined { first, lines, x, .. } = tile;
+        let saved = &output[first..first + lines];
+        let infinite = |lse: &f32| lse.is_infinite();
+        // By IEEE rules: such lines are taken as they were.
+        let given = if saved.iter().any(infinite) { x.to_vec() } else { Vec::new() };
+        let mut tile = tile_of(level, x);
+        let (mut sums, mut terms) = (TileSums::EMPTY, TileTerms::NONE);
+        tile.sum(true, &mut sums);
+        for i in 0..lines {
+            let g = f64::from(upstream.float(first + i));
+            let undefined = sums.summed(i, Transform::IDENTITY).undefined();
+            let share = if undefined { f64::NAN } else { g / f64::from(sums.rest.0[i]) };
+            (terms.prob.0[i], terms.kept.0[i]) = (share as f32, 1.0);
+        }
+        tile.gradient(&sums, &terms);
+        for (i, lse) in saved.iter().enumerate().filter(|(_, lse)| infinite(lse)) {
+            let g = upstream.float(first + i);
+            for (to, x) in tile.x.iter_mut().zip(&given) {
+                to.0[i] = g * (x.0[i] - lse).exp();
+            }
+        }
+    }
+
+    fn merge(_: &mut (), _: &()) {}
+}
+
 impl Cpu {
     pub(crate) fn logsumexp_forward(
         &self,
@@ -106,11 +167,19 @@ impl Cpu {
     ) -> Result<()> {
         let output = SyncPtr(host_f32(output, "output")?.as_mut_ptr());
         let op = Forward { level: self.level, output };
+        let op_of_short = ShortForward { level: self.level, output };
         each_float!(input.host_data(), "input", HostRef, x => {
             let x = Source { base: x.as_ptr(), lines: lines_of(checked, &input) };
             // SAFETY: the view holds its shape; the output was checked to have an element for
             // each line, and is borrowed exclusively.
-            unsafe { each_line(self, x, None::<Source<f32>>, None::<Sink<f32>>, &op) };
+            unsafe {
+                let (none, nothing) = (None::<Source<f32>>, None::<Sink<f32>>);
+                if short(&x) {
+                    each_tile(self, x, none, nothing, &op_of_short);
+                } else {
+                    each_line(self, x, none, nothing, &op);
+                }
+            }
             Ok(())
         })
     }
@@ -131,7 +200,14 @@ impl Cpu {
             let y = host_like(&x, grad_input, "grad_input")?;
             let y = Sink { base: y.as_mut_ptr(), lines };
             // SAFETY: the views hold their equal shapes; the gradient is borrowed exclusively.
-            unsafe { each_line(self, x, None::<Source<f32>>, Some(y), &op) };
+            unsafe {
+                let none = None::<Source<f32>>;
+                if short(&x) {
+                    each_tile(self, x, none, Some(y), &ShortBackward(op));
+                } else {
+                    each_line(self, x, none, Some(y), &op);
+                }
+            }
             Ok(())
         })
     }

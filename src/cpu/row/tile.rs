@@ -44,6 +44,8 @@ impl Lane<f32> {
 
 /// No class: of a row without a target.
 pub(crate) const NO_CLASS: f32 = -1.0;
+/// Of all rows.
+pub(crate) static NO_CLASSES: Lane<f32> = Lane::of(NO_CLASS);
 
 /// What rows sum to.
 #[derive(Debug)]
@@ -154,6 +156,17 @@ impl Tile<'_> {
         numbers
     }
 
+    /// Turns logits into log-probabilities, (x − max) − ln Σ; NaN where there are none.
+    pub(crate) fn log_probabilities(&mut self, sums: &TileSums) {
+        self.level.run(LogRows { x: self.x, sums });
+    }
+
+    /// Turns kept exponentials into the gradient of a log-softmax, g − p·Σg; NaN where there are no
+    /// probabilities.
+    pub(crate) fn log_softmax_gradient(&mut self, upstream: &[Lane<f32>], sums: &TileSums) {
+        self.level.run(LogGradientRows { x: self.x, upstream, sums });
+    }
+
     /// A class's weight.
     #[inline(always)]
     fn weight(&self, class: usize) -> f32 {
@@ -237,6 +250,67 @@ impl<L: Logit> Kernel for SumRows<'_, '_, L> {
                 for i in lanes.filter(|&i| sums.max.0[i] == f32::INFINITY) {
                     sums.log_sum.0[i] = if numbers.0[i] { 0.0 } else { f32::NAN };
                 }
+            }
+        }
+    }
+}
+
+/// The rows' log-sums, NaN where they have no probabilities.
+#[inline(always)]
+fn defined<S: Simd>(s: S, at: usize, sums: &TileSums) -> S::V {
+    let (max, log_sum) = (sums.max.load(s, at), sums.log_sum.load(s, at));
+    let finite = s.select_lt(s.abs(max), s.splat(f32::INFINITY), log_sum, s.splat(f32::NAN));
+    s.select_eq(max, max, finite, s.splat(f32::NAN))
+}
+
+struct LogRows<'k> {
+    x: &'k mut [Lane<f32>],
+    sums: &'k TileSums,
+}
+
+impl Kernel for LogRows<'_> {
+    type Out = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        let LogRows { x, sums } = self;
+        for at in (0..ROWS).step_by(S::LANES) {
+            let (max, log_sum) = (sums.max.load(s, at), defined(s, at, sums));
+            for x in x.iter_mut() {
+                let distance = s.sub(x.load(s, at), max);
+                x.store(s, at, s.sub(distance, log_sum));
+            }
+        }
+    }
+}
+
+struct LogGradientRows<'k> {
+    x: &'k mut [Lane<f32>],
+    upstream: &'k [Lane<f32>],
+    sums: &'k TileSums,
+}
+
+impl Kernel for LogGradientRows<'_> {
+    type Out = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        let LogGradientRows { x, upstream, sums } = self;
+        let zero = s.splat(0.0);
+        for at in (0..ROWS).step_by(S::LANES) {
+            let mut parts = [zero; 4];
+            for group in upstream.chunks(4) {
+                for (part, g) in parts.iter_mut().zip(group) {
+                    *part = s.add(*part, g.load(s, at));
+                }
+            }
+            let sum = s.add(s.add(parts[0], parts[1]), s.add(parts[2], parts[3]));
+            let share = s.div(sum, s.add(sums.rest.load(s, at), sums.target.load(s, at)));
+            // NaN, or what is less 0.
+            let undefined = s.mul(defined(s, at, sums), zero);
+            let factor = s.sub(undefined, share);
+            for (x, g) in x.iter_mut().zip(upstream) {
+                x.store(s, at, s.fma(x.load(s, at), factor, g.load(s, at)));
             }
         }
     }

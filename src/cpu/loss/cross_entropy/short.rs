@@ -23,7 +23,7 @@ impl TileOp for Short<'_> {
     type Sum = Sums;
 
     fn tile(&self, tile: Lined<'_>, sums: &mut Sums) {
-        let Lined { first, lines, x } = tile;
+        let Lined { first, lines, x, .. } = tile;
         let (batch, classes) = (self.batch, x.len());
         let mut class = Lane::of(NO_CLASS);
         for (i, lane) in class.0.iter_mut().enumerate().take(lines) {
