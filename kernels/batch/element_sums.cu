@@ -58,6 +58,34 @@ WL_FN void weights_sum_total_body(const ElementwiseArgs& a) {
   wl_st(a.weights + 1, scale);
 }
 
+// A block's first element of the third tensor that is below 0, if there is one.
+WL_FN void third_negative_body(const ElementwiseArgs& a) {
+  WL_BLOCK_SUM_SLOTS;
+  BlockSums bad = {0., 0., -1};
+  const wl_i64 step = (wl_i64)wl_blocks() * wl_threads();
+  for (wl_i64 i = thread_of_all(); i < a.count && bad.first < 0; i += step) {
+    Offsets at = {};
+    at.add_index(a, i, 0, a.dims);
+    if (load_float(a.third, a.third_kind, at.third) < 0.f) bad.first = i;
+  }
+  bad.reduce(sums, firsts);
+  if (wl_thread() == 0) wl_st(a.partials + wl_block(), (double)bad.first);
+}
+
+// One block: notes the first of all.
+WL_FN void third_negative_total_body(const ElementwiseArgs& a) {
+  WL_BLOCK_SUM_SLOTS;
+  BlockSums bad = {0., 0., -1};
+  for (wl_u32 i = wl_thread(); i < a.parts; i += wl_threads()) bad.merge({0., 0., (wl_i64)wl_ld(a.partials + i)});
+  bad.reduce(sums, firsts);
+  if (wl_thread() != 0 || bad.first < 0 || wl_ld(&a.status->kind) != 0) return;
+  Offsets at = {};
+  at.add_index(a, bad.first, 0, a.dims);
+  wl_st(&a.status->kind, (wl_u64)9);
+  wl_st(&a.status->index, bad.first);
+  wl_st(&a.status->value, (wl_i64)wl_bits(load_float(a.third, a.third_kind, at.third)));
+}
+
 // One block: the loss. No weight makes NaN, and so does no element, whatever the sum is.
 WL_FN void loss_total_body(const ElementwiseArgs& a) {
   WL_SMEM(double, slots, 32);
@@ -77,8 +105,8 @@ WL_FN void sum_back_total_body(const ElementwiseArgs& a) {
   if (wl_lane() != 0) return;
   Offsets at = {};
   at.add_index(a, output, 0, a.kept);
-  void* const to = a.side ? a.grad_y : a.grad_x;
-  const wl_i64 offset = a.side ? at.grad_y : at.grad_x;
+  void* const to = a.side == 2 ? a.grad_third : a.side ? a.grad_y : a.grad_x;
+  const wl_i64 offset = a.side == 2 ? at.grad_third : a.side ? at.grad_y : at.grad_x;
   switch (a.kind) {
     case KIND_F16: return Dtype<f16>::store((f16*)to + offset, (float)sum);
     case KIND_BF16: return Dtype<bf16>::store((bf16*)to + offset, (float)sum);

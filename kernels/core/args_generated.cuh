@@ -14,7 +14,7 @@
 static_assert(sizeof(void*) == 8, "addresses");
 #define WL_MAX_CLUSTERS 32
 #define WL_MAX_DIMS 8
-#define WL_OPERANDS 8
+#define WL_OPERANDS 9
 
 // Numbers of the batch, on the device.
 struct Totals {
@@ -122,17 +122,18 @@ WL_OFFSET(PermuteArgs, from, 0); WL_OFFSET(PermuteArgs, to, 8); WL_OFFSET(Permut
 WL_OFFSET(PermuteArgs, sizes, 24); WL_OFFSET(PermuteArgs, strides, 88); WL_OFFSET(PermuteArgs, size, 152);
 WL_OFFSET(PermuteArgs, back, 156);
 
-// Tensors of an elementwise loss, over the shape that they broadcast to: the first eight are the operands, in the order
+// Tensors of an elementwise loss, over the shape that they broadcast to: the first nine are the operands, in the order
 // of the strides.
 struct ElementwiseArgs {
   const void* x;
   const void* y;
   const void* weight;
-  const void* pos_weight;
+  const void* third;                         // A third number an element: a weight of positive targets, or a variance.
   const void* upstream;                      // One an element.
   float* value;                              // One an element.
   void* grad_x;
   void* grad_y;
+  void* grad_third;
   const void* single;                        // The upstream gradient where it is one number of a tensor.
   double* weights;                           // Where the sum is divided by that of the weights: it, and what scales
                                              // them both.
@@ -140,6 +141,7 @@ struct ElementwiseArgs {
   float* loss;                               // What the sum of all becomes.
   const double* before;                      // Sums of threads over the parts before this one; none at the first.
   double* after;                             // The same, for the part after this one; none at the last.
+  Status* status;                            // Where a third number below 0 is noted.
   double number;                             // The upstream gradient, where there is no tensor.
   double denominator;
   wl_i64 count;                              // Elements of the part; of the shape, where there is one.
@@ -155,32 +157,34 @@ struct ElementwiseArgs {
   wl_i64 strides[WL_OPERANDS][WL_MAX_DIMS];
   float options[2];                          // The functor's, as its row says.
   wl_u32 weight_kind;
-  wl_u32 pos_weight_kind;
+  wl_u32 third_kind;
   wl_u32 upstream_kind;
   wl_u32 dims;                               // At least 1.
   wl_u32 kept;                               // Dimensions of the gradient that is summed back.
   wl_u32 lead;                               // The operand whose packs are aligned: 0 the input, 1 the target.
   wl_u32 parts;                              // Partial sums, of all or of each output.
   wl_u32 lanes;                              // Threads that share a part: 1 or 32.
-  wl_u32 side;                               // What is summed back: 0 the input's gradient, 1 the target's.
+  wl_u32 side;                               // What is summed back: 0 the input's gradient, 1 the target's, 2 the third
+                                             // tensor's.
   wl_u32 kind;                               // Element type of that gradient.
 };
-static_assert(sizeof(ElementwiseArgs) == 824, "ElementwiseArgs");
+static_assert(sizeof(ElementwiseArgs) == 904, "ElementwiseArgs");
 WL_OFFSET(ElementwiseArgs, x, 0); WL_OFFSET(ElementwiseArgs, y, 8); WL_OFFSET(ElementwiseArgs, weight, 16);
-WL_OFFSET(ElementwiseArgs, pos_weight, 24); WL_OFFSET(ElementwiseArgs, upstream, 32);
-WL_OFFSET(ElementwiseArgs, value, 40); WL_OFFSET(ElementwiseArgs, grad_x, 48); WL_OFFSET(ElementwiseArgs, grad_y, 56);
-WL_OFFSET(ElementwiseArgs, single, 64); WL_OFFSET(ElementwiseArgs, weights, 72);
-WL_OFFSET(ElementwiseArgs, partials, 80); WL_OFFSET(ElementwiseArgs, loss, 88); WL_OFFSET(ElementwiseArgs, before, 96);
-WL_OFFSET(ElementwiseArgs, after, 104); WL_OFFSET(ElementwiseArgs, number, 112);
-WL_OFFSET(ElementwiseArgs, denominator, 120); WL_OFFSET(ElementwiseArgs, count, 128);
-WL_OFFSET(ElementwiseArgs, units, 136); WL_OFFSET(ElementwiseArgs, first, 144); WL_OFFSET(ElementwiseArgs, turn, 152);
-WL_OFFSET(ElementwiseArgs, tiles, 160); WL_OFFSET(ElementwiseArgs, ends, 168); WL_OFFSET(ElementwiseArgs, outputs, 176);
-WL_OFFSET(ElementwiseArgs, terms, 184); WL_OFFSET(ElementwiseArgs, part, 192); WL_OFFSET(ElementwiseArgs, sizes, 200);
-WL_OFFSET(ElementwiseArgs, strides, 264); WL_OFFSET(ElementwiseArgs, options, 776);
-WL_OFFSET(ElementwiseArgs, weight_kind, 784); WL_OFFSET(ElementwiseArgs, pos_weight_kind, 788);
-WL_OFFSET(ElementwiseArgs, upstream_kind, 792); WL_OFFSET(ElementwiseArgs, dims, 796);
-WL_OFFSET(ElementwiseArgs, kept, 800); WL_OFFSET(ElementwiseArgs, lead, 804); WL_OFFSET(ElementwiseArgs, parts, 808);
-WL_OFFSET(ElementwiseArgs, lanes, 812); WL_OFFSET(ElementwiseArgs, side, 816); WL_OFFSET(ElementwiseArgs, kind, 820);
+WL_OFFSET(ElementwiseArgs, third, 24); WL_OFFSET(ElementwiseArgs, upstream, 32); WL_OFFSET(ElementwiseArgs, value, 40);
+WL_OFFSET(ElementwiseArgs, grad_x, 48); WL_OFFSET(ElementwiseArgs, grad_y, 56);
+WL_OFFSET(ElementwiseArgs, grad_third, 64); WL_OFFSET(ElementwiseArgs, single, 72);
+WL_OFFSET(ElementwiseArgs, weights, 80); WL_OFFSET(ElementwiseArgs, partials, 88); WL_OFFSET(ElementwiseArgs, loss, 96);
+WL_OFFSET(ElementwiseArgs, before, 104); WL_OFFSET(ElementwiseArgs, after, 112);
+WL_OFFSET(ElementwiseArgs, status, 120); WL_OFFSET(ElementwiseArgs, number, 128);
+WL_OFFSET(ElementwiseArgs, denominator, 136); WL_OFFSET(ElementwiseArgs, count, 144);
+WL_OFFSET(ElementwiseArgs, units, 152); WL_OFFSET(ElementwiseArgs, first, 160); WL_OFFSET(ElementwiseArgs, turn, 168);
+WL_OFFSET(ElementwiseArgs, tiles, 176); WL_OFFSET(ElementwiseArgs, ends, 184); WL_OFFSET(ElementwiseArgs, outputs, 192);
+WL_OFFSET(ElementwiseArgs, terms, 200); WL_OFFSET(ElementwiseArgs, part, 208); WL_OFFSET(ElementwiseArgs, sizes, 216);
+WL_OFFSET(ElementwiseArgs, strides, 280); WL_OFFSET(ElementwiseArgs, options, 856);
+WL_OFFSET(ElementwiseArgs, weight_kind, 864); WL_OFFSET(ElementwiseArgs, third_kind, 868);
+WL_OFFSET(ElementwiseArgs, upstream_kind, 872); WL_OFFSET(ElementwiseArgs, dims, 876);
+WL_OFFSET(ElementwiseArgs, kept, 880); WL_OFFSET(ElementwiseArgs, lead, 884); WL_OFFSET(ElementwiseArgs, parts, 888);
+WL_OFFSET(ElementwiseArgs, lanes, 892); WL_OFFSET(ElementwiseArgs, side, 896); WL_OFFSET(ElementwiseArgs, kind, 900);
 
 // The rows of a layer by cluster. A cluster has as many slots as its capacity.
 struct BinArgs {

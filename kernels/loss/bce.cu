@@ -5,7 +5,7 @@
 #include "core/logarithm.cuh"
 
 struct Bce {
-  static constexpr bool POS_WEIGHT = false;
+  static constexpr Third THIRD = THIRD_NONE;
   WL_FN Bce(const ElementwiseArgs&) {}
   // ln x, ln(1 - x)
   WL_FN Shared shared(float x, float, bool narrow) const {

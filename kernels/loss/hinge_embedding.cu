@@ -4,7 +4,7 @@
 #include "schedule/elementwise.cuh"
 
 struct HingeEmbedding {
-  static constexpr bool POS_WEIGHT = false;
+  static constexpr Third THIRD = THIRD_NONE;
   const float margin;
   WL_FN HingeEmbedding(const ElementwiseArgs& a) : margin(a.options[0]) {}
   WL_FN float shared(float, float, bool) const { return 0.f; }

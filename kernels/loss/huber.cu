@@ -4,7 +4,7 @@
 #include "schedule/elementwise.cuh"
 
 struct Huber {
-  static constexpr bool POS_WEIGHT = false;
+  static constexpr Third THIRD = THIRD_NONE;
   const float threshold;
   float up, inverse;  // divided by: 1 / divisor alone may be out of range
 

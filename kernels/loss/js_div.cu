@@ -7,7 +7,7 @@
 
 // e^x (x - y): the other one with its tensors exchanged.
 struct KlDivReversed {
-  static constexpr bool POS_WEIGHT = false;
+  static constexpr Third THIRD = THIRD_NONE;
   const KlDivLogTarget other;
   WL_FN KlDivReversed(const ElementwiseArgs& a) : other(a) {}
   WL_FN float shared(float x, float y, bool narrow) const { return other.shared(y, x, narrow); }
@@ -25,7 +25,7 @@ struct KlDivReversed {
 
 // b P (y - ln M) + (1 - b) Q (x - ln M), M = b P + (1 - b) Q.
 struct JsDiv {
-  static constexpr bool POS_WEIGHT = false;
+  static constexpr Third THIRD = THIRD_NONE;
   const Mixture mixture;
   WL_FN JsDiv(const ElementwiseArgs& a) : mixture(a.options[0]) {}
   // The slopes.

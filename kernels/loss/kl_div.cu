@@ -6,7 +6,7 @@
 
 // y (ln y - x), gradients -y and ln y + 1 - x.
 struct KlDiv {
-  static constexpr bool POS_WEIGHT = false;
+  static constexpr Third THIRD = THIRD_NONE;
   WL_FN KlDiv(const ElementwiseArgs&) {}
   // ln y - x
   WL_FN float shared(float x, float y, bool narrow) const { return ln_plus(y, -x, narrow); }
@@ -25,7 +25,7 @@ struct KlDiv {
 
 // e^y (y - x), gradients -e^y and e^y (y - x + 1).
 struct KlDivLogTarget {
-  static constexpr bool POS_WEIGHT = false;
+  static constexpr Third THIRD = THIRD_NONE;
   WL_FN KlDivLogTarget(const ElementwiseArgs&) {}
   // e^y
   WL_FN float shared(float, float y, bool narrow) const { return exp_of(y, narrow); }

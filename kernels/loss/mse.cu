@@ -4,7 +4,7 @@
 #include "schedule/elementwise.cuh"
 
 struct Mse {
-  static constexpr bool POS_WEIGHT = false;
+  static constexpr Third THIRD = THIRD_NONE;
   WL_FN Mse(const ElementwiseArgs&) {}
   WL_FN float shared(float, float, bool) const { return 0.f; }
   WL_FN float value(const Element& e) const {

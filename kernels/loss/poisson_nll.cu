@@ -18,7 +18,7 @@ struct Stirling {
 };
 
 struct PoissonNll {
-  static constexpr bool POS_WEIGHT = false;
+  static constexpr Third THIRD = THIRD_NONE;
   const Stirling stirling;
   WL_FN PoissonNll(const ElementwiseArgs& a) : stirling{a.options[0] != 0.f} {}
   // The rate, to all digits: a large one is multiplied by nothing less.
@@ -33,7 +33,7 @@ struct PoissonNll {
 };
 
 struct PoissonNllOfRate {
-  static constexpr bool POS_WEIGHT = false;
+  static constexpr Third THIRD = THIRD_NONE;
   const Stirling stirling;
   const float eps;
   WL_FN PoissonNllOfRate(const ElementwiseArgs& a) : stirling{a.options[0] != 0.f}, eps(a.options[1]) {}

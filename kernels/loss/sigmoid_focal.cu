@@ -26,7 +26,7 @@ struct FocalParts {
 // SQUARE: g is 2.
 template <bool SQUARE>
 struct Focal {
-  static constexpr bool POS_WEIGHT = false;
+  static constexpr Third THIRD = THIRD_NONE;
   const float gamma;
   const float lean, base;  // a_t is lean t + base: 0 and 1 without alpha
   // Of g, a whole number up to 7 is a product; what is left over is even, or broken.

@@ -5,7 +5,7 @@
 #include "core/logarithm.cuh"
 
 struct SoftMargin {
-  static constexpr bool POS_WEIGHT = false;
+  static constexpr Third THIRD = THIRD_NONE;
   WL_FN SoftMargin(const ElementwiseArgs&) {}
   // q
   WL_FN float shared(float x, float y, bool narrow) const { return exp_of(-wl_abs(x * y), narrow); }

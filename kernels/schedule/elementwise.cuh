@@ -5,7 +5,8 @@
 //   grad_y(e, factor)   factor dl/dy
 //   shared(x, y, bool)  what all three need: e.shared. The flag: x and y have 16 bits, so that what
 //                       is good to 2^-16 will do
-//   POS_WEIGHT          whether it has a weight of positive targets
+//   grad_third(e, factor)  factor dl/dr, where there is such a slope
+//   THIRD               what it does with r, a third number an element
 //
 // Elements are those of the shape that all tensors broadcast to, row-major; dimensions come merged.
 // Lines along the innermost dimension are read by packs, where the tensors' neighbours are
@@ -22,7 +23,10 @@
 #include "core/packs.cuh"
 
 // Operands, in the order of ElementwiseArgs.
-enum { OP_X, OP_Y, OP_WEIGHT, OP_POS_WEIGHT, OP_UPSTREAM, OP_VALUE, OP_GRAD_X, OP_GRAD_Y };
+enum { OP_X, OP_Y, OP_WEIGHT, OP_THIRD, OP_UPSTREAM, OP_VALUE, OP_GRAD_X, OP_GRAD_Y, OP_GRAD_THIRD };
+
+// A third number an element (1 without a tensor): none; read; read, with a slope.
+enum Third { THIRD_NONE, THIRD_READ, THIRD_SLOPED };
 
 // What a functor computes of x and y for all three: a number, or two.
 struct Shared {
@@ -39,20 +43,21 @@ WL_FN float silent_product(float coefficient, float value) {
 struct Element {
   float x, y;
   float weight;      // v
-  float pos_weight;  // of binary cross entropy
+  float third;       // r: a weight of positive targets, a variance
   Shared shared;     // by the functor's own functions
   bool narrow;       // x and y have 16 bits
 };
 
 // Where an index's elements lie.
 struct Offsets {
-  wl_i64 x, y, weight, pos_weight, upstream, value, grad_x, grad_y;
+  wl_i64 x, y, weight, third, upstream, value, grad_x, grad_y, grad_third;
 
   WL_FN void add(const ElementwiseArgs& a, wl_u32 d, wl_i64 n) {
     x += n * a.strides[OP_X][d], y += n * a.strides[OP_Y][d];
-    weight += n * a.strides[OP_WEIGHT][d], pos_weight += n * a.strides[OP_POS_WEIGHT][d];
+    weight += n * a.strides[OP_WEIGHT][d], third += n * a.strides[OP_THIRD][d];
     upstream += n * a.strides[OP_UPSTREAM][d], value += n * a.strides[OP_VALUE][d];
     grad_x += n * a.strides[OP_GRAD_X][d], grad_y += n * a.strides[OP_GRAD_Y][d];
+    grad_third += n * a.strides[OP_GRAD_THIRD][d];
   }
   // Of a row-major index over the dimensions [begin, end).
   WL_FN void add_index(const ElementwiseArgs& a, wl_u64 index, wl_u32 begin, wl_u32 end) {
@@ -107,7 +112,7 @@ WL_FN Element element_at(const L& loss, const ElementwiseArgs& a, const Offsets&
   return {x,
           y,
           a.weight ? load_float(a.weight, a.weight_kind, at.weight) * weights : 1.f,
-          a.pos_weight ? load_float(a.pos_weight, a.pos_weight_kind, at.pos_weight) : 1.f,
+          a.third ? load_float(a.third, a.third_kind, at.third) : 1.f,
           loss.shared(x, y, sizeof(T) == 2),
           sizeof(T) == 2};
 }
@@ -129,13 +134,17 @@ WL_FN float one_element(const L& loss, const ElementwiseArgs& a, const Offsets& 
   const float factor = factor_at(a, at, e, scale);
   if (a.grad_x) Dtype<T>::store((T*)a.grad_x + at.grad_x, loss.grad_x(e, factor));
   if (a.grad_y) Dtype<T>::store((T*)a.grad_y + at.grad_y, loss.grad_y(e, factor));
+  if constexpr (L::THIRD == THIRD_SLOPED) {
+    if (a.grad_third) Dtype<T>::store((T*)a.grad_third + at.grad_third, loss.grad_third(e, factor));
+  }
   return value;
 }
 
 template <class L, class T>
 WL_FN void strided_pass(const ElementwiseArgs& a) {
   const L loss(a);
-  const float scale = a.grad_x || a.grad_y ? scale_of(a) : 0.f, weights = weight_scale(a);
+  const bool third = L::THIRD == THIRD_SLOPED && a.grad_third;
+  const float scale = a.grad_x || a.grad_y || third ? scale_of(a) : 0.f, weights = weight_scale(a);
   double sum = sum_before(a);
   const wl_i64 step = (wl_i64)wl_blocks() * wl_threads();
   for (wl_i64 i = thread_of_all(); i < a.count; i += step) {
@@ -197,7 +206,7 @@ struct LinePass {
 
   WL_FN LinePass(const ElementwiseArgs& a)
       : a(a), loss(a), valued(!GRADIENT || a.partials || a.value),
-        weighted(a.weight || a.pos_weight || (GRADIENT && a.upstream)), scale(GRADIENT ? scale_of(a) : 0.f),
+        weighted(a.weight || a.third || (GRADIENT && a.upstream)), scale(GRADIENT ? scale_of(a) : 0.f),
         weights(weight_scale(a)), sum(sum_before(a)) {}
 
   // The results of a full pack, written. WEIGHTED: with weights and an upstream gradient, each of
@@ -216,8 +225,8 @@ struct LinePass {
       const wl_u32 d = a.dims - 1;
       floats_along<T>(a.weight, a.weight_kind, at.weight, a.strides[OP_WEIGHT][d], column, v);
       WL_UNROLL for (int i = 0; i < LANES; i++) v[i] *= weights;
-      if constexpr (L::POS_WEIGHT) {
-        floats_along<T>(a.pos_weight, a.pos_weight_kind, at.pos_weight, a.strides[OP_POS_WEIGHT][d], column, r);
+      if constexpr (L::THIRD != THIRD_NONE) {
+        floats_along<T>(a.third, a.third_kind, at.third, a.strides[OP_THIRD][d], column, r);
       }
       if constexpr (GRADIENT) {
         floats_along<T>(a.upstream, a.upstream_kind, at.upstream, a.strides[OP_UPSTREAM][d], column, g);
@@ -245,6 +254,12 @@ struct LinePass {
       if (a.grad_y) {
         WL_UNROLL for (int i = 0; i < LANES; i++) out[i] = loss.grad_y(element(i), g[i]);
         Sink<T, T>((T*)a.grad_y + at.grad_y, packs).full(column, out);
+      }
+      if constexpr (L::THIRD == THIRD_SLOPED) {
+        if (a.grad_third) {
+          WL_UNROLL for (int i = 0; i < LANES; i++) out[i] = loss.grad_third(element(i), g[i]);
+          Sink<T, T>((T*)a.grad_third + at.grad_third, packs).full(column, out);
+        }
       }
     }
   }
@@ -334,6 +349,13 @@ WL_FN void sum_back(const ElementwiseArgs& a) {
     for (; t < stop; t += a.lanes) {
       const Element e = element_at<L, T>(loss, a, at, weights);
       const float factor = factor_at(a, at, e, scale);
+      if constexpr (L::THIRD == THIRD_SLOPED) {
+        if (a.side == 2) {
+          sum += loss.grad_third(e, factor);
+          at.add(a, d, a.lanes);
+          continue;
+        }
+      }
       sum += a.side ? loss.grad_y(e, factor) : loss.grad_x(e, factor);
       at.add(a, d, a.lanes);
     }
@@ -344,6 +366,8 @@ WL_FN void sum_back(const ElementwiseArgs& a) {
   if (!exists || lane != 0) return;
   if (a.parts > 1) {
     wl_st(a.partials + job, sum);
+  } else if (L::THIRD == THIRD_SLOPED && a.side == 2) {
+    Dtype<T>::store((T*)a.grad_third + base.grad_third, (float)sum);
   } else if (a.side) {
     Dtype<T>::store((T*)a.grad_y + base.grad_y, (float)sum);
   } else {

@@ -85,8 +85,8 @@ class Maker:
             loss.numel() if reduction == "mean" else self.batch)
 
     def case(self, name, shape, target_shape=None, dtype="f32", reduction="mean", option=None,
-             weight=None, pos_weight=None, upstream="tensor", edit=None):
-        """`weight` and `pos_weight` are shapes; `edit(x, y)` plants what random numbers lack."""
+             weight=None, pos_weight=None, variance=None, upstream="tensor", edit=None):
+        """`weight`, `pos_weight` and `variance` are shapes; `edit(x, y)`, or of three, plants what random numbers lack."""
         make = self.make
         g = make.generator(f"{self.loss} {name}")
         if self.other:
@@ -102,15 +102,20 @@ class Maker:
             values = torch.sigmoid(values.double()).to(values.dtype)
         target_shape = shape if target_shape is None else target_shape
         labels = self.target(target_shape, dtype, g, option)
+        variances = None if variance is None else (
+            torch.rand(variance, generator=g, dtype=torch.float64).add(0.25).to(make.DTYPES[dtype]))
         if edit:
-            edit(values, labels)
+            edit(*(t for t in (values, labels, variances) if t is not None))
         positive = lambda s: None if s is None else (
             torch.rand(s, generator=g, dtype=torch.float64).add(0.25).to(torch.float32))
         weight, pos_weight = positive(weight), positive(pos_weight)
         x, y = make.widened(values), make.widened(labels)
         self.batch = x.shape[0] if x.dim() else 1
         double = lambda t: None if t is None else t.double()
+        if variances is not None:
+            option_of, option = option, option | dict(variance=make.widened(variances))
         loss = self.apply(x, y, double(weight), double(pos_weight), reduction, option)
+        grad_variance = None
         grad_output = None
         if upstream == "number":
             grad_output = torch.tensor(make.f32(-1.75))
@@ -118,6 +123,8 @@ class Maker:
             grad_output = make.normal(loss.shape, "f32", g, 1.0)
         loss.backward(torch.ones_like(loss) if grad_output is None
                       else grad_output.double().expand_as(loss))
+        if variances is not None:
+            grad_variance, option = option["variance"].grad, option_of
         options = dict(loss=self.loss, reduction=reduction)
         if self.other:
             options |= option
@@ -129,7 +136,8 @@ class Maker:
             options["beta" if self.loss == "smooth_l1" else "delta"] = option
         self.file.add(name, options, dict(
             input=values, target=labels, weight=weight, pos_weight=pos_weight,
-            grad_output=grad_output, loss=loss, grad_input=x.grad, grad_target=y.grad))
+            grad_output=grad_output, loss=loss, grad_input=x.grad, grad_target=y.grad,
+            variance=variances, grad_variance=grad_variance))
 
 
 class Other:
@@ -164,6 +172,16 @@ def sigmoid_focal(x, y, weight, reduction, alpha, gamma):
     return torchvision.ops.sigmoid_focal_loss(x, y, alpha=alpha, gamma=gamma, reduction=reduction)
 
 
+def gaussian_nll(x, y, weight, reduction, full, eps, variance=None):
+    """PyTorch wants the variance in the input's shape, or without its last dimension; ones are none."""
+    x, y = torch.broadcast_tensors(x, y)
+    if variance is None:
+        variance = torch.ones_like(x)
+    elif variance.shape != x.shape[:-1]:
+        variance = variance.expand(x.shape)
+    return F.gaussian_nll_loss(x, y, variance, full=full, eps=eps, reduction=reduction)
+
+
 def bce(x, y, weight, reduction):
     return F.binary_cross_entropy(x, y, weight=weight, reduction=reduction)
 
@@ -183,7 +201,12 @@ OTHERS = {
         [dict(alpha=a, gamma=g) for a, g in ((0.25, 2.0), (0.25, 0.0), (0.25, 1.5), (-1.0, 2.0), (0.75, 1.0), (-1.0, 3.0))],
         [(0.0, 0.0), (0.0, 1.0), (20.0, 1.0), (-20.0, 1.0), (20.0, 0.0), (NAN, 1.0), (1.5, 0.25), (-2.0, 0.75),
          (-1.0, 1.5), (2.0, 1.5), (2.0, -0.5)]),
+    "gaussian_nll": Other(gaussian_nll, [dict(full=f, eps=e) for f, e in ((False, 1e-6), (True, 1e-6), (False, 0.5))],
+        [(0.0, 0.0), (INF, 0.0), (0.0, -INF), (NAN, 1.0), (0.5, NAN), (1e4, -1e4), (INF, INF)]),
 }
+# Input, target, variance.
+VARIANCES = [(1.0, 1.0, 0.0), (1.0, 3.0, 0.0), (1.0, 3.0, 1e-7), (1.0, 3.0, INF), (1.0, 3.0, NAN), (2.0, 0.0, 4.0),
+             (INF, 0.0, 2.0), (INF, 0.0, INF), (NAN, 0.0, 1.0), (1e4, 0.0, 3.0), (0.0, 1.0, 0.25)]
 
 
 def cases(make, file):
@@ -272,10 +295,24 @@ def others(make, m):
         m.case(f"weight_{layout}_{dtype}_{reduction}", (3, 5), dtype=dtype, reduction=reduction, weight=shape,
                option=of.options[0])
 
-    def plant(x, y):
-        x[:] = torch.tensor([row[0] for row in of.planted], dtype=torch.float64)
-        y[:] = torch.tensor([row[1] for row in of.planted], dtype=torch.float64)
+    def plant(*tensors, rows=of.planted):
+        for i, tensor in enumerate(tensors):
+            tensor[:] = torch.tensor([row[i] for row in rows], dtype=torch.float64)
 
     for dtype, option in itertools.product(make.DTYPES, of.options):
         m.case(f"planted_{dtype}_{m.named(option)}", (len(of.planted),), dtype=dtype, reduction="none",
                option=option, edit=plant)
+    if m.loss != "gaussian_nll":
+        return
+    shapes = {"same": (3, 5), "row": (5,), "column": (3, 1), "without": (3,), "number": ()}
+    for (layout, shape), dtype, reduction, option in itertools.product(
+            shapes.items(), make.DTYPES, m.reductions, of.options):
+        m.case(f"variance_{layout}_{dtype}_{reduction}_{m.named(option)}", (3, 5), dtype=dtype, reduction=reduction,
+               option=option, variance=shape)
+    for (layout, (shape, other)), reduction in itertools.product(
+            {"outer": ((1, 4), (3, 1)), "row": ((3, 4), (4,))}.items(), m.reductions):
+        m.case(f"variance_of_{layout}_{reduction}", shape, other, reduction=reduction, option=of.options[1],
+               variance=(3, 1))
+    for dtype, option in itertools.product(make.DTYPES, of.options):
+        m.case(f"variance_planted_{dtype}_{m.named(option)}", (len(VARIANCES),), dtype=dtype, reduction="none",
+               option=option, variance=(len(VARIANCES),), edit=lambda *three: plant(*three, rows=VARIANCES))

@@ -424,7 +424,7 @@ def logprob_entropy_cases(file):
 
 
 ELEMENTWISE = ("mse", "l1", "smooth_l1", "huber", "bce_with_logits", "kl_div", "js_div", "soft_margin",
-               "hinge_embedding", "bce", "poisson_nll", "sigmoid_focal")
+               "hinge_embedding", "bce", "poisson_nll", "sigmoid_focal", "gaussian_nll")
 
 
 def main():

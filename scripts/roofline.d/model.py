@@ -99,6 +99,8 @@ ELEMENTS_EXCUSED = {
     r"js_div_forward_.*": "two exponentials and a logarithm an element, without a gradient to be written meanwhile",
     r"js_div_gradient_.*": "the same two, and the series of both near 0, without which a model near its teacher has no "
     "digits",
+    r"gaussian_nll_gradient_b?f16": "a division an element for each result, exact as of f32; the variance is a third stream, "
+                                   "which is not counted",
 }
 
 

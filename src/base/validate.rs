@@ -2,10 +2,50 @@
 
 use crate::base::dtype::DType;
 use crate::base::error::{Error, Result};
-use crate::base::host::Element as _;
+use crate::base::host::{Element as _, Float, HostRef};
 use crate::base::reduction::Reduction;
 use crate::base::shape::Shape;
 use crate::base::tensor::TensorRef;
+
+/// No element of a host tensor is negative; what lies on a device is looked at there.
+pub(crate) fn not_negative(argument: &'static str, tensor: &TensorRef<'_>) -> Result<()> {
+    let Some(host) = tensor.host_data() else { return Ok(()) };
+    let row: usize = tensor.shape().iter().skip(1).product();
+    let rows = tensor.shape().first().copied().unwrap_or(1);
+    let first = match host {
+        HostRef::F32(data) => first_negative(data, (rows, row), tensor.row_stride()),
+        HostRef::F16(data) => first_negative(data, (rows, row), tensor.row_stride()),
+        HostRef::BF16(data) => first_negative(data, (rows, row), tensor.row_stride()),
+        HostRef::I64(_) | HostRef::I32(_) | HostRef::U32(_) | HostRef::U8(_) => None,
+    };
+    first.map_or(Ok(()), |(i, value)| Err(negative(argument, value, i)))
+}
+
+/// The error of a number below 0, counted row-major.
+pub(crate) fn negative(argument: &'static str, value: f32, index: usize) -> Error {
+    Error::Value {
+        argument,
+        expected: "numbers that are not negative".into(),
+        got: format!("{value} at {index}"),
+    }
+}
+
+fn first_negative<T: Float>(
+    data: &[T],
+    (rows, row): (usize, usize),
+    stride: usize,
+) -> Option<(usize, f32)> {
+    // All of some elements are compared before any is looked for: that is what vectors can do.
+    const TOGETHER: usize = 1024;
+    (0..rows).find_map(|r| {
+        let row_of = data.get(r * stride..r * stride + row)?;
+        row_of.chunks(TOGETHER).enumerate().find_map(|(c, chunk)| {
+            let any = chunk.iter().fold(false, |any, v| any | (v.to_f32() < 0.0));
+            let i = any.then(|| chunk.iter().position(|v| v.to_f32() < 0.0))??;
+            Some((r * row + c * TOGETHER + i, chunk[i].to_f32()))
+        })
+    })
+}
 
 /// The input is floating-point.
 pub(crate) fn float(argument: &'static str, tensor: &TensorRef<'_>) -> Result<()> {

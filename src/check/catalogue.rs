@@ -96,6 +96,8 @@ catalogue! {
     SigmoidFocal ops::sigmoid_focal::ENTRY,
     /// [`crate::MultiMargin`].
     MultiMargin ops::multi_margin::ENTRY,
+    /// [`crate::GaussianNll`].
+    GaussianNll ops::gaussian_nll::ENTRY,
 }
 
 impl Op {

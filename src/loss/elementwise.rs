@@ -5,7 +5,7 @@ use crate::base::host::Element as _;
 use crate::base::tensor::{Tensor, TensorMut, TensorRef};
 use crate::device::Device;
 use crate::spec::elementwise::{
-    Call, Elementwise, ElementwiseGrad, ElementwiseGradOut, Input, Wrt, sealed,
+    Call, Checked, Elementwise, ElementwiseGrad, ElementwiseGradOut, Input, Third, Wrt, sealed,
 };
 use crate::spec::grad_output::GradOutput;
 
@@ -53,8 +53,8 @@ impl<'w, L: sealed::Loss> Elementwise<'w, L> {
         grad_output: impl Into<GradOutput<'g>>,
         wrt: Wrt,
     ) -> Result<ElementwiseGrad> {
-        self.check(&input, &target)?;
-        let mut grads = zeros(device, &input, &target, wrt)?;
+        let variance = variance(&self.check(&input, &target)?);
+        let mut grads = zeros(device, &input, (&target, variance), wrt)?;
         self.backward_into(device, input, target, grad_output, grads.out())?;
         Ok(grads)
     }
@@ -86,9 +86,9 @@ impl<'w, L: sealed::Loss> Elementwise<'w, L> {
         grad_output: impl Into<GradOutput<'g>>,
         wrt: Wrt,
     ) -> Result<(Tensor, ElementwiseGrad)> {
-        let shape = self.check(&input, &target)?.loss_shape();
-        let mut loss = device.zeros("loss", f32::DTYPE, shape, &input)?;
-        let mut grads = zeros(device, &input, &target, wrt)?;
+        let checked = self.check(&input, &target)?;
+        let mut loss = device.zeros("loss", f32::DTYPE, checked.loss_shape(), &input)?;
+        let mut grads = zeros(device, &input, (&target, variance(&checked)), wrt)?;
         let out = (loss.view_mut(), grads.out());
         self.forward_backward_into(device, input, target, grad_output, out)?;
         Ok((loss, grads))
@@ -138,8 +138,9 @@ impl<'w, L: sealed::Loss> Elementwise<'w, L> {
         grad_output: GradOutput<'_>,
         out: (Option<TensorMut<'_>>, ElementwiseGradOut<'_>),
     ) -> Result<()> {
-        let (loss, ElementwiseGradOut { grad_input, grad_target }) = out;
-        let call = Call { input, target, grad_output, loss, grad_input, grad_target };
+        let (loss, ElementwiseGradOut { grad_input, grad_target, grad_variance }) = out;
+        let grad_third = grad_variance;
+        let call = Call { input, target, grad_output, loss, grad_input, grad_target, grad_third };
         let checked = self.check(&call.input.view(), &target)?;
         checked.check_call(&call)?;
         let places = checked.places(&call);
@@ -147,10 +148,17 @@ impl<'w, L: sealed::Loss> Elementwise<'w, L> {
     }
 }
 
+fn variance<'a>(checked: &Checked<'a>) -> Option<TensorRef<'a>> {
+    match checked.third {
+        Some(Third::Variance(variance)) => Some(variance),
+        Some(Third::PosWeight(_)) | None => None,
+    }
+}
+
 fn zeros(
     device: &Device,
     input: &TensorRef<'_>,
-    target: &TensorRef<'_>,
+    (target, variance): (&TensorRef<'_>, Option<TensorRef<'_>>),
     wrt: Wrt,
 ) -> Result<ElementwiseGrad> {
     let zeros = |argument, like: &TensorRef<'_>, wanted: bool| {
@@ -160,5 +168,9 @@ fn zeros(
     Ok(ElementwiseGrad {
         grad_input: zeros("grad_input", input, wrt != Wrt::Target)?,
         grad_target: zeros("grad_target", target, wrt != Wrt::Input)?,
+        grad_variance: match variance {
+            Some(variance) => zeros("grad_variance", &variance, wrt == Wrt::All)?,
+            None => None,
+        },
     })
 }

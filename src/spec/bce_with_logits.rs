@@ -2,7 +2,7 @@
 
 use crate::base::error::Result;
 use crate::base::tensor::TensorRef;
-use crate::spec::elementwise::{Elementwise, Formula, Functor, Traits, Weights, sealed};
+use crate::spec::elementwise::{Elementwise, Formula, Functor, Third, Traits, Weights, sealed};
 
 /// Binary cross entropy of logits x and probabilities t
 /// (`torch.nn.functional.binary_cross_entropy_with_logits`): with v the weight and r the positive
@@ -50,7 +50,7 @@ impl sealed::Loss for BceWithLogitsLoss<'_> {
             formula: Formula::new(Functor::BceWithLogits, []),
             broadcasts: false,
             weight: Weights::Broadcast,
-            pos_weight: self.pos_weight,
+            third: self.pos_weight.map(Third::PosWeight),
             batch_mean: false,
         })
     }

@@ -20,7 +20,7 @@ use crate::base::error::Result;
 use crate::base::reduction::Reduction;
 use crate::base::tensor::{Tensor, TensorMut, TensorRef};
 pub(crate) use call::{Call, Input};
-pub(crate) use checked::{Checked, Denominator, Formula, Options, Traits, Weights};
+pub(crate) use checked::{Checked, Denominator, Formula, Options, Third, Traits, Weights};
 pub(crate) use functors::Functor;
 pub(crate) use space::{OPERANDS, Operand, Space, Strides};
 
@@ -82,6 +82,8 @@ pub enum Wrt {
     Target,
     /// Both.
     Both,
+    /// Both, and with respect to the variance where the loss has one.
+    All,
 }
 
 /// Where gradients are written; what is `None` is not computed.
@@ -91,6 +93,8 @@ pub struct ElementwiseGradOut<'a> {
     pub grad_input: Option<TensorMut<'a>>,
     /// The target's shape and dtype.
     pub grad_target: Option<TensorMut<'a>>,
+    /// The variance's shape and dtype; of [`GaussianNll`](crate::GaussianNll) alone.
+    pub grad_variance: Option<TensorMut<'a>>,
 }
 
 /// Gradients that were asked for.
@@ -100,6 +104,8 @@ pub struct ElementwiseGrad {
     pub grad_input: Option<Tensor>,
     /// In the target's shape and dtype.
     pub grad_target: Option<Tensor>,
+    /// In the variance's shape and dtype.
+    pub grad_variance: Option<Tensor>,
 }
 
 impl ElementwiseGrad {
@@ -107,6 +113,7 @@ impl ElementwiseGrad {
         ElementwiseGradOut {
             grad_input: self.grad_input.as_mut().map(Tensor::view_mut),
             grad_target: self.grad_target.as_mut().map(Tensor::view_mut),
+            grad_variance: self.grad_variance.as_mut().map(Tensor::view_mut),
         }
     }
 }

@@ -10,6 +10,7 @@ pub(crate) mod class_indices;
 pub(crate) mod counting;
 pub(crate) mod cross_entropy;
 pub(crate) mod elementwise;
+pub(crate) mod gaussian_nll;
 pub(crate) mod grad_output;
 pub(crate) mod hinge_embedding;
 pub(crate) mod huber;

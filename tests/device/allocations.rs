@@ -247,8 +247,8 @@ impl Buffers {
         huber.forward_into(device, input, target, loss).expect("a legal call");
         let mut summed = std::mem::take(&mut self.class_grad);
         let grads = ElementwiseGradOut {
-            grad_input: None,
             grad_target: Some(TensorMut::new(&mut summed, &shape[1..]).expect("a view")),
+            ..Default::default()
         };
         huber.backward_into(device, input, target, 1.0, grads).expect("a legal call");
         self.class_grad = summed;

@@ -55,7 +55,7 @@ pub(crate) struct ElementwiseCase {
     pub(crate) input: Data,
     pub(crate) target: Data,
     pub(crate) weight: Option<Data>,
-    pub(crate) pos_weight: Option<Data>,
+    pub(crate) third: Option<Data>,
     pub(crate) upstream: Upstream,
     pub(crate) reduction: Reduction,
 }
@@ -72,7 +72,7 @@ impl ElementwiseCase {
             input: Data::floats(DType::F32, input.0, input.1),
             target: Data::floats(DType::F32, target.0, target.1),
             weight: None,
-            pos_weight: None,
+            third: None,
             upstream: Upstream::Number(1.0),
             reduction: Reduction::Mean,
         }
@@ -89,7 +89,7 @@ impl ElementwiseCase {
     fn op(&self) -> Box<dyn Calls + '_> {
         self.loss.make(Given {
             weight: self.weight.as_ref().map(Data::view),
-            pos_weight: self.pos_weight.as_ref().map(Data::view),
+            third: self.third.as_ref().map(Data::view),
             reduction: self.reduction,
         })
     }
@@ -110,19 +110,19 @@ impl ElementwiseCase {
         }
     }
 
-    fn reference(&self, x: &[f64], y: &[f64]) -> ElementwiseReference {
-        let weights = [&self.weight, &self.pos_weight]
-            .map(|weight| weight.as_ref().map(|w| (w.shape(), w.values())));
-        let [weight, pos_weight] = weights
-            .each_ref()
-            .map(|w| w.as_ref().map(|(shape, data)| reference::Values { shape, data }));
+    /// With these numbers in the place of input, target and third tensor.
+    fn reference(&self, x: &[f64], y: &[f64], third: Option<&[f64]>) -> ElementwiseReference {
+        let weight = self.weight.as_ref().map(|w| (w.shape(), w.values()));
+        let weight = weight.as_ref().map(|(shape, data)| reference::Values { shape, data });
+        let third = self.third.as_ref().zip(third);
+        let third = third.map(|(of, data)| reference::Values { shape: of.shape(), data });
         reference::elementwise(&ElementwiseCall {
             loss: &self.loss,
             reduction: self.reduction,
             input: reference::Values { shape: self.input.shape(), data: x },
             target: reference::Values { shape: self.target.shape(), data: y },
             weight,
-            pos_weight,
+            third,
             grad_output: &reference::upstream(self.grad_output()).expect("host memory"),
         })
     }
@@ -137,16 +137,30 @@ impl ElementwiseCase {
         [poison(&self.input, 3), poison(&self.target, 1)]
     }
 
+    /// The third tensor, if it has a gradient.
+    fn variance(&self) -> Option<&Data> {
+        let third = self.loss.of().third?;
+        self.third.as_ref().filter(|_| third.slope.is_some())
+    }
+
+    /// Its gradient, not yet written.
+    fn poisoned_variance(&self) -> Option<Data> {
+        self.variance().map(|of| Data::poison(of.dtype(), of.shape()).padded(2))
+    }
+
     fn allocating(&self, device: &Device) -> Result<Vec<Got>> {
         let (x, y, g) = (self.input.view(), self.target.view(), self.grad_output());
         let mut got = Vec::new();
         let op = self.op();
         let loss = op.forward(device, x, y)?;
         got.push(Got::new("loss", loss.view()));
-        let (both, grads) = op.forward_backward(device, x, y, g, Wrt::Both)?;
+        let (both, grads) = op.forward_backward(device, x, y, g, Wrt::All)?;
         got.push(Got::new("loss", both.view()));
-        let separate = op.backward(device, x, y, g, Wrt::Both)?;
+        let separate = op.backward(device, x, y, g, Wrt::All)?;
+        assert!(op.backward(device, x, y, g, Wrt::Both)?.grad_variance.is_none());
         for grads in [grads, separate] {
+            assert_eq!(grads.grad_variance.is_some(), self.variance().is_some());
+            got.extend(grads.grad_variance.map(|grad| Got::new("grad_variance", grad.view())));
             for (name, grad) in
                 [("grad_input", grads.grad_input), ("grad_target", grads.grad_target)]
             {
@@ -166,25 +180,32 @@ impl ElementwiseCase {
         let op = self.op();
         op.forward_into(device, x, y, loss.view_mut())?;
         let grad_input = Some(dx.view_mut());
-        let only = ElementwiseGradOut { grad_input, grad_target: None };
+        let only = ElementwiseGradOut { grad_input, ..Default::default() };
         op.backward_into(device, x, y, g, only)?;
         let grad_target = Some(dy.view_mut());
-        let only = ElementwiseGradOut { grad_input: None, grad_target };
+        let only = ElementwiseGradOut { grad_target, ..Default::default() };
         op.backward_into(device, x, y, g, only)?;
-        written(&loss, &dx, &dy)
+        let mut dr = self.poisoned_variance();
+        if let Some(dr) = &mut dr {
+            let only =
+                ElementwiseGradOut { grad_variance: Some(dr.view_mut()), ..Default::default() };
+            op.backward_into(device, x, y, g, only)?;
+        }
+        written(&loss, &dx, &dy, &dr)
     }
 
     /// Everything at once, into buffers.
     fn fused(&self, device: &Device) -> Result<Vec<Got>> {
         let (x, y, g) = (self.input.view(), self.target.view(), self.grad_output());
         let (mut loss, [mut dx, mut dy]) = (self.poisoned_loss(), self.poisoned_gradients());
-        let op = self.op();
+        let (op, mut dr) = (self.op(), self.poisoned_variance());
         let grads = ElementwiseGradOut {
             grad_input: Some(dx.view_mut()),
             grad_target: Some(dy.view_mut()),
+            grad_variance: dr.as_mut().map(Data::view_mut),
         };
         op.forward_backward_into(device, x, y, g, (loss.view_mut(), grads))?;
-        written(&loss, &dx, &dy)
+        written(&loss, &dx, &dy, &dr)
     }
 
     /// Over the input, which is as large as the result.
@@ -198,14 +219,16 @@ impl ElementwiseCase {
     }
 }
 
-fn written(loss: &Data, dx: &Data, dy: &Data) -> Result<Vec<Got>> {
-    dx.assert_padding_is_poison("grad_input");
-    dy.assert_padding_is_poison("grad_target");
-    Ok(vec![
-        Got::new("loss", loss.view()),
-        Got::new("grad_input", dx.view()),
-        Got::new("grad_target", dy.view()),
-    ])
+fn written(loss: &Data, dx: &Data, dy: &Data, dr: &Option<Data>) -> Result<Vec<Got>> {
+    let named =
+        [("grad_input", Some(dx)), ("grad_target", Some(dy)), ("grad_variance", dr.as_ref())];
+    let mut got = vec![Got::new("loss", loss.view())];
+    for (name, grad) in named {
+        let Some(grad) = grad else { continue };
+        grad.assert_padding_is_poison(name);
+        got.push(Got::new(name, grad.view()));
+    }
+    Ok(got)
 }
 
 impl Case for ElementwiseCase {
@@ -214,12 +237,19 @@ impl Case for ElementwiseCase {
     }
 
     fn expected(&self) -> Vec<Expected> {
-        let out = self.reference(&self.input.values(), &self.target.values());
-        vec![
+        let third = self.third.as_ref().map(Data::values);
+        let out = self.reference(&self.input.values(), &self.target.values(), third.as_deref());
+        let mut expected = vec![
             Expected::loss("loss", out.loss, out.loss_size),
             Expected::summed_gradient("grad_input", out.grad_input, out.grad_input_size),
             Expected::summed_gradient("grad_target", out.grad_target, out.grad_target_size),
-        ]
+        ];
+        if self.variance().is_some() {
+            let grad =
+                Expected::summed_gradient("grad_variance", out.grad_third, out.grad_third_size);
+            expected.push(grad);
+        }
+        expected
     }
 
     fn forms(&self, device: &Device) -> Vec<(&'static str, Result<Vec<Got>>)> {
@@ -235,14 +265,20 @@ impl Case for ElementwiseCase {
     }
 
     fn variables(&self) -> Vec<(&'static str, Vec<f64>)> {
-        vec![("grad_input", self.input.values()), ("grad_target", self.target.values())]
+        let mut all =
+            vec![("grad_input", self.input.values()), ("grad_target", self.target.values())];
+        all.extend(self.variance().map(|variance| ("grad_variance", variance.values())));
+        all
     }
 
     fn objective(&self, gradient: &str, values: &[f64]) -> f64 {
         let (x, y) = (self.input.values(), self.target.values());
+        let third = self.third.as_ref().map(Data::values);
+        let third = third.as_deref();
         let loss = match gradient {
-            "grad_input" => self.reference(values, &y).loss,
-            _ => self.reference(&x, values).loss,
+            "grad_input" => self.reference(values, &y, third).loss,
+            "grad_variance" => self.reference(&x, &y, Some(values)).loss,
+            _ => self.reference(&x, values, third).loss,
         };
         let upstream = reference::upstream(self.grad_output()).expect("host memory");
         let g = |i: usize| upstream[if upstream.len() == 1 { 0 } else { i }];
@@ -310,12 +346,15 @@ impl ElementwiseCase {
         let weight_shape =
             if of.weights == Weights::Broadcast { smaller(&mut rng) } else { shape.clone() };
         let element_weight = weighted.then(|| weight(&mut rng, &weight_shape));
-        let pos_weight = match of.pos_weight && rng.below(2) == 0 {
-            true => {
-                let shape = smaller(&mut rng);
-                Some(weight(&mut rng, &shape))
+        let third = match of.third {
+            Some(third) if rng.below(2) == 0 => {
+                let without = third.slope.is_some() && rng.below(3) == 0;
+                let own = third.shape(smaller(&mut rng), &shape, without);
+                let drawn = weight(&mut rng, &own);
+                let values = drawn.values();
+                Some(Data::floats(third.dtype(drawn.dtype(), dtype), &own, &values))
             }
-            false => None,
+            _ => None,
         };
         let reductions = [Reduction::None, Reduction::Sum, Reduction::Mean, Reduction::BatchMean];
         let reduction = reductions[rng.below(if of.batch_mean { 4 } else { 3 })];
@@ -334,7 +373,7 @@ impl ElementwiseCase {
             input: Data::floats(dtype, x_shape, &x).padded(rng.below(4)),
             target: Data::floats(dtype, y_shape, &y).padded(rng.below(4)),
             weight: element_weight,
-            pos_weight,
+            third,
             upstream,
             reduction,
         }
@@ -364,7 +403,7 @@ impl ElementwiseCase {
             input: golden.data("input").expect("input").padded(golden.name.len() % 4),
             target: golden.data("target").expect("target").padded(golden.name.len() % 3),
             weight: golden.data("weight"),
-            pos_weight: golden.data("pos_weight"),
+            third: of.third.and_then(|third| golden.data(third.name)),
             upstream: match golden.data("grad_output") {
                 Some(g) => Upstream::Tensor(g),
                 None => Upstream::Number(1.0),

@@ -1,7 +1,7 @@
 //! Elementwise losses on emulated cards, by the code that drives a GPU: every formula, type, pass
 //! and layout against the CPU device, and what a pass reads and writes.
 
-use crate::elementwise::{bce_with_logits, kl_div, mse};
+use crate::elementwise::{kl_div, mse};
 use warploss::check::catalogue;
 use warploss::check::elementwise::{Description, Domain, ElementLoss, Given, Weights};
 use warploss::check::option::{Choice, Scalar};
@@ -53,14 +53,14 @@ struct Case {
     x: Layout,
     y: Layout,
     weight: Option<Layout>,
-    pos_weight: Option<Layout>,
+    third: Option<Layout>,
     /// Elements between rows of the gradients beyond those of their tensors.
     wider: [usize; 2],
 }
 
 impl Case {
     const fn new(x: Layout, y: Layout) -> Case {
-        Case { x, y, weight: None, pos_weight: None, wider: [0, 0] }
+        Case { x, y, weight: None, third: None, wider: [0, 0] }
     }
 
     fn equal(self) -> bool {
@@ -163,7 +163,7 @@ fn run<T: Element + Copy>(
     case: &Case,
     run: Run,
     of: fn(f32) -> T,
-) -> Result<[Vec<f64>; 3]> {
+) -> Result<[Vec<f64>; 4]> {
     const UNTOUCHED: f32 = 7.0;
     let [x, y] = data(run.loss, case, run.wild);
     let mut x = up(device, &x, of);
@@ -176,8 +176,8 @@ fn run<T: Element + Copy>(
         Some((weight, layout))
     };
     let weight = weights(case.weight, true);
-    let pos_weight = weights(case.pos_weight, false);
-    let (seen_weight, seen_pos_weight) = (seen(&weight), seen(&pos_weight));
+    let third = weights(case.third, false);
+    let (seen_weight, seen_third) = (seen(&weight), seen(&third));
 
     let shape: Vec<usize> = {
         let (a, b) = (case.x.0, case.y.0);
@@ -204,12 +204,16 @@ fn run<T: Element + Copy>(
         _ => value.view_as_mut(&loss_shape, row)?,
     };
     let (into_x, into_y) = (view_mut(&mut grad_x, gx), view_mut(&mut grad_y, gy));
+    // Of a variance, where the target's is wanted.
+    let gz = case.third.filter(|_| run.loss.of().third.is_some_and(|third| third.slope.is_some()));
+    let mut grad_z = up(device, &vec![UNTOUCHED; gz.map_or(0, Layout::len)], of);
+    let into_z = gz.map(|gz| view_mut(&mut grad_z, gz));
     let grads = |wanted: [bool; 2]| ElementwiseGradOut {
         grad_input: wanted[0].then_some(into_x),
         grad_target: wanted[1].then_some(into_y),
+        grad_variance: into_z.filter(|_| wanted[1]),
     };
-    let given =
-        Given { weight: seen_weight, pos_weight: seen_pos_weight, reduction: run.reduction };
+    let given = Given { weight: seen_weight, third: seen_third, reduction: run.reduction };
     let loss = run.loss.make(given);
     match run.pass {
         Pass::Forward => {
@@ -231,7 +235,7 @@ fn run<T: Element + Copy>(
     }?;
     let grad = if run.pass == Pass::InPlace { &x } else { &grad_x };
     let numbers = |t: &Tensor| t.to_host()?.view().to_f64();
-    Ok([numbers(&value)?, numbers(grad)?, numbers(&grad_y)?])
+    Ok([numbers(&value)?, numbers(grad)?, numbers(&grad_y)?, numbers(&grad_z)?])
 }
 
 /// Both devices err by what the comparison with f64 allows each.
@@ -253,12 +257,13 @@ fn check<T: Element + Copy>(device: &Device, case: &Case, what: Run, of: fn(f32)
     compare(&got[0], &expected[0], 0.0, &said);
     compare(&got[1], &expected[1], ulp, &said);
     compare(&got[2], &expected[2], ulp, &said);
+    compare(&got[3], &expected[3], ulp, &said);
     if case.x.len() < 400 {
         assert_eq!(bits(&run(device, case, what, of).unwrap()), bits(&got), "{said:?}");
     }
 }
 
-fn bits(all: &[Vec<f64>; 3]) -> Vec<u64> {
+fn bits(all: &[Vec<f64>; 4]) -> Vec<u64> {
     all.iter().flatten().map(|v| v.to_bits()).collect()
 }
 
@@ -283,7 +288,7 @@ fn is_legal(loss: ElementLoss, case: &Case, pass: Pass) -> bool {
     };
     (broadcasts || case.equal())
         && (of.weights != Weights::None || case.weight.is_none())
-        && (of.pos_weight || case.pos_weight.is_none())
+        && (of.third.is_some() || case.third.is_none())
         && (pass != Pass::InPlace || larger(case.x.0, case.y.0))
 }
 
@@ -381,24 +386,27 @@ fn element_weights() {
 }
 
 #[test]
-fn weights_of_binary_cross_entropy_broadcast() {
+fn a_third_tensor_broadcasts() {
     let shape = Layout::dense(&[6, 301]);
     let case = Case::new(shape, shape);
     let (row, column) = (Some(Layout::dense(&[301])), Some(Layout::dense(&[6, 1])));
     let cases = [
-        Case { weight: column, pos_weight: row, ..case },
-        Case { weight: row, pos_weight: column, ..case },
-        Case { pos_weight: Some(Layout::dense(&[])), ..case },
+        Case { weight: column, third: row, ..case },
+        Case { weight: row, third: column, ..case },
+        Case { third: Some(Layout::dense(&[])), ..case },
+        Case { third: Some(shape), ..case },
+        Case { third: row, ..case },
+        Case { third: column, ..case },
     ];
+    let losses = losses().into_iter().filter(|loss| loss.of().third.is_some());
+    let losses: Vec<_> = losses.collect();
     for device in &cards() {
         for case in &cases {
-            for pass in PASSES {
-                for &(reduction, tensor, wild) in BY_ELEMENT.iter().chain(SUMMED) {
-                    every_type(
-                        device,
-                        case,
-                        Run { loss: bce_with_logits(), reduction, pass, wild, tensor },
-                    );
+            for &loss in &losses {
+                for pass in PASSES.into_iter().filter(|&pass| is_legal(loss, case, pass)) {
+                    for &(reduction, tensor, wild) in BY_ELEMENT.iter().chain(SUMMED) {
+                        every_type(device, case, Run { loss, reduction, pass, wild, tensor });
+                    }
                 }
             }
         }
@@ -450,12 +458,12 @@ fn a_pass_moves_what_it_must() {
             measure(2 * bytes, 0, &mut |out| loss.forward_into(device, x.view(), y.view(), out));
             measure(2 * bytes, bytes, &mut |out| {
                 let grads =
-                    ElementwiseGradOut { grad_input: Some(grad.view_mut()), grad_target: None };
+                    ElementwiseGradOut { grad_input: Some(grad.view_mut()), ..Default::default() };
                 loss.forward_backward_into(device, x.view(), y.view(), 1.0, (out, grads))
             });
             measure(2 * bytes, bytes, &mut |_| {
                 let grads =
-                    ElementwiseGradOut { grad_input: Some(grad.view_mut()), grad_target: None };
+                    ElementwiseGradOut { grad_input: Some(grad.view_mut()), ..Default::default() };
                 loss.backward_into(device, x.view(), y.view(), 1.0, grads)
             });
             measure(2 * bytes, bytes, &mut |out| {

@@ -238,7 +238,7 @@ fn a_weight_of_0_silences_an_infinite_softplus() {
     let case = ElementwiseCase::pairs(bce_with_logits(), &x, &y);
     for case in [
         ElementwiseCase { weight: zero.clone(), ..case.clone() },
-        ElementwiseCase { pos_weight: zero, ..case },
+        ElementwiseCase { third: zero, ..case },
     ] {
         check(&case);
     }

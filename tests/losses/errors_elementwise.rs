@@ -53,6 +53,7 @@ impl Call {
         let grads = ElementwiseGradOut {
             grad_input: Some(self.grad_input.view_mut()),
             grad_target: Some(self.grad_target.view_mut()),
+            grad_variance: None,
         };
         let out = (self.loss.view_mut(), grads);
         macro_rules! call {

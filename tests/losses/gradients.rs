@@ -229,7 +229,7 @@ fn elementwise_losses_have_the_slope_of_their_results() {
                 };
                 check_slope(&ElementwiseCase {
                     weight: weights(),
-                    pos_weight: if loss.of().pos_weight { weights() } else { None },
+                    third: if loss.of().third.is_some() { weights() } else { None },
                     ..case
                 });
             }

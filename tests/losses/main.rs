@@ -33,6 +33,8 @@ mod errors;
 mod errors_cross_entropy;
 mod errors_elementwise;
 mod errors_logprob_entropy;
+#[cfg(feature = "emulator")]
+mod gaussian_nll;
 mod golden;
 mod gradients;
 mod harness;

@@ -30,7 +30,7 @@ fn expected(loss: ElementLoss, n: usize, x: &[f64], y: &[f64]) -> reference::Ele
         input: Values { shape: &shape, data: x },
         target: Values { shape: &shape, data: y },
         weight: None,
-        pos_weight: None,
+        third: None,
         grad_output: &[1.0 / n as f64],
     })
 }
@@ -61,7 +61,7 @@ impl Bench for ElementwiseBench {
     }
 
     fn run(&self, pass: Pass, device: &Device, data: &mut Data) -> Result<(), Error> {
-        let given = Given { weight: None, pos_weight: None, reduction: Reduction::Mean };
+        let given = Given { weight: None, third: None, reduction: Reduction::Mean };
         let op = self.0.with(&[]).make(given);
         let input = data.logits.view();
         // The harness has made it.
@@ -72,7 +72,7 @@ impl Bench for ElementwiseBench {
             Pass::Forward => op.forward_into(device, input, target, loss),
             Pass::Backward => {
                 let grad_input = Some(data.work.view_mut());
-                let grads = ElementwiseGradOut { grad_input, grad_target: None };
+                let grads = ElementwiseGradOut { grad_input, ..Default::default() };
                 op.backward_into(device, input, target, g, grads)
             }
             Pass::ForwardBackward => {

@@ -90,7 +90,7 @@ fn read(call: &Call) -> impl Iterator<Item = &Given> {
 /// beside it is NaN or infinite as it is 0 or nearly so.
 fn wild(call: &Call) -> bool {
     let factor = |name: &str| match name {
-        "weight" | "pos_weight" => true,
+        "weight" | "pos_weight" | "variance" => true,
         _ => catalogue::of(call).traits.factors.contains(&name),
     };
     read(call).any(|given| {

@@ -74,9 +74,20 @@ pub(super) fn draw(d: &mut Draft, of: &'static Description) {
             weight.present &= equal;
         }
     }
-    if of.pos_weight {
-        let smaller = smaller_shape(&mut d.random, &shape);
-        d.weight("pos_weight", &smaller, &letters(&smaller));
+    let mut variance = None;
+    if let Some(third) = &of.third {
+        let sloped = of.sloped();
+        let smaller = smaller_shape(&mut d.random, &result);
+        let smaller = third.shape(smaller, &result, sloped && d.random.one_in(3));
+        d.weight(third.name, &smaller, &letters(&smaller));
+        let (dtype, bad) = (d.dtype, sloped && d.random.one_in(8));
+        if let Some(given) = d.call.tensors.last_mut() {
+            given.dtype = third.dtype(given.dtype, dtype);
+            variance = given.present.then(|| smaller.clone());
+            if bad && let Some(last) = given.values.last_mut() {
+                *last = -0.5;
+            }
+        }
     }
     let loss: &[usize] = match d.reduction(of.batch_mean) {
         Reduction::None => &result,
@@ -86,15 +97,15 @@ pub(super) fn draw(d: &mut Draft, of: &'static Description) {
         d.upstream("grad_output", loss, &letters(loss));
     }
     if matches!(form, "backward" | "forward_backward") {
-        d.option(
-            "wrt",
-            Setpoint::Word("both"),
-            &[Setpoint::Word("input"), Setpoint::Word("target")],
-        );
+        let words = ["input", "target", "all"].map(Setpoint::Word);
+        d.option("wrt", Setpoint::Word("both"), &words[..if of.sloped() { 3 } else { 2 }]);
     }
     if matches!(form, "backward_into" | "forward_backward_into") {
         d.optional_out("grad_input", d.dtype, &shape, &letters(&shape));
         d.optional_out("grad_target", d.dtype, &target_shape, &letters(&target_shape));
+        if let Some(shape) = variance.filter(|_| of.sloped()) {
+            d.optional_out("grad_variance", d.dtype, &shape, &letters(&shape));
+        }
     }
     if matches!(form, "forward_into" | "forward_backward_into" | "forward_backward_in_place") {
         d.out("loss", DType::F32, loss, &letters(loss));
@@ -142,8 +153,8 @@ fn loss(b: &Bound<'_>, of: &'static Description) -> ElementLoss {
 }
 
 pub(super) fn run(b: &Bound<'_>, of: &'static Description) -> Result<()> {
-    let [weight, pos_weight] = ["weight", "pos_weight"].map(|name| b.optional(name));
-    forms(b, &*loss(b, of).make(Given { weight, pos_weight, reduction: b.reduction() }))
+    let (weight, third) = (b.optional("weight"), of.third.and_then(|third| b.optional(third.name)));
+    forms(b, &*loss(b, of).make(Given { weight, third, reduction: b.reduction() }))
 }
 
 fn forms(b: &Bound<'_>, op: &dyn Calls) -> Result<()> {
@@ -151,14 +162,20 @@ fn forms(b: &Bound<'_>, op: &dyn Calls) -> Result<()> {
     let wrt = match b.word("wrt") {
         "input" => Wrt::Input,
         "target" => Wrt::Target,
-        _ => Wrt::Both,
+        "both" => Wrt::Both,
+        _ => Wrt::All,
     };
     let gradients = || ElementwiseGradOut {
         grad_input: b.optional_out("grad_input"),
         grad_target: b.optional_out("grad_target"),
+        grad_variance: b.optional_out("grad_variance"),
     };
     let give = |grads: ElementwiseGrad| {
-        for (name, grad) in [("grad_input", grads.grad_input), ("grad_target", grads.grad_target)] {
+        for (name, grad) in [
+            ("grad_input", grads.grad_input),
+            ("grad_target", grads.grad_target),
+            ("grad_variance", grads.grad_variance),
+        ] {
             if let Some(grad) = grad {
                 b.give(name, grad);
             }
@@ -187,14 +204,15 @@ pub(super) fn expect(b: &Bound<'_>, of: &'static Description) -> Result<Referenc
     let read = |tensor: TensorRef<'_>| Ok::<_, Error>((tensor.shape(), tensor.to_f64()?));
     let owned = |name: &str| b.optional(name).map(read).transpose();
     let (x, y) = (read(b.tensor("input"))?, read(b.tensor("target"))?);
-    let [weight, pos_weight] = [owned("weight")?, owned("pos_weight")?];
+    let weight = owned("weight")?;
+    let third = of.third.map(|third| owned(third.name)).transpose()?.flatten();
     let out = reference::elementwise(&ElementwiseCall {
         loss: &loss(b, of),
         reduction: b.reduction(),
         input: values(&x),
         target: values(&y),
         weight: weight.as_ref().map(values),
-        pos_weight: pos_weight.as_ref().map(values),
+        third: third.as_ref().map(values),
         grad_output: &reference::upstream(b.upstream("grad_output"))?,
     });
     let gradient = Expected::summed_gradient;
@@ -202,6 +220,7 @@ pub(super) fn expect(b: &Bound<'_>, of: &'static Description) -> Result<Referenc
         Expected::loss(Quantity::Loss, out.loss, out.loss_size),
         gradient(Quantity::Gradient, out.grad_input, out.grad_input_size),
         gradient(Quantity::TargetGradient, out.grad_target, out.grad_target_size),
+        gradient(Quantity::ParameterGradients, out.grad_third, out.grad_third_size),
     ];
     let rough = roughness(b.tensor("input").dtype());
     Ok(expected.map(|one| one.coarser(rough)).to_vec().into())

@@ -23,15 +23,16 @@ struct ElementwiseDraw {
     reduction: Reduction,
     target: Tensor,
     weight: Option<Tensor>,
-    pos_weight: Option<Tensor>,
+    third: Option<Tensor>,
     grad_output: Upstream,
 }
 
 impl Call for ElementwiseDraw {
     fn describe(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let ElementwiseDraw { loss, reduction, target, weight, pos_weight, grad_output } = self;
+        let ElementwiseDraw { loss, reduction, target, weight, third, grad_output } = self;
         write!(f, ", {loss:?}, {reduction}, target {}", target.shape())?;
-        for (name, weight) in [("weight", weight), ("pos_weight", pos_weight)] {
+        for (name, weight) in [("weight", weight), (loss.of().third.map_or("", |t| t.name), third)]
+        {
             if let Some(weight) = weight {
                 write!(f, ", {name} {} {}", weight.dtype(), weight.shape())?;
             }
@@ -50,14 +51,14 @@ impl Call for ElementwiseDraw {
         let owned = |t: &Tensor| Ok::<_, Error>((t.shape(), t.view().to_f64()?));
         let y = owned(&self.target)?;
         let weight = self.weight.as_ref().map(owned).transpose()?;
-        let pos_weight = self.pos_weight.as_ref().map(owned).transpose()?;
+        let third = self.third.as_ref().map(owned).transpose()?;
         let out = reference::elementwise(&ElementwiseCall {
             loss: &self.loss,
             reduction: self.reduction,
             input: reference::Values { shape: &case.shape, data: &x },
             target: values(&y),
             weight: weight.as_ref().map(values),
-            pos_weight: pos_weight.as_ref().map(values),
+            third: third.as_ref().map(values),
             grad_output: &reference::upstream(self.grad_output.view())?,
         });
         let gradient = Expected::summed_gradient;
@@ -65,6 +66,7 @@ impl Call for ElementwiseDraw {
             Expected::loss(Quantity::Loss, out.loss, out.loss_size),
             gradient(Quantity::Gradient, out.grad_input, out.grad_input_size),
             gradient(Quantity::TargetGradient, out.grad_target, out.grad_target_size),
+            gradient(Quantity::ParameterGradients, out.grad_third, out.grad_third_size),
         ])
     }
 
@@ -72,13 +74,13 @@ impl Call for ElementwiseDraw {
     fn compute(&self, device: &Device, case: &Case) -> Result<Vec<Outcome>> {
         let op = self.loss.make(Given {
             weight: self.weight.as_ref().map(Tensor::view),
-            pos_weight: self.pos_weight.as_ref().map(Tensor::view),
+            third: self.third.as_ref().map(Tensor::view),
             reduction: self.reduction,
         });
         let (x, y, g) = (case.input()?, self.target.view(), self.grad_output.view());
         let loss = op.forward(device, x, y)?;
-        let grads = op.backward(device, x, y, g, Wrt::Both)?;
-        let (both_loss, both) = op.forward_backward(device, x, y, g, Wrt::Both)?;
+        let grads = op.backward(device, x, y, g, Wrt::All)?;
+        let (both_loss, both) = op.forward_backward(device, x, y, g, Wrt::All)?;
         let mut outcomes = vec![Outcome::new(Quantity::Loss, "forward", loss.view())?];
         let pass = "forward-backward";
         outcomes.push(Outcome::new(Quantity::Loss, pass, both_loss.view())?);
@@ -86,6 +88,7 @@ impl Call for ElementwiseDraw {
             let quantities = [
                 (Quantity::Gradient, &grads.grad_input),
                 (Quantity::TargetGradient, &grads.grad_target),
+                (Quantity::ParameterGradients, &grads.grad_variance),
             ];
             for (quantity, grad) in quantities {
                 if let Some(grad) = grad {
@@ -193,12 +196,17 @@ pub(super) fn draw(
             Some(weight(random, &shape)?)
         }
     };
-    let pos_weight = match of.pos_weight && random.one_in(2) {
-        true => {
-            let shape = smaller_shape(random, shape);
-            Some(weight(random, &shape)?)
+    let third = match &of.third {
+        Some(third) if random.one_in(2) => {
+            let result = reference::broadcast(shape, &target_shape);
+            let smaller = smaller_shape(random, &result);
+            let without = of.sloped() && random.one_in(3);
+            let smaller = third.shape(smaller, &result, without);
+            let drawn = weight(random, &smaller)?;
+            let dtype = third.dtype(drawn.dtype(), dtype);
+            Some(typed::tensor(dtype, &smaller, &drawn.view().to_f64()?)?)
         }
-        false => None,
+        _ => None,
     };
 
     let mut reductions = vec![Reduction::None, Reduction::Sum, Reduction::Mean];
@@ -215,14 +223,8 @@ pub(super) fn draw(
         1 => Upstream::Number(random.normal()),
         _ => Upstream::Tensor(upstream(random, dtype, &result)?),
     };
-    let call = ElementwiseDraw {
-        loss,
-        reduction,
-        target,
-        weight: element_weight,
-        pos_weight,
-        grad_output,
-    };
+    let call =
+        ElementwiseDraw { loss, reduction, target, weight: element_weight, third, grad_output };
     Ok(Box::new(call))
 }
 

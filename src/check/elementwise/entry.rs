@@ -9,18 +9,31 @@ use crate::check::entry::{Calls, Entry, Evaluated, Read, Traits};
 const INPUT: Read = Read { name: "input", indices: false, optional: false };
 const TARGET: Read = Read { name: "target", indices: false, optional: false };
 const WEIGHT: Read = Read { name: "weight", indices: false, optional: true };
-const POS_WEIGHT: Read = Read { name: "pos_weight", indices: false, optional: true };
+
+/// What `eval` reads of a loss, in this order.
+const fn reads(loss: &Description) -> [Read; 4] {
+    let third = match loss.third {
+        Some(third) => Read { name: third.name, indices: false, optional: true },
+        None => WEIGHT,
+    };
+    match loss.weights {
+        Weights::None => [INPUT, TARGET, third, WEIGHT],
+        _ => [INPUT, TARGET, WEIGHT, third],
+    }
+}
 
 /// A type for each loss, which its entry's functions are made of.
 pub(in crate::check) trait Described {
     /// The loss.
     const LOSS: &'static Description;
     /// What `eval` reads.
-    const READS: &'static [Read] = match (Self::LOSS.weights, Self::LOSS.pos_weight) {
-        (Weights::None, false) => &[INPUT, TARGET],
-        (Weights::None, true) => &[INPUT, TARGET, POS_WEIGHT],
-        (_, false) => &[INPUT, TARGET, WEIGHT],
-        (_, true) => &[INPUT, TARGET, WEIGHT, POS_WEIGHT],
+    const READS: &'static [Read] = {
+        let all = const { &reads(Self::LOSS) };
+        match (Self::LOSS.weights, Self::LOSS.third) {
+            (Weights::None, None) => all.split_at(2).0,
+            (Weights::None, Some(_)) | (_, None) => all.split_at(3).0,
+            (_, Some(_)) => all,
+        }
     };
     /// What of it can be measured.
     const MEASURED: &'static [Measured] = &[Measured {

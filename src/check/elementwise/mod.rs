@@ -7,6 +7,7 @@ pub(super) mod entry;
 
 use super::option::{Choice, Scalar};
 use super::reference::{Element, Formula, Point};
+use crate::base::dtype::DType;
 use crate::base::error::Result;
 use crate::base::reduction::Reduction;
 use crate::base::tensor::{Tensor, TensorMut, TensorRef};
@@ -28,8 +29,8 @@ pub struct Description {
     pub options: &'static [Choice],
     /// Which weights it takes.
     pub weights: Weights,
-    /// Whether there is a weight of the positive part, which broadcasts.
-    pub pos_weight: bool,
+    /// A third tensor, which broadcasts.
+    pub third: Option<Third>,
     /// Whether input and target broadcast.
     pub broadcasts: bool,
     /// Whether [`Reduction::BatchMean`] is one of its reductions.
@@ -42,6 +43,34 @@ pub struct Description {
     pub formula: fn(&[f32], Point) -> Element,
     /// The engine's loss, given the options.
     pub make: for<'w> fn(&[f32], Given<'w>) -> Box<dyn Calls + 'w>,
+}
+
+/// A slope in f64, given the options, and Σ|terms| of it.
+pub type Slope = fn(&[f32], Point) -> [f64; 2];
+
+/// A tensor beside input and target that a loss may be given: of positive numbers.
+#[derive(Debug, Clone, Copy)]
+pub struct Third {
+    /// What it is called.
+    pub name: &'static str,
+    /// ∂ℓ/∂r, of a loss that has a gradient of it; the tensor is of the
+    /// input's type then, and may lack the result's last dimension.
+    pub slope: Option<Slope>,
+}
+
+impl Third {
+    /// A type that it may have.
+    pub fn dtype(&self, other: DType, input: DType) -> DType {
+        if self.slope.is_some() { input } else { other }
+    }
+
+    /// A shape that it may have, given one that broadcasts to `result` and a draw.
+    pub fn shape(&self, broadcasts: Vec<usize>, result: &[usize], without: bool) -> Vec<usize> {
+        match result {
+            [outer @ .., _] if without && self.slope.is_some() => outer.to_vec(),
+            _ => broadcasts,
+        }
+    }
 }
 
 /// Which weights a loss takes.
@@ -77,8 +106,8 @@ pub enum Domain {
 pub struct Given<'w> {
     /// Element weights.
     pub weight: Option<TensorRef<'w>>,
-    /// Weights of the positive part.
-    pub pos_weight: Option<TensorRef<'w>>,
+    /// The loss's third tensor.
+    pub third: Option<TensorRef<'w>>,
     /// How elements become the result.
     pub reduction: Reduction,
 }
@@ -209,6 +238,11 @@ impl Description {
         ElementLoss { of: self, options }
     }
 
+    /// Whether there is a gradient of its third tensor.
+    pub(crate) fn sloped(&self) -> bool {
+        self.third.is_some_and(|third| third.slope.is_some())
+    }
+
     /// With each choice of options that tests go through.
     pub fn variants(&'static self) -> Vec<ElementLoss> {
         let mut all = vec![Vec::new()];
@@ -246,6 +280,11 @@ impl ElementLoss {
 impl Formula for ElementLoss {
     fn element(&self, at: Point) -> Element {
         (self.of.formula)(self.options(), at)
+    }
+
+    fn third_slope(&self, at: Point) -> Option<[f64; 2]> {
+        let slope = self.of.third?.slope?;
+        Some(slope(self.options(), at))
     }
 
     fn mean_divides_by_weights(&self) -> bool {

@@ -24,7 +24,7 @@ Example:
         measured: "As mse",
         options: &[],
         weights: Weights::Broadcast,
-        pos_weight: false,
+        third: None,
         broadcasts: false,
         batch_mean: false,
         input: Domain::Probabilities,

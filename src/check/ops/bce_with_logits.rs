@@ -1,7 +1,7 @@
 //! Binary cross entropy between logits and probabilities.
 
 use crate::check::elementwise::entry::{self, Described};
-use crate::check::elementwise::{Description, Domain, Weights};
+use crate::check::elementwise::{Description, Domain, Third, Weights};
 use crate::check::entry::Entry;
 use crate::check::reference;
 use crate::spec::bce_with_logits::BceWithLogits as Loss;
@@ -24,13 +24,13 @@ Example:
         measured: "As mse",
         options: &[],
         weights: Weights::Broadcast,
-        pos_weight: true,
+        third: Some(Third { name: "pos_weight", slope: None }),
         broadcasts: false,
         batch_mean: false,
         input: Domain::Any,
         target: |_| Domain::Probabilities,
         formula: |_, at| reference::bce_with_logits(at),
-        make: |_, given| match given.pos_weight {
+        make: |_, given| match given.third {
             Some(weight) => given.weighted(Loss::default().pos_weight(weight)),
             None => given.weighted(Loss::default()),
         },

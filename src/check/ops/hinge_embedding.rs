@@ -32,7 +32,7 @@ Example:
             tests: &[0.7, 3.0],
         }],
         weights: Weights::None,
-        pos_weight: false,
+        third: None,
         broadcasts: true,
         batch_mean: false,
         input: Domain::Any,

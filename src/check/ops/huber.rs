@@ -31,7 +31,7 @@ Example:
             tests: &[0.2, 3.0],
         }],
         weights: Weights::Keep,
-        pos_weight: false,
+        third: None,
         broadcasts: true,
         batch_mean: false,
         input: Domain::Any,

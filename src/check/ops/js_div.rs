@@ -24,7 +24,7 @@ impl Described for JsDiv {
             tests: &[0.5, 0.1, 0.0, 1.0],
         }],
         weights: Weights::None,
-        pos_weight: false,
+        third: None,
         broadcasts: true,
         batch_mean: true,
         input: Domain::Logarithms,

@@ -34,7 +34,7 @@ Example:
             tests: &[0.0, 1.0],
         }],
         weights: Weights::None,
-        pos_weight: false,
+        third: None,
         broadcasts: true,
         batch_mean: true,
         input: Domain::Logarithms,

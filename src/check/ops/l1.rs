@@ -22,7 +22,7 @@ Example:
         measured: "As mse",
         options: &[],
         weights: Weights::Divide,
-        pos_weight: false,
+        third: None,
         broadcasts: true,
         batch_mean: false,
         input: Domain::Any,

@@ -24,7 +24,7 @@ Example:
         measured: "In place where forward-backward, as the other elementwise losses",
         options: &[],
         weights: Weights::Divide,
-        pos_weight: false,
+        third: None,
         broadcasts: true,
         batch_mean: false,
         input: Domain::Any,

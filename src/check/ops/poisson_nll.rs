@@ -53,7 +53,7 @@ Example:
             },
         ],
         weights: Weights::None,
-        pos_weight: false,
+        third: None,
         broadcasts: true,
         batch_mean: false,
         input: Domain::Any,

@@ -43,7 +43,7 @@ Example:
             },
         ],
         weights: Weights::None,
-        pos_weight: false,
+        third: None,
         broadcasts: false,
         batch_mean: false,
         input: Domain::Any,

@@ -31,7 +31,7 @@ Example:
             tests: &[0.0, 0.7],
         }],
         weights: Weights::Divide,
-        pos_weight: false,
+        third: None,
         broadcasts: true,
         batch_mean: false,
         input: Domain::Any,

@@ -23,7 +23,7 @@ Example:
         measured: "As mse",
         options: &[],
         weights: Weights::None,
-        pos_weight: false,
+        third: None,
         broadcasts: true,
         batch_mean: false,
         input: Domain::Any,

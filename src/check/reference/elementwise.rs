@@ -7,6 +7,11 @@ pub trait Formula {
     /// ℓ and its slopes.
     fn element(&self, at: Point) -> Element;
 
+    /// ∂ℓ/∂r and Σ|terms| of it, of a loss that has a gradient of its third tensor.
+    fn third_slope(&self, _: Point) -> Option<[f64; 2]> {
+        None
+    }
+
     /// Whether a mean divides by the weights' sum, and not by the number of elements.
     fn mean_divides_by_weights(&self) -> bool;
 }
@@ -20,7 +25,7 @@ pub struct Point {
     pub y: f64,
     /// The element's weight.
     pub v: f64,
-    /// The weight of the positive part.
+    /// The third number: a weight of the positive part, a variance.
     pub r: f64,
 }
 
@@ -47,8 +52,8 @@ pub struct ElementwiseCall<'a> {
     pub target: Values<'a>,
     /// Element weights.
     pub weight: Option<Values<'a>>,
-    /// Weights of the positive part.
-    pub pos_weight: Option<Values<'a>>,
+    /// The third tensor; one that has a gradient may lack the last dimension.
+    pub third: Option<Values<'a>>,
     /// One number, or one for each element of the broadcast shape.
     pub grad_output: &'a [f64],
 }
@@ -68,6 +73,10 @@ pub struct ElementwiseReference {
     pub grad_target: Vec<f64>,
     /// Sizes of `grad_target`.
     pub grad_target_size: Vec<f64>,
+    /// In the third tensor's order, where there is one with a gradient.
+    pub grad_third: Vec<f64>,
+    /// Sizes of `grad_third`.
+    pub grad_third_size: Vec<f64>,
 }
 
 /// The shape that two shapes broadcast to.
@@ -111,7 +120,8 @@ pub fn elementwise(call: &ElementwiseCall<'_>) -> ElementwiseReference {
         Some(w) => elements(w.shape, &shape).iter().map(|&i| w.data[i]).collect(),
         None => vec![1.0; count],
     };
-    let (v, r) = (spread(call.weight), spread(call.pos_weight));
+    let v = spread(call.weight);
+    let (at_r, r) = third(call, &shape);
     let divides = call.loss.mean_divides_by_weights();
     let by_weights = call.reduction == Reduction::Mean && call.weight.is_some() && divides;
     let denominator = match call.reduction {
@@ -129,12 +139,15 @@ pub fn elementwise(call: &ElementwiseCall<'_>) -> ElementwiseReference {
         grad_input_size: vec![0.0; n.0],
         grad_target: vec![0.0; n.1],
         grad_target_size: vec![0.0; n.1],
+        grad_third: vec![0.0; call.third.map_or(0, |third| third.data.len())],
         ..Default::default()
     };
+    result.grad_third_size = result.grad_third.clone();
     for i in 0..count {
         let (x, y) = (call.input.data[at_x[i]], call.target.data[at_y[i]]);
         let g = call.grad_output[if call.grad_output.len() == 1 { 0 } else { i }];
-        let one = call.loss.element(Point { x, y, v: v[i], r: r[i] });
+        let point = Point { x, y, v: v[i], r: r[i] };
+        let one = call.loss.element(point);
         let factor = g / denominator * v[i];
         // Where the mean divides by the weights, their common factor is nowhere.
         result.loss.push(if by_weights { one.value } else { in_f32_range(one.value) });
@@ -145,6 +158,13 @@ pub fn elementwise(call: &ElementwiseCall<'_>) -> ElementwiseReference {
         // Nobody asked for it where g = 0.
         result.grad_target[at_y[i]] += if one.no_grad_y && factor == 0.0 { 0.0 } else { dy };
         result.grad_target_size[at_y[i]] += (one.grad_y_size * factor).abs();
+        if let (Some(at), Some([slope, size])) = (at_r.get(i), call.loss.third_slope(point)) {
+            result.grad_third[*at] += slope * factor;
+            result.grad_third_size[*at] += (size * factor).abs();
+        }
+    }
+    if call.loss.third_slope(Point { x: 0.0, y: 0.0, v: 1.0, r: 1.0 }).is_none() {
+        (result.grad_third, result.grad_third_size) = (Vec::new(), Vec::new());
     }
     if call.reduction != Reduction::None {
         let reduce = |values: &[f64], d: f64| vec![values.iter().sum::<f64>() / d];
@@ -152,6 +172,21 @@ pub fn elementwise(call: &ElementwiseCall<'_>) -> ElementwiseReference {
         result.loss_size = reduce(&result.loss_size, denominator.abs());
     }
     result
+}
+
+/// Of each element the one of the third tensor that serves it, and its number; 1 without a tensor.
+fn third(call: &ElementwiseCall<'_>, shape: &[usize]) -> (Vec<usize>, Vec<f64>) {
+    let Some(third) = call.third else {
+        return (Vec::new(), vec![1.0; shape.iter().product()]);
+    };
+    let mut own = third.shape.to_vec();
+    let sloped = call.loss.third_slope(Point { x: 0.0, y: 0.0, v: 1.0, r: 1.0 }).is_some();
+    if sloped && shape.split_last().is_some_and(|(_, outer)| outer == own) {
+        own.push(1);
+    }
+    let at = elements(&own, shape);
+    let numbers = at.iter().map(|&i| third.data[i]).collect();
+    (at, numbers)
 }
 
 /// One element: v·ℓ, the slopes of ℓ, and the sizes of the terms of each.
@@ -261,7 +296,7 @@ mod tests {
             input: Values { shape: &[2, 2], data: &[1.0, 2.0, 3.0, 4.0] },
             target: Values { shape: &[2], data: &[1.0, 4.0] },
             weight: None,
-            pos_weight: None,
+            third: None,
             grad_output: &[2.0],
         };
         let out = elementwise(&call);

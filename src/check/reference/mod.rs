@@ -10,6 +10,7 @@ mod bce;
 mod bce_with_logits;
 mod cross_entropy;
 mod elementwise;
+mod gaussian_nll;
 mod hinge_embedding;
 mod huber;
 mod information;
@@ -39,6 +40,7 @@ pub use cross_entropy::{CrossEntropyReference, coarseness, cross_entropy};
 pub use elementwise::{
     Element, ElementwiseCall, ElementwiseReference, Formula, Point, Values, broadcast, elementwise,
 };
+pub use gaussian_nll::{gaussian_nll, gaussian_nll_slope};
 pub use hinge_embedding::hinge_embedding;
 pub use huber::huber;
 pub use information::information;

@@ -1,24 +1,26 @@
 //! What is handed to losses of one element of the input and one of the target.
 
-use super::address::{In, InF64, Out, OutF32, OutF64};
+use super::address::{In, InF64, Out, OutF32, OutF64, OutStatus};
 use super::batch::MAX_DIMS;
 use crate::spec::elementwise::OPERANDS;
 
 /// Tensors of an elementwise loss, over the shape that they broadcast to: the first
-/// eight are the operands, in the order of the strides.
+/// nine are the operands, in the order of the strides.
 #[repr(C)]
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct ElementwiseArgs {
     pub(crate) x: In,
     pub(crate) y: In,
     pub(crate) weight: In,
-    pub(crate) pos_weight: In,
+    /// A third number an element: a weight of positive targets, or a variance.
+    pub(crate) third: In,
     /// One an element.
     pub(crate) upstream: In,
     /// One an element.
     pub(crate) value: OutF32,
     pub(crate) grad_x: Out,
     pub(crate) grad_y: Out,
+    pub(crate) grad_third: Out,
     /// The upstream gradient where it is one number of a tensor.
     pub(crate) single: In,
     /// Where the sum is divided by that of the weights: it, and what scales them both.
@@ -31,6 +33,8 @@ pub(crate) struct ElementwiseArgs {
     pub(crate) before: InF64,
     /// The same, for the part after this one; none at the last.
     pub(crate) after: OutF64,
+    /// Where a third number below 0 is noted.
+    pub(crate) status: OutStatus,
     /// The upstream gradient, where there is no tensor.
     pub(crate) number: f64,
     pub(crate) denominator: f64,
@@ -58,7 +62,7 @@ pub(crate) struct ElementwiseArgs {
     /// The functor's, as its row says.
     pub(crate) options: [f32; 2],
     pub(crate) weight_kind: u32,
-    pub(crate) pos_weight_kind: u32,
+    pub(crate) third_kind: u32,
     pub(crate) upstream_kind: u32,
     /// At least 1.
     pub(crate) dims: u32,
@@ -70,7 +74,7 @@ pub(crate) struct ElementwiseArgs {
     pub(crate) parts: u32,
     /// Threads that share a part: 1 or 32.
     pub(crate) lanes: u32,
-    /// What is summed back: 0 the input's gradient, 1 the target's.
+    /// What is summed back: 0 the input's gradient, 1 the target's, 2 the third tensor's.
     pub(crate) side: u32,
     /// Element type of that gradient.
     pub(crate) kind: u32,

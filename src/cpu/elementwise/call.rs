@@ -29,7 +29,7 @@ impl Cpu {
         operands: Operands<'_>,
         losses: Losses<T>,
     ) -> Result<()> {
-        let Operands { space, target, grad_output, loss, grad_input, grad_target } = operands;
+        let Operands { space, target, grad_output, loss, gradients } = operands;
         let (upstream, number) = match grad_output {
             GradOutput::Number(g) => (None, g),
             GradOutput::Tensor(g) if g.elements() == 1 => {
@@ -46,16 +46,20 @@ impl Cpu {
             x,
             y: host::<T>(&target, "target")?.as_ptr(),
             weight: floats(checked.weight, "weight")?,
-            pos_weight: floats(checked.pos_weight, "pos_weight")?,
+            third: match &checked.third {
+                Some(third) => floats(Some(third.tensor()), third.argument())?,
+                None => None,
+            },
             upstream,
             weight_scale: 1.0,
             scale: 1.0,
             value: std::ptr::null_mut(),
             grad_x: consumed.unwrap_or(std::ptr::null_mut()),
             grad_y: std::ptr::null_mut(),
+            grad_third: std::ptr::null_mut(),
         };
-        let mut grads = [(Side::Input, None), (Side::Target, None)];
-        for ((side, grad), tensor) in grads.iter_mut().zip([grad_input, grad_target]) {
+        let mut grads = [(Side::Input, None), (Side::Target, None), (Side::Third, None)];
+        for ((side, grad), tensor) in grads.iter_mut().zip(gradients) {
             let Some(tensor) = tensor else { continue };
             let shape = tensor.shape();
             let p = host_mut::<T>(tensor, side.argument())?.as_mut_ptr();
@@ -63,6 +67,7 @@ impl Cpu {
                 // As large as the result: written where the tiles are read.
                 (true, Side::Input) => job.grad_x = p,
                 (true, Side::Target) => job.grad_y = p,
+                (true, Side::Third) => job.grad_third = p,
                 (false, _) => *grad = Some(p),
             }
         }
@@ -99,7 +104,7 @@ impl Cpu {
             job.value = loss.as_mut_ptr();
         }
         let wanted = loss.is_some();
-        if !(wanted || !job.grad_x.is_null() || !job.grad_y.is_null()) {
+        if !wanted && [job.grad_x, job.grad_y, job.grad_third].iter().all(|p| p.is_null()) {
             return Ok(());
         }
         let sum = self.in_chunks(count, |indices| {
@@ -149,15 +154,16 @@ pub(crate) struct Operands<'a> {
     target: TensorRef<'a>,
     grad_output: GradOutput<'a>,
     loss: Option<TensorMut<'a>>,
-    grad_input: Option<TensorMut<'a>>,
-    grad_target: Option<TensorMut<'a>>,
+    /// Of input, target and third tensor.
+    gradients: [Option<TensorMut<'a>>; 3],
 }
 
 impl<'a> Operands<'a> {
     pub(crate) fn of(checked: &Checked<'_>, call: Call<'a>) -> (Input<'a>, Operands<'a>) {
         let space = Space::new(&checked.shape, &all_strides(checked, &call));
-        let Call { input, target, grad_output, loss, grad_input, grad_target } = call;
-        (input, Operands { space, target, grad_output, loss, grad_input, grad_target })
+        let Call { input, target, grad_output, loss, grad_input, grad_target, grad_third } = call;
+        let gradients = [grad_input, grad_target, grad_third];
+        (input, Operands { space, target, grad_output, loss, gradients })
     }
 }
 
@@ -172,9 +178,6 @@ fn all_strides(checked: &Checked<'_>, call: &Call<'_>) -> Strides {
     set(Operand::Target, call.target);
     if let Some(weight) = checked.weight {
         set(Operand::Weight, weight);
-    }
-    if let Some(weight) = checked.pos_weight {
-        set(Operand::PosWeight, weight);
     }
     if let GradOutput::Tensor(g) = call.grad_output
         && g.shape() == checked.shape
@@ -193,6 +196,13 @@ fn all_strides(checked: &Checked<'_>, call: &Call<'_>) -> Strides {
     }
     if let Some(grad) = &call.grad_target {
         set(Operand::GradTarget, grad.as_ref());
+    }
+    if let Some(third) = &checked.third {
+        let lies = |row_stride| strides(third.seen(&checked.shape), row_stride, checked.shape);
+        all[Operand::Third as usize] = lies(third.tensor().row_stride());
+        if let Some(grad) = &call.grad_third {
+            all[Operand::GradThird as usize] = lies(grad.as_ref().row_stride());
+        }
     }
     all
 }

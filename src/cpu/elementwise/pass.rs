@@ -7,6 +7,9 @@ use crate::spec::elementwise::{Formula, Options};
 /// (four vectors of partial sums), tiles are added in f64.
 pub(crate) const TILE: usize = 1024;
 
+/// Lanes of the longest vectors.
+const MOST_LANES: usize = 16;
+
 /// What is known of one element (of a vector of them).
 #[derive(Clone, Copy)]
 pub(crate) struct Element<V> {
@@ -14,14 +17,18 @@ pub(crate) struct Element<V> {
     pub(crate) y: V,
     /// v, the element's weight.
     pub(crate) weight: V,
-    /// r of binary cross entropy.
-    pub(crate) pos_weight: V,
+    /// r, a third number an element: a weight of positive targets, a variance.
+    pub(crate) third: V,
 }
 
 /// A loss of one element over vectors: its file says what it computes.
 pub(crate) trait ElementLoss: Copy + Send + Sync {
     /// x of lanes beyond the end.
     const PAD: f32 = 0.0;
+    /// Whether it has a slope to r.
+    const SLOPED: bool = false;
+    /// Whether lanes beyond the end have to be made 0, as they are not by themselves.
+    const MASKED: bool = false;
     /// y of lanes beyond the end: the value of both is 0.
     const PAD_TARGET: f32 = 0.0;
 
@@ -33,6 +40,11 @@ pub(crate) trait ElementLoss: Copy + Send + Sync {
     fn grad_x<S: Simd>(self, s: S, e: Element<S::V>, factor: S::V) -> S::V;
     /// factor·∂ℓ/∂y.
     fn grad_y<S: Simd>(self, s: S, e: Element<S::V>, factor: S::V) -> S::V;
+    /// factor·∂ℓ/∂r, of a loss that has the slope.
+    #[inline(always)]
+    fn grad_third<S: Simd>(self, _: S, _: Element<S::V>, factor: S::V) -> S::V {
+        factor
+    }
 }
 
 /// One tile. What is null is 1 where it would be read, and not computed where it would be written.
@@ -43,7 +55,7 @@ pub(crate) struct Pass<T> {
     pub(crate) x: *const T,
     pub(crate) y: *const T,
     pub(crate) weight: *const f32,
-    pub(crate) pos_weight: *const f32,
+    pub(crate) third: *const f32,
     pub(crate) upstream: *const f32,
     /// Multiplies every weight.
     pub(crate) weight_scale: f32,
@@ -52,6 +64,7 @@ pub(crate) struct Pass<T> {
     pub(crate) value: *mut f32,
     pub(crate) grad_x: *mut T,
     pub(crate) grad_y: *mut T,
+    pub(crate) grad_third: *mut T,
     pub(crate) len: usize,
 }
 
@@ -102,15 +115,15 @@ impl<L: ElementLoss, T: Lanes> Loop<L, T> {
                 true => one,
                 false => s.mul(load_lanes(s, p.weight.add(i), n, 0.0), s.splat(p.weight_scale)),
             };
-            let pos_weight = match p.pos_weight.is_null() {
+            let third = match p.third.is_null() {
                 true => one,
-                false => load_lanes(s, p.pos_weight.add(i), n, 0.0),
+                false => load_lanes(s, p.third.add(i), n, 0.0),
             };
             let e = Element {
                 x: load_lanes(s, p.x.add(i), n, L::PAD),
                 y: load_lanes(s, p.y.add(i), n, L::PAD_TARGET),
                 weight,
-                pos_weight,
+                third,
             };
             let mut factor = s.splat(p.scale);
             if !p.upstream.is_null() {
@@ -119,7 +132,12 @@ impl<L: ElementLoss, T: Lanes> Loop<L, T> {
             if !p.weight.is_null() {
                 factor = s.mul(factor, weight);
             }
-            let value = if p.wanted { self.loss.value(s, e) } else { s.splat(0.0) };
+            let mut value = if p.wanted { self.loss.value(s, e) } else { s.splat(0.0) };
+            if L::MASKED && n < S::LANES {
+                let mut lanes = [0.0f32; MOST_LANES];
+                store_lanes(s, lanes.as_mut_ptr(), n, value);
+                value = load_lanes(s, lanes.as_ptr(), n, 0.0);
+            }
             if p.wanted && !p.value.is_null() {
                 store_lanes(s, p.value.add(i), n, value);
             }
@@ -128,6 +146,9 @@ impl<L: ElementLoss, T: Lanes> Loop<L, T> {
             }
             if !p.grad_y.is_null() {
                 store_lanes(s, p.grad_y.add(i), n, self.loss.grad_y(s, e, factor));
+            }
+            if L::SLOPED && !p.grad_third.is_null() {
+                store_lanes(s, p.grad_third.add(i), n, self.loss.grad_third(s, e, factor));
             }
             value
         }

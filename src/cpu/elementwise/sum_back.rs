@@ -23,6 +23,7 @@ const INNER_PART: usize = 256;
 pub(super) enum Side {
     Input,
     Target,
+    Third,
 }
 
 impl Side {
@@ -30,6 +31,7 @@ impl Side {
         match self {
             Side::Input => "grad_input",
             Side::Target => "grad_target",
+            Side::Third => "grad_variance",
         }
     }
 
@@ -37,6 +39,7 @@ impl Side {
         match self {
             Side::Input => Operand::GradInput,
             Side::Target => Operand::GradTarget,
+            Side::Third => Operand::GradThird,
         }
     }
 }
@@ -169,6 +172,7 @@ unsafe fn sum_part<T: Lanes>(job: &Job<'_, T>, side: Side, part: &Space, sums: &
         let only = match side {
             Side::Input => Only::GradX(p),
             Side::Target => Only::GradY(p),
+            Side::Third => Only::GradThird(p),
         };
         // SAFETY: the caller's contract; the buffer holds a tile, which the call fills.
         let gradient = unsafe {

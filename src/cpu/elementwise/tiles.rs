@@ -28,7 +28,7 @@ pub(super) struct Job<'a, T> {
     pub(super) x: *const T,
     pub(super) y: *const T,
     pub(super) weight: Option<HostRef<'a>>,
-    pub(super) pos_weight: Option<HostRef<'a>>,
+    pub(super) third: Option<HostRef<'a>>,
     pub(super) upstream: Option<HostRef<'a>>,
     /// Multiplies every weight: a power of two.
     pub(super) weight_scale: f32,
@@ -37,6 +37,7 @@ pub(super) struct Job<'a, T> {
     pub(super) value: *mut f32,
     pub(super) grad_x: *mut T,
     pub(super) grad_y: *mut T,
+    pub(super) grad_third: *mut T,
 }
 
 // SAFETY: its pointers are used by unsafe methods alone, whose callers keep chunks disjoint.
@@ -49,6 +50,7 @@ unsafe impl<T> Sync for Job<'_, T> {}
 pub(super) enum Only {
     GradX(*mut f32),
     GradY(*mut f32),
+    GradThird(*mut f32),
 }
 
 impl<T: Lanes> Job<'_, T> {
@@ -75,12 +77,13 @@ impl<T: Lanes> Job<'_, T> {
             true => Some(0),
             false => self.space.direct(operand, tile),
         };
-        let (gx, gy) = (self.grad_x, self.grad_y);
+        let (gx, gy, gz) = (self.grad_x, self.grad_y, self.grad_third);
         let places = (
             at(Operand::Input, false),
             at(Operand::Target, false),
             at(Operand::GradInput, gx.is_null()),
             at(Operand::GradTarget, gy.is_null()),
+            at(Operand::GradThird, gz.is_null()),
         );
         let (mut v, mut r, mut g) = (EMPTY, EMPTY, EMPTY);
         let value = at(Operand::Loss, self.value.is_null()).unwrap_or(0);
@@ -88,11 +91,11 @@ impl<T: Lanes> Job<'_, T> {
         // A null pointer is offset by 0.
         unsafe {
             let weight = self.floats(Operand::Weight, self.weight, tile, &mut v);
-            let pos_weight = self.floats(Operand::PosWeight, self.pos_weight, tile, &mut r);
+            let third = self.floats(Operand::Third, self.third, tile, &mut r);
             let upstream = self.floats(Operand::Upstream, self.upstream, tile, &mut g);
             let (scale, value, len) = (self.scale, self.value.add(value), tile.len());
             let weight_scale = self.weight_scale;
-            if let (Some(x), Some(y), Some(dx), Some(dy)) = places {
+            if let (Some(x), Some(y), Some(dx), Some(dy), Some(dz)) = places {
                 return (self.losses.in_place)(
                     self.level,
                     self.formula,
@@ -101,24 +104,26 @@ impl<T: Lanes> Job<'_, T> {
                         x: self.x.add(x),
                         y: self.y.add(y),
                         weight,
-                        pos_weight,
+                        third,
                         upstream,
                         weight_scale,
                         scale,
                         value,
                         grad_x: gx.add(dx),
                         grad_y: gy.add(dy),
+                        grad_third: gz.add(dz),
                         len,
                     },
                 );
             }
             let (mut x, mut y) = (EMPTY, EMPTY);
-            let (mut dx, mut dy) = (EMPTY, EMPTY);
+            let (mut dx, mut dy, mut dz) = (EMPTY, EMPTY, EMPTY);
             let buffer = |p: *mut T, buffer: &mut Buffer| match p.is_null() {
                 true => std::ptr::null_mut(),
                 false => buffer.as_mut_ptr().cast::<f32>(),
             };
             let (grad_x, grad_y) = (buffer(gx, &mut dx), buffer(gy, &mut dy));
+            let grad_third = buffer(gz, &mut dz);
             let sum = (self.losses.gathered)(
                 self.level,
                 self.formula,
@@ -127,18 +132,20 @@ impl<T: Lanes> Job<'_, T> {
                     x: self.elements(Operand::Input, self.x, tile, &mut x),
                     y: self.elements(Operand::Target, self.y, tile, &mut y),
                     weight,
-                    pos_weight,
+                    third,
                     upstream,
                     weight_scale,
                     scale,
                     value,
                     grad_x,
                     grad_y,
+                    grad_third,
                     len,
                 },
             );
             self.scatter(Operand::GradInput, grad_x, gx, tile);
             self.scatter(Operand::GradTarget, grad_y, gy, tile);
+            self.scatter(Operand::GradThird, grad_third, gz, tile);
             sum
         }
     }
@@ -150,9 +157,11 @@ impl<T: Lanes> Job<'_, T> {
     pub(super) unsafe fn gradient(&self, only: Only, tile: &Range<usize>) {
         let (mut v, mut r, mut g) = (EMPTY, EMPTY, EMPTY);
         let (mut x, mut y) = (EMPTY, EMPTY);
-        let (grad_x, grad_y) = match only {
-            Only::GradX(p) => (p, std::ptr::null_mut()),
-            Only::GradY(p) => (std::ptr::null_mut(), p),
+        let none = std::ptr::null_mut;
+        let [grad_x, grad_y, grad_third] = match only {
+            Only::GradX(p) => [p, none(), none()],
+            Only::GradY(p) => [none(), p, none()],
+            Only::GradThird(p) => [none(), none(), p],
         };
         // SAFETY: what is read is good for its strides over the space, and the pointer in `only`
         // for the tile: the caller's promise.
@@ -165,13 +174,14 @@ impl<T: Lanes> Job<'_, T> {
                     x: self.elements(Operand::Input, self.x, tile, &mut x),
                     y: self.elements(Operand::Target, self.y, tile, &mut y),
                     weight: self.floats(Operand::Weight, self.weight, tile, &mut v),
-                    pos_weight: self.floats(Operand::PosWeight, self.pos_weight, tile, &mut r),
+                    third: self.floats(Operand::Third, self.third, tile, &mut r),
                     upstream: self.floats(Operand::Upstream, self.upstream, tile, &mut g),
                     weight_scale: self.weight_scale,
                     scale: self.scale,
                     value: std::ptr::null_mut(),
                     grad_x,
                     grad_y,
+                    grad_third,
                     len: tile.len(),
                 },
             );

@@ -40,7 +40,7 @@ impl ElementLoss for BceWithLogits {
     #[inline(always)]
     fn value<S: Simd>(self, s: S, e: Element<S::V>) -> S::V {
         let (plus, minus) = softplus(s, e.x);
-        let positive = s.mul(e.weight, s.mul(e.pos_weight, e.y));
+        let positive = s.mul(e.weight, s.mul(e.third, e.y));
         let negative = s.mul(e.weight, s.sub(s.splat(1.0), e.y));
         s.add(term(s, positive, minus), term(s, negative, plus))
     }
@@ -55,7 +55,7 @@ impl ElementLoss for BceWithLogits {
         let sigma = s.select_lt(e.x, zero, far, near);
         let rest = s.select_lt(e.x, zero, near, far);
         let negative = s.mul(s.sub(one, e.y), sigma);
-        let positive = s.mul(s.mul(e.pos_weight, e.y), rest);
+        let positive = s.mul(s.mul(e.third, e.y), rest);
         s.mul(s.sub(negative, positive), factor)
     }
 
@@ -65,9 +65,9 @@ impl ElementLoss for BceWithLogits {
     fn grad_y<S: Simd>(self, s: S, e: Element<S::V>, factor: S::V) -> S::V {
         let zero = s.splat(0.0);
         let l = ln_1p_of_unit(s, tail(s, e.x));
-        let below = term(s, e.pos_weight, s.max(s.sub(zero, e.x), zero));
+        let below = term(s, e.third, s.max(s.sub(zero, e.x), zero));
         let rest = s.sub(below, s.max(e.x, zero));
-        let slope = s.fma(s.sub(e.pos_weight, s.splat(1.0)), l, rest);
+        let slope = s.fma(s.sub(e.third, s.splat(1.0)), l, rest);
         s.mul(slope, factor)
     }
 }

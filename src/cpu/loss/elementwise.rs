@@ -4,8 +4,8 @@ use crate::base::error::Result;
 use crate::cpu::elementwise::call::Operands;
 use crate::cpu::elementwise::pass::{ElementLoss, Losses, Pass, run};
 use crate::cpu::loss::{
-    bce, bce_with_logits, hinge_embedding, huber, js_div, kl_div, l1, mse, poisson_nll,
-    sigmoid_focal, soft_margin,
+    bce, bce_with_logits, gaussian_nll, hinge_embedding, huber, js_div, kl_div, l1, mse,
+    poisson_nll, sigmoid_focal, soft_margin,
 };
 use crate::cpu::processor::{Cpu, each_float};
 use crate::cpu::simd::{Lanes, Level};

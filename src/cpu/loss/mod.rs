@@ -6,6 +6,7 @@ pub(crate) mod bce;
 pub(crate) mod bce_with_logits;
 pub(crate) mod cross_entropy;
 mod elementwise;
+pub(crate) mod gaussian_nll;
 pub(crate) mod hinge_embedding;
 pub(crate) mod huber;
 pub(crate) mod information;

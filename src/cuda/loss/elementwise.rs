@@ -10,23 +10,28 @@ use crate::code::element_plan::{PassPlan, SumPlan, Walk};
 use crate::code::variants::{Batch, Data, ELEMENT_THREADS, ElementEntry, PACK_BYTES, Variant};
 use crate::cuda::driver::Launch;
 use crate::cuda::schedule::elements::parts::{Cut, Streams};
-use crate::cuda::schedule::elements::{NamedInput, NamedOutput, Naming, Tensors, address, lay_out};
+use crate::cuda::schedule::elements::{
+    Named, NamedInput, NamedOutput, Naming, Seen, Tensors, address, lay_out,
+};
 use crate::cuda::schedule::rows::data;
 use crate::cuda::stream::Cuda;
-use crate::cuda::stream::memory::Output;
+use crate::cuda::stream::memory::{Input, Output};
 use crate::cuda::stream::pool::Block;
 use crate::spec::elementwise as loss;
-use crate::spec::elementwise::{Call, Checked, Denominator, Functor, Operand, Space};
+use crate::spec::elementwise::{
+    Call, Checked, Denominator, Functor, OPERANDS, Operand, Space, Third,
+};
 use crate::spec::grad_output::GradOutput;
 
 impl Cuda {
     pub(crate) fn elementwise(&self, checked: &Checked<'_>, call: Call<'_>) -> Result<()> {
-        let Call { input, target, grad_output, loss, grad_input, grad_target } = call;
+        let Call { input, target, grad_output, loss, grad_input, grad_target, grad_third } = call;
         let elements = checked.shape.iter().product();
         let covers = |shape: Shape| shape.iter().product::<usize>() == elements;
         // A gradient that is summed back is made of all elements at once.
         let whole = (grad_input.is_some() && !covers(input.view().shape()))
-            || (grad_target.is_some() && !covers(target.shape()));
+            || (grad_target.is_some() && !covers(target.shape()))
+            || grad_third.as_ref().is_some_and(|grad| !covers(grad.shape()));
         let by = Naming { cuda: self, elements, whole };
         let total = checked.reduction != Reduction::None;
         // What is written, the input too where it becomes its gradient.
@@ -36,6 +41,7 @@ impl Cuda {
             None => (None, None),
         };
         let grad_y = grad_target.map(|t| by.output("grad_target", t, false)).transpose()?;
+        let grad_third = grad_third.map(|t| by.output("grad_variance", t, false)).transpose()?;
         let (x, grad_x, in_place) = match input {
             loss::Input::Kept(x) => {
                 let grad = grad_input.map(|t| by.output("grad_input", t, false)).transpose()?;
@@ -45,7 +51,13 @@ impl Cuda {
         };
         let y = by.input("target", target)?;
         let weight = checked.weight.map(|t| by.input("weight", t)).transpose()?;
-        let pos_weight = checked.pos_weight.map(|t| by.input("pos_weight", t)).transpose()?;
+        let third = checked.third.as_ref();
+        let third = third.map(|t| by.input(t.argument(), t.tensor())).transpose()?;
+        if let (Some(Third::Variance(_)), Some(Named::Whole(variance))) = (&checked.third, &third)
+            && checked.third.is_some_and(|third| third.tensor().host_data().is_none())
+        {
+            self.none_is_negative(variance)?;
+        }
         let (number, single, upstream) = match grad_output {
             GradOutput::Number(g) => (g, None, None),
             GradOutput::Tensor(g) if g.elements() == 1 => {
@@ -53,17 +65,26 @@ impl Cuda {
             }
             GradOutput::Tensor(g) => (1.0, None, Some(by.input("grad_output", g)?)),
         };
+        // The third tensor may lack the last dimension.
+        let as_seen = |tensor: Seen| Seen {
+            shape: match (&checked.third, tensor.address) {
+                (None, _) | (_, 0) => tensor.shape,
+                (Some(third), _) => third.seen(&checked.shape),
+            },
+            ..tensor
+        };
         let read = |t: Option<&NamedInput<'_>>| t.map(|t| t.seen(&checked.shape));
         let written = |t: &Option<NamedOutput<'_, '_>>| t.as_ref().map(|t| t.seen(&checked.shape));
         let seen = Tensors([
             read(x.as_ref()).or(written(&grad_x)),
             read(Some(&y)),
             read(weight.as_ref()),
-            read(pos_weight.as_ref()),
+            read(third.as_ref()).map(as_seen),
             read(upstream.as_ref()),
             written(&values),
             written(&grad_x),
             written(&grad_y),
+            written(&grad_third).map(as_seen),
         ]);
         let space = seen.space(checked.shape);
         let mut args = seen.args(&space)?;
@@ -84,27 +105,49 @@ impl Cuda {
         };
         let element = Element { functor: checked.formula.functor, data: data(y.dtype())?, space };
         // What is summed back reads the input before it may become its gradient.
-        for side in [Operand::GradInput, Operand::GradTarget] {
+        for side in [Operand::GradInput, Operand::GradTarget, Operand::GradThird] {
             if seen.get(side).is_some() && element.is_summed(side) {
                 self.sum_back(&element, &seen, side, args)?;
-                match side {
-                    Operand::GradInput => args.grad_x = 0,
-                    _ => args.grad_y = 0,
-                }
+                *address(&mut args, side) = 0;
             }
         }
         let mut streams = Streams::default();
         streams.reads(Operand::Input, x.as_ref());
         streams.reads(Operand::Target, Some(&y));
         streams.reads(Operand::Weight, weight.as_ref());
-        streams.reads(Operand::PosWeight, pos_weight.as_ref());
+        streams.reads(Operand::Third, third.as_ref());
         streams.reads(Operand::Upstream, upstream.as_ref());
         let values = streams.writes(Operand::Loss, values, false);
         let grad_x = streams.writes(Operand::GradInput, grad_x, in_place);
         let grad_y = streams.writes(Operand::GradTarget, grad_y, false);
+        let grad_third = streams.writes(Operand::GradThird, grad_third, false);
         self.pass(&element, args, loss.as_ref(), streams)?;
         drop(weights);
-        self.read_back([loss, values, grad_x, grad_y])
+        self.read_back([loss, values, grad_x, grad_y, grad_third])
+    }
+
+    /// Notes the first element of a variance on the device that is below 0.
+    fn none_is_negative(&self, variance: &Input<'_>) -> Result<()> {
+        let mut all = [None; OPERANDS];
+        all[Operand::Third as usize] = Some(Seen::whole(variance));
+        let tensors = Tensors(all);
+        let space = tensors.space(variance.shape);
+        if space.count() == 0 {
+            return Ok(());
+        }
+        let blocks = PassPlan::strided(space.count(), self.driver.card()).blocks;
+        let partials = self.pool.take("workspace", blocks as usize * size_of::<f64>())?;
+        let args = ElementwiseArgs {
+            partials: partials.address(),
+            parts: blocks,
+            status: self.status()?,
+            ..tensors.args(&space)?
+        };
+        // SAFETY: the tensor has its own shape; a number a block; the word is zeroed or the stream's.
+        unsafe {
+            self.launch_batch(Batch::ThirdNegative, blocks, args::bytes(&args))?;
+            self.launch_batch(Batch::ThirdNegativeTotal, 1, args::bytes(&args))
+        }
     }
 
     /// Puts Σ of the weights on the device, in memory that lasts as long as the block.
@@ -146,7 +189,9 @@ impl Cuda {
         let written = |operand| {
             Operand::WRITTEN.into_iter().zip(named).any(|(o, named)| named && o == operand)
         };
-        let gradient = written(Operand::GradInput) || written(Operand::GradTarget);
+        let gradient = [Operand::GradInput, Operand::GradTarget, Operand::GradThird]
+            .map(written)
+            .contains(&true);
         let value = total.is_some() || written(Operand::Loss);
         if args.count == 0 || !(gradient || value) {
             return match total {
@@ -218,7 +263,11 @@ impl Cuda {
             (plan.blocks(outputs), launch_blocks(outputs, ELEMENT_THREADS as usize / 32))
         else {
             return Err(Error::Value {
-                argument: if side == Operand::GradInput { "input" } else { "target" },
+                argument: match side {
+                    Operand::GradInput => "input",
+                    Operand::GradTarget => "target",
+                    _ => "variance",
+                },
                 expected: "a gradient that a launch can count".into(),
                 got: format!("{outputs} elements"),
             });
@@ -228,7 +277,11 @@ impl Cuda {
         (args.outputs, args.terms) = (outputs as i64, terms as i64);
         (args.parts, args.part) = (plan.parts as u32, plan.part as i64);
         args.lanes = plan.lanes;
-        args.side = (side == Operand::GradTarget).into();
+        args.side = match side {
+            Operand::GradInput => 0,
+            Operand::GradTarget => 1,
+            _ => 2,
+        };
         args.kind = seen.get(side).map_or(0, |t| t.kind);
         let sums = if plan.parts > 1 { plan.parts * outputs } else { 0 };
         let partials = self.pool.take("workspace", sums * size_of::<f64>())?;

@@ -99,7 +99,7 @@ impl Cuda {
             rows: positions.blocks,
             grain: 1,
             read: [x, None, None, None, None],
-            written: [y, None, None],
+            written: [y, None, None, None],
             in_place,
         };
         let prepare = |_| {

@@ -364,7 +364,7 @@ pub(crate) fn placed<A: PartArgument>(
 ) -> A {
     let mut args = args.part(part.start, part.len());
     let [x, upstream, beside, ..] = places.read;
-    let [y, grad_beside, _] = places.written;
+    let [y, grad_beside, ..] = places.written;
     let x = if in_place { y } else { x };
     let rows = args.rows();
     (rows.x, rows.x_stride, rows.y, rows.y_stride) = (x.address, x.stride, y.address, y.stride);
@@ -400,7 +400,7 @@ impl<'r, 'a, 'p> RowTensors<'r, 'a, 'p> {
             rows,
             grain: 1,
             read: [x, upstream, beside, None, None],
-            written: [y, grad_beside, None],
+            written: [y, grad_beside, None, None],
             in_place: x.is_none(),
         }
     }

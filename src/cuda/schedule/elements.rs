@@ -69,13 +69,18 @@ impl<'p> Naming<'p> {
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Seen {
     /// 0: it comes block by block.
-    address: u64,
+    pub(crate) address: u64,
     pub(crate) kind: u32,
-    shape: Shape,
-    row_stride: usize,
+    pub(crate) shape: Shape,
+    pub(crate) row_stride: usize,
 }
 
 impl Seen {
+    pub(crate) fn whole(input: &Input<'_>) -> Seen {
+        let &Input { address, dtype, shape, row_stride, .. } = input;
+        Seen { address, kind: args::kind(dtype), shape, row_stride }
+    }
+
     /// One that comes block by block, without padding.
     fn packed(dtype: DType, shape: &Shape) -> Seen {
         let row_stride = shape.iter().skip(1).product();
@@ -93,10 +98,7 @@ impl NamedInput<'_> {
 
     pub(crate) fn seen(&self, all: &Shape) -> Seen {
         match self {
-            Named::Whole(Input { address, dtype, shape, row_stride, .. }) => {
-                let kind = args::kind(*dtype);
-                Seen { address: *address, kind, shape: *shape, row_stride: *row_stride }
-            }
+            Named::Whole(input) => Seen::whole(input),
             Named::Blocks(rows) => Seen::packed(rows.dtype, all),
         }
     }
@@ -138,7 +140,7 @@ impl Tensors {
         let mut args = ElementwiseArgs {
             count: count("input", space.count())?,
             weight_kind: kind(Operand::Weight),
-            pos_weight_kind: kind(Operand::PosWeight),
+            third_kind: kind(Operand::Third),
             upstream_kind: kind(Operand::Upstream),
             ..ElementwiseArgs::default()
         };
@@ -170,10 +172,11 @@ pub(crate) fn address(args: &mut ElementwiseArgs, operand: Operand) -> &mut u64 
         Operand::Input => &mut args.x,
         Operand::Target => &mut args.y,
         Operand::Weight => &mut args.weight,
-        Operand::PosWeight => &mut args.pos_weight,
+        Operand::Third => &mut args.third,
         Operand::Upstream => &mut args.upstream,
         Operand::Loss => &mut args.value,
         Operand::GradInput => &mut args.grad_x,
         Operand::GradTarget => &mut args.grad_y,
+        Operand::GradThird => &mut args.grad_third,
     }
 }

@@ -42,7 +42,7 @@ pub(crate) enum To<'a, 'p> {
 
 /// Most tensors that a call reads, and writes, row by row.
 pub(crate) const READ: usize = 5;
-pub(crate) const WRITTEN: usize = 3;
+pub(crate) const WRITTEN: usize = 4;
 
 /// The tensors that a schedule goes through row by row, in an order of the call's own.
 #[derive(Debug)]

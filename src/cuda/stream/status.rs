@@ -1,6 +1,7 @@
 //! Errors that only a kernel can find: noted on the device, told where a result is next read.
 
 use crate::base::error::{Count, Error, Result};
+use crate::base::validate;
 use crate::code::args::Status;
 use crate::cuda::driver::{Driver, not_captured};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
@@ -57,6 +58,9 @@ pub(crate) unsafe fn read(driver: &dyn Driver, address: u64) -> Result<()> {
             expected: "a class that the sampler can draw".into(),
             got: format!("{}, of count 0, at row {}", field(2), field(1)),
         }),
+        9 => {
+            Err(validate::negative("variance", f32::from_bits(field(2) as u32), field(1) as usize))
+        }
         _ => Err(Error::Value {
             argument: "capacities",
             expected: format!("at most {} of cluster {}", Count(field(3), "row"), field(1)),

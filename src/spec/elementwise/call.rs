@@ -13,6 +13,8 @@ pub(crate) struct Call<'a> {
     pub(crate) loss: Option<TensorMut<'a>>,
     pub(crate) grad_input: Option<TensorMut<'a>>,
     pub(crate) grad_target: Option<TensorMut<'a>>,
+    /// Of the third tensor, which has one then.
+    pub(crate) grad_third: Option<TensorMut<'a>>,
 }
 
 /// The input, or the input that becomes its own gradient.

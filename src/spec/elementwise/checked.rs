@@ -38,8 +38,8 @@ pub struct Traits<'a> {
     pub broadcasts: bool,
     /// What a weight's shape may be, and whether the mean divides by it.
     pub weight: Weights,
-    /// Of [`Functor::BceWithLogits`]: r of the loss, which broadcasts to the input.
-    pub pos_weight: Option<TensorRef<'a>>,
+    /// A third number an element.
+    pub third: Option<Third<'a>>,
     /// Whether batchmean is a reduction of this loss.
     pub batch_mean: bool,
 }
@@ -47,7 +47,43 @@ pub struct Traits<'a> {
 impl Traits<'_> {
     /// Shapes broadcast, unless there is a weight.
     pub(crate) fn regression(formula: Formula, weight: Weights) -> Self {
-        Traits { formula, broadcasts: true, weight, pos_weight: None, batch_mean: false }
+        Traits { formula, broadcasts: true, weight, third: None, batch_mean: false }
+    }
+}
+
+/// A tensor beside input and target, which broadcasts to the result.
+#[derive(Debug, Clone, Copy)]
+pub enum Third<'a> {
+    /// r of binary cross entropy; f32 or the input's dtype.
+    PosWeight(TensorRef<'a>),
+    /// A variance, which may be of the result's shape without its last dimension. It is not negative,
+    /// and has a gradient.
+    Variance(TensorRef<'a>),
+}
+
+impl<'a> Third<'a> {
+    pub(crate) fn argument(&self) -> &'static str {
+        match self {
+            Third::PosWeight(_) => "pos_weight",
+            Third::Variance(_) => "variance",
+        }
+    }
+
+    pub(crate) fn tensor(&self) -> TensorRef<'a> {
+        match self {
+            Third::PosWeight(tensor) | Third::Variance(tensor) => *tensor,
+        }
+    }
+
+    /// The shape that broadcasts: with the last dimension.
+    pub(crate) fn seen(&self, result: &Shape) -> Shape {
+        let mut own = self.tensor().shape();
+        if let (Third::Variance(_), [outer @ .., _]) = (self, &result[..])
+            && own[..] == *outer
+        {
+            own.push(1);
+        }
+        own
     }
 }
 
@@ -80,7 +116,16 @@ pub(crate) struct Checked<'a> {
     pub(crate) reduction: Reduction,
     pub(crate) denominator: Denominator,
     pub(crate) weight: Option<TensorRef<'a>>,
-    pub(crate) pos_weight: Option<TensorRef<'a>>,
+    pub(crate) third: Option<Third<'a>>,
+}
+
+/// A tensor of shape `own`, seen as `seen`, has an element for each of the result.
+fn serves(argument: &'static str, own: Shape, seen: Shape, result: Shape) -> Result<()> {
+    if broadcast(seen, result) == Some(result) {
+        return Ok(());
+    }
+    let expected = format!("{result} (the input's) or one that broadcasts to it");
+    Err(Error::Shape { argument, expected, got: own })
 }
 
 impl<'a> Checked<'a> {
@@ -114,19 +159,19 @@ impl<'a> Checked<'a> {
                 got: target.shape(),
             });
         }
-        for (argument, weight) in [("weight", weight), ("pos_weight", traits.pos_weight)] {
-            let Some(weight) = weight else { continue };
-            if equal {
-                validate::shape(argument, &weight, shape, "the input's")?;
-            } else if broadcast(weight.shape(), shape) != Some(shape) {
-                return Err(Error::Shape {
-                    argument,
-                    expected: format!("{shape} (the input's) or one that broadcasts to it"),
-                    got: weight.shape(),
-                });
+        let dtypes = [f32::DTYPE, input.dtype()];
+        if let Some(weight) = weight {
+            match equal {
+                true => validate::shape("weight", &weight, shape, "the input's")?,
+                false => serves("weight", weight.shape(), weight.shape(), shape)?,
             }
-            let dtypes = [f32::DTYPE, input.dtype()];
-            validate::dtype(argument, &weight, &dtypes, "the input's")?;
+            validate::dtype("weight", &weight, &dtypes, "the input's")?;
+        }
+        if let Some(third) = &traits.third {
+            let (argument, tensor) = (third.argument(), third.tensor());
+            serves(argument, tensor.shape(), third.seen(&shape), shape)?;
+            let own = matches!(third, Third::Variance(_));
+            validate::dtype(argument, &tensor, &dtypes[usize::from(own)..], "the input's")?;
         }
         let count = shape.iter().product::<usize>() as f64;
         let denominator = match reduction {
@@ -145,7 +190,7 @@ impl<'a> Checked<'a> {
             reduction,
             denominator,
             weight,
-            pos_weight: traits.pos_weight,
+            third: traits.third,
         })
     }
 
@@ -175,11 +220,25 @@ impl<'a> Checked<'a> {
         };
         gradient("grad_input", &call.grad_input, &input, "the input's")?;
         gradient("grad_target", &call.grad_target, &call.target, "the target's")?;
+        match (&self.third, &call.grad_third) {
+            (Some(Third::Variance(variance)), grad) => {
+                gradient("grad_variance", grad, variance, "the variance's")?;
+                validate::not_negative("variance", variance)?;
+            }
+            (_, None) => {}
+            (_, Some(grad)) => {
+                return Err(Error::Value {
+                    argument: "grad_variance",
+                    expected: "none, as there is no variance".into(),
+                    got: format!("a tensor {}", grad.shape()),
+                });
+            }
+        }
         call.grad_output.check(self.loss_shape(), input.dtype())
     }
 
     /// Where everything lies.
-    pub(crate) fn places(&self, call: &Call<'_>) -> [&'static str; 8] {
+    pub(crate) fn places(&self, call: &Call<'_>) -> [&'static str; 9] {
         let here = call.input.view().place();
         let read = |tensor: &Option<TensorRef<'_>>| tensor.as_ref().map_or(here, TensorRef::place);
         let written = |t: &Option<TensorMut<'_>>| t.as_ref().map_or(here, TensorMut::place);
@@ -191,11 +250,12 @@ impl<'a> Checked<'a> {
             here,
             call.target.place(),
             read(&self.weight),
-            read(&self.pos_weight),
+            read(&self.third.map(|third| third.tensor())),
             upstream,
             written(&call.loss),
             written(&call.grad_input),
             written(&call.grad_target),
+            written(&call.grad_third),
         ]
     }
 }

@@ -39,6 +39,8 @@ macro_rules! each_functor {
             SigmoidFocal in sigmoid_focal,
             /// The same with u^γ. Options: α, γ.
             SigmoidFocalOfPower in sigmoid_focal,
+            /// ½(ln v + (x − y)²/v) of a third number r, v = max(r, ε). Options: ε, whether ½·ln 2π is added.
+            GaussianNll in gaussian_nll,
         }
     };
 }

@@ -9,25 +9,27 @@ pub(crate) enum Operand {
     Input,
     Target,
     Weight,
-    PosWeight,
+    /// A weight of positive targets, or a variance.
+    Third,
     Upstream,
     Loss,
     GradInput,
     GradTarget,
+    GradThird,
 }
 
 #[cfg(gpu)]
 impl Operand {
     /// Those that are read.
     pub(crate) const READ: [Operand; 5] =
-        [Operand::Input, Operand::Target, Operand::Weight, Operand::PosWeight, Operand::Upstream];
+        [Operand::Input, Operand::Target, Operand::Weight, Operand::Third, Operand::Upstream];
     /// Those that are written.
-    pub(crate) const WRITTEN: [Operand; 3] =
-        [Operand::Loss, Operand::GradInput, Operand::GradTarget];
+    pub(crate) const WRITTEN: [Operand; 4] =
+        [Operand::Loss, Operand::GradInput, Operand::GradTarget, Operand::GradThird];
 }
 
 /// Number of [`Operand`]s.
-pub(crate) const OPERANDS: usize = 8;
+pub(crate) const OPERANDS: usize = 9;
 
 /// Strides of each operand along each dimension; 0 for an operand that is absent.
 pub(crate) type Strides = [[usize; MAX_RANK]; OPERANDS];

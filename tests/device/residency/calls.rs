@@ -145,7 +145,8 @@ pub(super) const CALLS: &[Call] = &[
         let target = b.positions.view_as(&[ROWS, CLASSES], CLASSES)?;
         let weight = b.per_row.view_as(&[ROWS, 1], 1)?;
         let loss = BceWithLogits::default().weight(weight).pos_weight(b.weight.view());
-        let grads = ElementwiseGradOut { grad_input: Some(b.grad.view_mut()), grad_target: None };
+        let grads =
+            ElementwiseGradOut { grad_input: Some(b.grad.view_mut()), ..Default::default() };
         loss.backward_into(device, b.logits.view(), target, 0.5, grads)
     }),
     ("huber fused, the target's gradient summed back", |device, b| {
@@ -154,6 +155,7 @@ pub(super) const CALLS: &[Call] = &[
         let grads = ElementwiseGradOut {
             grad_input: Some(b.grad.view_mut()),
             grad_target: Some(b.weight.view_mut()),
+            grad_variance: None,
         };
         let out = (b.loss.view_mut(), grads);
         Huber::default().forward_backward_into(device, b.logits.view(), target, 0.5, out)

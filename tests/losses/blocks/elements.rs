@@ -125,6 +125,7 @@ impl<T: Float + Copy> Case<T> {
         let grads = ElementwiseGradOut {
             grad_input: Some(dx.view_mut()),
             grad_target: Some(dy.view_mut()),
+            grad_variance: None,
         };
         mse(&of).backward_into(device, of.x, of.y, 0.5, grads)?;
         all.extend([("gradient of x", dx.bits()), ("gradient of y", dy.bits())]);

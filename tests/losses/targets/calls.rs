@@ -293,14 +293,19 @@ const FORMS: [(&str, Form); 7] = [
     ("backward", |op, on, t, b| op.backward(on, b.x.view(), t, 1.0.into(), Wrt::Both).map(drop)),
     ("backward_into", |op, on, t, b| {
         let grad_target = Some(b.grad_target.view_mut());
-        let grads = ElementwiseGradOut { grad_input: Some(b.grad.view_mut()), grad_target };
+        let grads = ElementwiseGradOut {
+            grad_input: Some(b.grad.view_mut()),
+            grad_target,
+            grad_variance: None,
+        };
         op.backward_into(on, b.x.view(), t, 1.0.into(), grads)
     }),
     ("forward_backward", |op, on, t, b| {
         op.forward_backward(on, b.x.view(), t, 1.0.into(), Wrt::Both).map(drop)
     }),
     ("forward_backward_into", |op, on, t, b| {
-        let grads = ElementwiseGradOut { grad_input: Some(b.grad.view_mut()), grad_target: None };
+        let grads =
+            ElementwiseGradOut { grad_input: Some(b.grad.view_mut()), ..Default::default() };
         let out = (b.elements.view_mut(), grads);
         op.forward_backward_into(on, b.x.view(), t, 1.0.into(), out)
     }),
@@ -316,7 +321,7 @@ fn elementwise() -> Vec<Call> {
         let takes = if of.broadcasts { Takes::Broadcast } else { Takes::Floats };
         FORMS.map(|(form, run)| {
             call(format!("{} {form}", of.name), ("target", takes), move |on, t, b| {
-                let given = Given { weight: None, pos_weight: None, reduction: Reduction::None };
+                let given = Given { weight: None, third: None, reduction: Reduction::None };
                 run(&*of.with(&[]).make(given), on, t, b)
             })
         })

@@ -22,7 +22,8 @@ use crate::spec::elementwise::{Operand, Space};
 use std::ops::Range;
 
 /// The order of what is written: the gradient that may stand in its input's place comes first.
-const WRITES: [Operand; WRITTEN] = [Operand::GradInput, Operand::GradTarget, Operand::Loss];
+const WRITES: [Operand; WRITTEN] =
+    [Operand::GradInput, Operand::GradTarget, Operand::Loss, Operand::GradThird];
 /// Bytes of an operand's elements behind the last pack, and room around them.
 const TAIL: usize = 32;
 
