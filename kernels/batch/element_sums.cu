@@ -58,22 +58,26 @@ WL_FN void weights_sum_total_body(const ElementwiseArgs& a) {
   wl_st(a.weights + 1, scale);
 }
 
-// A block's first element of the third tensor that is below 0, if there is one.
-WL_FN void third_negative_body(const ElementwiseArgs& a) {
+// Whether a number of the tensor that stands in the third's place is outside of 0 to the largest, the first
+// option.
+WL_FN bool is_outside(const ElementwiseArgs& a, float v) { return v < 0.f || v > a.options[0]; }
+
+// A block's first element that is outside, if there is one.
+WL_FN void outside_body(const ElementwiseArgs& a) {
   WL_BLOCK_SUM_SLOTS;
   BlockSums bad = {0., 0., -1};
   const wl_i64 step = (wl_i64)wl_blocks() * wl_threads();
   for (wl_i64 i = thread_of_all(); i < a.count && bad.first < 0; i += step) {
     Offsets at = {};
     at.add_index(a, i, 0, a.dims);
-    if (load_float(a.third, a.third_kind, at.third) < 0.f) bad.first = i;
+    if (is_outside(a, load_float(a.third, a.third_kind, at.third))) bad.first = i;
   }
   bad.reduce(sums, firsts);
   if (wl_thread() == 0) wl_st(a.partials + wl_block(), (double)bad.first);
 }
 
-// One block: notes the first of all.
-WL_FN void third_negative_total_body(const ElementwiseArgs& a) {
+// One block: notes the first of all. `side`: whose numbers they are.
+WL_FN void outside_total_body(const ElementwiseArgs& a) {
   WL_BLOCK_SUM_SLOTS;
   BlockSums bad = {0., 0., -1};
   for (wl_u32 i = wl_thread(); i < a.parts; i += wl_threads()) bad.merge({0., 0., (wl_i64)wl_ld(a.partials + i)});
@@ -84,6 +88,7 @@ WL_FN void third_negative_total_body(const ElementwiseArgs& a) {
   wl_st(&a.status->kind, (wl_u64)9);
   wl_st(&a.status->index, bad.first);
   wl_st(&a.status->value, (wl_i64)wl_bits(load_float(a.third, a.third_kind, at.third)));
+  wl_st(&a.status->classes, (wl_i64)a.side);
 }
 
 // One block: the loss. No weight makes NaN, and so does no element, whatever the sum is.

@@ -7,41 +7,65 @@ use crate::base::reduction::Reduction;
 use crate::base::shape::Shape;
 use crate::base::tensor::TensorRef;
 
-/// No element of a host tensor is negative; what lies on a device is looked at there.
-pub(crate) fn not_negative(argument: &'static str, tensor: &TensorRef<'_>) -> Result<()> {
+/// Where all numbers of a tensor have to lie; NaN may be among them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Range {
+    /// From 0 on.
+    NotNegative,
+    /// From 0 to 1.
+    Probability,
+}
+
+impl Range {
+    /// The largest of its numbers; the least is 0.
+    pub(crate) fn largest(self) -> f32 {
+        match self {
+            Range::NotNegative => f32::INFINITY,
+            Range::Probability => 1.0,
+        }
+    }
+
+    fn lacks(self, v: f32) -> bool {
+        v < 0.0 || v > self.largest()
+    }
+
+    /// The error of a number outside, counted row-major.
+    pub(crate) fn error(self, argument: &'static str, value: f32, index: usize) -> Error {
+        let expected = match self {
+            Range::NotNegative => "numbers that are not negative",
+            Range::Probability => "numbers in [0, 1]",
+        };
+        Error::Value { argument, expected: expected.into(), got: format!("{value} at {index}") }
+    }
+}
+
+/// No element of a host tensor lies outside; what lies on a device is looked at there.
+pub(crate) fn within(argument: &'static str, tensor: &TensorRef<'_>, range: Range) -> Result<()> {
     let Some(host) = tensor.host_data() else { return Ok(()) };
     let row: usize = tensor.shape().iter().skip(1).product();
     let rows = tensor.shape().first().copied().unwrap_or(1);
     let first = match host {
-        HostRef::F32(data) => first_negative(data, (rows, row), tensor.row_stride()),
-        HostRef::F16(data) => first_negative(data, (rows, row), tensor.row_stride()),
-        HostRef::BF16(data) => first_negative(data, (rows, row), tensor.row_stride()),
+        HostRef::F32(data) => first_outside(data, (rows, row), tensor.row_stride(), range),
+        HostRef::F16(data) => first_outside(data, (rows, row), tensor.row_stride(), range),
+        HostRef::BF16(data) => first_outside(data, (rows, row), tensor.row_stride(), range),
         HostRef::I64(_) | HostRef::I32(_) | HostRef::U32(_) | HostRef::U8(_) => None,
     };
-    first.map_or(Ok(()), |(i, value)| Err(negative(argument, value, i)))
+    first.map_or(Ok(()), |(i, value)| Err(range.error(argument, value, i)))
 }
 
-/// The error of a number below 0, counted row-major.
-pub(crate) fn negative(argument: &'static str, value: f32, index: usize) -> Error {
-    Error::Value {
-        argument,
-        expected: "numbers that are not negative".into(),
-        got: format!("{value} at {index}"),
-    }
-}
-
-fn first_negative<T: Float>(
+fn first_outside<T: Float>(
     data: &[T],
     (rows, row): (usize, usize),
     stride: usize,
+    range: Range,
 ) -> Option<(usize, f32)> {
     // All of some elements are compared before any is looked for: that is what vectors can do.
     const TOGETHER: usize = 1024;
     (0..rows).find_map(|r| {
         let row_of = data.get(r * stride..r * stride + row)?;
         row_of.chunks(TOGETHER).enumerate().find_map(|(c, chunk)| {
-            let any = chunk.iter().fold(false, |any, v| any | (v.to_f32() < 0.0));
-            let i = any.then(|| chunk.iter().position(|v| v.to_f32() < 0.0))??;
+            let any = chunk.iter().fold(false, |any, v| any | range.lacks(v.to_f32()));
+            let i = any.then(|| chunk.iter().position(|v| range.lacks(v.to_f32())))??;
             Some((r * row + c * TOGETHER + i, chunk[i].to_f32()))
         })
     })

@@ -15,9 +15,9 @@ use crate::spec::elementwise::{Elementwise, Formula, Functor, Traits, Weights, s
 /// The slopes are PyTorch's and not those of the clamped logarithms. Where there are logits,
 /// [`BceWithLogits`](crate::BceWithLogits) keeps the digits that a probability near 1 has lost.
 ///
-/// An x outside of [0, 1] or NaN makes NaN of its own loss and gradients (PyTorch: an error on the CPU,
-/// an assertion that ends the process on a GPU), and of a sum or mean; a t outside of [0, 1] is legal
-/// and goes by the formula.
+/// An x outside of [0, 1] is an error that names the first, as in PyTorch (whose GPU ends the process);
+/// one that is NaN makes NaN of its own loss and gradients. A t outside of [0, 1] is legal and goes by the
+/// formula.
 ///
 /// Input and target have one shape; the weight broadcasts to it. Tensors and forms of the call:
 /// [`Elementwise`]; the mean divides by the number of elements.
@@ -39,7 +39,8 @@ pub struct BceLoss;
 impl sealed::Loss for BceLoss {
     fn traits(&self) -> Result<Traits<'_>> {
         let formula = Formula::new(Functor::Bce, []);
-        Ok(Traits { broadcasts: false, ..Traits::regression(formula, Weights::Broadcast) })
+        let traits = Traits::regression(formula, Weights::Broadcast);
+        Ok(Traits { broadcasts: false, probabilities: true, ..traits })
     }
 }
 

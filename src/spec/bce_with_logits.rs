@@ -52,6 +52,7 @@ impl sealed::Loss for BceWithLogitsLoss<'_> {
             weight: Weights::Broadcast,
             third: self.pos_weight.map(Third::PosWeight),
             batch_mean: false,
+            probabilities: false,
         })
     }
 }

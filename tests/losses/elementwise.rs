@@ -419,6 +419,9 @@ const INF: f64 = f64::INFINITY;
 fn input(rng: &mut Rng, loss: ElementLoss, hard: bool) -> f64 {
     let normal = 2.0 * rng.normal();
     if hard && rng.below(5) == 0 {
+        if loss.of().input == Domain::Probabilities {
+            return [f64::NAN, 0.0, -0.0, 1.0, 1e-7, 1e-30, 1.0 - 6e-8, 0.5][rng.below(8)];
+        }
         return [INF, -INF, f64::NAN, 1e4, -1e4, 0.0, 1.0, -2.0][rng.below(8)];
     }
     match loss.of().input {

@@ -107,13 +107,18 @@ impl Numbers {
 fn data(loss: ElementLoss, case: &Case, wild: bool) -> [Vec<f32>; 2] {
     let mut numbers = Numbers(case.x.len() as u64 * 31 + case.y.len() as u64 + 7);
     let odd = [f32::INFINITY, f32::NEG_INFINITY, f32::NAN, 1e4, -1e4, 0.0, 1.0, -1.0, 0.7];
+    // What is no probability is an error.
+    let odd_x = match loss.of().input {
+        Domain::Probabilities => [f32::NAN, 0.0, -0.0, 1.0, 1e-7, 1e-30, 0.999_999_9, 0.5, 0.7],
+        _ => odd,
+    };
     let x = numbers.many(case.x.len(), |n| {
         let plain = match loss.of().input {
             Domain::Logarithms => -12.0 * n.next(),
             Domain::Probabilities => n.next(),
             Domain::Any | Domain::Signs | Domain::Counts => (n.next() - 0.5) * 8.0,
         };
-        if wild && n.next() < 0.3 { n.pick(&odd) } else { plain }
+        if wild && n.next() < 0.3 { n.pick(&odd_x) } else { plain }
     });
     let y = numbers.many(case.y.len(), |n| {
         let plain = match loss.target() {

@@ -17,6 +17,7 @@
 mod adaptive_embedding;
 mod adaptive_log_softmax;
 mod balance;
+mod bce;
 #[cfg(feature = "emulator")]
 mod blocks;
 mod catalogue;

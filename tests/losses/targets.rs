@@ -42,11 +42,18 @@ fn f32s(shape: &[usize]) -> Data {
     Data::floats(DType::F32, shape, &Rng(3).normals(shape.iter().product(), 1.0))
 }
 
+/// Numbers in (0, 1): what every loss takes.
+fn shares(shape: &[usize]) -> Data {
+    let normals = Rng(3).normals(shape.iter().product(), 1.0);
+    let shares: Vec<f64> = normals.iter().map(|v| 1.0 / (1.0 + v.exp())).collect();
+    Data::floats(DType::F32, shape, &shares)
+}
+
 impl Buffers {
     fn new() -> Buffers {
         let poison = |shape: &[usize]| Data::poison(DType::F32, shape);
         Buffers {
-            x: f32s(&[2, CLASSES]).padded(1),
+            x: shares(&[2, CLASSES]).padded(1),
             y: f32s(&[2, CLASSES]),
             lse: f32s(&[2]),
             hidden: f32s(&[2, FEATURES]),

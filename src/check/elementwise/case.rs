@@ -40,10 +40,8 @@ impl Call for ElementwiseDraw {
         write!(f, ", grad_output {grad_output}")
     }
 
-    /// Probabilities; around an offset they stay outside.
-    fn domain(&self, values: Values) -> Option<fn(f64) -> f64> {
-        let probabilities = self.loss.of().input == Domain::Probabilities;
-        (probabilities && values != Values::Offset).then_some(sigmoid)
+    fn domain(&self, _: Values) -> Option<fn(f64) -> f64> {
+        (self.loss.of().input == Domain::Probabilities).then_some(sigmoid)
     }
 
     fn expect(&self, case: &Case) -> Result<Vec<Expected>> {

@@ -14,7 +14,7 @@ impl Described for Bce {
         evaluated: Some((
             "Binary cross entropy between probabilities",
             "\
-Reads input (probabilities; one outside of [0, 1] makes NaN), target (of its shape) and, where the file
+Reads input (probabilities), target (of its shape) and, where the file
 has them, weight (which broadcasts to the input) and, with --grad, grad_output. Writes loss (f32);
 with --grad also grad_input and grad_target. Of logits: bce-with-logits.
 

@@ -58,10 +58,10 @@ batch! {
     WeightsSum = Elementwise "weights_sum",
     /// The blocks' sums in order.
     WeightsSumTotal = Elementwise "weights_sum_total",
-    /// The third tensor of elementwise losses, block by block: the first number below 0.
-    ThirdNegative = Elementwise "third_negative",
+    /// A tensor of elementwise losses, block by block: the first number outside of its range.
+    Outside = Elementwise "outside",
     /// The first of the blocks'.
-    ThirdNegativeTotal = Elementwise "third_negative_total",
+    OutsideTotal = Elementwise "outside_total",
     /// The sums of an elementwise loss, in order.
     LossTotal = Elementwise "loss_total",
     /// The parts of a gradient that is summed back, in order.

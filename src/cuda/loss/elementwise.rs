@@ -4,6 +4,7 @@
 use crate::base::error::{Error, Result};
 use crate::base::reduction::Reduction;
 use crate::base::shape::{MAX_RANK, Shape};
+use crate::base::validate::Range;
 use crate::code::args;
 use crate::code::args::ElementwiseArgs;
 use crate::code::element_plan::{PassPlan, SumPlan, Walk};
@@ -15,7 +16,7 @@ use crate::cuda::schedule::elements::{
 };
 use crate::cuda::schedule::rows::data;
 use crate::cuda::stream::Cuda;
-use crate::cuda::stream::memory::{Input, Output};
+use crate::cuda::stream::memory::Output;
 use crate::cuda::stream::pool::Block;
 use crate::spec::elementwise as loss;
 use crate::spec::elementwise::{
@@ -27,6 +28,7 @@ impl Cuda {
     pub(crate) fn elementwise(&self, checked: &Checked<'_>, call: Call<'_>) -> Result<()> {
         let Call { input, target, grad_output, loss, grad_input, grad_target, grad_third } = call;
         let elements = checked.shape.iter().product();
+        let on_device = input.view().host_data().is_none();
         let covers = |shape: Shape| shape.iter().product::<usize>() == elements;
         // A gradient that is summed back is made of all elements at once.
         let whole = (grad_input.is_some() && !covers(input.view().shape()))
@@ -53,11 +55,6 @@ impl Cuda {
         let weight = checked.weight.map(|t| by.input("weight", t)).transpose()?;
         let third = checked.third.as_ref();
         let third = third.map(|t| by.input(t.argument(), t.tensor())).transpose()?;
-        if let (Some(Third::Variance(_)), Some(Named::Whole(variance))) = (&checked.third, &third)
-            && checked.third.is_some_and(|third| third.tensor().host_data().is_none())
-        {
-            self.none_is_negative(variance)?;
-        }
         let (number, single, upstream) = match grad_output {
             GradOutput::Number(g) => (g, None, None),
             GradOutput::Tensor(g) if g.elements() == 1 => {
@@ -86,6 +83,15 @@ impl Cuda {
             written(&grad_y),
             written(&grad_third).map(as_seen),
         ]);
+        // What lies on the host was looked at there.
+        let resident =
+            third.as_ref().zip(checked.third).filter(|(_, t)| t.tensor().host_data().is_none());
+        if let Some((Named::Whole(variance), Third::Variance(_))) = resident {
+            self.none_is_outside(Seen::whole(variance), Range::NotNegative, 0)?;
+        }
+        if let (Some(range), Some(x), true) = (checked.input_range, seen.0[0], on_device) {
+            self.none_is_outside(x, range, 1)?;
+        }
         let space = seen.space(checked.shape);
         let mut args = seen.args(&space)?;
         args.number = number.into();
@@ -126,12 +132,13 @@ impl Cuda {
         self.read_back([loss, values, grad_x, grad_y, grad_third])
     }
 
-    /// Notes the first element of a variance on the device that is below 0.
-    fn none_is_negative(&self, variance: &Input<'_>) -> Result<()> {
+    /// Notes the first element of a tensor on the device that is outside of its range; `whose`: 0 the
+    /// variance's, 1 the input's.
+    fn none_is_outside(&self, tensor: Seen, range: Range, whose: u32) -> Result<()> {
         let mut all = [None; OPERANDS];
-        all[Operand::Third as usize] = Some(Seen::whole(variance));
+        all[Operand::Third as usize] = Some(tensor);
         let tensors = Tensors(all);
-        let space = tensors.space(variance.shape);
+        let space = tensors.space(tensor.shape);
         if space.count() == 0 {
             return Ok(());
         }
@@ -141,12 +148,14 @@ impl Cuda {
             partials: partials.address(),
             parts: blocks,
             status: self.status()?,
+            options: [range.largest(), 0.0],
+            side: whose,
             ..tensors.args(&space)?
         };
         // SAFETY: the tensor has its own shape; a number a block; the word is zeroed or the stream's.
         unsafe {
-            self.launch_batch(Batch::ThirdNegative, blocks, args::bytes(&args))?;
-            self.launch_batch(Batch::ThirdNegativeTotal, 1, args::bytes(&args))
+            self.launch_batch(Batch::Outside, blocks, args::bytes(&args))?;
+            self.launch_batch(Batch::OutsideTotal, 1, args::bytes(&args))
         }
     }
 

@@ -1,7 +1,7 @@
 //! Errors that only a kernel can find: noted on the device, told where a result is next read.
 
 use crate::base::error::{Count, Error, Result};
-use crate::base::validate;
+use crate::base::validate::Range;
 use crate::code::args::Status;
 use crate::cuda::driver::{Driver, not_captured};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
@@ -59,7 +59,11 @@ pub(crate) unsafe fn read(driver: &dyn Driver, address: u64) -> Result<()> {
             got: format!("{}, of count 0, at row {}", field(2), field(1)),
         }),
         9 => {
-            Err(validate::negative("variance", f32::from_bits(field(2) as u32), field(1) as usize))
+            let (argument, range) = match field(3) {
+                0 => ("variance", Range::NotNegative),
+                _ => ("input", Range::Probability),
+            };
+            Err(range.error(argument, f32::from_bits(field(2) as u32), field(1) as usize))
         }
         _ => Err(Error::Value {
             argument: "capacities",

@@ -6,6 +6,7 @@ use crate::base::reduction::Reduction;
 use crate::base::shape::Shape;
 use crate::base::tensor::{TensorMut, TensorRef};
 use crate::base::validate;
+use crate::base::validate::Range;
 use crate::spec::broadcast::broadcast;
 use crate::spec::elementwise::call::{Call, Input};
 use crate::spec::elementwise::functors::Functor;
@@ -42,12 +43,21 @@ pub struct Traits<'a> {
     pub third: Option<Third<'a>>,
     /// Whether batchmean is a reduction of this loss.
     pub batch_mean: bool,
+    /// Whether the input holds probabilities, and a number outside of [0, 1] is an error.
+    pub probabilities: bool,
 }
 
 impl Traits<'_> {
     /// Shapes broadcast, unless there is a weight.
     pub(crate) fn regression(formula: Formula, weight: Weights) -> Self {
-        Traits { formula, broadcasts: true, weight, third: None, batch_mean: false }
+        Traits {
+            formula,
+            broadcasts: true,
+            weight,
+            third: None,
+            batch_mean: false,
+            probabilities: false,
+        }
     }
 }
 
@@ -117,6 +127,8 @@ pub(crate) struct Checked<'a> {
     pub(crate) denominator: Denominator,
     pub(crate) weight: Option<TensorRef<'a>>,
     pub(crate) third: Option<Third<'a>>,
+    /// Where the input's numbers have to lie.
+    pub(crate) input_range: Option<Range>,
 }
 
 /// A tensor of shape `own`, seen as `seen`, has an element for each of the result.
@@ -191,6 +203,7 @@ impl<'a> Checked<'a> {
             denominator,
             weight,
             third: traits.third,
+            input_range: traits.probabilities.then_some(Range::Probability),
         })
     }
 
@@ -223,7 +236,7 @@ impl<'a> Checked<'a> {
         match (&self.third, &call.grad_third) {
             (Some(Third::Variance(variance)), grad) => {
                 gradient("grad_variance", grad, variance, "the variance's")?;
-                validate::not_negative("variance", variance)?;
+                validate::within("variance", variance, Range::NotNegative)?;
             }
             (_, None) => {}
             (_, Some(grad)) => {
@@ -234,7 +247,8 @@ impl<'a> Checked<'a> {
                 });
             }
         }
-        call.grad_output.check(self.loss_shape(), input.dtype())
+        call.grad_output.check(self.loss_shape(), input.dtype())?;
+        self.input_range.map_or(Ok(()), |range| validate::within("input", &input, range))
     }
 
     /// Where everything lies.
