@@ -1,11 +1,14 @@
 //! The elementwise losses as cases: one kind of case, whichever the loss.
 
+mod numbers;
+
 use crate::cross_entropy::Upstream;
 use crate::data::{Data, FLOATS, Rng};
 use crate::golden::Golden;
 use crate::harness::{Case, Expected, Got};
+use numbers::{input, target};
 use warploss::check::catalogue;
-use warploss::check::elementwise::{Calls, Domain, ElementLoss, Given, Weights};
+use warploss::check::elementwise::{Calls, ElementLoss, Given, Weights};
 use warploss::check::option::Scalar;
 use warploss::check::reference::{self, ElementwiseCall, ElementwiseReference};
 use warploss::{DType, Device, ElementwiseGradOut, GradOutput, Reduction, Result, Wrt};
@@ -410,44 +413,5 @@ impl ElementwiseCase {
             },
             reduction: golden.reduction(),
         }
-    }
-}
-
-const INF: f64 = f64::INFINITY;
-
-/// One element of the input.
-fn input(rng: &mut Rng, loss: ElementLoss, hard: bool) -> f64 {
-    let normal = 2.0 * rng.normal();
-    if hard && rng.below(5) == 0 {
-        if loss.of().input == Domain::Probabilities {
-            return [f64::NAN, 0.0, -0.0, 1.0, 1e-7, 1e-30, 1.0 - 6e-8, 0.5][rng.below(8)];
-        }
-        return [INF, -INF, f64::NAN, 1e4, -1e4, 0.0, 1.0, -2.0][rng.below(8)];
-    }
-    match loss.of().input {
-        Domain::Logarithms => -normal.abs(),
-        Domain::Probabilities if hard => rng.unit(),
-        // Where differences have the slope's digits.
-        Domain::Probabilities => 0.2 + 0.6 * rng.unit(),
-        Domain::Any | Domain::Signs | Domain::Counts => normal,
-    }
-}
-
-/// One element of the target.
-fn target(rng: &mut Rng, loss: ElementLoss, hard: bool) -> f64 {
-    let normal = 2.0 * rng.normal();
-    let odd = |rng: &mut Rng, of: &[f64]| of[rng.below(of.len())];
-    let hard = hard && rng.below(5) == 0;
-    match loss.target() {
-        Domain::Probabilities if hard => odd(rng, &[0.0, 1.0, -0.25, 1.5, f64::NAN, 1e-7]),
-        Domain::Probabilities => rng.unit(),
-        Domain::Logarithms if hard => odd(rng, &[-INF, -300.0, f64::NAN, 0.0, 2.0]),
-        Domain::Logarithms => -normal.abs(),
-        Domain::Signs if hard => odd(rng, &[0.0, 0.5, f64::NAN, -2.0]),
-        Domain::Signs => 1f64.copysign(normal),
-        Domain::Counts if hard => odd(rng, &[1.5, -2.0, f64::NAN, 1e4]),
-        Domain::Counts => (2.0 * normal.abs()).floor(),
-        Domain::Any if hard => odd(rng, &[INF, -INF, f64::NAN, 1e4, -1e4, 0.0, 1.0, -2.0]),
-        Domain::Any => normal,
     }
 }
