@@ -1,6 +1,7 @@
 //! Help, devices, `info`, `bench`, `check`.
 
 use super::*;
+use warploss::check::catalogue;
 
 #[test]
 fn every_command_has_help_with_an_example() {
@@ -99,7 +100,7 @@ fn info_says_what_there_is() {
 
 #[test]
 fn bench_measures_one_line_of_each_op_and_pass() {
-    for op in ["cross-entropy", "log-softmax", "logsumexp", "logprob-entropy"] {
+    for op in ["cross-entropy", "log-softmax", "logsumexp", "logprob-entropy", "multi-margin"] {
         for pass in ["forward", "backward", "forward-backward"] {
             let object = warploss(&format!(
                 "bench {op} --pass {pass} --rows 7 --classes 1000 --dtype bf16 --seconds 0 --json"
@@ -132,10 +133,8 @@ fn bench_measures_one_line_of_each_op_and_pass() {
             assert!((share - number("share_of_copy")).abs() < 1e-9);
         }
     }
-    let elementwise = ["mse", "l1", "smooth-l1", "huber", "bce-with-logits", "kl-div"];
-    for (op, pass) in
-        elementwise.into_iter().zip(["forward", "backward", "forward-backward"].iter().cycle())
-    {
+    let elementwise = catalogue::elementwise().map(|of| of.name);
+    for (op, pass) in elementwise.zip(["forward", "backward", "forward-backward"].iter().cycle()) {
         let object = warploss(&format!(
             "bench {op} --pass {pass} --elements 40001 --dtype f16 --seconds 0 --json"
         ))

@@ -1,6 +1,10 @@
 //! `warploss eval` of the elementwise losses.
 
 use super::*;
+use warploss::check::catalogue;
+use warploss::check::elementwise::Given;
+use warploss::check::option::Scalar;
+use warploss::{Device, Reduction, TensorRef};
 
 #[test]
 fn pairs_broadcast_and_both_tensors_have_a_gradient() {
@@ -48,6 +52,35 @@ fn options_reach_the_loss() {
         folder.eval(line).json();
         assert_eq!(folder.read("grad_input").0, Dtype::BF16);
     }
+}
+
+/// Of every loss that the catalogue describes, with each choice of options.
+#[test]
+fn every_option_of_every_loss_reaches_it() {
+    let folder = Folder::new();
+    let (input, target) = ([0.25f32, 0.75, 0.5], [0.5f32, 0.25, 1.0]);
+    folder.write(&[f32s("input", &[3], &input), f32s("target", &[3], &target)]);
+    let mut lines = 0;
+    for of in catalogue::elementwise().filter(|of| of.evaluated.is_some()) {
+        for loss in of.variants() {
+            let mut line = format!("{} --device cpu --reduction sum", of.name);
+            for (choice, value) in of.options.iter().zip(loss.options()) {
+                let name = choice.name.replace('_', "-");
+                match choice.default {
+                    Scalar::Number(_) => line += &format!(" --{name} {value}"),
+                    Scalar::Flag(_) if *value != 0.0 => line += &format!(" --{name}"),
+                    Scalar::Flag(_) => {}
+                }
+            }
+            let given = Given { weight: None, third: None, reduction: Reduction::Sum };
+            let [x, y] = [&input, &target].map(|data| TensorRef::new(data, &[3]).unwrap());
+            let expected = loss.make(given).forward(&Device::cpu(), x, y).unwrap().item().unwrap();
+            let got = folder.eval(&line).json()["loss"].as_f64().unwrap();
+            assert!((got - f64::from(expected)).abs() <= 1e-6, "{line}: {got}, {expected}");
+            lines += 1;
+        }
+    }
+    assert!(lines > 20, "{lines}");
 }
 
 #[test]

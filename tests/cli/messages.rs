@@ -2,6 +2,7 @@
 //! perhaps meant.
 
 use super::*;
+use warploss::check::catalogue;
 
 /// A file that ops with class indices can read.
 fn good() -> Folder {
@@ -142,12 +143,14 @@ fn the_input_is_not_overwritten() {
 #[test]
 fn gradients_that_would_go_nowhere_are_refused() {
     let (labelled, pairs) = (good(), pairs());
-    for op in ["mse", "l1", "smooth-l1", "huber", "bce-with-logits", "kl-div", "js-div"] {
+    for op in catalogue::elementwise().map(|of| of.name) {
         let mut command = command();
         command.args(["eval", op, "--grad", "--input"]).arg(pairs.path("in.safetensors"));
         says(&run(&mut command), &["--grad: expected --output as well", "got none"]);
     }
-    for op in ["nll", "cross-entropy", "log-softmax", "logsumexp", "logprob-entropy"] {
+    for op in
+        ["nll", "multi-margin", "cross-entropy", "log-softmax", "logsumexp", "logprob-entropy"]
+    {
         let mut command = command();
         command.args(["eval", op, "--grad", "--input"]).arg(labelled.path("in.safetensors"));
         says(&run(&mut command), &["--grad: expected --output as well", "got none"]);
