@@ -1,7 +1,6 @@
 //! `bench adaptive-log-softmax`: hidden states and Zipf targets, parameters as at the start of a
 //! training; all of it lies on the device that is measured.
 
-use super::{Failure, Line, Measured, memory};
 use crate::base::dtype::DType;
 use crate::base::error::Error;
 use crate::base::host::{Float, HostMut};
@@ -9,6 +8,9 @@ use crate::base::shape::Shape;
 use crate::base::tensor::Tensor;
 use crate::check::bench::data;
 use crate::check::random::Random;
+use crate::cli::bench::line::{Line, Measured};
+use crate::cli::failure::Failure;
+use crate::cli::memory;
 use crate::device::Device;
 use crate::measure::{Budget, Pass, Timing, time_by};
 use crate::spec::adaptive_log_softmax::{AdaptiveLogSoftmax, AdaptiveParameters};

@@ -1,9 +1,11 @@
 //! Many lines in one process: a file of `bench` command lines, measured one after another in the
 //! same buffers.
 
-use super::{BenchArgs, Failure, Line};
 use crate::base::dtype::DType;
 use crate::check::bench::Kind;
+use crate::cli::bench::command::BenchArgs;
+use crate::cli::bench::line::Line;
+use crate::cli::failure::Failure;
 use crate::device::Device;
 use crate::measure::{Bandwidth, Budget};
 use clap::Parser;

@@ -1,9 +1,9 @@
 //! The standard suites: what is measured where nobody says what.
 
-use super::Line;
-use super::ops::BenchOp;
 use crate::base::dtype::DType;
 use crate::check::catalogue::Op;
+use crate::cli::bench::line::Line;
+use crate::cli::bench::ops::BenchOp;
 use crate::measure::Pass;
 
 /// Rows × classes, and why: a current vocabulary; an older one; few long rows, which threads must

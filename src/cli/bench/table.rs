@@ -1,10 +1,10 @@
 //! The results as a table for people, or as one JSON object a line for scripts.
 
-use super::{Measured, Pass};
 use crate::check::bench::Kind;
+use crate::cli::bench::line::Measured;
 use crate::cli::{grid, info, number};
 use crate::device::Device;
-use crate::measure::Bandwidth;
+use crate::measure::{Bandwidth, Pass};
 use comfy_table::CellAlignment;
 use serde_json::{Map, Value};
 

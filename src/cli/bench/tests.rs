@@ -1,8 +1,15 @@
 //! What a line copies, and what lines share.
 
-use super::*;
+use crate::base::dtype::DType;
+use crate::check::bench::Kind;
 use crate::check::catalogue::Op;
+use crate::cli::bench::line::Line;
+use crate::cli::bench::lines;
+use crate::cli::bench::ops::BenchOp;
+use crate::device::Device;
 use crate::emulator::Description;
+use crate::measure::{Budget, Pass};
+use clap::ValueEnum as _;
 
 /// A call's answer is checked by its sampled rows, and what is a number a row.
 #[test]
