@@ -261,17 +261,17 @@ impl Cluster {
         let waiting = warp.collective;
         cluster.live -= 1;
         cluster.blocks[block].live -= 1;
-        let name = cluster.called(index);
         for lane in bits(waiting) {
             let wait = cluster.threads[(first + lane) as usize].wait;
             if wait.mask & bit != 0 {
+                let name = cluster.called(index);
                 let detail = format!("{name}, which is in mask {:#010x}, has exited", wait.mask);
                 return cluster.note(first + lane, wait.site, FaultKind::MissingLane, detail);
             }
         }
         let Block { arrived: at_barrier, site, .. } = cluster.blocks[block];
         if at_barrier > 0 {
-            let waiter = cluster.at_barrier(block);
+            let (waiter, name) = (cluster.at_barrier(block), cluster.called(index));
             let detail = format!("{at_barrier} threads wait here, but {name} has exited");
             return cluster.note(waiter, site, FaultKind::BarrierDivergence, detail);
         }

@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 import correctness, process, profiler, sanitizer, speed, table
 from plan import CARD, DRY, ROW_OPS, Sizes
-from record import FAILED, Record
+from record import FAILED, TIMED_OUT, Record
 
 # Seconds that a step must have left to be begun at all.
 LEAST = 3.0
@@ -124,6 +124,11 @@ class Visit:
                 status, result = step.work(min(step.limit, left))
             except Exception as why:  # noqa: BLE001: a step that breaks must not end the visit
                 status, result = FAILED, {"said": f"{type(why).__name__}: {why}"}
+            # What the visit's end cut short has not used its own time up.
+            if status == TIMED_OUT and left < step.limit:
+                left_out.append(step.name)
+                print(f"{step.name}: cut short", flush=True)
+                continue
             self.record.add(step.name, status, time.monotonic() - begin, result)
             table.write(self, left_out)
             print(f"{step.name}: {status} ({time.monotonic() - begin:.1f} s)", flush=True)

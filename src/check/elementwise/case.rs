@@ -118,6 +118,9 @@ pub(super) fn sigmoid(x: f64) -> f64 {
     1.0 / (1.0 + (-x).exp())
 }
 
+/// Most elements of a case: one takes an emulated card a second.
+const MOST: usize = 65_536;
+
 /// Up to four dimensions, of which one may be long; many of size 1.
 pub(super) fn shape(random: &mut Random) -> Vec<usize> {
     let sizes = [0, 1, 1, 2, 3, 5, 9];
@@ -125,6 +128,14 @@ pub(super) fn shape(random: &mut Random) -> Vec<usize> {
     if !random.one_in(8) {
         let long = random.pick(&[1, 2, 7, 8, 33, 255, 256, 257, 1023, 1025, 3000, 20_011]);
         shape.insert(random.below(shape.len() + 1), long);
+    }
+    // The others give way to the longest.
+    let longest = shape.iter().copied().max().unwrap_or(1);
+    while shape.iter().product::<usize>() > MOST {
+        match shape.iter().rposition(|&n| n > 1 && n < longest) {
+            Some(d) => shape[d] = 1,
+            None => break,
+        }
     }
     shape
 }
