@@ -1,5 +1,7 @@
 //! How the losses of the rows become the result.
 
+use crate::base::shape::Shape;
+
 /// Reduction of per-row (or per-element) losses, named as in PyTorch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub enum Reduction {
@@ -22,6 +24,14 @@ impl Reduction {
             Reduction::Sum => "sum",
             Reduction::Mean => "mean",
             Reduction::BatchMean => "batchmean",
+        }
+    }
+
+    /// The shape of the result: that of the losses where they are kept.
+    pub(crate) fn loss_shape(self, losses: Shape) -> Shape {
+        match self {
+            Reduction::None => losses,
+            Reduction::Sum | Reduction::Mean | Reduction::BatchMean => Shape::SCALAR,
         }
     }
 }

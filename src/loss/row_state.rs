@@ -24,7 +24,7 @@ impl RowState {
         let shape = shape(rows, &record);
         let values = device.zeros("state", DType::F32, shape, &parts[0].values())?;
         let mut state = RowState { values, rows, vocabulary, record };
-        RowState::merge_into(device, parts, &mut state)?;
+        state.put_together(device, parts)?;
         Ok(state)
     }
 
@@ -36,11 +36,16 @@ impl RowState {
     pub fn merge_into(device: &Device, parts: &[&RowState], state: &mut RowState) -> Result<()> {
         let (vocabulary, record) = RowState::joined(parts)?;
         state.check_is((vocabulary, record), parts[0].rows)?;
+        state.put_together(device, parts)
+    }
+
+    /// Of parts that are together what this is.
+    fn put_together(&mut self, device: &Device, parts: &[&RowState]) -> Result<()> {
         let places: Vec<_> =
-            parts.iter().copied().chain([&*state]).map(|part| part.values().place()).collect();
+            parts.iter().copied().chain([&*self]).map(|part| part.values().place()).collect();
         let parts = parts.iter().map(|part| (part.values.view(), part.record.blocks)).collect();
-        let merge = Merge { rows: state.rows.iter().product(), record, parts };
-        device.backend("parts", &places)?.merge_states(&merge, state.values.view_mut())
+        let merge = Merge { rows: self.rows.iter().product(), record: self.record, parts };
+        device.backend("parts", &places)?.merge_states(&merge, self.values.view_mut())
     }
 }
 

@@ -191,10 +191,7 @@ impl<'a> CheckedJsDiv<'a> {
     }
 
     pub(crate) fn loss_shape(&self) -> Shape {
-        match self.options.reduction {
-            Reduction::None => self.row_shape,
-            Reduction::Sum | Reduction::Mean | Reduction::BatchMean => Shape::SCALAR,
-        }
+        self.options.reduction.loss_shape(self.row_shape)
     }
 
     /// What the rows' losses are multiplied by before they are added up, or averaged over rows.

@@ -124,10 +124,7 @@ pub(crate) struct CheckedNll<'a> {
 
 impl CheckedNll<'_> {
     pub(crate) fn loss_shape(&self) -> Shape {
-        match self.counting.reduction {
-            Reduction::None => self.target.shape(),
-            Reduction::Sum | Reduction::Mean | Reduction::BatchMean => Shape::SCALAR,
-        }
+        self.counting.reduction.loss_shape(self.target.shape())
     }
 }
 

@@ -97,10 +97,7 @@ impl LayerRows {
     }
 
     pub(crate) fn loss_shape(&self, reduction: Reduction) -> Shape {
-        match reduction {
-            Reduction::None => self.shape,
-            Reduction::Sum | Reduction::Mean | Reduction::BatchMean => Shape::SCALAR,
-        }
+        reduction.loss_shape(self.shape)
     }
 
     pub(crate) fn check_out(&self, reduction: Reduction, out: &LayerOut<'_>) -> Result<()> {

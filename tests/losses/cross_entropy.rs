@@ -29,6 +29,22 @@ pub(crate) enum Upstream {
     Tensor(Data),
 }
 
+impl Upstream {
+    pub(crate) fn grad_output(&self) -> GradOutput<'_> {
+        match self {
+            Upstream::Number(g) => (*g).into(),
+            Upstream::Tensor(g) => g.view().into(),
+        }
+    }
+
+    /// Σ g·loss, of losses of elements or rows, or one.
+    pub(crate) fn objective(&self, loss: &[f64]) -> f64 {
+        let upstream = reference::upstream(self.grad_output()).expect("host memory");
+        let g = |i: usize| upstream[if upstream.len() == 1 { 0 } else { i }];
+        loss.iter().enumerate().map(|(i, loss)| g(i) * loss).sum()
+    }
+}
+
 impl CrossEntropyCase {
     /// f32 logits, default options.
     pub(crate) fn new(shape: &[usize], logits: &[f64], target: &[i64]) -> Self {
@@ -84,10 +100,7 @@ impl CrossEntropyCase {
     }
 
     pub(crate) fn grad_output(&self) -> GradOutput<'_> {
-        match &self.upstream {
-            Upstream::Number(g) => (*g).into(),
-            Upstream::Tensor(g) => g.view().into(),
-        }
+        self.upstream.grad_output()
     }
 
     pub(crate) fn loss_shape(&self) -> &[usize] {
@@ -245,10 +258,7 @@ impl Case for CrossEntropyCase {
     }
 
     fn objective(&self, _: &str, input: &[f64]) -> f64 {
-        let upstream = reference::upstream(self.grad_output()).expect("host memory");
-        let loss = self.reference(input).loss;
-        let g = |row: usize| upstream[if upstream.len() == 1 { 0 } else { row }];
-        loss.iter().enumerate().map(|(row, loss)| g(row) * loss).sum()
+        self.upstream.objective(&self.reference(input).loss)
     }
 }
 

@@ -119,10 +119,7 @@ impl JsDivLogitsCase {
     }
 
     fn grad_output(&self) -> GradOutput<'_> {
-        match &self.upstream {
-            Upstream::Number(g) => (*g).into(),
-            Upstream::Tensor(g) => g.view().into(),
-        }
+        self.upstream.grad_output()
     }
 
     fn reference(&self, logits: &[f64], target: &[f64]) -> JsDivLogitsReference {
@@ -220,9 +217,7 @@ impl Case for JsDivLogitsCase {
             "grad_logits" => self.reference(values, &y).loss,
             _ => self.reference(&x, values).loss,
         };
-        let upstream = reference::upstream(self.grad_output()).expect("host memory");
-        let g = |i: usize| upstream[if upstream.len() == 1 { 0 } else { i }];
-        loss.iter().enumerate().map(|(i, loss)| g(i) * loss).sum()
+        self.upstream.objective(&loss)
     }
 }
 

@@ -85,10 +85,7 @@ impl MarginCase {
     }
 
     fn grad_output(&self) -> GradOutput<'_> {
-        match &self.upstream {
-            Upstream::Number(g) => (*g).into(),
-            Upstream::Tensor(g) => g.view().into(),
-        }
+        self.upstream.grad_output()
     }
 
     fn loss(&self) -> Data {
@@ -165,10 +162,7 @@ impl Case for MarginCase {
     }
 
     fn objective(&self, _: &str, input: &[f64]) -> f64 {
-        let upstream = reference::upstream(self.grad_output()).expect("host memory");
-        let g = |row: usize| upstream[if upstream.len() == 1 { 0 } else { row }];
-        let loss = self.reference(input).loss;
-        loss.iter().enumerate().map(|(row, loss)| g(row) * loss).sum()
+        self.upstream.objective(&self.reference(input).loss)
     }
 }
 

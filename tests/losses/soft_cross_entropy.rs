@@ -71,10 +71,7 @@ impl SoftCrossEntropyCase {
     }
 
     fn grad_output(&self) -> GradOutput<'_> {
-        match &self.upstream {
-            Upstream::Number(g) => (*g).into(),
-            Upstream::Tensor(g) => g.view().into(),
-        }
+        self.upstream.grad_output()
     }
 
     fn reference(&self, logits: &[f64], target: &[f64]) -> (CrossEntropyReference, Vec<f64>) {
@@ -235,13 +232,11 @@ impl Case for SoftCrossEntropyCase {
     }
 
     fn objective(&self, gradient: &str, values: &[f64]) -> f64 {
-        let upstream = reference::upstream(self.grad_output()).expect("host memory");
         let loss = match gradient {
             "grad_target" => self.reference(&self.logits.values(), values).0.loss,
             _ => self.reference(values, &self.target.values()).0.loss,
         };
-        let g = |row: usize| upstream[if upstream.len() == 1 { 0 } else { row }];
-        loss.iter().enumerate().map(|(row, loss)| g(row) * loss).sum()
+        self.upstream.objective(&loss)
     }
 }
 

@@ -8,6 +8,16 @@ use crate::check::draw::targets::Targets;
 use crate::check::random::Random;
 use crate::check::values::Values;
 
+/// Forms of a loss that needs nothing saved for its gradient.
+const FORMS: [&str; 6] = [
+    "forward",
+    "forward_into",
+    "backward",
+    "backward_into",
+    "forward_backward_in_place",
+    "forward_backward",
+];
+
 /// A call that is being drawn.
 #[derive(Debug)]
 pub struct Draft {
@@ -91,6 +101,17 @@ impl Draft {
     pub fn form(&mut self, forms: &[&'static str]) -> &'static str {
         self.call.form = self.random.pick(forms);
         self.call.form
+    }
+
+    /// The form of a call of [`FORMS`], and what it does with its input.
+    pub fn form_in_place(&mut self) -> (&'static str, Role) {
+        let form = self.form(&FORMS);
+        let role = match form {
+            "forward_backward_in_place" => Role::Both,
+            "forward_backward" => Role::Consumed,
+            _ => Role::Read,
+        };
+        (form, role)
     }
 
     /// An option: its default in half of all calls, else one of `others`.

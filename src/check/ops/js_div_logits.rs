@@ -152,23 +152,9 @@ fn case(random: &mut Random, first: &First<'_>) -> Result<Box<dyn Call>> {
     }))
 }
 
-const FORMS: [&str; 6] = [
-    "forward",
-    "forward_into",
-    "backward",
-    "backward_into",
-    "forward_backward_in_place",
-    "forward_backward",
-];
-
 fn draw(d: &mut Draft) {
-    let form = d.form(&FORMS);
+    let (form, role) = d.form_in_place();
     let shape = d.logits_shape();
-    let role = match form {
-        "forward_backward_in_place" => Role::Both,
-        "forward_backward" => Role::Consumed,
-        _ => Role::Read,
-    };
     let (data, target) = (d.numbers(&shape.shape), d.numbers(&shape.shape));
     // A teacher that is near, in half of all calls.
     let near = d.random.one_in(2);

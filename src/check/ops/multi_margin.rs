@@ -170,23 +170,9 @@ fn case(random: &mut Random, first: &First<'_>) -> Result<Box<dyn Call>> {
     }))
 }
 
-const FORMS: [&str; 6] = [
-    "forward",
-    "forward_into",
-    "backward",
-    "backward_into",
-    "forward_backward_in_place",
-    "forward_backward",
-];
-
 fn draw(d: &mut Draft) {
-    let form = d.form(&FORMS);
+    let (form, role) = d.form_in_place();
     let shape = d.logits_shape();
-    let role = match form {
-        "forward_backward_in_place" => Role::Both,
-        "forward_backward" => Role::Consumed,
-        _ => Role::Read,
-    };
     let data = d.numbers(&shape.shape);
     d.given(("input", role), (d.dtype, &shape.shape, shape.letters), data);
     if let Ok(target) = of_classes(&mut d.random, shape.classes, &shape.rows) {

@@ -5,7 +5,6 @@ use crate::base::error::Result;
 use crate::base::tensor::Tensor;
 use crate::check::bench::nll::NllBench;
 use crate::check::bench::{Kind, Measured};
-use crate::check::call::Role;
 use crate::check::call::bound::Bound;
 use crate::check::call::draft::Draft;
 use crate::check::case::{Call, Case, Draw, First};
@@ -104,23 +103,9 @@ fn case(random: &mut Random, first: &First<'_>) -> Result<Box<dyn Call>> {
     Ok(Box::new(NllCall(Labels::draw(random, first)?)))
 }
 
-const FORMS: [&str; 6] = [
-    "forward",
-    "forward_into",
-    "backward",
-    "backward_into",
-    "forward_backward_in_place",
-    "forward_backward",
-];
-
 fn draw(d: &mut Draft) {
-    let form = d.form(&FORMS);
+    let (form, role) = d.form_in_place();
     let shape = d.logits_shape();
-    let role = match form {
-        "forward_backward_in_place" => Role::Both,
-        "forward_backward" => Role::Consumed,
-        _ => Role::Read,
-    };
     let data = d.numbers(&shape.shape);
     if form != "backward_into" {
         d.given(("input", role), (d.dtype, &shape.shape, shape.letters), data);

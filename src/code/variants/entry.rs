@@ -143,16 +143,8 @@ pub(super) const GRADIENT: &[Entry] = &[
     Entry::SplitSum,
     Entry::SplitGradient,
 ];
-/// The same with sums that need the whole row's state.
-pub(super) const WITH_SECOND: &[Entry] = &[
-    Entry::FewGradient,
-    Entry::WarpGradient,
-    Entry::Block,
-    Entry::Cluster,
-    Entry::SplitSum,
-    Entry::SplitSecond,
-    Entry::SplitGradient,
-];
+/// Sums that need the whole row's state.
+pub(super) const SECOND: &[Entry] = &[Entry::SplitSecond];
 /// From a saved log-sum-exp, where rows are split.
 pub(super) const SAVED: &[Entry] = &[Entry::SplitBackward, Entry::SplitTarget];
 /// States that leave a call.

@@ -1,7 +1,7 @@
 //! Losses of rows, as functors of the kernels: the one table of them.
 
 use super::elementwise::snake;
-use super::entry::{FORWARD, GRADIENT, SAVED, STATES, WITH_SECOND};
+use super::entry::{FORWARD, GRADIENT, SAVED, SECOND, STATES};
 use super::{Data, Entry, Module};
 
 /// What the table knows of a functor besides its name in the kernels and its file.
@@ -149,7 +149,7 @@ losses! {
         second_words: 3,
         wide: true,
         beside: Beside::Same,
-        entries: &[WITH_SECOND],
+        entries: &[GRADIENT, SECOND],
     }
     /// What other scores lack of a margin.
     MultiMargin = "MultiMargin, {t}" in MultiMargin {}

@@ -285,3 +285,11 @@ pub(crate) struct Sums {
     pub(crate) loss: f64,
     pub(crate) z_loss: f64,
 }
+
+impl Sums {
+    /// Adds those of more rows.
+    pub(crate) fn add(&mut self, more: &Sums) {
+        self.loss += more.loss;
+        self.z_loss += more.z_loss;
+    }
+}

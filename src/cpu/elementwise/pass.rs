@@ -1,14 +1,11 @@
 //! The loop of every elementwise loss: over tiles that lie in a row, whatever the loss.
 
-use crate::cpu::simd::{Kernel, Lanes, Level, Simd, load_lanes, store_lanes};
+use crate::cpu::simd::{Kernel, Lanes, Level, MAX_LANES, Simd, load_lanes, store_lanes};
 use crate::spec::elementwise::{Formula, Options};
 
 /// Elements of a tile: what a thread brings together stays in its L1 cache. A tile's sum is f32
 /// (four vectors of partial sums), tiles are added in f64.
 pub(crate) const TILE: usize = 1024;
-
-/// Lanes of the longest vectors.
-const MOST_LANES: usize = 16;
 
 /// What is known of one element (of a vector of them).
 #[derive(Clone, Copy)]
@@ -134,7 +131,7 @@ impl<L: ElementLoss, T: Lanes> Loop<L, T> {
             }
             let mut value = if p.wanted { self.loss.value(s, e) } else { s.splat(0.0) };
             if L::MASKED && n < S::LANES {
-                let mut lanes = [0.0f32; MOST_LANES];
+                let mut lanes = [0.0f32; MAX_LANES];
                 store_lanes(s, lanes.as_mut_ptr(), n, value);
                 value = load_lanes(s, lanes.as_ptr(), n, 0.0);
             }

@@ -116,8 +116,7 @@ impl LineOp for Forward<'_> {
     }
 
     fn merge(total: &mut Sums, part: &Sums) {
-        total.loss += part.loss;
-        total.z_loss += part.z_loss;
+        total.add(part);
     }
 }
 

@@ -163,7 +163,7 @@ impl LineOp for Rows<'_> {
     }
 
     fn merge(total: &mut Sums, part: &Sums) {
-        total.loss += part.loss;
+        total.add(part);
     }
 }
 

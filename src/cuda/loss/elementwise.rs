@@ -12,23 +12,21 @@ use crate::code::variants::{Batch, Data, ELEMENT_THREADS, ElementEntry, PACK_BYT
 use crate::cuda::driver::Launch;
 use crate::cuda::schedule::elements::parts::{Cut, Streams};
 use crate::cuda::schedule::elements::{
-    Named, NamedInput, NamedOutput, Naming, Seen, Tensors, address, lay_out,
+    NamedInput, NamedOutput, Naming, Seen, Tensors, address, lay_out,
 };
 use crate::cuda::schedule::rows::data;
 use crate::cuda::stream::Cuda;
 use crate::cuda::stream::memory::Output;
 use crate::cuda::stream::pool::Block;
 use crate::spec::elementwise as loss;
-use crate::spec::elementwise::{
-    Call, Checked, Denominator, Functor, OPERANDS, Operand, Space, Third,
-};
+use crate::spec::elementwise::{Call, Checked, Denominator, Functor, OPERANDS, Operand, Space};
 use crate::spec::grad_output::GradOutput;
 
 impl Cuda {
     pub(crate) fn elementwise(&self, checked: &Checked<'_>, call: Call<'_>) -> Result<()> {
         let Call { input, target, grad_output, loss, grad_input, grad_target, grad_third } = call;
         let elements = checked.shape.iter().product();
-        let on_device = input.view().host_data().is_none();
+        let input_on_device = input.view().host_data().is_none();
         let covers = |shape: Shape| shape.iter().product::<usize>() == elements;
         // A gradient that is summed back is made of all elements at once.
         let whole = (grad_input.is_some() && !covers(input.view().shape()))
@@ -84,13 +82,15 @@ impl Cuda {
             written(&grad_third).map(as_seen),
         ]);
         // What lies on the host was looked at there.
-        let resident =
-            third.as_ref().zip(checked.third).filter(|(_, t)| t.tensor().host_data().is_none());
-        if let Some((Named::Whole(variance), Third::Variance(_))) = resident {
-            self.none_is_outside(Seen::whole(variance), Range::NotNegative, 0)?;
-        }
-        if let (Some(range), Some(x), true) = (checked.input_range, seen.0[0], on_device) {
-            self.none_is_outside(x, range, 1)?;
+        let third_on_device = checked.third.is_some_and(|t| t.tensor().host_data().is_none());
+        for (operand, on_device) in
+            [(Operand::Input, input_on_device), (Operand::Third, third_on_device)]
+        {
+            if let (Some(range), Some(tensor), true) =
+                (checked.range(operand), seen.get(operand), on_device)
+            {
+                self.none_is_outside(*tensor, operand, range)?;
+            }
         }
         let space = seen.space(checked.shape);
         let mut args = seen.args(&space)?;
@@ -132,9 +132,9 @@ impl Cuda {
         self.read_back([loss, values, grad_x, grad_y, grad_third])
     }
 
-    /// Notes the first element of a tensor on the device that is outside of its range; `whose`: 0 the
-    /// variance's, 1 the input's.
-    fn none_is_outside(&self, tensor: Seen, range: Range, whose: u32) -> Result<()> {
+    /// Notes the first element of a tensor on the device, the input or the variance, that is outside of
+    /// its range.
+    fn none_is_outside(&self, tensor: Seen, operand: Operand, range: Range) -> Result<()> {
         let mut all = [None; OPERANDS];
         all[Operand::Third as usize] = Some(tensor);
         let tensors = Tensors(all);
@@ -149,7 +149,8 @@ impl Cuda {
             parts: blocks,
             status: self.status()?,
             options: [range.largest(), 0.0],
-            side: whose,
+            // As the stream that reads the error tells them apart.
+            side: (operand == Operand::Input).into(),
             ..tensors.args(&space)?
         };
         // SAFETY: the tensor has its own shape; a number a block; the word is zeroed or the stream's.

@@ -9,7 +9,7 @@ use crate::code::args;
 use crate::code::args::NllArgs;
 use crate::code::variants::{BATCH_THREADS, Batch, PACK_BYTES};
 use crate::cuda::schedule::batch::Census;
-use crate::cuda::schedule::lines::count;
+use crate::cuda::schedule::lines::{MAX_BLOCKS, count};
 use crate::cuda::schedule::operands::{Operands, Places, ReadRows, WriteRows};
 use crate::cuda::schedule::upstream::Upstream;
 use crate::cuda::stream::Cuda;
@@ -19,8 +19,6 @@ use crate::spec::grad_output::GradOutput;
 use crate::spec::nll::{CheckedNll, Positions};
 use std::ops::Range;
 
-/// Most blocks of a launch; a thread goes on to what is left.
-const MAX_BLOCKS: usize = 1 << 16;
 /// Packs of a stretch of a row: 4 KiB, eight stores a lane.
 const SLICE: usize = 256;
 /// Classes that a thread writes for a pack of positions (`WL_NLL_CLASSES`).
@@ -129,12 +127,8 @@ impl Cuda {
 
     /// Losses of rows.
     fn pick(&self, args: NllArgs) -> Result<()> {
-        let blocks = (args.rows as usize).div_ceil(BATCH_THREADS as usize).min(MAX_BLOCKS) as u32;
-        if blocks == 0 {
-            return Ok(());
-        }
         // SAFETY: shapes and strides were checked, and rows have a loss each.
-        unsafe { self.launch_batch(Batch::NllPick, blocks, args::bytes(&args)) }
+        unsafe { self.launch_over(Batch::NllPick, args.rows as usize, args::bytes(&args)) }
     }
 
     /// The gradient.

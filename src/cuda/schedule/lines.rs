@@ -66,9 +66,10 @@ impl Rows<'_> {
     }
 }
 
-/// Threads of a block of the permuting kernel, and the most blocks it is given.
+/// Threads of a block of kernels without element types.
 const THREADS: usize = crate::code::variants::BATCH_THREADS as usize;
-const MAX_BLOCKS: usize = 1 << 16;
+/// Most blocks of a launch whose threads go on to what is left.
+pub(crate) const MAX_BLOCKS: usize = 1 << 16;
 /// Blocks a multiprocessor is given tiles for: some four at once, four times over. Predicted.
 const TILED_BLOCKS: usize = 16;
 /// Elements of a tile's side (`WL_TILE`).
@@ -147,6 +148,21 @@ impl Cuda {
         let blocks = blocks.clamp(1, MAX_BLOCKS) as u32;
         // SAFETY: the lines are those of the tensor at one end, the workspace holds them all.
         unsafe { self.launch_batch(batch, blocks, args::bytes(&args)) }
+    }
+
+    /// Launches a kernel without element types for so many pieces of work, one a thread, which goes on to
+    /// what is left; not at all where there is none.
+    ///
+    /// # Safety
+    /// As for [`Cuda::launch_batch`].
+    pub(crate) unsafe fn launch_over(&self, batch: Batch, work: usize, args: &[u8]) -> Result<()> {
+        let blocks = work.div_ceil(THREADS).min(MAX_BLOCKS) as u32;
+        if blocks == 0 {
+            return Ok(());
+        }
+        // SAFETY: `args` is the kernel's own struct, and the memory that it names is as long as it
+        // says: the caller's promise.
+        unsafe { self.launch_batch(batch, blocks, args) }
     }
 
     /// Launches a kernel without element types.

@@ -1,7 +1,6 @@
 //! What is checked before a device sees it.
 
 use crate::base::error::{Error, Result};
-use crate::base::reduction::Reduction;
 use crate::base::shape::Shape;
 use crate::base::tensor::{TensorMut, TensorRef};
 use crate::base::validate;
@@ -170,10 +169,7 @@ impl<'a, T> Checked<'a, T> {
     }
 
     pub(crate) fn loss_shape(&self) -> Shape {
-        match self.options.reduction {
-            Reduction::None => self.rows,
-            Reduction::Sum | Reduction::Mean | Reduction::BatchMean => Shape::SCALAR,
-        }
+        self.options.reduction.loss_shape(self.rows)
     }
 
     pub(crate) fn check_grad_output(&self, grad_output: &GradOutput<'_>) -> Result<()> {

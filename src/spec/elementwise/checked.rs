@@ -10,6 +10,7 @@ use crate::base::validate::Range;
 use crate::spec::broadcast::broadcast;
 use crate::spec::elementwise::call::{Call, Input};
 use crate::spec::elementwise::functors::Functor;
+use crate::spec::elementwise::space::Operand;
 use crate::spec::grad_output::GradOutput;
 
 /// Numbers that a functor is made of; its row in the table says which.
@@ -207,11 +208,17 @@ impl<'a> Checked<'a> {
         })
     }
 
-    pub(crate) fn loss_shape(&self) -> Shape {
-        match self.reduction {
-            Reduction::None => self.shape,
-            Reduction::Sum | Reduction::Mean | Reduction::BatchMean => Shape::SCALAR,
+    /// Where an operand's numbers have to lie.
+    pub(crate) fn range(&self, operand: Operand) -> Option<Range> {
+        match (operand, &self.third) {
+            (Operand::Input, _) => self.input_range,
+            (Operand::Third, Some(Third::Variance(_))) => Some(Range::NotNegative),
+            _ => None,
         }
+    }
+
+    pub(crate) fn loss_shape(&self) -> Shape {
+        self.reduction.loss_shape(self.shape)
     }
 
     /// Everything that a call writes, and its upstream gradient.
@@ -248,7 +255,7 @@ impl<'a> Checked<'a> {
             }
         }
         call.grad_output.check(self.loss_shape(), input.dtype())?;
-        self.input_range.map_or(Ok(()), |range| validate::within("input", &input, range))
+        self.range(Operand::Input).map_or(Ok(()), |range| validate::within("input", &input, range))
     }
 
     /// Where everything lies.

@@ -132,8 +132,7 @@ impl LineOp for Finish<'_> {
     }
 
     fn merge(total: &mut Sums, part: &Sums) {
-        total.loss += part.loss;
-        total.z_loss += part.z_loss;
+        total.add(part);
     }
 }
 

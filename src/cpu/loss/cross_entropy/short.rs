@@ -51,8 +51,7 @@ impl TileOp for Short<'_> {
     }
 
     fn merge(total: &mut Sums, part: &Sums) {
-        total.loss += part.loss;
-        total.z_loss += part.z_loss;
+        total.add(part);
     }
 }
 

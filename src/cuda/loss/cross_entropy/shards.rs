@@ -5,7 +5,7 @@ use crate::base::error::Result;
 use crate::base::tensor::{TensorMut, TensorRef};
 use crate::code::args;
 use crate::code::args::{CrossEntropyArgs, MergeArgs, ShardArgs};
-use crate::code::variants::{BATCH_THREADS, Batch as BatchKernel, Entry};
+use crate::code::variants::{Batch as BatchKernel, Entry};
 use crate::cuda::loss::cross_entropy::{Batch, Results};
 use crate::cuda::schedule::blocks::{RowTensors, placed};
 use crate::cuda::schedule::lines::count;
@@ -17,8 +17,6 @@ use crate::spec::grad_output::GradOutput;
 use crate::spec::row_state::{Merge, Record, Vocabulary};
 use std::ops::Range;
 
-/// Most blocks of a launch that puts states together; a thread goes on to what is left.
-const MAX_BLOCKS: usize = 1 << 16;
 /// Numbers that are kept of a row from its states to its gradient (`CrossEntropy::Slopes`).
 const SLOPES: usize = 4;
 
@@ -166,13 +164,10 @@ impl Cuda {
                 is_first: (i == 0).into(),
             };
             at += own.target() as i64;
-            let threads = rows.saturating_mul(own.numbers());
-            let blocks = threads.div_ceil(BATCH_THREADS as usize).min(MAX_BLOCKS) as u32;
-            if blocks > 0 {
-                // SAFETY: a part has the numbers of its record of each row, and the state those of
-                // the parts together (`RowState::joined`).
-                unsafe { self.launch_batch(BatchKernel::MergeStates, blocks, args::bytes(&args))? };
-            }
+            let numbers = rows.saturating_mul(own.numbers());
+            // SAFETY: a part has the numbers of its record of each row, and the state those of the
+            // parts together (`RowState::joined`).
+            unsafe { self.launch_over(BatchKernel::MergeStates, numbers, args::bytes(&args))? };
         }
         self.read_back([Some(state)])
     }
