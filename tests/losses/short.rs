@@ -140,3 +140,32 @@ fn a_row_has_the_same_bits_wherever_it_stands() {
         }
     }
 }
+
+/// A row's loss and gradient do not depend on what stands in its neighbours, were it no number at all.
+#[test]
+fn a_broken_neighbour_changes_no_bit() {
+    let device = Device::cpu();
+    for classes in [2, 10, 24, 100] {
+        let (rows, dtype) = (37, DType::F32);
+        let case = CrossEntropyCase::random(classes as u64, dtype, rows, classes, Logits::Normal);
+        let mut broken = case.logits.values();
+        for (row, bad) in [(3, f64::NAN), (7, f64::INFINITY), (20, f64::NEG_INFINITY)] {
+            broken[row * classes..][..classes].fill(bad);
+        }
+        let targets: Vec<i64> = case.target.values().iter().map(|&t| t as i64).collect();
+        let broken = CrossEntropyCase::with_dtype(dtype, &[rows, classes], &broken, &targets);
+        let of = |case: &CrossEntropyCase| {
+            let options = case.options().reduction(Reduction::Sum);
+            let (logits, target) = (case.logits.view(), case.target.view());
+            let out = options.forward(&device, logits, target).unwrap();
+            let grad = options.backward(&device, logits, target, out.lse.view(), 1.0).unwrap();
+            (out.lse.view().to_f64().unwrap(), grad.view().to_f64().unwrap())
+        };
+        let ((lse, grad), (lse_beside, grad_beside)) = (of(&case), of(&broken));
+        for row in (0..rows).filter(|row| ![3, 7, 20].contains(row)) {
+            let own = row * classes..(row + 1) * classes;
+            assert_eq!(lse[row], lse_beside[row], "row {row} of {classes}");
+            assert_eq!(grad[own.clone()], grad_beside[own], "row {row} of {classes}");
+        }
+    }
+}

@@ -7,7 +7,7 @@ use crate::base::reduction::Reduction;
 use crate::cpu::batch::targets::{Census, Targets, WeightSum, Weights};
 use crate::cpu::processor::{Cpu, host_data};
 use crate::cpu::row::hole::Hole;
-use crate::cpu::row::logit::Transform;
+use crate::cpu::row::logit::{Linear, Transform};
 use crate::cpu::row::state::Summed;
 use crate::cpu::row::work::Terms;
 use crate::cpu::simd::Lanes;
@@ -150,6 +150,12 @@ impl<'a> Batch<'a> {
             lambda: options.lse_square_scale,
             transform: Transform::new(options.logit_scale, options.softcap),
         })
+    }
+
+    /// Whether a row's loss is its negative log-likelihood, of logits as they are.
+    pub(crate) fn is_plain(&self) -> bool {
+        let plain = matches!(self.transform, Transform::Linear(Linear::Plain(_)));
+        plain && self.epsilon == 0.0 && self.lambda == 0.0
     }
 
     /// ε/V.

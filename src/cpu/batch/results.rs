@@ -18,6 +18,11 @@ pub(crate) struct Results {
 }
 
 impl Results {
+    /// Whether any are asked for row by row.
+    pub(crate) fn of_rows(&self) -> bool {
+        [self.loss, self.z_loss, self.lse].iter().any(|out| !out.get().is_null())
+    }
+
     /// Writes one row's results and adds them up.
     ///
     /// # Safety

@@ -111,6 +111,27 @@ const ALONE: usize = 16 * 1024;
 const CHUNKS: usize = 64;
 
 impl Targets<'_> {
+    /// The classes of rows from `first` on as numbers, of which f32 has all there are; `none` of an
+    /// ignored row.
+    pub(crate) fn few_classes(&self, first: usize, none: f32, to: &mut [f32]) {
+        fn read<T: Copy>(from: &[T], to: &mut [f32], class: impl Fn(T) -> f32) {
+            for (to, value) in to.iter_mut().zip(from) {
+                *to = class(*value);
+            }
+        }
+        let class = |value: i64| match Some(value) == self.ignore_index {
+            true => none,
+            false => value as f32,
+        };
+        let rows = first..first + to.len();
+        match self.indices {
+            IndexRef::I64(s) => read(&s[rows], to, class),
+            IndexRef::I32(s) => read(&s[rows], to, |value| class(value.into())),
+            IndexRef::U32(s) => read(&s[rows], to, |value| class(value.into())),
+            IndexRef::U8(s) => read(&s[rows], to, |value| class(value.into())),
+        }
+    }
+
     /// The class of a kept row, `None` for an ignored one.
     pub(crate) fn class(&self, row: usize) -> Option<usize> {
         let value = self.indices.get(row);

@@ -1,16 +1,20 @@
-//! Short lines side by side: they are brought into a tile, an element of sixteen lines after another,
-//! worked on there as f32, and brought back with one rounding. Where lines that are neighbours lie beside
-//! one another in memory (images) that is a copy.
+//! Short lines, sixteen at a time: they are brought into a tile, worked on there as f32, and brought back with
+//! one rounding. In the tile an element of all lines follows another, which makes a copy of lines that lie
+//! beside one another in memory (images); longer lines that lie in one piece each stay in one.
 
 use crate::base::dtype::DType;
 use crate::base::lines::Lines;
 use crate::cpu::batch::lines::{Sink, Source, Way, each_chunk};
 use crate::cpu::processor::Cpu;
-use crate::cpu::row::tile::{Lane, ROWS, SHORT};
+use crate::cpu::row::tile::{Ahead, Lane, Lie, ROWS, SHORT, pitch};
 use crate::cpu::simd::{Kernel, Lanes, Level, MAX_LANES, Simd, load_lanes, store_lanes};
 use crate::cpu::threads::SyncRef;
 use std::mem::MaybeUninit;
 use std::ops::Range;
+
+/// Lines in one piece of so many elements stay in one: turning all of them costs more than turning what
+/// each comes to.
+const ONE_PIECE: usize = 24;
 
 /// Lines that are worth a task of their own.
 const CHUNK: usize = 4 * ROWS;
@@ -20,6 +24,10 @@ pub(crate) struct Lined<'t> {
     /// The first line's number, and how many there are.
     pub(crate) first: usize,
     pub(crate) lines: usize,
+    pub(crate) lie: Lie,
+    /// Elements of a line.
+    pub(crate) len: usize,
+    pub(crate) ahead: Ahead,
     /// Their elements; those of lines that there are not may be anything.
     pub(crate) x: &'t mut [Lane<f32>],
     /// Those of the second tensor, where there is one.
@@ -71,27 +79,32 @@ pub(crate) unsafe fn each_tile<X: Lanes, A: Lanes, Y: Lanes, Op: TileOp>(
     y: Option<Sink<Y>>,
     op: &Op,
 ) -> Op::Sum {
-    let (count, level) = (x.lines.count(), cpu.level);
+    let (count, len, level) = (x.lines.count(), x.lines.len(), cpu.level);
+    let one_piece = x.lines.contiguous()
+        && a.as_ref().is_none_or(|a| a.lines.contiguous())
+        && y.as_ref().is_none_or(|y| y.lines.contiguous());
+    let lie = if one_piece && len >= ONE_PIECE { Lie::Along } else { Lie::Beside };
     // What a line costs besides its elements is some of them.
-    let way = Way::of(cpu, count, x.lines.len() + 16);
+    let way = Way::of(cpu, count, len + 16);
     let operands = (&x, &a, &y);
     // SAFETY: chunks are disjoint ranges of lines, and lines do not overlap: the caller's promise.
     let operands = unsafe { SyncRef::new(&operands) };
     let run = |lines: Range<usize>, sum: &mut Op::Sum| {
         let (x, a, y) = *operands.get();
         let (mut memory, mut beside) = (Memory::new(), Memory::new());
-        let tile = memory.of_len(x.lines.len());
-        let beside = beside.of_len(a.as_ref().map_or(0, |a| a.lines.len()));
+        let tile = memory.of_len(lie.lanes(len));
+        let beside = beside.of_len(a.as_ref().map_or(0, |_| lie.lanes(len)));
         for first in lines.clone().step_by(ROWS) {
             let lines = ROWS.min(lines.end - first);
-            let at = Place { level, first, lines };
+            let at = Place { level, first, lines, lie };
             // SAFETY: the lines exist in all tensors: the caller's promise.
             unsafe {
-                at.gather(x, tile);
+                at.gather(x, tile, f32::NEG_INFINITY);
                 if let Some(a) = a {
-                    at.gather(a, beside);
+                    at.gather(a, beside, 0.0);
                 }
-                op.tile(Lined { first, lines, x: tile, a: beside }, sum);
+                let ahead = at.ahead(x).unwrap_or(Ahead::nothing(tile));
+                op.tile(Lined { first, lines, lie, len, ahead, x: tile, a: beside }, sum);
                 if let Some(y) = y {
                     at.scatter(y, tile);
                 }
@@ -107,10 +120,11 @@ struct Place {
     level: Level,
     first: usize,
     lines: usize,
+    lie: Lie,
 }
 
-/// How lines lie, from `done` on: of so many of them.
-enum Lie {
+/// How lines lie in memory, from `done` on: of so many of them.
+enum Run {
     /// An element of all is one stretch, this far from the next.
     Beside(usize),
     /// Each is one stretch.
@@ -120,37 +134,57 @@ enum Lie {
 }
 
 impl Place {
+    /// Where the next tile's lines are, where that is worth asking for: neighbouring pieces are brought
+    /// by the processor.
+    fn ahead<X: Lanes>(self, x: &Source<X>) -> Option<Ahead> {
+        let size = size_of::<X>();
+        let (first, row, column) = match (self.lie, x.lines.stride()) {
+            (Lie::Along, Some(stride)) => ((self.first + self.lines) * stride, stride, 1),
+            (Lie::Beside, None) if x.lines.run(self.first, ROWS) == ROWS => {
+                (x.lines.kept.offset(self.first) + ROWS, 1, x.lines.along.offset(1))
+            }
+            _ => return None,
+        };
+        let (row, column) = (row * size, column * size);
+        Some(Ahead { base: x.base.wrapping_add(first).cast(), row, column })
+    }
+
     /// Calls `copy` for groups of lines that lie alike: the first one's place in the tile, how many there
     /// are, its offset, and how they lie.
-    fn groups(self, lines: &Lines, mut copy: impl FnMut(usize, usize, usize, Lie)) {
+    fn groups(self, lines: &Lines, mut copy: impl FnMut(usize, usize, usize, Run)) {
         let even = lines.along.pairs().len() <= 1;
         let mut done = 0;
         while done < self.lines {
             let line = lines.kept.offset(self.first + done);
             let run = lines.run(self.first + done, self.lines - done);
-            let (n, lie) = match run {
-                ROWS if even => (ROWS, Lie::Beside(lines.along.offset(1))),
-                _ if lines.contiguous() => (1, Lie::Stretches),
-                _ => (run, Lie::Apart),
+            let (n, run) = match run {
+                ROWS if even => (ROWS, Run::Beside(lines.along.offset(1))),
+                _ if lines.contiguous() => (1, Run::Stretches),
+                _ => (run, Run::Apart),
             };
-            copy(done, n, line, lie);
+            copy(done, n, line, run);
             done += n;
         }
     }
 
+    /// `pad`: what fills lines up.
+    ///
     /// # Safety
-    /// The lines exist, and are as long as the tile.
-    unsafe fn gather<X: Lanes>(self, from: &Source<X>, tile: &mut [Lane<f32>]) {
+    /// The lines exist, and the tile has room for them.
+    unsafe fn gather<X: Lanes>(self, from: &Source<X>, tile: &mut [Lane<f32>], pad: f32) {
         let Source { base, lines } = from;
+        if self.lie == Lie::Along {
+            return self.level.run(Along { of: self, base: *base, lines, tile, pad });
+        }
         if let (Some(stride), true) = (lines.stride(), self.lines == ROWS) {
             // SAFETY: the first line exists.
             let line = unsafe { base.add(self.first * stride) };
             return self.level.run(Rows { line, stride, tile });
         }
-        self.groups(lines, |at, n, line, lie| {
+        self.groups(lines, |at, n, line, run| {
             // SAFETY: the line exists.
             let line = unsafe { base.add(line) };
-            if let Lie::Beside(step) = lie {
+            if let Run::Beside(step) = run {
                 return self.level.run(Columns { line, step, tile });
             }
             for (c, column) in tile.iter_mut().enumerate() {
@@ -169,15 +203,18 @@ impl Place {
     /// As for `gather`, and nobody else touches these lines.
     unsafe fn scatter<Y: Lanes>(self, to: &Sink<Y>, tile: &[Lane<f32>]) {
         let Sink { base, lines } = to;
+        if self.lie == Lie::Along {
+            return self.level.run(AlongBack { of: self, base: *base, lines, tile });
+        }
         if let (Some(stride), true) = (lines.stride(), self.lines == ROWS) {
             // SAFETY: the first line exists.
             let line = unsafe { base.add(self.first * stride) };
             return self.level.run(RowsBack { line, stride, tile });
         }
-        self.groups(lines, |at, n, line, lie| {
+        self.groups(lines, |at, n, line, run| {
             // SAFETY: the line exists.
             let line = unsafe { base.add(line) };
-            if let Lie::Beside(step) = lie {
+            if let Run::Beside(step) = run {
                 return self.level.run(ColumnsBack { line, step, tile });
             }
             for (c, column) in tile.iter().enumerate() {
@@ -188,6 +225,58 @@ impl Place {
                 }
             }
         });
+    }
+}
+
+/// Lines in one piece each.
+struct Along<'t, X> {
+    of: Place,
+    base: *const X,
+    lines: &'t Lines,
+    tile: &'t mut [Lane<f32>],
+    pad: f32,
+}
+
+impl<X: Lanes> Kernel for Along<'_, X> {
+    type Out = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        let len = self.lines.len();
+        for (i, tile) in self.tile.chunks_mut(pitch(len)).enumerate().take(self.of.lines) {
+            let first = self.lines.kept.offset(self.of.first + i);
+            for c in (0..len).step_by(S::LANES) {
+                let n = S::LANES.min(len - c);
+                // SAFETY: the line exists, and has n elements from c on.
+                let v = unsafe { load_lanes(s, self.base.add(first + c), n, self.pad) };
+                tile[c / MAX_LANES].store(s, c % MAX_LANES, v);
+            }
+        }
+    }
+}
+
+struct AlongBack<'t, Y> {
+    of: Place,
+    base: *mut Y,
+    lines: &'t Lines,
+    tile: &'t [Lane<f32>],
+}
+
+impl<Y: Lanes> Kernel for AlongBack<'_, Y> {
+    type Out = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        let len = self.lines.len();
+        for (i, tile) in self.tile.chunks(pitch(len)).enumerate().take(self.of.lines) {
+            let first = self.lines.kept.offset(self.of.first + i);
+            for c in (0..len).step_by(S::LANES) {
+                let n = S::LANES.min(len - c);
+                let v = tile[c / MAX_LANES].load(s, c % MAX_LANES);
+                // SAFETY: as in `Along`; the line is written by this call alone.
+                unsafe { store_lanes(s, self.base.add(first + c), n, v) };
+            }
+        }
     }
 }
 
@@ -233,10 +322,10 @@ impl<Y: Lanes> Kernel for ColumnsBack<'_, Y> {
     }
 }
 
-/// The first elements of vectors that cover a line of no less than a vector: the last one ends with the
-/// line, whatever it shares with the one before.
+/// The first elements of vectors that cover a line: the last one ends with the line, whatever it shares with
+/// the one before. A line may be less than a vector.
 fn starts<S: Simd>(len: usize) -> impl Iterator<Item = usize> {
-    (0..len).step_by(S::LANES).map(move |c| c.min(len - S::LANES))
+    (0..len).step_by(S::LANES).map(move |c| c.min(len.saturating_sub(S::LANES)))
 }
 
 /// As many contiguous lines as a tile has, `stride` apart: squares of them are turned in registers.
@@ -253,7 +342,8 @@ impl<X: Lanes> Kernel for Rows<'_, X> {
     fn run<S: Simd>(self, s: S) {
         let Rows { line, stride, tile } = self;
         let len = tile.len();
-        if len < S::LANES {
+        let n = len.min(S::LANES);
+        if len < S::LANES && !S::TAILS {
             for lane in 0..ROWS {
                 // SAFETY: the line exists.
                 let line = unsafe { line.add(lane * stride) };
@@ -277,11 +367,11 @@ impl<X: Lanes> Kernel for Rows<'_, X> {
             for c in starts::<S>(len) {
                 let mut square = [s.splat(0.0); MAX_LANES];
                 for (i, row) in square.iter_mut().enumerate().take(S::LANES) {
-                    // SAFETY: the line exists, and has a vector from c on.
-                    *row = unsafe { X::load(s, line.add((first + i) * stride + c)) };
+                    // SAFETY: the line exists, and has so many elements from c on.
+                    *row = unsafe { load_lanes(s, line.add((first + i) * stride + c), n, 0.0) };
                 }
                 s.transpose(&mut square);
-                for (column, v) in tile[c..c + S::LANES].iter_mut().zip(square) {
+                for (column, v) in tile[c..c + n].iter_mut().zip(square) {
                     column.store(s, first, v);
                 }
             }
@@ -302,7 +392,8 @@ impl<Y: Lanes> Kernel for RowsBack<'_, Y> {
     fn run<S: Simd>(self, s: S) {
         let RowsBack { line, stride, tile } = self;
         let len = tile.len();
-        if len < S::LANES {
+        let n = len.min(S::LANES);
+        if len < S::LANES && !S::TAILS {
             for lane in 0..ROWS {
                 // SAFETY: the line exists.
                 let line = unsafe { line.add(lane * stride) };
@@ -325,13 +416,13 @@ impl<Y: Lanes> Kernel for RowsBack<'_, Y> {
         for first in (0..ROWS).step_by(S::LANES) {
             for c in starts::<S>(len) {
                 let mut square = [s.splat(0.0); MAX_LANES];
-                for (v, column) in square.iter_mut().zip(&tile[c..c + S::LANES]) {
+                for (v, column) in square.iter_mut().zip(&tile[c..c + n]) {
                     *v = column.load(s, first);
                 }
                 s.transpose(&mut square);
                 for (i, row) in square.into_iter().enumerate().take(S::LANES) {
                     // SAFETY: as in `Rows`; the line is written by this call alone.
-                    unsafe { Y::store(s, line.add((first + i) * stride + c), row) };
+                    unsafe { store_lanes(s, line.add((first + i) * stride + c), n, row) };
                 }
             }
         }

@@ -207,7 +207,8 @@ impl Cpu {
                 };
                 let (level, gradient) = (self.level, y.is_some());
                 let upstream = batch.scaling.upstream_of_all();
-                let op = Short { level, batch, weights, results, upstream, gradient };
+                let plain = Short::is_plain(batch, upstream);
+                let op = Short { level, batch, weights, results, upstream, gradient, plain };
                 // SAFETY: views hold their shapes, which were checked to agree; outputs are borrowed
                 // exclusively, and in place the output is the input itself.
                 return unsafe { each_tile(self, x, None::<Source<f32>>, y, &op) };

@@ -9,7 +9,7 @@ use crate::cpu::processor::{Cpu, each_float, host_f32};
 use crate::cpu::row::cuts::Segments;
 use crate::cpu::row::logit::Transform;
 use crate::cpu::row::softmax::Sum;
-use crate::cpu::row::tile::{Lane, NO_CLASSES, Tile, TileSums};
+use crate::cpu::row::tile::{Tile, TileSums};
 use crate::cpu::row::work::{Also, Row};
 use crate::cpu::simd::{Kernel, Lanes, Level, Simd, exp_nonpositive, load_lanes, store_lanes};
 use crate::cpu::threads::SyncPtr;
@@ -112,9 +112,10 @@ impl LineOp for Backward {
 }
 
 /// Lines of a tile as plain rows.
-pub(crate) fn tile_of<'t>(level: Level, x: &'t mut [Lane<f32>]) -> Tile<'t> {
-    let (transform, class) = (Transform::IDENTITY, &NO_CLASSES);
-    Tile { level, transform, x, class, smoothing: false, weights: None }
+pub(crate) fn tile_of(level: Level, lined: Lined<'_>) -> Tile<'_> {
+    let Lined { lie, len, ahead, x, .. } = lined;
+    let transform = Transform::IDENTITY;
+    Tile { level, transform, lie, len, x, ahead, class: None, smoothing: false, weights: None }
 }
 
 /// Short lines' log-probabilities.
@@ -126,9 +127,9 @@ impl TileOp for ShortForward {
     type Sum = ();
 
     fn tile(&self, tile: Lined<'_>, _: &mut ()) {
-        let mut tile = tile_of(self.level, tile.x);
+        let mut tile = tile_of(self.level, tile);
         let mut sums = TileSums::EMPTY;
-        tile.sum(false, &mut sums);
+        tile.sum(true, &mut sums);
         tile.log_probabilities(&sums);
     }
 
@@ -144,10 +145,10 @@ impl TileOp for ShortBackward {
     type Sum = ();
 
     fn tile(&self, tile: Lined<'_>, _: &mut ()) {
-        let upstream = tile.a;
-        let mut tile = tile_of(self.level, tile.x);
+        let (upstream, a) = (&*tile.a, &mut []);
+        let mut tile = tile_of(self.level, Lined { a, ..tile });
         let mut sums = TileSums::EMPTY;
-        tile.sum(true, &mut sums);
+        tile.sum(false, &mut sums);
         tile.log_softmax_gradient(upstream, &sums);
     }
 

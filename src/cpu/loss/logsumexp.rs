@@ -8,7 +8,7 @@ use crate::cpu::batch::tiles::{Lined, TileOp, each_tile, short};
 use crate::cpu::loss::log_softmax::{fill, lines_of, row_of, tile_of};
 use crate::cpu::processor::{Cpu, each_float, host_data, host_f32, host_f32_ref};
 use crate::cpu::row::logit::{Linear, Transform};
-use crate::cpu::row::tile::{TileSums, TileTerms};
+use crate::cpu::row::tile::{Tile, TileSums, TileTerms};
 use crate::cpu::row::work::{Normalizer, Terms};
 use crate::cpu::simd::{Lanes, Level};
 use crate::cpu::threads::SyncPtr;
@@ -59,8 +59,8 @@ impl TileOp for ShortForward {
     type Sum = ();
 
     fn tile(&self, tile: Lined<'_>, _: &mut ()) {
-        let Lined { first, lines, x, .. } = tile;
-        let mut tile = tile_of(self.level, x);
+        let Lined { first, lines, .. } = tile;
+        let mut tile = tile_of(self.level, tile);
         let mut sums = TileSums::EMPTY;
         tile.sum(false, &mut sums);
         for i in 0..lines {
@@ -132,14 +132,14 @@ impl TileOp for ShortBackward<'_> {
 
     fn tile(&self, tile: Lined<'_>, _: &mut ()) {
         let Backward { level, output, upstream } = self.0;
-        let Lined { first, lines, x, .. } = tile;
+        let Lined { first, lines, .. } = tile;
         let saved = &output[first..first + lines];
         let infinite = |lse: &f32| lse.is_infinite();
         // By IEEE rules: such lines are taken as they were.
-        let given = if saved.iter().any(infinite) { x.to_vec() } else { Vec::new() };
-        let mut tile = tile_of(level, x);
+        let mut given = if saved.iter().any(infinite) { tile.x.to_vec() } else { Vec::new() };
+        let mut tile = tile_of(level, tile);
         let (mut sums, mut terms) = (TileSums::EMPTY, TileTerms::NONE);
-        tile.sum(true, &mut sums);
+        tile.sum(false, &mut sums);
         for i in 0..lines {
             let g = f64::from(upstream.float(first + i));
             let undefined = sums.summed(i, Transform::IDENTITY).undefined();
@@ -149,8 +149,9 @@ impl TileOp for ShortBackward<'_> {
         tile.gradient(&sums, &terms);
         for (i, lse) in saved.iter().enumerate().filter(|(_, lse)| infinite(lse)) {
             let g = upstream.float(first + i);
-            for (to, x) in tile.x.iter_mut().zip(&given) {
-                to.0[i] = g * (x.0[i] - lse).exp();
+            let given = Tile { x: &mut given, ..tile };
+            for c in 0..tile.len {
+                *tile.at(i, c) = g * (given.get(i, c) - lse).exp();
             }
         }
     }

@@ -1,6 +1,6 @@
 //! AVX-512 (F, BW, VL, DQ): sixteen lanes.
 
-use crate::cpu::simd::vector::{HALF_ROOT, Kernel, Simd};
+use crate::cpu::simd::vector::{HALF_ROOT, Kernel, Lanes, MAX_LANES, Simd};
 use half::{bf16, f16};
 use std::arch::x86_64::*;
 
@@ -39,6 +39,7 @@ fn round_to_bf16(v: __m512) -> __m512i {
 impl Simd for Avx512 {
     type V = __m512;
     const LANES: usize = 16;
+    const TAILS: bool = true;
 
     fn enter<K: Kernel>(self, kernel: K) -> K::Out {
         #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq")]
@@ -112,6 +113,37 @@ impl Simd for Avx512 {
             let even = _mm512_srli_epi32::<16>(round_to_bf16(even));
             let both = _mm512_mask_blend_epi16(0xaaaa_aaaa, even, round_to_bf16(odd));
             _mm512_storeu_si512(p.cast(), both);
+        }
+    }
+    #[inline(always)]
+    unsafe fn load_tail<T: Lanes>(self, p: *const T, n: usize, pad: f32) -> __m512 {
+        let mut lanes = [T::from_f32(pad); MAX_LANES];
+        let (at, mask) = (lanes.as_mut_ptr(), (1u16 << n) - 1);
+        // SAFETY: the mask names the n elements that are readable by the caller's contract, and `lanes`
+        // holds sixteen of 4 or of 2 bytes, as the type has.
+        unsafe {
+            if size_of::<T>() == 4 {
+                let v = _mm512_mask_loadu_epi32(_mm512_loadu_epi32(at.cast()), mask, p.cast());
+                _mm512_storeu_epi32(at.cast(), v);
+            } else {
+                let v = _mm256_mask_loadu_epi16(_mm256_loadu_epi16(at.cast()), mask, p.cast());
+                _mm256_storeu_epi16(at.cast(), v);
+            }
+            T::load(self, at)
+        }
+    }
+    #[inline(always)]
+    unsafe fn store_tail<T: Lanes>(self, p: *mut T, n: usize, v: __m512) {
+        let mut lanes = [T::default(); MAX_LANES];
+        let (at, mask) = (lanes.as_mut_ptr(), (1u16 << n) - 1);
+        // SAFETY: as in `load_tail`; the n elements are writable by the caller's contract.
+        unsafe {
+            T::store(self, at, v);
+            if size_of::<T>() == 4 {
+                _mm512_mask_storeu_epi32(p.cast(), mask, _mm512_loadu_epi32(at.cast()));
+            } else {
+                _mm256_mask_storeu_epi16(p.cast(), mask, _mm256_loadu_epi16(at.cast()));
+            }
         }
     }
     #[inline(always)]

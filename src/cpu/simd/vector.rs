@@ -14,6 +14,8 @@ pub(crate) trait Simd: Copy + Send + Sync + 'static {
     /// A vector of [`Simd::LANES`] f32.
     type V: Copy;
     const LANES: usize;
+    /// Whether some lanes of a vector come and go at the cost of all.
+    const TAILS: bool = false;
 
     /// Runs `kernel` compiled for this instruction set.
     fn enter<K: Kernel>(self, kernel: K) -> K::Out;
@@ -59,6 +61,30 @@ pub(crate) trait Simd: Copy + Send + Sync + 'static {
         unsafe {
             self.store_bf16(p, a);
             self.store_bf16(p.add(Self::LANES), b);
+        }
+    }
+    /// A vector whose first `n` lanes come from `p` and whose others hold `pad`.
+    /// # Safety
+    /// `n < LANES` elements are readable at `p`.
+    #[inline(always)]
+    unsafe fn load_tail<T: Lanes>(self, p: *const T, n: usize, pad: f32) -> Self::V {
+        let mut lanes = [T::from_f32(pad); MAX_LANES];
+        // SAFETY: n < LANES ≤ MAX_LANES, both sides hold n elements, and `lanes` is a full vector.
+        unsafe {
+            std::ptr::copy_nonoverlapping(p, lanes.as_mut_ptr(), n);
+            T::load(self, lanes.as_ptr())
+        }
+    }
+    /// Stores the first `n` lanes of `v` at `p`.
+    /// # Safety
+    /// `n < LANES` elements are writable at `p`.
+    #[inline(always)]
+    unsafe fn store_tail<T: Lanes>(self, p: *mut T, n: usize, v: Self::V) {
+        let mut lanes = [T::default(); MAX_LANES];
+        // SAFETY: n < LANES ≤ MAX_LANES, both sides hold n elements, and `lanes` is a full vector.
+        unsafe {
+            T::store(self, lanes.as_mut_ptr(), v);
+            std::ptr::copy_nonoverlapping(lanes.as_ptr(), p, n);
         }
     }
     /// Asks for the cache line at `p`, which need not exist.
@@ -183,32 +209,6 @@ lanes! {
     bf16, load_bf16, store_bf16, load2_bf16, store2_bf16;
 }
 
-/// A vector whose first `n` lanes come from `p` and whose others hold `pad`.
-/// # Safety
-/// `n < LANES` elements are readable at `p`.
-#[inline(always)]
-unsafe fn load_tail<S: Simd, T: Lanes>(s: S, p: *const T, n: usize, pad: f32) -> S::V {
-    let mut lanes = [T::from_f32(pad); MAX_LANES];
-    // SAFETY: n < LANES ≤ MAX_LANES, both sides hold n elements, and `lanes` is a full vector.
-    unsafe {
-        std::ptr::copy_nonoverlapping(p, lanes.as_mut_ptr(), n);
-        T::load(s, lanes.as_ptr())
-    }
-}
-
-/// Stores the first `n` lanes of `v` at `p`.
-/// # Safety
-/// `n < LANES` elements are writable at `p`.
-#[inline(always)]
-unsafe fn store_tail<S: Simd, T: Lanes>(s: S, p: *mut T, n: usize, v: S::V) {
-    let mut lanes = [T::default(); MAX_LANES];
-    // SAFETY: n < LANES ≤ MAX_LANES, both sides hold n elements, and `lanes` is a full vector.
-    unsafe {
-        T::store(s, lanes.as_mut_ptr(), v);
-        std::ptr::copy_nonoverlapping(lanes.as_ptr(), p, n);
-    }
-}
-
 /// A whole vector, or the first `n` lanes of one whose others hold `pad`.
 /// # Safety
 /// `n ≤ LANES` elements are readable at `p`.
@@ -216,7 +216,7 @@ unsafe fn store_tail<S: Simd, T: Lanes>(s: S, p: *mut T, n: usize, v: S::V) {
 pub(crate) unsafe fn load_lanes<S: Simd, T: Lanes>(s: S, p: *const T, n: usize, pad: f32) -> S::V {
     // SAFETY: `n ≤ LANES` elements are readable at `p`, as the caller promises: a whole vector
     // where n is LANES, else no more than n are read.
-    unsafe { if n == S::LANES { T::load(s, p) } else { load_tail(s, p, n, pad) } }
+    unsafe { if n == S::LANES { T::load(s, p) } else { s.load_tail(p, n, pad) } }
 }
 
 /// The way back of [`load_lanes`].
@@ -230,7 +230,7 @@ pub(crate) unsafe fn store_lanes<S: Simd, T: Lanes>(s: S, p: *mut T, n: usize, v
         if n == S::LANES {
             T::store(s, p, v);
         } else {
-            store_tail(s, p, n, v);
+            s.store_tail(p, n, v);
         }
     }
 }

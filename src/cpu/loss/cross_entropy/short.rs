@@ -3,7 +3,7 @@
 use crate::cpu::batch::numbers::{Batch, Sums};
 use crate::cpu::batch::results::Results;
 use crate::cpu::batch::tiles::{Lined, TileOp};
-use crate::cpu::row::tile::{Lane, NO_CLASS, ROWS, Tile, TileSums, TileTerms};
+use crate::cpu::row::tile::{Factors, Lane, NO_CLASS, ROWS, Tile, TileSums, TileTerms};
 use crate::cpu::simd::Level;
 use crate::cpu::threads::SyncPtr;
 
@@ -17,33 +17,37 @@ pub(super) struct Short<'a> {
     /// Upstream gradients, where all rows have the same ones.
     pub(super) upstream: Option<(f64, f64)>,
     pub(super) gradient: bool,
+    /// Whether all rows come to their results at once: [`Short::is_plain`].
+    pub(super) plain: bool,
 }
 
 impl TileOp for Short<'_> {
     type Sum = Sums;
 
     fn tile(&self, tile: Lined<'_>, sums: &mut Sums) {
-        let Lined { first, lines, x, .. } = tile;
-        let (batch, classes) = (self.batch, x.len());
+        let Lined { first, lines, lie, len, ahead, x, .. } = tile;
+        let batch = self.batch;
         let mut class = Lane::of(NO_CLASS);
-        for (i, lane) in class.0.iter_mut().enumerate().take(lines) {
-            // Exact: there are few classes.
-            *lane = batch.targets.class(first + i).map_or(NO_CLASS, |class| class as f32);
-        }
+        batch.targets.few_classes(first, NO_CLASS, &mut class.0[..lines]);
         let weights = self.weights.get().cast_const();
         let weights = (!weights.is_null()).then(|| {
             // SAFETY: there is a weight a class.
-            unsafe { std::slice::from_raw_parts(weights, classes) }
+            unsafe { std::slice::from_raw_parts(weights, len) }
         });
         let (level, transform) = (self.level, batch.transform);
         let smoothing = batch.epsilon > 0.0;
-        let mut tile = Tile { level, transform, x, class: &class, smoothing, weights };
+        let mut tile =
+            Tile { level, transform, lie, len, x, ahead, class: Some(&class), smoothing, weights };
         let mut of_rows = TileSums::EMPTY;
-        tile.sum(self.gradient, &mut of_rows);
+        tile.sum(false, &mut of_rows);
         let mut terms = TileTerms::NONE;
-        for (i, &class) in class.0.iter().enumerate().take(lines) {
-            let class = (class >= 0.0).then_some(class as usize);
-            self.row((first + i, i), class, &of_rows, &mut terms, sums);
+        if self.plain {
+            self.plain_rows((first, lines), &class, &of_rows, &mut terms, sums);
+        } else {
+            for (i, &class) in class.0.iter().enumerate().take(lines) {
+                let class = (class >= 0.0).then_some(class as usize);
+                self.row((first + i, i), class, &of_rows, &mut terms, sums);
+            }
         }
         if self.gradient {
             tile.gradient(&of_rows, &terms);
@@ -56,6 +60,60 @@ impl TileOp for Short<'_> {
 }
 
 impl Short<'_> {
+    /// Whether options ask for the negative log-likelihood alone, and no factor is near the ends of f32.
+    pub(super) fn is_plain(batch: &Batch<'_>, upstream: Option<(f64, f64)>) -> bool {
+        let Some((g, _)) = upstream else { return false };
+        let tame = |class| {
+            let weight = batch.weights.get(class);
+            Factors::is_tame(weight) && Factors::is_tame(g * weight)
+        };
+        let weighted = if batch.weights.0.is_some() { batch.targets.classes } else { 1 };
+        batch.is_plain() && (0..weighted).all(tame)
+    }
+
+    /// All rows' results and terms at once.
+    fn plain_rows(
+        &self,
+        (first, lines): (usize, usize),
+        class: &Lane<f32>,
+        of_rows: &TileSums,
+        terms: &mut TileTerms,
+        sums: &mut Sums,
+    ) {
+        let factors = self.factors(class, terms);
+        let losses = of_rows.plain(self.level, &factors, terms);
+        let Some(results) = &self.results else { return };
+        sums.loss += losses.sum();
+        if !results.of_rows() {
+            return;
+        }
+        for (i, &loss) in losses.0.iter().enumerate().take(lines) {
+            let kept = terms.kept.0[i] == 1.0;
+            let lse = if kept { of_rows.lse(i) } else { 0.0 };
+            // SAFETY: results have an element a row, and this row is this call's.
+            unsafe { results.put(first + i, (loss.into(), 0.0), lse, &mut Sums::default()) };
+        }
+    }
+
+    /// What multiplies rows' losses and gradients; in the terms, which rows are kept.
+    fn factors(&self, class: &Lane<f32>, terms: &mut TileTerms) -> Factors {
+        let (weights, mut factors) = (self.batch.weights, Factors::NONE);
+        let (g, _) = self.upstream.unwrap_or_default();
+        for (kept, &class) in terms.kept.0.iter_mut().zip(&class.0) {
+            *kept = if class >= 0.0 { 1.0 } else { 0.0 };
+        }
+        factors.loss = terms.kept;
+        if weights.0.is_some() {
+            for (loss, &class) in factors.loss.0.iter_mut().zip(&class.0) {
+                *loss = if class >= 0.0 { weights.get(class as usize) as f32 } else { 0.0 };
+            }
+        }
+        for (gradient, weight) in factors.gradient.0.iter_mut().zip(&factors.loss.0) {
+            *gradient = (g * f64::from(*weight)) as f32;
+        }
+        factors
+    }
+
     /// A row's results, and what its gradient is made of.
     #[inline(always)]
     fn row(
