@@ -39,10 +39,31 @@ struct Status {
   wl_i64 value;         // The target, or the weight's bits.
   wl_i64 classes;
   wl_i64 ignore_index;
+  wl_u32 ticket;        // Blocks of a census that are done; 0 between launches.
+  wl_u32 pad;
 };
-static_assert(sizeof(Status) == 40, "Status");
+static_assert(sizeof(Status) == 48, "Status");
 WL_OFFSET(Status, kind, 0); WL_OFFSET(Status, index, 8); WL_OFFSET(Status, value, 16); WL_OFFSET(Status, classes, 24);
-WL_OFFSET(Status, ignore_index, 32);
+WL_OFFSET(Status, ignore_index, 32); WL_OFFSET(Status, ticket, 40); WL_OFFSET(Status, pad, 44);
+
+// What rows' losses are to add up to, and where.
+struct SumArgs {
+  const void* loss;      // Per row, doubles where they are wide.
+  const void* z_loss;    // Per row, or null.
+  double* chunks;        // Two numbers a chunk.
+  wl_u32* tickets;       // Rows of each chunk that are done, then the chunks that are; null where nothing is added up.
+  const Totals* totals;
+  float* loss_out;
+  float* z_loss_out;     // Null where there is no z-loss.
+  wl_i64 rows;
+  wl_u32 wide;           // Rows' losses are doubles.
+  wl_u32 mean;           // Divide by the totals.
+};
+static_assert(sizeof(SumArgs) == 72, "SumArgs");
+WL_OFFSET(SumArgs, loss, 0); WL_OFFSET(SumArgs, z_loss, 8); WL_OFFSET(SumArgs, chunks, 16);
+WL_OFFSET(SumArgs, tickets, 24); WL_OFFSET(SumArgs, totals, 32); WL_OFFSET(SumArgs, loss_out, 40);
+WL_OFFSET(SumArgs, z_loss_out, 48); WL_OFFSET(SumArgs, rows, 56); WL_OFFSET(SumArgs, wide, 64);
+WL_OFFSET(SumArgs, mean, 68);
 
 // A part's states of rows, put into those of more blocks.
 struct MergeArgs {
@@ -64,36 +85,29 @@ WL_OFFSET(MergeArgs, of_target, 48); WL_OFFSET(MergeArgs, is_first, 52);
 struct BatchArgs {
   const void* target;   // Class indices; null where every row counts.
   const void* weight;
-  const void* loss;     // Per row, doubles where they are wide.
-  const void* z_loss;   // Per row, or null.
   double* chunks;       // Two numbers a chunk.
   wl_i64* bad;          // A chunk's first bad row, or -1.
   Totals* totals;
   Status* status;
-  float* loss_out;
-  float* z_loss_out;    // Null where there is no z-loss.
+  wl_u32* tickets;      // One a chunk of rows, and one: zeroed.
+  SumArgs sum;          // Of the losses of rows.
   wl_i64 rows;
   wl_i64 classes;
   wl_i64 ignore_index;
-  wl_i64 chunk;
   wl_u32 target_kind;
   wl_u32 weight_kind;
-  wl_u32 mean;
   wl_u32 bad_target;    // The kind of error that a class out of range is.
-  wl_u32 wide;          // Rows' losses are doubles.
   wl_u32 ignores;       // Rows of the class to be ignored do not count.
   wl_u32 by_rows;       // Rows count as 1 each, whatever their classes weigh.
   wl_u32 pad;
 };
-static_assert(sizeof(BatchArgs) == 144, "BatchArgs");
-WL_OFFSET(BatchArgs, target, 0); WL_OFFSET(BatchArgs, weight, 8); WL_OFFSET(BatchArgs, loss, 16);
-WL_OFFSET(BatchArgs, z_loss, 24); WL_OFFSET(BatchArgs, chunks, 32); WL_OFFSET(BatchArgs, bad, 40);
-WL_OFFSET(BatchArgs, totals, 48); WL_OFFSET(BatchArgs, status, 56); WL_OFFSET(BatchArgs, loss_out, 64);
-WL_OFFSET(BatchArgs, z_loss_out, 72); WL_OFFSET(BatchArgs, rows, 80); WL_OFFSET(BatchArgs, classes, 88);
-WL_OFFSET(BatchArgs, ignore_index, 96); WL_OFFSET(BatchArgs, chunk, 104); WL_OFFSET(BatchArgs, target_kind, 112);
-WL_OFFSET(BatchArgs, weight_kind, 116); WL_OFFSET(BatchArgs, mean, 120); WL_OFFSET(BatchArgs, bad_target, 124);
-WL_OFFSET(BatchArgs, wide, 128); WL_OFFSET(BatchArgs, ignores, 132); WL_OFFSET(BatchArgs, by_rows, 136);
-WL_OFFSET(BatchArgs, pad, 140);
+static_assert(sizeof(BatchArgs) == 176, "BatchArgs");
+WL_OFFSET(BatchArgs, target, 0); WL_OFFSET(BatchArgs, weight, 8); WL_OFFSET(BatchArgs, chunks, 16);
+WL_OFFSET(BatchArgs, bad, 24); WL_OFFSET(BatchArgs, totals, 32); WL_OFFSET(BatchArgs, status, 40);
+WL_OFFSET(BatchArgs, tickets, 48); WL_OFFSET(BatchArgs, sum, 56); WL_OFFSET(BatchArgs, rows, 128);
+WL_OFFSET(BatchArgs, classes, 136); WL_OFFSET(BatchArgs, ignore_index, 144); WL_OFFSET(BatchArgs, target_kind, 152);
+WL_OFFSET(BatchArgs, weight_kind, 156); WL_OFFSET(BatchArgs, bad_target, 160); WL_OFFSET(BatchArgs, ignores, 164);
+WL_OFFSET(BatchArgs, by_rows, 168); WL_OFFSET(BatchArgs, pad, 172);
 
 // Ranks of rows, and the limits that they are counted below.
 struct RankArgs {
@@ -400,10 +414,12 @@ struct RowSchedule {
   wl_u32 slice;       // Packs of a block.
   wl_u32 coarse;      // Split sums: only rows whose saved lse is too coarse.
   wl_u32 pad;
+  SumArgs sum;        // Of the rows' losses.
 };
-static_assert(sizeof(RowSchedule) == 32, "RowSchedule");
+static_assert(sizeof(RowSchedule) == 104, "RowSchedule");
 WL_OFFSET(RowSchedule, partials, 0); WL_OFFSET(RowSchedule, row_target, 8); WL_OFFSET(RowSchedule, parts, 16);
 WL_OFFSET(RowSchedule, slice, 20); WL_OFFSET(RowSchedule, coarse, 24); WL_OFFSET(RowSchedule, pad, 28);
+WL_OFFSET(RowSchedule, sum, 32);
 
 // Gradient of a result: one number, one a row, or one an element.
 struct UpstreamArgs {
@@ -511,12 +527,12 @@ struct CrossEntropyArgs {
   RankOutputs ranks;
   ShardArgs shard;        // Of calls on shards.
 };
-static_assert(sizeof(CrossEntropyArgs) == 296, "CrossEntropyArgs");
+static_assert(sizeof(CrossEntropyArgs) == 368, "CrossEntropyArgs");
 WL_OFFSET(CrossEntropyArgs, rows, 0); WL_OFFSET(CrossEntropyArgs, schedule, 48);
-WL_OFFSET(CrossEntropyArgs, upstream, 80); WL_OFFSET(CrossEntropyArgs, logits, 104);
-WL_OFFSET(CrossEntropyArgs, target, 128); WL_OFFSET(CrossEntropyArgs, weight, 152);
-WL_OFFSET(CrossEntropyArgs, options, 168); WL_OFFSET(CrossEntropyArgs, out, 200);
-WL_OFFSET(CrossEntropyArgs, ranks, 232); WL_OFFSET(CrossEntropyArgs, shard, 248);
+WL_OFFSET(CrossEntropyArgs, upstream, 152); WL_OFFSET(CrossEntropyArgs, logits, 176);
+WL_OFFSET(CrossEntropyArgs, target, 200); WL_OFFSET(CrossEntropyArgs, weight, 224);
+WL_OFFSET(CrossEntropyArgs, options, 240); WL_OFFSET(CrossEntropyArgs, out, 272);
+WL_OFFSET(CrossEntropyArgs, ranks, 304); WL_OFFSET(CrossEntropyArgs, shard, 320);
 
 // Rows whose logits are products of at most 64 features: f32 hidden rows against weights of 16 bits.
 struct TileArgs {
@@ -536,12 +552,12 @@ struct TileArgs {
   wl_u32 to_kind;
   wl_u32 add;            // To what is there.
 };
-static_assert(sizeof(TileArgs) == 400, "TileArgs");
-WL_OFFSET(TileArgs, row, 0); WL_OFFSET(TileArgs, hidden, 296); WL_OFFSET(TileArgs, weight, 304);
-WL_OFFSET(TileArgs, count, 312); WL_OFFSET(TileArgs, partials, 320); WL_OFFSET(TileArgs, slopes, 328);
-WL_OFFSET(TileArgs, to, 336); WL_OFFSET(TileArgs, width, 344); WL_OFFSET(TileArgs, from, 352);
-WL_OFFSET(TileArgs, hidden_stride, 360); WL_OFFSET(TileArgs, weight_stride, 368); WL_OFFSET(TileArgs, to_stride, 376);
-WL_OFFSET(TileArgs, splits, 384); WL_OFFSET(TileArgs, to_kind, 392); WL_OFFSET(TileArgs, add, 396);
+static_assert(sizeof(TileArgs) == 472, "TileArgs");
+WL_OFFSET(TileArgs, row, 0); WL_OFFSET(TileArgs, hidden, 368); WL_OFFSET(TileArgs, weight, 376);
+WL_OFFSET(TileArgs, count, 384); WL_OFFSET(TileArgs, partials, 392); WL_OFFSET(TileArgs, slopes, 400);
+WL_OFFSET(TileArgs, to, 408); WL_OFFSET(TileArgs, width, 416); WL_OFFSET(TileArgs, from, 424);
+WL_OFFSET(TileArgs, hidden_stride, 432); WL_OFFSET(TileArgs, weight_stride, 440); WL_OFFSET(TileArgs, to_stride, 448);
+WL_OFFSET(TileArgs, splits, 456); WL_OFFSET(TileArgs, to_kind, 464); WL_OFFSET(TileArgs, add, 468);
 
 // Rows of a matrix from and to other places.
 struct PanelArgs {
@@ -589,8 +605,9 @@ struct NllArgs {
   wl_u32 upstream_rows;  // 1: one a row.
   wl_u32 mean;           // Divide by the totals.
   wl_u32 wide;           // Rows' losses are doubles.
+  SumArgs sum;           // Of the rows' losses.
 };
-static_assert(sizeof(NllArgs) == 152, "NllArgs");
+static_assert(sizeof(NllArgs) == 224, "NllArgs");
 WL_OFFSET(NllArgs, x, 0); WL_OFFSET(NllArgs, y, 8); WL_OFFSET(NllArgs, target, 16); WL_OFFSET(NllArgs, weight, 24);
 WL_OFFSET(NllArgs, upstream, 32); WL_OFFSET(NllArgs, loss, 40); WL_OFFSET(NllArgs, totals, 48);
 WL_OFFSET(NllArgs, rows, 56); WL_OFFSET(NllArgs, classes, 64); WL_OFFSET(NllArgs, stride, 72);
@@ -598,7 +615,7 @@ WL_OFFSET(NllArgs, class_stride, 80); WL_OFFSET(NllArgs, positions, 88); WL_OFFS
 WL_OFFSET(NllArgs, parts, 104); WL_OFFSET(NllArgs, slice, 112); WL_OFFSET(NllArgs, number, 120);
 WL_OFFSET(NllArgs, kind, 124); WL_OFFSET(NllArgs, target_kind, 128); WL_OFFSET(NllArgs, weight_kind, 132);
 WL_OFFSET(NllArgs, upstream_kind, 136); WL_OFFSET(NllArgs, upstream_rows, 140); WL_OFFSET(NllArgs, mean, 144);
-WL_OFFSET(NllArgs, wide, 148);
+WL_OFFSET(NllArgs, wide, 148); WL_OFFSET(NllArgs, sum, 152);
 
 // Rows of the logits' type and length beside them, and their gradient.
 struct BesideArgs {
@@ -631,11 +648,11 @@ struct LogprobEntropyArgs {
   TokenOutputs out;
   RankOutputs ranks;
 };
-static_assert(sizeof(LogprobEntropyArgs) == 216, "LogprobEntropyArgs");
+static_assert(sizeof(LogprobEntropyArgs) == 288, "LogprobEntropyArgs");
 WL_OFFSET(LogprobEntropyArgs, rows, 0); WL_OFFSET(LogprobEntropyArgs, schedule, 48);
-WL_OFFSET(LogprobEntropyArgs, upstream, 80); WL_OFFSET(LogprobEntropyArgs, of_entropy, 104);
-WL_OFFSET(LogprobEntropyArgs, logits, 128); WL_OFFSET(LogprobEntropyArgs, target, 152);
-WL_OFFSET(LogprobEntropyArgs, out, 176); WL_OFFSET(LogprobEntropyArgs, ranks, 200);
+WL_OFFSET(LogprobEntropyArgs, upstream, 152); WL_OFFSET(LogprobEntropyArgs, of_entropy, 176);
+WL_OFFSET(LogprobEntropyArgs, logits, 200); WL_OFFSET(LogprobEntropyArgs, target, 224);
+WL_OFFSET(LogprobEntropyArgs, out, 248); WL_OFFSET(LogprobEntropyArgs, ranks, 272);
 
 // Cross entropy against probabilities, or against a teacher's logits.
 struct SoftCrossEntropyArgs {
@@ -650,12 +667,12 @@ struct SoftCrossEntropyArgs {
   float teacher;          // The teacher's scale.
   wl_u32 pad;
 };
-static_assert(sizeof(SoftCrossEntropyArgs) == 248, "SoftCrossEntropyArgs");
+static_assert(sizeof(SoftCrossEntropyArgs) == 320, "SoftCrossEntropyArgs");
 WL_OFFSET(SoftCrossEntropyArgs, rows, 0); WL_OFFSET(SoftCrossEntropyArgs, schedule, 48);
-WL_OFFSET(SoftCrossEntropyArgs, upstream, 80); WL_OFFSET(SoftCrossEntropyArgs, logits, 104);
-WL_OFFSET(SoftCrossEntropyArgs, target, 128); WL_OFFSET(SoftCrossEntropyArgs, weight, 160);
-WL_OFFSET(SoftCrossEntropyArgs, options, 176); WL_OFFSET(SoftCrossEntropyArgs, out, 208);
-WL_OFFSET(SoftCrossEntropyArgs, teacher, 240); WL_OFFSET(SoftCrossEntropyArgs, pad, 244);
+WL_OFFSET(SoftCrossEntropyArgs, upstream, 152); WL_OFFSET(SoftCrossEntropyArgs, logits, 176);
+WL_OFFSET(SoftCrossEntropyArgs, target, 200); WL_OFFSET(SoftCrossEntropyArgs, weight, 232);
+WL_OFFSET(SoftCrossEntropyArgs, options, 248); WL_OFFSET(SoftCrossEntropyArgs, out, 280);
+WL_OFFSET(SoftCrossEntropyArgs, teacher, 312); WL_OFFSET(SoftCrossEntropyArgs, pad, 316);
 
 // Jensen-Shannon divergence from a teacher's logits.
 struct JsDivLogitsArgs {
@@ -673,12 +690,12 @@ struct JsDivLogitsArgs {
   wl_u32 mean;            // Divide by the totals.
   wl_u32 pad;
 };
-static_assert(sizeof(JsDivLogitsArgs) == 200, "JsDivLogitsArgs");
-WL_OFFSET(JsDivLogitsArgs, rows, 0); WL_OFFSET(JsDivLogitsArgs, schedule, 48); WL_OFFSET(JsDivLogitsArgs, upstream, 80);
-WL_OFFSET(JsDivLogitsArgs, target, 104); WL_OFFSET(JsDivLogitsArgs, labels, 136); WL_OFFSET(JsDivLogitsArgs, loss, 160);
-WL_OFFSET(JsDivLogitsArgs, totals, 168); WL_OFFSET(JsDivLogitsArgs, scale, 176);
-WL_OFFSET(JsDivLogitsArgs, teacher, 180); WL_OFFSET(JsDivLogitsArgs, beta, 184); WL_OFFSET(JsDivLogitsArgs, share, 188);
-WL_OFFSET(JsDivLogitsArgs, mean, 192); WL_OFFSET(JsDivLogitsArgs, pad, 196);
+static_assert(sizeof(JsDivLogitsArgs) == 272, "JsDivLogitsArgs");
+WL_OFFSET(JsDivLogitsArgs, rows, 0); WL_OFFSET(JsDivLogitsArgs, schedule, 48);
+WL_OFFSET(JsDivLogitsArgs, upstream, 152); WL_OFFSET(JsDivLogitsArgs, target, 176);
+WL_OFFSET(JsDivLogitsArgs, labels, 208); WL_OFFSET(JsDivLogitsArgs, loss, 232); WL_OFFSET(JsDivLogitsArgs, totals, 240);
+WL_OFFSET(JsDivLogitsArgs, scale, 248); WL_OFFSET(JsDivLogitsArgs, teacher, 252); WL_OFFSET(JsDivLogitsArgs, beta, 256);
+WL_OFFSET(JsDivLogitsArgs, share, 260); WL_OFFSET(JsDivLogitsArgs, mean, 264); WL_OFFSET(JsDivLogitsArgs, pad, 268);
 
 // Log-softmax, and its gradient.
 struct LogSoftmaxArgs {
@@ -686,8 +703,8 @@ struct LogSoftmaxArgs {
   RowSchedule schedule;
   UpstreamArgs upstream;  // One an element.
 };
-static_assert(sizeof(LogSoftmaxArgs) == 104, "LogSoftmaxArgs");
-WL_OFFSET(LogSoftmaxArgs, rows, 0); WL_OFFSET(LogSoftmaxArgs, schedule, 48); WL_OFFSET(LogSoftmaxArgs, upstream, 80);
+static_assert(sizeof(LogSoftmaxArgs) == 176, "LogSoftmaxArgs");
+WL_OFFSET(LogSoftmaxArgs, rows, 0); WL_OFFSET(LogSoftmaxArgs, schedule, 48); WL_OFFSET(LogSoftmaxArgs, upstream, 152);
 
 // Log-sum-exp, and its gradient.
 struct LogSumExpArgs {
@@ -696,9 +713,9 @@ struct LogSumExpArgs {
   UpstreamArgs upstream;
   float* lse;
 };
-static_assert(sizeof(LogSumExpArgs) == 112, "LogSumExpArgs");
-WL_OFFSET(LogSumExpArgs, rows, 0); WL_OFFSET(LogSumExpArgs, schedule, 48); WL_OFFSET(LogSumExpArgs, upstream, 80);
-WL_OFFSET(LogSumExpArgs, lse, 104);
+static_assert(sizeof(LogSumExpArgs) == 184, "LogSumExpArgs");
+WL_OFFSET(LogSumExpArgs, rows, 0); WL_OFFSET(LogSumExpArgs, schedule, 48); WL_OFFSET(LogSumExpArgs, upstream, 152);
+WL_OFFSET(LogSumExpArgs, lse, 176);
 
 // Multi-class margin loss.
 struct MultiMarginArgs {
@@ -714,11 +731,12 @@ struct MultiMarginArgs {
   wl_u32 mean;            // Divide by the totals.
   wl_u32 wide;
 };
-static_assert(sizeof(MultiMarginArgs) == 176, "MultiMarginArgs");
-WL_OFFSET(MultiMarginArgs, rows, 0); WL_OFFSET(MultiMarginArgs, schedule, 48); WL_OFFSET(MultiMarginArgs, upstream, 80);
-WL_OFFSET(MultiMarginArgs, target, 104); WL_OFFSET(MultiMarginArgs, weight, 128); WL_OFFSET(MultiMarginArgs, loss, 144);
-WL_OFFSET(MultiMarginArgs, totals, 152); WL_OFFSET(MultiMarginArgs, margin, 160);
-WL_OFFSET(MultiMarginArgs, square, 164); WL_OFFSET(MultiMarginArgs, mean, 168); WL_OFFSET(MultiMarginArgs, wide, 172);
+static_assert(sizeof(MultiMarginArgs) == 248, "MultiMarginArgs");
+WL_OFFSET(MultiMarginArgs, rows, 0); WL_OFFSET(MultiMarginArgs, schedule, 48);
+WL_OFFSET(MultiMarginArgs, upstream, 152); WL_OFFSET(MultiMarginArgs, target, 176);
+WL_OFFSET(MultiMarginArgs, weight, 200); WL_OFFSET(MultiMarginArgs, loss, 216); WL_OFFSET(MultiMarginArgs, totals, 224);
+WL_OFFSET(MultiMarginArgs, margin, 232); WL_OFFSET(MultiMarginArgs, square, 236); WL_OFFSET(MultiMarginArgs, mean, 240);
+WL_OFFSET(MultiMarginArgs, wide, 244);
 
 // Sums over rows of probabilities.
 struct InformationArgs {
@@ -729,6 +747,6 @@ struct InformationArgs {
   float of_p;            // What ln p counts in a term.
   float of_q;            // What ln q does.
 };
-static_assert(sizeof(InformationArgs) == 128, "InformationArgs");
-WL_OFFSET(InformationArgs, rows, 0); WL_OFFSET(InformationArgs, schedule, 48); WL_OFFSET(InformationArgs, target, 80);
-WL_OFFSET(InformationArgs, loss, 112); WL_OFFSET(InformationArgs, of_p, 120); WL_OFFSET(InformationArgs, of_q, 124);
+static_assert(sizeof(InformationArgs) == 200, "InformationArgs");
+WL_OFFSET(InformationArgs, rows, 0); WL_OFFSET(InformationArgs, schedule, 48); WL_OFFSET(InformationArgs, target, 152);
+WL_OFFSET(InformationArgs, loss, 184); WL_OFFSET(InformationArgs, of_p, 192); WL_OFFSET(InformationArgs, of_q, 196);

@@ -422,6 +422,13 @@ WL_FN wl_u64 wl_atomic_cas(wl_u64* p, wl_u64 expected, wl_u64 v) { return atomic
 WL_FN wl_u32 wl_atomic_exch(wl_u32* p, wl_u32 v) { return atomicExch(p, v); }
 // Orders this thread's global writes before what it writes next, for every block.
 WL_FN void wl_threadfence() { __threadfence(); }
+// Adds after all that this thread wrote, or saw written at a barrier, has been written for every block; the
+// value before. Who learns by it that all are done reads what they wrote after a wl_threadfence, by wl_ld_cg.
+WL_FN wl_u32 wl_ticket(wl_u32* p, wl_u32 n) {
+  wl_u32 before;
+  asm volatile("atom.release.gpu.global.add.u32 %0, [%1], %2;" : "=r"(before) : "l"(p), "r"(n) : "memory");
+  return before;
+}
 
 #else
 #include "host/intrinsics.hpp"  // the same names on the host

@@ -133,3 +133,7 @@ WL_FN wl_u32 wl_atomic_exch(wl_u32* p, wl_u32 v, WL_AT) {
   return __atomic_exchange_n(p, v, __ATOMIC_SEQ_CST);
 }
 WL_FN void wl_threadfence() { __atomic_thread_fence(__ATOMIC_SEQ_CST); }
+WL_FN wl_u32 wl_ticket(wl_u32* p, wl_u32 n, WL_AT) {
+  wl_emu_atomic(p, WL_HERE);
+  return __atomic_fetch_add(p, n, __ATOMIC_SEQ_CST);
+}

@@ -39,7 +39,7 @@ struct CrossEntropy : TargetRows<CrossEntropyArgs, FULL> {
   using Rows::z_unit;
   // The options' terms are pushed pack by pack.
   static constexpr int TOGETHER = FULL ? 1 : 4;
-  static constexpr bool AT_ONCE = true;
+  static constexpr bool AT_ONCE = true, SUMMED = true;
 
   float unit;  // of weights where classes are smoothed over: all of them add up within f32
 

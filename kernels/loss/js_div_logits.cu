@@ -47,7 +47,7 @@ struct JsDivLogits {
   typedef TwoPeaks State;
   typedef SlopeSums Second;
   static constexpr bool TARGET = false;
-  static constexpr bool BESIDE = true;
+  static constexpr bool BESIDE = true, SUMMED = true;
   static constexpr int TOGETHER = 1;
 
   const Args& a;

@@ -22,7 +22,7 @@ struct MarginSums {
 struct MultiMargin {
   typedef MultiMarginArgs Args;
   typedef MarginSums State;
-  static constexpr bool TARGET = true;
+  static constexpr bool TARGET = true, SUMMED = true;
   struct Row {
     wl_i64 index, target;
     bool kept;

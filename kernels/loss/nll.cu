@@ -8,8 +8,8 @@
 //
 // Traffic: an element a row forward; the gradient once. Launches: src/cuda/loss/nll.rs.
 #pragma once
-#include "core/args.cuh"
 #include "core/dtype.cuh"
+#include "core/total.cuh"
 
 // Classes that a thread writes for the positions that it has read the targets of.
 #define WL_NLL_CLASSES 32
@@ -19,19 +19,31 @@ WL_FN bool nll_kept(const NllArgs& a, wl_i64 target) {
   return target != a.ignore_index && target >= 0 && target < a.classes;
 }
 
+WL_FN void nll_pick_row(const NllArgs& a, wl_i64 row) {
+  if (row >= a.rows) return;
+  const wl_i64 target = load_index(a.target, a.target_kind, row);
+  double loss = 0.;
+  if (nll_kept(a, target)) {
+    const wl_i64 block = row / a.positions, position = row % a.positions;
+    const float x = load_float(a.x, a.kind, block * a.stride + target * a.class_stride + position);
+    const float w = a.weight ? load_float(a.weight, a.weight_kind, target) : 1.f;
+    if (!(w == 0.f && x == -wl_inf())) loss = -(double)w * x;
+  }
+  store_loss(a.loss, a.wide, row, loss);
+}
+
 // A thread a row.
 WL_FN void nll_pick_body(const NllArgs& a) {
-  const wl_i64 step = (wl_i64)wl_blocks() * wl_threads();
-  for (wl_i64 row = (wl_i64)wl_block() * wl_threads() + wl_thread(); row < a.rows; row += step) {
-    const wl_i64 target = load_index(a.target, a.target_kind, row);
-    double loss = 0.;
-    if (nll_kept(a, target)) {
-      const wl_i64 block = row / a.positions, position = row % a.positions;
-      const float x = load_float(a.x, a.kind, block * a.stride + target * a.class_stride + position);
-      const float w = a.weight ? load_float(a.weight, a.weight_kind, target) : 1.f;
-      if (!(w == 0.f && x == -wl_inf())) loss = -(double)w * x;
-    }
-    store_loss(a.loss, a.wide, row, loss);
+  const wl_i64 step = step_of_grid();
+  for (wl_i64 first = (wl_i64)wl_block() * wl_threads(); first < a.rows; first += step) {
+    nll_pick_row(a, first + wl_thread());
+    if (!a.sum.tickets) continue;
+    wl_syncthreads();  // the losses are written
+    Losses losses(a.sum);
+    const wl_i64 left = a.rows - first;
+    if (wl_thread() == 0) losses.written(first, left < wl_threads() ? (wl_u32)left : wl_threads());
+    losses.close();
+    wl_syncthreads();  // what was shared is read
   }
 }
 

@@ -95,7 +95,7 @@ struct SoftCrossEntropy {
   typedef SoftCrossEntropyArgs Args;
   typedef typename SoftSumsOf<TEACHER>::Type State;
   static constexpr bool TARGET = false;
-  static constexpr bool BESIDE = true;
+  static constexpr bool BESIDE = true, SUMMED = true;
   static constexpr int TOGETHER = 1;
 
   const Args& a;

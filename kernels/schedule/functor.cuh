@@ -21,6 +21,7 @@
 //   BESIDE            another tensor is read column by column, whose rows `beside()` says; push and
 //                     gradient take what lies beside their logits, y, after x. Where there is no
 //                     column it is 0
+//   SUMMED            its rows have losses, which may be added up (core/total.cuh)
 //   Second            sums that need the whole row's state first: after finish, push_second(s, row,
 //                     x, y, columns) for all logits again, then finish_second(s, row). Without a y in
 //                     the arguments no gradient is written; fill_beside(row, columns) writes what a
@@ -32,6 +33,7 @@
 #pragma once
 #include "core/args.cuh"
 #include "core/lse.cuh"
+#include "core/total.cuh"
 #include "schedule/columns.cuh"
 
 // A functor over rows of T; what it writes is of U, what it reads beside them of A.
@@ -85,7 +87,40 @@ template <class Op>
 struct AtOnce<Op, decltype((int)Op::AT_ONCE)> {
   static constexpr bool yes = Op::AT_ONCE;
 };
+template <class Op, class = int>
+struct Summed {
+  static constexpr bool yes = false;
+};
+template <class Op>
+struct Summed<Op, decltype((int)Op::SUMMED)> {
+  static constexpr bool yes = Op::SUMMED;
+};
 #define WL_NO_PACK 0xffffffffu
+
+// The losses of a block's rows, where the functor has any.
+template <class Op>
+struct RowLosses {
+  Losses losses;
+  WL_FN explicit RowLosses(const typename Op::Args& a) : losses(a.schedule.sum) {}
+  // One thread writes a row's numbers.
+  WL_FN void write(const Op& op, const typename Op::Row& row, wl_i64 index) {
+    op.write(row);
+    if constexpr (Summed<Op>::yes) losses.written(index, 1);
+  }
+  // The whole block, of whose rows from `first` on `n` at the most exist, and are written.
+  WL_FN void all_written(const typename Op::Args& a, wl_i64 first, wl_u32 n) {
+    if constexpr (Summed<Op>::yes) {
+      if (!a.schedule.sum.tickets) return;
+      wl_syncthreads();  // they are written
+      const wl_i64 left = a.rows.count - first;
+      if (wl_thread() == 0) losses.written(first, left < n ? (wl_u32)left : n);
+    }
+  }
+  // The whole block, at its end.
+  WL_FN void close() {
+    if constexpr (Summed<Op>::yes) losses.close();
+  }
+};
 
 // What the functor knows of a row; `saved` has the targets' logits where the row itself may be overwritten
 // by now, or is null.

@@ -4,13 +4,13 @@
 #include "schedule/feed.cuh"
 
 template <class Op, int width, bool gradient>
-WL_FN void lanes_row(const typename Op::Args& a) {
+WL_FN void lanes(const typename Op::Args& a, wl_i64 first, RowLosses<Op>& losses) {
   typedef typename Op::In T;
   constexpr int N = 4;  // LANE_PACKS in plan.rs
   constexpr int LANES = Packs<T>::LANES;
   const Op op(a);
   const wl_u32 lane = wl_thread() % width;
-  const wl_i64 index = (wl_i64)wl_block() * (wl_threads() / width) + wl_thread() / width;
+  const wl_i64 index = first + wl_thread() / width;
   const bool exists = index < a.rows.count;
   const Packs<T> packs(x_row<Op>(a, exists ? index : 0), exists ? a.rows.classes : 0);
   typename Op::Row row;
@@ -72,6 +72,7 @@ WL_FN void lanes_row(const typename Op::Args& a) {
     if (row.kept) op.finish_second(second, row);
   }
   if (exists && lane == 0) op.write(row);
+  losses.all_written(a, first, wl_threads() / width);
   if constexpr (SecondOf<Op>::SOME) {
     if (!a.rows.y) return;
   }
@@ -96,4 +97,12 @@ WL_FN void lanes_row(const typename Op::Args& a) {
       if (p < packs.count) sink.put(packs.column(p), packs.len, !packs.full(p), out);
     });
   }
+}
+
+template <class Op, int width, bool gradient>
+WL_FN void lanes_row(const typename Op::Args& a) {
+  const wl_i64 first = (wl_i64)wl_block() * (wl_threads() / width);
+  RowLosses<Op> losses(a);
+  lanes<Op, width, gradient>(a, first, losses);
+  losses.close();
 }

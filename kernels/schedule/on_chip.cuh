@@ -18,12 +18,14 @@ WL_FN void stream_row(const typename Op::Args& a) {
     const typename Op::State state = stream_sum(op, row, packs, slice, beside);
     op.finish(reduce_block(state, op.k, slots), row);
   }
-  if (wl_thread() == 0) op.write(row);
+  RowLosses<Op> losses(a);
+  if (wl_thread() == 0) losses.write(op, row, index);
+  losses.close();
 }
 
 // ---- on chip: a block, or a cluster of them, keeps the row in shared memory -------------------
 template <class Op, bool cluster>
-WL_FN void on_chip_row(const typename Op::Args& a) {
+WL_FN void on_chip(const typename Op::Args& a, wl_i64 index, wl_u32 rank, RowLosses<Op>& losses) {
   typedef typename Op::In T;
   WL_SMEM(float, slots, 32 * WORDS_OF<Op>);
   WL_SMEM(float, mine, WORDS_OF<Op>);
@@ -31,14 +33,12 @@ WL_FN void on_chip_row(const typename Op::Args& a) {
   // The slice's packs, then what lies beside them.
   WL_DYNAMIC_SMEM(wl_u32, kept, 0, 4 * (1 + B) * a.schedule.slice);
   const Op op(a);
-  const wl_u32 rank = cluster ? wl_cluster_rank() : 0;
-  const wl_i64 index = cluster ? wl_block() / wl_cluster_size() : wl_block();
   const Packs<T> packs(x_row<Op>(a, index), a.rows.classes);
   const Slice<T> slice(packs, rank, a.schedule.slice);
   const Sink<T, typename Op::Out> sink(y_row<Op>(a, index), packs);
   typename Op::Row row = begin_row(op, a, index, nullptr);
   if (!row.kept) {
-    if (rank == 0 && wl_thread() == 0) op.write(row);
+    if (rank == 0 && wl_thread() == 0) losses.write(op, row, index);
     if constexpr (SecondOf<Op>::SOME) {
       if (!a.rows.y) return;
     }
@@ -118,7 +118,7 @@ WL_FN void on_chip_row(const typename Op::Args& a) {
     }
     op.finish_second(second, row);
   }
-  if (rank == 0 && wl_thread() == 0) op.write(row);
+  if (rank == 0 && wl_thread() == 0) losses.write(op, row, index);
   if constexpr (SecondOf<Op>::SOME) {
     if (!a.rows.y) {
       if constexpr (cluster) wl_cluster_wait();
@@ -141,4 +141,13 @@ WL_FN void on_chip_row(const typename Op::Args& a) {
       write);
   write_target(op, row, packs, slice, sink);
   if constexpr (cluster) wl_cluster_wait();  // no block ends while a peer reads its pair
+}
+
+template <class Op, bool cluster>
+WL_FN void on_chip_row(const typename Op::Args& a) {
+  const wl_u32 rank = cluster ? wl_cluster_rank() : 0;
+  const wl_i64 index = cluster ? wl_block() / wl_cluster_size() : wl_block();
+  RowLosses<Op> losses(a);
+  on_chip<Op, cluster>(a, index, rank, losses);
+  losses.close();
 }

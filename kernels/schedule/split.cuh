@@ -79,11 +79,9 @@ WL_FN typename Op::Second second_of(const Op& op, const typename Op::Args& a, wl
   return second;
 }
 
-// Forward, second launch: a warp a row.
 template <class Op>
-WL_FN void split_finish(const typename Op::Args& a) {
+WL_FN void finish_warp(const typename Op::Args& a, wl_i64 index) {
   const Op op(a);
-  const wl_i64 index = (wl_i64)wl_block() * wl_warps() + wl_warp();
   if (index >= a.rows.count) return;
   typename Op::Row row = begin_row(op, a, index, a.schedule.row_target);
   typename Op::State state = Op::State::empty();
@@ -93,14 +91,21 @@ WL_FN void split_finish(const typename Op::Args& a) {
   if (wl_lane() == 0) op.write(row);
 }
 
-// With a gradient, second launch: each part again.
+// Forward, second launch: a warp a row.
 template <class Op>
-WL_FN void split_gradient(const typename Op::Args& a) {
+WL_FN void split_finish(const typename Op::Args& a) {
+  const wl_i64 first = (wl_i64)wl_block() * wl_warps();
+  RowLosses<Op> losses(a);
+  finish_warp<Op>(a, first + wl_warp());
+  losses.all_written(a, first, wl_warps());
+  losses.close();
+}
+
+template <class Op>
+WL_FN void gradient_part(const typename Op::Args& a, wl_i64 index, wl_u32 part, RowLosses<Op>& losses) {
   typedef typename Op::In T;
   WL_SMEM(float, slots, 32 * WORDS_OF<Op>);
   const Op op(a);
-  const wl_i64 index = wl_block() / a.schedule.parts;
-  const wl_u32 part = wl_block() % a.schedule.parts;
   const Packs<T> packs(x_row<Op>(a, index), a.rows.classes);
   const Slice<T> slice(packs, part, a.schedule.slice);
   const Sink<T, typename Op::Out> sink(y_row<Op>(a, index), packs);
@@ -114,7 +119,7 @@ WL_FN void split_gradient(const typename Op::Args& a) {
       op.finish_second(reduce_block(second, op.k, slots), row);
     }
   }
-  if (part == 0 && wl_thread() == 0) op.write(row);
+  if (part == 0 && wl_thread() == 0) losses.write(op, row, index);
   if constexpr (SecondOf<Op>::SOME) {
     if (!a.rows.y) return;
   }
@@ -126,4 +131,14 @@ WL_FN void split_gradient(const typename Op::Args& a) {
     sink.put(packs.column(p), packs.len, edge, out);
   });
   write_target(op, row, packs, slice, sink);
+}
+
+// With a gradient, second launch: each part again.
+template <class Op>
+WL_FN void split_gradient(const typename Op::Args& a) {
+  const wl_i64 index = wl_block() / a.schedule.parts;
+  const wl_u32 part = wl_block() % a.schedule.parts;
+  RowLosses<Op> losses(a);
+  gradient_part<Op>(a, index, part, losses);
+  losses.close();
 }

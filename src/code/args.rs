@@ -12,7 +12,9 @@ mod parts;
 mod rows;
 
 pub(crate) use argument::{Argument, bytes};
-pub(crate) use batch::{BatchArgs, MAX_DIMS, MergeArgs, PermuteArgs, RankArgs, Status, Totals};
+pub(crate) use batch::{
+    BatchArgs, MAX_DIMS, MergeArgs, PermuteArgs, RankArgs, Status, SumArgs, Totals,
+};
 pub(crate) use elements::ElementwiseArgs;
 pub(crate) use kind::kind;
 pub(crate) use layers::{

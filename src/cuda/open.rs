@@ -8,6 +8,8 @@ use crate::cuda::backend::CudaBackend;
 use crate::cuda::emulated::driver::Emulated;
 #[cfg(feature = "emulator")]
 use crate::cuda::emulated::graph::Graph;
+#[cfg(feature = "emulator")]
+use crate::cuda::emulated::idle::Idle;
 #[cfg(feature = "cuda")]
 use crate::cuda::real::driver::Real;
 use crate::device::Device;
@@ -51,6 +53,17 @@ impl Device {
     #[cfg(feature = "emulator")]
     pub fn emulated(description: Description, seed: Option<u64>) -> Result<Device> {
         Ok(Device::new(CudaBackend::new(Arc::new(Emulated::new(description, seed)?))?))
+    }
+
+    /// A device whose driver does nothing of what it is asked, with the plans of a card of this description:
+    /// what the host's part of a call costs.
+    ///
+    /// # Errors
+    /// None.
+    #[cfg(feature = "emulator")]
+    #[doc(hidden)]
+    pub fn idle(description: &Description) -> Result<Device> {
+        Ok(Device::new(CudaBackend::new(Arc::new(Idle::new(description)))?))
     }
 
     /// What comes on an emulated device's stream while `work` runs, kept instead of done.

@@ -7,4 +7,6 @@ mod emulator;
 #[cfg(feature = "cuda")]
 mod gpu;
 #[cfg(feature = "emulator")]
+mod launches;
+#[cfg(feature = "emulator")]
 mod residency;

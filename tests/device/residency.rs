@@ -1,7 +1,7 @@
 //! Tensors on a device: where results lie, who waits and when, what a call asks of the driver, and
 //! that threads and streams do not meet. On emulated cards, by the code that drives a GPU.
 
-mod calls;
+pub(super) mod calls;
 
 use calls::{Buffers, CALLS, ROWS, bits, card, numbers};
 use std::sync::atomic::{AtomicBool, Ordering};

@@ -1,6 +1,8 @@
 //! What is handed to the kernels that serve a batch.
 
-use super::address::{In, InF32, InI64, Out, OutF32, OutF64, OutI64, OutStatus, OutTotals};
+use super::address::{
+    In, InF32, InI64, InTotals, Out, OutF32, OutF64, OutI64, OutStatus, OutTotals, OutU32,
+};
 use crate::base::shape::MAX_RANK;
 
 /// Numbers of the batch, on the device.
@@ -36,6 +38,32 @@ pub(crate) struct Status {
     pub(crate) value: i64,
     pub(crate) classes: i64,
     pub(crate) ignore_index: i64,
+    /// Blocks of a census that are done; 0 between launches.
+    pub(crate) ticket: u32,
+    pub(crate) pad: u32,
+}
+
+/// What rows' losses are to add up to, and where.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct SumArgs {
+    /// Per row, doubles where they are wide.
+    pub(crate) loss: In,
+    /// Per row, or null.
+    pub(crate) z_loss: In,
+    /// Two numbers a chunk.
+    pub(crate) chunks: OutF64,
+    /// Rows of each chunk that are done, then the chunks that are; null where nothing is added up.
+    pub(crate) tickets: OutU32,
+    pub(crate) totals: InTotals,
+    pub(crate) loss_out: OutF32,
+    /// Null where there is no z-loss.
+    pub(crate) z_loss_out: OutF32,
+    pub(crate) rows: i64,
+    /// Rows' losses are doubles.
+    pub(crate) wide: u32,
+    /// Divide by the totals.
+    pub(crate) mean: u32,
 }
 
 /// A part's states of rows, put into those of more blocks.
@@ -65,30 +93,23 @@ pub(crate) struct BatchArgs {
     /// Class indices; null where every row counts.
     pub(crate) target: In,
     pub(crate) weight: In,
-    /// Per row, doubles where they are wide.
-    pub(crate) loss: In,
-    /// Per row, or null.
-    pub(crate) z_loss: In,
     /// Two numbers a chunk.
     pub(crate) chunks: OutF64,
     /// A chunk's first bad row, or -1.
     pub(crate) bad: OutI64,
     pub(crate) totals: OutTotals,
     pub(crate) status: OutStatus,
-    pub(crate) loss_out: OutF32,
-    /// Null where there is no z-loss.
-    pub(crate) z_loss_out: OutF32,
+    /// One a chunk of rows, and one: zeroed.
+    pub(crate) tickets: OutU32,
+    /// Of the losses of rows.
+    pub(crate) sum: SumArgs,
     pub(crate) rows: i64,
     pub(crate) classes: i64,
     pub(crate) ignore_index: i64,
-    pub(crate) chunk: i64,
     pub(crate) target_kind: u32,
     pub(crate) weight_kind: u32,
-    pub(crate) mean: u32,
     /// The kind of error that a class out of range is.
     pub(crate) bad_target: u32,
-    /// Rows' losses are doubles.
-    pub(crate) wide: u32,
     /// Rows of the class to be ignored do not count.
     pub(crate) ignores: u32,
     /// Rows count as 1 each, whatever their classes weigh.

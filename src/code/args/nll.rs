@@ -1,6 +1,7 @@
 //! What the kernels of negative log-likelihood are handed.
 
 use super::address::{In, InTotals, Out, OutF32};
+use super::batch::SumArgs;
 use super::kind::size;
 
 /// Negative log-likelihood: position k of block n has class c at
@@ -44,6 +45,8 @@ pub(crate) struct NllArgs {
     pub(crate) mean: u32,
     /// Rows' losses are doubles.
     pub(crate) wide: u32,
+    /// Of the rows' losses.
+    pub(crate) sum: SumArgs,
 }
 
 impl NllArgs {

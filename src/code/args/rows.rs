@@ -3,6 +3,7 @@
 
 use super::address::{In, InTotals, Out, OutF32, OutI64};
 use super::argument::Argument;
+use super::batch::SumArgs;
 use crate::spec::soft_cap::CapFactors;
 
 /// Rows that a schedule goes through.
@@ -36,6 +37,8 @@ pub(crate) struct RowSchedule {
     /// Split sums: only rows whose saved lse is too coarse.
     pub(crate) coarse: u32,
     pub(crate) pad: u32,
+    /// Of the rows' losses.
+    pub(crate) sum: SumArgs,
 }
 
 /// Gradient of a result: one number, one a row, or one an element.

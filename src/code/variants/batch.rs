@@ -30,18 +30,10 @@ macro_rules! batch {
 }
 
 batch! {
-    /// Class weights, chunk by chunk: their sum, and the first that is not finite.
-    Weights = Batch "weights_chunk",
-    /// The chunks' results in order.
-    WeightsTotal = Batch "weights_total",
-    /// Targets, chunk by chunk: rows kept, their weights, the first bad one.
-    Census = Batch "census_chunk",
-    /// The chunks' results in order.
-    CensusTotal = Batch "census_total",
-    /// Losses of rows, chunk by chunk.
-    Sum = Batch "sum_chunk",
-    /// The chunks' sums in order.
-    SumTotal = Batch "sum_total",
+    /// Class weights and targets: the weights' sum, rows kept, what those weigh, the first that is wrong.
+    Census = Batch "census",
+    /// Losses of rows.
+    Sum = Batch "sum_losses",
     /// Elements of a tensor, line by line, and back.
     Permute = Permute "permute",
     /// The same by tiles, where lines are neighbours in the tensor.

@@ -2,6 +2,7 @@
 
 pub(crate) mod driver;
 pub(crate) mod graph;
+pub(crate) mod idle;
 mod product;
 mod queues;
 mod steps;

@@ -63,13 +63,14 @@ impl Cuda {
         let mut args = batch.args(checked)?;
         let rows = (checked.target.len(), checked.options.reduction);
         args.out = results.of_rows(self, rows, &args.options)?;
+        args.schedule.sum = results.sum(&batch.census, &args.out);
         args.ranks = ranks.args();
         let kernel = if ranks.wanted() { Loss::CrossEntropyRanked } else { batch.loss };
         let kernels = (kernel, data(checked.dtype)?, work);
         let operands = RowTensors { x: x.as_ref(), y, ..RowTensors::default() };
         // SAFETY: shapes, strides and lengths were checked; outputs are borrowed exclusively.
         let [logits, ..] = unsafe { self.go_through(kernels, args, operands)? };
-        let [loss, z_loss, lse] = results.sum(self, &batch.census, &args.out)?;
+        let [loss, z_loss, lse] = results.outputs();
         self.read_back([loss, z_loss, lse, logits, ranks.argmax, ranks.rank])
     }
 

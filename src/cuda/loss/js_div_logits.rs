@@ -83,17 +83,17 @@ impl Cuda {
                 }
             };
         }
-        let losses = args.loss;
+        if let (Some(loss), false) = (&loss, per_row) {
+            args.schedule.sum = call.census.sum(([args.loss, 0], false), [loss.address, 0]);
+        }
         let kernels = (Loss::JsDivLogits, data(checked.dtype)?, Work::Fused);
-        let Call { target, grad_target, census, labels: _labels, upstream: _upstream } = call;
+        let Call { target, grad_target, census: _census, labels: _labels, upstream: _upstream } =
+            call;
         let beside = Some(&target);
         let tensors = RowTensors { x, upstream: None, beside, y, grad_beside: grad_target };
         // SAFETY: shapes, strides and lengths were checked (`CheckedJsDiv`); outputs are borrowed
         // exclusively.
         let gradients = unsafe { self.go_through(kernels, args, tensors)? };
-        if let (Some(loss), false) = (&loss, per_row) {
-            self.sum(&census, ([losses, 0], false), [loss.address, 0])?;
-        }
         self.read_back([loss].into_iter().chain(gradients))
     }
 }

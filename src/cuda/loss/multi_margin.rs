@@ -57,14 +57,14 @@ impl Cuda {
             Some(losses) => losses.address(),
             None => loss.as_ref().map_or(0, |loss| loss.address),
         };
+        if let (Some(loss), Some(losses)) = (&loss, &losses) {
+            args.schedule.sum = census.sum(([losses.address(), 0], true), [loss.address, 0]);
+        }
         let kernels = (Loss::MultiMargin, data(dtype)?, work);
         let operands = RowTensors { x: x.as_ref(), y, ..RowTensors::default() };
         // SAFETY: shapes, strides and lengths were checked (`CheckedMargin`); outputs are borrowed
         // exclusively.
         let [gradient, ..] = unsafe { self.go_through(kernels, args, operands)? };
-        if let (Some(loss), Some(losses)) = (&loss, &losses) {
-            self.sum(&census, ([losses.address(), 0], true), [loss.address, 0])?;
-        }
         self.read_back([loss, gradient])
     }
 }

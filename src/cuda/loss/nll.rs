@@ -91,7 +91,7 @@ impl Cuda {
         args.wide = losses.is_some().into();
         let own = loss.as_ref().map_or(0, |loss| loss.address);
         args.loss = losses.as_ref().map_or(own, |block| block.address());
-        let losses_of_rows = args.loss;
+        let mut apart = None;
         let in_place = picks && spreads;
         let operands = Operands {
             rows: positions.blocks,
@@ -100,6 +100,15 @@ impl Cuda {
             written: [y, None, None, None],
             in_place,
         };
+        if losses.is_some() {
+            let sum = batch.census.sum(([args.loss, 0], true), [own, 0]);
+            // What comes block by block is added up when all of it is there, and so is nothing.
+            if operands.on_host() || args.rows == 0 || positions.blocks == 0 {
+                apart = Some(sum);
+            } else {
+                args.sum = sum;
+            }
+        }
         let prepare = |_| {
             Ok(move |places: &Places, blocks: Range<usize>| {
                 let (rows, n) = (blocks.start * positions.positions, blocks.len());
@@ -119,8 +128,8 @@ impl Cuda {
         };
         // SAFETY: `part` names the rows that it is given alone; shapes were checked (`CheckedNll`).
         let [gradient, ..] = unsafe { self.by_blocks(operands, prepare)? };
-        if losses.is_some() {
-            self.sum(&batch.census, ([losses_of_rows, 0], true), [own, 0])?;
+        if let Some(sum) = apart {
+            self.add_up(sum)?;
         }
         self.read_back([loss, gradient])
     }

@@ -73,15 +73,18 @@ impl Cuda {
         let rows = (args.rows.count as usize, checked.options.reduction);
         if let Some(results) = &mut results {
             args.out = results.of_rows(self, rows, &args.options)?;
+            args.schedule.sum = results.sum(&call.census, &args.out);
         }
         let kernels = (call.loss, data(checked.dtype)?, work);
-        let Call { target, grad_target, census, weight: _weight, upstream: _upstream, .. } = call;
+        let Call {
+            target, grad_target, census: _census, weight: _weight, upstream: _upstream, ..
+        } = call;
         let beside = Some(&target);
         let tensors = RowTensors { x, upstream: None, beside, y, grad_beside: grad_target };
         // SAFETY: shapes, strides and lengths were checked (`Checked`); outputs are borrowed
         // exclusively.
         let gradients = unsafe { self.go_through(kernels, args, tensors)? };
-        let results = results.map(|results| results.sum(self, &census, &args.out)).transpose()?;
+        let results = results.map(Results::outputs);
         self.read_back(results.into_iter().flatten().chain(gradients))
     }
 }

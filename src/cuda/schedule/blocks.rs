@@ -18,7 +18,7 @@
 use crate::base::dtype::DType;
 use crate::base::error::Result;
 use crate::base::host::{HostMut, HostRef};
-use crate::code::args::PartArgument;
+use crate::code::args::{PartArgument, SumArgs};
 use crate::code::variants::{Data, Loss};
 use crate::cuda::schedule::lines::{Lines, Rows};
 use crate::cuda::schedule::operands::{
@@ -329,7 +329,8 @@ impl Cuda {
         Ok(outputs)
     }
 
-    /// As [`Cuda::by_blocks`], by the schedules of rows. `args` is filled but for where rows lie.
+    /// As [`Cuda::by_blocks`], by the schedules of rows. `args` is filled but for where rows lie; what losses
+    /// its schedule says are to be added up are, in the launch that writes them where rows lie on the device.
     ///
     /// # Safety
     /// As for [`Cuda::go`]; the operands have the rows and classes of `args`.
@@ -341,6 +342,9 @@ impl Cuda {
     ) -> Result<[Option<Output<'a, 'p>>; WRITTEN]> {
         let operands = tensors.operands(args.rows().count as usize);
         let in_place = operands.in_place;
+        // What comes block by block is added up when all of it is there, and so is nothing.
+        let apart = operands.on_host() || operands.rows == 0;
+        let sum = if apart { std::mem::take(&mut args.schedule().sum) } else { SumArgs::default() };
         let prepare = |at_once: usize| {
             let planned = self.planned(kernels, args.rows(), at_once)?;
             Ok(move |places: &Places, part: Range<usize>| {
@@ -351,7 +355,11 @@ impl Cuda {
             })
         };
         // SAFETY: a part's arguments name the rows of that part alone.
-        unsafe { self.by_blocks(operands, prepare) }
+        let outputs = unsafe { self.by_blocks(operands, prepare)? };
+        if sum.tickets != 0 {
+            self.add_up(sum)?;
+        }
+        Ok(outputs)
     }
 }
 

@@ -62,6 +62,12 @@ pub(crate) struct Operands<'r, 'a, 'p> {
 const BLOCK_CHUNKS: usize = 4;
 
 impl Operands<'_, '_, '_> {
+    /// Whether rows come block by block.
+    pub(crate) fn on_host(&self) -> bool {
+        let read = self.read.iter().flatten().any(|x| matches!(x.place, From::Host(..)));
+        read || self.written.iter().flatten().any(|y| matches!(y.place, To::Host(..)))
+    }
+
     /// Rows of a block, given the bytes of a chunk; all of them where nothing lies on the host.
     pub(crate) fn at_once(&self, chunk: usize) -> usize {
         let sent = self.read.iter().flatten().filter_map(|x| match &x.place {

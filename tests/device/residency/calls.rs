@@ -14,7 +14,7 @@ pub(super) fn card() -> Device {
 }
 
 /// Numbers in about [-8, 8) from a seed.
-pub(super) fn numbers(seed: u64, n: usize) -> Vec<f32> {
+pub(crate) fn numbers(seed: u64, n: usize) -> Vec<f32> {
     let mut state = seed;
     let mut next = || {
         state = state.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);

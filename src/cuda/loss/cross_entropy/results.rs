@@ -3,7 +3,7 @@
 use crate::base::error::Result;
 use crate::base::reduction::Reduction;
 use crate::base::tensor::TensorMut;
-use crate::code::args::{LossOutputs, SmoothingArgs};
+use crate::code::args::{LossOutputs, SmoothingArgs, SumArgs};
 use crate::cuda::schedule::batch::Census;
 use crate::cuda::stream::Cuda;
 use crate::cuda::stream::memory::Output;
@@ -59,17 +59,17 @@ impl<'a, 'p: 'a> Results<'a, 'p> {
         Ok(out)
     }
 
-    /// Adds up what kernels have written of rows; gives the outputs to be read back.
-    pub(crate) fn sum(
-        self,
-        cuda: &Cuda,
-        census: &Census<'_>,
-        out: &LossOutputs,
-    ) -> Result<[Option<Output<'a, 'p>>; 3]> {
-        if self.rows.is_some() {
-            cuda.sum(census, ([out.loss, out.z_loss], true), self.addresses())?;
+    /// What the losses that kernels write of rows are to add up to; nothing where they are the results.
+    pub(crate) fn sum(&self, census: &Census<'_>, out: &LossOutputs) -> SumArgs {
+        match self.rows {
+            Some(_) => census.sum(([out.loss, out.z_loss], true), self.addresses()),
+            None => SumArgs::default(),
         }
-        Ok([Some(self.loss), self.z_loss, self.lse])
+    }
+
+    /// The outputs to be read back.
+    pub(crate) fn outputs(self) -> [Option<Output<'a, 'p>>; 3] {
+        [Some(self.loss), self.z_loss, self.lse]
     }
 
     /// Of the loss and the z-loss.

@@ -73,7 +73,11 @@ impl Cuda {
             // an element a row.
             unsafe { self.launch_warps(kernel, rows, &args)? };
         }
-        self.read_back(results.sum(self, &batch.census, &args.out)?)
+        let sum = results.sum(&batch.census, &args.out);
+        if sum.tickets != 0 {
+            self.add_up(sum)?;
+        }
+        self.read_back(results.outputs())
     }
 
     pub(crate) fn cross_entropy_shard_backward(
