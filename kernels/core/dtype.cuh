@@ -78,6 +78,11 @@ struct Dtype<bf16> {
   }
 };
 
+// One element as it was read.
+WL_FN float widened(float v) { return v; }
+WL_FN float widened(f16 v) { return wl_f16_to_f32(v); }
+WL_FN float widened(bf16 v) { return wl_bf16_to_f32(v); }
+
 // One float of a kind known at run time.
 WL_FN float load_float(const void* p, wl_u32 kind, wl_i64 i) {
   switch (kind) {

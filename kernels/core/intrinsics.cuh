@@ -287,6 +287,8 @@ WL_FN wl_u32 wl_cluster_size() {
   return r;
 }
 WL_FN void wl_cluster_arrive() { asm volatile("barrier.cluster.arrive.release.aligned;" ::: "memory"); }
+// The same for who has only read since: it orders nothing that this thread wrote.
+WL_FN void wl_cluster_arrive_relaxed() { asm volatile("barrier.cluster.arrive.relaxed.aligned;" ::: "memory"); }
 WL_FN void wl_cluster_wait() { asm volatile("barrier.cluster.wait.acquire.aligned;" ::: "memory"); }
 template <class T>
 WL_FN wl_u32 wl_peer(const T* s, wl_u32 i, wl_u32 rank) {
@@ -327,6 +329,7 @@ WL_FN void wl_peer_st(wl_u32 address, T v) {
 WL_FN wl_u32 wl_cluster_rank() { return 0; }
 WL_FN wl_u32 wl_cluster_size() { return 1; }
 WL_FN void wl_cluster_arrive() {}
+WL_FN void wl_cluster_arrive_relaxed() {}
 WL_FN void wl_cluster_wait() { __syncthreads(); }
 template <class T>
 WL_FN wl_u32 wl_peer(const T* s, wl_u32 i, wl_u32) {
@@ -386,6 +389,13 @@ WL_LD128(, "ld.global.v4.u32")
 WL_LD128(_stream, "ld.global.L1::no_allocate.v4.u32")
 WL_LD128(_nc, "ld.global.nc.L1::no_allocate.L2::256B.v4.u32")
 #undef WL_LD128
+// The same number, of which the compiler knows nothing: what is made of it is not kept for later.
+WL_FN wl_u32 wl_anew(wl_u32 v) {
+  asm volatile("" : "+r"(v));
+  return v;
+}
+// What lies there is on its way to L2; nobody waits for it.
+WL_FN void wl_prefetch(const void* p) { asm volatile("prefetch.global.L2 [%0];" ::"l"(p)); }
 #define WL_ST128(suffix, ptx)                                                             \
   WL_FN void wl_st128##suffix(void* p, wl_u32x4 v) {                                      \
     asm volatile(ptx " [%0], {%1, %2, %3, %4};" ::"l"(p), "r"(v.x), "r"(v.y), "r"(v.z), "r"(v.w) \

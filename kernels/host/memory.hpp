@@ -132,6 +132,12 @@ WL_FN wl_u32 wl_atomic_exch(wl_u32* p, wl_u32 v, WL_AT) {
   wl_emu_atomic(p, WL_HERE);
   return __atomic_exchange_n(p, v, __ATOMIC_SEQ_CST);
 }
+WL_FN wl_u32 wl_anew(wl_u32 v) { return v; }
+// Counts as no traffic: who reads it counts.
+WL_FN void wl_prefetch(const void* p, WL_AT) {
+  const WlEmuCluster* c = wl_emu_self->cluster;
+  if ((wl_u64)p < c->read_lo || (wl_u64)p + 16 > c->read_hi) wl_emu_global((wl_u64)p, 16, 16, 0, WL_HERE);
+}
 WL_FN void wl_threadfence() { __atomic_thread_fence(__ATOMIC_SEQ_CST); }
 WL_FN wl_u32 wl_ticket(wl_u32* p, wl_u32 n, WL_AT) {
   wl_emu_atomic(p, WL_HERE);

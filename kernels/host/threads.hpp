@@ -158,6 +158,7 @@ WL_FN void wl_sts128(wl_shared<T> s, wl_i64 i, wl_u32x4 v, WL_AT) {
 WL_FN wl_u32 wl_cluster_rank() { return wl_emu_self->rank; }
 WL_FN wl_u32 wl_cluster_size() { return wl_emu_self->ranks; }
 WL_FN void wl_cluster_arrive(WL_AT) { wl_emu_cluster_arrive(WL_HERE); }
+WL_FN void wl_cluster_arrive_relaxed(WL_AT) { wl_emu_cluster_arrive(WL_HERE); }
 WL_FN void wl_cluster_wait(WL_AT) { wl_emu_cluster_wait(WL_HERE); }
 WL_FN void wl_cluster_sync(WL_AT) {
   wl_emu_cluster_arrive(WL_HERE);

@@ -39,7 +39,7 @@ struct CrossEntropy : TargetRows<CrossEntropyArgs, FULL> {
   using Rows::z_unit;
   // The options' terms are pushed pack by pack.
   static constexpr int TOGETHER = FULL ? 1 : 4;
-  static constexpr bool AT_ONCE = true, SUMMED = true;
+  static constexpr bool AT_ONCE = true, SUMMED = true, LATE = true;
 
   float unit;  // of weights where classes are smoothed over: all of them add up within f32
 
@@ -51,7 +51,8 @@ struct CrossEntropy : TargetRows<CrossEntropyArgs, FULL> {
   }
 
   struct Row : Rows::Row {
-    float w_t;
+    float w_t, given;    // the target's weight; the upstream gradient
+    double per_weight;   // 1 / the sum of weights, where losses are averaged
     float deviation;     // once the row is summed; of weights times `unit`, in units of distance
     float prob, smooth;  // what multiplies p_j, and w_j times `unit`, in the gradient
   };
@@ -61,6 +62,9 @@ struct CrossEntropy : TargetRows<CrossEntropyArgs, FULL> {
     Row row = {};
     if (!Rows::begin(row, index, logit)) return row;
     row.w_t = a.weight.values ? load_float(a.weight.values, a.weight.kind, row.target) : 1.f;
+    // On their way while the row is read.
+    row.given = upstream_of(a.upstream, index);
+    row.per_weight = a.options.mean ? wl_ld(&a.options.totals->per_weight) : 1.;
     return row;
   }
 
@@ -109,9 +113,8 @@ struct CrossEntropy : TargetRows<CrossEntropyArgs, FULL> {
   // In f64: products of options, weights and the upstream gradient may leave f32 on their way to one
   // that does not.
   WL_FN Factors factors_of(const Row& row, double lse) const {
-    const double given =
-        upstream_of(a.upstream, row.index);
-    const double g = a.options.mean ? given * wl_ld(&a.options.totals->per_weight) : given;
+    const double given = row.given;
+    const double g = given * row.per_weight;
     Factors f = {g * a.options.hard * row.w_t, 0., 0.};
     if (a.options.lambda > 0.) f.other = (a.options.mean ? given * wl_ld(&a.options.totals->per_row) : given) * 2. * a.options.lambda * lse;
     if (FULL && a.options.soft > 0.f) {

@@ -20,6 +20,7 @@ struct LogprobEntropy : TargetRows<LogprobEntropyArgs, true> {
   typedef TargetRows<LogprobEntropyArgs, true> Rows;
   typedef Moments State;
   static constexpr int TOGETHER = 1;
+  static constexpr bool LATE = true;
   using Rows::a;
   using Rows::k;
   using Rows::capped;

@@ -20,6 +20,7 @@ WL_FN float next_below(float x) {
 
 template <class Op>
 struct Ranked : Op {
+  static constexpr bool LATE = false;
   struct State {
     static constexpr int WORDS = Op::State::WORDS + 3;
     typename Op::State inner;

@@ -98,25 +98,43 @@ WL_FN typename Op::State stream_sum(const Op& op, const typename Op::Row& row, c
       push_packs(op, state, row, v, b, packs, p, 0);
     });
     return state;
+  } else {
+    constexpr int N = Together<Op>::packs;
+    const wl_u32 threads = wl_threads();
+    Turn turn(packs, slice.from, slice.to);
+    const auto load = [&](wl_u32 p, wl_u32x4& v, wl_u32x4* b) {
+      v = wl_ld128_stream(packs.at(p));
+      beside.load(packs, p, b);
+    };
+    for (; turn.p + (N - 1) * threads < turn.last; turn.p += N * threads) {
+      wl_u32x4 v[N], b[BESIDE_PACKS<Op, N>];
+      WL_UNROLL for (int i = 0; i < N; i++) load(turn.p + i * threads, v[i], b + i * B);
+      push_packs(op, state, row, v, b, packs, turn.p, threads);
+    }
+    // What is left is on its way together too, and is pushed by one copy of the code.
+    constexpr int M = N - 1;
+    wl_u32x4 v[M] = {}, b[BESIDE_PACKS<Op, M>] = {};
+    WL_UNROLL for (int i = 0; i < M; i++) {
+      if (turn.p + i * threads < turn.last) load(turn.p + i * threads, v[i], b + i * B);
+    }
+    WL_UNROLL_N(1) for (bool edge = false; !edge; turn.p += threads) {
+      if (turn.p >= turn.last) {
+        if (turn.edge == WL_NO_PACK) break;
+        turn.p = turn.edge, edge = true;
+        v[0] = packs.edge(turn.p);
+        beside.load(packs, turn.p, b);
+      }
+      const wl_u32x4 one[1] = {v[0]};
+      wl_u32x4 by[BESIDE_PACKS<Op, 1>] = {};
+      WL_UNROLL for (int i = 0; i < B; i++) by[i] = b[i];
+      push_packs(op, state, row, one, by, packs, turn.p, 0);
+      WL_UNROLL for (int i = 1; i < M; i++) {
+        v[i - 1] = v[i];
+        WL_UNROLL for (int k = 0; k < B; k++) b[(i - 1) * B + k] = b[i * B + k];
+      }
+    }
+    return state;
   }
-  each_pack<Together<Op>::packs>(
-      packs, slice.from, slice.to,
-      [&](auto count, wl_u32 p) {
-        constexpr int n = decltype(count)::value;
-        wl_u32x4 v[n], b[BESIDE_PACKS<Op, n>];
-        WL_UNROLL for (int i = 0; i < n; i++) {
-          v[i] = wl_ld128_stream(packs.at(p + i * wl_threads()));
-          beside.load(packs, p + i * wl_threads(), b + i * B);
-        }
-        push_packs(op, state, row, v, b, packs, p, wl_threads());
-      },
-      [&](wl_u32 p, bool edge) {
-        const wl_u32x4 v[1] = {edge ? packs.edge(p) : wl_ld128_stream(packs.at(p))};
-        wl_u32x4 b[BESIDE_PACKS<Op, 1>];
-        beside.load(packs, p, b);
-        push_packs(op, state, row, v, b, packs, p, 0);
-      });
-  return state;
 }
 
 // Calls `write(p, edge, v, b)` for a thread's packs, with what is read of them.

@@ -16,6 +16,7 @@
 //   TARGET            a column is the row's target, row.target, whose output target_gradient(row) is
 //                     written last. A feeder that meets its logit on the way tells it before `finish`:
 //                     set_target(row, x)
+//   LATE              nobody needs the target's logit before `finish`
 //   TOGETHER          packs whose loads go together (4); 1: one after another, as more would only add code
 //   AT_ONCE           packs that are loaded together are pushed as one vector: one rescaling for all
 //   BESIDE            another tensor is read column by column, whose rows `beside()` says; push and
@@ -131,6 +132,36 @@ WL_FN typename Op::Row begin_row(const Op& op, const typename Op::Args& a, wl_i6
     return saved ? wl_ld(saved + index) : Dtype<T>::load((const T*)a.rows.x + index * a.rows.x_stride + target);
   });
 }
+
+template <class Op, class = int>
+struct Late {
+  static constexpr bool yes = false;
+};
+template <class Op>
+struct Late<Op, decltype((int)Op::LATE)> {
+  static constexpr bool yes = Op::LATE;
+};
+
+// A row whose target's logit is on its way while the row is read, where the functor can wait for it: widened
+// early, it would be waited for there.
+template <class Op>
+struct Beginning {
+  typename Op::In logit;
+  WL_FN typename Op::Row row(const Op& op, const typename Op::Args& a, wl_i64 index) {
+    typedef typename Op::In T;
+    if constexpr (!Late<Op>::yes) return begin_row(op, a, index, nullptr);
+    return op.begin(index, [&](wl_i64 target) {
+      logit = wl_ld((const T*)a.rows.x + index * a.rows.x_stride + target);
+      return 0.f;
+    });
+  }
+  // Before the row is finished, and before anyone may overwrite it.
+  WL_FN void arrive(const Op& op, typename Op::Row& row) const {
+    if constexpr (Late<Op>::yes) {
+      if (row.kept) op.set_target(row, widened(logit));
+    }
+  }
+};
 
 // Packs as the functors' vectors, with what lies beside them: b[] beside v[]. An array has one element at
 // least.

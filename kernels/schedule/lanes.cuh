@@ -15,7 +15,8 @@ WL_FN void lanes(const typename Op::Args& a, wl_i64 first, RowLosses<Op>& losses
   const Packs<T> packs(x_row<Op>(a, exists ? index : 0), exists ? a.rows.classes : 0);
   typename Op::Row row;
   row.kept = false;
-  if (exists) row = begin_row(op, a, index, nullptr);
+  Beginning<Op> beginning = {};
+  if (exists) row = beginning.row(op, a, index);
 
   constexpr int B = OpBeside<Op>::PACKS;
   const OpBeside<Op> beside(BesideOf<Op>::row(op, exists ? index : 0), packs);
@@ -59,6 +60,7 @@ WL_FN void lanes(const typename Op::Args& a, wl_i64 first, RowLosses<Op>& losses
       push_packs(op, state, row, one, by, packs, p, 0);
     });
   }
+  beginning.arrive(op, row);
   state = reduce_lanes<width>(state, op.k);
   if (row.kept) op.finish(state, row);
   if constexpr (SecondOf<Op>::SOME) {

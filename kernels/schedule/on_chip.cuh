@@ -8,14 +8,18 @@ template <class Op>
 WL_FN void stream_row(const typename Op::Args& a) {
   typedef typename Op::In T;
   WL_SMEM(float, slots, 32 * Op::State::WORDS);
-  const Op op(a);
   const wl_i64 index = wl_block();
-  typename Op::Row row = begin_row(op, a, index, nullptr);
+  const Packs<T> packs(x_row<Op>(a, index), a.rows.classes);
+  // On its way before anything is known of the row; of one that does not count it is all that is read.
+  if (packs.first + wl_thread() < packs.last) wl_prefetch(packs.at(packs.first + wl_thread()));
+  const Op op(a);
+  Beginning<Op> beginning;
+  typename Op::Row row = beginning.row(op, a, index);
   if (row.kept) {
-    const Packs<T> packs(x_row<Op>(a, index), a.rows.classes);
     const Slice<T> slice(packs, 0, packs.count);
     const OpBeside<Op> beside(BesideOf<Op>::row(op, index), packs);
     const typename Op::State state = stream_sum(op, row, packs, slice, beside);
+    beginning.arrive(op, row);
     op.finish(reduce_block(state, op.k, slots), row);
   }
   RowLosses<Op> losses(a);
@@ -32,12 +36,20 @@ WL_FN void on_chip(const typename Op::Args& a, wl_i64 index, wl_u32 rank, RowLos
   constexpr int LANES = Packs<T>::LANES, B = OpBeside<Op>::PACKS;
   // The slice's packs, then what lies beside them.
   WL_DYNAMIC_SMEM(wl_u32, kept, 0, 4 * (1 + B) * a.schedule.slice);
-  const Op op(a);
   const Packs<T> packs(x_row<Op>(a, index), a.rows.classes);
   const Slice<T> slice(packs, rank, a.schedule.slice);
+  const auto place = [&](wl_u32 p) { return 4 * (p - slice.from); };
+  // A thread's first pack is on its way before anything is known of the row; of one that does not count it is
+  // all that is read.
+  const wl_u32 first = (slice.from > packs.first ? slice.from : packs.first) + wl_anew(wl_thread());
+  if (first < slice.to && first < packs.last) wl_cp_async16(kept, place(first), packs.at(first));
+  const Op op(a);
   const Sink<T, typename Op::Out> sink(y_row<Op>(a, index), packs);
-  typename Op::Row row = begin_row(op, a, index, nullptr);
+  Beginning<Op> beginning;
+  typename Op::Row row = beginning.row(op, a, index);
   if (!row.kept) {
+    wl_cp_async_commit();
+    wl_cp_async_wait<0>();  // it may be overwritten now
     if (rank == 0 && wl_thread() == 0) losses.write(op, row, index);
     if constexpr (SecondOf<Op>::SOME) {
       if (!a.rows.y) return;
@@ -47,11 +59,8 @@ WL_FN void on_chip(const typename Op::Args& a, wl_i64 index, wl_u32 rank, RowLos
 
   // A thread reads back what it brought itself, so it waits for nobody else here.
   const OpBeside<Op> beside(BesideOf<Op>::row(op, index), packs);
-  const auto place = [&](wl_u32 p) { return 4 * (p - slice.from); };
   const auto place_beside = [&](wl_u32 p) { return 4 * (a.schedule.slice + B * (p - slice.from)); };
-  const Turn turn(packs, slice.from, slice.to);
-  for (wl_u32 p = turn.p; p < turn.last; p += wl_threads()) {
-    wl_cp_async16(kept, place(p), packs.at(p));
+  const auto bring_beside = [&](wl_u32 p) {
     if constexpr (B > 0) {
       if (beside.aligned) {
         WL_UNROLL for (int i = 0; i < B; i++) {
@@ -63,6 +72,12 @@ WL_FN void on_chip(const typename Op::Args& a, wl_i64 index, wl_u32 rank, RowLos
         WL_UNROLL for (int i = 0; i < B; i++) wl_sts128(kept, place_beside(p) + 4 * i, b[i]);
       }
     }
+  };
+  const Turn turn(packs, slice.from, slice.to);
+  if (turn.p < turn.last) bring_beside(turn.p);
+  for (wl_u32 p = turn.p + wl_threads(); p < turn.last; p += wl_threads()) {
+    wl_cp_async16(kept, place(p), packs.at(p));
+    bring_beside(p);
   }
   wl_cp_async_commit();
   wl_cp_async_wait<0>();
@@ -94,6 +109,7 @@ WL_FN void on_chip(const typename Op::Args& a, wl_i64 index, wl_u32 rank, RowLos
         beside_of(p, b);
         push_packs(op, state, row, v, b, packs, p, 0);
       });
+  beginning.arrive(op, row);
   state = reduce_block(state, op.k, slots);
   if constexpr (cluster) {
     state = reduce_cluster(state, op.k, mine);

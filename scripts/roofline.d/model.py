@@ -50,6 +50,8 @@ B200 = Card("B200", 100, 8.0e12, 7.1e12, 148, 1.85e9)
 # A kernel's loops by the schedule's entry; `moves` counts packs of logits read and written, to which
 # come the packs that lie beside them.
 #   entry: (loops, whether x and what lies beside it are read, whether an output is written)
+# Losses of rows with a target each.
+TARGETS = ("CrossEntropy", "CrossEntropyFull", "CrossEntropyRanked", "LogprobEntropy", "LogprobEntropyRanked", "MultiMargin")
 ENTRIES = {
     "Stream": (("sum",), True, False),
     "Block": (("bring", "sum", "gradient"), True, True),

@@ -206,3 +206,45 @@ def element_ways(lines, stores, clocks):
     ways = [way(hardest(clocks), stores) for way in Graph(lines).loops()]
     ways = [k for k in ways if k["stream"] == 2 and k["STG"] == stores]
     return sorted(ways, key=lambda k: k["instructions"]) if len(ways) == 2 else None
+
+
+def registers(text):
+    """Numbers of the registers that operands name, both of a pair."""
+    found = set()
+    for number, pair in re.findall(r"\bR(\d+)(\.64)?", text):
+        found |= {int(number), int(number) + 1} if pair else {int(number)}
+    return found
+
+
+def waits_first(lines):
+    """The instruction that needs a number which is loaded (a target, a total) before the first pack of the row is
+    on its way; None where there is none."""
+    loaded = set()
+    for _, op, operands in instructions(lines)[0]:
+        base = op.split(".")[0]
+        if base == "LDGSTS" or base == "LDG" and ".128" in op or base == "CCTL" and ".PF" in op:
+            return None
+        first, _, others = operands.partition(",")
+        writes = re.match(r"\s*R\d", first) and base not in ("ST", "STG", "STS", "RED")
+        if registers(others if writes else operands) & loaded:
+            return f"{op}{operands}"
+        if writes:
+            wide = 4 if ".128" in op else 2 if ".64" in op.split("R")[0] or ".WIDE" in op else 1
+            start = int(re.search(r"R(\d+)", first)[1])
+            written = set(range(start, start + wide))
+            loaded = loaded | written if base in ("LDG", "LD") else loaded - written
+    return "no access of 128 bits"
+
+
+def arrivals(lines):
+    """How often a cluster's barrier is arrived at, after a fence and without one."""
+    fenced, counts = False, [0, 0]
+    for _, op, _ in instructions(lines)[0]:
+        base = op.split(".")[0]
+        if base == "MEMBAR":
+            fenced = True
+        elif base == "UCGABAR_ARV":
+            counts[not fenced] += 1
+        elif base == "SHFL":
+            fenced = False
+    return tuple(counts)

@@ -85,7 +85,7 @@ impl Cuda {
             expected: "rows and classes that a launch can count".into(),
             got: format!("{rows} rows of {classes}"),
         })?;
-        self.note(loss, data, &work, plan);
+        self.note(loss, data, work.name(), plan);
         let workspace = match plan.schedule {
             Schedule::Split(parts) => {
                 let words = loss.words() + 1 + loss.second_words();
@@ -188,6 +188,14 @@ impl Planned<'_> {
 }
 
 impl Work {
+    fn name(self) -> &'static str {
+        match self {
+            Work::Forward => "Forward",
+            Work::Fused => "Fused",
+            Work::FromLse => "FromLse",
+        }
+    }
+
     fn pass(self) -> Pass {
         match self {
             Work::Forward => Pass::Forward,

@@ -12,7 +12,7 @@ pub(crate) mod status;
 
 use crate::base::error::Result;
 use crate::base::shape::Shape;
-use crate::code::plan::{Forced, Plan};
+use crate::code::plan::{Forced, Plan, Schedule};
 use crate::code::variants::{Data, Loss};
 use crate::cuda::driver::Driver;
 use crate::spec::adaptive_log_softmax::ClassOrder;
@@ -23,6 +23,9 @@ use status::StatusWord;
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
+
+/// A loss, its element type, what was done, and by which schedule.
+type Note = (Loss, Data, &'static str, Schedule);
 
 /// Whose numbers are on the device.
 type Owner = Weak<dyn Send + Sync>;
@@ -43,8 +46,8 @@ pub(crate) struct Stream {
     pub(crate) driver: Arc<dyn Driver>,
     /// What objects that calls named have on the device.
     constants: Mutex<Vec<(Owner, Span)>>,
-    /// Which plans were carried out, as `loss dtype work: schedule`.
-    notes: Mutex<BTreeSet<String>>,
+    /// Which plans were carried out.
+    notes: Mutex<Vec<Note>>,
     pub(crate) laps: Laps,
     /// What rows are gone through by, where a plan for them can be made of it.
     pub(crate) forced: OnceLock<Forced>,
@@ -58,7 +61,7 @@ impl Stream {
             noted: StatusWord::new(driver.clone())?,
             driver,
             constants: Mutex::default(),
-            notes: Mutex::new(BTreeSet::new()),
+            notes: Mutex::default(),
             laps: Laps::default(),
             forced: OnceLock::new(),
         })
@@ -117,15 +120,23 @@ impl Stream {
         sent.map(|()| address)
     }
 
-    pub(crate) fn note(&self, loss: Loss, data: Data, work: &dyn std::fmt::Debug, plan: Plan) {
-        let note = format!("{loss:?} {} {work:?}: {}", data.name(), plan.schedule);
-        self.notes.lock().unwrap_or_else(PoisonError::into_inner).insert(note);
+    /// Every call comes here: words are made of it when somebody asks.
+    pub(crate) fn note(&self, loss: Loss, data: Data, work: &'static str, plan: Plan) {
+        let note = (loss, data, work, plan.schedule);
+        let mut notes = self.notes.lock().unwrap_or_else(PoisonError::into_inner);
+        if !notes.contains(&note) {
+            notes.push(note);
+        }
     }
 
-    /// Which combinations of loss, dtype, work and schedule this device has run.
+    /// Which combinations of loss, dtype, work and schedule this device has run, as
+    /// `loss dtype work: schedule`.
     pub(crate) fn notes(&self) -> Vec<String> {
         let notes = self.notes.lock().unwrap_or_else(PoisonError::into_inner);
-        notes.iter().cloned().collect()
+        let text = |(loss, data, work, schedule): &Note| {
+            format!("{loss:?} {} {work}: {schedule}", data.name())
+        };
+        notes.iter().map(text).collect::<BTreeSet<_>>().into_iter().collect()
     }
 }
 
