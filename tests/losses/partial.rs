@@ -212,8 +212,8 @@ fn shards_give_the_bits_of_forward_and_of_gradients_that_take_exponentials_anew(
             Got::new("z_loss", out.z_loss.view()),
         ];
         let mut got = Sharded::new(&case, 3).results(&device, true).expect("a legal call");
-        // Of f32 logits that are not capped, exponentials are kept where the logits were.
-        if case.logits.dtype() == DType::F32 && case.softcap.is_none() {
+        // Of logits that are not capped, the exponentials of the first visit are kept.
+        if case.softcap.is_none() {
             got.pop();
         } else {
             let logits = case.logits.tensor();

@@ -8,7 +8,7 @@ use crate::base::error::{Error, Result};
 use crate::base::lines::Lines;
 use crate::base::tensor::TensorMut;
 use crate::cpu::processor::Cpu;
-use crate::cpu::simd::Lanes;
+use crate::cpu::simd::{Lanes, ask_for};
 use crate::cpu::threads::{Spread, SyncRef};
 use std::cell::RefCell;
 use std::ops::Range;
@@ -84,6 +84,15 @@ pub(crate) struct Line<X, A, Y> {
     /// The second output, of the second input's type; may be `a` itself.
     pub(crate) b: *mut A,
     pub(crate) spread: Spread,
+}
+
+impl<X, A, Y> Line<X, A, Y> {
+    /// Asks for an element of the line that most likely comes next, right behind this one.
+    pub(crate) fn ask_for_next(&self, element: Option<usize>) {
+        if let Some(element) = element {
+            ask_for(self.x.wrapping_add(self.len + element));
+        }
+    }
 }
 
 /// What is done with each line.

@@ -139,6 +139,11 @@ impl Targets<'_> {
         (Some(value) != self.ignore_index).then_some(value as usize)
     }
 
+    /// The class of the row after this one, if there is such a row.
+    pub(crate) fn class_after(&self, row: usize) -> Option<usize> {
+        if row + 1 < self.rows { self.class(row + 1) } else { None }
+    }
+
     /// Counts the kept rows; an error for the first kept target that names no class.
     pub(crate) fn census(&self, cpu: &Cpu, weights: &Weights<'_>) -> Result<Census> {
         if self.rows <= ALONE {

@@ -129,7 +129,14 @@ impl<L: ElementLoss, T: Lanes> Loop<L, T> {
             if !p.weight.is_null() {
                 factor = s.mul(factor, weight);
             }
-            let mut value = if p.wanted { self.loss.value(s, e) } else { s.splat(0.0) };
+            // Side by side, so that what a value and a slope are both made of is made once.
+            let none = s.splat(0.0);
+            let (mut value, slope) = match (p.wanted, !p.grad_x.is_null()) {
+                (true, true) => (self.loss.value(s, e), self.loss.grad_x(s, e, factor)),
+                (true, false) => (self.loss.value(s, e), none),
+                (false, true) => (none, self.loss.grad_x(s, e, factor)),
+                (false, false) => (none, none),
+            };
             if L::MASKED && n < S::LANES {
                 let mut lanes = [0.0f32; MAX_LANES];
                 store_lanes(s, lanes.as_mut_ptr(), n, value);
@@ -139,7 +146,7 @@ impl<L: ElementLoss, T: Lanes> Loop<L, T> {
                 store_lanes(s, p.value.add(i), n, value);
             }
             if !p.grad_x.is_null() {
-                store_lanes(s, p.grad_x.add(i), n, self.loss.grad_x(s, e, factor));
+                store_lanes(s, p.grad_x.add(i), n, slope);
             }
             if !p.grad_y.is_null() {
                 store_lanes(s, p.grad_y.add(i), n, self.loss.grad_y(s, e, factor));

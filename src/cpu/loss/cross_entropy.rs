@@ -8,7 +8,7 @@ use crate::base::error::Result;
 use crate::base::lines::Lines;
 use crate::base::tensor::{TensorMut, TensorRef};
 use crate::cpu::batch::lines::{Line, LineOp, Sink, Source, each_line, host_like};
-use crate::cpu::batch::numbers::{Batch, Sums, Upstream};
+use crate::cpu::batch::numbers::{Batch, Factors, Sums, Upstream};
 use crate::cpu::batch::results::{Buffers, Results};
 use crate::cpu::batch::targets::with_weights;
 use crate::cpu::batch::tiles::{each_tile, short};
@@ -16,7 +16,9 @@ use crate::cpu::loss::cross_entropy::short::Short;
 use crate::cpu::loss::log_softmax::fill;
 use crate::cpu::loss::logsumexp::coarse;
 use crate::cpu::processor::{Cpu, each_float, host_f32_ref};
-use crate::cpu::row::logit::Transform;
+use crate::cpu::row::hole::Hole;
+use crate::cpu::row::logit::{Linear, Transform};
+use crate::cpu::row::room::with_room;
 use crate::cpu::row::state::RowSum;
 use crate::cpu::row::work::{Also, Kept, Normalizer, Row};
 use crate::cpu::simd::Lanes;
@@ -71,6 +73,7 @@ impl LineOp for Forward<'_> {
                 }
                 return;
             };
+            line.ask_for_next(batch.targets.class_after(line.index));
             let row = self.call.row(&line);
             let hole = batch.hole(line.x, class);
             let mut finish = |sum: &RowSum| {
@@ -87,29 +90,19 @@ impl LineOp for Forward<'_> {
                 finish(&row.sum(Some(hole)));
                 return;
             }
-            // In place on f32 the exponentials stay where the logits were: one exponential and
-            // one read from memory an element. Narrower types would round them.
+            let at = (class, &hole);
             let at_target = match (batch.transform, row_of_f32(&row, line.y)) {
-                (Transform::Linear(logit), Some(row)) => {
-                    let mut kept = Kept::new();
-                    let sum = row.sum_and_keep(logit, hole, &mut kept);
-                    let factors = finish(&sum);
-                    if sum.undefined() {
-                        return fill(&line, f32::NAN);
-                    }
-                    row.rescale(&sum, &kept, &factors.terms(batch.transform));
-                    factors.at_target(sum.rest, sum.target, hole.own())
-                }
-                _ => {
-                    let sum = row.sum(Some(hole));
-                    let factors = finish(&sum);
-                    if sum.undefined() {
-                        return fill(&line, f32::NAN);
-                    }
-                    let terms = factors.terms(batch.transform);
-                    row.gradient(line.y, Some(class), Normalizer::Sum(&sum), &terms);
-                    factors.at_target(sum.rest, sum.target, hole.own())
-                }
+                (Transform::Linear(logit), Some(row)) => in_place(&row, logit, at, &mut finish),
+                (Transform::Linear(logit), None) if row.narrow() => with_room(row.len, |room| {
+                    let to = (line.y, room);
+                    let short =
+                        row.one_block().then(|| one_block(&row, to, logit, at, &mut finish));
+                    short.flatten().unwrap_or_else(|| apart(&row, to, logit, at, &mut finish))
+                }),
+                _ => twice(&row, line.y, at, &mut finish),
+            };
+            let Some(at_target) = at_target else {
+                return fill(&line, f32::NAN);
             };
             line.y.add(class).write(Y::from_f32(at_target));
         }
@@ -117,6 +110,112 @@ impl LineOp for Forward<'_> {
 
     fn merge(total: &mut Sums, part: &Sums) {
         total.add(part);
+    }
+}
+
+// The ways to a row's gradient: each returns the target's, or `None` of a row without probabilities, and
+// asks `finish` for the factors once the row is summed. Those with room for the segments of a long row on
+// their stack are not inlined, or short rows would pay for it.
+
+/// The target's column, with its number.
+type At<'a> = (usize, &'a Hole);
+type Finish<'a> = &'a mut dyn FnMut(&RowSum) -> Factors;
+
+/// In place on f32 the exponentials stay where the logits were: one exponential and one read from memory
+/// an element.
+///
+/// # Safety
+/// As for [`LineOp::line`], of the row and the target.
+#[inline(never)]
+unsafe fn in_place(
+    row: &Row<f32>,
+    logit: Linear,
+    (_, hole): At<'_>,
+    finish: Finish<'_>,
+) -> Option<f32> {
+    let mut kept = Kept::new();
+    // SAFETY: the caller's contract for the row.
+    unsafe {
+        let sum = row.sum_and_keep(logit, *hole, &mut kept);
+        let factors = finish(&sum);
+        if sum.undefined() {
+            return None;
+        }
+        row.rescale(&sum, &kept, &factors.terms(row.transform));
+        Some(factors.at_target(sum.rest, sum.target, hole.own()))
+    }
+}
+
+/// 16 bits would round exponentials: they are kept apart, as f32.
+///
+/// # Safety
+/// As for [`LineOp::line`], of the row and the target; there is room for an f32 a class.
+#[inline(never)]
+unsafe fn apart<X: Lanes, Y: Lanes>(
+    row: &Row<X>,
+    (out, room): (*mut Y, *mut f32),
+    logit: Linear,
+    (_, hole): At<'_>,
+    finish: Finish<'_>,
+) -> Option<f32> {
+    let mut kept = Kept::new();
+    // SAFETY: the caller's contract for the row and the room.
+    unsafe {
+        let sum = row.sum_and_keep_apart(logit, *hole, room, &mut kept);
+        let factors = finish(&sum);
+        if sum.undefined() {
+            return None;
+        }
+        row.rescale_apart(out, room, logit, (&sum, &kept), &factors.terms(row.transform));
+        Some(factors.at_target(sum.rest, sum.target, hole.own()))
+    }
+}
+
+/// As [`apart`], of one block; the outer `None` of one that has to go another way.
+///
+/// # Safety
+/// As for [`apart`].
+unsafe fn one_block<X: Lanes, Y: Lanes>(
+    row: &Row<X>,
+    (out, room): (*mut Y, *mut f32),
+    logit: Linear,
+    (class, hole): At<'_>,
+    finish: Finish<'_>,
+) -> Option<Option<f32>> {
+    // SAFETY: the caller's contract for the row and the room.
+    unsafe {
+        let (sum, sides) = row.sum_sides(logit, *hole, room)?;
+        let factors = finish(&sum);
+        if sum.undefined() {
+            return Some(None);
+        }
+        let terms = factors.terms(row.transform);
+        row.rescale_sides((out, room), class, (&sum, &sides), &terms);
+        Some(Some(factors.at_target(sum.rest, sum.target, hole.own())))
+    }
+}
+
+/// Two visits to the logits, with an exponential each.
+///
+/// # Safety
+/// As for [`LineOp::line`], of the row and the target.
+#[inline(never)]
+unsafe fn twice<X: Lanes, Y: Lanes>(
+    row: &Row<X>,
+    out: *mut Y,
+    (class, hole): At<'_>,
+    finish: Finish<'_>,
+) -> Option<f32> {
+    // SAFETY: the caller's contract for the row.
+    unsafe {
+        let sum = row.sum(Some(*hole));
+        let factors = finish(&sum);
+        if sum.undefined() {
+            return None;
+        }
+        let terms = factors.terms(row.transform);
+        row.gradient(out, Some(class), Normalizer::Sum(&sum), &terms);
+        Some(factors.at_target(sum.rest, sum.target, hole.own()))
     }
 }
 

@@ -2,7 +2,7 @@
 
 use crate::cpu::elementwise::pass::{Element, ElementLoss};
 use crate::cpu::loss::kl_div::KlDivLogTarget;
-use crate::cpu::simd::{Simd, exp_m1, exp_to_the_end, ln_1p};
+use crate::cpu::simd::{Simd, exp_m1, exp_to_the_end, ln_1p, minus_ln_1m_half, one_minus_exp};
 use crate::spec::elementwise::Options;
 
 /// e^x·(x − y).
@@ -69,6 +69,15 @@ impl JsDiv {
     #[inline(always)]
     pub(crate) fn slopes<S: Simd>(self, s: S, [q, p]: [S::V; 2], u: S::V) -> (S::V, S::V) {
         let (zero, alone) = (s.splat(0.0), s.splat(self.alone));
+        if self.lesser == 0.5 {
+            // As it stands for every share, with the larger of x and y for w: v ≤ 0 has no end.
+            let size = s.abs(u);
+            let of_larger = minus_ln_1m_half(s, one_minus_exp(s, size));
+            let of_other = s.sub(of_larger, size);
+            let at_x = s.select_lt(zero, u, of_larger, of_other);
+            let at_y = s.select_lt(zero, u, of_other, of_larger);
+            return (weighed(s, 0.5, q, at_x), weighed(s, 0.5, p, at_y));
+        }
         let v = if self.of_input { u } else { s.sub(zero, u) };
         let t = s.min(alone, v); // NaN stays NaN
         let ln = ln_1p(s, s.mul(s.splat(self.lesser), exp_m1(s, t)));

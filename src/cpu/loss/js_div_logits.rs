@@ -1,6 +1,7 @@
 //! Jensen–Shannon divergence from logits on the CPU: rows of a model and of its teacher side by
 //! side, each brought from memory once and gone through three times.
 
+mod kernels;
 mod terms;
 
 use crate::base::error::{Error, Result};
@@ -14,95 +15,15 @@ use crate::cpu::loss::log_softmax::fill;
 use crate::cpu::processor::{Cpu, each_float, host_f32};
 use crate::cpu::row::cuts::{Segments, Slots};
 use crate::cpu::row::logit::Transform;
+use crate::cpu::row::room::{ROOM, with_room};
 use crate::cpu::row::state::RowSum;
 use crate::cpu::row::work::{Also, Row};
-use crate::cpu::simd::{Kernel, Lanes, Level, Simd, load_lanes, store_lanes};
+use crate::cpu::simd::{Lanes, Level};
 use crate::cpu::threads::{Spread, SyncPtr};
 use crate::spec::grad_output::GradOutput;
 use crate::spec::js_div_logits::{CheckedJsDiv, JsDivLogitsGradOut};
-use terms::{Difference, Divergence, Norm, Pair, Terms};
-
-/// Sums of a stretch: of the slopes to x and to y.
-struct Sums<T> {
-    x: *const T,
-    y: *const T,
-    len: usize,
-    pair: Pair,
-}
-
-impl<T: Lanes> Kernel for Sums<T> {
-    /// Their sum, which is the loss, and each.
-    type Out = [f32; 3];
-
-    #[inline(always)]
-    fn run<S: Simd>(self, s: S) -> [f32; 3] {
-        let mut sums = [s.splat(0.0); 3];
-        let mut i = 0;
-        while i < self.len {
-            let n = S::LANES.min(self.len - i);
-            // SAFETY: whoever makes a `Sums` vouches for `len` elements at both.
-            let [a, b] = unsafe {
-                let out = f32::NEG_INFINITY;
-                [load_lanes(s, self.x.add(i), n, out), load_lanes(s, self.y.add(i), n, out)]
-            };
-            let Terms { loss, at_x, at_y, .. } = self.pair.terms(s, a, b);
-            // The loss is added up a class at a time: near each other, the slopes nearly cancel.
-            for (sum, term) in sums.iter_mut().zip([loss, at_x, at_y]) {
-                *sum = s.add(*sum, term);
-            }
-            i += n;
-        }
-        [s.reduce_add(sums[0]), s.reduce_add(sums[1]), s.reduce_add(sums[2])]
-    }
-}
-
-/// Logits to gradients: factor·(slope − p·sum).
-struct Gradient<T> {
-    x: *const T,
-    y: *const T,
-    out: *mut T,
-    /// Null where nobody asked.
-    out_target: *mut T,
-    len: usize,
-    pair: Pair,
-    /// Of the model and of the teacher.
-    factors: [f32; 2],
-    sums: [f32; 2],
-}
-
-impl<T: Lanes> Kernel for Gradient<T> {
-    type Out = ();
-
-    #[inline(always)]
-    fn run<S: Simd>(self, s: S) {
-        let (factors, sums) = (self.factors, self.sums);
-        let mut i = 0;
-        while i < self.len {
-            let n = S::LANES.min(self.len - i);
-            // SAFETY: whoever makes a `Gradient` vouches for `len` elements at its pointers, and
-            // that what is written is x, element by element, or apart from what is read.
-            unsafe {
-                let out = f32::NEG_INFINITY;
-                let a = load_lanes(s, self.x.add(i), n, out);
-                let b = load_lanes(s, self.y.add(i), n, out);
-                let Terms { at_x, at_y, q, p, .. } = self.pair.terms(s, a, b);
-                let dx = centred(s, factors[0], at_x, q, sums[0]);
-                store_lanes(s, self.out.add(i), n, dx);
-                if !self.out_target.is_null() {
-                    let dy = centred(s, factors[1], at_y, p, sums[1]);
-                    store_lanes(s, self.out_target.add(i), n, dy);
-                }
-            }
-            i += n;
-        }
-    }
-}
-
-/// factor·(slope − share·sum).
-#[inline(always)]
-fn centred<S: Simd>(s: S, factor: f32, slope: S::V, share: S::V, sum: f32) -> S::V {
-    s.mul(s.splat(factor), s.fma(share, s.splat(-sum), slope))
-}
+use kernels::{Centre, Gradient, Sums};
+use terms::{Difference, Divergence, Norm, Pair};
 
 /// Numbers of the batch that every row uses.
 struct Batch<'a> {
@@ -207,14 +128,26 @@ impl LineOp for JsDivOf<'_> {
             let divergence = batch.divergence;
             let pair = Pair { divergence, x: x_norm, y: y_norm, difference };
             let rows = Rows { x: line.x, y, len: line.len, pair, spread: line.spread };
-            let [loss, at_x, at_y] = rows.sums(self.level);
-            put(loss);
-            *total += loss;
+            let g = f64::from(batch.upstream.of(line.index)) * batch.share / batch.rows;
+            let factors = [g * f64::from(s), g * f64::from(s_t)].map(|f| f as f32);
+            let level = self.level;
+            let mut finish = |loss: f64| {
+                put(loss);
+                *total += loss;
+            };
+            // To the model's logits alone the slopes are taken once, and kept.
+            if !out.is_null() && out_target.is_null() && line.len <= ROOM {
+                with_room(line.len, |kept| {
+                    let [loss, at_x, _] = rows.sums::<true>(level, kept);
+                    finish(loss);
+                    rows.centre(level, (kept.cast_const(), out), factors[0], at_x as f32);
+                });
+                return;
+            }
+            let [loss, at_x, at_y] = rows.sums::<false>(level, std::ptr::null_mut());
+            finish(loss);
             if !out.is_null() {
-                let g = f64::from(batch.upstream.of(line.index)) * batch.share / batch.rows;
-                let factors = [g * f64::from(s), g * f64::from(s_t)].map(|f| f as f32);
-                let sums = [at_x as f32, at_y as f32];
-                rows.gradients(self.level, (out, out_target), factors, sums);
+                rows.gradients(level, (out, out_target), factors, [at_x as f32, at_y as f32]);
             }
         }
     }
@@ -235,17 +168,19 @@ struct Rows<T> {
 
 impl<T: Lanes> Rows<T> {
     /// # Safety
-    /// `len` elements are readable at both pointers.
-    unsafe fn sums(&self, level: Level) -> [f64; 3] {
+    /// `len` elements are readable at both pointers, and with KEEP as many writable at `kept`.
+    unsafe fn sums<const KEEP: bool>(&self, level: Level, kept: *mut f32) -> [f64; 3] {
         let segments = Segments::new(self.len, None);
         let (x, y, pair) = (SyncPtr(self.x.cast_mut()), SyncPtr(self.y.cast_mut()), self.pair);
+        let kept = SyncPtr(kept);
         let mut slots = Slots::new();
         let parts = slots.fill(&segments, self.spread, |_, columns| {
             let (at, len) = (columns.start, columns.len());
             // SAFETY: the columns lie inside the rows, which are only read.
             unsafe {
                 let (x, y) = (x.get().add(at).cast_const(), y.get().add(at).cast_const());
-                level.run(Sums { x, y, len, pair })
+                let kept = if KEEP { kept.get().add(at) } else { std::ptr::null_mut() };
+                level.run(Sums::<T, KEEP> { x, y, kept, len, pair })
             }
         });
         let mut sums = [0.0; 3];
@@ -253,6 +188,30 @@ impl<T: Lanes> Rows<T> {
             sums.iter_mut().zip(part).for_each(|(sum, &part)| *sum += f64::from(part));
         }
         sums
+    }
+
+    /// # Safety
+    /// As for [`Rows::sums`], which has written to `kept`; as many elements are writable at `out`, which is x
+    /// itself or overlaps nothing that is read.
+    unsafe fn centre(
+        &self,
+        level: Level,
+        (kept, out): (*const f32, *mut T),
+        factor: f32,
+        sum: f32,
+    ) {
+        let segments = Segments::new(self.len, None);
+        let (x, norm) = (SyncPtr(self.x.cast_mut()), self.pair.x);
+        let (kept, out) = (SyncPtr(kept.cast_mut()), SyncPtr(out));
+        segments.each_reversed(self.spread, |_, columns| {
+            let (at, len) = (columns.start, columns.len());
+            // SAFETY: the columns lie inside the rows, and each belongs to one call.
+            unsafe {
+                let (x, kept) = (x.get().add(at).cast_const(), kept.get().add(at).cast_const());
+                let out = out.get().add(at);
+                level.run(Centre { x, kept, out, len, norm, factor, sum });
+            }
+        });
     }
 
     /// # Safety

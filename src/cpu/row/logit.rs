@@ -20,6 +20,15 @@ pub(crate) enum Linear {
     Scaled(Scaled),
 }
 
+impl Linear {
+    pub(crate) fn scale(self) -> f32 {
+        match self {
+            Linear::Plain(Plain) => 1.0,
+            Linear::Scaled(Scaled { scale }) => scale,
+        }
+    }
+}
+
 impl Transform {
     pub(crate) const IDENTITY: Transform = Transform::Linear(Linear::Plain(Plain));
 
@@ -34,8 +43,8 @@ impl Transform {
     /// The constant part of dz/dx.
     pub(crate) fn slope(self) -> f32 {
         match self {
-            Transform::Linear(Linear::Plain(Plain)) | Transform::Capped(_) => 1.0,
-            Transform::Linear(Linear::Scaled(Scaled { scale })) => scale,
+            Transform::Linear(linear) => linear.scale(),
+            Transform::Capped(_) => 1.0,
         }
     }
 

@@ -1,8 +1,9 @@
 //! The state of a row as numbers, which another call, or another device of the kind, goes on with.
 
 use crate::cpu::row::cuts::{Segments, Slots};
+use crate::cpu::row::partial::Partial;
 use crate::cpu::row::ranks::Standing;
-use crate::cpu::row::softmax::{Deviation, Partial};
+use crate::cpu::row::softmax::Deviation;
 use crate::cpu::row::state::Part;
 use crate::cpu::threads::Spread;
 use crate::spec::row_state::Record;
@@ -15,7 +16,7 @@ fn write(part: &Part, numbers: &mut [f32]) {
 }
 
 fn read(numbers: &[f32]) -> Part {
-    let exponentials = Partial { max: numbers[0], sum: numbers[1], others: 0.0, moment: 0.0 };
+    let exponentials = Partial { max: numbers[0], sum: numbers[1], ..Partial::EMPTY };
     let deviation = match *numbers {
         [_, _, reference, sum, weight] => Deviation { reference, sum, weight },
         _ => Deviation::NONE,

@@ -5,7 +5,8 @@
 //! a teacher's logit, which is a probability but for a factor of its row.
 
 use crate::cpu::row::logit::{Linear, Logit, Transform, each_logit};
-use crate::cpu::row::softmax::{DISTANCE_UNIT, PREFETCH, maximum, reference};
+use crate::cpu::row::partial::PREFETCH;
+use crate::cpu::row::softmax::{DISTANCE_UNIT, maximum, reference};
 use crate::cpu::simd::{Kernel, Lanes, Level, Simd, exp_nonpositive, load_lanes, store_lanes};
 
 /// How a target becomes q.

@@ -1,36 +1,15 @@
 //! The loops that sum a stretch of one row: maximum and exponentials, distances, plain sums.
 
 use crate::cpu::row::logit::{Linear, Logit, Transform, each_logit};
+use crate::cpu::row::narrow;
+use crate::cpu::row::partial::{PREFETCH, Partial};
 use crate::cpu::simd::{Kernel, Lanes, Level, Simd, exp_nonpositive, load_lanes, store_lanes};
-
-/// What one stretch of a row adds to its log-sum-exp.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Partial {
-    /// The largest logit as a reference, NaN disregarded; −∞ for a stretch that is empty or all −∞.
-    pub(crate) max: f32,
-    /// Σ e^(z − z(max)); NaN where the stretch holds a NaN, +∞ where it holds +∞ and no NaN.
-    pub(crate) sum: f32,
-    /// The sum without one copy of the largest, with the digits that a sum barely above 1 has
-    /// not, where the moment was asked for.
-    pub(crate) others: f32,
-    /// Σ e^(z − z(max))·(z − z(max)), where it was asked for; a masked class adds 0.
-    pub(crate) moment: f32,
-}
-
-impl Partial {
-    pub(crate) const EMPTY: Partial =
-        Partial { max: f32::NEG_INFINITY, sum: 0.0, others: 0.0, moment: 0.0 };
-}
 
 /// What exponentials and deviations are relative to: the maximum, or 0 where that is −∞.
 #[inline(always)]
 pub(crate) fn reference(max: f32) -> f32 {
     if max == f32::NEG_INFINITY { 0.0 } else { max }
 }
-
-/// How far ahead of the exponentials memory is asked for: a block, which is the stretch that the
-/// next call finds its maximum in. Exponentials are computed meanwhile.
-pub(crate) const PREFETCH: usize = 8 * 1024;
 
 /// Distances further off than this have an exponential of 0; it stands for them, as 0·∞ is NaN.
 pub(crate) const FARTHEST: f32 = -88.0;
@@ -111,6 +90,15 @@ pub(crate) unsafe fn accumulate<T: Lanes>(
     x: *const T,
     len: usize,
 ) -> Partial {
+    if narrow::is::<T>()
+        && let Transform::Linear(linear) = transform
+    {
+        // SAFETY: the caller's promise; nothing is kept.
+        let partial = unsafe { narrow::accumulate(level, linear, x, None, len) };
+        if let Some(partial) = partial {
+            return partial;
+        }
+    }
     let x = x.cast_mut();
     each_logit!(transform, logit => level.run(Accumulate::<T, _, false, false> { x, len, logit }))
 }
@@ -172,7 +160,7 @@ impl<T: Lanes, L: Logit, const KEEP: bool, const MOMENT: bool> Kernel
                 // No probabilities here; the sum only says whether +∞ or NaN has the last word.
                 let nan = (0..len).any(|i| x.add(i).read().to_f32().is_nan());
                 let sum = if nan { f32::NAN } else { f32::INFINITY };
-                return Partial { max, sum, others: sum, moment: f32::NAN };
+                return Partial { max, sum, others: sum, moment: f32::NAN, exponent: f32::NAN };
             }
             let (reference, farthest) = (s.splat(reference(max)), s.splat(FARTHEST));
             let mut sums = [s.splat(0.0); 2];
@@ -217,7 +205,7 @@ impl<T: Lanes, L: Logit, const KEEP: bool, const MOMENT: bool> Kernel
                 true => others(s, logit, x.cast_const(), len, max),
                 false => sum - 1.0,
             };
-            Partial { max, sum, others, moment }
+            Partial { max, sum, others, moment, exponent: f32::NAN }
         }
     }
 }

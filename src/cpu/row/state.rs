@@ -8,9 +8,10 @@
 
 use crate::cpu::row::hole::Hole;
 use crate::cpu::row::logit::Transform;
+use crate::cpu::row::partial::Partial;
 use crate::cpu::row::ranks::Standing;
 use crate::cpu::row::softmax;
-use crate::cpu::row::softmax::{Deviation, Partial};
+use crate::cpu::row::softmax::Deviation;
 
 /// The largest logit of a row, which its sums are relative to.
 #[derive(Debug, Clone, Copy)]
@@ -63,6 +64,13 @@ pub(crate) struct Part {
     pub(crate) exponentials: Partial,
     pub(crate) deviation: Deviation,
     pub(crate) standing: Standing,
+}
+
+impl Part {
+    /// Of exponentials alone.
+    pub(crate) fn of(exponentials: Partial) -> Part {
+        Part { exponentials, deviation: Deviation::NONE, standing: Standing::NONE }
+    }
 }
 
 /// What a loss is made of, however a row was summed.

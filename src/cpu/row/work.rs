@@ -7,12 +7,15 @@ use crate::cpu::row::cuts::{Segments, Slots};
 use crate::cpu::row::gradient::{GradientTerms, Rescale};
 use crate::cpu::row::hole::Hole;
 use crate::cpu::row::logit::{Linear, Transform};
+use crate::cpu::row::narrow::Sides;
+use crate::cpu::row::partial::Partial;
 use crate::cpu::row::ranks::Standing;
 use crate::cpu::row::softmax::Deviation;
 use crate::cpu::row::state::{Part, RowSum};
-use crate::cpu::row::{gradient, ranks, softmax};
-use crate::cpu::simd::{Lanes, Level};
+use crate::cpu::row::{gradient, narrow, ranks, softmax};
+use crate::cpu::simd::{Lanes, Level, Unit, power_of_two};
 use crate::cpu::threads::{Spread, SyncPtr};
+use crate::spec::row_state::block;
 
 /// What a row is asked for besides its sum.
 #[derive(Debug, Clone, Copy, Default)]
@@ -212,6 +215,138 @@ impl<T: Lanes> Row<T> {
             }
         });
         sums.iter().map(|&s| f64::from(s)).sum()
+    }
+}
+
+/// The passes that keep exponentials as f32 apart from a row of 16 bits: linear transform, no smoothing
+/// weights.
+impl<T: Lanes> Row<T> {
+    /// Whether the row is one for these passes.
+    pub(crate) fn narrow(&self) -> bool {
+        narrow::is::<T>() && self.len <= narrow::KEPT && self.weights.is_null()
+    }
+
+    /// Whether it also is a block, of which nothing but exponentials is wanted.
+    pub(crate) fn one_block(&self) -> bool {
+        self.narrow() && self.len <= block(self.len) && !self.smoothing && !self.also.standing
+    }
+
+    /// As [`Row::sum_and_keep_apart`], of one block.
+    ///
+    /// # Safety
+    /// As for [`Row::sum_and_keep_apart`].
+    pub(crate) unsafe fn sum_sides(
+        &self,
+        logit: Linear,
+        hole: Hole,
+        room: *mut f32,
+    ) -> Option<(RowSum, Sides)> {
+        // SAFETY: the caller's promise; the hole is a column of the row.
+        let sides = unsafe {
+            narrow::accumulate_sides(
+                self.level,
+                logit,
+                (self.x, room),
+                self.len,
+                (hole.column, hole.logit),
+            )
+        }?;
+        let parts = sides.parts.map(Part::of);
+        Some((RowSum::merge(self.transform, &parts, Some(hole)), sides))
+    }
+
+    /// As [`Row::rescale_apart`], of one block.
+    ///
+    /// # Safety
+    /// As for [`Row::rescale_apart`], [`Row::sum_sides`] having made `sum` and `sides`.
+    pub(crate) unsafe fn rescale_sides<U: Lanes>(
+        &self,
+        (out, room): (*mut U, *const f32),
+        target: usize,
+        (sum, sides): (&RowSum, &Sides),
+        terms: &Terms,
+    ) {
+        let (level, terms) = (self.level, (terms.prob / sum.total(), terms.smooth));
+        // SAFETY: the caller's promise.
+        unsafe { sides.rescale(level, (room, out), (self.len, target), terms) };
+    }
+
+    /// As [`Row::sum`]; each segment's exponentials go to `room`, but those of segments that f32 has not
+    /// the digits for.
+    ///
+    /// # Safety
+    /// As for [`Row::sum`], and `len` f32 are writable at `room`.
+    pub(crate) unsafe fn sum_and_keep_apart(
+        &self,
+        logit: Linear,
+        hole: Hole,
+        room: *mut f32,
+        kept: &mut Kept,
+    ) -> RowSum {
+        kept.segments = Segments::new(self.len, Some(hole.column));
+        let (level, transform, memory) = (self.level, Transform::Linear(logit), self.memory());
+        let (smoothing, also, room) = (self.smoothing, self.also, SyncPtr(room));
+        let parts = kept.parts.fill(&kept.segments, self.spread, |_, columns| {
+            // SAFETY: the columns lie inside the row and in no other segment.
+            unsafe {
+                let (x, len) = (memory.x(columns.start).cast_const(), columns.len());
+                let room = room.get().add(columns.start);
+                let exponentials = narrow::accumulate(level, logit, x, Some(room), len)
+                    .unwrap_or_else(|| softmax::accumulate(level, transform, x, len));
+                let deviation = match smoothing {
+                    true => softmax::deviation(level, transform, x, std::ptr::null(), len),
+                    false => Deviation::NONE,
+                };
+                let standing = match also.standing {
+                    true => ranks::standing(level, x, columns, &hole),
+                    false => Standing::NONE,
+                };
+                Part { exponentials, deviation, standing }
+            }
+        });
+        RowSum::merge(transform, parts, Some(hole))
+    }
+
+    /// Kept exponentials become `prob·p − smooth` in `out`, but for the hole.
+    ///
+    /// # Safety
+    /// As for [`Row::gradient`]; [`Row::sum_and_keep_apart`] made `sum` and `kept` of this very row, and
+    /// has written to `room`.
+    pub(crate) unsafe fn rescale_apart<U: Lanes>(
+        &self,
+        out: *mut U,
+        room: *const f32,
+        logit: Linear,
+        (sum, kept): (&RowSum, &Kept),
+        terms: &Terms,
+    ) {
+        // SAFETY: `sum_and_keep_apart` has filled the parts.
+        let parts = unsafe { kept.parts.filled(&kept.segments) };
+        let unit = Unit::new(logit.scale(), sum.reference());
+        let whole = parts.iter().all(|part| !part.exponentials.exponent.is_nan());
+        let Some(unit) = unit.filter(|_| whole) else {
+            let from = Normalizer::Sum(sum);
+            // SAFETY: the caller's promise, and these are the row's segments.
+            unsafe { self.gradient_in(&kept.segments, out, from, terms) };
+            return;
+        };
+        let own = narrow::own(self.level, unit, sum.reference());
+        let scale = terms.prob / sum.total() / own;
+        let (level, smooth) = (self.level, terms.smooth);
+        let (out, room) = (SyncPtr(out), SyncPtr(room.cast_mut()));
+        kept.segments.each_reversed(self.spread, |i, columns| {
+            let Partial { max, exponent, .. } = parts[i].exponentials;
+            let factor = match max {
+                f32::NEG_INFINITY => 0.0,
+                _ => (scale * power_of_two(exponent - unit.exponent())) as f32,
+            };
+            // SAFETY: the columns lie inside both rows, and each belongs to one call.
+            unsafe {
+                let (kept, out) = (room.get().add(columns.start), out.get().add(columns.start));
+                let (kept, len) = (kept.cast_const(), columns.len());
+                level.run(narrow::Rescale { kept, out, len, factor, smooth });
+            }
+        });
     }
 }
 

@@ -36,10 +36,23 @@ fn round_to_bf16(v: __m512) -> __m512i {
     _mm512_add_epi32(bits, _mm512_add_epi32(last, _mm512_set1_epi32(0x7fff)))
 }
 
+/// The bits of 2^(j/32), less j·2^18: what j itself adds to them where it stands before an exponent.
+#[repr(align(64))]
+struct Roots([u32; 32]);
+#[rustfmt::skip]
+static ROOTS: Roots = Roots([
+    0x3f80_0000, 0x3f7e_cd87, 0x3f7d_aac3, 0x3f7c_980f, 0x3f7b_95c2, 0x3f7a_a43a, 0x3f79_c3d3, 0x3f78_f4f0,
+    0x3f78_37f0, 0x3f77_8d3a, 0x3f76_f532, 0x3f76_7043, 0x3f75_fed7, 0x3f75_a15b, 0x3f75_583f, 0x3f75_23f6,
+    0x3f75_04f3, 0x3f74_fbaf, 0x3f75_08a4, 0x3f75_2c4d, 0x3f75_672a, 0x3f75_b9be, 0x3f76_248c, 0x3f76_a81e,
+    0x3f77_44fd, 0x3f77_fbb8, 0x3f78_ccdf, 0x3f79_b907, 0x3f7a_c0c7, 0x3f7b_e4ba, 0x3f7d_257d, 0x3f7e_83b3,
+]);
+
 impl Simd for Avx512 {
     type V = __m512;
     const LANES: usize = 16;
     const TAILS: bool = true;
+    const STEPS: f32 = 32.0;
+    const ROUND: f32 = 393_216.0;
 
     fn enter<K: Kernel>(self, kernel: K) -> K::Out {
         #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq")]
@@ -193,6 +206,17 @@ impl Simd for Avx512 {
     #[inline(always)]
     fn low_bits_to_exponent(self, a: __m512) -> __m512 {
         lanewise!(_mm512_castsi512_ps(_mm512_slli_epi32::<23>(_mm512_castps_si512(a))))
+    }
+    /// The last five bits choose a root of two, those before them are its exponent.
+    #[inline(always)]
+    fn power(self, a: __m512) -> __m512 {
+        lanewise!({
+            let bits = _mm512_castps_si512(a);
+            let [low, high] = [ROOTS.0.as_ptr(), ROOTS.0.as_ptr().add(16)];
+            let (low, high) = (_mm512_loadu_si512(low.cast()), _mm512_loadu_si512(high.cast()));
+            let root = _mm512_permutex2var_epi32(low, bits, high);
+            _mm512_castsi512_ps(_mm512_add_epi32(root, _mm512_slli_epi32::<18>(bits)))
+        })
     }
     #[inline(always)]
     fn split(self, a: __m512) -> (__m512, __m512) {

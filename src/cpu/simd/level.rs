@@ -78,3 +78,15 @@ impl Level {
         }
     }
 }
+
+/// Asks for the cache line at `p`, which need not exist: outside of the vector loops.
+pub(crate) fn ask_for<T>(p: *const T) {
+    #[cfg(target_arch = "x86_64")]
+    // SAFETY: every x86-64 has the instruction, and it may name any address.
+    unsafe {
+        use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+        _mm_prefetch::<_MM_HINT_T0>(p.cast());
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = p;
+}

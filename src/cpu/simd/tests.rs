@@ -1,8 +1,9 @@
 //! Error bounds and conversions, at every level that the machine has.
 
 use super::{
-    Kernel, Lanes, Level, MAX_LANES, Simd, exp, exp_m1, exp_nonpositive, ln_1p, ln_1p_of_unit,
-    ln_plus, load_lanes, soft_cap, store_lanes,
+    Kernel, Lanes, Level, MAX_LANES, Powers, Simd, Unit, exp, exp_m1, exp_nonpositive, ln_1p,
+    ln_1p_of_unit, ln_plus, load_lanes, minus_ln_1m_half, one_minus_exp, power_of_two, soft_cap,
+    store_lanes,
 };
 use half::{bf16, f16};
 
@@ -48,6 +49,19 @@ impl Function for ExpNonpositive {
     }
 }
 
+/// Powers of any number, or of one that is near enough to the largest.
+struct Power {
+    unit: Unit,
+    any: bool,
+}
+impl Function for Power {
+    #[inline(always)]
+    fn of<S: Simd>(&self, s: S, x: S::V) -> S::V {
+        let powers = Powers::new(s, self.unit);
+        if self.any { powers.of::<S, true>(s, x) } else { powers.of::<S, false>(s, x) }
+    }
+}
+
 struct Tanh {
     slope: bool,
 }
@@ -81,6 +95,22 @@ impl Function for LnOnePlus {
     #[inline(always)]
     fn of<S: Simd>(&self, s: S, x: S::V) -> S::V {
         ln_1p(s, x)
+    }
+}
+
+struct OneMinusExp;
+impl Function for OneMinusExp {
+    #[inline(always)]
+    fn of<S: Simd>(&self, s: S, x: S::V) -> S::V {
+        one_minus_exp(s, x)
+    }
+}
+
+struct MinusLn1mHalf;
+impl Function for MinusLn1mHalf {
+    #[inline(always)]
+    fn of<S: Simd>(&self, s: S, x: S::V) -> S::V {
+        minus_ln_1m_half(s, x)
     }
 }
 
@@ -135,6 +165,45 @@ fn exp_error_bounds() {
 }
 
 #[test]
+fn power_error_bounds() {
+    for level in Level::available() {
+        for (scale, largest) in
+            [(1.0f32, 0.0f32), (1.0, 11.3), (1.0, -20_000.0), (0.03, 512.0), (40.0, 3.0)]
+        {
+            let unit = Unit::new(scale, largest).unwrap();
+            // Numbers of eight digits, down to where nothing is left.
+            let x: Vec<f32> = floats(1e-6, 90.0 / scale)
+                .into_iter()
+                .map(|d| f32::from_bits((largest - d).to_bits() & !0xffff))
+                .filter(|&x| x <= largest)
+                .collect();
+            for any in [false, true] {
+                let inside = |x: &&f32| any || unit.spans(**x, largest);
+                let x: Vec<f32> = x.iter().filter(inside).copied().collect();
+                let own = f64::from(map(level, &[largest], Power { unit, any })[0]);
+                for (x, y) in x.iter().zip(map(level, &x, Power { unit, any })) {
+                    let distance = f64::from(scale) * (f64::from(largest) - f64::from(*x));
+                    let bound = 4.0 + 2.0 * distance;
+                    let want = own * (-distance).exp();
+                    let subnormal = want < f64::from(f32::MIN_POSITIVE) * 1.5;
+                    let near = ulps(y, want);
+                    assert!(
+                        near <= bound || subnormal && f64::from(y) <= want * 1.5,
+                        "{level:?} {any}: {near} ulp at {x}, scale {scale}, largest {largest}"
+                    );
+                }
+            }
+            let y = map(level, &[f32::NEG_INFINITY, -3e38, f32::NAN], Power { unit, any: true });
+            assert!(y[0] == 0.0 && y[1] == 0.0 && y[2].is_nan(), "{level:?} {y:?}");
+        }
+    }
+    assert!(Unit::new(1.0, 30_000.0).is_none() && Unit::new(1.0, f32::INFINITY).is_none());
+    assert!(Unit::new(1e-38, 1.0).is_none() && Unit::new(1.0, f32::NAN).is_none());
+    let powers = [0.0, -1.0, -1022.0, -1023.0, -1e5].map(power_of_two);
+    assert_eq!(powers, [1.0, 0.5, f64::MIN_POSITIVE, 0.0, 0.0]);
+}
+
+#[test]
 fn exp_at_the_ends_of_its_range() {
     let inf = f32::INFINITY;
     for level in Level::available() {
@@ -163,6 +232,10 @@ fn ln_error_bounds() {
         let x = floats(f32::from_bits(1), 1.0);
         let near = worst(&x, &map(level, &x, Ln1p), f64::ln_1p);
         assert!(near <= 1.5, "{level:?}: ln(1 + e) {near} ulp");
+
+        let x = floats(1e-30, 1.0);
+        let near = worst(&x, &map(level, &x, MinusLn1mHalf), |m| -(-m / 2.0).ln_1p());
+        assert!(near <= 2.0, "{level:?}: -ln(1 - m/2) {near} ulp");
 
         let x: Vec<f32> = floats(1e-30, 0.999_999).iter().flat_map(|&x| [x, -x]).collect();
         let near = worst(&x, &map(level, &x, LnOnePlus), f64::ln_1p);
@@ -201,6 +274,12 @@ fn exp_m1_error_bounds() {
         assert!(near <= 8.0, "{level:?}: e^x - 1 {near} ulp");
         assert_eq!(map(level, &[0.0, f32::NEG_INFINITY], ExpM1), [0.0, -1.0], "{level:?}");
         assert!(map(level, &[f32::NAN], ExpM1)[0].is_nan());
+
+        let x = floats(1e-30, 90.0);
+        let near = worst(&x, &map(level, &x, OneMinusExp), |t| -(-t).exp_m1());
+        assert!(near <= 3.0, "{level:?}: 1 - e^-t {near} ulp");
+        assert_eq!(map(level, &[0.0, f32::INFINITY], OneMinusExp), [0.0, 1.0], "{level:?}");
+        assert!(map(level, &[f32::NAN], OneMinusExp)[0].is_nan());
     }
 }
 

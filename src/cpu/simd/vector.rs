@@ -16,6 +16,10 @@ pub(crate) trait Simd: Copy + Send + Sync + 'static {
     const LANES: usize;
     /// Whether some lanes of a vector come and go at the cost of all.
     const TAILS: bool = false;
+    /// Powers of two that [`Simd::power`] has between one whole exponent and the next.
+    const STEPS: f32 = 1.0;
+    /// A number in whose f32 neighbourhood numbers are 1/STEPS apart.
+    const ROUND: f32 = 12_582_912.0 + 127.0;
 
     /// Runs `kernel` compiled for this instruction set.
     fn enter<K: Kernel>(self, kernel: K) -> K::Out;
@@ -108,6 +112,11 @@ pub(crate) trait Simd: Copy + Send + Sync + 'static {
     fn select_lt(self, a: Self::V, b: Self::V, yes: Self::V, no: Self::V) -> Self::V;
     /// The f32 whose bits are those of `a` shifted left by 23: the low byte becomes the exponent.
     fn low_bits_to_exponent(self, a: Self::V) -> Self::V;
+    /// 2^y of `a` = ROUND + y, y a multiple of 1/STEPS from −127 on; 0 where y is −127.
+    #[inline(always)]
+    fn power(self, a: Self::V) -> Self::V {
+        self.low_bits_to_exponent(a)
+    }
     /// n and m of `a` = 2^n·m with √½ ≤ m < √2; `a` is a normal number > 0, or n and m are of no
     /// use.
     fn split(self, a: Self::V) -> (Self::V, Self::V);

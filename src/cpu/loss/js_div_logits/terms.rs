@@ -18,7 +18,7 @@ impl Norm {
     }
 
     #[inline(always)]
-    fn of<S: Simd>(self, s: S, x: S::V) -> S::V {
+    pub(super) fn of<S: Simd>(self, s: S, x: S::V) -> S::V {
         let distance = s.sub(x, s.splat(self.max));
         s.sub(s.mul(distance, s.splat(self.scale)), s.splat(self.log_sum))
     }
