@@ -73,7 +73,7 @@ fn plans() -> String {
         for (rows, classes) in shapes {
             for data in [Data::BF16, Data::F32] {
                 for pass in [Pass::Forward, Pass::Gradient] {
-                    let shape = Rows { rows, classes, data, streams: 1 };
+                    let shape = Rows { rows, classes, data, aligned: classes * data.size() % 16 == 0, streams: 1 };
                     let Some(plan) = Plan::new(shape, pass, card) else { continue };
                     lines.push(format!(
                         "{{\"card\": {:?}, \"rows\": {rows}, \"classes\": {classes}, \

@@ -71,9 +71,23 @@ pub(crate) struct Rows {
     pub(crate) rows: usize,
     pub(crate) classes: usize,
     pub(crate) data: Data,
+    /// Every row begins with a pack.
+    pub(crate) aligned: bool,
     /// Packs that are kept on chip for each pack of logits: 1, and those of a tensor that is read
     /// beside them.
     pub(crate) streams: usize,
+}
+
+impl Rows {
+    /// The most packs that a row touches; `None` where kernels cannot number them in 32 bits.
+    fn packs(&self) -> Option<usize> {
+        let lanes = self.data.lanes();
+        // A row that begins in the middle of a pack touches one more.
+        let slack = if self.aligned { 0 } else { lanes - 1 };
+        let packs = self.classes.checked_add(slack + lanes - 1)? / lanes;
+        fit(packs)?;
+        Some(packs)
+    }
 }
 
 /// How one row is spread over threads.
@@ -137,7 +151,8 @@ const MIN_THREADS: usize = 64;
 const MAX_THREADS: usize = 512;
 /// Bytes of a row that a part of a split row is worth a block of its own for. Predicted.
 const PART_BYTES: usize = 16 * 1024;
-/// Blocks a multiprocessor is given when rows are split. Predicted.
+/// Blocks a multiprocessor is given when rows are split: twice as many as it holds at once of the largest.
+/// Predicted.
 const SPLIT_BLOCKS: usize = 4;
 /// Most parts of a row: what the second phase reads of each row stays small beside the row.
 pub(crate) const MAX_PARTS: usize = 2048;
@@ -147,11 +162,7 @@ const SPLIT_CALL_BYTES: usize = 1 << 20;
 impl Plan {
     /// The plan for some rows; `None` where a launch cannot count them.
     pub(crate) fn new(rows: Rows, pass: Pass, card: &Card) -> Option<Plan> {
-        let lanes = rows.data.lanes();
-        // A row that begins in the middle of a pack touches one more.
-        let packs = rows.classes.checked_add(2 * lanes - 2)? / lanes;
-        // Kernels number a row's packs in 32 bits.
-        fit(packs)?;
+        let packs = rows.packs()?;
         let bytes = packs * PACK_BYTES;
         let streams = rows.streams.max(1);
         let multiprocessors = card.multiprocessors.max(1) as usize;
@@ -191,7 +202,8 @@ impl Plan {
                 return Plan::blocks_a_row(schedule, rows.rows, packs, n, streams);
             }
         }
-        let wanted = (SPLIT_BLOCKS * multiprocessors).div_ceil(rows.rows.max(1));
+        // Not one block more than there are places: it would be a wave of its own.
+        let wanted = SPLIT_BLOCKS * multiprocessors / rows.rows.max(1);
         let parts = wanted.clamp(1, MAX_PARTS).min(bytes.div_ceil(PART_BYTES));
         Plan::blocks_a_row(Schedule::Split(parts as u32), rows.rows, packs, parts, 0)
     }
@@ -200,8 +212,7 @@ impl Plan {
     /// the plan that [`Plan::new`] has.
     pub(crate) fn forced(rows: Rows, pass: Pass, card: &Card, forced: Forced) -> Option<Plan> {
         let plan = Plan::new(rows, pass, card)?;
-        let lanes = rows.data.lanes();
-        let packs = rows.classes.checked_add(2 * lanes - 2)? / lanes;
+        let packs = rows.packs()?;
         let streams = rows.streams.max(1);
         let limit = card.shared_per_block.saturating_sub(STATIC_SHARED);
         let on_chip = |n: u32| {

@@ -8,10 +8,10 @@ BANDWIDTH = {"H100": (3.35, 3.0), "H200": (4.8, 4.3), "B200": (8.0, 7.1)}
 # Share of the data sheet's bandwidth by counting latencies, helpers included: within 8 points.
 #   (card, pass, dtype): for 32000, 128256 and 262144 classes of 8192 rows
 SHARE = {
-    ("H100", "forward-backward", "bf16"): (80, 84, 76), ("H100", "forward-backward", "f32"): (84, 86, 81),
-    ("H100", "forward", "bf16"): (63, 84, 87), ("H100", "forward", "f32"): (80, 86, 88),
-    ("H200", "forward-backward", "bf16"): (72, 77, 65), ("H200", "forward-backward", "f32"): (81, 85, 73),
-    ("H200", "forward", "bf16"): (53, 79, 84), ("H200", "forward", "f32"): (75, 85, 87),
+    ("H100", "forward-backward", "bf16"): (84, 85, 76), ("H100", "forward-backward", "f32"): (86, 87, 81),
+    ("H100", "forward", "bf16"): (68, 86, 88), ("H100", "forward", "f32"): (84, 87, 89),
+    ("H200", "forward-backward", "bf16"): (77, 78, 65), ("H200", "forward-backward", "f32"): (84, 86, 73),
+    ("H200", "forward", "bf16"): (58, 82, 86), ("H200", "forward", "f32"): (80, 87, 88),
 }
 CLASSES = (32_000, 128_256, 262_144)
 

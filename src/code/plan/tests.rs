@@ -14,7 +14,7 @@ fn a100() -> Card {
 }
 
 fn plan(rows: usize, classes: usize, data: Data, pass: Pass, card: &Card) -> Plan {
-    Plan::new(Rows { rows, classes, data, streams: 1 }, pass, card).unwrap()
+    Plan::new(Rows { rows, classes, data, aligned: false, streams: 1 }, pass, card).unwrap()
 }
 
 #[test]
@@ -34,7 +34,7 @@ fn schedules_follow_the_shape() {
         (8192, 128_256, F32, Gradient, &h100, Cluster(16)),
         (8192, 262_144, BF16, Gradient, &h100, Cluster(16)),
         (8192, 262_144, F32, Gradient, &h100, Cluster(16)),
-        (64, 4_000_000, F32, Gradient, &h100, Split(9)),
+        (64, 4_000_000, F32, Gradient, &h100, Split(8)),
         (8192, 262_144, F32, Forward, &h100, Stream),
         (1, 262_144, F32, Forward, &h100, Split(65)),
         (1, 262_144, F32, Gradient, &h100, Split(65)),
@@ -44,6 +44,35 @@ fn schedules_follow_the_shape() {
     ] {
         let got = plan(rows, classes, data, pass, card);
         assert_eq!(got.schedule, expected, "{rows} × {classes} {data:?} {pass:?}: {got}");
+    }
+}
+
+/// A pack that no row has makes no thread, no block and no larger cluster.
+#[test]
+fn rows_that_begin_with_a_pack_have_no_slack() {
+    let plan = |classes, data, pass, aligned| {
+        let rows = Rows { rows: 8192, classes, data, aligned, streams: 1 };
+        Plan::new(rows, pass, &Card::h100()).unwrap()
+    };
+    let gradient = |classes, aligned| plan(classes, Data::BF16, Pass::Gradient, aligned);
+    let (with, without) = (gradient(262_144, false), gradient(262_144, true));
+    assert_eq!((with.slice, with.threads), (2049, 288));
+    assert_eq!((without.slice, without.threads), (2048, 256));
+    assert_eq!(gradient(131_072, false).schedule, Schedule::Cluster(16));
+    assert_eq!(gradient(131_072, true).schedule, Schedule::Cluster(8));
+    assert_eq!(plan(512, Data::F32, Pass::Forward, false).schedule, Schedule::Stream);
+    assert_eq!(plan(512, Data::F32, Pass::Forward, true).schedule, Schedule::Lanes(32));
+}
+
+/// Parts of rows fill the places that there are, and no more.
+#[test]
+fn split_rows_are_whole_waves() {
+    let card = Card::h100();
+    let places = (SPLIT_BLOCKS as u32) * card.multiprocessors;
+    for rows in [1, 3, 50, 64, 87] {
+        let plan = plan(rows, 4_000_000, Data::F32, Pass::Gradient, &card);
+        assert!(matches!(plan.schedule, Schedule::Split(_)), "{plan}");
+        assert!(plan.blocks <= places && (plan.blocks + rows as u32) > places, "{plan}");
     }
 }
 
@@ -97,7 +126,7 @@ fn forced_plans_are_what_was_asked_for_or_as_ever() {
             for (data, pass) in
                 Data::ALL.into_iter().zip([Pass::Forward, Pass::Gradient].into_iter().cycle())
             {
-                let rows = Rows { rows: 8, classes, data, streams: 1 };
+                let rows = Rows { rows: 8, classes, data, aligned: false, streams: 1 };
                 for forced in asked {
                     let plan = Plan::forced(rows, pass, &card, forced).unwrap();
                     let packs = (classes + 2 * data.lanes() - 2) / data.lanes();
@@ -116,7 +145,7 @@ fn forced_plans_are_what_was_asked_for_or_as_ever() {
             }
         }
     }
-    let rows = Rows { rows: 8, classes: 50_257, data: Data::F32, streams: 1 };
+    let rows = Rows { rows: 8, classes: 50_257, data: Data::F32, aligned: false, streams: 1 };
     let plan = |forced| Plan::forced(rows, Pass::Gradient, &Card::h100(), forced).unwrap();
     assert_eq!(plan(Block).schedule, Schedule::Block);
     assert_eq!(plan(Cluster(2)).schedule, Schedule::Cluster(2));
@@ -131,7 +160,7 @@ fn plans_follow_the_clusters_that_run() {
         for most in [1, 2, 4, 8, 16] {
             for (rows, classes) in [(1, 60_000), (7, 20_001), (300, 50_257), (8192, 262_144)] {
                 for (data, streams) in [(Data::F32, 1), (Data::BF16, 2), (Data::BF16, 1)] {
-                    let rows = Rows { rows, classes, data, streams };
+                    let rows = Rows { rows, classes, data, aligned: false, streams };
                     for pass in [Pass::Forward, Pass::Gradient] {
                         let runs = |plan: &Plan| Ok::<_, ()>(plan.cluster() <= most);
                         let got = Plan::running(rows, pass, &card, runs).unwrap();
@@ -142,7 +171,7 @@ fn plans_follow_the_clusters_that_run() {
             }
         }
     }
-    let rows = Rows { rows: 300, classes: 262_144, data: Data::F32, streams: 1 };
+    let rows = Rows { rows: 300, classes: 262_144, data: Data::F32, aligned: false, streams: 1 };
     let never = Plan::running(rows, Pass::Gradient, &Card::h100(), |_| Ok::<_, ()>(false));
     assert!(matches!(never.unwrap().unwrap().schedule, Schedule::Split(_)));
     let broken = Plan::running(rows, Pass::Gradient, &Card::h100(), |_| Err("no device"));
@@ -151,7 +180,7 @@ fn plans_follow_the_clusters_that_run() {
 
 #[test]
 fn what_a_launch_cannot_count_has_no_plan() {
-    let shape = |rows, classes| Rows { rows, classes, data: Data::F32, streams: 1 };
+    let shape = |rows, classes| Rows { rows, classes, data: Data::F32, aligned: false, streams: 1 };
     for (rows, classes) in [(1, usize::MAX), (1 << 40, 10), (1 << 31, 5000), (1, 1 << 40)] {
         assert_eq!(Plan::new(shape(rows, classes), Pass::Forward, &Card::h100()), None);
     }

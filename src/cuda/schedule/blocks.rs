@@ -342,11 +342,12 @@ impl Cuda {
     ) -> Result<[Option<Output<'a, 'p>>; WRITTEN]> {
         let operands = tensors.operands(args.rows().count as usize);
         let in_place = operands.in_place;
+        let aligned = operands.begin_with_a_pack();
         // What comes block by block is added up when all of it is there, and so is nothing.
         let apart = operands.on_host() || operands.rows == 0;
         let sum = if apart { std::mem::take(&mut args.schedule().sum) } else { SumArgs::default() };
         let prepare = |at_once: usize| {
-            let planned = self.planned(kernels, args.rows(), at_once)?;
+            let planned = self.planned(kernels, args.rows(), aligned, at_once)?;
             Ok(move |places: &Places, part: Range<usize>| {
                 let args = placed(args, places, part, in_place);
                 // SAFETY: every address is 0 or as long as the arguments say, and the operands have

@@ -8,6 +8,7 @@ use crate::base::shape::Shape;
 use crate::base::tensor::{TensorMut, TensorRef};
 use crate::cuda::driver::elsewhere;
 use crate::cuda::schedule::lines::{Lines, Rows};
+use crate::cuda::schedule::rows::begin_with_a_pack;
 use crate::cuda::stream::Cuda;
 use crate::cuda::stream::memory::{Input, Output};
 use crate::cuda::stream::staging::HostRows;
@@ -62,6 +63,30 @@ pub(crate) struct Operands<'r, 'a, 'p> {
 const BLOCK_CHUNKS: usize = 4;
 
 impl Operands<'_, '_, '_> {
+    /// Whether each row that a schedule reads first begins with a pack, wherever blocks of them come to lie.
+    pub(crate) fn begin_with_a_pack(&self) -> bool {
+        let (lines, dtype, rows) = match (&self.written[0], self.read[0]) {
+            (Some(y), _) if self.in_place => {
+                let rows = match &y.place {
+                    To::Device { rows, .. } => Some(rows),
+                    To::Host(..) => None,
+                };
+                (&y.lines, y.dtype, rows)
+            }
+            (_, Some(x)) => {
+                let rows = match &x.place {
+                    From::Device { rows, .. } => Some(rows),
+                    From::Host(..) => None,
+                };
+                (&x.lines, x.dtype, rows)
+            }
+            _ => return false,
+        };
+        // Blocks of rows from the host lie as they would in an allocation of their own, without padding.
+        let at = rows.map_or((0, lines.len), |rows| (rows.address, rows.stride));
+        begin_with_a_pack(at, self.rows, dtype.size())
+    }
+
     /// Whether rows come block by block.
     pub(crate) fn on_host(&self) -> bool {
         let read = self.read.iter().flatten().any(|x| matches!(x.place, From::Host(..)));

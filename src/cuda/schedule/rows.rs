@@ -5,7 +5,7 @@ use crate::base::error::{Error, Result};
 use crate::code::args;
 use crate::code::args::{RowArgument, RowOperands};
 use crate::code::plan::{Pass, Plan, Rows, Schedule};
-use crate::code::variants::{Data, Entry, Loss, Variant};
+use crate::code::variants::{Data, Entry, Loss, PACK_BYTES, Variant};
 use crate::cuda::driver;
 use crate::cuda::driver::Launch;
 use crate::cuda::stream::Cuda;
@@ -20,6 +20,12 @@ pub(crate) enum Work {
     Fused,
     /// Write a gradient; `lse` in the arguments is a saved one.
     FromLse,
+}
+
+/// Whether each of so many rows from an address on, at a distance of elements of `size` bytes, begins with a pack.
+pub(crate) fn begin_with_a_pack((address, stride): (u64, usize), rows: usize, size: usize) -> bool {
+    let even = |bytes: u64| bytes.is_multiple_of(PACK_BYTES as u64);
+    even(address) && (rows <= 1 || even(stride as u64 * size as u64))
 }
 
 /// Warps of a block whose warps have a row each.
@@ -54,21 +60,26 @@ impl Cuda {
         if rows == 0 {
             return Ok(());
         }
-        let planned = self.planned((loss, data, work), args.rows(), rows as usize)?;
+        let operands = args.rows();
+        let aligned =
+            begin_with_a_pack((operands.x, operands.x_stride as usize), rows as usize, data.size());
+        let planned = self.planned((loss, data, work), operands, aligned, rows as usize)?;
         // SAFETY: every address in `args` is 0 or as long as rows, classes and strides say: the
         // caller's promise; the workspace is of this plan.
         unsafe { planned.launch(args) }
     }
 
-    /// Plans for all rows, of which `at_once` are gone through by a launch.
+    /// Plans for all rows, of which `at_once` are gone through by a launch; `aligned`: each of them begins with a
+    /// pack.
     pub(crate) fn planned(
         &self,
         (loss, data, work): (Loss, Data, Work),
         operands: &RowOperands,
+        aligned: bool,
         at_once: usize,
     ) -> Result<Planned<'_>> {
         let (rows, classes) = (operands.count as usize, operands.classes as usize);
-        let shape = Rows { rows, classes, data, streams: 1 + loss.beside(data) };
+        let shape = Rows { rows, classes, data, aligned, streams: 1 + loss.beside(data) };
         let card = self.driver.card();
         let runs = |plan: &Plan| {
             let kernel = self.driver.kernel(Variant::Row(loss, Entry::Cluster, data))?;
