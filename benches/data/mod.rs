@@ -1,19 +1,16 @@
 //! What the benches share: shapes, inputs and the model of bytes moved.
 
+mod logits;
+
 use criterion::measurement::WallTime;
 use criterion::{BenchmarkGroup, BenchmarkId, Criterion, Throughput};
 use std::time::Duration;
 use warploss::{Float, Result};
 
+pub(crate) use logits::logits;
+
 /// A vocabulary of today and a smaller one, with as many rows as make about 130 M logits.
 pub(crate) const SHAPES: [[usize; 2]; 2] = [[1024, 128_256], [4096, 32_000]];
-
-/// Logits between −4 and 4, the same on every run.
-pub(crate) fn logits<T: Float>([rows, classes]: [usize; 2]) -> Vec<T> {
-    let hash = |i: usize| (i as u32).wrapping_mul(2_654_435_761) >> 16;
-    let value = |i| (hash(i) % 129) as f32 / 16.0 - 4.0;
-    (0..rows * classes).map(|i| T::from_f32(value(i))).collect()
-}
 
 /// A group whose calls take long enough that ten samples do.
 pub(crate) fn group<'c>(c: &'c mut Criterion, name: &str) -> BenchmarkGroup<'c, WallTime> {

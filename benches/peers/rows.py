@@ -13,9 +13,7 @@ overwrites its input with the gradient; PyTorch allocates one, and keeps its mem
 """
 
 import argparse
-import datetime
 import json
-import re
 import statistics
 import sys
 import time
@@ -95,20 +93,21 @@ def warploss(op, small, seconds):
 def measure(small, rounds, seconds):
     cases = []
     for op in OPS:
-        ours, theirs = [], []
+        ours, theirs, kept = [], [], []
         for _ in range(rounds):
             ours.append(warploss(op, small, seconds))
-            # In a process of its own, so that its memory goes back.
-            theirs.append(json.loads(peers.run(
-                [sys.executable, __file__, "--pytorch", op, "--seconds", seconds]
-                + ["--small"] * small)))
-        ratios = [t / o["median_s"] for t, o in zip(theirs, ours)]
+            # In processes of their own, so that their memory goes back.
+            for times, env in ((theirs, {}), (kept, peers.KEEPING)):
+                times.append(json.loads(peers.run(
+                    [sys.executable, __file__, "--pytorch", op, "--seconds", seconds]
+                    + ["--small"] * small, **env)))
+        ratios, kept_ratios = ([t / o["median_s"] for t, o in zip(times, ours)] for times in (theirs, kept))
         cases.append({
             "op": op, "size": [1, ELEMENTS] if op in ELEMENTWISE else list(ROWS),
-            "warploss": peers.by_median(ours), "pytorch": peers.summary(theirs),
-            "ratio": statistics.median(ratios), "ratios": ratios,
+            "warploss": peers.by_median(ours), "pytorch": peers.summary(theirs), "kept": peers.summary(kept),
+            "ratio": statistics.median(ratios), "ratios": ratios, "kept_ratios": kept_ratios,
         })
-        print(f"{op}: {cases[-1]['ratio']:.1f}", file=sys.stderr, flush=True)
+        print(f"{op}: {cases[-1]['ratio']:.1f}, {statistics.median(kept_ratios):.1f}", file=sys.stderr, flush=True)
     return cases
 
 
@@ -117,38 +116,27 @@ def table(data):
     lines = [
         f"Other losses, f32, forward and backward: warploss beside PyTorch {torch}, and the share of",
         "the copy bandwidth of the same run by the byte model (two tensors read, or one of them for",
-        "nll; the gradient written).",
+        "nll; the gradient written). Ratios: median of rounds (least to most), as PyTorch comes, and with",
+        "its freed memory kept, as above; the smaller one counts.",
         "",
-        "| loss | size | warploss | of copy | PyTorch | ratio, median of rounds (least to most) |",
-        "|---|---|---|---|---|---|",
+        "| loss | size | warploss | of copy | PyTorch | ratio | memory kept | ratio |",
+        "|---|---|---|---|---|---|---|---|",
     ]
+    said = lambda ratios: f"{statistics.median(ratios):.1f} ({min(ratios):.1f} to {max(ratios):.1f})"
     for case in data["cases"]:
         size = "2^26" if case["size"][0] == 1 else "{} × {}".format(*case["size"])
-        ratios, ours = case["ratios"], case["warploss"]
-        star = " *" if case["op"] in NOTES else ""
+        ours, star = case["warploss"], " *" if case["op"] in NOTES else ""
         lines.append(
             f"| {case['op']} | {size} | {ours['median_s']:.4f} s | {100 * ours['share_of_copy']:.0f} % "
             f"({ours['copy_gb_per_s']:.1f} GB/s) | {case['pytorch']['median']:.3f} s{star} "
-            f"| {case['ratio']:.1f} ({min(ratios):.1f} to {max(ratios):.1f}) |")
-    machine = data["machine"]
+            f"| {said(case['ratios'])} | {case['kept']['median']:.3f} s{star} | {said(case['kept_ratios'])} |")
     lines += [
         "",
         "\\* PyTorch has no such call: " + "; ".join(f"{op}: {note}" for op, note in NOTES.items()) + ".",
         "",
-        f"{machine['cpu']}, {machine['threads']} threads; {data['rounds']} rounds; {data['date']}, "
-        f"commit {data['commit'][:12]}. Made by `benches/peers/rows.py`.",
+        peers.origin(data, "rows.py"),
     ]
     return "\n".join(lines) + "\n"
-
-
-def write(data):
-    TABLE.write_text(table(data))
-    readme = ROOT / "README.md"
-    marked = re.compile(r"(<!-- losses: begin -->\n).*(<!-- losses: end -->)", re.S)
-    text = readme.read_text()
-    if not marked.search(text):
-        sys.exit("README.md: the markers `<!-- losses: begin -->` and `end` are gone")
-    readme.write_text(marked.sub(lambda m: m[1] + table(data) + m[2], text))
 
 
 def main():
@@ -164,21 +152,14 @@ def main():
     if options.pytorch:
         return print(pytorch(options.pytorch, options.small, options.seconds))
     if options.table:
-        return write(json.loads(RECORD.read_text()))
+        return peers.publish(json.loads(RECORD.read_text()), table, TABLE, "losses")
     peers.build([])
-    data = {
-        "date": datetime.date.today().isoformat(),
-        "commit": peers.run(["git", "rev-parse", "HEAD"]).strip(),
-        "machine": {"cpu": peers.cpu_model(), "threads": peers.THREADS},
-        "versions": peers.versions(["pytorch"]),
-        "rounds": options.rounds,
-        "seconds_per_round": options.seconds,
-        "cases": measure(options.small, options.rounds, options.seconds),
-    }
+    data = peers.origin_of(["pytorch"], options.rounds, options.seconds)
+    data["cases"] = measure(options.small, options.rounds, options.seconds)
     print(table(data))
     if not (options.dry or options.small):
         RECORD.write_text(json.dumps(data, indent=1) + "\n")
-        write(data)
+        peers.publish(data, table, TABLE, "losses")
 
 
 if __name__ == "__main__":

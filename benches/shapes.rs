@@ -1,0 +1,117 @@
+//! One call on a tensor of any shape, timed: what `benches/peers/short.py` sets beside its peers.
+//!
+//! `cargo bench --bench shapes -- cross-entropy f32 8,21,128,128 SECONDS`: forward and backward, cross
+//! entropy fused in place, log-softmax from an upstream gradient. Prints a line of JSON: the loss, or the
+//! largest output, of the first run, the sum of the gradient's sizes, and the seconds of every run.
+
+#[path = "data/logits.rs"]
+mod logits;
+
+use logits::logits;
+use std::error::Error;
+use std::time::{Duration, Instant};
+use warploss::{
+    CrossEntropy, CrossEntropyOut, Device, Float, LogSoftmax, Result, TensorMut, TensorRef, bf16,
+    f16,
+};
+
+/// How often a call is repeated between two looks at the clock: a short one is not timed by itself.
+const TIMED: Duration = Duration::from_micros(50);
+
+struct Case {
+    shape: Vec<usize>,
+    seconds: Duration,
+}
+
+impl Case {
+    /// The seconds of a run, over and over.
+    fn time(&self, mut step: impl FnMut() -> Result<()>) -> Result<Vec<f64>> {
+        let begin = Instant::now();
+        step()?;
+        let first = begin.elapsed().max(Duration::from_nanos(1));
+        let repeats = (TIMED.as_nanos() / first.as_nanos() + 1) as u32;
+        let (mut times, begin) = (Vec::new(), Instant::now());
+        while times.len() < 3 || begin.elapsed() < self.seconds {
+            let run = Instant::now();
+            for _ in 0..repeats {
+                step()?;
+            }
+            times.push((run.elapsed() / repeats).as_secs_f64());
+        }
+        Ok(times)
+    }
+
+    fn elements(&self) -> usize {
+        self.shape.iter().product()
+    }
+
+    fn cross_entropy<T: Float>(&self, device: &Device) -> Result<(f64, f64, Vec<f64>)> {
+        let mut logits = logits::<T>([1, self.elements()]);
+        let of_targets: Vec<usize> =
+            self.shape.iter().enumerate().filter(|(d, _)| *d != 1).map(|(_, n)| *n).collect();
+        let rows = of_targets.iter().product::<usize>();
+        let target: Vec<i64> = (0..rows).map(|r| (r * 7919 % self.shape[1]) as i64).collect();
+        let (loss, mut value) = (CrossEntropy::default(), [0f32]);
+        let mut fused = |logits: &mut [T]| {
+            let out = CrossEntropyOut::loss(TensorMut::new(&mut value, &[])?);
+            let logits = TensorMut::new(logits, &self.shape)?;
+            let target = TensorRef::new(&target, &of_targets)?;
+            loss.forward_backward_in_place(device, logits, target, 1.0, out)?;
+            Ok(value[0])
+        };
+        let first = fused(&mut logits)?;
+        let sizes = logits.iter().map(|g| f64::from(g.to_f32().abs())).sum();
+        // From here on the logits are the last run's gradient: as good as any other.
+        let times = self.time(|| fused(&mut logits).map(drop))?;
+        Ok((first.into(), sizes, times))
+    }
+
+    fn log_softmax<T: Float>(&self, device: &Device) -> Result<(f64, f64, Vec<f64>)> {
+        let x = logits::<T>([1, self.elements()]);
+        let upstream: Vec<T> = x.iter().rev().copied().collect();
+        let mut y = vec![T::default(); x.len()];
+        let mut grad = y.clone();
+        let op = LogSoftmax::dim(1);
+        let mut step = || {
+            let x = TensorRef::new(&x, &self.shape)?;
+            op.forward_into(device, x, TensorMut::new(&mut y, &self.shape)?)?;
+            let upstream = TensorRef::new(&upstream, &self.shape)?;
+            op.backward_into(device, x, upstream, TensorMut::new(&mut grad, &self.shape)?)
+        };
+        step()?;
+        let times = self.time(&mut step)?;
+        let largest = y.iter().map(|y| y.to_f32()).fold(f32::NEG_INFINITY, f32::max);
+        let sizes = grad.iter().map(|g| f64::from(g.to_f32().abs())).sum();
+        Ok((largest.into(), sizes, times))
+    }
+
+    fn run<T: Float>(&self, op: &str) -> std::result::Result<(f64, f64, Vec<f64>), Box<dyn Error>> {
+        let device = Device::cpu();
+        Ok(match op {
+            "cross-entropy" => self.cross_entropy::<T>(&device)?,
+            "log-softmax" => self.log_softmax::<T>(&device)?,
+            _ => return Err(format!("op: expected cross-entropy or log-softmax, got {op}").into()),
+        })
+    }
+}
+
+fn main() -> std::result::Result<(), Box<dyn Error>> {
+    let args: Vec<String> = std::env::args().skip(1).filter(|arg| arg != "--bench").collect();
+    let [op, dtype, shape, seconds] = args.as_slice() else {
+        // Where all benches are run one after another there is nothing to say.
+        return Ok(());
+    };
+    let shape = shape.split(',').map(str::parse).collect::<std::result::Result<Vec<usize>, _>>()?;
+    if shape.len() < 2 {
+        return Err("shape: expected N,C or N,C,d1,…".into());
+    }
+    let case = Case { shape, seconds: Duration::from_secs_f64(seconds.parse()?) };
+    let (answer, sizes, times) = match dtype.as_str() {
+        "f32" => case.run::<f32>(op)?,
+        "bf16" => case.run::<bf16>(op)?,
+        "f16" => case.run::<f16>(op)?,
+        other => return Err(format!("dtype: expected f32, bf16 or f16, got {other}").into()),
+    };
+    println!("{{\"answer\": {answer}, \"grad_abs\": {sizes}, \"seconds\": {times:?}}}");
+    Ok(())
+}
