@@ -5,6 +5,7 @@ use crate::base::host::{HostRef, IndexRef};
 use crate::cpu::processor::Cpu;
 use crate::cpu::threads::SyncPtr;
 use std::cell::Cell;
+use std::ops::Range;
 
 /// Per-class weights; 1 each where there are none.
 #[derive(Debug, Clone, Copy)]
@@ -105,38 +106,53 @@ impl Census {
     const NONE: Census = Census { kept: 0, weight: 0.0 };
 }
 
+/// Rows whose labels are read at a time.
+const SOME: usize = 128;
 /// Fewer rows than this are counted by the calling thread alone.
 const ALONE: usize = 16 * 1024;
 /// More rows are counted in this many chunks; the sum's order follows from it.
 const CHUNKS: usize = 64;
 
 impl Targets<'_> {
-    /// The classes of rows from `first` on as numbers, of which f32 has all there are; `none` of an
-    /// ignored row.
-    pub(crate) fn few_classes(&self, first: usize, none: f32, to: &mut [f32]) {
-        fn read<T: Copy>(from: &[T], to: &mut [f32], class: impl Fn(T) -> f32) {
-            for (to, value) in to.iter_mut().zip(from) {
-                *to = class(*value);
+    /// The labels of rows from `first` on, widened.
+    pub(crate) fn labels(&self, first: usize, to: &mut [i64]) {
+        fn widen<T: Copy + Into<i64>>(from: &[T], to: &mut [i64]) {
+            for (to, label) in to.iter_mut().zip(from) {
+                *to = (*label).into();
             }
         }
-        let class = |value: i64| match Some(value) == self.ignore_index {
-            true => none,
-            false => value as f32,
-        };
         let rows = first..first + to.len();
         match self.indices {
-            IndexRef::I64(s) => read(&s[rows], to, class),
-            IndexRef::I32(s) => read(&s[rows], to, |value| class(value.into())),
-            IndexRef::U32(s) => read(&s[rows], to, |value| class(value.into())),
-            IndexRef::U8(s) => read(&s[rows], to, |value| class(value.into())),
+            IndexRef::I64(s) => widen(&s[rows], to),
+            IndexRef::I32(s) => widen(&s[rows], to),
+            IndexRef::U32(s) => widen(&s[rows], to),
+            IndexRef::U8(s) => widen(&s[rows], to),
         }
+    }
+
+    /// The class that a label names, `None` of an ignored row.
+    #[inline(always)]
+    pub(crate) fn class_of(&self, label: i64) -> Option<usize> {
+        // The census has found every kept target in range.
+        (Some(label) != self.ignore_index).then_some(label as usize)
     }
 
     /// The class of a kept row, `None` for an ignored one.
     pub(crate) fn class(&self, row: usize) -> Option<usize> {
-        let value = self.indices.get(row);
-        // The census has found every kept target in range.
-        (Some(value) != self.ignore_index).then_some(value as usize)
+        self.class_of(self.indices.get(row))
+    }
+
+    /// Calls `work` with each of the rows and its class, in their order.
+    #[inline(always)]
+    pub(crate) fn each(&self, rows: Range<usize>, mut work: impl FnMut(usize, Option<usize>)) {
+        let mut labels = [0; SOME];
+        for first in rows.clone().step_by(SOME) {
+            let labels = &mut labels[..SOME.min(rows.end - first)];
+            self.labels(first, labels);
+            for (row, label) in (first..).zip(&*labels) {
+                work(row, self.class_of(*label));
+            }
+        }
     }
 
     /// The class of the row after this one, if there is such a row.
@@ -164,33 +180,45 @@ impl Targets<'_> {
         Ok(census)
     }
 
-    fn census_of(&self, rows: std::ops::Range<usize>, weights: &Weights<'_>) -> Result<Census> {
+    fn census_of(&self, rows: Range<usize>, weights: &Weights<'_>) -> Result<Census> {
         let mut census = Census::NONE;
-        for row in rows {
-            let value = self.indices.get(row);
-            if Some(value) == self.ignore_index {
+        let ignored = |label: i64| Some(label) == self.ignore_index;
+        let legal = |label: i64| usize::try_from(label).is_ok_and(|class| class < self.classes);
+        let mut labels = [0; SOME];
+        for first in rows.clone().step_by(SOME) {
+            let labels = &mut labels[..SOME.min(rows.end - first)];
+            self.labels(first, labels);
+            let (mut kept, mut bad) = (0, false);
+            for &label in &*labels {
+                kept += usize::from(!ignored(label));
+                bad |= !ignored(label) && !legal(label);
+            }
+            if bad {
+                let bad = labels.iter().position(|&label| !ignored(label) && !legal(label));
+                let i = bad.unwrap_or_default();
+                return Err(self.no_class(first + i, labels[i]));
+            }
+            census.kept += kept;
+            if self.by_rows || weights.0.is_none() {
+                census.weight += kept as f64;
                 continue;
             }
-            match usize::try_from(value) {
-                Ok(class) if class < self.classes => {
-                    census.kept += 1;
-                    census.weight += if self.by_rows { 1.0 } else { weights.get(class) };
-                }
-                _ => {
-                    let (argument, classes) = (self.argument, self.classes);
-                    return Err(match self.ignore_index {
-                        Some(ignore_index) => {
-                            Error::Target { argument, row, value, classes, ignore_index }
-                        }
-                        None => Error::Value {
-                            argument,
-                            expected: format!("a class in [0, {classes})"),
-                            got: format!("{value} at row {row}"),
-                        },
-                    });
-                }
+            for class in labels.iter().filter_map(|&label| self.class_of(label)) {
+                census.weight += weights.get(class);
             }
         }
         Ok(census)
+    }
+
+    fn no_class(&self, row: usize, value: i64) -> Error {
+        let (argument, classes) = (self.argument, self.classes);
+        match self.ignore_index {
+            Some(ignore_index) => Error::Target { argument, row, value, classes, ignore_index },
+            None => Error::Value {
+                argument,
+                expected: format!("a class in [0, {classes})"),
+                got: format!("{value} at row {row}"),
+            },
+        }
     }
 }

@@ -17,6 +17,8 @@ struct Batch<'a> {
     targets: Targets<'a>,
     weights: Weights<'a>,
     scaling: Scaling<'a>,
+    /// The upstream gradient, where all rows have the same one.
+    upstream: Option<f64>,
 }
 
 impl<'a> Batch<'a> {
@@ -26,7 +28,8 @@ impl<'a> Batch<'a> {
         weights.sum(checked.counting.classes)?;
         let census = targets.census(cpu, &weights)?;
         let scaling = Scaling { reduction: checked.counting.reduction, census, upstream };
-        Ok(Batch { targets, weights, scaling })
+        let upstream = scaling.upstream_of_all().map(|(g, _)| g);
+        Ok(Batch { targets, weights, scaling, upstream })
     }
 
     /// −w_t·x_t; a weight of 0 silences −∞.
@@ -39,7 +42,8 @@ impl<'a> Batch<'a> {
 
     /// The gradient of a row's picked element.
     fn gradient(&self, row: usize, class: usize) -> f32 {
-        (-self.scaling.upstream(row).0 * self.weights.get(class)) as f32
+        let g = self.upstream.unwrap_or_else(|| self.scaling.upstream(row).0);
+        (-g * self.weights.get(class)) as f32
     }
 }
 
@@ -47,6 +51,8 @@ impl<'a> Batch<'a> {
 const ALONE_ROWS: usize = 1024;
 /// More are picked in this many chunks; the sum's order follows from it.
 const CHUNKS: usize = 64;
+/// Short rows that a thread writes at a time.
+const SHORT_ROWS: usize = 256;
 /// Elements that a thread clears at a time.
 const PIECE: usize = 64 * 1024;
 /// Where every position is compared with every class: elements of a run, and most classes. With
@@ -70,8 +76,8 @@ impl Cpu {
         let rows = batch.targets.rows;
         let chunk = |range: std::ops::Range<usize>| {
             let mut sum = 0.0;
-            for row in range {
-                let loss = match batch.targets.class(row) {
+            batch.targets.each(range, |row, class| {
+                let loss = match class {
                     // SAFETY: the caller's contract; the census found the class in range.
                     Some(class) => unsafe {
                         let x = x.get().add(positions.offset(row, class)).read();
@@ -84,7 +90,7 @@ impl Cpu {
                     unsafe { out.get().add(row).write(loss as f32) };
                 }
                 sum += loss;
-            }
+            });
             sum
         };
         let size = rows.div_ceil(CHUNKS).max(1);
@@ -108,17 +114,33 @@ impl Cpu {
         let Positions { blocks, stride, classes, class_stride, positions: each } = positions;
         let elements = blocks * classes * each;
         let alone = self.threads() == 1 || elements < PIECE;
-        let put = |row: usize| {
-            if let Some(class) = batch.targets.class(row) {
+        let put_class = |row: usize, class: Option<usize>| {
+            if let Some(class) = class {
                 let value = T::from_f32(batch.gradient(row, class));
                 // SAFETY: the caller's contract; the census found the class in range.
                 unsafe { y.get().add(positions.offset(row, class)).write(value) };
             }
         };
+        let put = |row: usize| put_class(row, batch.targets.class(row));
         // All bits 0 are +0 in every float type.
         // SAFETY: called for stretches of the positions, each by one thread.
         let clear = |from: usize, len: usize| unsafe { y.get().add(from).write_bytes(0, len) };
         let one_run = class_stride == each;
+        if each == 1 && one_run && classes <= PIECE / SHORT_ROWS {
+            let some = |i: usize| {
+                let rows = i * SHORT_ROWS..((i + 1) * SHORT_ROWS).min(blocks);
+                match stride == classes {
+                    true => clear(rows.start * stride, rows.len() * classes),
+                    false => rows.clone().for_each(|n| clear(n * stride, classes)),
+                }
+                batch.targets.each(rows, put_class);
+            };
+            match alone {
+                true => (0..blocks.div_ceil(SHORT_ROWS)).for_each(some),
+                false => self.share(blocks.div_ceil(SHORT_ROWS), 1, &some),
+            }
+            return;
+        }
         let block = |n: usize| {
             if each > 1 && classes <= COMPARED_CLASSES {
                 for from in (0..each).step_by(RUN) {

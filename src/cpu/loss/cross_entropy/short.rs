@@ -28,7 +28,12 @@ impl TileOp for Short<'_> {
         let Lined { first, lines, lie, len, ahead, x, .. } = tile;
         let batch = self.batch;
         let mut class = Lane::of(NO_CLASS);
-        batch.targets.few_classes(first, NO_CLASS, &mut class.0[..lines]);
+        let mut labels = [0; ROWS];
+        batch.targets.labels(first, &mut labels[..lines]);
+        for (class, &label) in class.0.iter_mut().zip(&labels[..lines]) {
+            // Exact: there are few classes.
+            *class = batch.targets.class_of(label).map_or(NO_CLASS, |class| class as f32);
+        }
         let weights = self.weights.get().cast_const();
         let weights = (!weights.is_null()).then(|| {
             // SAFETY: there is a weight a class.
