@@ -9,7 +9,7 @@
 //! ```
 //!
 //! The mean divides the first two terms by W = Σ w_t over kept rows and the last (z-loss) by
-//! their number. An ignored row is never read; its loss and gradient are 0.
+//! their number. What an ignored row holds is never used; its loss and gradient are 0.
 //!
 //! Against probabilities q, which nothing normalises, with q' = (1−ε)·q + ε/V and M = Σ_c w_c·q'_c:
 //!

@@ -29,7 +29,7 @@ use crate::spec::grad_output::GradOutput;
 /// |---|---|---|
 /// | logits | `[C]`, `[N, C]` or `[N, C, d1, …]`, row stride free | f32, f16, bf16 |
 /// | target | `[]` or `[1]`, `[N]`, `[N, d1, …]` | i64, i32, u32, u8 |
-/// | logprob, entropy, lse | the target's shape; 0 for ignored rows, which are never read | f32 |
+/// | logprob, entropy, lse | the target's shape; 0 for ignored rows, whatever they hold | f32 |
 /// | argmax, rank | the target's shape, on request; −1 for ignored rows | i64 |
 /// | grad_logprob, grad_entropy | a number, or the target's shape | f32 or the logits' |
 ///
