@@ -126,10 +126,13 @@ def table(data):
     for case in data["cases"]:
         size = "2^26" if case["size"][0] == 1 else "{} × {}".format(*case["size"])
         ours, star = case["warploss"], " *" if case["op"] in NOTES else ""
+        kept = "not measured | not measured"
+        if "kept" in case:
+            kept = f"{case['kept']['median']:.3f} s{star} | {said(case['kept_ratios'])}"
         lines.append(
             f"| {case['op']} | {size} | {ours['median_s']:.4f} s | {100 * ours['share_of_copy']:.0f} % "
             f"({ours['copy_gb_per_s']:.1f} GB/s) | {case['pytorch']['median']:.3f} s{star} "
-            f"| {said(case['ratios'])} | {case['kept']['median']:.3f} s{star} | {said(case['kept_ratios'])} |")
+            f"| {said(case['ratios'])} | {kept} |")
     lines += [
         "",
         "\\* PyTorch has no such call: " + "; ".join(f"{op}: {note}" for op, note in NOTES.items()) + ".",
