@@ -170,8 +170,9 @@ def table(data):
     for case in data["cases"]:
         shape = " × ".join(map(str, case["shape"])) if len(case["shape"]) == 2 else str(case["shape"])
         cells = [f"{statistics.median(r):.1f} ({min(r):.1f} to {max(r):.1f})" for r in map(case["ratio"].get, others)]
-        microseconds = case["seconds"]["warploss"]["median"] * 1e6
-        lines.append(f"| {case['op']} | {shape} | {case['dtype']} | {microseconds:.4g} µs | " + " | ".join(cells) + " |")
+        us = case["seconds"]["warploss"]["median"] * 1e6
+        time_ = f"{us:.3g} µs" if us < 1000 else f"{us / 1e3:.3g} ms"
+        lines.append(f"| {case['op']} | {shape} | {case['dtype']} | {time_} | " + " | ".join(cells) + " |")
     return "\n".join([*lines, "", peers.origin(data, "short.py")]) + "\n"
 
 
