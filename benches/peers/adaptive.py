@@ -65,18 +65,12 @@ def warploss(classes, cutoffs, seconds):
 def measure(shapes, rounds, seconds):
     cases = []
     for classes, cutoffs in shapes.items():
-        ours, theirs, kept = [], [], []
-        for _ in range(rounds):
-            ours.append(warploss(classes, cutoffs, seconds))
-            for times, env in ((theirs, {}), (kept, peers.KEEPING)):
-                times.append(json.loads(peers.run(
-                    [sys.executable, __file__, "--pytorch", classes, *cutoffs, "--seconds", seconds], **env)))
-        ratios, kept_ratios = ([t / o["median_s"] for t, o in zip(times, ours)] for times in (theirs, kept))
-        cases.append({
-            "classes": classes, "cutoffs": cutoffs, "warploss": peers.by_median(ours),
-            "pytorch": peers.summary(theirs), "ratio": statistics.median(ratios), "ratios": ratios,
-            "kept": peers.summary(kept), "kept_ratios": kept_ratios,
-        })
+        def theirs(env):
+            return json.loads(peers.run(
+                [sys.executable, __file__, "--pytorch", classes, *cutoffs, "--seconds", seconds], **env))
+
+        case = peers.beside(lambda: warploss(classes, cutoffs, seconds), theirs, rounds)
+        cases.append({"classes": classes, "cutoffs": cutoffs, **case})
         print(f"{classes}: {cases[-1]['ratio']:.2f}", file=sys.stderr, flush=True)
     return cases
 
@@ -164,15 +158,14 @@ def table(data):
         "| classes | cutoffs | warploss | GFLOP/s | PyTorch | ratio | memory kept | ratio |",
         "|---|---|---|---|---|---|---|---|",
     ]
-    said = lambda ratios: f"{statistics.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f})"
     for case in data["cases"]:
         ours, kept = case["warploss"], "not measured | not measured"
         if "kept" in case:
-            kept = f"{case['kept']['median'] * 1e3:.1f} ms | {said(case['kept_ratios'])}"
+            kept = f"{case['kept']['median'] * 1e3:.1f} ms | {peers.spread(case['kept_ratios'], 2)}"
         lines.append(
             f"| {case['classes']} | {', '.join(map(str, case['cutoffs']))} "
             f"| {ours['median_s'] * 1e3:.1f} ms | {ours['gflop_per_s']:.0f} "
-            f"| {case['pytorch']['median'] * 1e3:.1f} ms | {said(case['ratios'])} | {kept} |")
+            f"| {case['pytorch']['median'] * 1e3:.1f} ms | {peers.spread(case['ratios'], 2)} | {kept} |")
     full = data.get("full")
     if full:
         adaptive = next(c for c in data["cases"] if c["classes"] == FULL)["warploss"]["median_s"]

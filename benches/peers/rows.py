@@ -93,21 +93,15 @@ def warploss(op, small, seconds):
 def measure(small, rounds, seconds):
     cases = []
     for op in OPS:
-        ours, theirs, kept = [], [], []
-        for _ in range(rounds):
-            ours.append(warploss(op, small, seconds))
-            # In processes of their own, so that their memory goes back.
-            for times, env in ((theirs, {}), (kept, peers.KEEPING)):
-                times.append(json.loads(peers.run(
-                    [sys.executable, __file__, "--pytorch", op, "--seconds", seconds]
-                    + ["--small"] * small, **env)))
-        ratios, kept_ratios = ([t / o["median_s"] for t, o in zip(times, ours)] for times in (theirs, kept))
-        cases.append({
-            "op": op, "size": [1, ELEMENTS] if op in ELEMENTWISE else list(ROWS),
-            "warploss": peers.by_median(ours), "pytorch": peers.summary(theirs), "kept": peers.summary(kept),
-            "ratio": statistics.median(ratios), "ratios": ratios, "kept_ratios": kept_ratios,
-        })
-        print(f"{op}: {cases[-1]['ratio']:.1f}, {statistics.median(kept_ratios):.1f}", file=sys.stderr, flush=True)
+        def theirs(env):
+            # In a process of its own, so that its memory goes back.
+            return json.loads(peers.run([sys.executable, __file__, "--pytorch", op, "--seconds", seconds]
+                                        + ["--small"] * small, **env))
+
+        size = [1, ELEMENTS] if op in ELEMENTWISE else list(ROWS)
+        case = peers.beside(lambda: warploss(op, small, seconds), theirs, rounds)
+        cases.append({"op": op, "size": size, **case})
+        print(f"{op}: {case['ratio']:.1f}, {statistics.median(case['kept_ratios']):.1f}", file=sys.stderr, flush=True)
     return cases
 
 
@@ -122,17 +116,16 @@ def table(data):
         "| loss | size | warploss | of copy | PyTorch | ratio | memory kept | ratio |",
         "|---|---|---|---|---|---|---|---|",
     ]
-    said = lambda ratios: f"{statistics.median(ratios):.1f} ({min(ratios):.1f} to {max(ratios):.1f})"
     for case in data["cases"]:
         size = "2^26" if case["size"][0] == 1 else "{} × {}".format(*case["size"])
         ours, star = case["warploss"], " *" if case["op"] in NOTES else ""
         kept = "not measured | not measured"
         if "kept" in case:
-            kept = f"{case['kept']['median']:.3f} s{star} | {said(case['kept_ratios'])}"
+            kept = f"{case['kept']['median']:.3f} s{star} | {peers.spread(case['kept_ratios'])}"
         lines.append(
             f"| {case['op']} | {size} | {ours['median_s']:.4f} s | {100 * ours['share_of_copy']:.0f} % "
             f"({ours['copy_gb_per_s']:.1f} GB/s) | {case['pytorch']['median']:.3f} s{star} "
-            f"| {said(case['ratios'])} | {kept} |")
+            f"| {peers.spread(case['ratios'])} | {kept} |")
     lines += [
         "",
         "\\* PyTorch has no such call: " + "; ".join(f"{op}: {note}" for op, note in NOTES.items()) + ".",

@@ -190,6 +190,26 @@ def measure(peers, rounds, seconds):
     return cases, [by_median(list(column)) for column in zip(*alone)]
 
 
+def beside(ours, theirs, rounds):
+    """A case of a record: rounds of warploss, of a peer as it comes, and of it with its memory kept.
+
+    `ours` gives what `warploss bench` printed, `theirs` a median for an environment.
+    """
+    benches, usual, kept = [], [], []
+    for _ in range(rounds):
+        benches.append(ours())
+        usual.append(theirs({}))
+        kept.append(theirs(KEEPING))
+    ratios, kept_ratios = ([t / b["median_s"] for t, b in zip(times, benches)] for times in (usual, kept))
+    return {"warploss": by_median(benches), "pytorch": summary(usual), "kept": summary(kept),
+            "ratio": statistics.median(ratios), "ratios": ratios, "kept_ratios": kept_ratios}
+
+
+def spread(ratios, digits=1):
+    """The median, the least and the most."""
+    return f"{statistics.median(ratios):.{digits}f} ({min(ratios):.{digits}f} to {max(ratios):.{digits}f})"
+
+
 def summary(times):
     return {"median": statistics.median(times), "min": min(times), "max": max(times), "rounds": times}
 

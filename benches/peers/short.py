@@ -130,8 +130,8 @@ def measure(bench, others, rounds, seconds):
         def once(name):
             if name == "warploss":
                 return json.loads(peers.run([bench, op, dtype, sizes, seconds]))
-            kept = peers.KEEPING if name == "pytorch, memory kept" else {}
-            peer = name.split(",")[0]
+            kept = peers.KEEPING if name.endswith(peers.KEPT) else {}
+            peer = name.removesuffix(peers.KEPT)
             return json.loads(peers.run([sys.executable, __file__, "--peer", peer, op, dtype, sizes,
                                          "--seconds", seconds], **kept))
 
@@ -157,7 +157,7 @@ def measure(bench, others, rounds, seconds):
 
 def table(data):
     versions = data["versions"]
-    names = {"pytorch": f"PyTorch {versions['pytorch']}", "pytorch, memory kept": "PyTorch, memory kept",
+    names = {"pytorch": f"PyTorch {versions['pytorch']}", "pytorch" + peers.KEPT: "PyTorch, memory kept",
              "jax": f"JAX {versions.get('jax')}"}
     others = [name for name in names if name in data["cases"][0]["ratio"]]
     lines = [
@@ -169,7 +169,7 @@ def table(data):
     ]
     for case in data["cases"]:
         shape = " × ".join(map(str, case["shape"])) if len(case["shape"]) == 2 else str(case["shape"])
-        cells = [f"{statistics.median(r):.1f} ({min(r):.1f} to {max(r):.1f})" for r in map(case["ratio"].get, others)]
+        cells = [peers.spread(case["ratio"][name]) for name in others]
         us = case["seconds"]["warploss"]["median"] * 1e6
         time_ = f"{us:.3g} µs" if us < 1000 else f"{us / 1e3:.3g} ms"
         lines.append(f"| {case['op']} | {shape} | {case['dtype']} | {time_} | " + " | ".join(cells) + " |")
@@ -190,7 +190,7 @@ def main():
         return print(json.dumps(call(op, dtype, tuple(map(int, sizes.split(","))), options.seconds)))
     if options.table:
         return peers.publish(json.loads(RECORD.read_text()), table, TABLE, "short")
-    others = ["pytorch", "pytorch, memory kept"] + ["jax"] * bool(importlib.util.find_spec("jax"))
+    others = ["pytorch", "pytorch" + peers.KEPT] + ["jax"] * bool(importlib.util.find_spec("jax"))
     data = peers.origin_of(["pytorch"], options.rounds, options.seconds)
     if "jax" in others:
         data["versions"]["jax"] = importlib.metadata.version("jax")

@@ -184,6 +184,7 @@ impl Targets<'_> {
         let mut census = Census::NONE;
         let ignored = |label: i64| Some(label) == self.ignore_index;
         let legal = |label: i64| usize::try_from(label).is_ok_and(|class| class < self.classes);
+        let wrong = |label: i64| !ignored(label) && !legal(label);
         let mut labels = [0; SOME];
         for first in rows.clone().step_by(SOME) {
             let labels = &mut labels[..SOME.min(rows.end - first)];
@@ -191,11 +192,10 @@ impl Targets<'_> {
             let (mut kept, mut bad) = (0, false);
             for &label in &*labels {
                 kept += usize::from(!ignored(label));
-                bad |= !ignored(label) && !legal(label);
+                bad |= wrong(label);
             }
             if bad {
-                let bad = labels.iter().position(|&label| !ignored(label) && !legal(label));
-                let i = bad.unwrap_or_default();
+                let i = labels.iter().position(|&label| wrong(label)).unwrap_or_default();
                 return Err(self.no_class(first + i, labels[i]));
             }
             census.kept += kept;

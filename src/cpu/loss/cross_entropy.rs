@@ -84,7 +84,7 @@ impl LineOp for Forward<'_> {
                     sums,
                 );
                 self.results.ranks.put(line.index, Some(&sum.standing));
-                batch.factors(line.index, class, sum.lse())
+                (!sum.undefined()).then(|| batch.factors(line.index, class, sum.lse()))
             };
             if line.y.is_null() {
                 finish(&row.sum(Some(hole)));
@@ -114,12 +114,12 @@ impl LineOp for Forward<'_> {
 }
 
 // The ways to a row's gradient: each returns the target's, or `None` of a row without probabilities, and
-// asks `finish` for the factors once the row is summed. Those with room for the segments of a long row on
+// asks `finish` for the factors once the row is summed, which such a row has not either. Those with room for the segments of a long row on
 // their stack are not inlined, or short rows would pay for it.
 
 /// The target's column, with its number.
 type At<'a> = (usize, &'a Hole);
-type Finish<'a> = &'a mut dyn FnMut(&RowSum) -> Factors;
+type Finish<'a> = &'a mut dyn FnMut(&RowSum) -> Option<Factors>;
 
 /// In place on f32 the exponentials stay where the logits were: one exponential and one read from memory
 /// an element.
@@ -137,10 +137,7 @@ unsafe fn in_place(
     // SAFETY: the caller's contract for the row.
     unsafe {
         let sum = row.sum_and_keep(logit, *hole, &mut kept);
-        let factors = finish(&sum);
-        if sum.undefined() {
-            return None;
-        }
+        let factors = finish(&sum)?;
         row.rescale(&sum, &kept, &factors.terms(row.transform));
         Some(factors.at_target(sum.rest, sum.target, hole.own()))
     }
@@ -162,10 +159,7 @@ unsafe fn apart<X: Lanes, Y: Lanes>(
     // SAFETY: the caller's contract for the row and the room.
     unsafe {
         let sum = row.sum_and_keep_apart(logit, *hole, room, &mut kept);
-        let factors = finish(&sum);
-        if sum.undefined() {
-            return None;
-        }
+        let factors = finish(&sum)?;
         row.rescale_apart(out, room, logit, (&sum, &kept), &factors.terms(row.transform));
         Some(factors.at_target(sum.rest, sum.target, hole.own()))
     }
@@ -185,10 +179,7 @@ unsafe fn one_block<X: Lanes, Y: Lanes>(
     // SAFETY: the caller's contract for the row and the room.
     unsafe {
         let (sum, sides) = row.sum_sides(logit, *hole, room)?;
-        let factors = finish(&sum);
-        if sum.undefined() {
-            return Some(None);
-        }
+        let Some(factors) = finish(&sum) else { return Some(None) };
         let terms = factors.terms(row.transform);
         row.rescale_sides((out, room), class, (&sum, &sides), &terms);
         Some(Some(factors.at_target(sum.rest, sum.target, hole.own())))
@@ -209,10 +200,7 @@ unsafe fn twice<X: Lanes, Y: Lanes>(
     // SAFETY: the caller's contract for the row.
     unsafe {
         let sum = row.sum(Some(*hole));
-        let factors = finish(&sum);
-        if sum.undefined() {
-            return None;
-        }
+        let factors = finish(&sum)?;
         let terms = factors.terms(row.transform);
         row.gradient(out, Some(class), Normalizer::Sum(&sum), &terms);
         Some(factors.at_target(sum.rest, sum.target, hole.own()))
@@ -255,14 +243,13 @@ impl LineOp for Backward<'_> {
             let hole = batch.hole(line.x, class);
             let saved = self.lse[line.index];
             let at_target = if coarse(saved, batch.transform) {
-                let sum = row.sum(Some(hole));
-                if sum.undefined() {
+                let mut finish = |sum: &RowSum| {
+                    (!sum.undefined()).then(|| batch.factors(line.index, class, sum.lse()))
+                };
+                let Some(at_target) = twice(&row, line.y, (class, &hole), &mut finish) else {
                     return fill(&line, f32::NAN);
-                }
-                let factors = batch.factors(line.index, class, sum.lse());
-                let terms = factors.terms(batch.transform);
-                row.gradient(line.y, Some(class), Normalizer::Sum(&sum), &terms);
-                factors.at_target(sum.rest, sum.target, hole.own())
+                };
+                at_target
             } else {
                 let factors = batch.factors(line.index, class, f64::from(saved));
                 let terms = factors.terms(batch.transform);

@@ -66,18 +66,23 @@ pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+/// What a plan has to know of a card of this description.
+pub(super) fn card_of(description: &Description) -> Card {
+    Card {
+        name: description.name.clone(),
+        arch: description.arch,
+        multiprocessors: description.multiprocessors,
+        shared_per_block: description.shared_per_block as usize,
+        shared_per_multiprocessor: description.shared_per_multiprocessor as usize,
+        // As on a GPU: what the card itself runs is asked of it.
+        cluster: largest_cluster(description.arch),
+    }
+}
+
 impl Emulated {
     /// A card of this description; with a seed, threads take turns in an order drawn from it.
     pub(crate) fn new(description: Description, seed: Option<u64>) -> Result<Emulated> {
-        let card = Card {
-            name: description.name.clone(),
-            arch: description.arch,
-            multiprocessors: description.multiprocessors,
-            shared_per_block: description.shared_per_block as usize,
-            shared_per_multiprocessor: description.shared_per_multiprocessor as usize,
-            // As on a GPU: what the card itself runs is asked of it.
-            cluster: largest_cluster(description.arch),
-        };
+        let card = card_of(&description);
         let emulator =
             Emulator::new(description).map_err(|why| Error::Device { reason: why.to_string() })?;
         let emulator = match seed {

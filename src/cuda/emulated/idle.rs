@@ -1,10 +1,11 @@
 //! A driver that does nothing of what it is asked, at once: what is left of a call is the host's own time.
 
 use crate::base::error::{Error, Result};
-use crate::code::plan::{Card, largest_cluster};
+use crate::code::plan::Card;
 use crate::code::variants::Variant;
 use crate::cuda::driver::product::Product;
 use crate::cuda::driver::{Block, Driver, Kernel, Launch, Pinned, Resources};
+use crate::cuda::emulated::driver::card_of;
 use crate::emulator::Description;
 use std::any::Any;
 use std::sync::Arc;
@@ -20,14 +21,7 @@ pub(crate) struct Idle {
 
 impl Idle {
     pub(crate) fn new(description: &Description) -> Idle {
-        let card = Card {
-            name: description.name.clone(),
-            arch: description.arch,
-            multiprocessors: description.multiprocessors,
-            shared_per_block: description.shared_per_block as usize,
-            shared_per_multiprocessor: description.shared_per_multiprocessor as usize,
-            cluster: largest_cluster(description.arch),
-        };
+        let card = card_of(description);
         Idle { card, next: AtomicU64::new(1 << 20) }
     }
 }
