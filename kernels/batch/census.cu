@@ -164,6 +164,7 @@ WL_FN void census_total(const BatchArgs& a, const BlockSums& total) {
 // Blocks: chunks of class weights, then chunks of targets; one at the least.
 WL_FN void census_body(const BatchArgs& a) {
   WL_BLOCK_SUM_SLOTS;
+  wl_grid_launch_dependents();  // the rows' first packs may come meanwhile
   for (wl_i64 i = first_of_grid(); i <= chunks_of(a.rows); i += step_of_grid()) wl_st(a.tickets + i, 0u);
   const wl_i64 weights = a.weight ? chunks_of(a.classes) : 0, chunk = wl_block();
   BlockSums total = {0., 0., -1};

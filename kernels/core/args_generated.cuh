@@ -412,14 +412,16 @@ struct RowSchedule {
   float* row_target;  // Split rows: the target's x, saved before a gradient overwrites it.
   wl_u32 parts;       // Split rows: blocks a row.
   wl_u32 slice;       // Packs of a block.
+  wl_u32* turns;      // Split rows in one launch: turns taken so far, then how many parts of each row are summed; all 0
+                      // before.
+  wl_u32 lead;        // Of which so many parts are summed before the first is written.
   wl_u32 coarse;      // Split sums: only rows whose saved lse is too coarse.
-  wl_u32 pad;
   SumArgs sum;        // Of the rows' losses.
 };
-static_assert(sizeof(RowSchedule) == 104, "RowSchedule");
+static_assert(sizeof(RowSchedule) == 112, "RowSchedule");
 WL_OFFSET(RowSchedule, partials, 0); WL_OFFSET(RowSchedule, row_target, 8); WL_OFFSET(RowSchedule, parts, 16);
-WL_OFFSET(RowSchedule, slice, 20); WL_OFFSET(RowSchedule, coarse, 24); WL_OFFSET(RowSchedule, pad, 28);
-WL_OFFSET(RowSchedule, sum, 32);
+WL_OFFSET(RowSchedule, slice, 20); WL_OFFSET(RowSchedule, turns, 24); WL_OFFSET(RowSchedule, lead, 32);
+WL_OFFSET(RowSchedule, coarse, 36); WL_OFFSET(RowSchedule, sum, 40);
 
 // Gradient of a result: one number, one a row, or one an element.
 struct UpstreamArgs {
@@ -527,12 +529,12 @@ struct CrossEntropyArgs {
   RankOutputs ranks;
   ShardArgs shard;        // Of calls on shards.
 };
-static_assert(sizeof(CrossEntropyArgs) == 368, "CrossEntropyArgs");
+static_assert(sizeof(CrossEntropyArgs) == 376, "CrossEntropyArgs");
 WL_OFFSET(CrossEntropyArgs, rows, 0); WL_OFFSET(CrossEntropyArgs, schedule, 48);
-WL_OFFSET(CrossEntropyArgs, upstream, 152); WL_OFFSET(CrossEntropyArgs, logits, 176);
-WL_OFFSET(CrossEntropyArgs, target, 200); WL_OFFSET(CrossEntropyArgs, weight, 224);
-WL_OFFSET(CrossEntropyArgs, options, 240); WL_OFFSET(CrossEntropyArgs, out, 272);
-WL_OFFSET(CrossEntropyArgs, ranks, 304); WL_OFFSET(CrossEntropyArgs, shard, 320);
+WL_OFFSET(CrossEntropyArgs, upstream, 160); WL_OFFSET(CrossEntropyArgs, logits, 184);
+WL_OFFSET(CrossEntropyArgs, target, 208); WL_OFFSET(CrossEntropyArgs, weight, 232);
+WL_OFFSET(CrossEntropyArgs, options, 248); WL_OFFSET(CrossEntropyArgs, out, 280);
+WL_OFFSET(CrossEntropyArgs, ranks, 312); WL_OFFSET(CrossEntropyArgs, shard, 328);
 
 // Rows whose logits are products of at most 64 features: f32 hidden rows against weights of 16 bits.
 struct TileArgs {
@@ -552,12 +554,12 @@ struct TileArgs {
   wl_u32 to_kind;
   wl_u32 add;            // To what is there.
 };
-static_assert(sizeof(TileArgs) == 472, "TileArgs");
-WL_OFFSET(TileArgs, row, 0); WL_OFFSET(TileArgs, hidden, 368); WL_OFFSET(TileArgs, weight, 376);
-WL_OFFSET(TileArgs, count, 384); WL_OFFSET(TileArgs, partials, 392); WL_OFFSET(TileArgs, slopes, 400);
-WL_OFFSET(TileArgs, to, 408); WL_OFFSET(TileArgs, width, 416); WL_OFFSET(TileArgs, from, 424);
-WL_OFFSET(TileArgs, hidden_stride, 432); WL_OFFSET(TileArgs, weight_stride, 440); WL_OFFSET(TileArgs, to_stride, 448);
-WL_OFFSET(TileArgs, splits, 456); WL_OFFSET(TileArgs, to_kind, 464); WL_OFFSET(TileArgs, add, 468);
+static_assert(sizeof(TileArgs) == 480, "TileArgs");
+WL_OFFSET(TileArgs, row, 0); WL_OFFSET(TileArgs, hidden, 376); WL_OFFSET(TileArgs, weight, 384);
+WL_OFFSET(TileArgs, count, 392); WL_OFFSET(TileArgs, partials, 400); WL_OFFSET(TileArgs, slopes, 408);
+WL_OFFSET(TileArgs, to, 416); WL_OFFSET(TileArgs, width, 424); WL_OFFSET(TileArgs, from, 432);
+WL_OFFSET(TileArgs, hidden_stride, 440); WL_OFFSET(TileArgs, weight_stride, 448); WL_OFFSET(TileArgs, to_stride, 456);
+WL_OFFSET(TileArgs, splits, 464); WL_OFFSET(TileArgs, to_kind, 472); WL_OFFSET(TileArgs, add, 476);
 
 // Rows of a matrix from and to other places.
 struct PanelArgs {
@@ -648,11 +650,11 @@ struct LogprobEntropyArgs {
   TokenOutputs out;
   RankOutputs ranks;
 };
-static_assert(sizeof(LogprobEntropyArgs) == 288, "LogprobEntropyArgs");
+static_assert(sizeof(LogprobEntropyArgs) == 296, "LogprobEntropyArgs");
 WL_OFFSET(LogprobEntropyArgs, rows, 0); WL_OFFSET(LogprobEntropyArgs, schedule, 48);
-WL_OFFSET(LogprobEntropyArgs, upstream, 152); WL_OFFSET(LogprobEntropyArgs, of_entropy, 176);
-WL_OFFSET(LogprobEntropyArgs, logits, 200); WL_OFFSET(LogprobEntropyArgs, target, 224);
-WL_OFFSET(LogprobEntropyArgs, out, 248); WL_OFFSET(LogprobEntropyArgs, ranks, 272);
+WL_OFFSET(LogprobEntropyArgs, upstream, 160); WL_OFFSET(LogprobEntropyArgs, of_entropy, 184);
+WL_OFFSET(LogprobEntropyArgs, logits, 208); WL_OFFSET(LogprobEntropyArgs, target, 232);
+WL_OFFSET(LogprobEntropyArgs, out, 256); WL_OFFSET(LogprobEntropyArgs, ranks, 280);
 
 // Cross entropy against probabilities, or against a teacher's logits.
 struct SoftCrossEntropyArgs {
@@ -667,12 +669,12 @@ struct SoftCrossEntropyArgs {
   float teacher;          // The teacher's scale.
   wl_u32 pad;
 };
-static_assert(sizeof(SoftCrossEntropyArgs) == 320, "SoftCrossEntropyArgs");
+static_assert(sizeof(SoftCrossEntropyArgs) == 328, "SoftCrossEntropyArgs");
 WL_OFFSET(SoftCrossEntropyArgs, rows, 0); WL_OFFSET(SoftCrossEntropyArgs, schedule, 48);
-WL_OFFSET(SoftCrossEntropyArgs, upstream, 152); WL_OFFSET(SoftCrossEntropyArgs, logits, 176);
-WL_OFFSET(SoftCrossEntropyArgs, target, 200); WL_OFFSET(SoftCrossEntropyArgs, weight, 232);
-WL_OFFSET(SoftCrossEntropyArgs, options, 248); WL_OFFSET(SoftCrossEntropyArgs, out, 280);
-WL_OFFSET(SoftCrossEntropyArgs, teacher, 312); WL_OFFSET(SoftCrossEntropyArgs, pad, 316);
+WL_OFFSET(SoftCrossEntropyArgs, upstream, 160); WL_OFFSET(SoftCrossEntropyArgs, logits, 184);
+WL_OFFSET(SoftCrossEntropyArgs, target, 208); WL_OFFSET(SoftCrossEntropyArgs, weight, 240);
+WL_OFFSET(SoftCrossEntropyArgs, options, 256); WL_OFFSET(SoftCrossEntropyArgs, out, 288);
+WL_OFFSET(SoftCrossEntropyArgs, teacher, 320); WL_OFFSET(SoftCrossEntropyArgs, pad, 324);
 
 // Jensen-Shannon divergence from a teacher's logits.
 struct JsDivLogitsArgs {
@@ -690,12 +692,12 @@ struct JsDivLogitsArgs {
   wl_u32 mean;            // Divide by the totals.
   wl_u32 pad;
 };
-static_assert(sizeof(JsDivLogitsArgs) == 272, "JsDivLogitsArgs");
+static_assert(sizeof(JsDivLogitsArgs) == 280, "JsDivLogitsArgs");
 WL_OFFSET(JsDivLogitsArgs, rows, 0); WL_OFFSET(JsDivLogitsArgs, schedule, 48);
-WL_OFFSET(JsDivLogitsArgs, upstream, 152); WL_OFFSET(JsDivLogitsArgs, target, 176);
-WL_OFFSET(JsDivLogitsArgs, labels, 208); WL_OFFSET(JsDivLogitsArgs, loss, 232); WL_OFFSET(JsDivLogitsArgs, totals, 240);
-WL_OFFSET(JsDivLogitsArgs, scale, 248); WL_OFFSET(JsDivLogitsArgs, teacher, 252); WL_OFFSET(JsDivLogitsArgs, beta, 256);
-WL_OFFSET(JsDivLogitsArgs, share, 260); WL_OFFSET(JsDivLogitsArgs, mean, 264); WL_OFFSET(JsDivLogitsArgs, pad, 268);
+WL_OFFSET(JsDivLogitsArgs, upstream, 160); WL_OFFSET(JsDivLogitsArgs, target, 184);
+WL_OFFSET(JsDivLogitsArgs, labels, 216); WL_OFFSET(JsDivLogitsArgs, loss, 240); WL_OFFSET(JsDivLogitsArgs, totals, 248);
+WL_OFFSET(JsDivLogitsArgs, scale, 256); WL_OFFSET(JsDivLogitsArgs, teacher, 260); WL_OFFSET(JsDivLogitsArgs, beta, 264);
+WL_OFFSET(JsDivLogitsArgs, share, 268); WL_OFFSET(JsDivLogitsArgs, mean, 272); WL_OFFSET(JsDivLogitsArgs, pad, 276);
 
 // Log-softmax, and its gradient.
 struct LogSoftmaxArgs {
@@ -703,8 +705,8 @@ struct LogSoftmaxArgs {
   RowSchedule schedule;
   UpstreamArgs upstream;  // One an element.
 };
-static_assert(sizeof(LogSoftmaxArgs) == 176, "LogSoftmaxArgs");
-WL_OFFSET(LogSoftmaxArgs, rows, 0); WL_OFFSET(LogSoftmaxArgs, schedule, 48); WL_OFFSET(LogSoftmaxArgs, upstream, 152);
+static_assert(sizeof(LogSoftmaxArgs) == 184, "LogSoftmaxArgs");
+WL_OFFSET(LogSoftmaxArgs, rows, 0); WL_OFFSET(LogSoftmaxArgs, schedule, 48); WL_OFFSET(LogSoftmaxArgs, upstream, 160);
 
 // Log-sum-exp, and its gradient.
 struct LogSumExpArgs {
@@ -713,9 +715,9 @@ struct LogSumExpArgs {
   UpstreamArgs upstream;
   float* lse;
 };
-static_assert(sizeof(LogSumExpArgs) == 184, "LogSumExpArgs");
-WL_OFFSET(LogSumExpArgs, rows, 0); WL_OFFSET(LogSumExpArgs, schedule, 48); WL_OFFSET(LogSumExpArgs, upstream, 152);
-WL_OFFSET(LogSumExpArgs, lse, 176);
+static_assert(sizeof(LogSumExpArgs) == 192, "LogSumExpArgs");
+WL_OFFSET(LogSumExpArgs, rows, 0); WL_OFFSET(LogSumExpArgs, schedule, 48); WL_OFFSET(LogSumExpArgs, upstream, 160);
+WL_OFFSET(LogSumExpArgs, lse, 184);
 
 // Multi-class margin loss.
 struct MultiMarginArgs {
@@ -731,12 +733,12 @@ struct MultiMarginArgs {
   wl_u32 mean;            // Divide by the totals.
   wl_u32 wide;
 };
-static_assert(sizeof(MultiMarginArgs) == 248, "MultiMarginArgs");
+static_assert(sizeof(MultiMarginArgs) == 256, "MultiMarginArgs");
 WL_OFFSET(MultiMarginArgs, rows, 0); WL_OFFSET(MultiMarginArgs, schedule, 48);
-WL_OFFSET(MultiMarginArgs, upstream, 152); WL_OFFSET(MultiMarginArgs, target, 176);
-WL_OFFSET(MultiMarginArgs, weight, 200); WL_OFFSET(MultiMarginArgs, loss, 216); WL_OFFSET(MultiMarginArgs, totals, 224);
-WL_OFFSET(MultiMarginArgs, margin, 232); WL_OFFSET(MultiMarginArgs, square, 236); WL_OFFSET(MultiMarginArgs, mean, 240);
-WL_OFFSET(MultiMarginArgs, wide, 244);
+WL_OFFSET(MultiMarginArgs, upstream, 160); WL_OFFSET(MultiMarginArgs, target, 184);
+WL_OFFSET(MultiMarginArgs, weight, 208); WL_OFFSET(MultiMarginArgs, loss, 224); WL_OFFSET(MultiMarginArgs, totals, 232);
+WL_OFFSET(MultiMarginArgs, margin, 240); WL_OFFSET(MultiMarginArgs, square, 244); WL_OFFSET(MultiMarginArgs, mean, 248);
+WL_OFFSET(MultiMarginArgs, wide, 252);
 
 // Sums over rows of probabilities.
 struct InformationArgs {
@@ -747,6 +749,6 @@ struct InformationArgs {
   float of_p;            // What ln p counts in a term.
   float of_q;            // What ln q does.
 };
-static_assert(sizeof(InformationArgs) == 200, "InformationArgs");
-WL_OFFSET(InformationArgs, rows, 0); WL_OFFSET(InformationArgs, schedule, 48); WL_OFFSET(InformationArgs, target, 152);
-WL_OFFSET(InformationArgs, loss, 184); WL_OFFSET(InformationArgs, of_p, 192); WL_OFFSET(InformationArgs, of_q, 196);
+static_assert(sizeof(InformationArgs) == 208, "InformationArgs");
+WL_OFFSET(InformationArgs, rows, 0); WL_OFFSET(InformationArgs, schedule, 48); WL_OFFSET(InformationArgs, target, 160);
+WL_OFFSET(InformationArgs, loss, 192); WL_OFFSET(InformationArgs, of_p, 200); WL_OFFSET(InformationArgs, of_q, 204);

@@ -271,10 +271,13 @@ WL_FN void wl_sts128(T* s, wl_u32 i, wl_u32x4 v) {
 }
 
 // ---- A cluster -------------------------------------------------------------------------------
-// Blocks of a cluster have consecutive wl_block(); rank = position in the cluster. wl_peer gives
-// the address of element i of the same array in block `rank`; wl_peer_ld/st go through it.
-// wl_cluster_sync orders shared memory across the cluster. No block may exit while a peer still
-// reads it: end with a wl_cluster_sync.
+// Blocks of a cluster have consecutive wl_block(); rank = position in the cluster. wl_peer gives the
+// address of element i of the same array in block `rank`, for what is sent there.
+//
+// An mbarrier is an element of a shared array of wl_u64. It counts bytes that are sent to its block: one
+// thread makes it for so many, then shows it (wl_mbarrier_show, then an arrival at the cluster's barrier),
+// and whoever has returned from wl_cluster_wait may send. Who has returned from wl_mbarrier_wait may read
+// all that was sent. An mbarrier serves once. No block may end before all that is sent to it has come.
 #if WL_HAS_CLUSTER && defined(__CUDA_ARCH__)
 WL_FN wl_u32 wl_cluster_rank() {
   wl_u32 r;
@@ -286,9 +289,8 @@ WL_FN wl_u32 wl_cluster_size() {
   asm("mov.u32 %0, %%cluster_nctarank;" : "=r"(r));
   return r;
 }
-WL_FN void wl_cluster_arrive() { asm volatile("barrier.cluster.arrive.release.aligned;" ::: "memory"); }
-// The same for who has only read since: it orders nothing that this thread wrote.
-WL_FN void wl_cluster_arrive_relaxed() { asm volatile("barrier.cluster.arrive.relaxed.aligned;" ::: "memory"); }
+// Orders nothing but mbarriers that were shown: a release would be a fence of all memory.
+WL_FN void wl_cluster_arrive() { asm volatile("barrier.cluster.arrive.relaxed.aligned;" ::: "memory"); }
 WL_FN void wl_cluster_wait() { asm volatile("barrier.cluster.wait.acquire.aligned;" ::: "memory"); }
 template <class T>
 WL_FN wl_u32 wl_peer(const T* s, wl_u32 i, wl_u32 rank) {
@@ -296,58 +298,51 @@ WL_FN wl_u32 wl_peer(const T* s, wl_u32 i, wl_u32 rank) {
   asm("mapa.shared::cluster.u32 %0, %1, %2;" : "=r"(r) : "r"(own), "r"(rank));
   return r;
 }
-template <class T>
-WL_FN T wl_peer_ld(wl_u32 address) {
-  static_assert(sizeof(T) == 4 || sizeof(T) == 8 || sizeof(T) == 16, "wl_peer_ld: 4, 8 or 16 bytes");
-  if constexpr (sizeof(T) == 4) {
-    wl_u32 r;
-    asm volatile("ld.shared::cluster.u32 %0, [%1];" : "=r"(r) : "r"(address) : "memory");
-    return wl_bit_cast<T>(r);
-  } else if constexpr (sizeof(T) == 8) {
-    wl_u64 r;
-    asm volatile("ld.shared::cluster.u64 %0, [%1];" : "=l"(r) : "r"(address) : "memory");
-    return wl_bit_cast<T>(r);
-  } else {
-    wl_u32x4 r;
-    asm volatile("ld.shared::cluster.v4.u32 {%0, %1, %2, %3}, [%4];"
-                 : "=r"(r.x), "=r"(r.y), "=r"(r.z), "=r"(r.w)
-                 : "r"(address)
+WL_FN void wl_mbarrier_init(const wl_u64* s, wl_u32 i, wl_u32 bytes) {
+  const wl_u32 at = (wl_u32)__cvta_generic_to_shared(s + i);
+  asm volatile("mbarrier.init.shared::cta.b64 [%0], 1;" ::"r"(at) : "memory");
+  asm volatile("mbarrier.arrive.expect_tx.shared::cta.b64 _, [%0], %1;" ::"r"(at), "r"(bytes) : "memory");
+}
+WL_FN void wl_mbarrier_show() { asm volatile("fence.mbarrier_init.release.cluster;" ::: "memory"); }
+// 8 bytes to address `to`, which mbarrier `bar` of the same block counts.
+WL_FN void wl_st_async(wl_u32 to, wl_u32 bar, wl_u64 v) {
+  asm volatile("st.async.weak.shared::cluster.mbarrier::complete_tx::bytes.b64 [%0], %1, [%2];" ::"r"(to), "l"(v), "r"(bar)
+               : "memory");
+}
+WL_FN void wl_mbarrier_wait(const wl_u64* s, wl_u32 i) {
+  const wl_u32 at = (wl_u32)__cvta_generic_to_shared(s + i);
+  wl_u32 come;
+  do {
+    asm volatile("{ .reg .pred p; mbarrier.try_wait.parity.acquire.cluster.shared::cta.b64 p, [%1], 0; "
+                 "selp.u32 %0, 1, 0, p; }"
+                 : "=r"(come)
+                 : "r"(at)
                  : "memory");
-    return wl_bit_cast<T>(r);
-  }
+  } while (!come);
 }
-template <class T>
-WL_FN void wl_peer_st(wl_u32 address, T v) {
-  static_assert(sizeof(T) == 4 || sizeof(T) == 8, "wl_peer_st: 4 or 8 bytes");
-  if constexpr (sizeof(T) == 4)
-    asm volatile("st.shared::cluster.u32 [%0], %1;" ::"r"(address), "r"(wl_bit_cast<wl_u32>(v)) : "memory");
-  else
-    asm volatile("st.shared::cluster.u64 [%0], %1;" ::"r"(address), "l"(wl_bit_cast<wl_u64>(v)) : "memory");
-}
+// A launch that says so early lets the one that follows it begin, which waits before it reads what the first one
+// writes, and before it writes anything: all of its threads do, whether or not it began early.
+WL_FN void wl_grid_launch_dependents() { asm volatile("griddepcontrol.launch_dependents;" ::: "memory"); }
+WL_FN void wl_grid_wait() { asm volatile("griddepcontrol.wait;" ::: "memory"); }
 #else
-// One block is its own cluster.
+// One block is its own cluster, and no launch begins early.
 WL_FN wl_u32 wl_cluster_rank() { return 0; }
 WL_FN wl_u32 wl_cluster_size() { return 1; }
 WL_FN void wl_cluster_arrive() {}
-WL_FN void wl_cluster_arrive_relaxed() {}
-WL_FN void wl_cluster_wait() { __syncthreads(); }
+WL_FN void wl_cluster_wait() {}
 template <class T>
 WL_FN wl_u32 wl_peer(const T* s, wl_u32 i, wl_u32) {
   return (wl_u32)__cvta_generic_to_shared(s + i);
 }
-template <class T>
-WL_FN T wl_peer_ld(wl_u32 address) {
-  return *reinterpret_cast<const T*>(__cvta_shared_to_generic(address));
+WL_FN void wl_mbarrier_init(const wl_u64*, wl_u32, wl_u32) {}
+WL_FN void wl_mbarrier_show() {}
+WL_FN void wl_st_async(wl_u32 to, wl_u32, wl_u64 v) {
+  *reinterpret_cast<wl_u64*>(__cvta_shared_to_generic(to)) = v;
 }
-template <class T>
-WL_FN void wl_peer_st(wl_u32 address, T v) {
-  *reinterpret_cast<T*>(__cvta_shared_to_generic(address)) = v;
-}
+WL_FN void wl_mbarrier_wait(const wl_u64*, wl_u32) { __syncthreads(); }
+WL_FN void wl_grid_launch_dependents() {}
+WL_FN void wl_grid_wait() {}
 #endif
-WL_FN void wl_cluster_sync() {
-  wl_cluster_arrive();
-  wl_cluster_wait();
-}
 
 // ---- Global memory ---------------------------------------------------------------------------
 // One element, naturally aligned.
@@ -432,6 +427,15 @@ WL_FN wl_u64 wl_atomic_cas(wl_u64* p, wl_u64 expected, wl_u64 v) { return atomic
 WL_FN wl_u32 wl_atomic_exch(wl_u32* p, wl_u32 v) { return atomicExch(p, v); }
 // Orders this thread's global writes before what it writes next, for every block.
 WL_FN void wl_threadfence() { __threadfence(); }
+// After what others wrote before a wl_ticket whose number this is or passes, for whoever meets this thread at a
+// barrier afterwards; they read it by wl_ld_cg.
+WL_FN wl_u32 wl_ld_acquire(const wl_u32* p) {
+  wl_u32 r;
+  asm volatile("ld.acquire.gpu.global.u32 %0, [%1];" : "=r"(r) : "l"(p) : "memory");
+  return r;
+}
+// A while, between looks at what other blocks have still to write.
+WL_FN void wl_pause() { __nanosleep(64); }
 // Adds after all that this thread wrote, or saw written at a barrier, has been written for every block; the
 // value before. Who learns by it that all are done reads what they wrote after a wl_threadfence, by wl_ld_cg.
 WL_FN wl_u32 wl_ticket(wl_u32* p, wl_u32 n) {

@@ -26,10 +26,15 @@ struct WlEmuCluster {
   wl_u64 shadow;
   // Traffic counts in allocations of so many bytes and more.
   wl_u64 counted;
+  // Whether it is remembered what is written.
+  wl_u64 remembered;
   wl_u64 bytes_read, bytes_written;
 };
 struct WlEmuThread {
   wl_u32 thread, threads, block, blocks, block_y, blocks_y, rank, ranks;
+  // Whether the launch before may still run, for all that this thread knows; how often it has looked in vain for
+  // what other blocks write.
+  wl_u32 early, pauses;
   unsigned char* shared;
   WlEmuCluster* cluster;
 };
@@ -47,12 +52,18 @@ extern WlEmuKernel* wl_emu_kernels;
 // Finds the allocation of an access that the cached one does not cover, or reports it.
 void wl_emu_global(wl_u64 address, wl_u32 size, wl_u32 align, wl_u32 write, const char* file, wl_u32 line);
 [[noreturn]] void wl_emu_global_uninitialised(wl_u64 address, wl_u32 size, const char* file, wl_u32 line);
+void wl_emu_early(wl_u64 address, wl_u32 size, wl_u32 write, const char* file, wl_u32 line);
+void wl_emu_remember(wl_u64 address, wl_u32 size);
+void wl_emu_pause(const char* file, wl_u32 line);
 wl_u32 wl_emu_shared_site(const void* site, wl_u64 bytes, const char* file, wl_u32 line);
 wl_u32 wl_emu_shared_dynamic(wl_u64 offset, wl_u64 bytes, wl_u32 align, const char* file, wl_u32 line);
 [[noreturn]] void wl_emu_shared_outside(wl_i64 index, wl_u64 count, const char* file, wl_u32 line);
 void wl_emu_shared(wl_u32 offset, wl_u32 size, wl_u32 align, wl_u32 write, const char* file, wl_u32 line);
 wl_u32 wl_emu_peer(wl_u32 offset, wl_u32 rank, const char* file, wl_u32 line);
-unsigned char* wl_emu_peer_access(wl_u32 address, wl_u32 size, wl_u32 write, const char* file, wl_u32 line);
+void wl_emu_mbarrier_init(wl_u32 offset, wl_u32 bytes, const char* file, wl_u32 line);
+void wl_emu_mbarrier_show();
+void wl_emu_st_async(wl_u32 to, wl_u32 bar, wl_u64 value, const char* file, wl_u32 line);
+void wl_emu_mbarrier_wait(wl_u32 offset, const char* file, wl_u32 line);
 void wl_emu_cp_async(wl_u32 offset, wl_u64 address, const char* file, wl_u32 line);
 void wl_emu_cp_async_commit();
 void wl_emu_cp_async_wait(wl_u32 open, const char* file, wl_u32 line);

@@ -23,6 +23,7 @@ template <wl_u32 size>
 WL_FN void wl_emu_read(const void* p, wl_u32 align, const char* file, wl_u32 line) {
   WlEmuCluster* c = wl_emu_self->cluster;
   wl_u64 at = (wl_u64)p;
+  if (wl_emu_self->early) wl_emu_early(at, size, 0, file, line);
   if ((at & (align - 1)) || at < c->read_lo || at + size > c->read_hi) wl_emu_global(at, size, align, 0, file, line);
   if (!wl_emu_written<size>((const wl_u8*)(at + c->shadow))) wl_emu_global_uninitialised(at, size, file, line);
   if (c->read_hi - c->read_lo >= c->counted) c->bytes_read += size;
@@ -31,6 +32,8 @@ template <wl_u32 size>
 WL_FN void wl_emu_write(void* p, wl_u32 align, const char* file, wl_u32 line) {
   WlEmuCluster* c = wl_emu_self->cluster;
   wl_u64 at = (wl_u64)p;
+  if (wl_emu_self->early) wl_emu_early(at, size, 1, file, line);
+  if (c->remembered) wl_emu_remember(at, size);
   if ((at & (align - 1)) || at < c->write_lo || at + size > c->write_hi) wl_emu_global(at, size, align, 1, file, line);
   memset((void*)(at + c->shadow), 1, size);
   if (c->write_hi - c->write_lo >= c->counted) c->bytes_written += size;
@@ -143,3 +146,9 @@ WL_FN wl_u32 wl_ticket(wl_u32* p, wl_u32 n, WL_AT) {
   wl_emu_atomic(p, WL_HERE);
   return __atomic_fetch_add(p, n, __ATOMIC_SEQ_CST);
 }
+WL_FN wl_u32 wl_ld_acquire(const wl_u32* p, WL_AT) { return wl_ld_cg(p, WL_HERE); }
+WL_FN void wl_pause(WL_AT) { wl_emu_pause(WL_HERE); }
+
+// ---- Launch after launch ---------------------------------------------------------------------
+WL_FN void wl_grid_launch_dependents() {}
+WL_FN void wl_grid_wait() { wl_emu_self->early = 0; }

@@ -158,25 +158,14 @@ WL_FN void wl_sts128(wl_shared<T> s, wl_i64 i, wl_u32x4 v, WL_AT) {
 WL_FN wl_u32 wl_cluster_rank() { return wl_emu_self->rank; }
 WL_FN wl_u32 wl_cluster_size() { return wl_emu_self->ranks; }
 WL_FN void wl_cluster_arrive(WL_AT) { wl_emu_cluster_arrive(WL_HERE); }
-WL_FN void wl_cluster_arrive_relaxed(WL_AT) { wl_emu_cluster_arrive(WL_HERE); }
 WL_FN void wl_cluster_wait(WL_AT) { wl_emu_cluster_wait(WL_HERE); }
-WL_FN void wl_cluster_sync(WL_AT) {
-  wl_emu_cluster_arrive(WL_HERE);
-  wl_emu_cluster_wait(WL_HERE);
-}
 template <class T>
 WL_FN wl_u32 wl_peer(wl_shared<T> s, wl_i64 i, wl_u32 rank, WL_AT) {
   return wl_emu_peer(s.place(i, 1, WL_HERE), rank, WL_HERE);
 }
-template <class T>
-WL_FN T wl_peer_ld(wl_u32 address, WL_AT) {
-  static_assert(sizeof(T) == 4 || sizeof(T) == 8 || sizeof(T) == 16, "wl_peer_ld: 4, 8 or 16 bytes");
-  T v;
-  memcpy(&v, wl_emu_peer_access(address, sizeof(T), 0, WL_HERE), sizeof(T));
-  return v;
+WL_FN void wl_mbarrier_init(wl_shared<wl_u64> s, wl_i64 i, wl_u32 bytes, WL_AT) {
+  wl_emu_mbarrier_init(s.place(i, 1, WL_HERE), bytes, WL_HERE);
 }
-template <class T>
-WL_FN void wl_peer_st(wl_u32 address, T v, WL_AT) {
-  static_assert(sizeof(T) == 4 || sizeof(T) == 8, "wl_peer_st: 4 or 8 bytes");
-  memcpy(wl_emu_peer_access(address, sizeof(T), 1, WL_HERE), &v, sizeof(T));
-}
+WL_FN void wl_mbarrier_show() { wl_emu_mbarrier_show(); }
+WL_FN void wl_st_async(wl_u32 to, wl_u32 bar, wl_u64 v, WL_AT) { wl_emu_st_async(to, bar, v, WL_HERE); }
+WL_FN void wl_mbarrier_wait(wl_shared<wl_u64> s, wl_i64 i, WL_AT) { wl_emu_mbarrier_wait(s.place(i, 1, WL_HERE), WL_HERE); }

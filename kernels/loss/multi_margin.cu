@@ -43,13 +43,16 @@ struct MultiMargin {
     // The census reports a target that is no class; here it contributes nothing.
     row.kept = row.target >= 0 && row.target < a.rows.classes;
     if (!row.kept) return row;
-    row.x_t = logit(row.target);
-    row.short_of = a.margin - row.x_t;
+    set_target(row, logit(row.target));
+    return row;
+  }
+  WL_FN void set_target(Row& row, float x) const {
+    row.x_t = x;
+    row.short_of = a.margin - x;
     // Of an infinite difference nothing.
     const float minus_t = row.short_of - a.margin;
-    const float lost = (a.margin - (row.short_of - minus_t)) + (-row.x_t - minus_t);
+    const float lost = (a.margin - (row.short_of - minus_t)) + (-x - minus_t);
     row.lost = wl_isnan(lost) ? 0.f : lost;
-    return row;
   }
   // There is no saved result.
   WL_FN bool coarse(wl_i64) const { return true; }

@@ -15,7 +15,7 @@
 //
 //   TARGET            a column is the row's target, row.target, whose output target_gradient(row) is
 //                     written last. A feeder that meets its logit on the way tells it before `finish`:
-//                     set_target(row, x)
+//                     set_target(row, x), a second time maybe
 //   LATE              nobody needs the target's logit before `finish`
 //   TOGETHER          packs whose loads go together (4); 1: one after another, as more would only add code
 //   AT_ONCE           packs that are loaded together are pushed as one vector: one rescaling for all
@@ -129,7 +129,7 @@ template <class Op>
 WL_FN typename Op::Row begin_row(const Op& op, const typename Op::Args& a, wl_i64 index, const float* saved) {
   typedef typename Op::In T;
   return op.begin(index, [&](wl_i64 target) {
-    return saved ? wl_ld(saved + index) : Dtype<T>::load((const T*)a.rows.x + index * a.rows.x_stride + target);
+    return saved ? wl_ld_cg(saved + index) : Dtype<T>::load((const T*)a.rows.x + index * a.rows.x_stride + target);
   });
 }
 
@@ -149,10 +149,9 @@ struct Beginning {
   typename Op::In logit;
   WL_FN typename Op::Row row(const Op& op, const typename Op::Args& a, wl_i64 index) {
     typedef typename Op::In T;
-    if constexpr (!Late<Op>::yes) return begin_row(op, a, index, nullptr);
     return op.begin(index, [&](wl_i64 target) {
       logit = wl_ld((const T*)a.rows.x + index * a.rows.x_stride + target);
-      return 0.f;
+      return Late<Op>::yes ? 0.f : widened(logit);
     });
   }
   // Before the row is finished, and before anyone may overwrite it.
@@ -160,6 +159,16 @@ struct Beginning {
     if constexpr (Late<Op>::yes) {
       if (row.kept) op.set_target(row, widened(logit));
     }
+  }
+  // The same where another block may overwrite it once it has this one's state: by way of shared memory, a place
+  // a warp, between which lies a barrier. What is stored has come, and a load alone might still be on its way.
+  WL_FN void lay_down(wl_shared<float> logits) const {
+    if constexpr (Op::TARGET) {
+      if (wl_lane() == 0) logits[wl_warp()] = widened(logit);
+    }
+  }
+  WL_FN void take_up(const Op& op, typename Op::Row& row, wl_shared<float> logits) const {
+    if constexpr (Op::TARGET) op.set_target(row, logits[wl_warp()]);
   }
 };
 

@@ -103,6 +103,7 @@ WL_FN void lanes(const typename Op::Args& a, wl_i64 first, RowLosses<Op>& losses
 
 template <class Op, int width, bool gradient>
 WL_FN void lanes_row(const typename Op::Args& a) {
+  wl_grid_wait();
   const wl_i64 first = (wl_i64)wl_block() * (wl_threads() / width);
   RowLosses<Op> losses(a);
   lanes<Op, width, gradient>(a, first, losses);

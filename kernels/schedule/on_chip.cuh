@@ -12,6 +12,7 @@ WL_FN void stream_row(const typename Op::Args& a) {
   const Packs<T> packs(x_row<Op>(a, index), a.rows.classes);
   // On its way before anything is known of the row; of one that does not count it is all that is read.
   if (packs.first + wl_thread() < packs.last) wl_prefetch(packs.at(packs.first + wl_thread()));
+  wl_grid_wait();
   const Op op(a);
   Beginning<Op> beginning;
   typename Op::Row row = beginning.row(op, a, index);
@@ -32,7 +33,11 @@ template <class Op, bool cluster>
 WL_FN void on_chip(const typename Op::Args& a, wl_i64 index, wl_u32 rank, RowLosses<Op>& losses) {
   typedef typename Op::In T;
   WL_SMEM(float, slots, 32 * WORDS_OF<Op>);
-  WL_SMEM(float, mine, WORDS_OF<Op>);
+  typedef Exchange<WORDS_OF<Op>, SecondOf<Op>::SOME ? 2 : 1> Peers;
+  WL_SMEM(wl_u64, places, Peers::PLACES);
+  WL_SMEM(wl_u64, counts, 2);
+  WL_SMEM(float, logits, 32);
+  const Peers peers = {places, counts};
   constexpr int LANES = Packs<T>::LANES, B = OpBeside<Op>::PACKS;
   // The slice's packs, then what lies beside them.
   WL_DYNAMIC_SMEM(wl_u32, kept, 0, 4 * (1 + B) * a.schedule.slice);
@@ -43,6 +48,7 @@ WL_FN void on_chip(const typename Op::Args& a, wl_i64 index, wl_u32 rank, RowLos
   // all that is read.
   const wl_u32 first = (slice.from > packs.first ? slice.from : packs.first) + wl_anew(wl_thread());
   if (first < slice.to && first < packs.last) wl_cp_async16(kept, place(first), packs.at(first));
+  wl_grid_wait();
   const Op op(a);
   const Sink<T, typename Op::Out> sink(y_row<Op>(a, index), packs);
   Beginning<Op> beginning;
@@ -80,7 +86,9 @@ WL_FN void on_chip(const typename Op::Args& a, wl_i64 index, wl_u32 rank, RowLos
     bring_beside(p);
   }
   wl_cp_async_commit();
+  if constexpr (cluster) peers.open();
   wl_cp_async_wait<0>();
+  if constexpr (cluster) peers.opened();
   const auto beside_of = [&](wl_u32 p, wl_u32x4* to) {
     WL_UNROLL for (int i = 0; i < B; i++) to[i] = wl_lds128(kept, place_beside(p) + 4 * i);
   };
@@ -109,12 +117,13 @@ WL_FN void on_chip(const typename Op::Args& a, wl_i64 index, wl_u32 rank, RowLos
         beside_of(p, b);
         push_packs(op, state, row, v, b, packs, p, 0);
       });
-  beginning.arrive(op, row);
+  if constexpr (cluster) beginning.lay_down(logits);
+  else beginning.arrive(op, row);
   state = reduce_block(state, op.k, slots);
+  if (wl_warps() == 1) wl_syncthreads();  // the target was read by all; now it may be overwritten
   if constexpr (cluster) {
-    state = reduce_cluster(state, op.k, mine);
-  } else if (wl_warps() == 1) {
-    wl_syncthreads();  // the target was read by all; now it may be overwritten
+    beginning.take_up(op, row, logits);
+    state = peers.template reduce<0>(state, op.k);
   }
   op.finish(state, row);
   if constexpr (SecondOf<Op>::SOME) {
@@ -128,18 +137,12 @@ WL_FN void on_chip(const typename Op::Args& a, wl_i64 index, wl_u32 rank, RowLos
         });
     wl_syncthreads();  // all have read the slots
     second = reduce_block(second, op.k, slots);
-    if constexpr (cluster) {
-      wl_cluster_wait();  // the peers have read this block's state
-      second = reduce_cluster(second, op.k, mine);
-    }
+    if constexpr (cluster) second = peers.template reduce<1>(second, op.k);
     op.finish_second(second, row);
   }
   if (rank == 0 && wl_thread() == 0) losses.write(op, row, index);
   if constexpr (SecondOf<Op>::SOME) {
-    if (!a.rows.y) {
-      if constexpr (cluster) wl_cluster_wait();
-      return;
-    }
+    if (!a.rows.y) return;
   }
 
   const auto write = [&](wl_u32 p, bool edge) {
@@ -156,7 +159,6 @@ WL_FN void on_chip(const typename Op::Args& a, wl_i64 index, wl_u32 rank, RowLos
       },
       write);
   write_target(op, row, packs, slice, sink);
-  if constexpr (cluster) wl_cluster_wait();  // no block ends while a peer reads its pair
 }
 
 template <class Op, bool cluster>

@@ -3,14 +3,14 @@
 #include "core/reduce.cuh"
 #include "schedule/feed.cuh"
 
-// First launch: each part's pair, and the target's x before anyone overwrites it.
+// A part's pair, and the target's x before anyone overwrites it.
 template <class Op>
-WL_FN void split_sum(const typename Op::Args& a) {
+WL_FN void sum_part(const typename Op::Args& a, wl_u32 at) {
   typedef typename Op::In T;
   WL_SMEM(float, slots, 32 * Op::State::WORDS);
   const Op op(a);
-  const wl_i64 index = wl_block() / a.schedule.parts;
-  const wl_u32 part = wl_block() % a.schedule.parts;
+  const wl_i64 index = at / a.schedule.parts;
+  const wl_u32 part = at % a.schedule.parts;
   const typename Op::Row row = begin_row(op, a, index, nullptr);
   if (!row.kept) return;
   if constexpr (Op::TARGET) {
@@ -22,8 +22,15 @@ WL_FN void split_sum(const typename Op::Args& a) {
   const OpBeside<Op> beside(BesideOf<Op>::row(op, index), packs);
   const typename Op::State state = reduce_block(stream_sum(op, row, packs, slice, beside), op.k, slots);
   if (wl_thread() == 0) {
-    store_words(a.schedule.partials + (wl_i64)wl_block() * Op::State::WORDS, state);
+    store_words(a.schedule.partials + (wl_i64)at * Op::State::WORDS, state);
   }
+}
+
+// First launch: each part's.
+template <class Op>
+WL_FN void split_sum(const typename Op::Args& a) {
+  wl_grid_wait();
+  sum_part<Op>(a, wl_block());
 }
 
 // A row's parts, every `step`th from `first` on.
@@ -32,7 +39,7 @@ WL_FN typename Op::State parts_of(const Op& op, const typename Op::Args& a, wl_i
   typename Op::State state = Op::State::empty();
   for (wl_u32 part = first; part < a.schedule.parts; part += step) {
     const float* in = a.schedule.partials + (index * a.schedule.parts + part) * Op::State::WORDS;
-    state.merge(load_words<typename Op::State>(in), op.k);
+    state.merge(load_words<typename Op::State, true>(in), op.k);
   }
   return state;
 }
@@ -140,5 +147,36 @@ WL_FN void split_gradient(const typename Op::Args& a) {
   const wl_u32 part = wl_block() % a.schedule.parts;
   RowLosses<Op> losses(a);
   gradient_part<Op>(a, index, part, losses);
+  losses.close();
+}
+
+// Both visits in one launch, a block for either of a part: which it is for, its turn says. First come `lead` parts
+// to be summed, then by turns one to be written and one to be summed. So a part is written soon after it was
+// summed, while L2 still has it. Before, all parts of its row have to be summed: those took their turns earlier, so
+// that their blocks are running or done, and wait for nobody (`lead` is no less than a row's parts).
+template <class Op>
+WL_FN void split_twice(const typename Op::Args& a) {
+  WL_SMEM(wl_u32, taken, 4);
+  wl_grid_wait();
+  RowLosses<Op> losses(a);
+  const wl_u32 parts = (wl_u32)a.rows.count * a.schedule.parts;
+  const wl_u32 lead = a.schedule.lead < parts ? a.schedule.lead : parts;
+  if (wl_thread() == 0) taken[0] = wl_atomic_add(a.schedule.turns, 1u);
+  wl_syncthreads();
+  const wl_u32 turn = taken[0], later = turn - lead, mixed = 2 * (parts - lead);
+  const bool sums = turn < lead || (later < mixed && later % 2 == 1);
+  if (sums) {
+    const wl_u32 at = turn < lead ? turn : lead + later / 2;
+    sum_part<Op>(a, at);
+    // Of a row that does not count, too. Thread 0 has written what the others wait for.
+    if (wl_thread() == 0) wl_ticket(a.schedule.turns + 1 + at / a.schedule.parts, 1);
+    return;
+  }
+  const wl_u32 at = later < mixed ? later / 2 : later - mixed / 2, index = at / a.schedule.parts;
+  if (wl_thread() == 0) {
+    while (wl_ld_acquire(a.schedule.turns + 1 + index) < a.schedule.parts) wl_pause();
+  }
+  wl_syncthreads();
+  gradient_part<Op>(a, index, at % a.schedule.parts, losses);
   losses.close();
 }

@@ -236,15 +236,24 @@ def waits_first(lines):
     return "no access of 128 bits"
 
 
-def arrivals(lines):
-    """How often a cluster's barrier is arrived at, after a fence and without one."""
-    fenced, counts = False, [0, 0]
-    for _, op, _ in instructions(lines)[0]:
+def begins_early(lines):
+    """What a kernel does before it waits for the launch before it, but for asking for packs; None where that is
+    nothing."""
+    for _, op, operands in instructions(lines)[0]:
         base = op.split(".")[0]
-        if base == "MEMBAR":
-            fenced = True
-        elif base == "UCGABAR_ARV":
-            counts[not fenced] += 1
-        elif base == "SHFL":
-            fenced = False
-    return tuple(counts)
+        if base == "ACQBULK":
+            return None
+        if base in ("LDG", "LD", "STG", "ST", "ATOM", "ATOMG", "RED", "REDG"):
+            return f"{op}{operands}"
+    return "no wait"
+
+
+def exchange(lines):
+    """What keeps the blocks of a cluster from meeting by messages alone, once they have arrived at its barrier one time,
+    with no fence from the making of mbarriers on; None where nothing does."""
+    ops = [op.split(".")[0] for _, op, _ in instructions(lines)[0]]
+    arrivals, sent = ops.count("UCGABAR_ARV"), [i for i, op in enumerate(ops) if op == "STAS"]
+    if arrivals != 1 or not sent:
+        return f"{arrivals} arrivals at the cluster's barrier, {len(sent)} messages"
+    fences = ops[ops.index("SYNCS"): sent[-1]].count("MEMBAR")
+    return f"{fences} fences before the last message" if fences else None

@@ -3,6 +3,9 @@
 //! table and planner.
 
 #[allow(dead_code, unreachable_pub)]
+#[path = "../../src/code/card.rs"]
+mod card;
+#[allow(dead_code, unreachable_pub)]
 #[path = "../../src/code/plan.rs"]
 mod plan;
 #[allow(dead_code, unreachable_pub)]
@@ -18,17 +21,19 @@ mod spec {
     }
 }
 
-use plan::{Card, Pass, Plan, Rows};
+use card::Card;
+use plan::{Pass, Plan, Rows};
 use variants::{Data, Variant};
 
 /// A card as its maker describes it.
-fn card(name: &str, arch: u32, multiprocessors: u32, shared_kib: usize, cluster: u32) -> Card {
+fn card(name: &str, arch: u32, multiprocessors: u32, (shared_kib, l2_mib): (usize, usize), cluster: u32) -> Card {
     Card {
         name: name.into(),
         arch,
         multiprocessors,
         shared_per_block: (shared_kib - 1) << 10,
         shared_per_multiprocessor: shared_kib << 10,
+        l2: l2_mib << 20,
         cluster,
     }
 }
@@ -60,11 +65,11 @@ fn kernels() -> String {
 
 fn plans() -> String {
     let cards = [
-        card("A100", 80, 108, 164, 1),
-        card("RTX 4090", 89, 128, 100, 1),
-        card("H100", 90, 132, 228, 16),
-        card("H200", 90, 132, 228, 16),
-        card("B200", 100, 148, 228, 16),
+        card("A100", 80, 108, (164, 40), 1),
+        card("RTX 4090", 89, 128, (100, 72), 1),
+        card("H100", 90, 132, (228, 50), 16),
+        card("H200", 90, 132, (228, 50), 16),
+        card("B200", 100, 148, (228, 126), 16),
     ];
     let shapes =
         [(8192, 32_000), (8192, 128_256), (8192, 262_144), (64, 4_000_000), (65_536, 512)];
@@ -73,8 +78,9 @@ fn plans() -> String {
         for (rows, classes) in shapes {
             for data in [Data::BF16, Data::F32] {
                 for pass in [Pass::Forward, Pass::Gradient] {
-                    let shape = Rows { rows, classes, data, aligned: classes * data.size() % 16 == 0, streams: 1 };
-                    let Some(plan) = Plan::new(shape, pass, card) else { continue };
+                    let shape = Rows { rows, classes, data, aligned: classes * data.size() % 16 == 0, streams: 1, twice: true };
+                    let places = &mut |_, block| Ok::<_, std::convert::Infallible>(card.places(block));
+                    let Ok(Some(plan)) = Plan::new(shape, pass, card, places) else { continue };
                     lines.push(format!(
                         "{{\"card\": {:?}, \"rows\": {rows}, \"classes\": {classes}, \
                          \"data\": {:?}, \"size\": {}, \"pass\": \"{pass:?}\", \

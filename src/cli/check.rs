@@ -90,6 +90,8 @@ enum ScheduleArg {
     Cluster16,
     /// Blocks that meet in global memory
     Split,
+    /// The same for both visits in one launch, where a gradient is written
+    Twice,
 }
 
 impl ValueEnum for Op {
@@ -298,6 +300,7 @@ impl ScheduleArg {
             ScheduleArg::Cluster8 => Forced::Cluster(8),
             ScheduleArg::Cluster16 => Forced::Cluster(16),
             ScheduleArg::Split => Forced::Split,
+            ScheduleArg::Twice => Forced::Twice,
         })
     }
 

@@ -40,6 +40,9 @@ pub(super) fn gather(choice: DeviceChoice) -> Result<Value, Failure> {
             }
             Err(why) => object["failed"] = why.to_string().into(),
         }
+        if let Ok(places) = &listed.places {
+            object["places"] = (*places).into();
+        }
         if !clusters.is_empty() {
             object["clusters"] = clusters.into();
         }
@@ -48,6 +51,7 @@ pub(super) fn gather(choice: DeviceChoice) -> Result<Value, Failure> {
     Ok(json!({
         "device": device.name(),
         "description": device.description(),
+        "early_launches": device.early_launches(),
         "loaded": listed.len() - failed,
         "failed": failed,
         "seconds": super::number::f64(seconds),
@@ -72,10 +76,14 @@ pub(super) fn text(value: &Value) -> String {
         other => other.to_string(),
     };
     let mut text = format!(
-        "{}: {} kernels loaded, {} failed\n",
+        "{}: {} kernels loaded, {} failed; launches {}\n",
         or(&value["description"], ""),
         value["loaded"],
-        value["failed"]
+        value["failed"],
+        match value["early_launches"] == true {
+            true => "may begin before the one before is done",
+            false => "begin when the one before is done",
+        }
     );
     for kernel in value["kernels"].as_array().into_iter().flatten() {
         let name = or(&kernel["kernel"], "");
@@ -83,10 +91,11 @@ pub(super) fn text(value: &Value) -> String {
             text += &format!("{name:<44} failed: {why}\n");
             continue;
         }
-        let [registers, shared, local, threads] =
-            ["registers", "shared", "local", "threads"].map(|key| or(&kernel[key], "?"));
+        let [registers, shared, local, threads, places] =
+            ["registers", "shared", "local", "threads", "places"].map(|key| or(&kernel[key], "?"));
         text += &format!(
-            "{name:<44} {registers:>3} registers, {shared:>6} bytes shared, {local} local, {threads} threads\n"
+            "{name:<44} {registers:>3} registers, {shared:>6} bytes shared, {local} local, {threads} threads, \
+             {places} blocks a multiprocessor\n"
         );
         for cluster in kernel["clusters"].as_array().into_iter().flatten() {
             let [size, threads, shared] = ["size", "threads", "shared"].map(|k| &cluster[k]);

@@ -3,7 +3,7 @@
 //! Blocks come as many as fill the card, and go through the elements in turn, so that the number of
 //! partial sums, and with it every bit of the result, depends on shapes and card alone.
 
-use crate::code::plan::Card;
+use crate::code::card::Card;
 use crate::code::variants::{Data, ELEMENT_THREADS};
 use crate::spec::elementwise::{Operand, Space};
 

@@ -4,6 +4,7 @@
 pub(crate) mod args;
 #[cfg(feature = "cuda")]
 pub(crate) mod cache;
+pub(crate) mod card;
 #[cfg(feature = "cuda")]
 pub(crate) mod choice;
 #[cfg(feature = "cuda")]

@@ -6,55 +6,12 @@
 //! | stream | once (forward alone) | any row, when rows fill the card |
 //! | block | once, into shared memory | rows that fit one block |
 //! | cluster | once, into the shared memory of neighbours | rows that fit a cluster (sm_90 on) |
+//! | twice | twice, the second time from L2 | gradients of rows that no cluster holds, where a few fit L2 |
 //! | split | once forward, twice with a gradient | anything else, and few rows |
 
+use super::card::{Block, Card, STATIC_SHARED};
 use super::variants::{Data, Entry, PACK_BYTES};
 use std::fmt;
-
-/// What a plan needs to know of a device.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Card {
-    pub(crate) name: String,
-    /// 90 for sm_90.
-    pub(crate) arch: u32,
-    pub(crate) multiprocessors: u32,
-    /// Bytes of shared memory that one block may ask for.
-    pub(crate) shared_per_block: usize,
-    /// Bytes of shared memory of a multiprocessor.
-    pub(crate) shared_per_multiprocessor: usize,
-    /// Blocks of the largest cluster that its architecture may have, the non-portable sizes included;
-    /// 1 without clusters. Whether it runs those of a kernel is asked of the driver.
-    pub(crate) cluster: u32,
-}
-
-/// Blocks of a cluster that every device with clusters may run, if it has as many multiprocessors.
-pub(crate) const PORTABLE_CLUSTER: u32 = 8;
-
-/// Blocks of the largest cluster of an architecture.
-#[allow(dead_code)] // The roofline's cards are given.
-pub(crate) const fn largest_cluster(arch: u32) -> u32 {
-    match arch {
-        // Data-centre parts take 16 with the non-portable attribute.
-        90..=109 => 2 * PORTABLE_CLUSTER,
-        110.. => PORTABLE_CLUSTER,
-        _ => 1,
-    }
-}
-
-#[cfg(test)]
-impl Card {
-    /// An H100 SXM.
-    pub(crate) fn h100() -> Card {
-        Card {
-            name: "H100".into(),
-            arch: 90,
-            multiprocessors: 132,
-            shared_per_block: 227 * 1024,
-            shared_per_multiprocessor: 228 * 1024,
-            cluster: 16,
-        }
-    }
-}
 
 /// What a kernel is to do with a row.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -76,6 +33,9 @@ pub(crate) struct Rows {
     /// Packs that are kept on chip for each pack of logits: 1, and those of a tensor that is read
     /// beside them.
     pub(crate) streams: usize,
+    /// What a split row's gradient takes is summed by one visit, and there are kernels that make both visits in
+    /// one launch.
+    pub(crate) twice: bool,
 }
 
 impl Rows {
@@ -103,6 +63,23 @@ pub(crate) enum Schedule {
     Cluster(u32),
     /// This many blocks a row, which meet in global memory.
     Split(u32),
+    /// The same for either visit, in one launch: so many parts of rows are read before the first is read again.
+    Twice { parts: u32, lead: u32 },
+}
+
+impl Schedule {
+    fn parts(self) -> u32 {
+        match self {
+            Schedule::Cluster(n) | Schedule::Split(n) | Schedule::Twice { parts: n, .. } => n,
+            Schedule::Lanes(_) | Schedule::Stream | Schedule::Block => 1,
+        }
+    }
+
+    /// Blocks that a launch has for each row.
+    fn blocks(self) -> usize {
+        let visits = if matches!(self, Schedule::Twice { .. }) { 2 } else { 1 };
+        self.parts() as usize * visits
+    }
 }
 
 /// A schedule that is asked for, to see that each of them is right wherever it can be.
@@ -115,6 +92,8 @@ pub(crate) enum Forced {
     Cluster(u32),
     /// Blocks that meet in global memory.
     Split,
+    /// The same for both visits in one launch, where a gradient is written.
+    Twice,
 }
 
 /// How a call is launched: a plain value that prints itself.
@@ -143,47 +122,50 @@ const LANES_BLOCK: u32 = 128;
 /// multiprocessor, so that some load while others compute; QuACK uses 32 KiB as well. Predicted,
 /// not measured.
 pub(crate) const SLICE_BYTES: usize = 32 * 1024;
-/// Bytes of shared memory that kernels use besides: a state a warp, and what the system reserves.
-pub(crate) const STATIC_SHARED: usize = 2048;
 /// Packs a thread loads at once before it waits: 128 bytes in flight a thread. Predicted.
 const THREAD_PACKS: usize = 8;
 const MIN_THREADS: usize = 64;
 const MAX_THREADS: usize = 512;
 /// Bytes of a row that a part of a split row is worth a block of its own for. Predicted.
 const PART_BYTES: usize = 16 * 1024;
-/// Blocks a multiprocessor is given when rows are split: twice as many as it holds at once of the largest.
-/// Predicted.
-const SPLIT_BLOCKS: usize = 4;
+/// Blocks that a place is given, one after another, where rows are split. Predicted.
+const SPLIT_WAVES: usize = 2;
+/// Bytes of a part of a row that is visited twice: what the largest block has on its way at once. Predicted.
+const TWICE_BYTES: usize = MAX_THREADS * THREAD_PACKS * PACK_BYTES;
 /// Most parts of a row: what the second phase reads of each row stays small beside the row.
 pub(crate) const MAX_PARTS: usize = 2048;
 /// Bytes of a whole call under which splitting costs more in launches than it wins. Predicted.
 const SPLIT_CALL_BYTES: usize = 1 << 20;
 
+/// Who says how many such blocks of a kernel a multiprocessor holds at once.
+pub(crate) trait Places<E>: FnMut(Entry, Block) -> Result<u32, E> {}
+impl<E, F: FnMut(Entry, Block) -> Result<u32, E>> Places<E> for F {}
+
 impl Plan {
     /// The plan for some rows; `None` where a launch cannot count them.
-    pub(crate) fn new(rows: Rows, pass: Pass, card: &Card) -> Option<Plan> {
-        let packs = rows.packs()?;
+    ///
+    /// # Errors
+    /// What `places` reports.
+    pub(crate) fn new<E>(
+        rows: Rows,
+        pass: Pass,
+        card: &Card,
+        places: &mut impl Places<E>,
+    ) -> Result<Option<Plan>, E> {
+        let Some(packs) = rows.packs() else { return Ok(None) };
         let bytes = packs * PACK_BYTES;
         let streams = rows.streams.max(1);
         let multiprocessors = card.multiprocessors.max(1) as usize;
 
-        for width in [FEW_LANES, WARP] {
-            if packs <= width * LANE_PACKS {
-                let a_block = LANES_BLOCK as usize / width;
-                return Some(Plan {
-                    schedule: Schedule::Lanes(width as u32),
-                    threads: LANES_BLOCK,
-                    blocks: fit(rows.rows.div_ceil(a_block))?,
-                    slice: fit(packs)?,
-                    shared: 0,
-                });
-            }
+        if let Some(width) = [FEW_LANES, WARP].into_iter().find(|n| packs <= n * LANE_PACKS) {
+            return Ok(Plan::lanes(width, rows.rows, packs));
         }
 
         let total = rows.rows.saturating_mul(bytes);
         let fills = |blocks: usize| blocks >= multiprocessors || total < SPLIT_CALL_BYTES;
+        let spread = Spread { rows: rows.rows, packs, pass };
         if pass == Pass::Forward && fills(rows.rows) {
-            return Plan::blocks_a_row(Schedule::Stream, rows.rows, packs, 1, 0);
+            return spread.over(Schedule::Stream, 0, places);
         }
         if pass == Pass::Gradient {
             let fits = |n: usize, limit: usize| packs.div_ceil(n) * PACK_BYTES * streams <= limit;
@@ -199,20 +181,44 @@ impl Plan {
                     1 => Schedule::Block,
                     n => Schedule::Cluster(n as u32),
                 };
-                return Plan::blocks_a_row(schedule, rows.rows, packs, n, streams);
+                return spread.over(schedule, streams, places);
             }
         }
-        // Not one block more than there are places: it would be a wave of its own.
-        let wanted = SPLIT_BLOCKS * multiprocessors / rows.rows.max(1);
+        // What fits L2 as a whole is there for another launch as well.
+        if total.saturating_mul(streams) > card.l2
+            && let Some((plan, between)) = spread.twice(rows, card, places)?
+            && between <= card.l2 / 2
+        {
+            return Ok(Some(plan));
+        }
+        // Not one block more than the places of the largest take in whole turns: it would be a turn of its own.
+        let Some(Plan { threads, .. }) = spread.over(Schedule::Split(1), 0, places)? else {
+            return Ok(None);
+        };
+        let block = Block { threads, shared: 0 };
+        let mut held = places(Entry::SplitSum, block)?;
+        if pass == Pass::Gradient {
+            held = held.min(places(Entry::SplitGradient, block)?);
+        }
+        let wanted = SPLIT_WAVES * held.max(1) as usize * multiprocessors / rows.rows.max(1);
         let parts = wanted.clamp(1, MAX_PARTS).min(bytes.div_ceil(PART_BYTES));
-        Plan::blocks_a_row(Schedule::Split(parts as u32), rows.rows, packs, parts, 0)
+        spread.over(Schedule::Split(parts as u32), 0, places)
     }
 
     /// The plan for some rows by a schedule that somebody asks for; where their rows cannot go by it,
     /// the plan that [`Plan::new`] has.
-    pub(crate) fn forced(rows: Rows, pass: Pass, card: &Card, forced: Forced) -> Option<Plan> {
-        let plan = Plan::new(rows, pass, card)?;
-        let packs = rows.packs()?;
+    ///
+    /// # Errors
+    /// What `places` reports.
+    pub(crate) fn forced<E>(
+        rows: Rows,
+        pass: Pass,
+        card: &Card,
+        forced: Forced,
+        places: &mut impl Places<E>,
+    ) -> Result<Option<Plan>, E> {
+        let (plan, packs) = (Plan::new(rows, pass, card, places)?, rows.packs());
+        let (Some(plan), Some(packs)) = (plan, packs) else { return Ok(None) };
         let streams = rows.streams.max(1);
         let limit = card.shared_per_block.saturating_sub(STATIC_SHARED);
         let on_chip = |n: u32| {
@@ -220,24 +226,22 @@ impl Plan {
             pass == Pass::Gradient && n <= card.cluster.max(1) && shared <= limit
         };
         if matches!(plan.schedule, Schedule::Lanes(_)) {
-            return Some(plan);
+            return Ok(Some(plan));
         }
+        let spread = Spread { rows: rows.rows, packs, pass };
         match forced {
-            Forced::Block if pass == Pass::Forward => {
-                Plan::blocks_a_row(Schedule::Stream, rows.rows, packs, 1, 0)
-            }
-            Forced::Block if on_chip(1) => {
-                Plan::blocks_a_row(Schedule::Block, rows.rows, packs, 1, streams)
-            }
-            Forced::Cluster(n) if on_chip(n) => {
-                Plan::blocks_a_row(Schedule::Cluster(n), rows.rows, packs, n as usize, streams)
-            }
+            Forced::Block if pass == Pass::Forward => spread.over(Schedule::Stream, 0, places),
+            Forced::Block if on_chip(1) => spread.over(Schedule::Block, streams, places),
+            Forced::Cluster(n) if on_chip(n) => spread.over(Schedule::Cluster(n), streams, places),
             Forced::Split => {
                 let parts = (packs * PACK_BYTES).div_ceil(PART_BYTES).clamp(1, MAX_PARTS);
-                let schedule = Schedule::Split(parts as u32);
-                Plan::blocks_a_row(schedule, rows.rows, packs, parts, 0)
+                spread.over(Schedule::Split(parts as u32), 0, places)
             }
-            Forced::Block | Forced::Cluster(_) => Some(plan),
+            Forced::Twice => {
+                let twice = spread.twice(rows, card, places)?;
+                Ok(Some(twice.map_or(plan, |(twice, _)| twice)))
+            }
+            Forced::Block | Forced::Cluster(_) => Ok(Some(plan)),
         }
     }
 
@@ -245,39 +249,32 @@ impl Plan {
     /// smaller ones.
     ///
     /// # Errors
-    /// What `runs` reports.
+    /// What `runs` and `places` report.
     pub(crate) fn running<E>(
         rows: Rows,
         pass: Pass,
         card: &Card,
         mut runs: impl FnMut(&Plan) -> Result<bool, E>,
+        places: &mut impl Places<E>,
     ) -> Result<Option<Plan>, E> {
-        let mut plan = Plan::new(rows, pass, card);
+        let mut plan = Plan::new(rows, pass, card, places)?;
         while let Some(large) = plan.filter(|plan| plan.cluster() > 1) {
             if runs(&large)? {
                 break;
             }
             let smaller = Card { cluster: large.cluster() / 2, ..card.clone() };
-            plan = Plan::new(rows, pass, &smaller);
+            plan = Plan::new(rows, pass, &smaller, places)?;
         }
         Ok(plan)
     }
 
-    fn blocks_a_row(
-        schedule: Schedule,
-        rows: usize,
-        packs: usize,
-        parts: usize,
-        streams: usize,
-    ) -> Option<Plan> {
-        let slice = packs.div_ceil(parts);
-        let threads = slice.div_ceil(THREAD_PACKS).clamp(MIN_THREADS, MAX_THREADS);
+    fn lanes(width: usize, rows: usize, packs: usize) -> Option<Plan> {
         Some(Plan {
-            schedule,
-            threads: fit(threads.next_multiple_of(WARP))?,
-            blocks: fit(rows.checked_mul(parts)?)?,
-            slice: fit(slice)?,
-            shared: fit(slice * PACK_BYTES * streams)?,
+            schedule: Schedule::Lanes(width as u32),
+            threads: LANES_BLOCK,
+            blocks: fit(rows.div_ceil(LANES_BLOCK as usize / width))?,
+            slice: fit(packs)?,
+            shared: 0,
         })
     }
 
@@ -285,17 +282,14 @@ impl Plan {
     pub(crate) fn over(self, rows: usize) -> Plan {
         let blocks = match self.schedule {
             Schedule::Lanes(width) => rows.div_ceil((self.threads / width) as usize),
-            _ => rows * self.parts() as usize,
+            schedule => rows * schedule.blocks(),
         };
         Plan { blocks: self.blocks.min(blocks as u32), ..self }
     }
 
     /// Blocks that share a row.
     pub(crate) fn parts(&self) -> u32 {
-        match self.schedule {
-            Schedule::Cluster(n) | Schedule::Split(n) => n,
-            Schedule::Lanes(_) | Schedule::Stream | Schedule::Block => 1,
-        }
+        self.schedule.parts()
     }
 
     /// Blocks of a cluster.
@@ -317,7 +311,76 @@ impl Plan {
             (Schedule::Stream | Schedule::Block, Pass::Gradient) => Entry::Block,
             (Schedule::Cluster(_), _) => Entry::Cluster,
             (Schedule::Split(_), _) => Entry::SplitSum,
+            (Schedule::Twice { .. }, _) => Entry::SplitTwice,
         }
+    }
+}
+
+/// Rows of so many packs, a block or more for each.
+#[derive(Clone, Copy)]
+struct Spread {
+    rows: usize,
+    packs: usize,
+    pass: Pass,
+}
+
+impl Spread {
+    /// By such a schedule, `kept` packs in shared memory for each of the row.
+    fn over<E>(
+        self,
+        schedule: Schedule,
+        kept: usize,
+        places: &mut impl Places<E>,
+    ) -> Result<Option<Plan>, E> {
+        let Some(mut plan) = self.at_most(schedule, kept) else { return Ok(None) };
+        let entry = plan.entry(self.pass);
+        // A block a little smaller may have one more place: as many threads as a multiprocessor can hold.
+        let mut most = 0;
+        for threads in (plan.threads * 3 / 4..=plan.threads).rev().filter(|n| n % WARP as u32 == 0)
+        {
+            let held = threads * places(entry, Block { threads, shared: plan.shared })?;
+            if held > most {
+                (most, plan.threads) = (held, threads);
+            }
+        }
+        Ok(Some(plan))
+    }
+
+    /// The same with as many threads as there is work for.
+    fn at_most(self, schedule: Schedule, kept: usize) -> Option<Plan> {
+        let slice = self.packs.div_ceil(schedule.parts() as usize);
+        let threads = slice.div_ceil(THREAD_PACKS).clamp(MIN_THREADS, MAX_THREADS);
+        Some(Plan {
+            schedule,
+            threads: fit(threads.next_multiple_of(WARP))?,
+            blocks: fit(self.rows.checked_mul(schedule.blocks())?)?,
+            slice: fit(slice)?,
+            shared: fit(slice * PACK_BYTES * kept)?,
+        })
+    }
+
+    /// Both visits in one launch where that can be, and the bytes that are read and written between them.
+    fn twice<E>(
+        self,
+        rows: Rows,
+        card: &Card,
+        places: &mut impl Places<E>,
+    ) -> Result<Option<(Plan, usize)>, E> {
+        if self.pass == Pass::Forward || !rows.twice {
+            return Ok(None);
+        }
+        let bytes = self.packs * PACK_BYTES * rows.streams.max(1);
+        let parts = bytes.div_ceil(TWICE_BYTES).min(MAX_PARTS) as u32;
+        let plan = self.over(Schedule::Twice { parts, lead: 0 }, 0, places)?;
+        let Some(plan) = plan else { return Ok(None) };
+        let held = places(Entry::SplitTwice, Block { threads: plan.threads, shared: 0 })?;
+        // When a row's first part has its turn to be written, the last to be summed is no longer among those that
+        // run: every other turn is of its kind.
+        let lead = parts + (held * card.multiprocessors).div_ceil(2);
+        // As many are read between the visits, and as many written.
+        let between = 2 * lead as usize * bytes.div_ceil(parts as usize);
+        let schedule = Schedule::Twice { parts, lead };
+        Ok(Some((Plan { schedule, ..plan }, between)))
     }
 }
 
@@ -334,6 +397,9 @@ impl fmt::Display for Schedule {
             Schedule::Block => f.write_str("block a row, on chip"),
             Schedule::Cluster(n) => write!(f, "cluster of {n} a row, on chip"),
             Schedule::Split(n) => write!(f, "{n} blocks a row, two phases"),
+            Schedule::Twice { parts, lead } => {
+                write!(f, "{parts} blocks a row for each of two visits, {lead} ahead")
+            }
         }
     }
 }

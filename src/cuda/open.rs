@@ -103,6 +103,13 @@ impl Device {
         self.cuda_backend().map_or_else(Vec::new, |cuda| cuda.stream.kernels())
     }
 
+    /// Whether a launch may begin before the one before it is done.
+    #[cfg(feature = "cli")]
+    pub(crate) fn early_launches(&self) -> bool {
+        let on = |cuda: &CudaBackend| crate::cuda::driver::Turn::on(cuda.stream.driver.card().arch);
+        self.cuda_backend().is_some_and(on)
+    }
+
     /// Has rows gone through by a schedule from now on, wherever it can be; whether the device has
     /// schedules, and none was asked for before.
     #[cfg(feature = "cli")]

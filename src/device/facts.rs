@@ -18,6 +18,8 @@ pub struct DriverCalls {
     pub orders: u64,
     /// Kernels launched.
     pub launches: u64,
+    /// Of those, such as may begin before the one before is done.
+    pub early: u64,
     /// Memory set to zero.
     pub clears: u64,
 }

@@ -11,6 +11,7 @@ pub(super) struct Cluster {
     pub(super) write_hi: u64,
     pub(super) shadow: u64,
     pub(super) counted: u64,
+    pub(super) remembered: u64,
     pub(super) bytes_read: u64,
     pub(super) bytes_written: u64,
 }
@@ -26,6 +27,8 @@ pub(super) struct Thread {
     pub(super) blocks_y: u32,
     pub(super) rank: u32,
     pub(super) ranks: u32,
+    pub(super) early: u32,
+    pub(super) pauses: u32,
     pub(super) shared: *mut u8,
     pub(super) cluster: *mut Cluster,
 }

@@ -6,12 +6,9 @@
 
 use super::cluster::{Cluster, Site, Thread, Transfer};
 use super::fault::FaultKind;
+use super::shared::Access;
 use super::{abi, arena};
 use std::ffi::{c_char, c_void};
-
-/// Shared addresses of peers: a mark, the rank, the offset.
-const PEER: u32 = 1 << 31;
-const PEER_SHIFT: u32 = 20;
 
 /// The thread that runs, and its cluster.
 pub(super) fn current() -> (*mut Thread, *mut Cluster) {
@@ -162,70 +159,28 @@ extern "C" fn wl_emu_shared(
     // into them is held while the fiber is suspended.
     unsafe {
         let (index, block) = ((*thread).index, (*thread).block as usize);
-        if !(*cluster).shared(index, block, offset, size, write != 0, site) {
-            loop {
-                suspend(thread);
-            }
-        }
+        let access = if write != 0 { Access::Write } else { Access::Read };
+        access_or_end(thread, &mut *cluster, (index, block), (offset, size), access, site);
     }
 }
 
-/// The address of an offset in a peer's shared memory.
-#[unsafe(no_mangle)]
-extern "C" fn wl_emu_peer(offset: u32, rank: u32, file: *const c_char, line: u32) -> u32 {
-    let (_, cluster) = current();
-    // SAFETY: the cluster of the fiber that runs is alive (`current`).
-    let ranks = unsafe { (*cluster).blocks.len() };
-    if rank as usize >= ranks {
-        let detail = format!("rank {rank} of a cluster of {ranks} blocks");
-        fail(Site { file, line }, FaultKind::SharedOutOfBounds, detail);
-    }
-    PEER | rank << PEER_SHIFT | offset
-}
-
-/// Checks an access to a peer's shared memory and says where it lies.
-#[unsafe(no_mangle)]
-extern "C" fn wl_emu_peer_access(
-    address: u32,
-    size: u32,
-    write: u32,
-    file: *const c_char,
-    line: u32,
-) -> *mut u8 {
-    let (thread, cluster) = current();
-    let site = Site { file, line };
-    let (rank, offset) = ((address & !PEER) >> PEER_SHIFT, address & ((1 << PEER_SHIFT) - 1));
-    // SAFETY: the cluster of the fiber that runs is alive (`current`); the offset is compared with
-    // what the blocks use before it is one of the block's.
-    unsafe {
-        let (ranks, used) = ((*cluster).blocks.len(), (*cluster).shared_used);
-        if address & PEER == 0 || rank as usize >= ranks || offset + size > used {
-            let detail = format!("{size} bytes at {address:#x}: no address that wl_peer gave");
-            fail(site, FaultKind::SharedOutOfBounds, detail);
+/// An access of a thread to a block's shared memory; one that may not be is the thread's end.
+///
+/// # Safety
+/// The thread is the one that runs; `cluster` is not used after a fault.
+pub(super) unsafe fn access_or_end(
+    thread: *mut Thread,
+    cluster: &mut Cluster,
+    (index, block): (u32, usize),
+    range: (u32, u32),
+    access: Access,
+    site: Site,
+) {
+    if !cluster.shared(index, block, range, access, site) {
+        loop {
+            // SAFETY: the thread is the one that runs: the caller's promise.
+            unsafe { suspend(thread) };
         }
-        if !offset.is_multiple_of(size) {
-            let detail = format!("{size} bytes at byte {offset}, needs a multiple of {size}");
-            fail(site, FaultKind::SharedMisaligned, detail);
-        }
-        if rank != (*thread).block {
-            if (&(*cluster).blocks)[rank as usize].live == 0 {
-                let detail = format!("block {rank} of the cluster has exited");
-                fail(site, FaultKind::PeerExited, detail);
-            }
-            if (*thread).waited == 0 {
-                let detail = format!(
-                    "block {rank} of the cluster may not have started: no cluster barrier yet"
-                );
-                fail(site, FaultKind::PeerNotStarted, detail);
-            }
-        }
-        if !(*cluster).shared((*thread).index, rank as usize, offset, size, write != 0, site) {
-            loop {
-                suspend(thread);
-            }
-        }
-        let memory = &mut (&mut (*(*cluster).worker).shared)[rank as usize];
-        memory.bytes.as_mut_ptr().cast::<u8>().add(offset as usize)
     }
 }
 

@@ -2,7 +2,7 @@
 
 use super::context::Context;
 use super::fault::{Fault, FaultKind};
-use super::shared::{Cell, Conflict, GRANULE, Who};
+use super::shared::{Access, Cell, Conflict, GRANULE, Who};
 use super::{abi, arena};
 use corosensei::Yielder;
 use std::collections::VecDeque;
@@ -10,6 +10,9 @@ use std::ffi::{CStr, c_char, c_void};
 
 /// Lanes of a warp.
 pub(super) const WARP: u32 = 32;
+
+/// Where a thread waits for what is sent to its block.
+const AT_MBARRIER: &str = "at an mbarrier";
 
 /// A place in a source file.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -53,6 +56,12 @@ pub(super) struct Thread {
     /// Cluster barriers arrived at, and returned from.
     pub(super) arrived: u32,
     pub(super) waited: u32,
+    /// The block's mbarriers that it knows to have had everything, as bits; whether it has made any that it
+    /// has not shown.
+    pub(super) met: u64,
+    pub(super) unshown: bool,
+    /// Clusters that had ended when it looked in vain for what others write, while none ran but its own.
+    pub(super) alone: Option<u32>,
     pub(super) copies: VecDeque<Transfer>,
     /// Copies in each committed group, and in the open one.
     pub(super) groups: VecDeque<usize>,
@@ -73,8 +82,20 @@ pub(super) struct Warp {
     pub(super) collective: u32,
     pub(super) barrier: u32,
     pub(super) cluster: u32,
+    pub(super) mbarrier: u32,
     pub(super) exited: u32,
     pub(super) syncs: u32,
+}
+
+/// Counts what is sent to its block.
+pub(super) struct Mbarrier {
+    pub(super) offset: u32,
+    /// Bytes that have still to come.
+    pub(super) left: u32,
+    /// Somebody has waited for it, or waits.
+    pub(super) awaited: bool,
+    /// Where it was made.
+    pub(super) site: Site,
 }
 
 pub(super) struct Block {
@@ -86,6 +107,7 @@ pub(super) struct Block {
     pub(super) result: u32,
     pub(super) barriers: u32,
     pub(super) life: u32,
+    pub(super) mbarriers: Vec<Mbarrier>,
 }
 
 #[repr(C)]
@@ -141,6 +163,7 @@ impl Cluster {
             write_hi: 0,
             shadow: arena::shadow(),
             counted: context.counted,
+            remembered: context.written.is_some().into(),
             bytes_read: 0,
             bytes_written: 0,
         };
@@ -180,6 +203,8 @@ impl Cluster {
                         blocks_y,
                         rank,
                         ranks,
+                        early: context.early.into(),
+                        pauses: 0,
                         shared,
                         cluster: std::ptr::null_mut(),
                     };
@@ -201,6 +226,9 @@ impl Cluster {
                         result: 0,
                         arrived: 0,
                         waited: 0,
+                        met: 0,
+                        unshown: false,
+                        alone: None,
                         copies: VecDeque::new(),
                         groups: VecDeque::new(),
                         open: 0,
@@ -216,6 +244,7 @@ impl Cluster {
                 result: 0,
                 barriers: 0,
                 life: memory.life,
+                mbarriers: Vec::new(),
             });
         }
         cluster
@@ -253,6 +282,10 @@ impl Cluster {
         // SAFETY: called between turns: nothing else refers into the cluster.
         let (cluster, thread) = unsafe { (&mut *this, &*thread) };
         let (index, bit) = (thread.index, 1u32 << thread.lane);
+        if thread.shown.early != 0 {
+            let detail = "ends without a wait for the launch before".into();
+            return cluster.note(index, Site::NOWHERE, FaultKind::BeforeWait, detail);
+        }
         let (arrived, block) = (thread.arrived, thread.block as usize);
         let first = thread.warp * WARP;
         let warp = &mut cluster.warps[thread.warp as usize];
@@ -274,6 +307,9 @@ impl Cluster {
             let (waiter, name) = (cluster.at_barrier(block), cluster.called(index));
             let detail = format!("{at_barrier} threads wait here, but {name} has exited");
             return cluster.note(waiter, site, FaultKind::BarrierDivergence, detail);
+        }
+        if cluster.blocks[block].live == 0 && cluster.unheard(index, block) {
+            return;
         }
         if arrived > cluster.barriers {
             cluster.arrived -= 1;
@@ -307,6 +343,7 @@ impl Cluster {
                 () if warp.collective & bit != 0 => "in a collective",
                 () if warp.barrier & bit != 0 => "at a barrier",
                 () if warp.cluster & bit != 0 => "at a cluster barrier",
+                () if warp.mbarrier & bit != 0 => AT_MBARRIER,
                 () => continue,
             };
             match places.iter_mut().find(|p| (p.0, p.1) == (thread.wait.site, what)) {
@@ -319,8 +356,11 @@ impl Cluster {
             format!("{count} threads wait {what} at {file}:{line} ({} first)", self.called(index))
         };
         let detail = places.iter().map(say).collect::<Vec<_>>().join("; ");
-        let (site, _, index, _) = places[0];
-        self.note(index, site, FaultKind::Deadlock, detail);
+        // Who waits for bytes waits for nobody who could wait for it.
+        let sent = places.iter().find(|place| place.1 == AT_MBARRIER);
+        let kind = sent.map_or(FaultKind::Deadlock, |_| FaultKind::TransactionCount);
+        let &(site, _, index, _) = sent.unwrap_or(&places[0]);
+        self.note(index, site, kind, detail);
     }
 
     /// One access to a block's shared memory, checked.
@@ -328,9 +368,8 @@ impl Cluster {
         &mut self,
         index: u32,
         block: usize,
-        offset: u32,
-        size: u32,
-        write: bool,
+        (offset, size): (u32, u32),
+        access: Access,
         site: Site,
     ) -> bool {
         let thread = &self.threads[index as usize];
@@ -342,6 +381,7 @@ impl Cluster {
             warp_syncs: self.warps[thread.warp as usize].syncs,
             arrived: thread.arrived,
             waited: thread.waited,
+            met: if block == thread.block as usize { thread.met } else { 0 },
             line: site.line,
         };
         let life = self.blocks[block].life;
@@ -349,7 +389,7 @@ impl Cluster {
         let cells = unsafe { &mut (&mut (*self.worker).shared)[block].cells };
         let range = offset as usize / GRANULE..(offset + size) as usize / GRANULE;
         for cell in range {
-            let Err(conflict) = cells[cell].access(life, &who, write) else { continue };
+            let Err(conflict) = cells[cell].access(life, &who, access) else { continue };
             let byte = cell * GRANULE;
             let (kind, detail) = match conflict {
                 Conflict::Uninitialised => {
@@ -358,6 +398,20 @@ impl Cluster {
                 Conflict::Race { name, thread, line } => (
                     FaultKind::SharedRace,
                     format!("{name} of byte {byte}, with {} at line {line}", self.called(thread)),
+                ),
+                Conflict::Sent { thread, line } => (
+                    FaultKind::NotArrived,
+                    format!(
+                        "byte {byte} is on its way, sent by {} at line {line}",
+                        self.called(thread)
+                    ),
+                ),
+                Conflict::Unread { thread, line } => (
+                    FaultKind::SharedRace,
+                    format!(
+                        "byte {byte} is sent over what {} sent at line {line}, which nobody has read",
+                        self.called(thread)
+                    ),
                 ),
             };
             self.note(index, site, kind, detail);

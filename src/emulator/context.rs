@@ -2,6 +2,8 @@
 
 use super::registry::Kernel;
 use std::ffi::c_void;
+use std::sync::Mutex;
+use std::sync::atomic::AtomicU32;
 
 /// Words of an emulated launch that all its clusters share.
 pub(super) struct Context<'a> {
@@ -18,6 +20,14 @@ pub(super) struct Context<'a> {
     /// Bytes of the smallest allocation whose traffic is counted.
     pub(super) counted: u64,
     pub(super) seed: Option<u64>,
+    /// It begins early, after a launch that wrote `before`: addresses and bytes, in order.
+    pub(super) early: bool,
+    pub(super) before: &'a [(u64, u64)],
+    /// What it writes itself, where that is remembered.
+    pub(super) written: Option<&'a Mutex<Vec<(u64, u64)>>>,
+    /// Clusters that run now, and that have ended.
+    pub(super) running: AtomicU32,
+    pub(super) ended: AtomicU32,
 }
 
 // SAFETY: `args` is read by all threads and written by none while the launch runs.

@@ -13,6 +13,8 @@ pub struct Description {
     pub shared_per_block: u32,
     /// Bytes of shared memory of a multiprocessor.
     pub shared_per_multiprocessor: u32,
+    /// Bytes of the L2 cache.
+    pub l2: u32,
     /// Registers of a multiprocessor.
     pub registers: u32,
     /// Blocks of the largest cluster that it runs, whatever its architecture may: 1 without clusters.
@@ -32,7 +34,7 @@ impl Description {
         name: &str,
         arch: u32,
         multiprocessors: u32,
-        shared: u32,
+        (shared, l2): (u32, u32),
         cluster: u32,
         gib: u64,
     ) -> Self {
@@ -42,6 +44,7 @@ impl Description {
             multiprocessors,
             shared_per_block: (shared - 1) << 10,
             shared_per_multiprocessor: shared << 10,
+            l2: l2 << 20,
             registers: 65536,
             cluster,
             memory: gib << 30,
@@ -52,27 +55,27 @@ impl Description {
 
     /// A100: no clusters.
     pub fn a100() -> Description {
-        Description::new("emulated A100", 80, 108, 164, 1, 80)
+        Description::new("emulated A100", 80, 108, (164, 40), 1, 80)
     }
 
     /// GeForce RTX 4090: no clusters, 99 KiB of shared memory a block.
     pub fn rtx_4090() -> Description {
-        Description::new("emulated RTX 4090", 89, 128, 100, 1, 24)
+        Description::new("emulated RTX 4090", 89, 128, (100, 72), 1, 24)
     }
 
     /// H100.
     pub fn h100() -> Description {
-        Description::new("emulated H100", 90, 132, 228, 16, 80)
+        Description::new("emulated H100", 90, 132, (228, 50), 16, 80)
     }
 
     /// B200.
     pub fn b200() -> Description {
-        Description::new("emulated B200", 100, 148, 228, 16, 180)
+        Description::new("emulated B200", 100, 148, (228, 126), 16, 180)
     }
 
     /// GeForce RTX 5090: clusters of 8, 99 KiB of shared memory a block.
     pub fn rtx_5090() -> Description {
-        Description::new("emulated RTX 5090", 120, 170, 100, 8, 32)
+        Description::new("emulated RTX 5090", 120, 170, (100, 96), 8, 32)
     }
 
     /// The smallest slice of an H100 (MIG 1g): few multiprocessors, and no large clusters.
@@ -80,13 +83,13 @@ impl Description {
         Description {
             multiprocessors: 14,
             cluster: 8,
-            ..Description::new("emulated H100 MIG 1g.10gb", 90, 132, 228, 16, 10)
+            ..Description::new("emulated H100 MIG 1g.10gb", 90, 132, (228, 6), 16, 10)
         }
     }
 
     /// A card of few multiprocessors and little shared memory: every schedule at small shapes.
     pub fn tiny() -> Description {
-        Description { cluster: 4, ..Description::new("emulated tiny card", 90, 2, 17, 4, 4) }
+        Description { cluster: 4, ..Description::new("emulated tiny card", 90, 2, (17, 1), 4, 4) }
     }
 }
 

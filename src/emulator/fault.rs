@@ -32,10 +32,17 @@ pub enum FaultKind {
     SharedUninitialised,
     /// Two threads at one shared word, one of them writing, with nothing that orders them.
     SharedRace,
+    /// Shared memory that something is sent to, by who has not waited for the mbarrier that counts it.
+    NotArrived,
+    /// An mbarrier that is sent more or fewer bytes than it was made for, or whose block ends before they are there.
+    TransactionCount,
     /// Shared memory of a peer before any cluster barrier: the peer may not have started.
     PeerNotStarted,
     /// Shared memory of a peer whose block has ended.
     PeerExited,
+    /// Memory that the launch before has written, or any write, in a launch that begins early, before the thread has
+    /// waited.
+    BeforeWait,
     /// A thread's stack ran over.
     StackOverflow,
 }

@@ -231,8 +231,12 @@ fn block_barrier(
         op::BARRIER_COUNT => block.count,
         _ => 0,
     };
+    let several = !block.mbarriers.is_empty();
     for warp in &mut cluster.warps[number * warps..(number + 1) * warps] {
         warp.ready |= std::mem::take(&mut warp.barrier);
+    }
+    if several {
+        cluster.tell_each_other(number);
     }
     Ok(true)
 }
@@ -246,6 +250,10 @@ extern "C" fn wl_emu_cluster_arrive(file: *const c_char, line: u32) {
     unsafe {
         if (*thread).arrived != (*thread).waited {
             fail(site, FaultKind::ClusterBarrier, "arrives twice without a wait".into());
+        }
+        if (*thread).unshown {
+            let detail = "arrives with an mbarrier that was not shown".into();
+            fail(site, FaultKind::ClusterBarrier, detail);
         }
         (*thread).arrived += 1;
         (*cluster).arrived += 1;

@@ -3,12 +3,13 @@
 //!
 //! A tool for truth, not for speed. It is stricter than a GPU: a barrier that not all threads
 //! reach, a shuffle with lanes missing, an access out of bounds or misaligned, a read of memory
-//! that nothing wrote, a race in shared memory, a peer read after its block's end: each ends the
+//! that nothing wrote, a race in shared memory, a message to a peer that has ended or that nobody has waited
+//! for, what the launch before has written read before a wait for it: each ends the
 //! launch with a [`Fault`] that names kernel, block, thread and line.
 //!
 //! What it does not see: the time anything takes, races in global memory, weak memory order, the
 //! rounding of the special-function unit, and blocks of different clusters that wait for each
-//! other (they may run one after the other).
+//! other without taking turns first (they may run one after the other).
 
 mod abi;
 mod arena;
@@ -18,6 +19,8 @@ mod context;
 mod description;
 mod fault;
 mod meeting;
+mod messages;
+mod order;
 mod registry;
 mod scheduler;
 mod shared;
@@ -28,6 +31,8 @@ pub use fault::{Fault, FaultKind};
 
 use arena::Arena;
 use rayon::iter::{IntoParallelIterator, ParallelIterator};
+use std::sync::atomic::AtomicU32;
+use std::sync::{Mutex, PoisonError};
 
 /// Bytes of shared memory that a kernel's own arrays may take on every card; more is asked for.
 const STATIC_SHARED: u32 = 48 << 10;
@@ -59,6 +64,11 @@ pub struct Launch<'a> {
     pub cluster: u32,
     /// Bytes of dynamic shared memory.
     pub shared: u32,
+    /// What it writes is remembered, for an early launch after it.
+    pub leads: bool,
+    /// It begins early: its threads wait for the launch before it, which leads, before they read what that has
+    /// written, and before they write.
+    pub early: bool,
     /// The kernel's argument struct, as it lies in memory.
     pub args: &'a [u8],
 }
@@ -78,6 +88,8 @@ pub struct Emulator {
     description: Description,
     seed: Option<u64>,
     memory: Arena,
+    /// What the last launch that led has written, in order.
+    led: Mutex<Vec<(u64, u64)>>,
 }
 
 impl Emulator {
@@ -87,7 +99,7 @@ impl Emulator {
     /// There is no address space for its memory: all cards together need 1 GiB at the least.
     pub fn new(description: Description) -> Result<Emulator, NoAddresses> {
         let memory = Arena::new(description.memory).ok_or(NoAddresses)?;
-        Ok(Emulator { description, seed: None, memory })
+        Ok(Emulator { description, seed: None, memory, led: Mutex::default() })
     }
 
     /// Threads, warps and clusters take turns in a random order, the same for the same seed within
@@ -198,6 +210,9 @@ impl Emulator {
             std::ptr::copy_nonoverlapping(launch.args.as_ptr(), to, launch.args.len());
         }
         let allocations = self.memory.snapshot();
+        let led = || self.led.lock().unwrap_or_else(PoisonError::into_inner);
+        let before = if launch.early { std::mem::take(&mut *led()) } else { Vec::new() };
+        let written = launch.leads.then(Mutex::default);
         let context = context::Context {
             name: launch.kernel,
             kernel,
@@ -210,6 +225,11 @@ impl Emulator {
             allocations: &allocations,
             counted: self.description.counted,
             seed: self.seed,
+            early: launch.early,
+            before: &before,
+            written: written.as_ref(),
+            running: AtomicU32::new(0),
+            ended: AtomicU32::new(0),
         };
         let clusters = launch.grid[0] / launch.cluster * launch.grid[1];
         let order = Order::new(clusters, self.seed);
@@ -218,6 +238,11 @@ impl Emulator {
             .map(|i| scheduler::run(&context, order.at(i)))
             .try_reduce(|| [0; 2], |a, b| Ok([a[0] + b[0], a[1] + b[1]]))
             .map_err(|fault| *fault)?;
+        if let Some(written) = written {
+            let mut written = written.into_inner().unwrap_or_else(PoisonError::into_inner);
+            written.sort_unstable();
+            *led() = written;
+        }
         Ok(LaunchStats { bytes_read, bytes_written })
     }
 

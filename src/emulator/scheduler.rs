@@ -13,6 +13,7 @@ use super::fault::{Fault, FaultKind};
 use super::stacks::{Slot, Stacks};
 use corosensei::{Coroutine, Yielder};
 use std::cell::RefCell;
+use std::sync::atomic::Ordering::SeqCst;
 
 #[derive(Default)]
 struct Worker {
@@ -32,7 +33,12 @@ pub(super) type Traffic = [u64; 2];
 
 /// Runs cluster `id` of a launch to its end.
 pub(super) fn run(context: &Context<'_>, id: u32) -> Result<Traffic, Box<Fault>> {
-    WORKER.with_borrow_mut(|worker| worker.run(context, id))
+    context.running.fetch_add(1, SeqCst);
+    let ran = WORKER.with_borrow_mut(|worker| worker.run(context, id));
+    // First: who sees that it runs no more sees that it has ended.
+    context.ended.fetch_add(1, SeqCst);
+    context.running.fetch_sub(1, SeqCst);
+    ran
 }
 
 impl Worker {
@@ -98,14 +104,16 @@ impl Worker {
                         let index = (warp * WARP + lane) as usize;
                         let thread = (*cluster).threads.as_mut_ptr().add(index);
                         *slot = &raw mut (*thread).shown;
+                        let pauses = (*thread).shown.pauses;
                         if fibers[index].resume(()).as_return().is_some() {
                             Cluster::exit(cluster, thread);
                         }
                         if (*cluster).fault.is_some() {
                             return;
                         }
-                        // Leave a warp in the middle, now and then.
-                        if random.as_mut().is_some_and(|random| random.below(8) == 0) {
+                        // Leave a warp in the middle, now and then, and where it waits for others.
+                        let paused = (*thread).shown.pauses != pauses;
+                        if paused || random.as_mut().is_some_and(|random| random.below(8) == 0) {
                             break;
                         }
                     }

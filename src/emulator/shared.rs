@@ -1,8 +1,9 @@
 //! Shared memory's shadow: who wrote and read each half-word, and when.
 //!
-//! Two accesses are ordered by a barrier of the block between them, by `wl_syncwarp` within a
-//! warp, or by a cluster barrier at which the first arrived after its access and from which the
-//! second had returned before its own. Epochs count each of them.
+//! Two accesses are ordered by a barrier of the block between them, or by `wl_syncwarp` within a
+//! warp. What a peer sends is ordered by the mbarrier that counts it, for whoever has returned from a wait
+//! for that, and those who met them at a barrier since. Of a cluster's barrier only mbarriers that were
+//! shown before come to peers. Epochs count each of them.
 
 /// Bytes of a cell: the smallest element that may be shared.
 pub(super) const GRANULE: usize = 2;
@@ -17,9 +18,25 @@ pub(super) struct Who {
     pub(super) pitch: u32,
     pub(super) barriers: u32,
     pub(super) warp_syncs: u32,
+    /// Cluster barriers arrived at, and returned from.
     pub(super) arrived: u32,
     pub(super) waited: u32,
+    /// The block's mbarriers that are known to have had everything, as bits.
+    pub(super) met: u64,
     pub(super) line: u32,
+}
+
+/// What an access does.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Access {
+    Read,
+    Write,
+    /// Makes an mbarrier.
+    Init,
+    /// Names it in a sending.
+    Count,
+    /// Is sent, to be counted by the block's mbarrier of this number.
+    Send(u32),
 }
 
 /// Which threads a [`Trace`] is of.
@@ -31,6 +48,10 @@ enum Span {
     Warp,
     Block,
     Cluster,
+    /// A thread that has sent it; `barriers` numbers the mbarrier.
+    Sender,
+    /// A thread that has made an mbarrier.
+    Maker,
 }
 
 /// Past accesses of one kind: the threads, and the latest epochs at which they happened.
@@ -74,13 +95,17 @@ impl Trace {
             }
             Span::Block => self.same_block(who) && who.barriers > self.barriers,
             Span::Cluster => false,
+            Span::Sender => who.met >> self.barriers & 1 != 0,
+            // Peers know it by the cluster's barrier alone, its own block by any.
+            Span::Maker => {
+                who.waited > self.arrived || self.same_block(who) && who.barriers > self.barriers
+            }
         }
     }
 
     fn before(&self, who: &Who) -> bool {
-        self.span == Span::Thread && u32::from(self.thread) == who.thread
+        matches!(self.span, Span::Thread | Span::Maker) && u32::from(self.thread) == who.thread
             || self.before_in_block(who)
-            || who.waited > self.arrived
     }
 
     /// Adds a reader.
@@ -115,35 +140,64 @@ pub(super) struct Cell {
 /// A conflict: what to call it, and the other thread with its line.
 pub(super) enum Conflict {
     Uninitialised,
-    Race { name: &'static str, thread: u32, line: u32 },
+    Race {
+        name: &'static str,
+        thread: u32,
+        line: u32,
+    },
+    /// Still on its way.
+    Sent {
+        thread: u32,
+        line: u32,
+    },
+    /// Sent over what was sent before, and read by nobody.
+    Unread {
+        thread: u32,
+        line: u32,
+    },
 }
 
 impl Cell {
-    pub(super) fn access(&mut self, life: u32, who: &Who, write: bool) -> Result<(), Conflict> {
+    pub(super) fn access(&mut self, life: u32, who: &Who, access: Access) -> Result<(), Conflict> {
         if self.life != life {
             *self = Cell { life, ..Cell::default() };
         }
         let race = |name, other: &Trace| {
-            Err(Conflict::Race { name, thread: other.thread.into(), line: other.line })
+            let (thread, line) = (other.thread.into(), other.line);
+            Err(match other.span {
+                Span::Sender => Conflict::Sent { thread, line },
+                _ => Conflict::Race { name, thread, line },
+            })
         };
-        if write {
-            if !self.wrote.before(who) {
-                return race("write after write", &self.wrote);
+        let mut trace = Trace::of(who);
+        match access {
+            Access::Read | Access::Count => {
+                if self.wrote.span == Span::Nobody {
+                    return Err(Conflict::Uninitialised);
+                }
+                if !self.wrote.before(who) {
+                    return race("read after write", &self.wrote);
+                }
+                self.read.join(who);
+                return Ok(());
             }
-            if !self.read.before(who) {
-                return race("write after read", &self.read);
-            }
-            self.wrote = Trace::of(who);
-            self.read = Trace::default();
-        } else {
-            if self.wrote.span == Span::Nobody {
-                return Err(Conflict::Uninitialised);
-            }
-            if !self.wrote.before(who) {
-                return race("read after write", &self.wrote);
-            }
-            self.read.join(who);
+            Access::Write => (),
+            Access::Init => trace.span = Span::Maker,
+            Access::Send(mbarrier) => (trace.span, trace.barriers) = (Span::Sender, mbarrier),
         }
+        // Who has read it was ordered after its sending, and who sends over it after that.
+        let over = trace.span == Span::Sender && self.wrote.span == Span::Sender;
+        if over && self.read.span == Span::Nobody {
+            let Trace { thread, line, .. } = self.wrote;
+            return Err(Conflict::Unread { thread: thread.into(), line });
+        }
+        if !over && !self.wrote.before(who) {
+            return race("write after write", &self.wrote);
+        }
+        if !self.read.before(who) {
+            return race("write after read", &self.read);
+        }
+        (self.wrote, self.read) = (trace, Trace::default());
         Ok(())
     }
 }

@@ -109,6 +109,7 @@ mod emulated {
             ("cluster-8", "cluster of 8 "),
             ("cluster-16", "cluster of 16 "),
             ("split", "two phases"),
+            ("twice", "two visits"),
         ] {
             let result = warploss(&format!(
                 "check cross-entropy --rows 2 --classes 5003 --cases 2 --schedule {schedule} --json --device emulated"
@@ -127,10 +128,12 @@ mod emulated {
         let kernels = value["kernels"].as_array().unwrap();
         assert_eq!(value["loaded"].as_u64().unwrap() as usize, kernels.len());
         assert_eq!(value["failed"], 0);
+        assert_eq!(value["early_launches"], true);
         let named = |name: &str| kernels.iter().find(|k| k["kernel"] == name).unwrap();
         // Nobody knows registers where there is no machine code, nor how many clusters fit.
         let cluster = named("cross_entropy_cluster_bf16");
         assert_eq!((&cluster["registers"], &cluster["threads"]), (&Value::Null, &512.into()));
+        assert_eq!(cluster["places"], 2);
         let sizes: Vec<_> =
             cluster["clusters"].as_array().unwrap().iter().map(|c| c["size"].clone()).collect();
         assert_eq!(sizes, [2, 4, 8, 16].repeat(3));

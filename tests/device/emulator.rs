@@ -50,8 +50,20 @@ impl Bench {
         // SAFETY: four words without padding.
         let args =
             unsafe { std::slice::from_raw_parts((&raw const self.args).cast(), size_of::<Args>()) };
-        let shared = 16 * threads;
-        self.emulator.launch(&Launch { kernel, grid: [blocks, 1], threads, cluster, shared, args })
+        let (shared, grid) = (16 * threads, [blocks, 1]);
+        let (leads, early) = (kernel == "test_leads", false);
+        self.emulator.launch(&Launch { kernel, grid, threads, cluster, shared, leads, early, args })
+    }
+
+    /// A launch that leads, and one of that kernel that begins early.
+    fn follow(&self, kernel: &str) -> Result<LaunchStats, Fault> {
+        self.launch("test_leads", 2, 32, 1)?;
+        // SAFETY: as above.
+        let args =
+            unsafe { std::slice::from_raw_parts((&raw const self.args).cast(), size_of::<Args>()) };
+        let (grid, leads, early) = ([2, 1], false, true);
+        let shape = Launch { kernel, grid, threads: 32, cluster: 1, shared: 0, leads, early, args };
+        self.emulator.launch(&shape)
     }
 
     fn words(&self, at: u64, n: usize) -> Vec<u32> {
@@ -103,7 +115,13 @@ const FAULTS: &[(&str, FaultKind, u32, u32)] = &[
     ("cp_async_not_awaited", FaultKind::SharedUninitialised, 64, 1),
     ("peer_exited", FaultKind::PeerExited, 64, 2),
     ("peer_not_started", FaultKind::PeerNotStarted, 64, 2),
-    ("peer_race", FaultKind::SharedRace, 64, 2),
+    ("sent_to_none", FaultKind::SharedUninitialised, 64, 2),
+    ("not_shown", FaultKind::ClusterBarrier, 64, 2),
+    ("not_arrived", FaultKind::NotArrived, 64, 2),
+    ("sent_too_soon", FaultKind::SharedRace, 64, 2),
+    ("too_few_bytes", FaultKind::TransactionCount, 64, 2),
+    ("too_many_bytes", FaultKind::TransactionCount, 64, 2),
+    ("ends_unheard", FaultKind::TransactionCount, 64, 2),
     ("cluster_wait_alone", FaultKind::ClusterBarrier, 64, 1),
     ("deadlock", FaultKind::Deadlock, 64, 2),
 ];
@@ -190,9 +208,52 @@ fn correct_kernels_are_clean_in_any_order() {
         let bench = Bench::new(seed, &numbers(64), 64);
         bench.launch("test_syncwarp", 1, 96, 1).unwrap();
         assert_eq!(bench.y(2), [1.0, 0.0]);
-        bench.launch("test_peer_read", 6, 64, 2).unwrap();
-        assert_eq!(bench.y(384)[64..66], [0.0, 1.0]);
-        assert_eq!(bench.y(384)[383], 463.0);
+        bench.launch("test_messages", 2, 64, 2).unwrap();
+        for (part, sent) in bench.y(256).chunks(64).zip([10.0, 0.0, 11.0, 1.0]) {
+            assert!(part.iter().all(|&v| v == sent), "{part:?}");
+        }
+    }
+}
+
+#[test]
+fn a_launch_that_begins_early_waits_for_the_one_before() {
+    let source = include_str!("../kernels/faults.cu");
+    for seed in SEEDS {
+        let x = numbers(64);
+        let bench = Bench::new(seed, &x, 64);
+        bench.follow("test_follows").unwrap();
+        let got = bench.emulator.written(bench.args.y, 8).unwrap();
+        assert!(got, "what the launch before has left");
+        let mut bytes = [0; 4 * 64];
+        bench.emulator.copy_to_host(bench.args.y + 4 * 64, &mut bytes).unwrap();
+        for (i, v) in bytes.chunks_exact(4).enumerate() {
+            let v = f32::from_le_bytes(v.try_into().unwrap());
+            assert_eq!(v, x[i % 32] + (i / 32) as f32, "{seed:?}, {i}");
+        }
+        for name in ["early_read", "early_write", "never_waits"] {
+            let bench = Bench::new(seed, &x, 64);
+            let fault = bench.follow(&format!("fault_{name}")).unwrap_err();
+            assert_eq!(fault.kind, FaultKind::BeforeWait, "{seed:?}: {fault}");
+            let at = source.lines().position(|l| l.ends_with(&format!("// FAULT {name}")));
+            assert_eq!(fault.line, at.map_or(0, |at| at as u32 + 1), "{name}");
+            // The same launch after one that has ended is right.
+            bench.launch("test_leads", 2, 32, 1).unwrap();
+            bench.launch(&format!("fault_{name}"), 2, 32, 1).unwrap();
+        }
+    }
+}
+
+/// Blocks that take turns may wait for those before them, however they come, and not for those after them.
+#[test]
+fn blocks_wait_for_those_whose_turn_was_before() {
+    for seed in SEEDS {
+        let bench = Bench::new(seed, &numbers(64), 64);
+        bench.launch("test_turns", 100, 64, 1).unwrap();
+        let expected: Vec<f32> = (1..=100).map(|n| n as f32).collect();
+        assert_eq!(bench.y(100), expected);
+        let bench = Bench::new(seed, &numbers(64), 64);
+        let fault = bench.launch("fault_waits_for_later", 3, 32, 1).unwrap_err();
+        assert_eq!(fault.kind, FaultKind::Deadlock, "{fault}");
     }
 }
 
@@ -314,6 +375,8 @@ fn launches_that_a_card_refuses() {
         threads: 32,
         cluster: 2,
         shared: 0,
+        leads: false,
+        early: false,
         args: &[0; 32],
     };
     assert!(small.launch(&launch).unwrap_err().detail.contains("the largest is 1"));

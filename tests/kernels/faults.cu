@@ -35,15 +35,25 @@ WL_KERNEL(test_block_sum, TestArgs, 1024, 1) {
   if (wl_thread() == 0) wl_st(args.y + wl_block(), p.max + wl_lg2(p.sum));
 }
 
+// Blocks that may be sent to by their peers from here on: n bytes, which the mbarrier counts.
+WL_FN void listen(wl_shared<wl_u64> counts, wl_u32 bytes) {
+  if (wl_thread() == 0) wl_mbarrier_init(counts, 0, bytes), wl_mbarrier_show();
+  wl_cluster_arrive();
+  wl_cluster_wait();
+}
+WL_FN wl_u32 peer() { return (wl_cluster_rank() + 1) % wl_cluster_size(); }
+
 // The same, a cluster of single warps a row: every block sends its pair to every peer.
 WL_KERNEL(test_cluster_sum, TestArgs, 32, 1) {
-  WL_SMEM(Pair, sent, 16);
+  WL_SMEM(wl_u64, sent, 16);
+  WL_SMEM(wl_u64, counts, 1);
   WL_DYNAMIC_SMEM(float, row, 0, 4 * wl_threads());
   const wl_u32 ranks = wl_cluster_size(), rank = wl_cluster_rank();
   const wl_u32 packs = (wl_u32)(args.n / 4), row_index = wl_block() / ranks;
   const wl_u32 pack = rank * wl_threads() + wl_thread();
   if (pack < packs) wl_cp_async16(row, 4 * wl_thread(), args.x + row_index * args.n + 4 * pack);
   wl_cp_async_commit();
+  if (wl_thread() == 0) wl_mbarrier_init(counts, 0, 8 * ranks), wl_mbarrier_show();
   wl_cluster_arrive();
   wl_cp_async_wait();
   Pair p = {-1e30f, 0.f};
@@ -55,23 +65,32 @@ WL_KERNEL(test_cluster_sum, TestArgs, 32, 1) {
     p = merge(p, {wl_shfl_xor(WL_FULL_MASK, p.max, o), wl_shfl_xor(WL_FULL_MASK, p.sum, o)});
   }
   wl_cluster_wait();
-  if (wl_thread() < ranks) wl_peer_st(wl_peer(sent, rank, wl_thread()), p);
-  wl_cluster_sync();
+  if (wl_thread() < ranks) {
+    wl_st_async(wl_peer(sent, rank, wl_thread()), wl_peer(counts, 0, wl_thread()), wl_bit_cast<wl_u64>(p));
+  }
+  wl_mbarrier_wait(counts, 0);
   if (wl_thread() == 0 && rank == 0) {
-    p = sent[0];
-    for (wl_u32 r = 1; r < ranks; r++) p = merge(p, sent[r]);
+    p = wl_bit_cast<Pair>((wl_u64)sent[0]);
+    for (wl_u32 r = 1; r < ranks; r++) p = merge(p, wl_bit_cast<Pair>((wl_u64)sent[r]));
     wl_st(args.y + row_index, p.max + wl_lg2(p.sum));
   }
 }
 
-// Reads a peer's value, and waits for all to have read before it ends.
-WL_KERNEL(test_peer_read, TestArgs, 64, 1) {
-  WL_SMEM(float, mine, 64);
-  mine[wl_thread()] = (float)(wl_block() * 100 + wl_thread());
-  wl_cluster_sync();
-  const wl_u32 peer = (wl_cluster_rank() + 1) % wl_cluster_size();
-  wl_st(args.y + wl_block() * wl_threads() + wl_thread(), wl_peer_ld<float>(wl_peer(mine, wl_thread(), peer)));
-  wl_cluster_sync();
+// One warp waits for what is sent, and tells the block of it by a barrier; twice.
+WL_KERNEL(test_messages, TestArgs, 64, 1) {
+  WL_SMEM(wl_u64, sent, 2);
+  WL_SMEM(wl_u64, counts, 2);
+  if (wl_thread() == 0) wl_mbarrier_init(counts, 0, 8), wl_mbarrier_init(counts, 1, 8), wl_mbarrier_show();
+  wl_cluster_arrive();
+  wl_cluster_wait();
+  for (int round = 0; round < 2; round++) {
+    if (wl_thread() == 0) {
+      wl_st_async(wl_peer(sent, round, peer()), wl_peer(counts, round, peer()), 10 * wl_block() + round);
+    }
+    if (wl_warp() == 1) wl_mbarrier_wait(counts, round);
+    wl_syncthreads();
+    wl_st(args.y + 128 * round + wl_block() % 2 * 64 + wl_thread(), (float)(wl_u64)sent[round]);
+  }
 }
 
 // Warp-synchronous traffic through shared memory, ordered by wl_syncwarp alone.
@@ -155,6 +174,33 @@ WL_KERNEL(test_last_block, TestArgs, 32, 1) {
     float sum = 0;
     for (wl_u32 b = 0; b < wl_blocks(); b++) sum += wl_ld_cg(args.y + 1 + b);
     wl_st(args.y, sum);
+  }
+}
+
+// Leaves y[block], for a launch after it that begins early.
+WL_KERNEL(test_leads, TestArgs, 32, 1) {
+  wl_grid_launch_dependents();
+  if (wl_thread() == 0) wl_st(args.y + wl_block(), (float)wl_block());
+}
+// Reads what neither writes, waits, and reads what that launch has left.
+WL_KERNEL(test_follows, TestArgs, 32, 1) {
+  const float x = wl_ld(args.x + wl_thread());
+  wl_grid_wait();
+  wl_st(args.y + 64 + 32 * wl_block() + wl_thread(), x + wl_ld(args.y + wl_block()));
+}
+
+// Blocks take turns: each adds 1 to what the one before has left, which runs or has ended.
+WL_KERNEL(test_turns, TestArgs, 64, 1) {
+  WL_SMEM(wl_u32, turn, 1);
+  if (wl_thread() == 0) turn[0] = wl_atomic_add(args.counter, 1u);
+  wl_syncthreads();
+  if (wl_thread() == 0 && turn[0] > 0) {
+    while (wl_ld_acquire(args.counter + turn[0]) == 0) wl_pause();
+  }
+  wl_syncthreads();
+  if (wl_thread() == 32) {
+    wl_st(args.y + turn[0], turn[0] == 0 ? 1.f : wl_ld_cg(args.y + turn[0] - 1) + 1.f);
+    wl_ticket(args.counter + 1 + turn[0], 1);
   }
 }
 
@@ -289,38 +335,111 @@ WL_KERNEL(fault_cp_async_not_awaited, TestArgs, 64, 1) {
   wl_st(args.y + wl_thread(), v);
 }
 WL_KERNEL(fault_peer_exited, TestArgs, 64, 1) {
-  WL_SMEM(float, s, 64);
-  s[wl_thread()] = 1.f;
-  wl_cluster_sync();
+  WL_SMEM(wl_u64, sent, 2);
+  WL_SMEM(wl_u64, counts, 1);
+  listen(counts, 0);
+  wl_mbarrier_wait(counts, 0);
   if (wl_cluster_rank() == 1) return;
   for (int i = 0; i < 3; i++) wl_syncthreads();
-  const float v = wl_peer_ld<float>(wl_peer(s, wl_thread(), 1));  // FAULT peer_exited
-  wl_st(args.y + wl_thread(), v);
+  if (wl_thread() == 0) wl_st_async(wl_peer(sent, 0, 1), wl_peer(counts, 0, 1), 1);  // FAULT peer_exited
 }
 WL_KERNEL(fault_peer_not_started, TestArgs, 64, 1) {
-  WL_SMEM(float, s, 128);
-  wl_peer_st(wl_peer(s, wl_thread() + 64 * wl_cluster_rank(), 1 - wl_cluster_rank()), 1.f);  // FAULT peer_not_started
-  wl_cluster_sync();
+  WL_SMEM(wl_u64, sent, 2);
+  WL_SMEM(wl_u64, counts, 1);
+  if (wl_thread() == 0) wl_st_async(wl_peer(sent, 0, peer()), wl_peer(counts, 0, peer()), 1);  // FAULT peer_not_started
+  listen(counts, 8);
 }
-WL_KERNEL(fault_peer_race, TestArgs, 64, 1) {
-  WL_SMEM(float, s, 64);
-  wl_cluster_sync();
-  s[wl_thread()] = 1.f;  // FAULT peer_race
+WL_KERNEL(fault_sent_to_none, TestArgs, 64, 1) {
+  WL_SMEM(wl_u64, sent, 1);
+  WL_SMEM(wl_u64, counts, 1);
+  wl_cluster_arrive();
+  wl_cluster_wait();
+  if (wl_thread() == 0) wl_st_async(wl_peer(sent, 0, peer()), wl_peer(counts, 0, peer()), 1);  // FAULT sent_to_none
+}
+WL_KERNEL(fault_not_shown, TestArgs, 64, 1) {
+  WL_SMEM(wl_u64, counts, 1);
+  if (wl_thread() == 0) wl_mbarrier_init(counts, 0, 8);
+  wl_cluster_arrive();  // FAULT not_shown
+  wl_cluster_wait();
+}
+WL_KERNEL(fault_not_arrived, TestArgs, 64, 1) {
+  WL_SMEM(wl_u64, sent, 1);
+  WL_SMEM(wl_u64, counts, 1);
+  listen(counts, 8);
+  if (wl_thread() == 0) wl_st_async(wl_peer(sent, 0, wl_cluster_rank()), wl_peer(counts, 0, wl_cluster_rank()), 1);
   wl_syncthreads();
-  const float v = wl_peer_ld<float>(wl_peer(s, wl_thread(), 1 - wl_cluster_rank()));  // FAULT peer_race
-  wl_cluster_sync();
-  wl_st(args.y + wl_thread(), v);
+  const wl_u64 v = sent[0];  // FAULT not_arrived
+  wl_mbarrier_wait(counts, 0);
+  wl_st(args.y + wl_thread(), (float)v);
+}
+// Nobody tells the peer that this block has read what it sent first.
+WL_KERNEL(fault_sent_too_soon, TestArgs, 64, 1) {
+  WL_SMEM(wl_u64, sent, 1);
+  WL_SMEM(wl_u64, counts, 2);
+  if (wl_thread() == 0) wl_mbarrier_init(counts, 0, 8), wl_mbarrier_init(counts, 1, 8), wl_mbarrier_show();
+  wl_cluster_arrive();
+  wl_cluster_wait();
+  float sum = 0.f;
+  for (int round = 0; round < 2; round++) {
+    if (wl_thread() == 0) wl_st_async(wl_peer(sent, 0, peer()), wl_peer(counts, round, peer()), 1);  // FAULT sent_too_soon
+    wl_mbarrier_wait(counts, round);
+    sum += (float)(wl_u64)sent[0];
+  }
+  wl_st(args.y + wl_thread(), sum);
+}
+WL_KERNEL(fault_too_few_bytes, TestArgs, 64, 1) {
+  WL_SMEM(wl_u64, sent, 1);
+  WL_SMEM(wl_u64, counts, 1);
+  listen(counts, 16);
+  if (wl_thread() == 0) wl_st_async(wl_peer(sent, 0, peer()), wl_peer(counts, 0, peer()), 1);
+  wl_mbarrier_wait(counts, 0);  // FAULT too_few_bytes
+}
+WL_KERNEL(fault_too_many_bytes, TestArgs, 64, 1) {
+  WL_SMEM(wl_u64, sent, 2);
+  WL_SMEM(wl_u64, counts, 1);
+  listen(counts, 8);
+  for (wl_u32 i = 0; i < 2 && wl_thread() == 0; i++) {
+    wl_st_async(wl_peer(sent, i, peer()), wl_peer(counts, 0, peer()), 1);  // FAULT too_many_bytes
+  }
+  wl_mbarrier_wait(counts, 0);
+}
+WL_KERNEL(fault_ends_unheard, TestArgs, 64, 1) {
+  WL_SMEM(wl_u64, sent, 1);
+  WL_SMEM(wl_u64, counts, 1);
+  if (wl_thread() == 0) wl_mbarrier_init(counts, 0, 8), wl_mbarrier_show();  // FAULT ends_unheard
+  wl_cluster_arrive();
+  wl_cluster_wait();
+  if (wl_thread() == 0) wl_st_async(wl_peer(sent, 0, wl_cluster_rank()), wl_peer(counts, 0, wl_cluster_rank()), 1);
+}
+WL_KERNEL(fault_early_read, TestArgs, 32, 1) {
+  const float v = wl_ld(args.y + wl_block());  // FAULT early_read
+  wl_grid_wait();
+  wl_st(args.y + 64 + wl_thread(), v);
+}
+WL_KERNEL(fault_early_write, TestArgs, 32, 1) {
+  wl_st(args.y + 64 + wl_thread(), 1.f);  // FAULT early_write
+  wl_grid_wait();
+}
+WL_KERNEL(fault_never_waits, TestArgs, 32, 1) {
+  if (wl_block() == 0) wl_grid_wait();
+}
+// Nobody has a turn after the last.
+WL_KERNEL(fault_waits_for_later, TestArgs, 32, 1) {
+  if (wl_thread() == 0) {
+    const wl_u32 turn = wl_atomic_add(args.counter, 1u);
+    while (wl_ld_acquire(args.counter) <= turn + 1) wl_pause();  // FAULT waits_for_later
+  }
 }
 WL_KERNEL(fault_cluster_wait_alone, TestArgs, 64, 1) {
   wl_cluster_wait();  // FAULT cluster_wait_alone
 }
 WL_KERNEL(fault_deadlock, TestArgs, 64, 1) {
   if (wl_cluster_rank() == 0) {
-    wl_cluster_sync();  // FAULT deadlock
+    wl_cluster_arrive(), wl_cluster_wait();  // FAULT deadlock
   } else if (wl_warp() == 0) {
     wl_syncthreads();  // FAULT deadlock
   } else {
-    wl_cluster_sync();  // FAULT deadlock
+    wl_cluster_arrive(), wl_cluster_wait();  // FAULT deadlock
     wl_syncthreads();
   }
 }

@@ -1,7 +1,7 @@
 //! What the schedules that go through rows are handed: operands, what the schedule needs of its own, and
 //! each loss's options, put together for each loss.
 
-use super::address::{In, InTotals, Out, OutF32, OutI64};
+use super::address::{In, InTotals, Out, OutF32, OutI64, OutU32};
 use super::argument::Argument;
 use super::batch::SumArgs;
 use crate::spec::soft_cap::CapFactors;
@@ -34,9 +34,12 @@ pub(crate) struct RowSchedule {
     pub(crate) parts: u32,
     /// Packs of a block.
     pub(crate) slice: u32,
+    /// Split rows in one launch: turns taken so far, then how many parts of each row are summed; all 0 before.
+    pub(crate) turns: OutU32,
+    /// Of which so many parts are summed before the first is written.
+    pub(crate) lead: u32,
     /// Split sums: only rows whose saved lse is too coarse.
     pub(crate) coarse: u32,
-    pub(crate) pad: u32,
     /// Of the rows' losses.
     pub(crate) sum: SumArgs,
 }

@@ -1,6 +1,7 @@
 //! Plans of the cards that there are, and of some that there are not.
 
 use super::*;
+use std::convert::Infallible;
 
 fn a100() -> Card {
     Card {
@@ -9,12 +10,23 @@ fn a100() -> Card {
         multiprocessors: 108,
         shared_per_block: 163 * 1024,
         shared_per_multiprocessor: 164 * 1024,
+        l2: 40 << 20,
         cluster: 1,
     }
 }
 
+/// What a card says that nobody can ask.
+fn modelled(card: &Card) -> impl FnMut(Entry, super::Block) -> Result<u32, Infallible> {
+    |_, block| Ok(card.places(block))
+}
+
+fn planned(rows: Rows, pass: Pass, card: &Card) -> Option<Plan> {
+    Plan::new(rows, pass, card, &mut modelled(card)).unwrap()
+}
+
 fn plan(rows: usize, classes: usize, data: Data, pass: Pass, card: &Card) -> Plan {
-    Plan::new(Rows { rows, classes, data, aligned: false, streams: 1 }, pass, card).unwrap()
+    planned(Rows { rows, classes, data, aligned: false, streams: 1, twice: false }, pass, card)
+        .unwrap()
 }
 
 #[test]
@@ -47,16 +59,53 @@ fn schedules_follow_the_shape() {
     }
 }
 
+/// Rows that no cluster holds are visited twice in one launch where L2 keeps what comes between the visits, but not
+/// where all of them fit it, nor a few of them do not.
+#[test]
+fn rows_are_visited_twice_where_l2_has_them_still() {
+    let rtx_4090 = Card {
+        arch: 89,
+        multiprocessors: 128,
+        shared_per_block: 99 * 1024,
+        shared_per_multiprocessor: 100 * 1024,
+        l2: 72 << 20,
+        ..a100()
+    };
+    let b200 = Card { arch: 100, multiprocessors: 148, l2: 126 << 20, ..Card::h100() };
+    let twice = |parts, lead| Schedule::Twice { parts, lead };
+    for (rows, classes, data, card, expected) in [
+        (8192, 128_256, Data::BF16, &a100(), twice(4, 4 + 108)),
+        (8192, 128_256, Data::F32, &rtx_4090, twice(8, 8 + 128)),
+        (8192, 262_144, Data::F32, &rtx_4090, twice(17, 17 + 128)),
+        (64, 4_000_000, Data::F32, &b200, twice(245, 245 + 148)),
+        (64, 4_000_000, Data::F32, &Card::h100(), Schedule::Split(8)),
+        (64, 4_000_000, Data::F32, &rtx_4090, Schedule::Split(8)),
+        (100, 128_256, Data::BF16, &a100(), Schedule::Split(4)),
+        (8192, 128_256, Data::BF16, &Card::h100(), Schedule::Cluster(8)),
+    ] {
+        let shape = Rows { rows, classes, data, aligned: false, streams: 1, twice: true };
+        let got = planned(shape, Pass::Gradient, card).unwrap();
+        assert_eq!(got.schedule, expected, "{rows} × {classes} {data:?} {}: {got}", card.name);
+        if let Schedule::Twice { parts, .. } = got.schedule {
+            assert_eq!(got.blocks, 2 * parts * rows as u32, "{got}");
+            assert_eq!(got.over(1).blocks, 2 * parts, "{got}");
+        }
+        let once = planned(Rows { twice: false, ..shape }, Pass::Gradient, card).unwrap();
+        assert!(!matches!(once.schedule, Schedule::Twice { .. }), "{once}");
+    }
+}
+
 /// A pack that no row has makes no thread, no block and no larger cluster.
 #[test]
 fn rows_that_begin_with_a_pack_have_no_slack() {
     let plan = |classes, data, pass, aligned| {
-        let rows = Rows { rows: 8192, classes, data, aligned, streams: 1 };
-        Plan::new(rows, pass, &Card::h100()).unwrap()
+        let rows = Rows { rows: 8192, classes, data, aligned, streams: 1, twice: false };
+        planned(rows, pass, &Card::h100()).unwrap()
     };
     let gradient = |classes, aligned| plan(classes, Data::BF16, Pass::Gradient, aligned);
     let (with, without) = (gradient(262_144, false), gradient(262_144, true));
-    assert_eq!((with.slice, with.threads), (2049, 288));
+    // 288 threads would have three places and not four.
+    assert_eq!((with.slice, with.threads), (2049, 256));
     assert_eq!((without.slice, without.threads), (2048, 256));
     assert_eq!(gradient(131_072, false).schedule, Schedule::Cluster(16));
     assert_eq!(gradient(131_072, true).schedule, Schedule::Cluster(8));
@@ -68,12 +117,52 @@ fn rows_that_begin_with_a_pack_have_no_slack() {
 #[test]
 fn split_rows_are_whole_waves() {
     let card = Card::h100();
-    let places = (SPLIT_BLOCKS as u32) * card.multiprocessors;
-    for rows in [1, 3, 50, 64, 87] {
-        let plan = plan(rows, 4_000_000, Data::F32, Pass::Gradient, &card);
-        assert!(matches!(plan.schedule, Schedule::Split(_)), "{plan}");
-        assert!(plan.blocks <= places && (plan.blocks + rows as u32) > places, "{plan}");
+    // Of 512 threads, with 64 and 40 registers.
+    for held in [2, 3] {
+        let places = SPLIT_WAVES as u32 * held * card.multiprocessors;
+        for rows in [1, 3, 50, 64, 87] {
+            let shape = Rows {
+                rows,
+                classes: 4_000_000,
+                data: Data::F32,
+                aligned: false,
+                streams: 1,
+                twice: false,
+            };
+            let says = |_, block: super::Block| Ok::<_, Infallible>(held * 512 / block.threads);
+            let plan = Plan::new(shape, Pass::Gradient, &card, &mut { says }).unwrap().unwrap();
+            assert!(matches!(plan.schedule, Schedule::Split(_)), "{plan}");
+            assert!(plan.blocks <= places && (plan.blocks + rows as u32) > places, "{plan}");
+        }
     }
+}
+
+/// As many threads as a multiprocessor can hold, of three quarters of those that have work and more; and what a
+/// device says of one kernel is not what it says of another.
+#[test]
+fn blocks_are_as_large_as_places_make_them() {
+    let shape = Rows {
+        rows: 8192,
+        classes: 262_144,
+        data: Data::F32,
+        aligned: true,
+        streams: 1,
+        twice: false,
+    };
+    let by_registers = |of_kernel: fn(Entry) -> u32| {
+        let says = move |entry, block: super::Block| {
+            Ok::<_, Infallible>(65536 / of_kernel(entry) / block.threads)
+        };
+        [Pass::Forward, Pass::Gradient].map(|pass| {
+            Plan::new(shape, pass, &Card::h100(), &mut { says }).unwrap().unwrap().threads
+        })
+    };
+    assert_eq!(by_registers(|_| 64), [512, 512]);
+    // 910 threads of 72 registers: twice 448, and only once 512.
+    assert_eq!(by_registers(|_| 72), [448, 448]);
+    assert_eq!(by_registers(|entry| if entry == Entry::Stream { 72 } else { 64 }), [448, 512]);
+    let broken = Plan::new(shape, Pass::Forward, &Card::h100(), &mut |_, _| Err("no device"));
+    assert_eq!(broken, Err("no device"));
 }
 
 /// Whatever the shape: blocks cover every pack, and nothing exceeds the card.
@@ -104,6 +193,7 @@ fn every_plan_covers_its_rows_within_the_card() {
                                 assert!(plan.shared as usize >= plan.slice as usize * PACK_BYTES);
                                 assert_eq!(blocks, rows * plan.parts() as usize);
                             }
+                            Schedule::Twice { .. } => unreachable!("not asked for"),
                             Schedule::Stream | Schedule::Split(_) => {
                                 assert_eq!(blocks, rows * plan.parts() as usize);
                                 assert!(plan.parts() as usize <= MAX_PARTS);
@@ -119,16 +209,18 @@ fn every_plan_covers_its_rows_within_the_card() {
 /// Where a schedule that is asked for can be, it is; and it fits the card as others do.
 #[test]
 fn forced_plans_are_what_was_asked_for_or_as_ever() {
-    use Forced::{Block, Cluster, Split};
-    let asked = [Block, Cluster(2), Cluster(4), Cluster(8), Cluster(16), Split];
+    use Forced::{Block, Cluster, Split, Twice};
+    let asked = [Block, Cluster(2), Cluster(4), Cluster(8), Cluster(16), Split, Twice];
     for card in [Card::h100(), a100()] {
         for classes in [100, 5000, 50_257, 262_144, 4_000_000] {
             for (data, pass) in
                 Data::ALL.into_iter().zip([Pass::Forward, Pass::Gradient].into_iter().cycle())
             {
-                let rows = Rows { rows: 8, classes, data, aligned: false, streams: 1 };
+                let rows = Rows { rows: 8, classes, data, aligned: false, streams: 1, twice: true };
                 for forced in asked {
-                    let plan = Plan::forced(rows, pass, &card, forced).unwrap();
+                    let plan = Plan::forced(rows, pass, &card, forced, &mut modelled(&card))
+                        .unwrap()
+                        .unwrap();
                     let packs = (classes + 2 * data.lanes() - 2) / data.lanes();
                     assert!(plan.slice as usize * plan.parts() as usize >= packs, "{plan}");
                     assert!(plan.shared as usize + STATIC_SHARED <= card.shared_per_block);
@@ -137,19 +229,26 @@ fn forced_plans_are_what_was_asked_for_or_as_ever() {
                         (Schedule::Stream | Schedule::Block, Block) => true,
                         (Schedule::Cluster(n), Cluster(asked)) => n == asked,
                         (Schedule::Split(_), Split) => true,
+                        (Schedule::Twice { parts, lead }, Twice) => lead >= parts,
                         _ => false,
                     };
-                    let as_ever = Plan::new(rows, pass, &card) == Some(plan);
+                    let as_ever = planned(rows, pass, &card) == Some(plan);
                     assert!(as_asked || as_ever, "{forced:?}: {plan}");
                 }
             }
         }
     }
-    let rows = Rows { rows: 8, classes: 50_257, data: Data::F32, aligned: false, streams: 1 };
-    let plan = |forced| Plan::forced(rows, Pass::Gradient, &Card::h100(), forced).unwrap();
+    let rows =
+        Rows { rows: 8, classes: 50_257, data: Data::F32, aligned: false, streams: 1, twice: true };
+    let card = Card::h100();
+    let plan = |forced| {
+        let plan = Plan::forced(rows, Pass::Gradient, &card, forced, &mut modelled(&card));
+        plan.unwrap().unwrap()
+    };
     assert_eq!(plan(Block).schedule, Schedule::Block);
     assert_eq!(plan(Cluster(2)).schedule, Schedule::Cluster(2));
     assert_eq!(plan(Split).schedule, Schedule::Split(13));
+    assert_eq!(plan(Twice).schedule, Schedule::Twice { parts: 4, lead: 4 + 198 });
 }
 
 /// A device that runs smaller clusters than its architecture may is planned for as a card that
@@ -160,28 +259,46 @@ fn plans_follow_the_clusters_that_run() {
         for most in [1, 2, 4, 8, 16] {
             for (rows, classes) in [(1, 60_000), (7, 20_001), (300, 50_257), (8192, 262_144)] {
                 for (data, streams) in [(Data::F32, 1), (Data::BF16, 2), (Data::BF16, 1)] {
-                    let rows = Rows { rows, classes, data, aligned: false, streams };
+                    let rows = Rows { rows, classes, data, aligned: false, streams, twice: false };
                     for pass in [Pass::Forward, Pass::Gradient] {
-                        let runs = |plan: &Plan| Ok::<_, ()>(plan.cluster() <= most);
-                        let got = Plan::running(rows, pass, &card, runs).unwrap();
+                        let runs = |plan: &Plan| Ok(plan.cluster() <= most);
+                        let places = &mut modelled(&card);
+                        let got = Plan::running(rows, pass, &card, runs, places).unwrap();
                         let known = Card { cluster: most, ..card.clone() };
-                        assert_eq!(got, Plan::new(rows, pass, &known), "{rows:?} {most}");
+                        assert_eq!(got, planned(rows, pass, &known), "{rows:?} {most}");
                     }
                 }
             }
         }
     }
-    let rows = Rows { rows: 300, classes: 262_144, data: Data::F32, aligned: false, streams: 1 };
-    let never = Plan::running(rows, Pass::Gradient, &Card::h100(), |_| Ok::<_, ()>(false));
-    assert!(matches!(never.unwrap().unwrap().schedule, Schedule::Split(_)));
-    let broken = Plan::running(rows, Pass::Gradient, &Card::h100(), |_| Err("no device"));
+    let rows = Rows {
+        rows: 300,
+        classes: 262_144,
+        data: Data::F32,
+        aligned: false,
+        streams: 1,
+        twice: false,
+    };
+    let card = Card::h100();
+    let never =
+        Plan::running(rows, Pass::Gradient, &card, |_| Ok(false), &mut modelled(&card)).unwrap();
+    assert!(matches!(never.unwrap().schedule, Schedule::Split(_)));
+    let places = &mut |_, block| Ok(card.places(block));
+    let broken = Plan::running(rows, Pass::Gradient, &card, |_| Err("no device"), places);
     assert_eq!(broken, Err("no device"));
 }
 
 #[test]
 fn what_a_launch_cannot_count_has_no_plan() {
-    let shape = |rows, classes| Rows { rows, classes, data: Data::F32, aligned: false, streams: 1 };
+    let shape = |rows, classes| Rows {
+        rows,
+        classes,
+        data: Data::F32,
+        aligned: false,
+        streams: 1,
+        twice: false,
+    };
     for (rows, classes) in [(1, usize::MAX), (1 << 40, 10), (1 << 31, 5000), (1, 1 << 40)] {
-        assert_eq!(Plan::new(shape(rows, classes), Pass::Forward, &Card::h100()), None);
+        assert_eq!(planned(shape(rows, classes), Pass::Forward, &Card::h100()), None);
     }
 }

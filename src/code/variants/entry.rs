@@ -16,6 +16,8 @@ pub(crate) enum Entry {
     SplitSecond,
     SplitFinish,
     SplitGradient,
+    /// `SplitSum` and `SplitGradient` in one launch.
+    SplitTwice,
     /// Gradient from a saved lse: one read.
     SplitBackward,
     /// The target's element of it.
@@ -31,7 +33,7 @@ pub(crate) enum Entry {
 }
 
 impl Entry {
-    pub(crate) const ALL: [Entry; 17] = [
+    pub(crate) const ALL: [Entry; 18] = [
         Entry::FewForward,
         Entry::FewGradient,
         Entry::WarpForward,
@@ -43,6 +45,7 @@ impl Entry {
         Entry::SplitSecond,
         Entry::SplitFinish,
         Entry::SplitGradient,
+        Entry::SplitTwice,
         Entry::SplitBackward,
         Entry::SplitTarget,
         Entry::State,
@@ -64,6 +67,7 @@ impl Entry {
             Entry::SplitSecond => "split_second",
             Entry::SplitFinish => "split_finish",
             Entry::SplitGradient => "split_gradient",
+            Entry::SplitTwice => "split_twice",
             Entry::SplitBackward => "split_backward",
             Entry::SplitTarget => "split_target",
             Entry::State => "state",
@@ -87,6 +91,7 @@ impl Entry {
             Entry::SplitSecond => format!("split_second<{functor}>"),
             Entry::SplitFinish => format!("split_finish<{functor}>"),
             Entry::SplitGradient => format!("split_gradient<{functor}>"),
+            Entry::SplitTwice => format!("split_twice<{functor}>"),
             Entry::SplitBackward => format!("split_backward<{functor}>"),
             Entry::SplitTarget => format!("split_target<{functor}>"),
             Entry::State => format!("state_sum<{functor}>"),
@@ -115,8 +120,25 @@ impl Entry {
             | Entry::SplitSum
             | Entry::SplitSecond
             | Entry::SplitGradient
+            | Entry::SplitTwice
             | Entry::SplitBackward => (512, 2),
         }
+    }
+
+    /// Whether its kernel waits for the launch before it, where that has not ended.
+    pub(crate) const fn waits(self) -> bool {
+        matches!(
+            self,
+            Entry::FewForward
+                | Entry::FewGradient
+                | Entry::WarpForward
+                | Entry::WarpGradient
+                | Entry::Stream
+                | Entry::Block
+                | Entry::Cluster
+                | Entry::SplitSum
+                | Entry::SplitTwice
+        )
     }
 
     /// Threads of a launch whose row schedule has `threads` a block.
@@ -143,6 +165,8 @@ pub(super) const GRADIENT: &[Entry] = &[
     Entry::SplitSum,
     Entry::SplitGradient,
 ];
+/// The same of split rows in one launch, where a sum of them is all that it takes.
+pub(super) const TWICE: &[Entry] = &[Entry::SplitTwice];
 /// Sums that need the whole row's state.
 pub(super) const SECOND: &[Entry] = &[Entry::SplitSecond];
 /// From a saved log-sum-exp, where rows are split.

@@ -1,7 +1,7 @@
 //! Losses of rows, as functors of the kernels: the one table of them.
 
 use super::elementwise::snake;
-use super::entry::{FORWARD, GRADIENT, SAVED, SECOND, STATES};
+use super::entry::{FORWARD, GRADIENT, SAVED, SECOND, STATES, TWICE};
 use super::{Data, Entry, Module};
 
 /// What the table knows of a functor besides its name in the kernels and its file.
@@ -31,7 +31,7 @@ const PLAIN: Facts = Facts {
     second_words: 0,
     wide: false,
     beside: Beside::None,
-    entries: &[FORWARD, GRADIENT],
+    entries: &[FORWARD, GRADIENT, TWICE],
 };
 
 /// A row: the functor, what it is over (`{t}` being the element type, `{narrow}` whether that has 16
@@ -80,33 +80,33 @@ macro_rules! losses {
 losses! {
     /// Nothing but class weights, ignored rows, a logit scale and a z-loss.
     CrossEntropy = "CrossEntropy<false>, {t}" in CrossEntropy {
-        entries: &[FORWARD, GRADIENT, SAVED, STATES],
+        entries: &[FORWARD, GRADIENT, TWICE, SAVED, STATES],
     }
     /// Soft-cap and label smoothing as well.
     CrossEntropyFull = "CrossEntropy<true>, {t}" in CrossEntropy {
         words: 4,
         wide: true,
-        entries: &[FORWARD, GRADIENT, SAVED, STATES],
+        entries: &[FORWARD, GRADIENT, TWICE, SAVED, STATES],
     }
     /// Log-probabilities in f32.
     LogSoftmax = "LogSoftmax, {t}, f32" in LogSoftmax {
-        entries: &[GRADIENT],
+        entries: &[GRADIENT, TWICE],
     }
     /// Log-probabilities in the input's type.
     LogSoftmaxNarrow = "LogSoftmax, {t}" in LogSoftmax {
-        entries: &[GRADIENT],
+        entries: &[GRADIENT, TWICE],
     }
     /// Gradient of a log-softmax whose upstream gradient is f32.
     LogSoftmaxGradient = "LogSoftmaxGradient, {t}, {t}, f32" in LogSoftmax {
         words: 3,
         beside: Beside::F32,
-        entries: &[GRADIENT],
+        entries: &[GRADIENT, TWICE],
     }
     /// The same with an upstream gradient of the input's type.
     LogSoftmaxGradientNarrow = "LogSoftmaxGradient, {t}" in LogSoftmax {
         words: 3,
         beside: Beside::Same,
-        entries: &[GRADIENT],
+        entries: &[GRADIENT, TWICE],
     }
     /// Log-sum-exp, and its gradient.
     LogSumExp = "LogSumExp, {t}" in LogSumExp {}
@@ -118,7 +118,7 @@ losses! {
     /// Log-probability of the target and entropy.
     LogprobEntropy = "LogprobEntropy, {t}" in LogprobEntropy {
         words: 3,
-        entries: &[FORWARD, GRADIENT, SAVED],
+        entries: &[FORWARD, GRADIENT, TWICE, SAVED],
     }
     /// The same with argmax and the target's rank.
     LogprobEntropyRanked = "Ranked<LogprobEntropy>, {t}" in LogprobEntropy {
@@ -196,7 +196,7 @@ impl Loss {
     }
 
     /// Whether the schedule's entry is a kernel of this loss.
-    pub(super) fn has(self, entry: Entry) -> bool {
+    pub(crate) fn has(self, entry: Entry) -> bool {
         self.facts().entries.iter().any(|of| of.contains(&entry))
     }
 }

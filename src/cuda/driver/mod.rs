@@ -4,7 +4,7 @@
 pub(crate) mod product;
 
 use crate::base::error::{Error, Result};
-use crate::code::plan::Card;
+use crate::code::card::{Block, Card};
 use crate::code::variants::Variant;
 use crate::cuda::driver::product::Product;
 use crate::device::facts::DriverCalls;
@@ -14,6 +14,25 @@ use std::sync::Arc;
 /// A kernel that a driver has loaded: its own number for it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Kernel(pub(crate) u64);
+
+/// What a launch has to do with those before and after it on the stream.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Turn {
+    /// It begins when all that comes before it is done.
+    Alone,
+    /// The same, and its kernel says early that one which follows it may begin.
+    Leads,
+    /// It may begin before one that leads is done, if nothing comes between them: its kernel waits for that one
+    /// before it reads what it writes, and before it writes anything.
+    Follows,
+}
+
+impl Turn {
+    /// The architectures whose launches may begin early.
+    pub(crate) fn on(arch: u32) -> bool {
+        arch >= 90
+    }
+}
 
 /// One launch. The grid and the blocks have one dimension.
 #[derive(Debug, Clone, Copy)]
@@ -25,6 +44,7 @@ pub(crate) struct Launch<'a> {
     pub(crate) cluster: u32,
     /// Bytes of dynamic shared memory.
     pub(crate) shared: u32,
+    pub(crate) turn: Turn,
     /// The kernel's one argument, aligned to 8 bytes.
     pub(crate) args: &'a [u8],
 }
@@ -41,14 +61,6 @@ pub(crate) struct Resources {
     pub(crate) local: Option<u32>,
     /// Most threads of a block.
     pub(crate) threads: u32,
-}
-
-/// A block as a plan has it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Block {
-    pub(crate) threads: u32,
-    /// Bytes of dynamic shared memory.
-    pub(crate) shared: u32,
 }
 
 /// Host memory that the device copies from and to on its own, and a number (an event) that
@@ -137,6 +149,9 @@ pub(crate) trait Driver: Send + Sync + std::fmt::Debug {
     /// What a kernel takes.
     #[cfg_attr(not(feature = "cli"), allow(dead_code))] // `info --kernels` asks.
     fn resources(&self, kernel: Kernel) -> Result<Resources>;
+
+    /// How many such blocks of a kernel a multiprocessor holds at once.
+    fn places(&self, kernel: Kernel, block: Block) -> Result<u32>;
 
     /// How many clusters of so many such blocks are active on the device at once, where that is
     /// known; 0: there can be none.

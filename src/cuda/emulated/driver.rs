@@ -8,10 +8,10 @@
 use crate::cuda::emulated::steps::{Copies, Copy, Step, Stream, Way};
 
 use crate::base::error::{Error, Result};
-use crate::code::plan::{Card, largest_cluster};
+use crate::code::card::{Block, Card, largest_cluster};
 use crate::code::variants::Variant;
 use crate::cuda::driver::product::Product;
-use crate::cuda::driver::{Block, Driver, Kernel, Launch, Pinned, Resources};
+use crate::cuda::driver::{Driver, Kernel, Launch, Pinned, Resources};
 use crate::device::facts::DriverCalls;
 use crate::emulator::{Asked, Description, Emulator, Fault, LaunchStats};
 use std::any::Any;
@@ -74,6 +74,7 @@ pub(super) fn card_of(description: &Description) -> Card {
         multiprocessors: description.multiprocessors,
         shared_per_block: description.shared_per_block as usize,
         shared_per_multiprocessor: description.shared_per_multiprocessor as usize,
+        l2: description.l2 as usize,
         // As on a GPU: what the card itself runs is asked of it.
         cluster: largest_cluster(description.arch),
     }
@@ -260,6 +261,10 @@ impl Driver for Emulated {
         Ok(Resources { registers: None, shared: None, local: None, threads })
     }
 
+    fn places(&self, _: Kernel, block: Block) -> Result<u32> {
+        Ok(self.card().places(block))
+    }
+
     fn active_clusters(&self, _: Kernel, block: Block, cluster: u32) -> Result<Option<u32>> {
         let card = self.card();
         let fits = cluster <= self.emulator().description().cluster
@@ -272,7 +277,8 @@ impl Driver for Emulated {
         let kernel = self.card.kernels[launch.kernel.0 as usize].clone();
         let shape = [launch.blocks, launch.threads, launch.cluster, launch.shared];
         self.asked(Asked::Launch);
-        self.put(Step::Launch { kernel, shape, args: launch.args.to_vec() })
+        let args = launch.args.to_vec();
+        self.put(Step::Launch { kernel, shape, turn: launch.turn, args })
     }
 
     unsafe fn product(&self, product: &Product) -> Result<()> {

@@ -1,10 +1,10 @@
 //! A driver that does nothing of what it is asked, at once: what is left of a call is the host's own time.
 
 use crate::base::error::{Error, Result};
-use crate::code::plan::Card;
+use crate::code::card::{Block, Card};
 use crate::code::variants::Variant;
 use crate::cuda::driver::product::Product;
-use crate::cuda::driver::{Block, Driver, Kernel, Launch, Pinned, Resources};
+use crate::cuda::driver::{Driver, Kernel, Launch, Pinned, Resources};
 use crate::cuda::emulated::driver::card_of;
 use crate::emulator::Description;
 use std::any::Any;
@@ -84,6 +84,10 @@ impl Driver for Idle {
 
     fn resources(&self, _: Kernel) -> Result<Resources> {
         Err(idle())
+    }
+
+    fn places(&self, _: Kernel, block: Block) -> Result<u32> {
+        Ok(self.card.places(block))
     }
 
     fn active_clusters(&self, _: Kernel, _: Block, _: u32) -> Result<Option<u32>> {

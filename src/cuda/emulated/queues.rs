@@ -1,7 +1,7 @@
 //! An imitated card gets on: steps of its stream, and copies each way.
 
 use crate::base::error::{Error, Result};
-use crate::cuda::driver::Pinned;
+use crate::cuda::driver::{Driver as _, Pinned, Turn};
 use crate::cuda::emulated::driver::{Emulated, fault, lock};
 use crate::cuda::emulated::steps::{Copy, Step, Way};
 use crate::emulator;
@@ -9,12 +9,26 @@ use crate::emulator::Fault;
 
 impl Emulated {
     /// Puts a step on the stream.
-    pub(super) fn put(&self, step: Step) -> Result<()> {
-        if let Some(graph) = &mut *lock(&self.captured) {
+    pub(super) fn put(&self, mut step: Step) -> Result<()> {
+        let graph = &mut *lock(&self.captured);
+        let mut stream = lock(&self.stream);
+        let led = stream.led && Turn::on(self.card().arch) && graph.is_none();
+        // That memory is undefined is nothing that a stream does.
+        stream.led &= matches!(step, Step::Forget { .. });
+        if let Step::Launch { turn, .. } = &mut step {
+            stream.led = *turn == Turn::Leads;
+            if *turn == Turn::Follows && !led {
+                *turn = Turn::Alone;
+            }
+            let early = *turn == Turn::Follows;
+            self.count(|calls| calls.early += u64::from(early));
+        }
+        if let Some(graph) = graph {
             graph.push(step);
             return Ok(());
         }
-        lock(&self.stream).steps.push_back(step);
+        stream.steps.push_back(step);
+        drop(stream);
         self.get_on()
     }
 
@@ -40,9 +54,11 @@ impl Emulated {
                 crate::cuda::emulated::product::run(self.emulator(), &product)
             }
             Step::Clear { address, bytes } => self.emulator().set(address, 0, bytes as u64),
-            Step::Launch { kernel, shape: [blocks, threads, cluster, shared], args } => {
+            Step::Launch { kernel, shape: [blocks, threads, cluster, shared], turn, args } => {
                 let (kernel, grid, args) = (&kernel[..], [blocks, 1], &args[..]);
-                let launch = emulator::Launch { kernel, grid, threads, cluster, shared, args };
+                let (leads, early) = (turn == Turn::Leads, turn == Turn::Follows);
+                let launch =
+                    emulator::Launch { kernel, grid, threads, cluster, shared, leads, early, args };
                 let stats = self.emulator().launch(&launch)?;
                 let mut traffic = lock(&self.traffic);
                 traffic.bytes_read += stats.bytes_read;

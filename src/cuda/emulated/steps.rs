@@ -1,13 +1,15 @@
 //! What an imitated card is asked to do later, and the queues that hold it.
 
-use crate::cuda::driver::Pinned;
 use crate::cuda::driver::product::Product;
+use crate::cuda::driver::{Pinned, Turn};
 use std::collections::{HashMap, VecDeque};
 
 /// What the stream has still to do.
 #[derive(Debug, Default)]
 pub(crate) struct Stream {
     pub(super) steps: VecDeque<Step>,
+    /// Whether a launch that leads was put on it last.
+    pub(super) led: bool,
     /// Why nothing on it is done any more, as on a GPU after a fault.
     pub(super) broken: Option<String>,
 }
@@ -63,7 +65,7 @@ pub(super) enum Way {
 /// A launch, a product or a memset, to be done later, or again; or that memory is undefined from here on.
 #[derive(Debug, Clone)]
 pub(crate) enum Step {
-    Launch { kernel: String, shape: [u32; 4], args: Vec<u8> },
+    Launch { kernel: String, shape: [u32; 4], turn: Turn, args: Vec<u8> },
     Clear { address: u64, bytes: usize },
     Forget { address: u64, bytes: usize },
     Product(Product),

@@ -9,7 +9,7 @@ use crate::code::args;
 use crate::code::args::ElementwiseArgs;
 use crate::code::element_plan::{PassPlan, SumPlan, Walk};
 use crate::code::variants::{Batch, Data, ELEMENT_THREADS, ElementEntry, PACK_BYTES, Variant};
-use crate::cuda::driver::Launch;
+use crate::cuda::driver::{Launch, Turn};
 use crate::cuda::schedule::elements::parts::{Cut, Streams};
 use crate::cuda::schedule::elements::{
     NamedInput, NamedOutput, Naming, Seen, Tensors, address, lay_out,
@@ -313,6 +313,7 @@ impl Cuda {
     ) -> Result<()> {
         let variant = Variant::Element(element.functor, entry, element.data);
         let launch = Launch {
+            turn: Turn::Alone,
             kernel: self.driver.kernel(variant)?,
             blocks,
             threads: ELEMENT_THREADS,

@@ -2,19 +2,20 @@
 //! function of it that is used, is looked for (`probe.rs`) before cudarc is asked anything.
 
 use crate::base::error::{Error, Result};
-use crate::code::plan::Card;
+use crate::code::card::{Block, Card};
 use crate::code::variants::Variant;
 use crate::cuda::driver::product::Product;
-use crate::cuda::driver::{Block, Driver, Kernel, Launch, Pinned, Resources, not_captured};
+use crate::cuda::driver::{Driver, Kernel, Launch, Pinned, Resources, Turn, not_captured};
 use crate::cuda::real::blas;
 use crate::cuda::real::blas::Blas;
-use crate::cuda::real::gpu::{Gpu, cluster_of, device};
+use crate::cuda::real::gpu::{Gpu, cluster_of, device, early_start};
 use crate::cuda::real::probe::probe;
 use crate::cuda::real::queues::{Copies, event, wait};
 use cudarc::driver::sys;
 use cudarc::driver::{CudaContext, CudaStream, DriverError, result};
 use std::any::Any;
 use std::ffi::c_void;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 /// What stands for the per-thread default stream (`CU_STREAM_PER_THREAD`).
@@ -25,6 +26,8 @@ pub(crate) struct Real {
     /// cuBLAS, once a product is asked for, and its workspace. Locked while it is used.
     blas: Mutex<Option<(Blas, u64)>>,
     copies: Copies,
+    /// Whether a launch that leads came last on the stream, of what this object has put there.
+    led: AtomicBool,
     stream: Arc<CudaStream>,
     gpu: Arc<Gpu>,
 }
@@ -57,7 +60,13 @@ impl Real {
         }
         let gpu = Gpu::of(stream.context())?;
         gpu.bind()?;
-        Ok(Real { blas: Mutex::default(), copies: Copies::new()?, stream, gpu })
+        Ok(Real {
+            blas: Mutex::default(),
+            copies: Copies::new()?,
+            led: AtomicBool::default(),
+            stream,
+            gpu,
+        })
     }
 
     /// cudarc's stream.
@@ -71,7 +80,9 @@ impl Real {
         Ok(status != sys::CUstreamCaptureStatus::CU_STREAM_CAPTURE_STATUS_NONE)
     }
 
+    /// For something else on the stream than a launch that follows another.
     fn bind(&self) -> Result<sys::CUstream> {
+        self.led.store(false, Ordering::Relaxed);
         self.gpu.bind()?;
         Ok(self.stream.cu_stream())
     }
@@ -138,6 +149,7 @@ impl Driver for Real {
         let Some(other) = other.as_any().downcast_ref::<Real>() else {
             return Err(Error::Device { reason: "streams of different devices".into() });
         };
+        self.led.store(false, Ordering::Relaxed);
         self.stream.join(&other.stream).map_err(|e| device("waiting for a stream", e))
     }
 
@@ -199,13 +211,29 @@ impl Driver for Real {
         self.gpu.resources(kernel)
     }
 
+    fn places(&self, kernel: Kernel, block: Block) -> Result<u32> {
+        self.gpu.places(kernel, block)
+    }
+
     fn active_clusters(&self, kernel: Kernel, block: Block, cluster: u32) -> Result<Option<u32>> {
         self.gpu.active_clusters(kernel, block, cluster)
     }
 
     unsafe fn launch(&self, launch: Launch<'_>) -> Result<()> {
+        let led = self.led.load(Ordering::Relaxed);
         let stream = self.bind()?;
-        let mut cluster = cluster_of(launch.cluster);
+        // Graphs keep the order as it was captured, which older drivers cannot say of a launch that begins early.
+        let early = launch.turn == Turn::Follows
+            && led
+            && Turn::on(self.gpu.card.arch)
+            && !self.captured()?;
+        let mut attributes = [early_start(), cluster_of(launch.cluster)];
+        let attributes = match (early, launch.cluster > 1) {
+            (true, true) => &mut attributes[..],
+            (true, false) => &mut attributes[..1],
+            (false, true) => &mut attributes[1..],
+            (false, false) => &mut [],
+        };
         let config = sys::CUlaunchConfig {
             gridDimX: launch.blocks,
             gridDimY: 1,
@@ -215,8 +243,8 @@ impl Driver for Real {
             blockDimZ: 1,
             sharedMemBytes: launch.shared,
             hStream: stream,
-            attrs: &mut cluster,
-            numAttrs: u32::from(launch.cluster > 1),
+            attrs: attributes.as_mut_ptr(),
+            numAttrs: attributes.len() as u32,
         };
         let mut parameters = [launch.args.as_ptr().cast_mut().cast::<c_void>()];
         // SAFETY: the caller's contract; the driver copies the argument before it returns.
@@ -224,8 +252,10 @@ impl Driver for Real {
             let function = launch.kernel.0 as sys::CUfunction;
             sys::cuLaunchKernelEx(&config, function, parameters.as_mut_ptr(), std::ptr::null_mut())
                 .result()
-                .map_err(|e| device("a launch", e))
+                .map_err(|e| device("a launch", e))?;
         }
+        self.led.store(launch.turn == Turn::Leads, Ordering::Relaxed);
+        Ok(())
     }
 
     unsafe fn product(&self, product: &Product) -> Result<()> {

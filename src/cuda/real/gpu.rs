@@ -1,10 +1,10 @@
 //! A GPU's context and the kernels loaded into it, shared by all its streams.
 
 use crate::base::error::{Error, Result};
+use crate::code::card::{Card, PORTABLE_CLUSTER, largest_cluster};
 use crate::code::choice::{Refused, Wanted};
 use crate::code::compile;
 use crate::code::compile::Compilation;
-use crate::code::plan::{Card, PORTABLE_CLUSTER, largest_cluster};
 use crate::code::variants::{Module, Variant};
 use crate::cuda::real::probe::{Found, probe};
 use cudarc::driver::sys::{self, CUdevice_attribute as Attribute};
@@ -26,6 +26,18 @@ pub(crate) fn cluster_of(blocks: u32) -> sys::CUlaunchAttribute {
     cluster
 }
 
+/// The attribute of a launch that may begin before the one before it is done.
+pub(crate) fn early_start() -> sys::CUlaunchAttribute {
+    let mut early = sys::CUlaunchAttribute {
+        id: sys::CUlaunchAttributeID::CU_LAUNCH_ATTRIBUTE_PROGRAMMATIC_STREAM_SERIALIZATION,
+        pad: [0; 4],
+        // SAFETY: a union of plain numbers.
+        value: unsafe { std::mem::zeroed() },
+    };
+    early.value.programmaticStreamSerializationAllowed = 1;
+    early
+}
+
 pub(crate) fn device(what: &str, error: DriverError) -> Error {
     Error::Device { reason: format!("{what}: {error:?}") }
 }
@@ -45,8 +57,9 @@ struct Loaded {
     functions: HashMap<Variant, usize>,
     /// Every module that was loaded.
     handles: Vec<usize>,
-    /// How many clusters of a function there can be, by their size, threads and shared memory.
-    clusters: HashMap<(u64, [u32; 3]), u32>,
+    /// How many clusters of a function there can be, or, of size 0, blocks on a multiprocessor: by the cluster's
+    /// size, threads and shared memory.
+    occupancy: HashMap<(u64, [u32; 3]), u32>,
 }
 
 /// A context and what is loaded in it, shared by its streams.
@@ -94,18 +107,18 @@ impl Gpu {
         Ok(function)
     }
 
-    /// How many clusters of a function there can be, by blocks, threads and shared memory: asked once.
-    pub(crate) fn clusters(
+    /// How many clusters or blocks of a function there can be, by what `occupancy` is kept by.
+    pub(crate) fn asked_once(
         &self,
         shape: (u64, [u32; 3]),
         ask: impl FnOnce() -> Result<u32>,
     ) -> Result<u32> {
         let mut loaded = self.loaded.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(&active) = loaded.clusters.get(&shape) {
+        if let Some(&active) = loaded.occupancy.get(&shape) {
             return Ok(active);
         }
         let active = ask()?;
-        loaded.clusters.insert(shape, active);
+        loaded.occupancy.insert(shape, active);
         Ok(active)
     }
 
@@ -219,6 +232,7 @@ fn card(context: &CudaContext) -> Result<Card> {
         shared_per_multiprocessor: get(
             Attribute::CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_MULTIPROCESSOR,
         )?,
+        l2: get(Attribute::CU_DEVICE_ATTRIBUTE_L2_CACHE_SIZE)?,
         cluster: match get(Attribute::CU_DEVICE_ATTRIBUTE_CLUSTER_LAUNCH)? {
             0 => 1,
             _ => largest_cluster(arch),

@@ -1,7 +1,8 @@
 //! What a GPU's driver says of a kernel that it has loaded.
 
 use crate::base::error::Result;
-use crate::cuda::driver::{Block, Kernel, Resources};
+use crate::code::card::Block;
+use crate::cuda::driver::{Kernel, Resources};
 use crate::cuda::real::gpu::{Gpu, cluster_of, device};
 use crate::cuda::real::probe::probe;
 use cudarc::driver::result::function::get_function_attribute;
@@ -21,6 +22,26 @@ impl Gpu {
             shared: Some(get(Kind::CU_FUNC_ATTRIBUTE_SHARED_SIZE_BYTES)?),
             local: Some(get(Kind::CU_FUNC_ATTRIBUTE_LOCAL_SIZE_BYTES)?),
             threads: get(Kind::CU_FUNC_ATTRIBUTE_MAX_THREADS_PER_BLOCK)?,
+        })
+    }
+
+    pub(crate) fn places(&self, kernel: Kernel, block: Block) -> Result<u32> {
+        self.bind()?;
+        self.asked_once((kernel.0, [0, block.threads, block.shared]), || {
+            let (mut places, threads) = (0, block.threads as i32);
+            let function = kernel.0 as sys::CUfunction;
+            // SAFETY: a function that `Gpu::function` gave; its module stays as long as this object.
+            let asked = unsafe {
+                let shared = block.shared as usize;
+                sys::cuOccupancyMaxActiveBlocksPerMultiprocessor(
+                    &mut places,
+                    function,
+                    threads,
+                    shared,
+                )
+            };
+            asked.result().map_err(|e| device("how many blocks there can be", e))?;
+            Ok(places.max(0) as u32)
         })
     }
 
@@ -49,7 +70,7 @@ impl Gpu {
             numAttrs: 1,
         };
         let shape = (kernel.0, [cluster, block.threads, block.shared]);
-        let active = self.clusters(shape, || {
+        let active = self.asked_once(shape, || {
             let mut clusters = 0;
             // SAFETY: the function is loaded, and config and attribute live until the call returns.
             match unsafe { ask(&mut clusters, kernel.0 as sys::CUfunction, &config) } {

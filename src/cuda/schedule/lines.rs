@@ -8,6 +8,7 @@ use crate::base::shape::Shape;
 use crate::code::args;
 use crate::code::args::{MAX_DIMS, PermuteArgs, RowOperands};
 use crate::code::variants::{Batch, Variant};
+use crate::cuda::driver::{Launch, Turn};
 use crate::cuda::stream::Cuda;
 use crate::cuda::stream::memory::{Input, Output};
 use crate::cuda::stream::pool::Block;
@@ -172,8 +173,8 @@ impl Cuda {
     pub(crate) unsafe fn launch_batch(&self, batch: Batch, blocks: u32, args: &[u8]) -> Result<()> {
         let kernel = self.driver.kernel(Variant::Batch(batch))?;
         let threads = crate::code::variants::BATCH_THREADS;
-        let launch =
-            crate::cuda::driver::Launch { kernel, blocks, threads, cluster: 1, shared: 0, args };
+        let turn = if batch == Batch::Census { Turn::Leads } else { Turn::Alone };
+        let launch = Launch { kernel, blocks, threads, cluster: 1, shared: 0, turn, args };
         // SAFETY: `args` is the kernel's own struct, and the memory that it names is as long as it
         // says: the caller's promise.
         unsafe { self.driver.launch(launch) }

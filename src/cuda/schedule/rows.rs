@@ -4,10 +4,10 @@ use crate::base::dtype::DType;
 use crate::base::error::{Error, Result};
 use crate::code::args;
 use crate::code::args::{RowArgument, RowOperands};
+use crate::code::card;
 use crate::code::plan::{Pass, Plan, Rows, Schedule};
 use crate::code::variants::{Data, Entry, Loss, PACK_BYTES, Variant};
-use crate::cuda::driver;
-use crate::cuda::driver::Launch;
+use crate::cuda::driver::{Launch, Turn};
 use crate::cuda::stream::Cuda;
 use crate::cuda::stream::pool::Block;
 
@@ -31,6 +31,11 @@ pub(crate) fn begin_with_a_pack((address, stride): (u64, usize), rows: usize, si
 /// Warps of a block whose warps have a row each.
 const ROWS_A_BLOCK: usize = 4;
 
+/// Bytes of what is counted while so many rows are visited twice: turns, and for each row its parts.
+fn counted(rows: usize) -> usize {
+    4 * (1 + rows)
+}
+
 /// What a loss launches over rows: planned for all rows of a call, with workspace for as many as
 /// are gone through at once.
 pub(crate) struct Planned<'c> {
@@ -39,7 +44,7 @@ pub(crate) struct Planned<'c> {
     data: Data,
     work: Work,
     plan: Plan,
-    /// Of rows that are split: their parts' states, and the target of each.
+    /// Of rows that are split: their parts' states; the target of each, and what is counted of them.
     workspace: Option<[Block<'c>; 2]>,
 }
 
@@ -79,17 +84,25 @@ impl Cuda {
         at_once: usize,
     ) -> Result<Planned<'_>> {
         let (rows, classes) = (operands.count as usize, operands.classes as usize);
-        let shape = Rows { rows, classes, data, aligned, streams: 1 + loss.beside(data) };
+        let twice = work == Work::Fused && loss.has(Entry::SplitTwice);
+        let shape = Rows { rows, classes, data, aligned, streams: 1 + loss.beside(data), twice };
         let card = self.driver.card();
         let runs = |plan: &Plan| {
             let kernel = self.driver.kernel(Variant::Row(loss, Entry::Cluster, data))?;
-            let block = driver::Block { threads: plan.threads, shared: plan.shared };
+            let block = card::Block { threads: plan.threads, shared: plan.shared };
             Ok(self.driver.active_clusters(kernel, block, plan.cluster())? != Some(0))
         };
-        let forced = self.forced.get().and_then(|&f| Plan::forced(shape, work.pass(), card, f));
+        let places = &mut |entry: Entry, block: card::Block| {
+            let kernel = self.driver.kernel(Variant::Row(loss, entry, data))?;
+            self.driver.places(kernel, block)
+        };
+        let forced = match self.forced.get() {
+            Some(&forced) => Plan::forced(shape, work.pass(), card, forced, places)?,
+            None => None,
+        };
         let plan = match forced {
             Some(plan) if plan.cluster() == 1 || runs(&plan)? => Some(plan),
-            _ => Plan::running(shape, work.pass(), card, runs)?,
+            _ => Plan::running(shape, work.pass(), card, runs, places)?,
         };
         let plan = plan.ok_or_else(|| Error::Value {
             argument: "logits",
@@ -98,11 +111,11 @@ impl Cuda {
         })?;
         self.note(loss, data, work.name(), plan);
         let workspace = match plan.schedule {
-            Schedule::Split(parts) => {
+            Schedule::Split(parts) | Schedule::Twice { parts, .. } => {
                 let words = loss.words() + 1 + loss.second_words();
                 let states = at_once * parts as usize * 4 * words;
                 let take = |bytes| self.pool.take("workspace", bytes);
-                Some([take(states)?, take(at_once * 4)?])
+                Some([take(states)?, take(4 * at_once + counted(at_once))?])
             }
             _ => None,
         };
@@ -129,7 +142,8 @@ impl Cuda {
         })?;
         let kernel = self.driver.kernel(Variant::Row(loss, entry, data))?;
         let (threads, args) = (entry.block(0), args::bytes(args));
-        let launch = Launch { kernel, blocks, threads, cluster: 1, shared: 0, args };
+        let turn = Turn::Alone;
+        let launch = Launch { kernel, blocks, threads, cluster: 1, shared: 0, turn, args };
         // SAFETY: the memory that the arguments name is as long as they say: the caller's promise.
         unsafe { self.driver.launch(launch) }
     }
@@ -166,6 +180,7 @@ impl Planned<'_> {
                 } else {
                     0
                 },
+                turn: if entry.waits() { Turn::Follows } else { Turn::Alone },
                 args: args::bytes(args),
             };
             // SAFETY: the caller's contract; the workspaces hold what their entries need.
@@ -181,6 +196,13 @@ impl Planned<'_> {
         let schedule = args.schedule();
         schedule.partials = partials.address();
         schedule.row_target = row_target.address();
+        if let Schedule::Twice { lead, .. } = plan.schedule {
+            let turns = row_target.address() + 4 * rows as u64;
+            (schedule.turns, schedule.lead) = (turns, lead);
+            // SAFETY: the workspace is as long for these rows, which are no more than it is for.
+            unsafe { self.cuda.driver.clear(turns, counted(rows))? };
+            return launch(Entry::SplitTwice, plan.blocks, &args);
+        }
         let warps = rows.div_ceil(ROWS_A_BLOCK) as u32;
         schedule.coarse = (work == Work::FromLse).into();
         launch(Entry::SplitSum, plan.blocks, &args)?;

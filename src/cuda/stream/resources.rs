@@ -1,9 +1,10 @@
 //! What every kernel takes of a multiprocessor, asked of the driver kernel by kernel.
 
 use crate::base::error::Result;
-use crate::code::plan::{SLICE_BYTES, STATIC_SHARED};
+use crate::code::card::{Block, STATIC_SHARED};
+use crate::code::plan::SLICE_BYTES;
 use crate::code::variants::{Entry, Variant};
-use crate::cuda::driver::{Block, Resources};
+use crate::cuda::driver::Resources;
 use crate::cuda::stream::Stream;
 
 /// A kernel of the table, and what the driver says of it.
@@ -14,6 +15,8 @@ pub(crate) struct Listed {
     /// Most threads of a block by its bounds.
     pub(crate) threads: u32,
     pub(crate) resources: Result<Resources>,
+    /// Blocks of so many threads that a multiprocessor holds.
+    pub(crate) places: Result<u32>,
     /// Of a kernel for clusters: a block as plans have it, a cluster size, and how many such clusters
     /// are active at once.
     pub(crate) clusters: Vec<(Block, u32, Result<Option<u32>>)>,
@@ -31,6 +34,8 @@ impl Stream {
         let kernel = self.driver.kernel(variant);
         let resources = kernel.clone().and_then(|kernel| self.driver.resources(kernel));
         let (threads, _) = variant.bounds();
+        let block = Block { threads, shared: 0 };
+        let places = kernel.clone().and_then(|kernel| self.driver.places(kernel, block));
         let mut clusters = Vec::new();
         if let (Ok(kernel), Variant::Row(_, Entry::Cluster, _)) = (kernel, variant) {
             let limit = self.driver.card().shared_per_block.saturating_sub(STATIC_SHARED);
@@ -44,6 +49,6 @@ impl Stream {
             }
         }
         let (symbol, module) = (variant.symbol(), variant.module().file());
-        Listed { symbol, module, threads, resources, clusters }
+        Listed { symbol, module, threads, resources, places, clusters }
     }
 }

@@ -3,11 +3,12 @@
 
 use crate::schedules::calls::{CALLS, Call, Pass, lse_of};
 use crate::schedules::data::{Data, Input, Layout, Rows};
-use crate::schedules::{Route, route};
+use crate::schedules::{Route, TWO_VISITS, route};
 use warploss::emulator::Description;
 use warploss::{Device, bf16, f16};
 
-const ROUTES: [Route; 8] = [
+const ROUTES: [Route; 9] = [
+    TWO_VISITS,
     route("4 lanes a row", (132, 227, 16), (2048, 13)),
     route("32 lanes a row", (132, 227, 16), (512, 333)),
     route("block a row", (1, 227, 16), (16, 5003)),
@@ -42,7 +43,7 @@ fn check<T: Data>(route: &Route, call: Call) {
     call.run(&device, &input, &mut out);
 
     let what = format!("{route:?} {call:?} {}: {:?}", T::DTYPE, device.schedules());
-    let split = device.schedules()[0].contains("two phases");
+    let split = ["two phases", "two visits"].iter().any(|s| device.schedules()[0].contains(s));
     let (read, written) = device.traffic().unwrap();
     let elements = (layout.rows * layout.classes) as u64;
     let model = call.traffic(size);

@@ -20,6 +20,8 @@ struct Route {
     multiprocessors: u32,
     shared_kib: u32,
     cluster: u32,
+    /// Bytes of its L2 cache; 0: an H100's.
+    l2: u32,
     rows: usize,
     classes: usize,
 }
@@ -30,12 +32,17 @@ const fn route(
     (rows, classes): (usize, usize),
 ) -> Route {
     let (multiprocessors, shared_kib, cluster) = card;
-    Route { schedule, multiprocessors, shared_kib, cluster, rows, classes }
+    Route { schedule, multiprocessors, shared_kib, cluster, l2: 0, rows, classes }
 }
+
+/// Rows of which a few fit the cache, and all do not: in whatever type, with what lies beside them too.
+const TWO_VISITS: Route = Route { l2: 2_000_000, ..route("two visits", (1, 3, 1), (26, 40_003)) };
 
 impl Route {
     fn card(&self) -> Description {
+        let l2 = if self.l2 > 0 { self.l2 } else { Description::h100().l2 };
         Description {
+            l2,
             multiprocessors: self.multiprocessors,
             shared_per_block: self.shared_kib << 10,
             cluster: self.cluster,

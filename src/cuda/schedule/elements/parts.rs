@@ -279,7 +279,7 @@ impl Cuda {
 mod tests {
     use super::*;
     use crate::base::shape::{MAX_RANK, Shape};
-    use crate::code::plan::Card;
+    use crate::code::card::Card;
     use crate::spec::elementwise::{OPERANDS, Strides};
 
     fn cut(sizes: &[usize], input: &[usize], aligned: bool) -> Cut {
