@@ -6,17 +6,17 @@
 
 #[path = "data/logits.rs"]
 mod logits;
+#[path = "data/timed.rs"]
+mod timed;
 
 use logits::logits;
 use std::error::Error;
-use std::time::{Duration, Instant};
+use std::time::Duration;
+use timed::timed;
 use warploss::{
     CrossEntropy, CrossEntropyOut, Device, Float, LogSoftmax, Result, TensorMut, TensorRef, bf16,
     f16,
 };
-
-/// How often a call is repeated between two looks at the clock: a short one is not timed by itself.
-const TIMED: Duration = Duration::from_micros(50);
 
 struct Case {
     shape: Vec<usize>,
@@ -24,23 +24,6 @@ struct Case {
 }
 
 impl Case {
-    /// The seconds of a run, over and over.
-    fn time(&self, mut step: impl FnMut() -> Result<()>) -> Result<Vec<f64>> {
-        let begin = Instant::now();
-        step()?;
-        let first = begin.elapsed().max(Duration::from_nanos(1));
-        let repeats = (TIMED.as_nanos() / first.as_nanos() + 1) as u32;
-        let (mut times, begin) = (Vec::new(), Instant::now());
-        while times.len() < 3 || begin.elapsed() < self.seconds {
-            let run = Instant::now();
-            for _ in 0..repeats {
-                step()?;
-            }
-            times.push((run.elapsed() / repeats).as_secs_f64());
-        }
-        Ok(times)
-    }
-
     fn elements(&self) -> usize {
         self.shape.iter().product()
     }
@@ -62,7 +45,7 @@ impl Case {
         let first = fused(&mut logits)?;
         let sizes = logits.iter().map(|g| f64::from(g.to_f32().abs())).sum();
         // From here on the logits are the last run's gradient: as good as any other.
-        let times = self.time(|| fused(&mut logits).map(drop))?;
+        let times = timed(self.seconds, || fused(&mut logits).map(drop))?;
         Ok((first.into(), sizes, times))
     }
 
@@ -79,7 +62,7 @@ impl Case {
             op.backward_into(device, x, upstream, TensorMut::new(&mut grad, &self.shape)?)
         };
         step()?;
-        let times = self.time(&mut step)?;
+        let times = timed(self.seconds, &mut step)?;
         let largest = y.iter().map(|y| y.to_f32()).fold(f32::NEG_INFINITY, f32::max);
         let sizes = grad.iter().map(|g| f64::from(g.to_f32().abs())).sum();
         Ok((largest.into(), sizes, times))

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Times adaptive log-softmax, forward and backward, beside PyTorch's module, in one run.
+"""Times the calls of the adaptive softmax beside PyTorch's module, in one run.
 
     pip install -r benches/peers/requirements.txt
     python benches/peers/adaptive.py                  # everything; writes benches/results/cpu-adaptive.*
@@ -7,11 +7,16 @@
     python benches/peers/adaptive.py --table          # the table again, from the record
     python benches/peers/adaptive.py --counts FILE    # planned cutoffs as well, for these counts
 
-1024 rows of 512 features, f32, Zipf targets (uniform in their logarithm). Both write the gradients
-of the input and of every parameter; PyTorch's are set to none between runs, so that it need not add
-to them. The engine's softmax over all classes is the same call with one class outside the head.
-Planned cutoffs are set beside random ones of no less capacity (parameters), 1 to 4 clusters with
-evenly distributed logarithms, all measured in one run of `warploss plan`.
+512 features, the same input and parameters for both, targets whose logarithms are even. Losses and
+gradients: PyTorch's gradients are set to none between runs, so that it need not add to them; all other
+calls are made without gradients. It has no top_k: the best ten are those of its log_prob. What both
+answer is compared first. With a bias the head's best column is a cluster's in a part of the rows, as in a
+model that was trained; so `predict` has to look into clusters.
+
+The engine's softmax over all classes is the same call with one class outside the head. Planned cutoffs
+are set beside random ones of no less capacity (parameters), 1 to 4 clusters with evenly distributed
+logarithms, all measured in one run of `warploss plan`. What a run leaves out stays as the record has it,
+with where it came from.
 """
 
 import argparse
@@ -29,30 +34,118 @@ import run as peers
 RECORD = peers.ROOT / "benches/results/cpu-adaptive.json"
 TABLE = RECORD.with_suffix(".md")
 ROWS, HIDDEN = 1024, 512
-SHAPES = {100_000: [2_000, 10_000, 50_000], 1_000_000: [2_000, 10_000, 100_000]}
-SMALL = {5_000: [200, 1_000]}
+CUTOFFS = {
+    100_000: [2_000, 10_000, 50_000],
+    267_735: [20_000, 40_000, 200_000],
+    1_000_000: [2_000, 10_000, 100_000],
+    5_000: [200, 1_000],
+}
+CALLS = ["forward-backward", "forward", "log-prob", "predict", "top-k"]
+CASES = [
+    *((call, "f32", rows, 100_000) for rows in (1024, 32) for call in CALLS),
+    *((call, "bf16", rows, 100_000) for rows in (1024, 32) for call in CALLS[:2]),
+    *((CALLS[0], "f32", 1024, classes) for classes in (267_735, 1_000_000)),
+]
+SMALL = [(call, dtype, 32, 5_000) for dtype in ("f32", "bf16") for call in CALLS]
 # Of the softmax over all classes, the largest.
 FULL = 1_000_000
+# The best classes that are asked for, and the bias of a cluster's column: as benches/adaptive_calls.rs has them.
+BEST, CLUSTER_BIAS = 10, 5.0
+# Largest relative difference of losses and sums; share of the classes found that may differ.
+AGREES = {"f32": (1e-4, 0.01), "bf16": (5e-2, 0.5)}
 
 
-def pytorch(classes, cutoffs, seconds):
-    """Median seconds of forward and backward."""
+def numbers(begin, shape, scale):
+    """What benches/adaptive_calls.rs makes: multiples of 1/64 in [-1, 1] that look like chance."""
+    import numpy
+
+    count = int(numpy.prod(shape))
+    bits = numpy.arange(begin, begin + count, dtype=numpy.uint64).astype(numpy.uint32)
+    for shift, factor in ((16, 0x85EBCA6B), (13, 0xC2B2AE35)):
+        bits = (bits ^ bits >> numpy.uint32(shift)) * numpy.uint32(factor)
+    bits ^= bits >> numpy.uint32(16)
+    return ((bits % numpy.uint32(129)).astype(numpy.float32) / 64 - 1).reshape(shape) * numpy.float32(scale)
+
+
+def inverse_root(n):
+    """The power of two that is nearest to 1/sqrt(n), of halves the lesser."""
+    return 2.0 ** -math.floor(0.5 * math.log2(max(n, 1)) + 0.5)
+
+
+def pytorch(call, dtype, rows, classes, seconds):
     import torch
 
     torch.set_num_threads(peers.THREADS)
-    torch.manual_seed(7)
-    module = torch.nn.AdaptiveLogSoftmaxWithLoss(HIDDEN, classes, cutoffs)
-    x = torch.randn(ROWS, HIDDEN, requires_grad=True)
-    y = (torch.rand(ROWS, dtype=torch.float64) * torch.log(torch.tensor(classes + 1.0))).exp() - 1
-    y = y.long().clamp(max=classes - 1)
-    times, start = [], time.perf_counter()
-    while len(times) < 4 or time.perf_counter() - start < seconds:
+    cutoffs, begin = CUTOFFS[classes], rows * HIDDEN
+    module = torch.nn.AdaptiveLogSoftmaxWithLoss(HIDDEN, classes, cutoffs, head_bias=True)
+    with torch.no_grad():
+        for name, parameter in module.named_parameters():
+            if name == "head.bias":
+                parameter.zero_()[cutoffs[0]:] = CLUSTER_BIAS
+            else:
+                scale = 4 * inverse_root(parameter.shape[1])
+                parameter.copy_(torch.from_numpy(numbers(begin, parameter.shape, scale)))
+            begin += parameter.numel()
+    kind = {"f32": torch.float32, "bf16": torch.bfloat16}[dtype]
+    module = module.to(kind)
+    x = torch.from_numpy(numbers(0, (rows, HIDDEN), 2.0)).to(kind)
+    y = torch.tensor([max(int(classes ** (row * 7919 % rows / rows)) - 1, 0) for row in range(rows)])
+    x.requires_grad_(call == "forward-backward")
+
+    def both():
         x.grad = None
         module.zero_grad(set_to_none=True)
-        begin = time.perf_counter()
-        module(x, y).loss.backward()
-        times.append(time.perf_counter() - begin)
-    return statistics.median(times[1:])
+        loss = module(x, y).loss
+        loss.backward()
+        return loss
+
+    step = {
+        "forward-backward": both,
+        "forward": lambda: module(x, y).loss,
+        "log-prob": lambda: module.log_prob(x),
+        "predict": lambda: module.predict(x),
+        "top-k": lambda: module.log_prob(x).topk(BEST, 1),
+    }[call]
+    with torch.set_grad_enabled(call == "forward-backward"):
+        got = step()
+        if call == "log-prob":
+            answer = got.double().mean(1).tolist()
+        elif call == "top-k":
+            answer = got.indices.flatten().tolist()
+        else:
+            answer = got.flatten().double().tolist()
+        if call == "forward-backward":
+            of = [x, *module.parameters()]
+            answer += [p.grad.double().abs().sum().item() if p.grad is not None else 0.0 for p in of]
+        del got
+        times, start = [], time.perf_counter()
+        while len(times) < 4 or time.perf_counter() - start < seconds:
+            begin = time.perf_counter()
+            step()
+            times.append(time.perf_counter() - begin)
+    return {"answer": answer, "median_s": statistics.median(times)}
+
+
+def difference(call, dtype, ours, theirs):
+    """How far two answers are from each other; too far ends the run."""
+    sums, classes = AGREES[dtype]
+    if call in ("predict", "top-k"):
+        far, legal = sum(a != b for a, b in zip(ours, theirs)) / len(ours), classes
+    else:
+        far, legal = max(abs(a - b) / max(abs(b), 1e-6) for a, b in zip(ours, theirs)), sums
+    if len(ours) != len(theirs) or not far <= legal:
+        sys.exit(f"{call} {dtype}: the answers differ by {far}: {ours[:5]}, {theirs[:5]}")
+    return far
+
+
+def build():
+    """The bench of calls as cargo builds it."""
+    peers.build([])
+    lines = peers.run(
+        ["cargo", "bench", "--locked", "--bench", "adaptive_calls", "--no-run", "--message-format=json"])
+    found = [m["executable"] for m in map(json.loads, lines.splitlines())
+             if m.get("executable") and m["target"]["name"] == "adaptive_calls"]
+    return found[-1]
 
 
 def warploss(classes, cutoffs, seconds):
@@ -62,17 +155,34 @@ def warploss(classes, cutoffs, seconds):
          "--cutoffs", ",".join(map(str, cutoffs)), "--seconds", seconds, "--device", "cpu", "--json"]))
 
 
-def measure(shapes, rounds, seconds):
-    cases = []
-    for classes, cutoffs in shapes.items():
-        def theirs(env):
-            return json.loads(peers.run(
-                [sys.executable, __file__, "--pytorch", classes, *cutoffs, "--seconds", seconds], **env))
+def measure(bench, cases, through, rounds, seconds):
+    found = []
+    for call, dtype, rows, classes in cases:
+        cutoffs, answers = CUTOFFS[classes], {}
 
-        case = peers.beside(lambda: warploss(classes, cutoffs, seconds), theirs, rounds)
-        cases.append({"classes": classes, "cutoffs": cutoffs, **case})
-        print(f"{classes}: {cases[-1]['ratio']:.2f}", file=sys.stderr, flush=True)
-    return cases
+        def ours():
+            line = [*through, bench, call, dtype, rows, HIDDEN, classes, ",".join(map(str, cutoffs)), seconds]
+            got = json.loads(peers.run(line))
+            answers["ours"] = got["answer"]
+            median, operations = statistics.median(got["seconds"]), got["operations"]
+            backward = 3 if call == "forward-backward" else 1
+            # Of the other calls the products depend on the input.
+            known = call in ("forward", "forward-backward")
+            return {"median_s": median, "gflop_per_s": backward * operations / median / 1e9 if known else None}
+
+        def theirs(env):
+            line = [*through, sys.executable, __file__, "--pytorch", call, dtype, rows, classes]
+            got = json.loads(peers.run([*line, "--seconds", seconds], **env))
+            answers["theirs"] = got["answer"]
+            return got["median_s"]
+
+        case = peers.beside(ours, theirs, rounds)
+        far = difference(call, dtype, answers["ours"], answers["theirs"])
+        sizes = {"call": call, "dtype": dtype, "rows": rows, "classes": classes, "cutoffs": cutoffs}
+        found.append({**sizes, "difference": far, **case})
+        print(f"{call} {dtype} {rows} {classes}: {case['ratio']:.2f}, "
+              f"{statistics.median(case['kept_ratios']):.2f}", file=sys.stderr, flush=True)
+    return found
 
 
 def peak(rows, hidden, classes, cutoffs):
@@ -147,32 +257,43 @@ def plan_lines(data):
     return lines
 
 
+def milliseconds(seconds):
+    return f"{seconds * 1e3:.{1 if seconds >= 0.01 else 2}f} ms"
+
+
 def table(data):
     lines = [
-        f"Adaptive log-softmax, {ROWS} × {HIDDEN}, f32, forward and backward, Zipf targets: warploss",
-        f"beside PyTorch {data['versions']['pytorch']} (CPU).",
+        f"Adaptive softmax, {HIDDEN} features: warploss beside PyTorch {data['versions']['pytorch']} (CPU).",
         "",
         "Ratios: median of rounds (least to most), as PyTorch comes, and with its freed memory kept",
         f"({peers.KEPT_BY}); the smaller one counts.",
         "",
-        "| classes | cutoffs | warploss | GFLOP/s | PyTorch | ratio | memory kept | ratio |",
-        "|---|---|---|---|---|---|---|---|",
+        "| call | dtype | rows | classes: cutoffs | warploss | GFLOP/s | PyTorch | ratio | memory kept | ratio |",
+        "|---|---|---|---|---|---|---|---|---|---|",
     ]
     for case in data["cases"]:
-        ours, kept = case["warploss"], "not measured | not measured"
-        if "kept" in case:
-            kept = f"{case['kept']['median'] * 1e3:.1f} ms | {peers.spread(case['kept_ratios'], 2)}"
+        ours, cutoffs = case["warploss"], ", ".join(map(str, case["cutoffs"]))
+        rate = ours["gflop_per_s"]
         lines.append(
-            f"| {case['classes']} | {', '.join(map(str, case['cutoffs']))} "
-            f"| {ours['median_s'] * 1e3:.1f} ms | {ours['gflop_per_s']:.0f} "
-            f"| {case['pytorch']['median'] * 1e3:.1f} ms | {peers.spread(case['ratios'], 2)} | {kept} |")
-    full = data.get("full")
-    if full:
-        adaptive = next(c for c in data["cases"] if c["classes"] == FULL)["warploss"]["median_s"]
+            f"| {case['call']} | {case['dtype']} | {case['rows']} | {case['classes']}: {cutoffs} "
+            f"| {milliseconds(ours['median_s'])} | {f'{rate:.0f}' if rate else ''} "
+            f"| {milliseconds(case['pytorch']['median'])} | {peers.spread(case['ratios'], 2)} "
+            f"| {milliseconds(case['kept']['median'])} | {peers.spread(case['kept_ratios'], 2)} |")
+    lines += ["", peers.origin(data, "adaptive.py")]
+    for part in data.get("more", []):
+        lines += more_lines(part)
+    return "\n".join(lines) + "\n"
+
+
+def more_lines(data):
+    """The softmax over all classes, memory and plans, of one run."""
+    lines = []
+    if "full" in data:
+        full, adaptive = data["full"], data["adaptive"]["median_s"]
         lines += [
             "",
             f"The engine's softmax over all {FULL} classes takes {full['median_s']:.1f} s "
-            f"({full['gflop_per_s']:.0f} GFLOP/s), {full['median_s'] / adaptive:.0f} times as long.",
+            f"({full['gflop_per_s']:.0f} GFLOP/s), {full['median_s'] / adaptive:.0f} times as long as the adaptive one.",
         ]
     for held in data.get("memory", []):
         over = (held["peak_bytes"] - held["held_bytes"]) / 2**20
@@ -185,35 +306,55 @@ def table(data):
         ]
     if "plans" in data:
         lines += plan_lines(data["plans"])
-    lines += ["", peers.origin(data, "adaptive.py")]
-    return "\n".join(lines) + "\n"
+    return [*lines, "", peers.origin(data, "adaptive.py")]
+
+
+def more(options):
+    """What is not set beside PyTorch, of this run, and of earlier ones what this one leaves out."""
+    of = peers.origin_of(["pytorch"], 1, options.seconds)
+    new = {}
+    if not options.no_full:
+        new["full"] = warploss(FULL, [FULL - 1], 0)
+        new["adaptive"] = warploss(FULL, CUTOFFS[FULL], options.seconds)
+    if not options.no_memory:
+        new["memory"] = [peak(512, 256, 10_000_000, cutoffs)
+                         for cutoffs in ([2_000, 10_000, 100_000], [100_000, 1_000_000])]
+    if options.counts:
+        new["plans"] = plans(options.counts, 20)
+    kept = []
+    for part in json.loads(RECORD.read_text()).get("more", []) if RECORD.exists() else []:
+        left = {name: value for name, value in part.items() if name not in new}
+        if {"full", "memory", "plans"} & set(left):
+            kept.append(left)
+    return [{**of, **new}] * bool(new) + kept
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__,
                                      formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--seconds", type=float, default=3.0, help="per call and round")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--seconds", type=float, default=2.0, help="per call and round")
     parser.add_argument("--small", action="store_true", help="small sizes, to see that all runs")
     parser.add_argument("--dry", action="store_true", help="write nothing")
     parser.add_argument("--table", action="store_true", help="measure nothing")
+    parser.add_argument("--through", nargs="*", default=[],
+                        help="a command that runs each measured one, on a machine that others use too")
     parser.add_argument("--counts", help="safetensors file with the tensor `counts`: plan for it")
     parser.add_argument("--no-full", action="store_true", help="no softmax over all classes")
-    parser.add_argument("--pytorch", nargs="+", type=int, help=argparse.SUPPRESS)
+    parser.add_argument("--no-memory", action="store_true", help="no ten million classes")
+    parser.add_argument("--pytorch", nargs=4, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.pytorch:
-        return print(pytorch(options.pytorch[0], options.pytorch[1:], options.seconds))
+        call, dtype, *sizes = options.pytorch
+        return print(json.dumps(pytorch(call, dtype, *map(int, sizes), options.seconds)))
     if options.table:
         return TABLE.write_text(table(json.loads(RECORD.read_text())))
-    peers.build([])
+    bench = build()
     data = peers.origin_of(["pytorch"], options.rounds, options.seconds)
-    data["cases"] = measure(SMALL if options.small else SHAPES, options.rounds, options.seconds)
-    if not (options.small or options.no_full):
-        data["full"] = warploss(FULL, [FULL - 1], 0)
-        data["memory"] = [peak(512, 256, 10_000_000, cutoffs)
-                          for cutoffs in ([2_000, 10_000, 100_000], [100_000, 1_000_000])]
-    if options.counts:
-        data["plans"] = plans(options.counts, 20)
+    cases = SMALL if options.small else CASES
+    data["cases"] = measure(bench, cases, options.through, options.rounds, options.seconds)
+    if not options.small:
+        data["more"] = more(options)
     print(table(data))
     if not (options.dry or options.small):
         RECORD.write_text(json.dumps(data, indent=1) + "\n")
