@@ -10,6 +10,7 @@
 pub(crate) mod operands;
 pub(crate) mod stored;
 mod tiled;
+pub(crate) mod tiles;
 
 use crate::base::error::Result;
 use crate::cpu::matrix::linear_softmax::operands::{Backward, STORED, Softmax};

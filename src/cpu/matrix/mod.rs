@@ -2,3 +2,4 @@
 
 pub(crate) mod linear_softmax;
 pub(crate) mod product;
+pub(crate) mod scratch;

@@ -4,11 +4,11 @@
 use crate::base::error::{Error, Result};
 use crate::base::host::{Float, HostMut, HostRef};
 use crate::base::tensor::{TensorMut, TensorRef};
+use crate::cpu::matrix::scratch::{with_scratch, zeros};
 use crate::cpu::threads::SyncPtr;
 use half::slice::HalfFloatSliceExt as _;
 use half::{bf16, f16};
 use std::borrow::Cow;
-use std::cell::Cell;
 use std::ops::Range;
 
 /// f32 elements at `data + i·rows + j·columns`.
@@ -56,12 +56,30 @@ impl Panel {
     }
 }
 
+/// Elements of a product up to which the crate goes along rows of both factors where they lie.
+const DOTS: usize = 256;
+
 /// `c = a·b`, or `c += a·b`, with c of m × n elements and a of m × k.
 ///
 /// # Safety
 /// The panels have those elements; those of `c` are neither those of `a` and `b` nor touched by
 /// anybody else.
 pub(crate) unsafe fn product(add: bool, c: Panel, [a, b]: [Panel; 2], [m, n, k]: [usize; 3]) {
+    // Of a few rows of `a` that are long, products along rows cost less than bringing the rows of `bᵀ`
+    // into the crate's order.
+    let few = (2..=16).contains(&m) && 8 * m <= k && a.columns == 1 && b.rows == 1;
+    let each = if few { DOTS / m } else { n.max(1) };
+    for at in (0..n).step_by(each) {
+        // SAFETY: columns of `b` and of `c`, both of which have n; else the caller's contract.
+        unsafe { whole(add, c.at(0, at), [a, b.at(0, at)], [m, each.min(n - at), k]) };
+    }
+}
+
+/// As [`product`], by one call of the crate.
+///
+/// # Safety
+/// As for [`product`].
+unsafe fn whole(add: bool, c: Panel, [a, b]: [Panel; 2], [m, n, k]: [usize; 3]) {
     let stride = |x: usize| x as isize;
     // SAFETY: the caller's contract; strides fit, as the elements are addressable.
     unsafe {
@@ -97,41 +115,6 @@ pub(crate) unsafe fn product(add: bool, c: Panel, [a, b]: [Panel; 2], [m, n, k]:
 
 /// Elements of rows that one task copies.
 pub(crate) const PIECE: usize = 64 * 1024;
-
-thread_local! {
-    /// Memory for pieces of matrices, kept so that later calls need not ask for it. Taken out while
-    /// in use: a thread that waits for others may meanwhile be handed another call.
-    static SCRATCH: Cell<Vec<f32>> = const { Cell::new(Vec::new()) };
-}
-
-/// Calls `work` with memory for as many f32 elements, whatever they hold.
-pub(crate) fn with_scratch<const N: usize, R>(
-    sizes: [usize; N],
-    work: impl FnOnce([&mut [f32]; N]) -> R,
-) -> R {
-    let mut memory = SCRATCH.take();
-    let needed = sizes.iter().sum();
-    if memory.len() < needed {
-        memory.resize(needed, 0.0);
-    }
-    let mut rest = &mut memory[..];
-    let result = work(sizes.map(|size| {
-        let (piece, after) = std::mem::take(&mut rest).split_at_mut(size);
-        rest = after;
-        piece
-    }));
-    SCRATCH.set(memory);
-    result
-}
-
-/// Zeros, or an error that says what they were for.
-pub(crate) fn zeros(argument: &'static str, len: usize) -> Result<Vec<f32>> {
-    let mut data = Vec::new();
-    let bytes = len.saturating_mul(size_of::<f32>());
-    data.try_reserve_exact(len).map_err(|_| Error::no_memory(argument, bytes))?;
-    data.resize(len, 0.0);
-    Ok(data)
-}
 
 /// Rows, columns and stride of a tensor that is gone through along its last dimension.
 fn lines(tensor: &TensorRef<'_>) -> [usize; 3] {
@@ -181,6 +164,22 @@ impl<'a> Matrix<'a> {
             }
         }
         Panel::of_mut(scratch, self.columns)
+    }
+
+    /// As [`Matrix::panel`] of all rows, by all threads.
+    pub(crate) fn all(&self, cpu: &crate::cpu::processor::Cpu, scratch: &mut [f32]) -> Panel {
+        let each = PIECE.div_ceil(self.columns.max(1));
+        if self.scratch(1) > 0 {
+            let out = Panel::of_mut(scratch, self.columns);
+            cpu.share(self.rows.div_ceil(each), 1, &|task| {
+                for row in task * each..((task + 1) * each).min(self.rows) {
+                    // SAFETY: a row of this task alone.
+                    self.widen(row, unsafe { out.row(row, self.columns) });
+                }
+            });
+            return out;
+        }
+        self.panel(0..self.rows, scratch)
     }
 
     /// Some rows in f32, next to one another.

@@ -5,15 +5,17 @@ use crate::base::random::unit;
 use crate::base::tensor::TensorMut;
 use crate::cpu::loss::adaptive_log_softmax::best::Best;
 use crate::cpu::loss::adaptive_log_softmax::{Matrices, project};
-use crate::cpu::matrix::product::{Matrix, Panel, product, with_scratch, zeros};
+use crate::cpu::matrix::linear_softmax::tiles::logits;
+use crate::cpu::matrix::product::{Matrix, Panel, product};
+use crate::cpu::matrix::scratch::{with_large, with_scratch, zeros};
 use crate::cpu::processor::{Cpu, host_f32};
 use crate::cpu::row::logit::Transform;
 use crate::cpu::row::softmax::accumulate;
 use crate::cpu::row::state::Running;
 use crate::cpu::row::work::Row;
-use crate::cpu::simd::Level;
+use crate::cpu::simd::{Kernel, Level, Simd};
 use crate::cpu::threads::{Spread, SyncPtr};
-use crate::spec::adaptive_log_softmax::CheckedAdaptive;
+use crate::spec::adaptive_log_softmax::{AdaptiveTail, CheckedAdaptive};
 use std::borrow::Cow;
 use std::ops::Range;
 
@@ -30,34 +32,23 @@ struct Batch<'a> {
     x: Cow<'a, [f32]>,
 }
 
-/// Classes with a column each: the head's, or a cluster's.
-struct Part<'a> {
-    weight: Matrix<'a>,
-    bias: Option<&'a [f32]>,
-}
-
-impl<'a> Part<'a> {
-    /// Logits of some rows and classes.
-    ///
-    /// # Safety
-    /// `out` has as many rows and columns, which nobody else touches.
-    unsafe fn logits(&self, hidden: Panel, rows: usize, classes: Range<usize>, out: Panel) {
-        with_scratch([self.weight.scratch(classes.len())], |[wide]| {
-            let weights = self.weight.panel(classes.clone(), wide);
-            let sizes = [rows, classes.len(), self.weight.columns];
-            // SAFETY: `out` has `rows` rows and a column a class, which nobody else touches (the
-            // caller's promise); the weights' panel is of these classes.
-            unsafe {
-                product(false, out, [hidden, weights.transposed()], sizes);
-                if let Some(bias) = self.bias {
-                    for row in 0..rows {
-                        let z = out.row(row, classes.len());
-                        z.iter_mut().zip(&bias[classes.clone()]).for_each(|(z, b)| *z += b);
-                    }
-                }
-            }
-        });
-    }
+/// Logits of some rows and classes of a cluster, on this thread.
+///
+/// # Safety
+/// `out` has as many rows and columns, which nobody else touches, and `hidden` as many rows.
+unsafe fn some_logits(
+    weight: &Matrix<'_>,
+    hidden: Panel,
+    rows: usize,
+    classes: Range<usize>,
+    out: Panel,
+) {
+    with_scratch([weight.scratch(classes.len())], |[wide]| {
+        let weights = weight.panel(classes.clone(), wide).transposed();
+        // SAFETY: `out` has `rows` rows and a column a class, which nobody else touches (the
+        // caller's promise); the weights' panel is of these classes.
+        unsafe { product(false, out, [hidden, weights], [rows, classes.len(), weight.columns]) };
+    });
 }
 
 /// What makes log-probabilities of a row's logits: the largest and ln Σ e^(z − max) apart, as a sum of the
@@ -88,6 +79,7 @@ impl Norm {
     }
 
     /// ln p of a logit, and what is added to it.
+    #[inline(always)]
     fn log_prob(self, z: f32, shift: f64) -> f32 {
         ((f64::from(z) - self.max) - self.log_sum + shift) as f32
     }
@@ -95,6 +87,25 @@ impl Norm {
     /// No logit is a share: +∞ or NaN among them, or nothing but −∞.
     fn undefined(self) -> bool {
         self.log_sum.is_nan()
+    }
+}
+
+/// A row of logits becomes log-probabilities.
+struct LogProbs<'a> {
+    z: &'a mut [f32],
+    norm: Norm,
+    shift: f64,
+}
+
+impl Kernel for LogProbs<'_> {
+    type Out = ();
+
+    /// In f64, which the compiler makes vectors of.
+    #[inline(always)]
+    fn run<S: Simd>(self, _: S) {
+        for z in self.z {
+            *z = self.norm.log_prob(*z, self.shift);
+        }
     }
 }
 
@@ -111,14 +122,6 @@ impl<'a> Batch<'a> {
         self.matrices.head.columns
     }
 
-    fn head(&self) -> Part<'_> {
-        Part { weight: self.matrices.head, bias: self.matrices.bias.as_deref() }
-    }
-
-    fn tail(&self, i: usize) -> Part<'_> {
-        Part { weight: self.matrices.tails[i].weight, bias: None }
-    }
-
     /// The caller's name of a place in the order of frequency.
     fn class(&self, place: usize) -> usize {
         let order = self.checked.options.class_order.as_ref();
@@ -127,61 +130,63 @@ impl<'a> Batch<'a> {
 
     /// Log-probabilities of the head's columns.
     fn head_log_prob(&self) -> Result<Vec<f32>> {
-        let columns = self.matrices.head.rows;
-        let mut head = zeros("head logits", self.checked.rows.len * columns)?;
-        let (out, features) = (Panel::of_mut(&mut head, columns), self.features());
-        self.cpu.share(self.checked.rows.len.div_ceil(ROWS), 1, &|task| {
-            let at = task * ROWS;
-            let n = ROWS.min(self.checked.rows.len - at);
-            let x = Panel::of(&self.x[at * features..], features);
-            // SAFETY: rows of this task alone.
-            unsafe {
-                self.head().logits(x, n, 0..columns, out.at(at, 0));
-                for row in at..at + n {
-                    let z = out.row(row, columns);
-                    let norm = Norm::of(self.cpu.level, z, Spread::Alone);
-                    z.iter_mut().for_each(|z| *z = norm.log_prob(*z, 0.0));
-                }
-            }
-        });
+        let Matrices { head: weight, ref bias, .. } = self.matrices;
+        let (rows, columns) = (self.checked.rows.len, weight.rows);
+        let mut head = zeros("head logits", rows * columns)?;
+        let out = Panel::of_mut(&mut head, columns);
+        let x = Panel::of(&self.x, self.features());
+        with_large("head weights in f32", weight.scratch(columns), |wide| {
+            let sizes = [rows, columns, weight.columns];
+            let of = [x, weight.all(self.cpu, wide)];
+            // SAFETY: rows of the buffer, which is borrowed exclusively.
+            unsafe { logits(self.cpu, of, bias.as_deref(), out, sizes) };
+        })?;
+        self.normalize(out, columns, |_| 0.0);
         Ok(head)
+    }
+
+    /// Logits become log-probabilities, to which a row's shift is added.
+    fn normalize(&self, out: Panel, columns: usize, shift: impl Fn(usize) -> f64 + Sync) {
+        let rows = self.checked.rows.len;
+        let spread = if rows < 16 { Spread::Shared } else { Spread::Alone };
+        let normalize = |row: usize| {
+            // SAFETY: a row of the panel, for this call alone.
+            let z = unsafe { out.row(row, columns) };
+            let (norm, shift) = (Norm::of(self.cpu.level, z, spread), shift(row));
+            self.cpu.level.run(LogProbs { z, norm, shift });
+        };
+        match spread {
+            Spread::Shared => self.cpu.install(&mut || (0..rows).for_each(normalize)),
+            Spread::Alone => self.cpu.share(rows, 1, &normalize),
+        }
     }
 
     fn log_prob(&self, out: Panel) -> Result<()> {
         let (options, rows) = (self.checked.options, self.checked.rows.len);
         let (shortlist, columns) = (options.shortlist(), options.head_size());
+        if rows == 0 {
+            return Ok(());
+        }
         let head = self.head_log_prob()?;
         for (row, head) in head.chunks_exact(columns).enumerate() {
             // SAFETY: a row of the result, which is borrowed exclusively, one at a time.
             unsafe { out.row(row, shortlist) }.copy_from_slice(&head[..shortlist]);
         }
         for i in 0..options.clusters() {
-            let projection = &self.matrices.tails[i].projection;
+            let AdaptiveTail { projection, weight } = &self.matrices.tails[i];
             let (classes, width) = (options.cluster(i), projection.rows);
             let hidden = project(self.cpu, &self.x, None, projection)?;
-            let tiles = classes.len().div_ceil(CLASSES);
-            self.cpu.share(rows.div_ceil(ROWS) * tiles, 1, &|task| {
-                let (at, tile) = (task / tiles * ROWS, task % tiles * CLASSES);
-                let tile = tile..(tile + CLASSES).min(classes.len());
-                let hidden = Panel::of(hidden.get(at * width..).unwrap_or(&[]), width);
-                // SAFETY: rows and classes of this task alone.
+            with_large("cluster weights in f32", weight.scratch(classes.len()), |wide| {
+                let of = [Panel::of(&hidden, width), weight.all(self.cpu, wide)];
+                // SAFETY: the cluster's classes of the result, which is borrowed exclusively.
                 unsafe {
-                    let out = out.at(at, classes.start + tile.start);
-                    self.tail(i).logits(hidden, ROWS.min(rows - at), tile, out);
+                    let out = out.at(0, classes.start);
+                    logits(self.cpu, of, None, out, [rows, classes.len(), width]);
                 }
-            });
-            let spread = if rows < 16 { Spread::Shared } else { Spread::Alone };
-            let normalize = |row: usize| {
-                // SAFETY: a row's classes of this cluster, for this call alone.
-                let z = unsafe { out.at(0, classes.start).row(row, classes.len()) };
-                let norm = Norm::of(self.cpu.level, z, spread);
-                let shift = f64::from(head[row * columns + shortlist + i]);
-                z.iter_mut().for_each(|z| *z = norm.log_prob(*z, shift));
-            };
-            match spread {
-                Spread::Shared => self.cpu.install(&mut || (0..rows).for_each(normalize)),
-                Spread::Alone => self.cpu.share(rows, 1, &normalize),
-            }
+            })?;
+            // SAFETY: the cluster's first class is one of the result's, which has a row.
+            let out = unsafe { out.at(0, classes.start) };
+            self.normalize(out, classes.len(), |row| head[row * columns + shortlist + i].into());
         }
         self.rename(out)
     }
@@ -255,15 +260,15 @@ impl<'a> Batch<'a> {
         if rows.is_empty() {
             return Ok(());
         }
-        let projection = &self.matrices.tails[i].projection;
+        let AdaptiveTail { projection, weight } = &self.matrices.tails[i];
         let (classes, width, features) = (options.cluster(i), projection.rows, self.features());
         let mut hidden = zeros("hidden rows", rows.len() * width)?;
         with_scratch([rows.len() * features, projection.scratch(width)], |[x, wide]| {
             let x = crate::cpu::loss::adaptive_log_softmax::pick(&self.x, features, &rows, x);
-            let weight = projection.panel(0..width, wide).transposed();
+            let projection = projection.panel(0..width, wide).transposed();
             let out = Panel::of_mut(&mut hidden, width);
             // SAFETY: as many rows, columns and features.
-            unsafe { product(false, out, [x, weight], [rows.len(), width, features]) };
+            unsafe { product(false, out, [x, projection], [rows.len(), width, features]) };
         });
         let mut own: Vec<Best> = rows.iter().map(|_| Best::new(best[0].k)).collect();
         let mut sums = vec![Running::EMPTY; rows.len()];
@@ -274,7 +279,7 @@ impl<'a> Batch<'a> {
             // SAFETY: rows and classes of the buffer.
             unsafe {
                 let hidden = Panel::of(&hidden, width);
-                self.tail(i).logits(hidden, rows.len(), tile.clone(), out);
+                some_logits(weight, hidden, rows.len(), tile.clone(), out);
                 for (n, (own, sum)) in own.iter_mut().zip(&mut sums).enumerate() {
                     let z = out.row(n, tile.len());
                     let level = self.cpu.level;
@@ -308,7 +313,7 @@ impl<'a> Batch<'a> {
             .collect();
         for i in 0..options.clusters() {
             let of: Vec<usize> = (0..rows).filter(|&row| drawn[row] == shortlist + i).collect();
-            let projection = &self.matrices.tails[i].projection;
+            let AdaptiveTail { projection, weight } = &self.matrices.tails[i];
             let (classes, width) = (options.cluster(i), projection.rows);
             let hidden = project(self.cpu, &self.x, Some(&of), projection)?;
             // A few rows' logits at once: the weights are read that much less often.
@@ -323,7 +328,7 @@ impl<'a> Batch<'a> {
                     // SAFETY: classes of this task alone.
                     unsafe {
                         let out = out.at(0, tile.start);
-                        self.tail(i).logits(hidden, of.len(), tile, out);
+                        some_logits(weight, hidden, of.len(), tile, out);
                     }
                 });
                 for (n, &row) in of.iter().enumerate() {

@@ -2,6 +2,7 @@
 
 use crate::cpu::matrix::product::{Gradient, Matrix, Panel};
 use crate::cpu::processor::Cpu;
+use crate::cpu::threads::SyncPtr;
 
 /// Rows times classes.
 pub(crate) struct Softmax<'a> {
@@ -28,11 +29,27 @@ pub(crate) struct Backward<'a> {
 }
 
 /// Logits that are stored at most, beyond one row's.
-pub(crate) const STORED: usize = 4 << 20;
+pub(crate) const STORED: usize = 8 << 20;
 
 impl Softmax<'_> {
     /// The hidden rows from one on.
     pub(crate) fn hidden_from(&self, row: usize) -> Panel {
         Panel::of(self.hidden.get(row * self.stride..).unwrap_or(&[]), self.stride)
     }
+}
+
+/// The groups' sums, in order.
+pub(crate) fn add_up(cpu: &Cpu, groups: &[f32], out: &mut [f32]) {
+    const PIECE: usize = 16 * 1024;
+    let len = out.len();
+    let to = SyncPtr(out.as_mut_ptr());
+    cpu.share(len.div_ceil(PIECE), 1, &|task| {
+        let piece = task * PIECE..((task + 1) * PIECE).min(len);
+        // SAFETY: the piece of this task alone.
+        let to = unsafe { std::slice::from_raw_parts_mut(to.get().add(piece.start), piece.len()) };
+        to.fill(0.0);
+        for group in groups.chunks_exact(len) {
+            to.iter_mut().zip(&group[piece.clone()]).for_each(|(to, from)| *to += from);
+        }
+    });
 }

@@ -1,16 +1,29 @@
 //! Logits that are stored: made once, turned into their gradient in place, and multiplied out.
+//!
+//! Each step is cut into tiles of its own, one a task: logits by rows and classes, softmaxes by rows, the
+//! hidden rows' gradient by rows, features and, if those are few, groups of classes whose sums are added in
+//! order, the weights' gradient by classes.
 
 use crate::base::error::Result;
-use crate::cpu::matrix::linear_softmax::operands::{Backward, STORED, Softmax};
-use crate::cpu::matrix::product::{Matrix, Panel, product, with_scratch, zeros};
+use crate::cpu::matrix::linear_softmax::operands::{Backward, STORED, Softmax, add_up};
+use crate::cpu::matrix::linear_softmax::tiles::{self, TASKS, Tiles, piece};
+use crate::cpu::matrix::product::{Matrix, Panel, product};
+use crate::cpu::matrix::scratch::{with_large, with_scratch, zeros};
 use crate::cpu::processor::Cpu;
 use crate::cpu::row::hole::Hole;
 use crate::cpu::row::logit::{Linear, Plain};
 use crate::cpu::row::work::{Kept, Row, Terms};
 use crate::cpu::threads::{Spread, SyncPtr};
 
-/// Classes whose weights' gradient one task makes.
-const CLASSES: usize = 128;
+/// Rows and features of a tile of the hidden rows' gradient at most.
+const ROWS: usize = 256;
+const FEATURES: usize = 128;
+/// Classes at least of which a group has sums of its own.
+const GROUP: usize = 512;
+/// Elements of the weights' gradient that one task makes at most.
+const WEIGHTS: usize = 64 * 1024;
+/// Logits that one task turns into gradients at least.
+const TURNED: usize = 16 * 1024;
 
 /// Rows that one task takes: enough for an efficient product, and for many tasks.
 pub(crate) fn block(rows: usize) -> usize {
@@ -19,44 +32,46 @@ pub(crate) fn block(rows: usize) -> usize {
 
 impl Softmax<'_> {
     pub(crate) fn stored(&self, output: &mut [f64], backward: Option<Backward<'_>>) -> Result<()> {
-        let (rows, classes, width) = (self.targets.len(), self.weight.rows, self.weight.columns);
-        let mut backward = backward;
-        let mut wide = zeros("head weights in f32", self.weight.scratch(classes))?;
-        let weight = self.weight.panel(0..classes, &mut wide);
-        // Narrow gradients are rounded once, when all rows have been added.
-        let mut whole = match backward.as_ref().and_then(|b| b.weight) {
-            Some(grad) => zeros("head gradient in f32", grad.scratch(classes))?,
-            None => Vec::new(),
-        };
+        let (rows, classes) = (self.targets.len(), self.weight.rows);
         let chunk = (STORED / classes.max(1)).max(1).next_multiple_of(block(rows)).min(rows.max(1));
-        let mut logits = zeros("logits", chunk * classes)?;
-        let mut from = 0;
-        while from < rows {
+        let grad = backward.as_ref().and_then(|b| b.weight);
+        // Narrow gradients are rounded once, when all rows have been added.
+        let summed = if chunk < rows { grad.map_or(0, |grad| grad.scratch(classes)) } else { 0 };
+        let mut whole = zeros("head gradient in f32", summed)?;
+        let wide = self.weight.scratch(classes);
+        with_large("logits and weights in f32", chunk * classes + wide, |memory| {
+            let (wide, logits) = memory.split_at_mut(wide);
+            self.in_chunks(chunk, (wide, logits, &mut whole), output, backward)
+        })?
+    }
+
+    /// A chunk of rows after another.
+    fn in_chunks(
+        &self,
+        chunk: usize,
+        (wide, logits, whole): (&mut [f32], &mut [f32], &mut [f32]),
+        output: &mut [f64],
+        mut backward: Option<Backward<'_>>,
+    ) -> Result<()> {
+        let rows = self.targets.len();
+        let weight = self.weight.all(self.cpu, wide);
+        for from in (0..rows).step_by(chunk) {
             let n = chunk.min(rows - from);
             let part = Part { softmax: self, weight, from, rows: n, first: from == 0 };
-            part.logits(&mut logits, output, backward.as_mut());
+            part.logits(logits);
+            part.turn(logits, output, backward.as_ref().map(|b| b.factors));
             if let Some(backward) = &mut backward {
-                part.weights(&logits, backward, &mut whole);
+                if let Some(hidden) = backward.hidden.as_deref_mut() {
+                    part.hidden(logits, hidden)?;
+                }
+                part.weights(logits, backward, whole);
             }
-            from += n;
         }
-        if !whole.is_empty()
-            && let Some(grad) = backward.as_ref().and_then(|b| b.weight)
-        {
-            let whole = Panel::of(&whole, width);
-            self.cpu.share(classes.div_ceil(CLASSES), 1, &|task| {
-                let tile = task * CLASSES..((task + 1) * CLASSES).min(classes);
-                with_scratch([tile.len() * width], |[scratch]| {
-                    // SAFETY: each class comes once; `make` copies a row of each to the other.
-                    unsafe {
-                        grad.rows(tile.clone(), scratch, |panel, _| {
-                            for (to, row) in tile.clone().enumerate() {
-                                panel.row(to, width).copy_from_slice(whole.row(row, width));
-                            }
-                        });
-                    }
-                });
-            });
+        match backward.and_then(|b| b.weight) {
+            Some(grad) if !whole.is_empty() => {
+                grad.scatter(self.cpu, &Vec::from_iter(0..grad.rows), whole);
+            }
+            _ => {}
         }
         Ok(())
     }
@@ -72,70 +87,96 @@ struct Part<'a> {
 }
 
 impl Part<'_> {
-    /// Makes the logits, and of them the outputs; with a backward pass, of them their gradient
-    /// and that of the hidden rows.
-    fn logits(&self, logits: &mut [f32], output: &mut [f64], backward: Option<&mut Backward<'_>>) {
-        let Softmax { cpu, weight: Matrix { rows: classes, columns: width, .. }, .. } =
+    fn logits(&self, logits: &mut [f32]) {
+        let Softmax { cpu, weight: Matrix { rows: classes, columns: width, .. }, bias, .. } =
             *self.softmax;
-        let block = block(self.softmax.targets.len());
-        let all = Panel::of_mut(logits, classes);
-        let output = SyncPtr(output.as_mut_ptr());
-        let factors = backward.as_ref().map(|b| b.factors);
-        let d_hidden = (backward.and_then(|b| b.hidden.as_deref_mut()))
-            .map(|hidden| Panel::of_mut(hidden, width));
-        cpu.share(self.rows.div_ceil(block), 1, &|task| {
-            let at = task * block;
-            let n = block.min(self.rows - at);
-            // SAFETY: rows of this task alone, in buffers with a row each.
+        let hidden = self.softmax.hidden_from(self.from);
+        let out = Panel::of_mut(logits, classes);
+        // SAFETY: a row of either for each, and the weights of all classes.
+        unsafe { tiles::logits(cpu, [hidden, self.weight], bias, out, [self.rows, classes, width]) }
+    }
+
+    /// The outputs; with factors the logits become their gradient.
+    fn turn(&self, logits: &mut [f32], output: &mut [f64], factors: Option<&[f64]>) {
+        let Softmax { cpu, weight: Matrix { rows: classes, .. }, targets, .. } = *self.softmax;
+        let (all, output) = (Panel::of_mut(logits, classes), SyncPtr(output.as_mut_ptr()));
+        cpu.share(self.rows, TURNED.div_ceil(classes.max(1)), &|at| {
+            let row = self.from + at;
+            // SAFETY: a row of this task alone, in buffers with one each.
             unsafe {
-                let tile = all.at(at, 0);
-                let hidden = self.softmax.hidden_from(self.from + at);
-                product(false, tile, [hidden, self.weight.transposed()], [n, classes, width]);
-                for i in 0..n {
-                    let row = self.from + at + i;
-                    let factor = factors.map(|f| f[row]);
-                    let z = tile.row(i, classes);
-                    output.get().add(row).write(self.row(row, z, factor));
-                }
-                if let Some(d_hidden) = d_hidden {
-                    let out = d_hidden.at(self.from + at, 0);
-                    product(false, out, [tile, self.weight], [n, width, classes]);
-                }
+                let z = all.row(at, classes);
+                output.get().add(row).write(softmax_row(
+                    cpu,
+                    z,
+                    targets[row],
+                    factors.map(|f| f[row]),
+                ));
             }
         });
     }
 
-    /// The output of a row of products; with a factor the row becomes its gradient.
-    fn row(&self, row: usize, z: &mut [f32], factor: Option<f64>) -> f64 {
-        if let Some(bias) = self.softmax.bias {
-            z.iter_mut().zip(bias).for_each(|(z, bias)| *z += bias);
+    /// The gradient of the hidden rows from that of the logits.
+    fn hidden(&self, logits: &[f32], hidden: &mut [f32]) -> Result<()> {
+        let Softmax { cpu, weight: Matrix { rows: classes, columns: width, .. }, .. } =
+            *self.softmax;
+        let hidden = &mut hidden[self.from * width..][..self.rows * width];
+        let tiles = Tiles::new([self.rows, width], [ROWS, FEATURES]);
+        let groups = (TASKS / tiles.count().max(1)).min(classes / GROUP).max(1);
+        let each = classes.div_ceil(groups);
+        let all = Panel::of(logits, classes);
+        let go = |out: &mut [f32]| {
+            let out = Panel::of_mut(out, width);
+            cpu.share(groups * tiles.count(), 1, &|task| {
+                let (group, [rows, features]) =
+                    (task / tiles.count(), tiles.of(task % tiles.count()));
+                let of = (group * each).min(classes)..((group + 1) * each).min(classes);
+                // SAFETY: rows and features of a group, of this task alone; the logits' gradient
+                // is only read.
+                unsafe {
+                    let out = out.at(group * self.rows + rows.start, features.start);
+                    let grad = all.at(rows.start, of.start);
+                    let weight = self.weight.at(of.start, features.start);
+                    product(false, out, [grad, weight], [rows.len(), features.len(), of.len()]);
+                }
+            });
+        };
+        if groups == 1 {
+            go(hidden);
+            return Ok(());
         }
-        softmax_row(self.softmax.cpu, z, self.softmax.targets[row], factor)
+        with_large("hidden gradients", groups * hidden.len(), |sums| {
+            go(sums);
+            add_up(cpu, sums, hidden);
+        })
     }
 
     /// The gradient of weights and bias from that of the logits.
     fn weights(&self, logits: &[f32], backward: &mut Backward<'_>, whole: &mut [f32]) {
         let Softmax { cpu, weight: Matrix { rows: classes, columns: width, .. }, .. } =
             *self.softmax;
+        let tile = piece(classes, (WEIGHTS / width.max(1)).clamp(128, 1024));
+        let tiles = Tiles::new([classes, 1], [tile, 1]);
         let all = Panel::of(logits, classes);
         let hidden = self.softmax.hidden_from(self.from);
-        let shape = |tile: usize| [tile, width, self.rows];
-        let narrow = !whole.is_empty();
+        let summed = !whole.is_empty();
         let whole = Panel::of_mut(whole, width);
         let bias = backward.bias.as_deref_mut().map(|bias| SyncPtr(bias.as_mut_ptr()));
         let weight = backward.weight;
-        cpu.share(classes.div_ceil(CLASSES), 1, &|task| {
-            let tile = task * CLASSES..((task + 1) * CLASSES).min(classes);
+        cpu.share(tiles.count(), 1, &|task| {
+            let [tile, _] = tiles.of(task);
             // SAFETY: classes of this task alone; the logits' gradient is only read.
             unsafe {
                 let grad = all.at(0, tile.start).transposed();
-                if narrow {
-                    let out = whole.at(tile.start, 0);
-                    product(!self.first, out, [grad, hidden], shape(tile.len()));
-                } else if let Some(weight) = weight {
-                    weight.rows(tile.clone(), &mut [], |out, add| {
-                        product(add || !self.first, out, [grad, hidden], shape(tile.len()));
-                    });
+                let make = |out: Panel, add: bool| {
+                    let sizes = [tile.len(), width, self.rows];
+                    product(add || !self.first, out, [grad, hidden], sizes);
+                };
+                match weight {
+                    Some(_) if summed => make(whole.at(tile.start, 0), false),
+                    Some(weight) => with_scratch([weight.scratch(tile.len())], |[scratch]| {
+                        weight.rows(tile.clone(), scratch, make);
+                    }),
+                    None => {}
                 }
                 if let Some(bias) = bias {
                     let sums =

@@ -1,8 +1,9 @@
 //! Logits that are never all there: made tile by tile in cache, for the sums and for the gradient.
 
 use crate::base::error::Result;
-use crate::cpu::matrix::linear_softmax::operands::{Backward, Softmax};
-use crate::cpu::matrix::product::{Matrix, Panel, product, with_scratch, zeros};
+use crate::cpu::matrix::linear_softmax::operands::{Backward, Softmax, add_up};
+use crate::cpu::matrix::product::{Matrix, Panel, product};
+use crate::cpu::matrix::scratch::{with_scratch, zeros};
 use crate::cpu::row::gradient::{GradientTerms, gradient};
 use crate::cpu::row::logit::Transform;
 use crate::cpu::row::softmax::accumulate;
@@ -246,20 +247,4 @@ fn around(hole: Option<usize>, len: usize) -> impl Iterator<Item = Range<usize>>
         None => (0..len, len..len),
     };
     [before, after].into_iter().filter(|part| !part.is_empty())
-}
-
-/// The groups' sums, in order.
-fn add_up(cpu: &crate::cpu::processor::Cpu, groups: &[f32], out: &mut [f32]) {
-    const PIECE: usize = 16 * 1024;
-    let len = out.len();
-    let to = SyncPtr(out.as_mut_ptr());
-    cpu.share(len.div_ceil(PIECE), 1, &|task| {
-        let piece = task * PIECE..((task + 1) * PIECE).min(len);
-        // SAFETY: the piece of this task alone.
-        let to = unsafe { std::slice::from_raw_parts_mut(to.get().add(piece.start), piece.len()) };
-        to.fill(0.0);
-        for group in groups.chunks_exact(len) {
-            to.iter_mut().zip(&group[piece.clone()]).for_each(|(to, from)| *to += from);
-        }
-    });
 }
