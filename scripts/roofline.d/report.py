@@ -120,7 +120,7 @@ def passes(cards, found):
 
 def plans(crate, hot, used):
     """What the planner chooses for the shapes that matter, and the bounds that follow."""
-    cards = {c.name: c for c in (model.H100, model.H200, model.B200)}
+    cards = {c.name: c for c in model.PLANNED}
     yield ("| card | rows × classes | dtype | pass | schedule | threads | blocks of a multiprocessor | on chip "
            "| bytes | floor, data sheet | prediction, copy rate | tightest unit |")
     yield "|---|" + "---|" * 11
@@ -131,7 +131,8 @@ def plans(crate, hot, used):
         entries = {"Forward": {"SplitSum": ["split_sum"]}, "Gradient": {"SplitSum": ["split_sum", "split_gradient"]}}
         symbols = entries[plan["pass"]].get(plan["entry"]) or [re.sub(r"(?<!^)([A-Z])", r"_\1", plan["entry"]).lower()]
         names = [f"cross_entropy_{s}_{plan['data']}" for s in symbols]
-        found = [h for name in names for h in hot[card.arch] if h.name == name]
+        # Loops are read of two architectures; those before them have those of the older.
+        found = [h for name in names for h in hot.get(card.arch, hot[model.H100.arch]) if h.name == name]
         tensor = plan["rows"] * plan["classes"] * plan["size"]
         # A row's logits and gradient; what a number a row or a block costs is left out.
         moved = tensor * (sum(h.moved for h in found) or (1 if plan["pass"] == "Forward" else 2))
@@ -175,11 +176,12 @@ def render(crate, hot, elements, used):
         "| card | architecture | bandwidth | copy | multiprocessors | clock | bytes a clock of one |",
         "|---|---|---|---|---|---|---|",
         *(f"| {c.name} | sm_{c.arch} | {c.bandwidth / 1e12} TB/s | {c.copy / 1e12} TB/s | {c.multiprocessors} "
-          f"| {c.clock / 1e9} GHz | {c.bytes_per_clock:.1f} |" for c in (model.H100, model.H200, model.B200)), "",
+          f"| {c.clock / 1e9} GHz | {c.bytes_per_clock:.1f} |" for c in model.PLANNED), "",
         "## Cross entropy at the shapes that matter", "",
         "What the planner chooses, made of the crate's own `plan.rs`. The tightest unit's time is the bound of the loops;",
         "where it is below the floor, memory is the limit. Blocks of a multiprocessor follow from registers, threads and",
-        "shared memory; with two or more, one row's loads overlap another's stores.", "",
+        "shared memory; with two or more, one row's loads overlap another's stores. Of cards before sm_90 the loops are",
+        "sm_90's. Where a row is visited twice by one launch, the second read is L2's and no byte of memory's.", "",
         *plans(crate, hot, used), "",
         f"## Hot loops on sm_{model.H100.arch}", "",
         "Per pack of 16 bytes of logits; `blocks` at the most threads a block may have and without dynamic shared memory;",
