@@ -11,7 +11,7 @@
 //! | `golden`, `properties`, `gradients` | one table each, a loss is a row |
 //! | `numerics…`, `elementwise_numerics`, `ends`, `near_zero`, `empty`, `determinism`, `errors…`, `targets`, `views` | behaviours, a test is named for each |
 //! | `schedules`, `soft_schedules`, `elementwise_cuda`, `blocks` | how a device goes through rows, elements and host tensors, on emulated cards |
-//! | `short` | short rows on the CPU |
+//! | `short`, `lanes` | short rows on the CPU; long sums at every instruction set |
 //! | `balance`, `planner` | what a loss is given: class weights, batches, cutoffs |
 
 mod adaptive_embedding;
@@ -41,6 +41,7 @@ mod gradients;
 mod harness;
 mod information;
 mod js_div_logits;
+mod lanes;
 mod log_softmax;
 mod logprob_entropy;
 mod logsumexp;

@@ -21,7 +21,7 @@ pub(crate) struct MarginCase {
 
 impl MarginCase {
     /// f32 input, default options.
-    fn new(shape: &[usize], input: &[f64], target: &[i64]) -> MarginCase {
+    pub(crate) fn new(shape: &[usize], input: &[f64], target: &[i64]) -> MarginCase {
         MarginCase {
             input: Data::floats(DType::F32, shape, input),
             target: Data::indices(DType::I64, &target_shape(shape), target),

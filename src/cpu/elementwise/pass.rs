@@ -1,10 +1,10 @@
 //! The loop of every elementwise loss: over tiles that lie in a row, whatever the loss.
 
-use crate::cpu::simd::{Kernel, Lanes, Level, MAX_LANES, Simd, load_lanes, store_lanes};
+use crate::cpu::simd::{Kernel, Lanes, Level, MAX_LANES, Pieces, Simd, load_lanes, store_lanes};
 use crate::spec::elementwise::{Formula, Options};
 
 /// Elements of a tile: what a thread brings together stays in its L1 cache. A tile's sum is f32
-/// (four vectors of partial sums), tiles are added in f64.
+/// (four vectors of partial sums a piece), tiles are added in f64.
 pub(crate) const TILE: usize = 1024;
 
 /// What is known of one element (of a vector of them).
@@ -168,33 +168,38 @@ impl<L: ElementLoss, T: Lanes> Kernel for Loop<L, T> {
 
     #[inline(always)]
     fn run<S: Simd>(self, s: S) -> f64 {
-        let mut sums = [s.splat(0.0); 4];
+        let mut total = s.splat(0.0);
         // The same, in case that the sum leaves f32 on its way to a mean that does not.
-        let (mut shares, share) = (s.splat(0.0), s.splat(SHARE));
-        let mut i = 0;
-        // SAFETY: `run`, which alone makes one, has its caller vouch for `len` elements at its
-        // pointers, and that what is written is x, element by element, or apart from what is read.
-        unsafe {
-            while i + 4 * S::LANES <= self.pass.len {
-                for (k, sum) in sums.iter_mut().enumerate() {
-                    let value = self.step(s, i + k * S::LANES, S::LANES);
-                    *sum = s.add(*sum, value);
-                    shares = s.fma(value, share, shares);
+        let (mut total_shares, share) = (s.splat(0.0), s.splat(SHARE));
+        for piece in Pieces::of::<S>(self.pass.len, 4) {
+            let (mut sums, mut shares) = ([s.splat(0.0); 4], s.splat(0.0));
+            let mut i = piece.start;
+            // SAFETY: `run`, which alone makes one, has its caller vouch for `len` elements at its
+            // pointers, and that what is written is x, element by element, or apart from what is read.
+            unsafe {
+                while i + 4 * S::LANES <= piece.end {
+                    for (k, sum) in sums.iter_mut().enumerate() {
+                        let value = self.step(s, i + k * S::LANES, S::LANES);
+                        *sum = s.add(*sum, value);
+                        shares = s.fma(value, share, shares);
+                    }
+                    i += 4 * S::LANES;
                 }
-                i += 4 * S::LANES;
+                while i < piece.end {
+                    let n = S::LANES.min(piece.end - i);
+                    let value = self.step(s, i, n);
+                    sums[0] = s.add(sums[0], value);
+                    shares = s.fma(value, share, shares);
+                    i += n;
+                }
             }
-            while i < self.pass.len {
-                let n = S::LANES.min(self.pass.len - i);
-                let value = self.step(s, i, n);
-                sums[0] = s.add(sums[0], value);
-                shares = s.fma(value, share, shares);
-                i += n;
-            }
+            total = s.add(total, s.add(s.add(sums[0], sums[1]), s.add(sums[2], sums[3])));
+            total_shares = s.add(total_shares, shares);
         }
-        let sum = s.reduce_add(s.add(s.add(sums[0], sums[1]), s.add(sums[2], sums[3])));
+        let sum = s.reduce_add(total);
         match sum.is_finite() {
             true => f64::from(sum),
-            false => f64::from(s.reduce_add(shares)) / f64::from(SHARE),
+            false => f64::from(s.reduce_add(total_shares)) / f64::from(SHARE),
         }
     }
 }

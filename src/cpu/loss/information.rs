@@ -6,7 +6,7 @@ use crate::base::tensor::{TensorMut, TensorRef};
 use crate::cpu::batch::lines::{Line, LineOp, Sink, Source, each_line};
 use crate::cpu::processor::{Cpu, each_float, host_f32};
 use crate::cpu::row::cuts::{Segments, Slots};
-use crate::cpu::simd::{Kernel, Lanes, Level, Simd, ln_plus, load_lanes};
+use crate::cpu::simd::{Kernel, Lanes, Level, Pieces, Simd, ln_plus, load_lanes};
 use crate::cpu::threads::SyncPtr;
 use crate::spec::information::{CheckedInformation, Information};
 
@@ -25,28 +25,30 @@ impl<T: Lanes> Kernel for Stretch<T> {
     fn run<S: Simd>(self, s: S) -> f32 {
         let Information { of_p, of_q } = self.what;
         let zero = s.splat(0.0);
-        let mut sum = zero;
-        let mut i = 0;
-        while i < self.len {
-            let n = S::LANES.min(self.len - i);
-            // SAFETY: whoever makes a `Stretch` vouches for `len` elements at both.
-            let [p, q] = unsafe {
-                [load_lanes(s, self.p.add(i), n, 0.0), load_lanes(s, self.q.add(i), n, 1.0)]
-            };
-            let ln_q = match of_q {
-                0.0 => zero,
-                of_q => s.mul(s.splat(of_q), ln_plus(s, q, zero)),
-            };
-            // ln p meets ln q before it is rounded.
-            let both = match of_p {
-                0.0 => ln_q,
-                of_p if of_p > 0.0 => ln_plus(s, p, ln_q),
-                _ => s.sub(zero, ln_plus(s, p, s.sub(zero, ln_q))),
-            };
-            sum = s.add(sum, s.select_eq(p, zero, zero, s.mul(p, both)));
-            i += n;
+        let mut total = zero;
+        for piece in Pieces::of::<S>(self.len, 1) {
+            let mut sum = zero;
+            for i in piece.clone().step_by(S::LANES) {
+                let n = S::LANES.min(piece.end - i);
+                // SAFETY: whoever makes a `Stretch` vouches for `len` elements at both.
+                let [p, q] = unsafe {
+                    [load_lanes(s, self.p.add(i), n, 0.0), load_lanes(s, self.q.add(i), n, 1.0)]
+                };
+                let ln_q = match of_q {
+                    0.0 => zero,
+                    of_q => s.mul(s.splat(of_q), ln_plus(s, q, zero)),
+                };
+                // ln p meets ln q before it is rounded.
+                let both = match of_p {
+                    0.0 => ln_q,
+                    of_p if of_p > 0.0 => ln_plus(s, p, ln_q),
+                    _ => s.sub(zero, ln_plus(s, p, s.sub(zero, ln_q))),
+                };
+                sum = s.add(sum, s.select_eq(p, zero, zero, s.mul(p, both)));
+            }
+            total = s.add(total, sum);
         }
-        s.reduce_add(sum)
+        s.reduce_add(total)
     }
 }
 

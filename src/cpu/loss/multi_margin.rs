@@ -10,7 +10,7 @@ use crate::cpu::batch::numbers::{Scaling, Sums, Upstream, read};
 use crate::cpu::batch::targets::{Targets, Weights};
 use crate::cpu::processor::{Cpu, each_float, host_f32};
 use crate::cpu::row::cuts::{Segments, Slots};
-use crate::cpu::simd::{Kernel, Lanes, Level, Simd, load_lanes, store_lanes};
+use crate::cpu::simd::{Kernel, Lanes, Level, Pieces, Simd, load_lanes, store_lanes};
 use crate::cpu::threads::SyncPtr;
 use crate::spec::elementwise::Input;
 use crate::spec::multi_margin::{Call, CheckedMargin, unit};
@@ -64,17 +64,20 @@ impl<X: Lanes> Kernel for Stretch<X> {
 
     #[inline(always)]
     fn run<S: Simd>(self, s: S) -> [f32; 2] {
-        let (mut loss, mut slopes, mut i) = (s.splat(0.0), s.splat(0.0), 0);
-        while i < self.len {
-            let n = S::LANES.min(self.len - i);
-            // SAFETY: whoever makes a `Stretch` vouches for `len` elements.
-            let x = unsafe { load_lanes(s, self.x.add(i), n, f32::NEG_INFINITY) };
-            let hinge = self.hinge.of(s, x);
-            loss = s.add(loss, if self.hinge.square { s.mul(hinge, hinge) } else { hinge });
-            slopes = s.add(slopes, self.hinge.slope(s, hinge));
-            i += n;
+        let mut totals = [s.splat(0.0); 2];
+        for piece in Pieces::of::<S>(self.len, 1) {
+            let (mut loss, mut slopes) = (s.splat(0.0), s.splat(0.0));
+            for i in piece.clone().step_by(S::LANES) {
+                let n = S::LANES.min(piece.end - i);
+                // SAFETY: whoever makes a `Stretch` vouches for `len` elements.
+                let x = unsafe { load_lanes(s, self.x.add(i), n, f32::NEG_INFINITY) };
+                let hinge = self.hinge.of(s, x);
+                loss = s.add(loss, if self.hinge.square { s.mul(hinge, hinge) } else { hinge });
+                slopes = s.add(slopes, self.hinge.slope(s, hinge));
+            }
+            totals = [s.add(totals[0], loss), s.add(totals[1], slopes)];
         }
-        [s.reduce_add(loss), s.reduce_add(slopes)]
+        [s.reduce_add(totals[0]), s.reduce_add(totals[1])]
     }
 }
 

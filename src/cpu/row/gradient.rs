@@ -4,7 +4,9 @@
 //! always read before it is written, and nothing else is assumed of aliasing.
 
 use crate::cpu::row::logit::{Linear, Logit, Transform, each_logit};
-use crate::cpu::simd::{Kernel, Lanes, Level, ScaledExp, Simd, exp, load_lanes, store_lanes};
+use crate::cpu::simd::{
+    Kernel, Lanes, Level, Pieces, ScaledExp, Simd, exp, load_lanes, store_lanes,
+};
 
 /// Kept exponentials to gradient, in place: `e·factor − smooth·w`.
 pub(crate) struct Rescale {
@@ -154,40 +156,44 @@ impl<T: Lanes, U: Lanes, L: Logit> Kernel for Gradient<T, U, L> {
         let pairs = weights.is_null() && T::DTYPE == U::DTYPE && terms.numbers();
         let (reference, factor) = (s.splat(terms.reference), s.splat(terms.factor));
         let smooth = s.splat(-terms.smooth);
-        let mut sum = s.splat(0.0);
-        let mut i = 0;
-        // SAFETY: whoever makes a `Gradient` vouches for `len` elements at `x`, `out` and the
-        // weights.
-        unsafe {
-            while pairs && i + 2 * S::LANES <= len {
-                let mut g = T::load2(s, x.add(i));
-                for z in &mut g {
-                    let (d, slope) = logit.distance(s, *z, reference);
+        let mut total = s.splat(0.0);
+        for piece in Pieces::of::<S>(len, 1) {
+            let mut sum = s.splat(0.0);
+            let mut i = piece.start;
+            // SAFETY: whoever makes a `Gradient` vouches for `len` elements at `x`, `out` and the
+            // weights.
+            unsafe {
+                while pairs && i + 2 * S::LANES <= piece.end {
+                    let mut g = T::load2(s, x.add(i));
+                    for z in &mut g {
+                        let (d, slope) = logit.distance(s, *z, reference);
+                        let e = exp(s, d);
+                        sum = s.add(sum, e);
+                        *z = s.fma(e, factor, smooth);
+                        if !L::LINEAR {
+                            *z = s.mul(*z, slope);
+                        }
+                    }
+                    U::store2(s, out.add(i), g);
+                    i += 2 * S::LANES;
+                }
+                while i < piece.end {
+                    let n = S::LANES.min(piece.end - i);
+                    let z = load_lanes(s, x.add(i), n, f32::NEG_INFINITY);
+                    let (d, slope) = logit.distance(s, z, reference);
                     let e = exp(s, d);
                     sum = s.add(sum, e);
-                    *z = s.fma(e, factor, smooth);
-                    if !L::LINEAR {
-                        *z = s.mul(*z, slope);
-                    }
+                    let shift = match weights.is_null() {
+                        true => smooth,
+                        false => s.mul(load_lanes(s, weights.add(i), n, 0.0), smooth),
+                    };
+                    let g = s.fma(e, factor, shift);
+                    store_lanes(s, out.add(i), n, if L::LINEAR { g } else { s.mul(g, slope) });
+                    i += n;
                 }
-                U::store2(s, out.add(i), g);
-                i += 2 * S::LANES;
             }
-            while i < len {
-                let n = S::LANES.min(len - i);
-                let z = load_lanes(s, x.add(i), n, f32::NEG_INFINITY);
-                let (d, slope) = logit.distance(s, z, reference);
-                let e = exp(s, d);
-                sum = s.add(sum, e);
-                let shift = match weights.is_null() {
-                    true => smooth,
-                    false => s.mul(load_lanes(s, weights.add(i), n, 0.0), smooth),
-                };
-                let g = s.fma(e, factor, shift);
-                store_lanes(s, out.add(i), n, if L::LINEAR { g } else { s.mul(g, slope) });
-                i += n;
-            }
+            total = s.add(total, sum);
         }
-        s.reduce_add(sum)
+        s.reduce_add(total)
     }
 }

@@ -5,7 +5,7 @@ use crate::cpu::row::logit::Linear;
 use crate::cpu::row::partial::{PREFETCH, Partial};
 use crate::cpu::row::room::ROOM;
 use crate::cpu::simd::{
-    Kernel, Lanes, Level, Powers, Simd, Unit, load_lanes, power_of_two, store_lanes,
+    Kernel, Lanes, Level, Pieces, Powers, Simd, Unit, load_lanes, power_of_two, store_lanes,
 };
 
 /// Whether a type has 16 bits.
@@ -70,34 +70,38 @@ impl<T: Lanes, const KEEP: bool, const ANY: bool> Kernel for Accumulate<T, KEEP,
     fn run<S: Simd>(self, s: S) -> f32 {
         let Accumulate { x, kept, len, unit } = self;
         let powers = Powers::new(s, unit);
-        let mut sums = [s.splat(0.0); 2];
-        let mut i = 0;
-        // SAFETY: whoever makes an `Accumulate` vouches for `len` elements at `x`, and at `kept` if
-        // they are kept.
-        unsafe {
-            while i + 2 * S::LANES <= len {
-                let p = x.add(i);
-                s.prefetch(p.wrapping_add(PREFETCH / size_of::<T>()));
-                let [a, b] = T::load2(s, p);
-                let [a, b] = [powers.of::<S, ANY>(s, a), powers.of::<S, ANY>(s, b)];
-                sums = [s.add(sums[0], a), s.add(sums[1], b)];
-                if KEEP {
-                    s.store(kept.add(i), a);
-                    s.store(kept.add(i + S::LANES), b);
+        let mut total = s.splat(0.0);
+        for piece in Pieces::of::<S>(len, 2) {
+            let mut sums = [s.splat(0.0); 2];
+            let mut i = piece.start;
+            // SAFETY: whoever makes an `Accumulate` vouches for `len` elements at `x`, and at `kept` if
+            // they are kept.
+            unsafe {
+                while i + 2 * S::LANES <= piece.end {
+                    let p = x.add(i);
+                    s.prefetch(p.wrapping_add(PREFETCH / size_of::<T>()));
+                    let [a, b] = T::load2(s, p);
+                    let [a, b] = [powers.of::<S, ANY>(s, a), powers.of::<S, ANY>(s, b)];
+                    sums = [s.add(sums[0], a), s.add(sums[1], b)];
+                    if KEEP {
+                        s.store(kept.add(i), a);
+                        s.store(kept.add(i + S::LANES), b);
+                    }
+                    i += 2 * S::LANES;
                 }
-                i += 2 * S::LANES;
-            }
-            while i < len {
-                let n = S::LANES.min(len - i);
-                let e = powers.of::<S, true>(s, load_lanes(s, x.add(i), n, f32::NEG_INFINITY));
-                sums[0] = s.add(sums[0], e);
-                if KEEP {
-                    store_lanes(s, kept.add(i), n, e);
+                while i < piece.end {
+                    let n = S::LANES.min(piece.end - i);
+                    let e = powers.of::<S, true>(s, load_lanes(s, x.add(i), n, f32::NEG_INFINITY));
+                    sums[0] = s.add(sums[0], e);
+                    if KEEP {
+                        store_lanes(s, kept.add(i), n, e);
+                    }
+                    i += n;
                 }
-                i += n;
             }
+            total = s.add(total, s.add(sums[0], sums[1]));
         }
-        s.reduce_add(s.add(sums[0], sums[1]))
+        s.reduce_add(total)
     }
 }
 

@@ -7,7 +7,9 @@
 use crate::cpu::row::logit::{Linear, Logit, Transform, each_logit};
 use crate::cpu::row::partial::PREFETCH;
 use crate::cpu::row::softmax::{DISTANCE_UNIT, maximum, reference};
-use crate::cpu::simd::{Kernel, Lanes, Level, Simd, exp_nonpositive, load_lanes, store_lanes};
+use crate::cpu::simd::{
+    Kernel, Lanes, Level, Pieces, Simd, exp_nonpositive, load_lanes, store_lanes,
+};
 
 /// How a target becomes q.
 pub(crate) trait Quantity: Copy {
@@ -126,58 +128,66 @@ impl<T: Lanes, L: Logit, Q: Quantity, const KEEP: bool> Kernel for SoftAccumulat
                 return SoftPartial { max, sum, mass: 0.0, deviation: 0.0, norm: 0.0 };
             }
             let at = s.splat(reference(max));
-            let (mut sums, mut masses) = ([zero; 2], [zero; 2]);
-            let (mut deviations, mut norms) = ([zero; 2], [zero; 2]);
-            let mut i = 0;
-            while share.weights.is_null() && i + 2 * S::LANES <= len {
-                let (p, t) = (x.add(i), target.add(i));
-                s.prefetch(p.wrapping_add(PREFETCH / size_of::<T>()));
-                s.prefetch(t.wrapping_add(PREFETCH / size_of::<T>()));
-                let mut e = T::load2(s, p.cast_const());
-                let y = T::load2(s, t);
-                for k in 0..2 {
-                    let d = logit.distance(s, e[k], at).0;
-                    e[k] = exp_nonpositive(s, d);
-                    sums[k] = s.add(sums[k], e[k]);
-                    let q = share.quantity.of(s, y[k]);
-                    if Q::SUMMED {
-                        norms[k] = s.add(norms[k], q);
+            let mut totals = [zero; 4];
+            for piece in Pieces::of::<S>(len, if share.weights.is_null() { 2 } else { 1 }) {
+                let (mut sums, mut masses) = ([zero; 2], [zero; 2]);
+                let (mut deviations, mut norms) = ([zero; 2], [zero; 2]);
+                let mut i = piece.start;
+                while share.weights.is_null() && i + 2 * S::LANES <= piece.end {
+                    let (p, t) = (x.add(i), target.add(i));
+                    s.prefetch(p.wrapping_add(PREFETCH / size_of::<T>()));
+                    s.prefetch(t.wrapping_add(PREFETCH / size_of::<T>()));
+                    let mut e = T::load2(s, p.cast_const());
+                    let y = T::load2(s, t);
+                    for k in 0..2 {
+                        let d = logit.distance(s, e[k], at).0;
+                        e[k] = exp_nonpositive(s, d);
+                        sums[k] = s.add(sums[k], e[k]);
+                        let q = share.quantity.of(s, y[k]);
+                        if Q::SUMMED {
+                            norms[k] = s.add(norms[k], q);
+                        }
+                        let u = share.unweighted(s, q);
+                        masses[k] = s.add(masses[k], u);
+                        let term = s.mul(u, s.mul(d, unit));
+                        deviations[k] = s.add(deviations[k], s.select_eq(u, zero, zero, term));
                     }
-                    let u = share.unweighted(s, q);
-                    masses[k] = s.add(masses[k], u);
+                    if KEEP {
+                        T::store2(s, p, e);
+                    }
+                    i += 2 * S::LANES;
+                }
+                while i < piece.end {
+                    let n = S::LANES.min(piece.end - i);
+                    let z = load_lanes(s, x.add(i).cast_const(), n, f32::NEG_INFINITY);
+                    let d = logit.distance(s, z, at).0;
+                    let e = exp_nonpositive(s, d);
+                    sums[0] = s.add(sums[0], e);
+                    if Q::SUMMED {
+                        let y = load_lanes(s, target.add(i), n, Q::NOTHING);
+                        norms[0] = s.add(norms[0], share.quantity.of(s, y));
+                    }
+                    let u = share.of(s, target, i, n);
+                    masses[0] = s.add(masses[0], u);
                     let term = s.mul(u, s.mul(d, unit));
-                    deviations[k] = s.add(deviations[k], s.select_eq(u, zero, zero, term));
+                    deviations[0] = s.add(deviations[0], s.select_eq(u, zero, zero, term));
+                    if KEEP {
+                        store_lanes(s, x.add(i), n, e);
+                    }
+                    i += n;
                 }
-                if KEEP {
-                    T::store2(s, p, e);
+                // No closure here either: it would not be compiled for the instruction set.
+                for (total, pair) in totals.iter_mut().zip([sums, masses, deviations, norms]) {
+                    *total = s.add(*total, s.add(pair[0], pair[1]));
                 }
-                i += 2 * S::LANES;
             }
-            while i < len {
-                let n = S::LANES.min(len - i);
-                let z = load_lanes(s, x.add(i).cast_const(), n, f32::NEG_INFINITY);
-                let d = logit.distance(s, z, at).0;
-                let e = exp_nonpositive(s, d);
-                sums[0] = s.add(sums[0], e);
-                if Q::SUMMED {
-                    let y = load_lanes(s, target.add(i), n, Q::NOTHING);
-                    norms[0] = s.add(norms[0], share.quantity.of(s, y));
-                }
-                let u = share.of(s, target, i, n);
-                masses[0] = s.add(masses[0], u);
-                let term = s.mul(u, s.mul(d, unit));
-                deviations[0] = s.add(deviations[0], s.select_eq(u, zero, zero, term));
-                if KEEP {
-                    store_lanes(s, x.add(i), n, e);
-                }
-                i += n;
-            }
+            let [sums, masses, deviations, norms] = totals;
             SoftPartial {
                 max,
-                sum: s.reduce_add(s.add(sums[0], sums[1])),
-                mass: s.reduce_add(s.add(masses[0], masses[1])),
-                deviation: s.reduce_add(s.add(deviations[0], deviations[1])),
-                norm: s.reduce_add(s.add(norms[0], norms[1])),
+                sum: s.reduce_add(sums),
+                mass: s.reduce_add(masses),
+                deviation: s.reduce_add(deviations),
+                norm: s.reduce_add(norms),
             }
         }
     }
@@ -226,15 +236,17 @@ impl<T: Lanes, Q: Quantity> Kernel for Mass<T, Q> {
 
     #[inline(always)]
     fn run<S: Simd>(self, s: S) -> f32 {
-        let mut sum = s.splat(0.0);
-        let mut i = 0;
-        while i < self.len {
-            let n = S::LANES.min(self.len - i);
-            // SAFETY: whoever makes a `Mass` vouches for `len` elements at its pointers.
-            sum = s.add(sum, unsafe { self.share.of(s, self.target, i, n) });
-            i += n;
+        let mut total = s.splat(0.0);
+        for piece in Pieces::of::<S>(self.len, 1) {
+            let mut sum = s.splat(0.0);
+            for i in piece.clone().step_by(S::LANES) {
+                let n = S::LANES.min(piece.end - i);
+                // SAFETY: whoever makes a `Mass` vouches for `len` elements at its pointers.
+                sum = s.add(sum, unsafe { self.share.of(s, self.target, i, n) });
+            }
+            total = s.add(total, sum);
         }
-        s.reduce_add(sum)
+        s.reduce_add(total)
     }
 }
 

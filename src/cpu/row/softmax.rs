@@ -3,7 +3,9 @@
 use crate::cpu::row::logit::{Linear, Logit, Transform, each_logit};
 use crate::cpu::row::narrow;
 use crate::cpu::row::partial::{PREFETCH, Partial};
-use crate::cpu::simd::{Kernel, Lanes, Level, Simd, exp_nonpositive, load_lanes, store_lanes};
+use crate::cpu::simd::{
+    Kernel, Lanes, Level, Pieces, Simd, exp_nonpositive, load_lanes, store_lanes,
+};
 
 /// What exponentials and deviations are relative to: the maximum, or 0 where that is −∞.
 #[inline(always)]
@@ -163,43 +165,47 @@ impl<T: Lanes, L: Logit, const KEEP: bool, const MOMENT: bool> Kernel
                 return Partial { max, sum, others: sum, moment: f32::NAN, exponent: f32::NAN };
             }
             let (reference, farthest) = (s.splat(reference(max)), s.splat(FARTHEST));
-            let mut sums = [s.splat(0.0); 2];
-            let mut moments = [s.splat(0.0); 2];
-            let mut i = 0;
-            while i + 2 * S::LANES <= len {
-                let p = x.add(i);
-                s.prefetch(p.wrapping_add(PREFETCH / size_of::<T>()));
-                // No closures in here: they would not be compiled for the instruction set.
-                let mut e = T::load2(s, p.cast_const());
-                for ((z, sum), moment) in e.iter_mut().zip(&mut sums).zip(&mut moments) {
-                    let d = logit.distance(s, *z, reference).0;
-                    *z = exp_nonpositive(s, d);
-                    *sum = s.add(*sum, *z);
-                    if MOMENT {
-                        *moment = s.fma(*z, s.max(farthest, d), *moment);
+            let (mut total, mut total_moment) = (s.splat(0.0), s.splat(0.0));
+            for piece in Pieces::of::<S>(len, 2) {
+                let mut sums = [s.splat(0.0); 2];
+                let mut moments = [s.splat(0.0); 2];
+                let mut i = piece.start;
+                while i + 2 * S::LANES <= piece.end {
+                    let p = x.add(i);
+                    s.prefetch(p.wrapping_add(PREFETCH / size_of::<T>()));
+                    // No closures in here: they would not be compiled for the instruction set.
+                    let mut e = T::load2(s, p.cast_const());
+                    for ((z, sum), moment) in e.iter_mut().zip(&mut sums).zip(&mut moments) {
+                        let d = logit.distance(s, *z, reference).0;
+                        *z = exp_nonpositive(s, d);
+                        *sum = s.add(*sum, *z);
+                        if MOMENT {
+                            *moment = s.fma(*z, s.max(farthest, d), *moment);
+                        }
                     }
+                    if KEEP {
+                        T::store2(s, p, e);
+                    }
+                    i += 2 * S::LANES;
                 }
-                if KEEP {
-                    T::store2(s, p, e);
+                while i < piece.end {
+                    let n = S::LANES.min(piece.end - i);
+                    let z = load_lanes(s, x.add(i).cast_const(), n, f32::NEG_INFINITY);
+                    let d = logit.distance(s, z, reference).0;
+                    let e = exp_nonpositive(s, d);
+                    sums[0] = s.add(sums[0], e);
+                    if MOMENT {
+                        moments[0] = s.fma(e, s.max(farthest, d), moments[0]);
+                    }
+                    if KEEP {
+                        store_lanes(s, x.add(i), n, e);
+                    }
+                    i += n;
                 }
-                i += 2 * S::LANES;
+                total = s.add(total, s.add(sums[0], sums[1]));
+                total_moment = s.add(total_moment, s.add(moments[0], moments[1]));
             }
-            while i < len {
-                let n = S::LANES.min(len - i);
-                let z = load_lanes(s, x.add(i).cast_const(), n, f32::NEG_INFINITY);
-                let d = logit.distance(s, z, reference).0;
-                let e = exp_nonpositive(s, d);
-                sums[0] = s.add(sums[0], e);
-                if MOMENT {
-                    moments[0] = s.fma(e, s.max(farthest, d), moments[0]);
-                }
-                if KEEP {
-                    store_lanes(s, x.add(i), n, e);
-                }
-                i += n;
-            }
-            let sum = s.reduce_add(s.add(sums[0], sums[1]));
-            let moment = s.reduce_add(s.add(moments[0], moments[1]));
+            let (sum, moment) = (s.reduce_add(total), s.reduce_add(total_moment));
             // With a KEEP there is no moment, and the logits are gone.
             let others = match MOMENT && !KEEP && sum < NEARLY_CERTAIN {
                 true => others(s, logit, x.cast_const(), len, max),
@@ -235,17 +241,19 @@ unsafe fn others<S: Simd, T: Lanes, L: Logit>(
         #[inline(always)]
         fn run<S: Simd>(self, s: S) -> f32 {
             let (zero, reference) = (s.splat(0.0), s.splat(reference(self.max)));
-            let mut sum = zero;
-            let mut i = 0;
-            while i < self.len {
-                let n = S::LANES.min(self.len - i);
-                // SAFETY: whoever makes an `Others` vouches for `len` elements at `x`.
-                let z = unsafe { load_lanes(s, self.x.add(i), n, f32::NEG_INFINITY) };
-                let d = self.logit.distance(s, z, reference).0;
-                sum = s.add(sum, s.select_eq(d, zero, zero, exp_nonpositive(s, d)));
-                i += n;
+            let mut total = zero;
+            for piece in Pieces::of::<S>(self.len, 1) {
+                let mut sum = zero;
+                for i in piece.clone().step_by(S::LANES) {
+                    let n = S::LANES.min(piece.end - i);
+                    // SAFETY: whoever makes an `Others` vouches for `len` elements at `x`.
+                    let z = unsafe { load_lanes(s, self.x.add(i), n, f32::NEG_INFINITY) };
+                    let d = self.logit.distance(s, z, reference).0;
+                    sum = s.add(sum, s.select_eq(d, zero, zero, exp_nonpositive(s, d)));
+                }
+                total = s.add(total, sum);
             }
-            s.reduce_add(sum)
+            s.reduce_add(total)
         }
     }
     // Entered anew: rare enough, and so no part of the loop that it comes after.
@@ -329,27 +337,31 @@ impl<T: Lanes, L: Logit> Kernel for Deviate<T, L> {
         unsafe {
             let top = s.splat(maximum(s, x, len));
             let reference = reference(s.reduce_max(logit.reference(s, top)));
-            let mut sum = zero;
-            let mut i = 0;
-            while i < len {
-                let n = S::LANES.min(len - i);
-                // Lanes beyond the end are at the reference's own x, or have no weight.
-                let pad = if weights.is_null() { s.reduce_max(top) } else { 0.0 };
-                let z = load_lanes(s, x.add(i), n, pad);
-                let w = match weights.is_null() {
-                    true => one,
-                    false => load_lanes(s, weights.add(i), n, 0.0),
-                };
-                let distance = s.sub(logit.reference(s, z), s.splat(reference));
-                let term = s.mul(w, s.mul(distance, s.splat(-share)));
-                sum = s.add(sum, s.select_eq(w, zero, zero, term));
-                i += n;
+            let mut total = zero;
+            for piece in Pieces::of::<S>(len, 1) {
+                let mut sum = zero;
+                let mut i = piece.start;
+                while i < piece.end {
+                    let n = S::LANES.min(piece.end - i);
+                    // Lanes beyond the end are at the reference's own x, or have no weight.
+                    let pad = if weights.is_null() { s.reduce_max(top) } else { 0.0 };
+                    let z = load_lanes(s, x.add(i), n, pad);
+                    let w = match weights.is_null() {
+                        true => one,
+                        false => load_lanes(s, weights.add(i), n, 0.0),
+                    };
+                    let distance = s.sub(logit.reference(s, z), s.splat(reference));
+                    let term = s.mul(w, s.mul(distance, s.splat(-share)));
+                    sum = s.add(sum, s.select_eq(w, zero, zero, term));
+                    i += n;
+                }
+                total = s.add(total, sum);
             }
             let weight = match weights.is_null() {
                 true => len as f32,
                 false => Sum { x: weights, len }.run(s),
             };
-            Deviation { reference, sum: s.reduce_add(sum), weight }
+            Deviation { reference, sum: s.reduce_add(total), weight }
         }
     }
 }
@@ -365,22 +377,26 @@ impl<T: Lanes> Kernel for Sum<T> {
 
     #[inline(always)]
     fn run<S: Simd>(self, s: S) -> f32 {
-        let mut sums = [s.splat(0.0); 2];
-        let mut i = 0;
-        // SAFETY: whoever makes a `Sum` vouches for `len` elements at `x`.
-        unsafe {
-            while i + 2 * S::LANES <= self.len {
-                for (k, sum) in sums.iter_mut().enumerate() {
-                    *sum = s.add(*sum, T::load(s, self.x.add(i + k * S::LANES)));
+        let mut total = s.splat(0.0);
+        for piece in Pieces::of::<S>(self.len, 2) {
+            let mut sums = [s.splat(0.0); 2];
+            let mut i = piece.start;
+            // SAFETY: whoever makes a `Sum` vouches for `len` elements at `x`.
+            unsafe {
+                while i + 2 * S::LANES <= piece.end {
+                    for (k, sum) in sums.iter_mut().enumerate() {
+                        *sum = s.add(*sum, T::load(s, self.x.add(i + k * S::LANES)));
+                    }
+                    i += 2 * S::LANES;
                 }
-                i += 2 * S::LANES;
+                while i < piece.end {
+                    let n = S::LANES.min(piece.end - i);
+                    sums[0] = s.add(sums[0], load_lanes(s, self.x.add(i), n, 0.0));
+                    i += n;
+                }
             }
-            while i < self.len {
-                let n = S::LANES.min(self.len - i);
-                sums[0] = s.add(sums[0], load_lanes(s, self.x.add(i), n, 0.0));
-                i += n;
-            }
+            total = s.add(total, s.add(sums[0], sums[1]));
         }
-        s.reduce_add(s.add(sums[0], sums[1]))
+        s.reduce_add(total)
     }
 }

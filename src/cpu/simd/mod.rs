@@ -15,6 +15,7 @@ mod logarithm;
 mod math;
 #[cfg(target_arch = "aarch64")]
 mod neon;
+mod pieces;
 mod power;
 mod scalar;
 #[cfg(test)]
@@ -25,5 +26,6 @@ pub(crate) use level::{Level, ask_for};
 pub(crate) use logarithm::{ln_1p, ln_1p_of_unit, ln_plus, minus_ln_1m_half};
 pub(crate) use math::{EXP_M1_NEAR, ScaledExp, exp, exp_m1, exp_m1_beyond_linear, exp_nonpositive};
 pub(crate) use math::{exp_to_the_end, one_minus_exp, soft_cap};
+pub(crate) use pieces::Pieces;
 pub(crate) use power::{Powers, Unit, power_of_two};
 pub(crate) use vector::{Kernel, Lanes, MAX_LANES, Simd, load_lanes, store_lanes};

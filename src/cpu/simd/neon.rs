@@ -1,10 +1,10 @@
-//! NEON: four lanes. Half precision is widened and rounded by integer arithmetic on bf16 and
-//! lane by lane on f16, whose vector conversions Rust does not offer on stable yet.
+//! NEON: four lanes. bf16 is widened and rounded by integer arithmetic, f16 by instructions that every
+//! aarch64 has, named in assembly: their intrinsics are younger than the oldest compiler that is promised.
 
-use crate::base::host::Float;
 use crate::cpu::simd::vector::{HALF_ROOT, Kernel, Simd};
 use half::{bf16, f16};
 use std::arch::aarch64::*;
+use std::arch::asm;
 
 /// Exists only where the processor has NEON: made by [`Neon::detect`] alone.
 #[derive(Debug, Clone, Copy)]
@@ -47,11 +47,16 @@ impl Simd for Neon {
     }
     #[inline(always)]
     unsafe fn load_f16(self, p: *const f16) -> float32x4_t {
-        // SAFETY: four f16 are readable by the caller's contract.
-        let halves = unsafe { p.cast::<[f16; 4]>().read_unaligned() };
-        let wide = halves.map(Float::to_f32);
-        // SAFETY: `wide` holds four f32.
-        unsafe { vld1q_f32(wide.as_ptr()) }
+        // SAFETY: four f16 (8 bytes) are readable by the caller's contract.
+        let halves = unsafe { vld1_u16(p.cast()) };
+        let wide: float32x4_t;
+        lanewise!(asm!(
+            "fcvtl {wide:v}.4s, {halves:v}.4h",
+            wide = lateout(vreg) wide,
+            halves = in(vreg) halves,
+            options(pure, nomem, nostack, preserves_flags),
+        ));
+        wide
     }
     #[inline(always)]
     unsafe fn load_bf16(self, p: *const bf16) -> float32x4_t {
@@ -66,12 +71,15 @@ impl Simd for Neon {
     }
     #[inline(always)]
     unsafe fn store_f16(self, p: *mut f16, v: float32x4_t) {
-        let mut wide = [0f32; 4];
-        // SAFETY: `wide` holds four f32; four f16 are writable by the caller's contract.
-        unsafe {
-            vst1q_f32(wide.as_mut_ptr(), v);
-            p.cast::<[f16; 4]>().write_unaligned(wide.map(f16::from_f32));
-        }
+        let halves: uint16x4_t;
+        lanewise!(asm!(
+            "fcvtn {halves:v}.4h, {v:v}.4s",
+            halves = lateout(vreg) halves,
+            v = in(vreg) v,
+            options(pure, nomem, nostack, preserves_flags),
+        ));
+        // SAFETY: four f16 (8 bytes) are writable by the caller's contract.
+        unsafe { vst1_u16(p.cast(), halves) }
     }
     #[inline(always)]
     unsafe fn store_bf16(self, p: *mut bf16, v: float32x4_t) {
@@ -150,6 +158,20 @@ impl Simd for Neon {
             let m = vsubq_s32(bits, vshlq_n_s32::<23>(n));
             (vcvtq_f32_s32(n), vreinterpretq_f32_s32(m))
         })
+    }
+    /// By pairs, and by pairs of pairs.
+    #[inline(always)]
+    fn transpose(self, m: &mut [float32x4_t; 16]) {
+        lanewise!({
+            let even = vreinterpretq_f64_f32(vtrn1q_f32(m[0], m[1]));
+            let odd = vreinterpretq_f64_f32(vtrn2q_f32(m[0], m[1]));
+            let even_below = vreinterpretq_f64_f32(vtrn1q_f32(m[2], m[3]));
+            let odd_below = vreinterpretq_f64_f32(vtrn2q_f32(m[2], m[3]));
+            m[0] = vreinterpretq_f32_f64(vtrn1q_f64(even, even_below));
+            m[1] = vreinterpretq_f32_f64(vtrn1q_f64(odd, odd_below));
+            m[2] = vreinterpretq_f32_f64(vtrn2q_f64(even, even_below));
+            m[3] = vreinterpretq_f32_f64(vtrn2q_f64(odd, odd_below));
+        });
     }
     #[inline(always)]
     fn reduce_add(self, a: float32x4_t) -> f32 {

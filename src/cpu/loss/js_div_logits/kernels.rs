@@ -1,7 +1,7 @@
 //! The loops over a stretch of both rows.
 
 use crate::cpu::loss::js_div_logits::terms::{Norm, Pair, Terms};
-use crate::cpu::simd::{Kernel, Lanes, Simd, exp_nonpositive, load_lanes, store_lanes};
+use crate::cpu::simd::{Kernel, Lanes, Pieces, Simd, exp_nonpositive, load_lanes, store_lanes};
 
 /// Sums of a stretch: of the slopes to x and to y.
 pub(super) struct Sums<T, const KEEP: bool> {
@@ -19,27 +19,31 @@ impl<T: Lanes, const KEEP: bool> Kernel for Sums<T, KEEP> {
 
     #[inline(always)]
     fn run<S: Simd>(self, s: S) -> [f32; 3] {
-        let mut sums = [s.splat(0.0); 3];
-        let mut i = 0;
-        while i < self.len {
-            let n = S::LANES.min(self.len - i);
-            // SAFETY: whoever makes a `Sums` vouches for `len` elements at both.
-            let [a, b] = unsafe {
-                let out = f32::NEG_INFINITY;
-                [load_lanes(s, self.x.add(i), n, out), load_lanes(s, self.y.add(i), n, out)]
-            };
-            let Terms { loss, at_x, at_y, .. } = self.pair.terms(s, a, b);
-            if KEEP {
-                // SAFETY: there is room for `len` of them.
-                unsafe { store_lanes(s, self.kept.add(i), n, at_x) };
+        let mut totals = [s.splat(0.0); 3];
+        for piece in Pieces::of::<S>(self.len, 1) {
+            let mut sums = [s.splat(0.0); 3];
+            for i in piece.clone().step_by(S::LANES) {
+                let n = S::LANES.min(piece.end - i);
+                // SAFETY: whoever makes a `Sums` vouches for `len` elements at both.
+                let [a, b] = unsafe {
+                    let out = f32::NEG_INFINITY;
+                    [load_lanes(s, self.x.add(i), n, out), load_lanes(s, self.y.add(i), n, out)]
+                };
+                let Terms { loss, at_x, at_y, .. } = self.pair.terms(s, a, b);
+                if KEEP {
+                    // SAFETY: there is room for `len` of them.
+                    unsafe { store_lanes(s, self.kept.add(i), n, at_x) };
+                }
+                // The loss is added up a class at a time: near each other, the slopes nearly cancel.
+                for (sum, term) in sums.iter_mut().zip([loss, at_x, at_y]) {
+                    *sum = s.add(*sum, term);
+                }
             }
-            // The loss is added up a class at a time: near each other, the slopes nearly cancel.
-            for (sum, term) in sums.iter_mut().zip([loss, at_x, at_y]) {
-                *sum = s.add(*sum, term);
+            for (total, sum) in totals.iter_mut().zip(sums) {
+                *total = s.add(*total, sum);
             }
-            i += n;
         }
-        [s.reduce_add(sums[0]), s.reduce_add(sums[1]), s.reduce_add(sums[2])]
+        [s.reduce_add(totals[0]), s.reduce_add(totals[1]), s.reduce_add(totals[2])]
     }
 }
 
