@@ -1,7 +1,7 @@
 //! One call on a tensor of any shape, timed: what `benches/peers/short.py` sets beside its peers.
 //!
-//! `cargo bench --bench shapes -- cross-entropy f32 8,21,128,128 SECONDS`: forward and backward, cross
-//! entropy fused in place, log-softmax from an upstream gradient. Prints a line of JSON: the loss, or the
+//! `cargo bench --bench shapes -- cross-entropy f32 8,21,128,128 SECONDS`: forward and backward, losses of
+//! rows fused in place, log-softmax from an upstream gradient. Prints a line of JSON: the loss, or the
 //! largest output, of the first run, the sum of the gradient's sizes, and the seconds of every run.
 
 #[path = "data/logits.rs"]
@@ -14,9 +14,20 @@ use std::error::Error;
 use std::time::Duration;
 use timed::timed;
 use warploss::{
-    CrossEntropy, CrossEntropyOut, Device, Float, LogSoftmax, Result, TensorMut, TensorRef, bf16,
-    f16,
+    CrossEntropy, CrossEntropyOut, Device, Float, LogSoftmax, LogprobEntropy, LogprobEntropyOut,
+    LogprobEntropyUpstream, Reduction, Result, TensorMut, TensorRef, bf16, f16,
 };
+
+/// Losses with a class, or a distribution, for each row: `cross-entropy-options` with label smoothing and an
+/// upstream gradient for each row, `probabilities` and `teacher` against those, `ranks` forward alone.
+const OF_ROWS: [&str; 6] = [
+    "cross-entropy",
+    "cross-entropy-options",
+    "logprob-entropy",
+    "probabilities",
+    "ranks",
+    "teacher",
+];
 
 struct Case {
     shape: Vec<usize>,
@@ -28,24 +39,68 @@ impl Case {
         self.shape.iter().product()
     }
 
-    fn cross_entropy<T: Float>(&self, device: &Device) -> Result<(f64, f64, Vec<f64>)> {
+    /// One of the losses with a class, or a distribution, for each row.
+    fn of_rows<T: Float>(&self, op: &str, device: &Device) -> Result<(f64, f64, Vec<f64>)> {
         let mut logits = logits::<T>([1, self.elements()]);
+        // Of the sum 1 or not, as the loss is as fast either way.
+        let soft: Vec<T> = logits.iter().rev().map(|x| T::from_f32(x.to_f32() + 4.0)).collect();
         let of_targets: Vec<usize> =
             self.shape.iter().enumerate().filter(|(d, _)| *d != 1).map(|(_, n)| *n).collect();
         let rows = of_targets.iter().product::<usize>();
         let target: Vec<i64> = (0..rows).map(|r| (r * 7919 % self.shape[1]) as i64).collect();
-        let (loss, mut value) = (CrossEntropy::default(), [0f32]);
-        let mut fused = |logits: &mut [T]| {
-            let out = CrossEntropyOut::loss(TensorMut::new(&mut value, &[])?);
-            let logits = TensorMut::new(logits, &self.shape)?;
+        let upstream: Vec<f32> = (0..rows).map(|r| (r % 7) as f32 - 3.0).collect();
+        let (mut value, mut second) = (vec![0f32; rows], vec![0f32; rows]);
+        let [mut argmax, mut rank] = [vec![0i64; rows], vec![0i64; rows]];
+        let loss = match op {
+            "cross-entropy-options" => {
+                CrossEntropy::default().reduction(Reduction::None).label_smoothing(0.1)
+            }
+            "teacher" => CrossEntropy::default().teacher_scale(Some(1.0)),
+            _ => CrossEntropy::default(),
+        };
+        let mut step = |logits: &mut [T]| {
             let target = TensorRef::new(&target, &of_targets)?;
-            loss.forward_backward_in_place(device, logits, target, 1.0, out)?;
+            let upstream = TensorRef::new(&upstream, &of_targets)?;
+            let logits = TensorMut::new(logits, &self.shape)?;
+            let one = TensorMut::new(&mut value[..1], &[]);
+            match op {
+                "logprob-entropy" => {
+                    let own = TensorMut::new(&mut value, &of_targets)?;
+                    let out =
+                        LogprobEntropyOut::new(own, TensorMut::new(&mut second, &of_targets)?);
+                    let (grad_logprob, grad_entropy) = (upstream.into(), 0.1.into());
+                    let upstream = LogprobEntropyUpstream { grad_logprob, grad_entropy };
+                    LogprobEntropy::default()
+                        .forward_backward_in_place(device, logits, target, upstream, out)?;
+                }
+                "ranks" => {
+                    let out = CrossEntropyOut {
+                        argmax: Some(TensorMut::new(&mut argmax, &of_targets)?),
+                        rank: Some(TensorMut::new(&mut rank, &of_targets)?),
+                        ..CrossEntropyOut::loss(one?)
+                    };
+                    loss.forward_into(device, logits.as_ref(), target, out)?;
+                }
+                "cross-entropy-options" => {
+                    let out = CrossEntropyOut::loss(TensorMut::new(&mut value, &of_targets)?);
+                    loss.forward_backward_in_place(device, logits, target, upstream, out)?;
+                }
+                "probabilities" | "teacher" => {
+                    let soft = TensorRef::new(&soft, &self.shape)?;
+                    let out = CrossEntropyOut::loss(one?);
+                    loss.forward_backward_in_place(device, logits, soft, 1.0, out)?;
+                }
+                _ => {
+                    let out = CrossEntropyOut::loss(one?);
+                    loss.forward_backward_in_place(device, logits, target, 1.0, out)?;
+                }
+            }
             Ok(value[0])
         };
-        let first = fused(&mut logits)?;
+        let first = step(&mut logits)?;
         let sizes = logits.iter().map(|g| f64::from(g.to_f32().abs())).sum();
         // From here on the logits are the last run's gradient: as good as any other.
-        let times = timed(self.seconds, || fused(&mut logits).map(drop))?;
+        let times = timed(self.seconds, || step(&mut logits).map(drop))?;
         Ok((first.into(), sizes, times))
     }
 
@@ -71,9 +126,13 @@ impl Case {
     fn run<T: Float>(&self, op: &str) -> std::result::Result<(f64, f64, Vec<f64>), Box<dyn Error>> {
         let device = Device::cpu();
         Ok(match op {
-            "cross-entropy" => self.cross_entropy::<T>(&device)?,
             "log-softmax" => self.log_softmax::<T>(&device)?,
-            _ => return Err(format!("op: expected cross-entropy or log-softmax, got {op}").into()),
+            op if OF_ROWS.contains(&op) => self.of_rows::<T>(op, &device)?,
+            _ => {
+                return Err(
+                    format!("op: expected log-softmax or one of {OF_ROWS:?}, got {op}").into()
+                );
+            }
         })
     }
 }

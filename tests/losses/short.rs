@@ -4,7 +4,10 @@
 use crate::cross_entropy::{CrossEntropyCase, Ignored, Recipe, UpstreamKind, Weights};
 use crate::data::{FLOATS, Logits, Rng};
 use crate::harness::{self, Case};
+use crate::lanes::levels;
 use crate::log_softmax::LineRecipe;
+use crate::ranks::RanksCase;
+use crate::soft_cross_entropy::{Probabilities, SoftRecipe};
 use warploss::{DType, Device, Reduction};
 
 /// About vectors of 4, 8 and 16 elements, and about the longest row of a tile.
@@ -23,11 +26,11 @@ const OTHERS: [(usize, &[usize]); 9] = [
     (2, &[3, 11]),
 ];
 
-fn case(seed: u64, classes: usize, (first, inner): (usize, &[usize])) -> CrossEntropyCase {
+fn recipe(seed: u64, classes: usize, (first, inner): (usize, &[usize])) -> Recipe {
     let mut rng = Rng(seed);
     let of_weight =
         [Weights::None, Weights::Positive(true), Weights::Positive(false), Weights::Mixed];
-    let recipe = Recipe {
+    Recipe {
         seed,
         shape: [&[first, classes], inner].concat(),
         padding: rng.below(3) * rng.below(2),
@@ -50,13 +53,24 @@ fn case(seed: u64, classes: usize, (first, inner): (usize, &[usize])) -> CrossEn
             (0.0, 1.7, Some(5.0)),
             (1e-4, 0.6, Some(30.0)),
         ][rng.below(6)],
-    };
-    recipe.case()
+    }
 }
 
-fn levels() -> Vec<(String, Device)> {
-    let named = |cpu: Device| (format!("cpu, {}", cpu.cpu_info().simd), cpu);
-    Device::cpu_levels().into_iter().map(named).collect()
+/// The same against probabilities or a teacher's logits.
+fn soft_recipe(seed: u64, classes: usize, others: (usize, &[usize])) -> SoftRecipe {
+    let mut rng = Rng(seed ^ 0x50f7);
+    let target = match rng.below(5) {
+        0 => Probabilities::Simplex,
+        1 => Probabilities::OneHot,
+        2 => Probabilities::Any,
+        _ => Probabilities::Teacher(Logits::ALL[rng.below(Logits::ALL.len())]),
+    };
+    SoftRecipe {
+        base: recipe(seed, classes, others),
+        target,
+        padding: rng.below(3) * rng.below(2),
+        teacher_scale: [1.0, 0.5, 1.7][rng.below(3)],
+    }
 }
 
 #[test]
@@ -65,10 +79,19 @@ fn short_rows_agree_with_the_reference_however_they_lie() {
     for (i, classes) in CLASSES.into_iter().enumerate() {
         for (j, others) in OTHERS.into_iter().enumerate() {
             for turn in 0..6 {
-                let case = case((i * 1000 + j * 10 + turn) as u64, classes, others);
-                let expected = case.expected();
-                for (name, device) in &levels {
-                    harness::check_on(name, device, &case, &expected);
+                let seed = (i * 1000 + j * 10 + turn) as u64;
+                let case = recipe(seed, classes, others).case();
+                let cases: [Box<dyn Case>; 4] = [
+                    Box::new(RanksCase(case.clone())),
+                    Box::new(case),
+                    Box::new(recipe(seed, classes, others).logprob_entropy()),
+                    Box::new(soft_recipe(seed, classes, others).case()),
+                ];
+                for case in cases {
+                    let expected = case.expected();
+                    for (name, device) in &levels {
+                        harness::check_on(name, device, &*case, &expected);
+                    }
                 }
             }
         }

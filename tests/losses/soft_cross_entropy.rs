@@ -285,10 +285,10 @@ pub(crate) fn probabilities(
 
 #[derive(Debug, Clone)]
 pub(crate) struct SoftRecipe {
-    base: Recipe,
-    target: Probabilities,
-    padding: usize,
-    teacher_scale: f32,
+    pub(crate) base: Recipe,
+    pub(crate) target: Probabilities,
+    pub(crate) padding: usize,
+    pub(crate) teacher_scale: f32,
 }
 
 pub(crate) fn recipes() -> impl Strategy<Value = SoftRecipe> {

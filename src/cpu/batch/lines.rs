@@ -132,6 +132,17 @@ pub(crate) struct Operands<X, A, Y> {
     pub(crate) b: Option<Sink<A>>,
 }
 
+impl<X, A, Y> Operands<X, A, Y> {
+    /// Whether lines lie in one piece each, in all of them.
+    pub(crate) fn contiguous(&self) -> bool {
+        let Operands { x, a, y, b } = self;
+        x.lines.contiguous()
+            && a.as_ref().is_none_or(|a| a.lines.contiguous())
+            && y.as_ref().is_none_or(|y| y.lines.contiguous())
+            && b.as_ref().is_none_or(|b| b.lines.contiguous())
+    }
+}
+
 /// Does `op` on every line of `x` (with `a` and `y` of as many lines), on the threads of `cpu`.
 ///
 /// # Safety
@@ -159,12 +170,9 @@ pub(crate) unsafe fn each_line_of<X: Lanes, A: Lanes, Y: Lanes, Op: LineOp>(
     operands: Operands<X, A, Y>,
     op: &Op,
 ) -> Op::Sum {
+    let contiguous = operands.contiguous();
     let Operands { x, a, y, b } = operands;
     let (count, len) = (x.lines.count(), x.lines.len());
-    let contiguous = x.lines.contiguous()
-        && a.as_ref().is_none_or(|a| a.lines.contiguous())
-        && y.as_ref().is_none_or(|y| y.lines.contiguous())
-        && b.as_ref().is_none_or(|b| b.lines.contiguous());
     let job = Job { x: &x, a: &a, y: &y, b: &b, op };
     // SAFETY: chunks are disjoint ranges of lines, and the caller vouches that lines do not overlap.
     let job = unsafe { SyncRef::new(&job) };

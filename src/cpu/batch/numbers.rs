@@ -195,12 +195,23 @@ impl<'a> Batch<'a> {
 
     /// A class's weight over the batch's unit; 0 without smoothing.
     pub(crate) fn smoothing_weight(&self, class: usize) -> f64 {
-        if self.epsilon > 0.0 { self.weights.get(class) / self.unit } else { 0.0 }
+        self.smoothing_of(self.weights.get(class))
+    }
+
+    #[inline(always)]
+    pub(crate) fn smoothing_of(&self, weight: f64) -> f64 {
+        if self.epsilon > 0.0 { weight / self.unit } else { 0.0 }
     }
 
     /// ℓ without its z-loss, and the z-loss, of a kept row.
     pub(crate) fn loss(&self, sum: &Summed, class: usize) -> (f64, f64) {
-        let hard = (1.0 - self.epsilon) * self.weights.get(class);
+        self.loss_of(sum, self.weights.get(class))
+    }
+
+    /// The same from the class's weight.
+    #[inline(always)]
+    pub(crate) fn loss_of(&self, sum: &Summed, weight: f64) -> (f64, f64) {
+        let hard = (1.0 - self.epsilon) * weight;
         let mut loss = 0.0;
         if hard != 0.0 {
             loss += hard * sum.nll;
@@ -226,12 +237,13 @@ impl<'a> Batch<'a> {
 
     /// Factors of p_j, of w_j and of the target's own term, dz/dx not included.
     pub(crate) fn factors(&self, row: usize, class: usize, lse: f64) -> Factors {
-        self.factors_of(self.scaling.upstream(row), class, lse)
+        self.factors_of(self.scaling.upstream(row), self.weights.get(class), lse)
     }
 
-    /// The same from the row's upstream gradients.
-    pub(crate) fn factors_of(&self, (g, g_z): (f64, f64), class: usize, lse: f64) -> Factors {
-        let hard = (1.0 - self.epsilon) * self.weights.get(class);
+    /// The same from the row's upstream gradients and the class's weight.
+    #[inline(always)]
+    pub(crate) fn factors_of(&self, (g, g_z): (f64, f64), weight: f64, lse: f64) -> Factors {
+        let hard = (1.0 - self.epsilon) * weight;
         // What an option leaves out is nothing, of an infinite upstream gradient as well.
         let part = |on: f64, factor: f64| if on > 0.0 { factor } else { 0.0 };
         let smooth = part(self.epsilon, g * self.smooth());
@@ -262,6 +274,7 @@ impl Factors {
     }
 
     /// For the vector loops: the constant part of dz/dx multiplied in.
+    #[inline(always)]
     pub(crate) fn terms(&self, transform: Transform) -> Terms {
         let slope = f64::from(transform.slope());
         Terms {
@@ -279,6 +292,7 @@ impl Factors {
     }
 
     /// The same from the others' probability, and the target's.
+    #[inline(always)]
     pub(crate) fn at_share(&self, (rest, target): (f64, f64), (slope, weight): (f64, f64)) -> f32 {
         let g = self.prob_without_hard * target - self.hard * rest - self.smooth * weight;
         (g * slope) as f32

@@ -3,6 +3,7 @@
 use crate::base::error::{Error, Result};
 use crate::base::host::{HostRef, IndexRef};
 use crate::cpu::processor::Cpu;
+use crate::cpu::row::tile::{Lane, NO_CLASS, ROWS};
 use crate::cpu::threads::SyncPtr;
 use std::cell::Cell;
 use std::ops::Range;
@@ -135,6 +136,17 @@ impl Targets<'_> {
     pub(crate) fn class_of(&self, label: i64) -> Option<usize> {
         // The census has found every kept target in range.
         (Some(label) != self.ignore_index).then_some(label as usize)
+    }
+
+    /// The classes of a tile's rows, or [`NO_CLASS`].
+    pub(crate) fn classes_of_tile(&self, first: usize, rows: usize) -> Lane<f32> {
+        let (mut classes, mut labels) = (Lane::of(NO_CLASS), [0; ROWS]);
+        self.labels(first, &mut labels[..rows]);
+        for (class, &label) in classes.0.iter_mut().zip(&labels[..rows]) {
+            // Exact: there are few classes.
+            *class = self.class_of(label).map_or(NO_CLASS, |class| class as f32);
+        }
+        classes
     }
 
     /// The class of a kept row, `None` for an ignored one.

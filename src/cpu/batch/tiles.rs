@@ -4,7 +4,7 @@
 
 use crate::base::dtype::DType;
 use crate::base::lines::Lines;
-use crate::cpu::batch::lines::{Sink, Source, Way, each_chunk};
+use crate::cpu::batch::lines::{Operands, Sink, Source, Way, each_chunk};
 use crate::cpu::processor::Cpu;
 use crate::cpu::row::tile::{Ahead, Lane, Lie, ROWS, SHORT, pitch};
 use crate::cpu::simd::{Kernel, Lanes, Level, MAX_LANES, Simd, load_lanes, store_lanes};
@@ -56,6 +56,11 @@ pub(crate) trait TileOp: Sync {
     /// What lines add up to, in a fixed order.
     type Sum: Copy + Default + Send;
 
+    /// What fills up the second tensor's lines.
+    fn filling(&self) -> f32 {
+        0.0
+    }
+
     fn tile(&self, tile: Lined<'_>, sum: &mut Self::Sum);
 
     fn merge(total: &mut Self::Sum, part: &Self::Sum);
@@ -70,8 +75,7 @@ pub(crate) fn short<X>(x: &Source<X>) -> bool {
 /// tile of `x` holds then.
 ///
 /// # Safety
-/// The layouts are those of valid tensors at the bases, equal in count and length; `y` is `x` itself or
-/// overlaps it nowhere; nobody else touches the output during the call.
+/// As for [`each_tile_of`].
 pub(crate) unsafe fn each_tile<X: Lanes, A: Lanes, Y: Lanes, Op: TileOp>(
     cpu: &Cpu,
     x: Source<X>,
@@ -79,18 +83,31 @@ pub(crate) unsafe fn each_tile<X: Lanes, A: Lanes, Y: Lanes, Op: TileOp>(
     y: Option<Sink<Y>>,
     op: &Op,
 ) -> Op::Sum {
+    // SAFETY: the caller's promise, with one output less.
+    unsafe { each_tile_of(cpu, Operands { x, a, y, b: None }, op) }
+}
+
+/// As [`each_tile`]; `b` is written what the tile of `a` holds then.
+///
+/// # Safety
+/// The layouts are those of valid tensors at the bases, equal in count and length; `y` is `x` itself or
+/// overlaps it nowhere, and so with `b` and `a`; nobody else touches the outputs during the call.
+pub(crate) unsafe fn each_tile_of<X: Lanes, A: Lanes, Y: Lanes, Op: TileOp>(
+    cpu: &Cpu,
+    operands: Operands<X, A, Y>,
+    op: &Op,
+) -> Op::Sum {
+    let one_piece = operands.contiguous();
+    let Operands { x, a, y, b } = operands;
     let (count, len, level) = (x.lines.count(), x.lines.len(), cpu.level);
-    let one_piece = x.lines.contiguous()
-        && a.as_ref().is_none_or(|a| a.lines.contiguous())
-        && y.as_ref().is_none_or(|y| y.lines.contiguous());
     let lie = if one_piece && len >= ONE_PIECE { Lie::Along } else { Lie::Beside };
     // What a line costs besides its elements is some of them.
     let way = Way::of(cpu, count, len + 16);
-    let operands = (&x, &a, &y);
+    let operands = (&x, &a, &y, &b);
     // SAFETY: chunks are disjoint ranges of lines, and lines do not overlap: the caller's promise.
     let operands = unsafe { SyncRef::new(&operands) };
     let run = |lines: Range<usize>, sum: &mut Op::Sum| {
-        let (x, a, y) = *operands.get();
+        let (x, a, y, b) = *operands.get();
         let (mut memory, mut beside) = (Memory::new(), Memory::new());
         let tile = memory.of_len(lie.lanes(len));
         let beside = beside.of_len(a.as_ref().map_or(0, |_| lie.lanes(len)));
@@ -101,12 +118,15 @@ pub(crate) unsafe fn each_tile<X: Lanes, A: Lanes, Y: Lanes, Op: TileOp>(
             unsafe {
                 at.gather(x, tile, f32::NEG_INFINITY);
                 if let Some(a) = a {
-                    at.gather(a, beside, 0.0);
+                    at.gather(a, beside, op.filling());
                 }
                 let ahead = at.ahead(x).unwrap_or(Ahead::nothing(tile));
                 op.tile(Lined { first, lines, lie, len, ahead, x: tile, a: beside }, sum);
                 if let Some(y) = y {
                     at.scatter(y, tile);
+                }
+                if let Some(b) = b {
+                    at.scatter(b, beside);
                 }
             }
         }

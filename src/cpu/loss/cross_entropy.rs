@@ -285,7 +285,7 @@ impl Cpu {
         let classes = (batch.targets.classes, batch.unit);
         with_weights(batch.weights, classes, batch.epsilon > 0.0, |weights| {
             let standing = matches!(pass, Pass::Forward(results) if results.ranks.wanted());
-            if short(&x) && !standing {
+            if short(&x) {
                 let results = match pass {
                     Pass::Forward(results) => Some(results),
                     // The rows' own sums are at hand, and better than rounded ones.

@@ -1,69 +1,29 @@
 //! Log-probability and entropy on the CPU: a row is summed with its moment, then written.
 
+mod results;
+mod short;
+
 use crate::base::error::Result;
 use crate::base::tensor::{TensorMut, TensorRef};
 use crate::cpu::batch::lines::{Line, LineOp, Sink, Source, each_line, host_like};
 use crate::cpu::batch::numbers::{Batch, Factors, Upstream};
+use crate::cpu::batch::tiles::{each_tile, short};
 use crate::cpu::loss::cross_entropy::rows;
 use crate::cpu::loss::log_softmax::fill;
+use crate::cpu::loss::logprob_entropy::results::Results;
+use crate::cpu::loss::logprob_entropy::short::Short;
 use crate::cpu::loss::logsumexp::coarse;
-use crate::cpu::processor::{Cpu, each_float, host_f32, host_f32_ref};
+use crate::cpu::processor::{Cpu, each_float, host_f32_ref};
 use crate::cpu::row::cuts::Segments;
 use crate::cpu::row::entropy::{EntropyTerms, entropy_gradient};
 use crate::cpu::row::hole::Hole;
 use crate::cpu::row::logit::Transform;
-use crate::cpu::row::ranks::RankResults;
 use crate::cpu::row::state::RowSum;
 use crate::cpu::row::work::{Also, Normalizer, Row};
 use crate::cpu::simd::Lanes;
 use crate::cpu::threads::SyncPtr;
 use crate::spec::cross_entropy::Checked;
 use crate::spec::logprob_entropy::{LogprobEntropyOut, LogprobEntropyUpstream};
-
-/// Where the results of rows go; null where nobody asked.
-#[derive(Clone, Copy)]
-struct Results {
-    logprob: SyncPtr<f32>,
-    entropy: SyncPtr<f32>,
-    lse: SyncPtr<f32>,
-    ranks: RankResults,
-}
-
-impl Results {
-    /// The caller's buffers, borrowed by `out` for as long as rows write to them.
-    fn new(out: LogprobEntropyOut<'_>) -> Result<Results> {
-        let lse = out.lse.map(|t| host_f32(t, "lse")).transpose()?;
-        Ok(Results {
-            logprob: SyncPtr(host_f32(out.logprob, "logprob")?.as_mut_ptr()),
-            entropy: SyncPtr(host_f32(out.entropy, "entropy")?.as_mut_ptr()),
-            lse: SyncPtr(lse.map_or(std::ptr::null_mut(), |s| s.as_mut_ptr())),
-            ranks: RankResults::new(out.argmax, out.rank)?,
-        })
-    }
-
-    /// Writes one row's results; `None` for an ignored one.
-    ///
-    /// # Safety
-    /// Each pointer is null or good for an element a row; nobody else writes this row's.
-    unsafe fn put(&self, row: usize, sum: Option<&RowSum>) {
-        let (logprob, entropy) = match sum {
-            None => (0.0, 0.0),
-            Some(sum) if sum.undefined() => (f32::NAN, f32::NAN),
-            Some(sum) => (-sum.nll() as f32, sum.entropy() as f32),
-        };
-        let lse = sum.map_or(0.0, |sum| sum.lse() as f32);
-        for (out, value) in [(self.logprob, logprob), (self.entropy, entropy), (self.lse, lse)] {
-            if !out.get().is_null() {
-                // SAFETY: a pointer that is not null has an element a row, and this row's is
-                // written by this call alone: the caller's promise.
-                unsafe { out.get().add(row).write(value) };
-            }
-        }
-        // SAFETY: the ranks have an element a row as well, of which nobody else writes this one's:
-        // the caller's promise.
-        unsafe { self.ranks.put(row, sum.map(|sum| &sum.standing)) };
-    }
-}
 
 /// What rows are worked on with.
 struct Call<'a> {
@@ -212,7 +172,16 @@ impl Cpu {
     fn each_token<X: Lanes, Y: Lanes>(&self, call: &Call<'_>, x: Source<X>, y: Option<Sink<Y>>) {
         // SAFETY: views hold their shapes, which were checked to agree; outputs are borrowed
         // exclusively, and in place the output is the input itself.
-        unsafe { each_line(self, x, None::<Source<f32>>, y, call) }
+        unsafe {
+            if short(&x) {
+                // A saved log-sum-exp is not asked for: the rows' own sums are at hand, and better.
+                let (level, batch, results) = (self.level, &call.batch, call.results);
+                let upstream = y.is_some().then_some([call.grad_logprob, call.grad_entropy]);
+                let op = Short { level, batch, results, upstream };
+                return each_tile(self, x, None::<Source<f32>>, y, &op);
+            }
+            each_line(self, x, None::<Source<f32>>, y, call)
+        }
     }
 
     pub(crate) fn logprob_entropy_forward(

@@ -1,71 +1,26 @@
 //! Cross entropy against probabilities, or a teacher's logits, on the CPU: rows of logits and of
 //! targets side by side, each brought from memory once.
 
+mod batch;
+mod short;
+
 use crate::base::dtype::DType;
 use crate::base::error::Result;
 use crate::base::lines::Lines;
 use crate::base::tensor::{TensorMut, TensorRef};
 use crate::cpu::batch::lines::{Line, LineOp, Operands, Sink, Source, each_line_of, host_like};
-use crate::cpu::batch::numbers::{Scaling, Sums, Upstream};
+use crate::cpu::batch::numbers::{Sums, Upstream};
 use crate::cpu::batch::results::{Buffers, Results};
-use crate::cpu::batch::targets::{Census, WeightSum, Weights, with_weights};
+use crate::cpu::batch::targets::with_weights;
+use crate::cpu::batch::tiles::{each_tile_of, short};
 use crate::cpu::loss::log_softmax::fill;
-use crate::cpu::processor::{Cpu, each_float, host_data};
-use crate::cpu::row::logit::Transform;
-use crate::cpu::row::soft_row::{SoftKept, SoftRow, SoftSum, Teacher};
+use crate::cpu::loss::soft_cross_entropy::batch::Batch;
+use crate::cpu::loss::soft_cross_entropy::short::Short;
+use crate::cpu::processor::{Cpu, each_float};
+use crate::cpu::row::soft_row::{SoftKept, SoftRow, Teacher};
 use crate::cpu::simd::Lanes;
 use crate::spec::cross_entropy::{Checked, CrossEntropyGradients, CrossEntropyOut, SoftTarget};
 use crate::spec::grad_output::GradOutput;
-
-/// Numbers of the batch that every row uses.
-struct Batch<'a> {
-    weights: Weights<'a>,
-    /// Of weights over their unit, as loops see them.
-    weight_sum: f64,
-    unit: f64,
-    scaling: Scaling<'a>,
-    classes: usize,
-    /// 1 − ε and ε/V.
-    hard: f64,
-    soft: f64,
-    lambda: f64,
-    transform: Transform,
-    teacher: Option<f32>,
-}
-
-impl<'a> Batch<'a> {
-    fn new(checked: &Checked<'a, SoftTarget<'a>>, upstream: Upstream<'a>) -> Result<Batch<'a>> {
-        let options = checked.options;
-        let weights = Weights(options.weight.map(|w| host_data(w, "weight")).transpose()?);
-        let classes = checked.classes;
-        let WeightSum { sum, unit } = weights.sum(classes)?;
-        // Every row counts, and as 1; rows without classes have no mean.
-        let kept = if classes == 0 { 0 } else { checked.rows.iter().product() };
-        let census = Census { kept, weight: kept as f64 };
-        let epsilon = options.label_smoothing;
-        Ok(Batch {
-            weights,
-            weight_sum: sum / unit,
-            unit,
-            scaling: Scaling { reduction: options.reduction, census, upstream },
-            classes,
-            hard: 1.0 - epsilon,
-            soft: if epsilon > 0.0 { epsilon / classes as f64 } else { 0.0 },
-            lambda: options.lse_square_scale,
-            transform: Transform::new(options.logit_scale, options.softcap),
-            teacher: options.teacher_scale,
-        })
-    }
-
-    /// ℓ without its z-loss, and the z-loss, of a row.
-    fn loss(&self, sum: &SoftSum) -> (f64, f64) {
-        if sum.undefined() {
-            return (f64::NAN, if self.lambda > 0.0 { f64::NAN } else { 0.0 });
-        }
-        let z_loss = if self.lambda > 0.0 { self.lambda * sum.lse() * sum.lse() } else { 0.0 };
-        (sum.loss() * self.unit, z_loss)
-    }
-}
 
 /// Cross entropy of a line: its results where there are any, gradients where the line has outputs.
 struct Soft<'a> {
@@ -159,6 +114,13 @@ impl Cpu {
         let a = Source { base: target.as_ptr(), lines: rows(checked, &checked.target.tensor()) };
         let operands = Operands { x, a: Some(a), y: outputs.logits, b: outputs.target };
         Ok(with_weights(batch.weights, (batch.classes, batch.unit), true, |weights| {
+            if short(&operands.x) {
+                let gradients = [operands.y.is_some(), operands.b.is_some()];
+                let op = Short { level: self.level, batch, weights, results, gradients };
+                // SAFETY: views hold their shapes, which were checked to agree; outputs are borrowed
+                // exclusively, and in place the output is the input itself.
+                return unsafe { each_tile_of(self, operands, &op) };
+            }
             let op = Soft { cpu: self, batch, weights, results };
             // SAFETY: views hold their shapes, which were checked to agree; outputs are borrowed
             // exclusively, and in place the output is the input itself.

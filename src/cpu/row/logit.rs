@@ -21,6 +21,7 @@ pub(crate) enum Linear {
 }
 
 impl Linear {
+    #[inline(always)]
     pub(crate) fn scale(self) -> f32 {
         match self {
             Linear::Plain(Plain) => 1.0,
@@ -41,6 +42,7 @@ impl Transform {
     }
 
     /// The constant part of dz/dx.
+    #[inline(always)]
     pub(crate) fn slope(self) -> f32 {
         match self {
             Transform::Linear(linear) => linear.scale(),
@@ -49,6 +51,7 @@ impl Transform {
     }
 
     /// z at a reference.
+    #[inline(always)]
     pub(crate) fn z(self, reference: f32) -> f64 {
         match self {
             Transform::Linear(_) => f64::from(self.slope()) * f64::from(reference),

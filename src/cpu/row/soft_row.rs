@@ -99,6 +99,9 @@ impl SoftSum {
     }
 }
 
+/// Σ e^(z − max) up to which the largest class is alone.
+pub(crate) const ALONE: f64 = 1.0 + 1.0 / 64.0;
+
 /// A probability so small that f32 has it as 0: it silences an infinite term.
 const VANISHED: f64 = f32::MIN_POSITIVE as f64;
 
@@ -334,8 +337,6 @@ impl<T: Lanes> SoftRow<T> {
         kept: &SoftKept,
         (g, z): (f64, f64),
     ) -> Option<(usize, f32)> {
-        /// Σ e^(z − max) up to which the largest class is alone.
-        const ALONE: f64 = 1.0 + 1.0 / 64.0;
         if sum.total >= ALONE {
             return None;
         }

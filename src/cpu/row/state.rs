@@ -88,11 +88,13 @@ pub(crate) struct Summed {
 
 impl Summed {
     /// ln Σ e^z.
+    #[inline(always)]
     pub(crate) fn lse(&self) -> f64 {
         self.max + self.log_sum
     }
 
     /// Whether the row has no probabilities: all −∞, or a +∞ or NaN in it.
+    #[inline(always)]
     pub(crate) fn undefined(&self) -> bool {
         !self.max.is_finite() || self.log_sum.is_nan()
     }
@@ -257,6 +259,7 @@ impl RowSum {
 }
 
 /// A distance between logits, infinite where f32 arithmetic, on any device, would have it so.
+#[inline(always)]
 pub(crate) fn overflow_as_f32(distance: f64) -> f64 {
     if distance > f64::from(f32::MAX) { f64::INFINITY } else { distance }
 }

@@ -3,8 +3,8 @@
 use crate::cpu::batch::numbers::{Batch, Sums};
 use crate::cpu::batch::results::Results;
 use crate::cpu::batch::tiles::{Lined, TileOp};
-use crate::cpu::row::tile::{Factors, Lane, NO_CLASS, ROWS, Tile, TileSums, TileTerms};
-use crate::cpu::simd::Level;
+use crate::cpu::row::tile::{Factors, Lane, ROWS, Tile, TileSums, TileTerms};
+use crate::cpu::simd::{Kernel, Level, Simd};
 use crate::cpu::threads::SyncPtr;
 
 /// A call on short rows: results where they are asked for, and the gradient in the rows' place.
@@ -27,13 +27,7 @@ impl TileOp for Short<'_> {
     fn tile(&self, tile: Lined<'_>, sums: &mut Sums) {
         let Lined { first, lines, lie, len, ahead, x, .. } = tile;
         let batch = self.batch;
-        let mut class = Lane::of(NO_CLASS);
-        let mut labels = [0; ROWS];
-        batch.targets.labels(first, &mut labels[..lines]);
-        for (class, &label) in class.0.iter_mut().zip(&labels[..lines]) {
-            // Exact: there are few classes.
-            *class = batch.targets.class_of(label).map_or(NO_CLASS, |class| class as f32);
-        }
+        let class = batch.targets.classes_of_tile(first, lines);
         let weights = self.weights.get().cast_const();
         let weights = (!weights.is_null()).then(|| {
             // SAFETY: there is a weight a class.
@@ -43,16 +37,17 @@ impl TileOp for Short<'_> {
         let smoothing = batch.epsilon > 0.0;
         let mut tile =
             Tile { level, transform, lie, len, x, ahead, class: Some(&class), smoothing, weights };
+        if let Some(results) = &self.results {
+            // SAFETY: results have an element a row, and these rows are this call's.
+            unsafe { tile.put_ranks(&results.ranks, &class, (first, lines)) };
+        }
         let mut of_rows = TileSums::EMPTY;
         tile.sum(false, &mut of_rows);
         let mut terms = TileTerms::NONE;
         if self.plain {
             self.plain_rows((first, lines), &class, &of_rows, &mut terms, sums);
         } else {
-            for (i, &class) in class.0.iter().enumerate().take(lines) {
-                let class = (class >= 0.0).then_some(class as usize);
-                self.row((first + i, i), class, &of_rows, &mut terms, sums);
-            }
+            self.rows((first, lines), &class, &of_rows, &mut terms, sums);
         }
         if self.gradient {
             tile.gradient(&of_rows, &terms);
@@ -119,50 +114,96 @@ impl Short<'_> {
         factors
     }
 
-    /// A row's results, and what its gradient is made of.
-    #[inline(always)]
-    fn row(
+    /// Rows' results and terms with every option.
+    fn rows(
         &self,
-        (row, lane): (usize, usize),
-        class: Option<usize>,
+        (first, lines): (usize, usize),
+        class: &Lane<f32>,
         of_rows: &TileSums,
         terms: &mut TileTerms,
         sums: &mut Sums,
     ) {
-        debug_assert!(lane < ROWS);
         let batch = self.batch;
-        let Some(class) = class else {
-            if let Some(results) = &self.results {
-                // SAFETY: results have an element a row, and this row is this call's.
-                unsafe { results.put(row, (0.0, 0.0), 0.0, sums) };
-            }
-            return;
-        };
-        let summed = of_rows.summed(lane, batch.transform);
-        if let Some(results) = &self.results {
-            let lse = summed.lse() as f32;
+        let mut given = Given::NONE;
+        for (i, &class) in
+            class.0.iter().enumerate().take(lines).filter(|(_, class)| **class >= 0.0)
+        {
+            terms.kept.0[i] = 1.0;
+            given.weight.0[i] = batch.weights.get(class as usize);
+            let upstream = self.upstream.unwrap_or_else(|| batch.scaling.upstream(first + i));
+            (given.upstream[0].0[i], given.upstream[1].0[i]) = upstream;
+        }
+        let mut results = RowResults::EMPTY;
+        let (given, of) = (&given, of_rows);
+        self.level.run(Finish { batch, of, given, results: &mut results, terms });
+        let Some(to) = &self.results else { return };
+        for i in 0..lines {
+            let RowResults { loss, z_loss, lse } = &results;
+            let (losses, lse) = match terms.kept.0[i] == 1.0 {
+                true => ((loss.0[i], z_loss.0[i]), lse.0[i] as f32),
+                false => ((0.0, 0.0), 0.0),
+            };
             // SAFETY: results have an element a row, and this row is this call's.
-            unsafe { results.put(row, batch.loss(&summed, class), lse, sums) };
+            unsafe { to.put(first + i, losses, lse, sums) };
         }
-        if !self.gradient {
-            return;
+    }
+}
+
+/// What the caller gives for each row: its class's weight, upstream gradients of loss and z-loss.
+struct Given {
+    weight: Lane<f64>,
+    upstream: [Lane<f64>; 2],
+}
+
+impl Given {
+    const NONE: Given = Given { weight: Lane::of(0.0), upstream: [Lane::of(0.0); 2] };
+}
+
+/// Results of rows.
+struct RowResults {
+    loss: Lane<f64>,
+    z_loss: Lane<f64>,
+    lse: Lane<f64>,
+}
+
+impl RowResults {
+    const EMPTY: RowResults =
+        RowResults { loss: Lane::of(0.0), z_loss: Lane::of(0.0), lse: Lane::of(0.0) };
+}
+
+/// From what rows sum to their results and terms: arithmetic of f64 with branches on options alone, so that
+/// rows share vectors here too.
+struct Finish<'k> {
+    batch: &'k Batch<'k>,
+    of: &'k TileSums,
+    given: &'k Given,
+    results: &'k mut RowResults,
+    terms: &'k mut TileTerms,
+}
+
+impl Kernel for Finish<'_> {
+    type Out = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, _: S) {
+        let Finish { batch, of, given, results, terms } = self;
+        let slope = f64::from(batch.transform.slope());
+        for i in 0..ROWS {
+            let (summed, weight) = (of.summed(i, batch.transform), given.weight.0[i]);
+            let (lse, undefined) = (summed.lse(), summed.undefined());
+            (results.loss.0[i], results.z_loss.0[i]) = batch.loss_of(&summed, weight);
+            results.lse.0[i] = lse;
+            let upstream = (given.upstream[0].0[i], given.upstream[1].0[i]);
+            let factors = batch.factors_of(upstream, weight, lse);
+            let of_all = factors.terms(batch.transform);
+            let (rest, target) = (f64::from(of.rest.0[i]), f64::from(of.target.0[i]));
+            let share = 1.0 / (rest + target);
+            let own = (slope * f64::from(of.slope.0[i]), batch.smoothing_of(weight));
+            let at_target = factors.at_share((rest * share, target * share), own);
+            let nothing = if undefined { f32::NAN } else { 0.0 };
+            terms.prob.0[i] = (of_all.prob * share) as f32 + nothing;
+            terms.smooth.0[i] = of_all.smooth + nothing;
+            terms.at_target.0[i] = at_target + nothing;
         }
-        terms.kept.0[lane] = 1.0;
-        if summed.undefined() {
-            for term in [&mut terms.prob, &mut terms.smooth, &mut terms.at_target] {
-                term.0[lane] = f32::NAN;
-            }
-            return;
-        }
-        let (rest, target) = (f64::from(of_rows.rest.0[lane]), f64::from(of_rows.target.0[lane]));
-        let upstream = self.upstream.unwrap_or_else(|| batch.scaling.upstream(row));
-        let factors = batch.factors_of(upstream, class, summed.lse());
-        let of_all = factors.terms(batch.transform);
-        let slope = f64::from(batch.transform.slope()) * f64::from(of_rows.slope.0[lane]);
-        let share = 1.0 / (rest + target);
-        terms.prob.0[lane] = (of_all.prob * share) as f32;
-        terms.smooth.0[lane] = of_all.smooth;
-        let own = (slope, batch.smoothing_weight(class));
-        terms.at_target.0[lane] = factors.at_share((rest * share, target * share), own);
     }
 }

@@ -5,7 +5,7 @@ use crate::cpu::row::softmax::share;
 use crate::cpu::row::tile::lane::{Lane, Lie, ROWS};
 use crate::cpu::row::tile::rows::{Tile, TileSums};
 use crate::cpu::row::tile::walk::{Along, Beside, Folds, Walk, each_walk, load, store};
-use crate::cpu::simd::{Kernel, Simd, exp_nonpositive, ln_1p, ln_plus};
+use crate::cpu::simd::{Kernel, Pieces, Simd, exp_nonpositive, ln_1p, ln_plus};
 
 impl Tile<'_> {
     /// Sums the rows. Where z is linear the exponentials take the logits' place, unless these are to be
@@ -16,6 +16,91 @@ impl Tile<'_> {
             level.run(SumRows { tile: self, walk, logit, keep_logits, sums });
         }));
     }
+
+    /// The log-sums of rows whose largest is +∞, where there are any: 0, or NaN where a NaN stands beside it.
+    pub(super) fn infinite(&self, max: &Lane<f32>) -> Option<[Option<f32>; ROWS]> {
+        let infinite = |max: &f32| *max == f32::INFINITY;
+        max.0.iter().any(infinite).then(|| {
+            std::array::from_fn(|row| {
+                let log_sum = if self.is_numbers(row) { 0.0 } else { f32::NAN };
+                infinite(&max.0[row]).then_some(log_sum)
+            })
+        })
+    }
+
+    /// Takes the classes' logits out of the tile: what is left there adds nothing.
+    #[inline(always)]
+    pub(super) fn take(&mut self, class: &Lane<f32>) -> Lane<f32> {
+        let mut own = Lane::of(f32::NEG_INFINITY);
+        for (row, (own, &class)) in own.0.iter_mut().zip(&class.0).enumerate() {
+            if class >= 0.0 {
+                let at = self.at(row, class as usize);
+                *own = std::mem::replace(at, f32::NEG_INFINITY);
+            }
+        }
+        own
+    }
+
+    /// Σ w_j·(r(max) − r(x_j)) over each row's classes, in the returned unit, which keeps it finite.
+    #[inline(always)]
+    pub(super) fn deviations<S: Simd, W: Walk, L: Logit>(
+        &self,
+        s: S,
+        walk: W,
+        logit: L,
+        max: &Lane<f32>,
+    ) -> (Lane<f32>, f32) {
+        let (zero, of_unit) = (s.splat(0.0), share(self.transform));
+        let (unit, negative) = (s.splat(of_unit), s.splat(-of_unit));
+        let mut deviations = Folds::new();
+        for strip in 0..walk.strips::<S>() {
+            let max = finite(s, walk.number(s, strip, max));
+            let mut total = zero;
+            for piece in Pieces::of_steps(walk.steps::<S>(self.len)) {
+                let mut sum = zero;
+                for step in piece {
+                    let x = load(s, self.x, walk.place::<S>(self.len, strip, step));
+                    let w = walk.weights(s, self.len, step, self.weights);
+                    let distance = s.fma(logit.reference(s, x), negative, s.mul(max, unit));
+                    // A weight of 0 makes 0 of a distance that is infinite.
+                    sum = s.fma(s.select_eq(w, zero, zero, distance), w, sum);
+                }
+                total = s.add(total, sum);
+            }
+            deviations.put(s, strip, total);
+        }
+        let mut rows = Lane::of(0.0);
+        deviations.rows(s, walk, false, &mut rows);
+        (rows, of_unit)
+    }
+}
+
+/// Writes what [`Tile::infinite`] has found.
+pub(super) fn put_infinite(infinite: Option<[Option<f32>; ROWS]>, log_sums: &mut Lane<f32>) {
+    for (log_sum, infinite) in log_sums.0.iter_mut().zip(infinite.into_iter().flatten()) {
+        *log_sum = infinite.unwrap_or(*log_sum);
+    }
+}
+
+/// Each row's largest, as a reference; NaN is disregarded.
+#[inline(always)]
+pub(super) fn maxima<S: Simd, W: Walk, L: Logit>(
+    s: S,
+    walk: W,
+    logit: L,
+    (x, len): (&[Lane<f32>], usize),
+) -> Lane<f32> {
+    let (mut folds, mut rows) = (Folds::new(), Lane::of(0.0));
+    for strip in 0..walk.strips::<S>() {
+        let mut max = s.splat(f32::NEG_INFINITY);
+        for step in 0..walk.steps::<S>(len) {
+            let x = load(s, x, walk.place::<S>(len, strip, step));
+            max = s.max(logit.reference(s, x), max);
+        }
+        folds.put(s, strip, max);
+    }
+    folds.rows(s, walk, true, &mut rows);
+    rows
 }
 
 struct SumRows<'k, 't, W, L> {
@@ -31,92 +116,26 @@ impl<W: Walk, L: Logit> Kernel for SumRows<'_, '_, W, L> {
 
     #[inline(always)]
     fn run<S: Simd>(mut self, s: S) {
-        self.largest(s);
-        let infinite = self.infinite();
+        self.sums.max = maxima(s, self.walk, self.logit, (&*self.tile.x, self.tile.len));
+        let infinite = self.tile.infinite(&self.sums.max);
         if self.tile.smoothing {
-            self.deviations(s);
+            let SumRows { tile, walk, logit, sums, .. } = &mut self;
+            (sums.deviation, sums.unit) = tile.deviations(s, *walk, *logit, &sums.max);
         }
         match self.tile.class {
             None => self.exponentials(s),
             Some(class) => {
-                let own = self.take(class);
+                let own = self.tile.take(class);
                 self.exponentials(s);
                 self.classes(s, &own);
             }
         }
         self.logarithms(s);
-        if let Some(log_sums) = infinite {
-            for (log_sum, infinite) in self.sums.log_sum.0.iter_mut().zip(log_sums) {
-                *log_sum = infinite.unwrap_or(*log_sum);
-            }
-        }
+        put_infinite(infinite, &mut self.sums.log_sum);
     }
 }
 
 impl<W: Walk, L: Logit> SumRows<'_, '_, W, L> {
-    #[inline(always)]
-    fn largest<S: Simd>(&mut self, s: S) {
-        let SumRows { tile, walk, logit, sums, .. } = self;
-        let mut maxima = Folds::new();
-        for strip in 0..walk.strips::<S>() {
-            let mut max = s.splat(f32::NEG_INFINITY);
-            for step in 0..walk.steps::<S>(tile.len) {
-                let x = load(s, tile.x, walk.place::<S>(tile.len, strip, step));
-                // NaN is disregarded.
-                max = s.max(logit.reference(s, x), max);
-            }
-            maxima.put(s, strip, max);
-        }
-        maxima.rows(s, *walk, true, &mut sums.max);
-    }
-
-    /// The log-sums of rows whose largest is +∞, where there are any: 0, or NaN where a NaN stands beside it.
-    fn infinite(&self) -> Option<[Option<f32>; ROWS]> {
-        let infinite = |max: &f32| *max == f32::INFINITY;
-        self.sums.max.0.iter().any(infinite).then(|| {
-            std::array::from_fn(|row| {
-                let log_sum = if self.tile.is_numbers(row) { 0.0 } else { f32::NAN };
-                infinite(&self.sums.max.0[row]).then_some(log_sum)
-            })
-        })
-    }
-
-    /// Σ w_j·(x_j − max) over the row's classes, in units that keep it finite.
-    #[inline(always)]
-    fn deviations<S: Simd>(&mut self, s: S) {
-        let SumRows { tile, walk, logit, sums, .. } = self;
-        let zero = s.splat(0.0);
-        sums.unit = share(tile.transform);
-        let (unit, negative) = (s.splat(sums.unit), s.splat(-sums.unit));
-        let mut deviations = Folds::new();
-        for strip in 0..walk.strips::<S>() {
-            let max = finite(s, walk.number(s, strip, &sums.max));
-            let mut sum = zero;
-            for step in 0..walk.steps::<S>(tile.len) {
-                let x = load(s, tile.x, walk.place::<S>(tile.len, strip, step));
-                let w = walk.weights(s, tile.len, step, tile.weights);
-                let distance = s.fma(logit.reference(s, x), negative, s.mul(max, unit));
-                // A weight of 0 makes 0 of a distance that is infinite.
-                sum = s.fma(s.select_eq(w, zero, zero, distance), w, sum);
-            }
-            deviations.put(s, strip, sum);
-        }
-        deviations.rows(s, *walk, false, &mut sums.deviation);
-    }
-
-    /// Takes the classes' logits out of the tile: what is left there adds nothing.
-    #[inline(always)]
-    fn take(&mut self, class: &Lane<f32>) -> Lane<f32> {
-        let mut own = Lane::of(f32::NEG_INFINITY);
-        for (row, (own, &class)) in own.0.iter_mut().zip(&class.0).enumerate() {
-            if class >= 0.0 {
-                let at = self.tile.at(row, class as usize);
-                *own = std::mem::replace(at, f32::NEG_INFINITY);
-            }
-        }
-        own
-    }
-
     /// Σ e^(z − max).
     #[inline(always)]
     fn exponentials<S: Simd>(&mut self, s: S) {
@@ -124,18 +143,22 @@ impl<W: Walk, L: Logit> SumRows<'_, '_, W, L> {
         let (mut rests, ahead) = (Folds::new(), tile.ahead);
         for strip in 0..walk.strips::<S>() {
             let max = finite(s, walk.number(s, strip, &sums.max));
-            let mut rest = s.splat(0.0);
-            for step in 0..walk.steps::<S>(tile.len) {
-                let place = walk.place::<S>(tile.len, strip, step);
-                s.prefetch(walk.ahead::<S>(ahead, strip, step));
-                let (d, _) = logit.distance(s, load(s, tile.x, place), max);
-                let e = exp_nonpositive(s, d);
-                rest = s.add(rest, e);
-                if L::LINEAR && !*keep_logits {
-                    store(s, tile.x, place, e);
+            let mut total = s.splat(0.0);
+            for piece in Pieces::of_steps(walk.steps::<S>(tile.len)) {
+                let mut rest = s.splat(0.0);
+                for step in piece {
+                    let place = walk.place::<S>(tile.len, strip, step);
+                    s.prefetch(walk.ahead::<S>(ahead, strip, step));
+                    let (d, _) = logit.distance(s, load(s, tile.x, place), max);
+                    let e = exp_nonpositive(s, d);
+                    rest = s.add(rest, e);
+                    if L::LINEAR && !*keep_logits {
+                        store(s, tile.x, place, e);
+                    }
                 }
+                total = s.add(total, rest);
             }
-            rests.put(s, strip, rest);
+            rests.put(s, strip, total);
         }
         rests.rows(s, *walk, false, &mut sums.rest);
     }
@@ -171,6 +194,6 @@ impl<W: Walk, L: Logit> SumRows<'_, '_, W, L> {
 
 /// What distances are from: of a row that is all −∞ every exponential is 0, and not of ∞ − ∞.
 #[inline(always)]
-fn finite<S: Simd>(s: S, max: S::V) -> S::V {
+pub(super) fn finite<S: Simd>(s: S, max: S::V) -> S::V {
     s.select_eq(max, s.splat(f32::NEG_INFINITY), s.splat(0.0), max)
 }

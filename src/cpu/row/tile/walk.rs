@@ -40,6 +40,9 @@ pub(super) trait Walk: Copy {
     /// A number of each row, as a strip needs it.
     fn number<S: Simd>(self, s: S, strip: usize, of: &Lane<f32>) -> S::V;
 
+    /// The columns of a strip's first vector.
+    fn first_columns<S: Simd>(self, s: S) -> S::V;
+
     /// The weights of a vector's columns, 1 without any; 0 of what fills up.
     fn weights<S: Simd>(self, s: S, len: usize, step: usize, weights: Option<&[f32]>) -> S::V;
 }
@@ -81,6 +84,10 @@ impl Walk for Beside {
         of.load(s, strip * S::LANES)
     }
     #[inline(always)]
+    fn first_columns<S: Simd>(self, s: S) -> S::V {
+        s.splat(0.0)
+    }
+    #[inline(always)]
     fn weights<S: Simd>(self, s: S, _: usize, step: usize, weights: Option<&[f32]>) -> S::V {
         s.splat(weights.map_or(1.0, |weights| weights[step]))
     }
@@ -114,6 +121,10 @@ impl Walk for Along {
         s.splat(of.0[strip])
     }
     #[inline(always)]
+    fn first_columns<S: Simd>(self, s: S) -> S::V {
+        COLUMNS.load(s, 0)
+    }
+    #[inline(always)]
     fn weights<S: Simd>(self, s: S, len: usize, step: usize, weights: Option<&[f32]>) -> S::V {
         let first = step * S::LANES;
         let n = S::LANES.min(len - first);
@@ -124,19 +135,26 @@ impl Walk for Along {
 }
 
 static ONES: Lane<f32> = Lane::of(1.0);
+static COLUMNS: Lane<f32> =
+    Lane([0.0, 1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0, 9.0, 10.0, 11.0, 12.0, 13.0, 14.0, 15.0]);
 
 /// What each strip has come to, until it is a number a row.
 pub(super) struct Folds([Lane<f32>; ROWS]);
 
 impl Folds {
     #[inline(always)]
-    pub(super) fn new() -> Folds {
+    pub(super) const fn new() -> Folds {
         Folds([Lane::of(0.0); ROWS])
     }
 
     #[inline(always)]
     pub(super) fn put<S: Simd>(&mut self, s: S, strip: usize, v: S::V) {
         self.0[strip].store(s, 0, v);
+    }
+
+    #[inline(always)]
+    pub(super) fn get<S: Simd>(&self, s: S, strip: usize) -> S::V {
+        self.0[strip].load(s, 0)
     }
 
     /// Each row's number: a strip's lanes, or their sum, or the largest of them, in a fixed order.
