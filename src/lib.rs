@@ -61,6 +61,7 @@ pub use spec::bce::{Bce, BceLoss};
 pub use spec::bce_with_logits::{BceWithLogits, BceWithLogitsLoss};
 pub use spec::cross_entropy::{
     CrossEntropy, CrossEntropyGrad, CrossEntropyGradients, CrossEntropyOut, CrossEntropyOutput,
+    CrossEntropyUpstream, TopKOut,
 };
 pub use spec::elementwise::{Elementwise, ElementwiseGrad, ElementwiseGradOut, Wrt};
 pub use spec::gaussian_nll::{GaussianNll, GaussianNllLoss};

@@ -500,6 +500,23 @@ struct RankOutputs {
 static_assert(sizeof(RankOutputs) == 16, "RankOutputs");
 WL_OFFSET(RankOutputs, argmax, 0); WL_OFFSET(RankOutputs, rank, 8);
 
+// What else is asked for of a row beside its loss: log-probability and entropy, their gradients, and the likeliest
+// classes.
+struct TokenArgs {
+  UpstreamArgs of_logprob;
+  UpstreamArgs of_entropy;
+  float* logprob;
+  float* entropy;
+  wl_i64* top_classes;      // `k` a row.
+  float* top_logprob;       // The same.
+  wl_u32 k;
+  wl_u32 pad;
+};
+static_assert(sizeof(TokenArgs) == 88, "TokenArgs");
+WL_OFFSET(TokenArgs, of_logprob, 0); WL_OFFSET(TokenArgs, of_entropy, 24); WL_OFFSET(TokenArgs, logprob, 48);
+WL_OFFSET(TokenArgs, entropy, 56); WL_OFFSET(TokenArgs, top_classes, 64); WL_OFFSET(TokenArgs, top_logprob, 72);
+WL_OFFSET(TokenArgs, k, 80); WL_OFFSET(TokenArgs, pad, 84);
+
 // The classes that x and y hold of a vocabulary, and the state of each row: src/spec/row_state.rs.
 struct ShardArgs {
   float* state;    // Numbers of states, a row's one after another; written, or read.
@@ -527,14 +544,16 @@ struct CrossEntropyArgs {
   SmoothingArgs options;
   LossOutputs out;
   RankOutputs ranks;
+  TokenArgs tokens;
   ShardArgs shard;        // Of calls on shards.
 };
-static_assert(sizeof(CrossEntropyArgs) == 376, "CrossEntropyArgs");
+static_assert(sizeof(CrossEntropyArgs) == 464, "CrossEntropyArgs");
 WL_OFFSET(CrossEntropyArgs, rows, 0); WL_OFFSET(CrossEntropyArgs, schedule, 48);
 WL_OFFSET(CrossEntropyArgs, upstream, 160); WL_OFFSET(CrossEntropyArgs, logits, 184);
 WL_OFFSET(CrossEntropyArgs, target, 208); WL_OFFSET(CrossEntropyArgs, weight, 232);
 WL_OFFSET(CrossEntropyArgs, options, 248); WL_OFFSET(CrossEntropyArgs, out, 280);
-WL_OFFSET(CrossEntropyArgs, ranks, 312); WL_OFFSET(CrossEntropyArgs, shard, 328);
+WL_OFFSET(CrossEntropyArgs, ranks, 312); WL_OFFSET(CrossEntropyArgs, tokens, 328);
+WL_OFFSET(CrossEntropyArgs, shard, 416);
 
 // Rows whose logits are products of at most 64 features: f32 hidden rows against weights of 16 bits.
 struct TileArgs {
@@ -554,12 +573,12 @@ struct TileArgs {
   wl_u32 to_kind;
   wl_u32 add;            // To what is there.
 };
-static_assert(sizeof(TileArgs) == 480, "TileArgs");
-WL_OFFSET(TileArgs, row, 0); WL_OFFSET(TileArgs, hidden, 376); WL_OFFSET(TileArgs, weight, 384);
-WL_OFFSET(TileArgs, count, 392); WL_OFFSET(TileArgs, partials, 400); WL_OFFSET(TileArgs, slopes, 408);
-WL_OFFSET(TileArgs, to, 416); WL_OFFSET(TileArgs, width, 424); WL_OFFSET(TileArgs, from, 432);
-WL_OFFSET(TileArgs, hidden_stride, 440); WL_OFFSET(TileArgs, weight_stride, 448); WL_OFFSET(TileArgs, to_stride, 456);
-WL_OFFSET(TileArgs, splits, 464); WL_OFFSET(TileArgs, to_kind, 472); WL_OFFSET(TileArgs, add, 476);
+static_assert(sizeof(TileArgs) == 568, "TileArgs");
+WL_OFFSET(TileArgs, row, 0); WL_OFFSET(TileArgs, hidden, 464); WL_OFFSET(TileArgs, weight, 472);
+WL_OFFSET(TileArgs, count, 480); WL_OFFSET(TileArgs, partials, 488); WL_OFFSET(TileArgs, slopes, 496);
+WL_OFFSET(TileArgs, to, 504); WL_OFFSET(TileArgs, width, 512); WL_OFFSET(TileArgs, from, 520);
+WL_OFFSET(TileArgs, hidden_stride, 528); WL_OFFSET(TileArgs, weight_stride, 536); WL_OFFSET(TileArgs, to_stride, 544);
+WL_OFFSET(TileArgs, splits, 552); WL_OFFSET(TileArgs, to_kind, 560); WL_OFFSET(TileArgs, add, 564);
 
 // Rows of a matrix from and to other places.
 struct PanelArgs {

@@ -64,22 +64,20 @@ WL_FN float distance_unit(float k) { return k > 2.f ? 1.f : 9.31322575e-10f; }
 // ref - key, times that, and rounded once; within f32 though the difference may not be.
 WL_FN float distance(float ref, float key, float unit) { return wl_fma(key, -unit, ref * unit); }
 
-// The pair with what label smoothing adds: the weighted distance from the maximum, and the weight.
-struct Smoothed {
-  static constexpr int WORDS = 4;
-  float max, sum;
+// The sums of a softmax with what label smoothing adds: the weighted distance from the maximum, and the weight.
+template <class Pair>
+struct SmoothedOver : Pair {
+  static constexpr int WORDS = Pair::WORDS + 2;
+  using Pair::max;
   float deviation;  // sum of w * distance of reference(max) from key
   float weight;     // sum of w
 
-  static WL_FN Smoothed empty() { return {-wl_inf(), 0.f, 0.f, 0.f}; }
-  WL_FN bool broken() const { return wl_isnan(sum); }
+  static WL_FN SmoothedOver empty() { return {Pair::empty(), 0.f, 0.f}; }
 
   template <int n>
   WL_FN void push(const float (&key)[n], float k) {
     const float before = reference(max);
-    Lse pair = {max, sum};
-    pair.push(key, k);
-    max = pair.max, sum = pair.sum;
+    Pair::push(key, k);
     shift(before, distance_unit(k));
   }
 
@@ -103,12 +101,11 @@ struct Smoothed {
     }
   }
 
-  WL_FN void merge(const Smoothed& other, float k) {
-    Smoothed b = other;
+  WL_FN void merge(const SmoothedOver& other, float k) {
+    SmoothedOver b = other;
     const float before = reference(max), b_before = reference(b.max);
-    Lse pair = {max, sum};
-    pair.merge({b.max, b.sum}, k);
-    max = b.max = pair.max, sum = pair.sum;
+    Pair::merge(other, k);
+    b.max = max;
     shift(before, distance_unit(k)), b.shift(b_before, distance_unit(k));
     deviation += b.deviation, weight += b.weight;
   }
@@ -119,6 +116,7 @@ struct Smoothed {
     if (weight != 0.f) deviation += weight * distance(reference(max), before, unit);
   }
 };
+typedef SmoothedOver<Lse> Smoothed;
 
 // What stands for any distance whose exponential is 0, in powers of two: 0 times infinity is NaN.
 #define WL_FARTHEST 200.f

@@ -7,6 +7,8 @@
 //
 // x, dx [rows, classes], row strides in elements; results per row are f32. The reduction is in
 // g[n]: its 1/W comes from the census on the device. Options and rules: src/spec/cross_entropy.rs.
+// Where more is asked for of a row, log-probability and entropy, their gradients are added (entropy.cuh), and its
+// likeliest classes found (top.cuh), in the same read.
 //
 // The target's exponential is kept apart from the others': p_t - 1 is -rest/total, a sum and no
 // difference, and a small loss is log1p(rest/target).
@@ -16,23 +18,38 @@
 #pragma once
 #include "schedule/backward.cuh"
 #include "schedule/state.cuh"
+#include "loss/entropy.cuh"
 #include "loss/ranked.cuh"
-#include "loss/target.cuh"
+#include "loss/top.cuh"
 
-template <bool FULL>
-struct StateOf {
-  typedef Lse Type;
+// What a kernel has code for.
+enum CrossEntropyParts {
+  WL_PLAIN,    // class weights, ignored rows, a logit scale, a z-loss
+  WL_OPTIONS,  // soft-cap and label smoothing too, both of which may be off
+  WL_TOKENS,   // log-probability, entropy and their gradients too
+};
+
+template <CrossEntropyParts PARTS>
+struct CrossEntropyOf {
+  typedef TargetRows<CrossEntropyArgs, true> Rows;
+  typedef Smoothed State;
 };
 template <>
-struct StateOf<true> {
-  typedef Smoothed Type;
+struct CrossEntropyOf<WL_PLAIN> {
+  typedef TargetRows<CrossEntropyArgs, false> Rows;
+  typedef Lse State;
+};
+template <>
+struct CrossEntropyOf<WL_TOKENS> {
+  typedef EntropyRows<TargetRows<CrossEntropyArgs, true>> Rows;
+  typedef SmoothedOver<Moments> State;
 };
 
-// FULL: with soft-cap and label smoothing, both of which may be off.
-template <bool FULL>
-struct CrossEntropy : TargetRows<CrossEntropyArgs, FULL> {
-  typedef TargetRows<CrossEntropyArgs, FULL> Rows;
-  typedef typename StateOf<FULL>::Type State;
+template <CrossEntropyParts PARTS>
+struct CrossEntropy : CrossEntropyOf<PARTS>::Rows {
+  typedef typename CrossEntropyOf<PARTS>::Rows Rows;
+  typedef typename CrossEntropyOf<PARTS>::State State;
+  static constexpr bool FULL = PARTS != WL_PLAIN, TOKENS = PARTS == WL_TOKENS;
   using Rows::a;
   using Rows::k;
   using Rows::capped;
@@ -55,7 +72,11 @@ struct CrossEntropy : TargetRows<CrossEntropyArgs, FULL> {
     double per_weight;   // 1 / the sum of weights, where losses are averaged
     float deviation;     // once the row is summed; of weights times `unit`, in units of distance
     float prob, smooth;  // what multiplies p_j, and w_j times `unit`, in the gradient
+    float bend;          // with entropy, what multiplies p_j * log2(1/e_j)
   };
+
+  WL_FN float grad_logprob(const Row& row) const { return upstream_of(a.tokens.of_logprob, row.index); }
+  WL_FN float grad_entropy(const Row& row) const { return upstream_of(a.tokens.of_entropy, row.index); }
 
   template <class Logit>
   WL_FN Row begin(wl_i64 index, Logit logit) const {
@@ -94,7 +115,12 @@ struct CrossEntropy : TargetRows<CrossEntropyArgs, FULL> {
   }
 
   WL_FN void finish(const State& s, Row& row) const {
-    const float ref = Rows::total(s, row);
+    float ref;
+    if constexpr (TOKENS) {
+      ref = Rows::finish_entropy(s, row);
+    } else {
+      ref = Rows::total(s, row);
+    }
     if constexpr (FULL) {
       row.deviation = s.deviation;
       const float of_distance = distance_unit(k);
@@ -127,7 +153,13 @@ struct CrossEntropy : TargetRows<CrossEntropyArgs, FULL> {
   WL_FN void factors(Row& row, double lse) const {
     const Factors f = factors_of(row, lse);
     const double slope = FULL && capped ? 1. : (double)a.logits.scale;
-    row.prob = (float)((f.hard + f.other) * slope * (double)(1.f / row.total));
+    double prob = f.hard + f.other;
+    if constexpr (TOKENS) {
+      const double b = grad_entropy(row);
+      prob -= grad_logprob(row) + b * row.mean;
+      row.bend = (float)(b * slope * (double)(WL_LN2 / row.total));
+    }
+    row.prob = (float)(prob * slope * (double)(1.f / row.total));
     row.smooth = FULL && a.options.soft > 0.f ? (float)(f.smooth * slope / unit) : 0.f;
   }
 
@@ -160,6 +192,22 @@ struct CrossEntropy : TargetRows<CrossEntropyArgs, FULL> {
     if (a.out.loss) store_loss(a.out.loss, a.out.wide, row.index, a.out.whole ? loss + z_loss : loss);
     if (a.out.z_loss) store_loss(a.out.z_loss, a.out.wide, row.index, z_loss);
     if (a.out.lse) wl_st(a.out.lse + row.index, (float)lse);
+    if constexpr (TOKENS) write_tokens(row);
+  }
+
+  WL_FN void write_tokens(const Row& row) const {
+    const bool none = Rows::undefined(row);
+    const float logprob = !row.kept ? 0.f : none ? wl_nan() : Rows::logprob(row);
+    const float entropy = !row.kept ? 0.f : none ? wl_nan() : Rows::entropy(row);
+    if (a.tokens.logprob) wl_st(a.tokens.logprob + row.index, logprob);
+    if (a.tokens.entropy) wl_st(a.tokens.entropy + row.index, entropy);
+  }
+
+  // That of any class, given its logit.
+  WL_FN float logprob_of(const Row& row, float x) const {
+    if (Rows::undefined(row)) return wl_nan();
+    const float key = capped ? Capped(x, a.logits).key : x;
+    return (float)((double)z_unit * ((double)key - row.max) - Rows::log_sum(row));
   }
 
   // The gradient, but for the target. SUM: adds up the exponentials without the target's.
@@ -176,9 +224,10 @@ struct CrossEntropy : TargetRows<CrossEntropyArgs, FULL> {
     if (SUM) columns.set(row.target, x, -wl_inf());
     float part = 0.f;
     WL_UNROLL for (int e = 0; e < n; e++) {
-      const float exponential = wl_ex2((x[e] - row.max) * k);
+      const float below = (x[e] - row.max) * k;
+      const float exponential = wl_ex2(below);
       if (SUM) part += exponential;
-      out[e] = exponential * row.prob;
+      out[e] = exponential * (TOKENS ? wl_fma(row.bend, wl_min(-below, WL_FARTHEST), row.prob) : row.prob);
     }
     if (SUM) sum += part;
     if (FULL && a.options.soft > 0.f && all_one(columns)) {
@@ -204,7 +253,8 @@ struct CrossEntropy : TargetRows<CrossEntropyArgs, FULL> {
     if (wl_isnan(row.prob)) return row.prob;
     const float inverse = 1.f / row.total;
     const Factors f = factors_of(row, lse_of(row, wl_log(row.total)));
-    const double own = f.other * (row.at_target * inverse) - f.hard * (row.rest * inverse);
+    double own = f.other * (row.at_target * inverse) - f.hard * (row.rest * inverse);
+    if constexpr (TOKENS) own += Rows::target_slope(row, grad_logprob(row), grad_entropy(row));
     return (float)((own - f.smooth * row.w_t) * row.slope_t);
   }
 

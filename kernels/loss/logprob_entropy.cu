@@ -13,11 +13,11 @@
 // Launches: src/cuda/loss/logprob_entropy.rs.
 #pragma once
 #include "schedule/backward.cuh"
+#include "loss/entropy.cuh"
 #include "loss/ranked.cuh"
-#include "loss/target.cuh"
 
-struct LogprobEntropy : TargetRows<LogprobEntropyArgs, true> {
-  typedef TargetRows<LogprobEntropyArgs, true> Rows;
+struct LogprobEntropy : EntropyRows<TargetRows<LogprobEntropyArgs, true>> {
+  typedef EntropyRows<TargetRows<LogprobEntropyArgs, true>> Rows;
   typedef Moments State;
   static constexpr int TOGETHER = 1;
   static constexpr bool LATE = true;
@@ -29,9 +29,6 @@ struct LogprobEntropy : TargetRows<LogprobEntropyArgs, true> {
   WL_FN LogprobEntropy(const LogprobEntropyArgs& a) : Rows(a) {}
 
   struct Row : Rows::Row {
-    float others;           // sum of e without one copy of the largest, the target included
-    float rest_moment;      // sum of e * (max - z) without the target
-    float mean;             // E
     float constant, slope;  // the gradient is e * (constant + slope * log2(1/e)) * dz/dx
   };
 
@@ -57,19 +54,10 @@ struct LogprobEntropy : TargetRows<LogprobEntropyArgs, true> {
     s.push(x, k);
   }
 
-  WL_FN void finish(Moments s, Row& row) const {
-    const float ref = Rows::total(Lse{s.max, 1.f + s.rest}, row);
-    row.others = row.key_t > s.max ? row.rest : s.rest + row.at_target;  // NaN in a target that is
-    s.lower(ref, k);
-    row.rest_moment = s.moment * WL_LN2;
-    row.mean = (row.rest_moment + row.at_target * likely_distance(row)) / row.total;
+  WL_FN void finish(const Moments& s, Row& row) const {
+    Rows::finish_entropy(s, row);
     factors(row, 0.f);
     if (Rows::undefined(row)) row.constant = wl_nan();
-  }
-
-  // max - z_t, where the target has any probability.
-  WL_FN float likely_distance(const Row& row) const {
-    return row.at_target == 0.f ? 0.f : this->target_distance(row);
   }
 
   WL_FN void factors(Row& row, float) const {
@@ -81,13 +69,9 @@ struct LogprobEntropy : TargetRows<LogprobEntropyArgs, true> {
   WL_FN void write(const Row& row) const {
     float logprob = 0.f, entropy = 0.f, lse = 0.f;
     if (row.kept) {
-      // Of what is not the largest, as is the mean distance: both are as small as that.
-      const float log_sum = wl_log1p(row.others);
-      lse = (float)((double)z_unit * row.max + log_sum);
-      // As ln(1 + rest/target) unless the target is negligible, as in cross entropy.
-      logprob = row.at_target > 1e-30f ? -wl_log1p(row.rest / row.at_target)
-                                       : -(log_sum + this->target_distance(row));
-      entropy = log_sum + row.mean;
+      lse = (float)((double)z_unit * row.max + Rows::log_sum(row));
+      logprob = Rows::logprob(row);
+      entropy = Rows::entropy(row);
       if (Rows::undefined(row)) logprob = entropy = wl_nan();
     }
     if (a.out.logprob) wl_st(a.out.logprob + row.index, logprob);
@@ -120,11 +104,8 @@ struct LogprobEntropy : TargetRows<LogprobEntropyArgs, true> {
     terms<false>(row, x, columns, out, sum);
   }
 
-  // The target's own share of E is taken off before anything is added.
   WL_FN float target_gradient(const Row& row) const {
     if (wl_isnan(row.constant)) return row.constant;
-    const float inverse = 1.f / row.total, others = row.rest * inverse;
-    const float entropy = row.at_target * inverse * (likely_distance(row) * others - row.rest_moment * inverse);
-    return (grad_logprob(row.index) * others + grad_entropy(row.index) * entropy) * row.slope_t;
+    return Rows::target_slope(row, grad_logprob(row.index), grad_entropy(row.index)) * row.slope_t;
   }
 };

@@ -42,7 +42,7 @@ struct Ranked : Op {
 
   struct Row : Op::Row {
     float left;             // a class on the left beats the target unless it is at most this
-    wl_i64 argmax, rank;
+    wl_u32 argmax, rank;
   };
 
   WL_FN Ranked(const typename Op::Args& a) : Op(a) {}
@@ -52,7 +52,6 @@ struct Ranked : Op {
     Row row = {};
     static_cast<typename Op::Row&>(row) = Op::begin(index, logit);
     row.left = left_of(row.x_t);
-    row.argmax = row.rank = -1;
     return row;
   }
 
@@ -82,8 +81,8 @@ struct Ranked : Op {
   WL_FN void write(const Row& row) const {
     Op::write(row);
     const RankOutputs& a = this->a.ranks;
-    if (a.argmax) wl_st(a.argmax + row.index, row.argmax);
-    if (a.rank) wl_st(a.rank + row.index, row.rank);
+    if (a.argmax) wl_st(a.argmax + row.index, row.kept ? (wl_i64)row.argmax : -1);
+    if (a.rank) wl_st(a.rank + row.index, row.kept ? (wl_i64)row.rank : -1);
   }
 
  private:

@@ -24,7 +24,8 @@
 //                     column it is 0
 //   SUMMED            its rows have losses, which may be added up (core/total.cuh)
 //   Second            sums that need the whole row's state first: after finish, push_second(s, row,
-//                     x, y, columns) for all logits again, then finish_second(s, row). Without a y in
+//                     x, y, columns) for all logits again, or push_second(s, row, pack, columns) where nothing
+//                     lies beside them (PackOf), then finish_second(s, row). Without a y in
 //                     the arguments no gradient is written; fill_beside(row, columns) writes what a
 //                     row that is not kept has besides
 //
@@ -218,14 +219,43 @@ WL_FN void push_packs(const Op& op, typename Op::State& state, const typename Op
   }
 }
 
+// A pack as it came from memory, for who looks at most of them and at the elements of few: widened they would be in
+// registers all the while.
+template <class T>
+struct PackOf {
+  static constexpr int N = Dtype<T>::LANES;
+  wl_u32x4 v;
+  WL_FN void widen(float (&x)[N]) const { Dtype<T>::template widen<0>(v, x); }
+  // Calls `one(e, x)` for its elements by one copy of the code: they move down, one by one, to the first.
+  template <class One>
+  WL_FN void each(One one) const {
+    wl_u32x4 left = v;
+    WL_UNROLL_N(1) for (int e = 0; e < N; e++) {
+      float x[N];
+      Dtype<T>::template widen<0>(left, x);
+      one(e, x[0]);
+      if constexpr (sizeof(T) == 4) {
+        left = {left.y, left.z, left.w, 0u};
+      } else {
+        left = {left.x >> 16 | left.y << 16, left.y >> 16 | left.z << 16, left.z >> 16 | left.w << 16, left.w >> 16};
+      }
+    }
+  }
+};
+
 template <class Op>
 WL_FN void push_second_of(const Op& op, typename Op::Second& second, const typename Op::Row& row, wl_u32x4 v, wl_u32x4 b,
                           const Packs<typename Op::In>& packs, wl_u32 p) {
   typedef typename Op::In T;
-  float x[Op::LANES], y[Op::LANES];
-  Dtype<T>::template widen<0>(v, x);
-  Dtype<typename Op::Aside>::template widen<0>(b, y);
-  op.push_second(second, row, x, y, PackColumns<T, 1>(packs, p, 0));
+  const PackColumns<T, 1> columns(packs, p, 0);
+  if constexpr (OpBeside<Op>::PACKS > 0) {
+    float x[Op::LANES], y[Op::LANES];
+    Dtype<T>::template widen<0>(v, x);
+    Dtype<typename Op::Aside>::template widen<0>(b, y);
+    op.push_second(second, row, x, y, columns);
+  } else {
+    op.push_second(second, row, PackOf<T>{v}, columns);
+  }
 }
 
 template <class Op, int lanes>

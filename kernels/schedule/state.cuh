@@ -23,7 +23,7 @@ WL_FN void store_state(const Smoothed& s, float* to, wl_u32 fields) {
 }
 WL_FN Lse load_state(Lse, const float* from, wl_u32) { return {wl_ld(from), wl_ld(from + 1)}; }
 WL_FN Smoothed load_state(Smoothed, const float* from, wl_u32 fields) {
-  Smoothed s = {wl_ld(from), wl_ld(from + 1), 0.f, 0.f};
+  Smoothed s = {load_state(Lse{}, from, fields), 0.f, 0.f};
   if (fields == 5) s.deviation = wl_ld(from + 3), s.weight = wl_ld(from + 4);
   return s;
 }

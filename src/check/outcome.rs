@@ -22,6 +22,8 @@ pub enum Quantity {
     LogProb,
     /// The largest log-probabilities of a row.
     Top,
+    /// The classes that have them.
+    TopClasses,
     /// The entropy of a row.
     Entropy,
     /// The class that beats all others.

@@ -26,8 +26,8 @@ pub(crate) use parts::PartArgument;
 pub(crate) use rows::{
     BesideArgs, CrossEntropyArgs, InformationArgs, JsDivLogitsArgs, LabelArgs, LogSoftmaxArgs,
     LogSumExpArgs, LogitArgs, LogprobEntropyArgs, LossOutputs, MultiMarginArgs, RankOutputs,
-    RowArgument, RowOperands, ShardArgs, SmoothingArgs, SoftCrossEntropyArgs, TokenOutputs,
-    UpstreamArgs, WeightArgs,
+    RowArgument, RowOperands, ShardArgs, SmoothingArgs, SoftCrossEntropyArgs, TokenArgs,
+    TokenOutputs, UpstreamArgs, WeightArgs,
 };
 
 macro_rules! arguments {

@@ -100,7 +100,10 @@ impl Variant {
                         }
                         _ => false,
                     };
-                (threads, if large { blocks / 2 } else { blocks })
+                // A list of classes is as large as all else of a row together.
+                let listing = loss == Loss::CrossEntropyTop
+                    && matches!(entry, Entry::FewGradient | Entry::WarpGradient);
+                (threads, blocks >> (u32::from(large) + u32::from(listing)))
             }
             Variant::Element(_, entry, _) => (ELEMENT_THREADS, entry.blocks()),
             // Tiles wait for memory alone, and more of them at once hide it.

@@ -70,6 +70,11 @@ pub(crate) fn host_f32<'a>(tensor: TensorMut<'a>, argument: &'static str) -> Res
     tensor.into_host().ok_or(not_host_f32(argument))
 }
 
+/// A host tensor of classes or of counts of them, or an error that names the argument.
+pub(crate) fn host_i64<'a>(tensor: TensorMut<'a>, argument: &'static str) -> Result<&'a mut [i64]> {
+    tensor.into_host().ok_or(Error::Place { argument, expected: "host i64", got: "other" })
+}
+
 /// As [`host_f32`], shared.
 pub(crate) fn host_f32_ref<'a>(tensor: TensorRef<'a>, argument: &'static str) -> Result<&'a [f32]> {
     tensor.host().ok_or(not_host_f32(argument))

@@ -146,8 +146,8 @@ impl Backend for CudaBackend {
             Call::BackwardInPlace { logits, lse, grad_output } => {
                 self.call().cross_entropy_backward_in_place(checked, logits, lse, grad_output)
             }
-            Call::ForwardBackward { logits, grad_output, out } => {
-                self.call().cross_entropy_forward_backward(checked, logits, grad_output, out)
+            Call::ForwardBackward { logits, upstream, out } => {
+                self.call().cross_entropy_forward_backward(checked, logits, upstream, out)
             }
         }
     }

@@ -8,7 +8,7 @@ use crate::device::Device;
 use crate::spec::cross_entropy::checked::Target;
 use crate::spec::cross_entropy::{
     Call, Checked, CrossEntropy, CrossEntropyGrad, CrossEntropyGradients, CrossEntropyOut,
-    CrossEntropyOutput, SoftCall,
+    CrossEntropyOutput, CrossEntropyUpstream, SoftCall,
 };
 use crate::spec::grad_output::GradOutput;
 use crate::spec::ranks::Ranks;
@@ -42,7 +42,7 @@ impl<'w> CrossEntropy<'w> {
         target: TensorRef<'_>,
     ) -> Result<(CrossEntropyOutput, Ranks)> {
         let checked = self.check(&logits, &target)?;
-        checked.has_ranks("rank")?;
+        checked.has_classes("rank")?;
         let mut output = checked.allocate(device, &logits)?;
         let mut ranks = Ranks::new(device, checked.rows, &logits)?;
         let out = CrossEntropyOut {
@@ -174,22 +174,23 @@ impl<'w> CrossEntropy<'w> {
         device: &Device,
         logits: impl Into<CrossEntropyGradients<'o>>,
         target: TensorRef<'_>,
-        grad_output: impl Into<GradOutput<'g>>,
+        upstream: impl Into<CrossEntropyUpstream<'g>>,
         out: CrossEntropyOut<'_>,
     ) -> Result<()> {
-        let (gradients, grad_output) = (logits.into(), grad_output.into());
+        let (gradients, upstream) = (logits.into(), upstream.into());
         let logits = gradients.logits.as_ref();
         let checked = self.check(&logits, &target)?;
         checked.check_out(&out)?;
-        checked.check_grad_output(&grad_output)?;
+        checked.check_upstream(&upstream)?;
         checked.check_grad_target(&gradients)?;
         let backend = device.backend("logits", &[logits.place()])?;
         match checked.target {
             Target::Classes(t) => {
-                let call = Call::ForwardBackward { logits: gradients.logits, grad_output, out };
+                let call = Call::ForwardBackward { logits: gradients.logits, upstream, out };
                 backend.cross_entropy(&checked.with(t), call)
             }
             Target::Soft(t) => {
+                let grad_output = upstream.grad_output;
                 let call = SoftCall::InPlace { gradients, grad_output, out: Some(out) };
                 backend.soft_cross_entropy(&checked.with(t), call)
             }
@@ -206,11 +207,11 @@ impl<'w> CrossEntropy<'w> {
         device: &Device,
         mut logits: Tensor,
         target: TensorRef<'_>,
-        grad_output: impl Into<GradOutput<'g>>,
+        upstream: impl Into<CrossEntropyUpstream<'g>>,
     ) -> Result<CrossEntropyGrad> {
         let mut output = self.check(&logits.view(), &target)?.allocate(device, &logits.view())?;
         let view = logits.view_mut();
-        self.forward_backward_in_place(device, view, target, grad_output, output.out())?;
+        self.forward_backward_in_place(device, view, target, upstream, output.out())?;
         Ok(CrossEntropyGrad { output, grad_logits: logits })
     }
 }

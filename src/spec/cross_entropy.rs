@@ -26,6 +26,7 @@ mod call;
 pub(crate) mod checked;
 mod outputs;
 pub(crate) mod shard;
+pub(crate) mod tokens;
 
 use crate::base::reduction::Reduction;
 use crate::base::tensor::TensorRef;
@@ -34,6 +35,7 @@ pub(crate) use call::{Call, SoftCall};
 pub(crate) use checked::{Checked, SoftTarget};
 pub use outputs::{CrossEntropyGrad, CrossEntropyGradients, CrossEntropyOut, CrossEntropyOutput};
 pub(crate) use shard::{CheckedShard, ShardCall};
+pub use tokens::{CrossEntropyUpstream, TopKOut};
 
 /// Cross entropy between logits and class indices or class probabilities, in nats.
 ///
@@ -49,6 +51,8 @@ pub(crate) use shard::{CheckedShard, ShardCall};
 /// | loss | `[]`, or one a row for [`Reduction::None`] | f32 |
 /// | lse | one a row; 0 for ignored rows | f32 |
 /// | argmax, rank | one a row, on request; −1 for ignored rows | i64 |
+/// | logprob, entropy | one a row, on request; 0 for ignored rows | f32 |
+/// | top_k | k a row, on request ([`TopKOut`]) | i64, f32 |
 ///
 /// A target of floats holds probabilities, which need not sum to 1, or with
 /// [`CrossEntropy::teacher_scale`] a teacher's logits. No row is ignored then, the mean divides by

@@ -8,8 +8,8 @@
 #include "batch/segment_sum.cu"
 
 // The target's gradient without its -1.
-struct ForgetsTarget : CrossEntropy<false> {
-  WL_FN ForgetsTarget(const CrossEntropyArgs& a) : CrossEntropy<false>(a) {}
+struct ForgetsTarget : CrossEntropy<WL_PLAIN> {
+  WL_FN ForgetsTarget(const CrossEntropyArgs& a) : CrossEntropy<WL_PLAIN>(a) {}
   WL_FN float target_gradient(const Row& row) const { return row.prob * row.at_target; }
 };
 WL_KERNEL(broken_target, CrossEntropyArgs, 128, 8) { lanes_row<Over<ForgetsTarget, f32>, 4, true>(args); }
@@ -36,11 +36,11 @@ WL_KERNEL(broken_length, LogSoftmaxArgs, 128, 8) {
 }
 
 // A subtle one: a relative error of 2e-5 in every probability.
-struct Imprecise : CrossEntropy<false> {
-  WL_FN Imprecise(const CrossEntropyArgs& a) : CrossEntropy<false>(a) {}
+struct Imprecise : CrossEntropy<WL_PLAIN> {
+  WL_FN Imprecise(const CrossEntropyArgs& a) : CrossEntropy<WL_PLAIN>(a) {}
   template <int n, class Columns>
   WL_FN void gradient(const Row& row, float (&x)[n], const Columns& columns, float (&out)[n]) const {
-    CrossEntropy<false>::gradient(row, x, columns, out);
+    CrossEntropy<WL_PLAIN>::gradient(row, x, columns, out);
     WL_UNROLL for (int e = 0; e < n; e++) out[e] *= 1.00002f;
   }
 };
@@ -50,7 +50,7 @@ WL_KERNEL(broken_precision, CrossEntropyArgs, 512, 2) { on_chip_row<Over<Impreci
 WL_KERNEL(broken_classes, TileArgs, 256, 2) {
   TileArgs fewer = args;
   fewer.row.rows.classes -= 1;
-  tile_forward<CrossEntropy<false>, bf16>(fewer);
+  tile_forward<CrossEntropy<WL_PLAIN>, bf16>(fewer);
 }
 
 // A class without the last of its parts, where that is the last of all.

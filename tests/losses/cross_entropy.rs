@@ -110,7 +110,7 @@ impl CrossEntropyCase {
         }
     }
 
-    fn reference(&self, logits: &[f64]) -> reference::CrossEntropyReference {
+    pub(crate) fn reference(&self, logits: &[f64]) -> reference::CrossEntropyReference {
         let target = reference::indices(self.target.view()).expect("indices");
         let upstream = reference::upstream(self.grad_output()).expect("host memory");
         let shape = self.logits.shape();

@@ -10,6 +10,7 @@ use crate::logprob_entropy::LogprobEntropyCase;
 use crate::logsumexp::LogSumExpCase;
 use crate::nll::NllCase;
 use crate::soft_cross_entropy::SoftCrossEntropyCase;
+use crate::tokens::TokensCase;
 use warploss::check::elementwise::Weights;
 use warploss::{DType, Reduction};
 
@@ -194,6 +195,8 @@ fn logprob_entropy_has_the_slope_of_both_results_under_every_option() {
                     softcap,
                     ..CrossEntropyCase::new(&shape, &logits, &target)
                 };
+                let smoothed = CrossEntropyCase { label_smoothing: 0.2, ..case.clone() };
+                check_slope(&TokensCase::of(smoothed, 2, seed));
                 let case = LogprobEntropyCase::of(case, grads);
                 check_slope(&case.clone().with_upstream_per_row(seed));
                 check_slope(&case);

@@ -81,7 +81,7 @@ impl LogprobEntropyCase {
         }
     }
 
-    fn reference(&self, logits: &[f64]) -> LogprobEntropyReference {
+    pub(crate) fn reference(&self, logits: &[f64]) -> LogprobEntropyReference {
         let target = reference::indices(self.target.view()).expect("indices");
         let (a, b) = (self.grad_logprob.values(), self.grad_entropy.values());
         let shape = self.logits.shape();

@@ -4,7 +4,7 @@
 //! |---|---|
 //! | `harness` | devices, comparison: a loss is a [`harness::Case`], and every test takes cases |
 //! | `data` | typed buffers with poisoned padding, random numbers, adversarial logits |
-//! | `cross_entropy`, `soft_cross_entropy`, `nll`, `multi_margin`, `log_softmax`, `logsumexp`, `logprob_entropy`, `ranks`, `elementwise`, `js_div_logits`, `information` | a loss: its case, its calls, random cases |
+//! | `cross_entropy`, `soft_cross_entropy`, `nll`, `multi_margin`, `log_softmax`, `logsumexp`, `logprob_entropy`, `ranks`, `tokens`, `elementwise`, `js_div_logits`, `information` | a loss: its case, its calls, random cases |
 //! | `partial` | a vocabulary in shards |
 //! | `catalogue` | every loss of the catalogue, whichever it is |
 //! | `adaptive_embedding`, `adaptive_log_softmax`, `sampled_softmax` | layers: parameters and a loss |
@@ -65,4 +65,5 @@ mod soft_cross_entropy;
 #[cfg(feature = "emulator")]
 mod soft_schedules;
 mod targets;
+mod tokens;
 mod views;

@@ -9,6 +9,7 @@ use crate::logprob_entropy::LogprobEntropyCase;
 use crate::logsumexp::LogSumExpCase;
 use crate::ranks::RanksCase;
 use crate::soft_cross_entropy;
+use crate::tokens::TokensCase;
 use proptest::strategy::Strategy;
 use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
 use warploss::{DType, Reduction};
@@ -39,6 +40,11 @@ fn logprob_entropy_agrees_with_the_reference() {
 #[test]
 fn ranks_of_cross_entropy_agree_with_the_reference() {
     for_all(300, cross_entropy::recipes(), |recipe| check(&RanksCase(recipe.case())));
+}
+
+#[test]
+fn everything_from_one_read_agrees_with_the_reference() {
+    for_all(150, cross_entropy::recipes(), |recipe| check(&TokensCase::of_recipe(&recipe)));
 }
 
 #[test]

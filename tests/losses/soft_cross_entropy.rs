@@ -109,11 +109,9 @@ impl Out {
         logits: TensorMut<'a>,
     ) -> (CrossEntropyOut<'a>, CrossEntropyGradients<'a>) {
         let out = CrossEntropyOut {
-            loss: self.loss.view_mut(),
             lse: Some(self.lse.view_mut()),
             z_loss: Some(self.z_loss.view_mut()),
-            argmax: None,
-            rank: None,
+            ..CrossEntropyOut::loss(self.loss.view_mut())
         };
         let target = self.grad_target.as_mut().map(|t| t.view_mut());
         (out, CrossEntropyGradients { logits, target })

@@ -78,11 +78,9 @@ impl Buffers {
 
     fn out(&mut self) -> CrossEntropyOut<'_> {
         CrossEntropyOut {
-            loss: self.loss.view_mut(),
             lse: Some(self.new_lse.view_mut()),
             z_loss: Some(self.z_loss.view_mut()),
-            argmax: None,
-            rank: None,
+            ..CrossEntropyOut::loss(self.loss.view_mut())
         }
     }
 }

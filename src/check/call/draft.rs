@@ -240,8 +240,19 @@ impl Draft {
 
     /// An upstream gradient: a number, or a tensor of the result's shape.
     pub fn upstream(&mut self, name: &'static str, shape: &[usize], letters: &str) {
+        self.upstream_or(name, 1.0, shape, letters);
+    }
+
+    /// The same with a number as its default.
+    pub fn upstream_or(
+        &mut self,
+        name: &'static str,
+        default: f64,
+        shape: &[usize],
+        letters: &str,
+    ) {
         let number = f64::from(self.random.normal());
-        self.number(name, 1.0, &[number, number, 0.0]);
+        self.number(name, default, &[number, number, 1.0 - default]);
         let (values, present) = (self.normal(shape, 1.0), self.random.one_in(2));
         let dtype = self.random.pick(&[DType::F32, self.dtype]);
         let given = self.given((name, Role::Read), (dtype, shape, letters), values);

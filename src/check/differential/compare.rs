@@ -174,7 +174,7 @@ fn quantity(name: &str) -> Quantity {
         "lse" => Quantity::Lse,
         "output" | "logprob" => Quantity::Output,
         "log_prob" => Quantity::LogProb,
-        "top" => Quantity::Top,
+        "top" | "top_k.logprob" => Quantity::Top,
         "entropy" => Quantity::Entropy,
         "argmax" => Quantity::Argmax,
         "rank" => Quantity::Rank,

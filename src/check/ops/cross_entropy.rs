@@ -1,5 +1,7 @@
 //! Cross entropy with class indices.
 
+mod tokens;
+
 use crate::base::dtype::DType;
 use crate::base::error::Result;
 use crate::base::reduction::Reduction;
@@ -10,10 +12,11 @@ use crate::check::call::bound::Bound;
 use crate::check::call::draft::{Draft, LogitsShape};
 use crate::check::call::{Role, Setpoint};
 use crate::check::case::{Call, Case, Draw, First};
-use crate::check::draw::labels::Labels;
+use crate::check::draw::labels::{Labels, rows_of};
 use crate::check::draw::logits_shape;
 use crate::check::draw::targets::unread;
 use crate::check::entry::{Calls, Entry, Reference, Traits};
+use crate::check::ops::cross_entropy::tokens::Tokens;
 use crate::check::outcome::{Expected, Outcome, Quantity};
 use crate::check::random::Random;
 use crate::check::values::Values;
@@ -21,7 +24,8 @@ use crate::check::{reference, typed};
 use crate::device::Device;
 use crate::loss::ranks::topk_accuracy;
 use crate::spec::cross_entropy::{
-    CrossEntropy, CrossEntropyGradients, CrossEntropyOut, CrossEntropyOutput,
+    CrossEntropy, CrossEntropyGradients, CrossEntropyOut, CrossEntropyOutput, CrossEntropyUpstream,
+    TopKOut,
 };
 use std::fmt;
 
@@ -43,6 +47,7 @@ pub(in crate::check) const ENTRY: Entry = Entry {
 struct CrossEntropyCall {
     labels: Labels,
     options: CrossEntropy<'static>,
+    tokens: Tokens,
 }
 
 impl CrossEntropyCall {
@@ -57,10 +62,10 @@ impl CrossEntropyCall {
 
 impl Call for CrossEntropyCall {
     fn describe(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let CrossEntropyCall { labels, options } = self;
+        let CrossEntropyCall { labels, options, tokens } = self;
         write!(f, "{labels}, label_smoothing {}", options.label_smoothing)?;
         write!(f, ", lse_square_scale {}", options.lse_square_scale)?;
-        write!(f, ", logit_scale {}, softcap {:?}", options.logit_scale, options.softcap)
+        write!(f, ", logit_scale {}, softcap {:?}{tokens}", options.logit_scale, options.softcap)
     }
 
     fn expect(&self, case: &Case) -> Result<Vec<Expected>> {
@@ -69,18 +74,21 @@ impl Call for CrossEntropyCall {
         let g = reference::upstream(self.labels.grad_output.view())?;
         let out = reference::cross_entropy(&self.loss(), &case.shape, &x, &target, &g);
         let [argmax, rank] = reference::ranks(&case.shape, &x, &target, self.labels.ignore_index);
-        Ok(vec![
+        let gradient = (&out.grad_logits[..], &out.grad_logits_size[..]);
+        let mut expected = self.tokens.expect(&self.loss(), case, (&x, &target), gradient)?;
+        expected.extend([
             Expected::loss(Quantity::Loss, out.loss, out.loss_size),
             Expected::term(Quantity::ZLoss, out.z_loss),
             Expected::term(Quantity::Lse, out.lse),
             Expected::gradient(Quantity::Gradient, out.grad_logits),
             Expected::term(Quantity::Argmax, argmax),
             Expected::term(Quantity::Rank, rank),
-        ])
+        ]);
+        Ok(expected)
     }
 
     /// Forward, with and without ranks, backward from its log-sum-exp, and the fused call on a
-    /// copy of the logits.
+    /// copy of the logits; then everything at once.
     fn compute(&self, device: &Device, case: &Case) -> Result<Vec<Outcome>> {
         let (logits, target, loss) = (case.input()?, self.labels.target.view(), self.loss());
         let g = self.labels.grad_output.view();
@@ -99,7 +107,8 @@ impl Call for CrossEntropyCall {
         loss.forward_backward_in_place(device, view, target, g, fused)?;
         let pass = "forward-backward";
         let gradient = typed::strided(&memory, &case.shape, case.row_stride)?;
-        Ok(vec![
+        let mut outcomes = self.tokens.compute((&loss, device), case, (target, g))?;
+        outcomes.extend([
             Outcome::new(Quantity::Loss, "forward", out.loss.view())?,
             Outcome::new(Quantity::ZLoss, "forward", out.z_loss.view())?,
             Outcome::new(Quantity::Lse, "forward", out.lse.view())?,
@@ -111,7 +120,8 @@ impl Call for CrossEntropyCall {
             Outcome::new(Quantity::Lse, pass, fused_lse.view())?,
             Outcome::new(Quantity::Gradient, pass, gradient)?,
             case.padding(pass, &memory)?,
-        ])
+        ]);
+        Ok(outcomes)
     }
 
     fn unread(&self, case: &Case) -> Result<Vec<usize>> {
@@ -153,7 +163,9 @@ fn case(random: &mut Random, first: &First<'_>) -> Result<Box<dyn Call>> {
         .lse_square_scale(random.pick(&[0.0, 0.0, 1e-4, 0.1]))
         .logit_scale(scale)
         .softcap(cap);
-    Ok(Box::new(CrossEntropyCall { labels, options }))
+    let (classes, rows) = rows_of(first.shape);
+    let tokens = Tokens::draw(random, first, (classes, &rows))?;
+    Ok(Box::new(CrossEntropyCall { labels, options, tokens }))
 }
 
 const FORMS: [&str; 9] = [
@@ -235,6 +247,14 @@ fn draw_memory(d: &mut Draft, shape: &LogitsShape, reduction: Reduction, indices
     if form.contains("backward") {
         d.upstream("grad_output", loss, letters);
     }
+    if form.starts_with("forward_backward") {
+        for name in ["grad_logprob", "grad_entropy"] {
+            match indices {
+                true => d.upstream_or(name, 0.0, rows, row_letters),
+                false => d.number(name, 0.0, &[]),
+            }
+        }
+    }
     if form.starts_with("backward") {
         d.given(("lse", Role::Read), (DType::F32, rows, row_letters), Vec::new());
     }
@@ -251,11 +271,22 @@ fn draw_memory(d: &mut Draft, shape: &LogitsShape, reduction: Reduction, indices
         d.out("loss", DType::F32, loss, letters);
         d.optional_out("lse", DType::F32, rows, row_letters);
         d.optional_out("z_loss", DType::F32, loss, letters);
-        for name in ["argmax", "rank"] {
-            d.optional_out(name, DType::I64, rows, row_letters);
+        for (name, dtype) in [
+            ("argmax", DType::I64),
+            ("rank", DType::I64),
+            ("logprob", DType::F32),
+            ("entropy", DType::F32),
+        ] {
+            d.optional_out(name, dtype, rows, row_letters);
             if let Some(last) = d.call.tensors.last_mut() {
                 last.present &= indices;
             }
+        }
+        if indices && d.random.one_in(3) {
+            let k = d.random.pick(&[1, 2, 5, 16, 16]).min(shape.classes);
+            let (top, letters) = ([rows, &[k]].concat(), format!("{row_letters}K"));
+            d.out("top_k.classes", DType::I64, &top, &letters);
+            d.out("top_k.logprob", DType::F32, &top, &letters);
         }
     }
 }
@@ -289,13 +320,25 @@ fn give(b: &Bound<'_>, out: CrossEntropyOutput) {
     b.give("z_loss", out.z_loss);
 }
 
+fn upstream<'a>(b: &Bound<'a>) -> CrossEntropyUpstream<'a> {
+    let [grad_output, grad_logprob, grad_entropy] =
+        ["grad_output", "grad_logprob", "grad_entropy"].map(|name| b.upstream(name));
+    CrossEntropyUpstream { grad_output, grad_logprob, grad_entropy }
+}
+
 fn outputs<'a>(b: &Bound<'a>) -> CrossEntropyOut<'a> {
+    let top_k = b
+        .optional_out("top_k.classes")
+        .map(|classes| TopKOut { classes, logprob: b.out("top_k.logprob") });
     CrossEntropyOut {
-        loss: b.out("loss"),
         lse: b.optional_out("lse"),
         z_loss: b.optional_out("z_loss"),
         argmax: b.optional_out("argmax"),
         rank: b.optional_out("rank"),
+        logprob: b.optional_out("logprob"),
+        entropy: b.optional_out("entropy"),
+        top_k,
+        ..CrossEntropyOut::loss(b.out("loss"))
     }
 }
 
@@ -333,10 +376,12 @@ pub(super) fn run(b: &Bound<'_>) -> Result<()> {
             loss.backward_in_place(device, gradients("logits"), target, b.tensor("lse"), g)?;
         }
         "forward_backward_in_place" => {
-            loss.forward_backward_in_place(device, gradients("logits"), target, g, outputs(b))?;
+            let upstream = upstream(b);
+            let logits = gradients("logits");
+            loss.forward_backward_in_place(device, logits, target, upstream, outputs(b))?;
         }
         _ => {
-            let grad = loss.forward_backward(device, b.consumed("logits"), target, g)?;
+            let grad = loss.forward_backward(device, b.consumed("logits"), target, upstream(b))?;
             give(b, grad.output);
             b.give("grad_logits", grad.grad_logits);
         }
@@ -359,7 +404,9 @@ pub(super) fn expect(b: &Bound<'_>) -> Result<Reference> {
         let [argmax, rank] = reference::ranks(&shape, &x, &target, loss.ignore_index);
         expected.push(Expected::term(Quantity::Argmax, argmax));
         expected.push(Expected::term(Quantity::Rank, rank));
-        reference::cross_entropy(&loss, &shape, &x, &target, &g)
+        let mut out = reference::cross_entropy(&loss, &shape, &x, &target, &g);
+        expected.extend(tokens::beside(b, &loss, (&shape, &x, &target), &mut out)?);
+        out
     } else {
         let (out, grad_target) =
             reference::soft_cross_entropy(&loss, &shape, &x, &target.to_f64()?, &g);

@@ -31,6 +31,7 @@ mod sigmoid_focal;
 mod smooth_l1;
 mod soft_cross_entropy;
 mod soft_margin;
+mod top_k;
 
 pub use adaptive_embedding::{EmbeddingReference, adaptive_embedding};
 pub use adaptive_log_softmax::{AdaptiveReference, adaptive_log_softmax};
@@ -61,6 +62,7 @@ pub use sigmoid_focal::sigmoid_focal;
 pub use smooth_l1::smooth_l1;
 pub use soft_cross_entropy::soft_cross_entropy;
 pub use soft_margin::soft_margin;
+pub use top_k::top_k;
 
 use crate::base::error::{Error, Result};
 use crate::base::tensor::TensorRef;

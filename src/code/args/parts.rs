@@ -4,7 +4,7 @@ use super::kind::size;
 use super::rows::{
     BesideArgs, CrossEntropyArgs, JsDivLogitsArgs, LabelArgs, LogSoftmaxArgs, LogSumExpArgs,
     LogprobEntropyArgs, LossOutputs, MultiMarginArgs, RankOutputs, RowArgument, ShardArgs,
-    SoftCrossEntropyArgs, TokenOutputs, UpstreamArgs,
+    SoftCrossEntropyArgs, TokenArgs, TokenOutputs, UpstreamArgs,
 };
 
 /// Those that can be cut into rows, as x and y come from the host block by block.
@@ -52,6 +52,27 @@ impl LossOutputs {
     }
 }
 
+impl TokenArgs {
+    fn each_row(&mut self, visit: &mut dyn FnMut(&mut u64, usize)) {
+        let TokenArgs {
+            of_logprob,
+            of_entropy,
+            logprob,
+            entropy,
+            top_classes,
+            top_logprob,
+            k,
+            pad: _,
+        } = self;
+        of_logprob.each_row(visit);
+        of_entropy.each_row(visit);
+        visit(logprob, size_of::<f32>());
+        visit(entropy, size_of::<f32>());
+        visit(top_classes, *k as usize * size_of::<i64>());
+        visit(top_logprob, *k as usize * size_of::<f32>());
+    }
+}
+
 impl RankOutputs {
     fn each_row(&mut self, visit: &mut dyn FnMut(&mut u64, usize)) {
         visit(&mut self.argmax, size_of::<i64>());
@@ -78,12 +99,14 @@ impl PartArgument for CrossEntropyArgs {
             options: _,
             out,
             ranks,
+            tokens,
             shard,
         } = self;
         upstream.each_row(visit);
         target.each_row(visit);
         out.each_row(visit);
         ranks.each_row(visit);
+        tokens.each_row(visit);
         shard.each_row(visit);
     }
     fn upstream(&mut self) -> &mut UpstreamArgs {

@@ -129,6 +129,23 @@ pub(crate) struct TokenOutputs {
     pub(crate) lse: OutF32,
 }
 
+/// What else is asked for of a row beside its loss: log-probability and entropy, their gradients, and the
+/// likeliest classes.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct TokenArgs {
+    pub(crate) of_logprob: UpstreamArgs,
+    pub(crate) of_entropy: UpstreamArgs,
+    pub(crate) logprob: OutF32,
+    pub(crate) entropy: OutF32,
+    /// `k` a row.
+    pub(crate) top_classes: OutI64,
+    /// The same.
+    pub(crate) top_logprob: OutF32,
+    pub(crate) k: u32,
+    pub(crate) pad: u32,
+}
+
 /// How a row's target stands among the classes.
 #[repr(C)]
 #[derive(Debug, Clone, Copy, Default)]
@@ -190,6 +207,7 @@ pub(crate) struct CrossEntropyArgs {
     pub(crate) options: SmoothingArgs,
     pub(crate) out: LossOutputs,
     pub(crate) ranks: RankOutputs,
+    pub(crate) tokens: TokenArgs,
     /// Of calls on shards.
     pub(crate) shard: ShardArgs,
 }

@@ -79,11 +79,11 @@ macro_rules! losses {
 
 losses! {
     /// Nothing but class weights, ignored rows, a logit scale and a z-loss.
-    CrossEntropy = "CrossEntropy<false>, {t}" in CrossEntropy {
+    CrossEntropy = "CrossEntropy<WL_PLAIN>, {t}" in CrossEntropy {
         entries: &[FORWARD, GRADIENT, TWICE, SAVED, STATES],
     }
     /// Soft-cap and label smoothing as well.
-    CrossEntropyFull = "CrossEntropy<true>, {t}" in CrossEntropy {
+    CrossEntropyFull = "CrossEntropy<WL_OPTIONS>, {t}" in CrossEntropy {
         words: 4,
         wide: true,
         entries: &[FORWARD, GRADIENT, TWICE, SAVED, STATES],
@@ -111,9 +111,26 @@ losses! {
     /// Log-sum-exp, and its gradient.
     LogSumExp = "LogSumExp, {t}" in LogSumExp {}
     /// Cross entropy with every option, argmax and the target's rank.
-    CrossEntropyRanked = "Ranked<CrossEntropy<true>>, {t}" in CrossEntropy {
+    CrossEntropyRanked = "Ranked<CrossEntropy<WL_OPTIONS>>, {t}" in CrossEntropy {
         words: 7,
         wide: true,
+    }
+    /// Cross entropy with every option, log-probability, entropy and their gradients.
+    CrossEntropyTokens = "CrossEntropy<WL_TOKENS>, {t}" in CrossEntropy {
+        words: 5,
+        wide: true,
+    }
+    /// The same with argmax and the target's rank.
+    CrossEntropyTokensRanked = "Ranked<CrossEntropy<WL_TOKENS>>, {t}" in CrossEntropy {
+        words: 8,
+        wide: true,
+    }
+    /// And with the likeliest classes. Without a gradient too: numbers alone are written then.
+    CrossEntropyTop = "Top<Ranked<CrossEntropy<WL_TOKENS>>>, {t}" in CrossEntropy {
+        words: 24,
+        second_words: 32,
+        wide: true,
+        entries: &[GRADIENT, SECOND],
     }
     /// Log-probability of the target and entropy.
     LogprobEntropy = "LogprobEntropy, {t}" in LogprobEntropy {

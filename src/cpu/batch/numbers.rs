@@ -293,9 +293,14 @@ impl Factors {
 
     /// The same from the others' probability, and the target's.
     #[inline(always)]
-    pub(crate) fn at_share(&self, (rest, target): (f64, f64), (slope, weight): (f64, f64)) -> f32 {
-        let g = self.prob_without_hard * target - self.hard * rest - self.smooth * weight;
-        (g * slope) as f32
+    pub(crate) fn at_share(&self, shares: (f64, f64), (slope, weight): (f64, f64)) -> f32 {
+        (self.of_z(shares, weight) * slope) as f32
+    }
+
+    /// The same before rounding, with respect to the target's z.
+    #[inline(always)]
+    pub(crate) fn of_z(&self, (rest, target): (f64, f64), weight: f64) -> f64 {
+        self.prob_without_hard * target - self.hard * rest - self.smooth * weight
     }
 }
 

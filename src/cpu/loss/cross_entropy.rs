@@ -2,6 +2,7 @@
 
 mod shards;
 mod short;
+mod tokens;
 
 use crate::base::dtype::DType;
 use crate::base::error::Result;
@@ -13,6 +14,7 @@ use crate::cpu::batch::results::{Buffers, Results};
 use crate::cpu::batch::targets::with_weights;
 use crate::cpu::batch::tiles::{each_tile, short};
 use crate::cpu::loss::cross_entropy::short::Short;
+use crate::cpu::loss::cross_entropy::tokens::{TokenResults, TokenUpstream, Tokens};
 use crate::cpu::loss::log_softmax::fill;
 use crate::cpu::loss::logsumexp::coarse;
 use crate::cpu::processor::{Cpu, each_float, host_f32_ref};
@@ -23,7 +25,7 @@ use crate::cpu::row::state::RowSum;
 use crate::cpu::row::work::{Also, Kept, Normalizer, Row};
 use crate::cpu::simd::Lanes;
 use crate::cpu::threads::SyncPtr;
-use crate::spec::cross_entropy::{Checked, CrossEntropyOut};
+use crate::spec::cross_entropy::{Checked, CrossEntropyOut, CrossEntropyUpstream};
 use crate::spec::grad_output::GradOutput;
 
 /// A batch with what its rows are worked on with.
@@ -266,7 +268,21 @@ impl LineOp for Backward<'_> {
 #[derive(Clone, Copy)]
 enum Pass<'a> {
     Forward(Results),
-    Backward { lse: &'a [f32] },
+    /// With more of each row than its loss and ranks.
+    Tokens(Results, TokenResults, TokenUpstream<'a>),
+    Backward {
+        lse: &'a [f32],
+    },
+}
+
+impl Pass<'_> {
+    /// Where losses and ranks of rows go.
+    fn results(&self) -> Option<Results> {
+        match self {
+            Pass::Forward(results) | Pass::Tokens(results, ..) => Some(*results),
+            Pass::Backward { .. } => None,
+        }
+    }
 }
 
 /// Layout of the rows of logits.
@@ -284,13 +300,10 @@ impl Cpu {
     ) -> Sums {
         let classes = (batch.targets.classes, batch.unit);
         with_weights(batch.weights, classes, batch.epsilon > 0.0, |weights| {
-            let standing = matches!(pass, Pass::Forward(results) if results.ranks.wanted());
-            if short(&x) {
-                let results = match pass {
-                    Pass::Forward(results) => Some(results),
-                    // The rows' own sums are at hand, and better than rounded ones.
-                    Pass::Backward { .. } => None,
-                };
+            // Where a gradient is wanted from a saved log-sum-exp, the rows' own sums are at hand, and better.
+            let results = pass.results();
+            let standing = results.is_some_and(|results| results.ranks.wanted());
+            if short(&x) && !matches!(pass, Pass::Tokens(..)) {
                 let (level, gradient) = (self.level, y.is_some());
                 let upstream = batch.scaling.upstream_of_all();
                 let plain = Short::is_plain(batch, upstream);
@@ -308,6 +321,9 @@ impl Cpu {
                     Pass::Forward(results) => {
                         each_line(self, x, none, y, &Forward { call, results })
                     }
+                    Pass::Tokens(results, tokens, upstream) => {
+                        each_line(self, x, none, y, &Tokens { call, results, tokens, upstream })
+                    }
                     Pass::Backward { lse } => {
                         each_line(self, x, none, y, &Backward { call, lse });
                         Sums::default()
@@ -321,12 +337,17 @@ impl Cpu {
         &self,
         checked: &Checked<'_>,
         logits: TensorRef<'_>,
-        out: CrossEntropyOut<'_>,
+        mut out: CrossEntropyOut<'_>,
     ) -> Result<()> {
         let batch = Batch::new(self, checked, Upstream::Number(1.0))?;
         let lines = rows(checked, &logits);
+        let tokens = TokenResults::of(&mut out)?;
         let mut buffers = Buffers::new(out)?;
-        let pass = Pass::Forward(buffers.results(batch.scaling.reduction));
+        let results = buffers.results(batch.scaling.reduction);
+        let pass = match tokens {
+            Some(tokens) => Pass::Tokens(results, tokens, TokenUpstream::NOTHING),
+            None => Pass::Forward(results),
+        };
         let sums = each_float!(logits.host_data(), "logits", HostRef, x => {
             let x = Source { base: x.as_ptr(), lines };
             Ok(self.run(&batch, pass, x, None::<Sink<f32>>))
@@ -339,12 +360,18 @@ impl Cpu {
         &self,
         checked: &Checked<'_>,
         logits: TensorMut<'_>,
-        grad_output: GradOutput<'_>,
-        out: CrossEntropyOut<'_>,
+        upstream: CrossEntropyUpstream<'_>,
+        mut out: CrossEntropyOut<'_>,
     ) -> Result<()> {
-        let batch = Batch::new(self, checked, Upstream::new(&grad_output)?)?;
+        let batch = Batch::new(self, checked, Upstream::new(&upstream.grad_output)?)?;
+        let of_tokens = TokenUpstream::new(&upstream)?;
+        let tokens = TokenResults::of(&mut out)?;
         let mut buffers = Buffers::new(out)?;
-        let pass = Pass::Forward(buffers.results(batch.scaling.reduction));
+        let results = buffers.results(batch.scaling.reduction);
+        let pass = match tokens {
+            None if !upstream.of_tokens() => Pass::Forward(results),
+            tokens => Pass::Tokens(results, tokens.unwrap_or_default(), of_tokens),
+        };
         let sums = self.run_in_place(&batch, pass, checked, logits)?;
         buffers.finish(&batch.scaling, &sums, batch.lambda > 0.0);
         Ok(())

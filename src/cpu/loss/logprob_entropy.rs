@@ -86,6 +86,7 @@ impl<'a> Call<'a> {
             reference: sum.reference(),
             constant: (-(a + b * sum.mean_distance()) * scale) as f32,
             slope: (-b * scale) as f32,
+            smooth: 0.0,
         };
         let (level, transform) = (self.cpu.level, self.transform);
         let (x, y) = (SyncPtr(line.x.cast_mut()), SyncPtr(line.y));
@@ -96,7 +97,7 @@ impl<'a> Call<'a> {
             // SAFETY: the columns lie inside both rows and in no other segment.
             unsafe {
                 let rows = (x.get().add(at).cast_const(), y.get().add(at));
-                entropy_gradient(level, transform, rows, columns.len(), terms);
+                entropy_gradient(level, transform, rows, std::ptr::null(), columns.len(), terms);
             }
         });
         let at_target = (a * (sum.rest / sum.total()) + b * sum.entropy_slope()) * hole.slope;

@@ -15,4 +15,5 @@ pub(crate) mod soft_target;
 pub(crate) mod softmax;
 pub(crate) mod state;
 pub(crate) mod tile;
+pub(crate) mod top;
 pub(crate) mod work;

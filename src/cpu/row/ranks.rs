@@ -7,7 +7,7 @@
 use crate::base::error::{Error, Result};
 use crate::base::host::Element as _;
 use crate::base::tensor::{TensorMut, TensorRef};
-use crate::cpu::processor::{Cpu, host_data};
+use crate::cpu::processor::{Cpu, host_data, host_i64};
 use crate::cpu::row::hole::Hole;
 use crate::cpu::simd::{Kernel, Lanes, Level, MAX_LANES, Simd, load_lanes};
 use crate::cpu::threads::SyncPtr;
@@ -164,10 +164,7 @@ impl RankResults {
     ) -> Result<RankResults> {
         let pointer = |tensor: Option<TensorMut<'_>>, argument| match tensor {
             None => Ok(SyncPtr(std::ptr::null_mut())),
-            Some(tensor) => match tensor.into_host::<i64>() {
-                Some(slice) => Ok(SyncPtr(slice.as_mut_ptr())),
-                None => Err(Error::Place { argument, expected: "host i64", got: "other" }),
-            },
+            Some(tensor) => Ok(SyncPtr(host_i64(tensor, argument)?.as_mut_ptr())),
         };
         Ok(RankResults { argmax: pointer(argmax, "argmax")?, rank: pointer(rank, "rank")? })
     }

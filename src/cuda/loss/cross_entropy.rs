@@ -4,6 +4,7 @@
 mod over_products;
 mod results;
 mod shards;
+mod tokens;
 
 pub(crate) use results::Results;
 
@@ -13,6 +14,7 @@ use crate::base::tensor::{TensorMut, TensorRef};
 use crate::code::args;
 use crate::code::args::{CrossEntropyArgs, LabelArgs, LogitArgs, SmoothingArgs, WeightArgs};
 use crate::code::variants::Loss;
+use crate::cuda::loss::cross_entropy::tokens::Tokens;
 use crate::cuda::loss::ranks::Ranks;
 use crate::cuda::schedule::batch::Census;
 use crate::cuda::schedule::blocks::RowTensors;
@@ -23,7 +25,7 @@ use crate::cuda::schedule::upstream::Upstream;
 use crate::cuda::stream::Cuda;
 use crate::cuda::stream::indices::Indices;
 use crate::cuda::stream::memory::Input;
-use crate::spec::cross_entropy::{Checked, CrossEntropy, CrossEntropyOut};
+use crate::spec::cross_entropy::{Checked, CrossEntropy, CrossEntropyOut, CrossEntropyUpstream};
 use crate::spec::grad_output::GradOutput;
 
 impl Cuda {
@@ -33,18 +35,19 @@ impl Cuda {
         logits: TensorRef<'_>,
         out: CrossEntropyOut<'_>,
     ) -> Result<()> {
-        let grad_output = GradOutput::default();
-        self.with_losses(checked, Logits::Read(logits), &grad_output, out)
+        // Nobody reads the upstream gradients.
+        let upstream = CrossEntropyUpstream::default();
+        self.with_losses(checked, Logits::Read(logits), &upstream, out)
     }
 
     pub(crate) fn cross_entropy_forward_backward(
         &self,
         checked: &Checked<'_>,
         logits: TensorMut<'_>,
-        grad_output: GradOutput<'_>,
+        upstream: CrossEntropyUpstream<'_>,
         out: CrossEntropyOut<'_>,
     ) -> Result<()> {
-        self.with_losses(checked, Logits::Overwrite(logits), &grad_output, out)
+        self.with_losses(checked, Logits::Overwrite(logits), &upstream, out)
     }
 
     /// Loss and what else `out` asks for; in place on `logits` where there are any.
@@ -52,26 +55,35 @@ impl Cuda {
         &self,
         checked: &Checked<'_>,
         logits: Logits<'_>,
-        grad_output: &GradOutput<'_>,
+        upstream: &CrossEntropyUpstream<'_>,
         out: CrossEntropyOut<'_>,
     ) -> Result<()> {
-        let CrossEntropyOut { loss, lse, z_loss, argmax, rank } = out;
+        let CrossEntropyOut { loss, lse, z_loss, argmax, rank, logprob, entropy, top_k } = out;
         let mut results = Results::new(self, loss, z_loss, lse)?;
         let ranks = Ranks::new(self, checked.classes, argmax, rank)?;
+        let tokens = Tokens::new(self, checked.classes, upstream, (logprob, entropy, top_k))?;
         let (work, x, y) = logits.named(self, checked)?;
-        let batch = Batch::new(self, checked, grad_output)?;
+        let batch = Batch::new(self, checked, &upstream.grad_output)?;
         let mut args = batch.args(checked)?;
         let rows = (checked.target.len(), checked.options.reduction);
         args.out = results.of_rows(self, rows, &args.options)?;
         args.schedule.sum = results.sum(&batch.census, &args.out);
         args.ranks = ranks.args();
-        let kernel = if ranks.wanted() { Loss::CrossEntropyRanked } else { batch.loss };
+        args.tokens = tokens.args();
+        let kernel = match tokens.loss(ranks.wanted()) {
+            Some(loss) => loss,
+            None if ranks.wanted() => Loss::CrossEntropyRanked,
+            None => batch.loss,
+        };
+        // Where a second visit needs the row where it was, there are no kernels that only stream.
+        let work = if kernel.second_words() > 0 { Work::Fused } else { work };
         let kernels = (kernel, data(checked.dtype)?, work);
         let operands = RowTensors { x: x.as_ref(), y, ..RowTensors::default() };
         // SAFETY: shapes, strides and lengths were checked; outputs are borrowed exclusively.
         let [logits, ..] = unsafe { self.go_through(kernels, args, operands)? };
         let [loss, z_loss, lse] = results.outputs();
-        self.read_back([loss, z_loss, lse, logits, ranks.argmax, ranks.rank])
+        let outputs = [loss, z_loss, lse, logits, ranks.argmax, ranks.rank];
+        self.read_back(outputs.into_iter().chain(tokens.outputs()))
     }
 
     pub(crate) fn cross_entropy_backward(

@@ -17,7 +17,7 @@ pub(crate) struct Ranks<'a, 'p> {
 }
 
 /// Kernels number classes in 32 bits here; the largest number stands for none.
-const MOST_CLASSES: usize = u32::MAX as usize;
+pub(crate) const MOST_CLASSES: usize = u32::MAX as usize;
 
 impl<'a, 'p: 'a> Ranks<'a, 'p> {
     pub(crate) fn new(

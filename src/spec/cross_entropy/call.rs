@@ -2,10 +2,12 @@
 
 use crate::base::tensor::{TensorMut, TensorRef};
 use crate::spec::cross_entropy::outputs::{CrossEntropyGradients, CrossEntropyOut};
+use crate::spec::cross_entropy::tokens::CrossEntropyUpstream;
 use crate::spec::grad_output::GradOutput;
 
 /// A call against class indices that has passed the checks, with everything that it reads and writes.
 #[derive(Debug)]
+#[expect(clippy::large_enum_variant)] // One a call, on its stack.
 pub(crate) enum Call<'a> {
     Forward {
         logits: TensorRef<'a>,
@@ -27,7 +29,7 @@ pub(crate) enum Call<'a> {
     /// In one pass, the gradient over the logits.
     ForwardBackward {
         logits: TensorMut<'a>,
-        grad_output: GradOutput<'a>,
+        upstream: CrossEntropyUpstream<'a>,
         out: CrossEntropyOut<'a>,
     },
 }

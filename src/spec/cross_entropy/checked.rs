@@ -202,19 +202,20 @@ impl Checked<'_, Target<'_>> {
         }
         for (argument, out) in [("argmax", &out.argmax), ("rank", &out.rank)] {
             if out.is_some() {
-                self.has_ranks(argument)?;
+                self.has_classes(argument)?;
             }
         }
-        self.check_ranks(&out.argmax, &out.rank)
+        self.check_ranks(&out.argmax, &out.rank)?;
+        self.check_tokens(out)
     }
 
-    /// Only a class has a rank.
-    pub(crate) fn has_ranks(&self, argument: &'static str) -> Result<()> {
+    /// Only a class has a rank, and what else `argument` is.
+    pub(crate) fn has_classes(&self, argument: &'static str) -> Result<()> {
         match &self.target {
             Target::Classes(_) => Ok(()),
             Target::Soft(soft) => Err(Error::Value {
                 argument,
-                expected: "a target of class indices (probabilities have no rank)".into(),
+                expected: format!("a target of class indices (probabilities have no {argument})"),
                 got: format!("one of {} {}", soft.0.dtype(), soft.0.shape()),
             }),
         }

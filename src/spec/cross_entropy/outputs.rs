@@ -1,6 +1,7 @@
 //! Where cross entropy writes, and what it returns.
 
 use crate::base::tensor::{Tensor, TensorMut};
+use crate::spec::cross_entropy::tokens::TopKOut;
 #[cfg(doc)]
 use crate::spec::ranks::Ranks;
 
@@ -17,12 +18,27 @@ pub struct CrossEntropyOut<'a> {
     pub argmax: Option<TensorMut<'a>>,
     /// How many classes beat the target ([`Ranks::rank`]); the target's shape, i64.
     pub rank: Option<TensorMut<'a>>,
+    /// Log-probability of the target; the target's shape, f32; 0 in ignored rows.
+    pub logprob: Option<TensorMut<'a>>,
+    /// Entropy of the row, in nats; the target's shape, f32; 0 in ignored rows.
+    pub entropy: Option<TensorMut<'a>>,
+    /// The likeliest classes of the row.
+    pub top_k: Option<TopKOut<'a>>,
 }
 
 impl<'a> CrossEntropyOut<'a> {
     /// Only the loss.
     pub fn loss(loss: TensorMut<'a>) -> Self {
-        CrossEntropyOut { loss, lse: None, z_loss: None, argmax: None, rank: None }
+        CrossEntropyOut {
+            loss,
+            lse: None,
+            z_loss: None,
+            argmax: None,
+            rank: None,
+            logprob: None,
+            entropy: None,
+            top_k: None,
+        }
     }
 }
 
@@ -64,11 +80,9 @@ pub struct CrossEntropyGrad {
 impl CrossEntropyOutput {
     pub(crate) fn out(&mut self) -> CrossEntropyOut<'_> {
         CrossEntropyOut {
-            loss: self.loss.view_mut(),
             lse: Some(self.lse.view_mut()),
             z_loss: Some(self.z_loss.view_mut()),
-            argmax: None,
-            rank: None,
+            ..CrossEntropyOut::loss(self.loss.view_mut())
         }
     }
 }

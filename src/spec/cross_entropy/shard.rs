@@ -150,9 +150,17 @@ impl CheckedShard<'_> {
         if let Some(z_loss) = &out.z_loss {
             validate::f32_output("z_loss", &z_loss.as_ref(), loss, "the loss's")?;
         }
-        for (argument, out) in [("argmax", &out.argmax), ("rank", &out.rank)] {
+        let top_k = out.top_k.as_ref().map(|top| &top.classes);
+        let others = [
+            ("argmax", out.argmax.as_ref()),
+            ("rank", out.rank.as_ref()),
+            ("logprob", out.logprob.as_ref()),
+            ("entropy", out.entropy.as_ref()),
+            ("top_k.classes", top_k),
+        ];
+        for (argument, out) in others {
             if let Some(out) = out {
-                let expected = "none (a state does not say how classes rank)".into();
+                let expected = "none (a state has what a loss is made of alone)".into();
                 let got = format!("{} {}", out.dtype(), out.shape());
                 return Err(Error::Value { argument, expected, got });
             }

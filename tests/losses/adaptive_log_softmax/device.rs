@@ -192,13 +192,8 @@ fn write_targets(card: &Device, to: &mut Tensor, targets: &Tensor) {
     let up = |tensor: TensorRef<'_>| card.upload(tensor).unwrap();
     let (logits, zeros) = (up(logits), up(zeros.view()));
     let mut loss = up(Tensor::from_vec(vec![0f32], &[]).unwrap().view());
-    let out = CrossEntropyOut {
-        loss: loss.view_mut(),
-        lse: None,
-        z_loss: None,
-        argmax: Some(to.view_mut()),
-        rank: None,
-    };
+    let out =
+        CrossEntropyOut { argmax: Some(to.view_mut()), ..CrossEntropyOut::loss(loss.view_mut()) };
     CrossEntropy::default().forward_into(card, logits.view(), zeros.view(), out).unwrap();
 }
 

@@ -49,7 +49,7 @@ fn check<T: Data>(route: &Route, call: Call) {
     let model = call.traffic(size);
     // Split rows are summed first, unless the sum was saved, and read again for what is written.
     let saved = call.saves() && call.1 == Pass::Backward;
-    let reads = if split && call.writes_rows() && !saved { 2 } else { 1 };
+    let reads = if split && !saved { call.visits() } else { 1 };
     let expected = [reads * elements * model.read as u64, elements * model.written as u64];
     // Each thread reads its row's target besides, and the target's gradient is written again.
     let besides = match call.has_target() {

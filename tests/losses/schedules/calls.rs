@@ -2,8 +2,9 @@
 
 use crate::schedules::data::{Data, Input, Layout, close};
 use warploss::{
-    CrossEntropy, CrossEntropyOut, Device, LogSoftmax, LogSumExp, LogprobEntropy,
-    LogprobEntropyOut, LogprobEntropyUpstream, MultiMargin, Reduction, TensorMut, TensorRef,
+    CrossEntropy, CrossEntropyOut, CrossEntropyUpstream, Device, LogSoftmax, LogSumExp,
+    LogprobEntropy, LogprobEntropyOut, LogprobEntropyUpstream, MultiMargin, Reduction, TensorMut,
+    TensorRef, TopKOut,
 };
 
 /// A loss with options that matter to a kernel.
@@ -20,6 +21,11 @@ pub(crate) enum Loss {
     LogprobEntropy,
     /// With argmax and the target's rank.
     CrossEntropyRanked,
+    /// With log-probability and entropy, and gradients of both.
+    CrossEntropyTokens,
+    CrossEntropyTokensRanked,
+    /// With the likeliest classes too.
+    CrossEntropyTop,
     LogprobEntropyRanked,
     MultiMargin,
 }
@@ -36,7 +42,7 @@ pub(crate) enum Pass {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Call(pub(crate) Loss, pub(crate) Pass);
 
-pub(crate) const CALLS: [Call; 22] = [
+pub(crate) const CALLS: [Call; 28] = [
     Call(Loss::CrossEntropy, Pass::Forward),
     Call(Loss::CrossEntropy, Pass::Backward),
     Call(Loss::CrossEntropy, Pass::Fused),
@@ -54,6 +60,12 @@ pub(crate) const CALLS: [Call; 22] = [
     Call(Loss::LogprobEntropy, Pass::Fused),
     Call(Loss::CrossEntropyRanked, Pass::Forward),
     Call(Loss::CrossEntropyRanked, Pass::Fused),
+    Call(Loss::CrossEntropyTokens, Pass::Forward),
+    Call(Loss::CrossEntropyTokens, Pass::Fused),
+    Call(Loss::CrossEntropyTokensRanked, Pass::Forward),
+    Call(Loss::CrossEntropyTokensRanked, Pass::Fused),
+    Call(Loss::CrossEntropyTop, Pass::Forward),
+    Call(Loss::CrossEntropyTop, Pass::Fused),
     Call(Loss::LogprobEntropyRanked, Pass::Forward),
     Call(Loss::LogprobEntropyRanked, Pass::Fused),
     Call(Loss::MultiMargin, Pass::Forward),
@@ -88,7 +100,7 @@ impl Call {
     pub(crate) fn note(self, dtype: &str) -> String {
         let Call(loss, pass) = self;
         let work = match pass {
-            Pass::Forward if !self.writes_rows() => "Forward",
+            Pass::Forward if !self.as_if_writing() => "Forward",
             Pass::Backward if self.saves() => "FromLse",
             _ => "Fused",
         };
@@ -107,6 +119,17 @@ impl Call {
     pub(crate) fn writes_rows(self) -> bool {
         let Call(loss, pass) = self;
         pass != Pass::Forward || matches!(loss, Loss::LogSoftmax | Loss::LogSoftmaxWide)
+    }
+
+    /// Whether its kernels are those that write rows, if only numbers with them.
+    pub(crate) fn as_if_writing(self) -> bool {
+        self.writes_rows() || self.0 == Loss::CrossEntropyTop
+    }
+
+    /// How often a row is read that does not stay on chip, where nothing of it was saved.
+    pub(crate) fn visits(self) -> u64 {
+        let again = u64::from(self.0 == Loss::CrossEntropyTop);
+        again + if self.writes_rows() { 2 } else { 1 }
     }
 
     /// Whether every thread reads its row's target.
@@ -149,20 +172,35 @@ impl Call {
         let x = layout.view(input.x);
         let rows = [layout.rows];
         match loss {
-            Loss::CrossEntropy | Loss::CrossEntropyFull | Loss::CrossEntropyRanked => {
+            Loss::CrossEntropy
+            | Loss::CrossEntropyFull
+            | Loss::CrossEntropyRanked
+            | Loss::CrossEntropyTokens
+            | Loss::CrossEntropyTokensRanked
+            | Loss::CrossEntropyTop => {
                 let op = CrossEntropy::default().reduction(Reduction::None);
                 let op = match loss {
-                    Loss::CrossEntropyFull => op.label_smoothing(0.1).softcap(Some(30.0)),
+                    Loss::CrossEntropyFull | Loss::CrossEntropyTokens => {
+                        op.label_smoothing(0.1).softcap(Some(30.0))
+                    }
                     _ => op.lse_square_scale(1e-3),
                 };
                 let target = TensorRef::new(input.target, &rows).unwrap();
                 let g = TensorRef::new(input.per_row, &rows).unwrap();
-                let mut kept = Kept::new(rows[0]);
+                let (mut kept, mut tokens) = (Kept::new(rows[0]), Tokens::new(rows[0]));
                 let [first, lse, argmax, rank] = kept.views();
                 let mut results = CrossEntropyOut::loss(first);
                 results.lse = Some(lse);
-                if loss == Loss::CrossEntropyRanked {
+                if matches!(loss, Loss::CrossEntropyRanked | Loss::CrossEntropyTokensRanked) {
                     (results.argmax, results.rank) = (Some(argmax), Some(rank));
+                }
+                let mut upstream = CrossEntropyUpstream::from(g);
+                if !matches!(
+                    loss,
+                    Loss::CrossEntropy | Loss::CrossEntropyFull | Loss::CrossEntropyRanked
+                ) {
+                    (upstream.grad_logprob, upstream.grad_entropy) = (0.3.into(), g.into());
+                    tokens.ask(&mut results, loss == Loss::CrossEntropyTop);
                 }
                 match pass {
                     Pass::Forward => op.forward_into(device, x, target, results).unwrap(),
@@ -174,10 +212,11 @@ impl Call {
                     Pass::Fused => {
                         layout.scatter(&layout.gather(input.x), out);
                         let logits = layout.view_mut(out);
-                        op.forward_backward_in_place(device, logits, target, g, results).unwrap();
+                        op.forward_backward_in_place(device, logits, target, upstream, results)
+                            .unwrap();
                     }
                 }
-                kept.answer(&[])
+                tokens.answer(kept)
             }
             Loss::LogprobEntropy | Loss::LogprobEntropyRanked => {
                 let op = LogprobEntropy::default().softcap(Some(30.0));
@@ -327,6 +366,42 @@ impl Kept {
         let numbers = self.first.iter().chain(&self.lse).chain(more);
         let exact = self.argmax.into_iter().chain(self.rank).collect();
         Answer { numbers: numbers.map(|&n| n.into()).collect(), exact }
+    }
+}
+
+/// What a cross entropy may give of rows besides.
+struct Tokens {
+    logprob: Vec<f32>,
+    entropy: Vec<f32>,
+    top: Vec<f32>,
+    classes: Vec<i64>,
+}
+
+impl Tokens {
+    /// So few that all of them take less memory than the logits.
+    const K: usize = 3;
+
+    fn new(rows: usize) -> Tokens {
+        let zeros = |n| vec![0f32; n];
+        let (logprob, entropy, top) = (zeros(rows), zeros(rows), zeros(rows * Tokens::K));
+        Tokens { logprob, entropy, top, classes: vec![-7; rows * Tokens::K] }
+    }
+
+    fn ask<'a>(&'a mut self, results: &mut CrossEntropyOut<'a>, top: bool) {
+        let rows = [self.logprob.len()];
+        let top_shape = [rows[0], Tokens::K];
+        results.logprob = Some(TensorMut::new(&mut self.logprob, &rows).unwrap());
+        results.entropy = Some(TensorMut::new(&mut self.entropy, &rows).unwrap());
+        results.top_k = top.then(|| TopKOut {
+            classes: TensorMut::new(&mut self.classes, &top_shape).unwrap(),
+            logprob: TensorMut::new(&mut self.top, &top_shape).unwrap(),
+        });
+    }
+
+    fn answer(self, kept: Kept) -> Answer {
+        let mut answer = kept.answer(&[&self.logprob[..], &self.entropy, &self.top].concat());
+        answer.exact.extend(self.classes);
+        answer
     }
 }
 
