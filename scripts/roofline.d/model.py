@@ -54,7 +54,8 @@ PLANNED = (H100, H200, B200, A100, RTX_4090)
 # come the packs that lie beside them.
 #   entry: (loops, whether x and what lies beside it are read, whether an output is written)
 # Losses of rows with a target each.
-TARGETS = ("CrossEntropy", "CrossEntropyFull", "CrossEntropyRanked", "LogprobEntropy", "LogprobEntropyRanked", "MultiMargin")
+TARGETS = ("CrossEntropy", "CrossEntropyFull", "CrossEntropyRanked", "CrossEntropyTokens", "CrossEntropyTokensRanked",
+           "CrossEntropyTop", "LogprobEntropy", "LogprobEntropyRanked", "MultiMargin")
 # Entries whose launch may begin before the one before it is done (Entry::waits in src/code/variants/entry.rs).
 FOLLOW = ("FewForward", "FewGradient", "WarpForward", "WarpGradient", "Stream", "Block", "Cluster", "SplitSum", "SplitTwice")
 ENTRIES = {
@@ -80,6 +81,8 @@ OPTIONS = {
     r"cross_entropy_full_.*": "a soft-cap's tanh is two special functions and some twenty instructions an element, "
     "label smoothing with class weights ten more",
     r"cross_entropy_ranked_.*": "the same, and the ranking below",
+    r"cross_entropy_(tokens|top)_.*": "the same soft-cap, smoothing and weights, the ranking, and the entropy's moment, two "
+    "operations more an element",
     r"logprob_entropy_.*": "the same soft-cap; the entropy's moment is two operations more an element",
     r"soft_cross_entropy_full_.*": "the same soft-cap, class weights, and a gradient of the probabilities",
     r"distillation_.*": "the same soft-cap and class weights beside two soft-maxes",
@@ -89,6 +92,8 @@ OPTIONS = {
 EXCUSED = {
     r"(cross|logprob)_entropy_ranked_(stream|split_sum|split_twice|block|cluster)_.*": "argmax and rank are comparisons and "
     "counts, some nine instructions an element beside the soft-max's twelve",
+    r"cross_entropy_(tokens_ranked|top)_(stream|split_sum|split_twice|block|cluster)_.*": "the same beside the entropy's "
+    "moment",
     r"distillation_(stream|split_sum|split_twice|block|cluster)_(f16|bf16)": "two soft-maxes, each apart from its largest "
     "element, and their cross term, of twice two bytes an element",
     r"soft_cross_entropy_full_split_twice_(f16|bf16)": "both visits' exponentials beside one read of memory; where rows go "

@@ -1,5 +1,6 @@
 //! Cross entropy on the CPU: the batch's numbers first, then every row by itself.
 
+mod call;
 mod shards;
 mod short;
 mod tokens;
@@ -13,6 +14,7 @@ use crate::cpu::batch::numbers::{Batch, Factors, Sums, Upstream};
 use crate::cpu::batch::results::{Buffers, Results};
 use crate::cpu::batch::targets::with_weights;
 use crate::cpu::batch::tiles::{each_tile, short};
+use crate::cpu::loss::cross_entropy::call::Call;
 use crate::cpu::loss::cross_entropy::short::Short;
 use crate::cpu::loss::cross_entropy::tokens::{TokenResults, TokenUpstream, Tokens};
 use crate::cpu::loss::log_softmax::fill;
@@ -22,36 +24,10 @@ use crate::cpu::row::hole::Hole;
 use crate::cpu::row::logit::{Linear, Transform};
 use crate::cpu::row::room::with_room;
 use crate::cpu::row::state::RowSum;
-use crate::cpu::row::work::{Also, Kept, Normalizer, Row};
+use crate::cpu::row::work::{Kept, Normalizer, Row};
 use crate::cpu::simd::Lanes;
-use crate::cpu::threads::SyncPtr;
 use crate::spec::cross_entropy::{Checked, CrossEntropyOut, CrossEntropyUpstream};
 use crate::spec::grad_output::GradOutput;
-
-/// A batch with what its rows are worked on with.
-struct Call<'a> {
-    cpu: &'a Cpu,
-    batch: &'a Batch<'a>,
-    /// Smoothing weights over the batch's unit; null for 1 each.
-    weights: SyncPtr<f32>,
-    /// Whether anyone asks for argmax or rank.
-    standing: bool,
-}
-
-impl Call<'_> {
-    fn row<X, A, Y>(&self, line: &Line<X, A, Y>) -> Row<X> {
-        Row {
-            level: self.cpu.level,
-            spread: line.spread,
-            transform: self.batch.transform,
-            x: line.x,
-            len: line.len,
-            smoothing: self.batch.epsilon > 0.0,
-            weights: self.weights.get(),
-            also: Also { standing: self.standing, ..Also::default() },
-        }
-    }
-}
 
 /// Cross entropy of a line: forward alone, or with the gradient in the line's output.
 struct Forward<'a> {

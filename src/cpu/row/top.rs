@@ -128,7 +128,7 @@ unsafe fn take<T: Lanes>(
         let first = done + found;
         done = len.min(first + CHUNK);
         for i in first.min(len)..done {
-            // SAFETY: below `len`.
+            // SAFETY: `i` is below `len`, as many elements as are readable at `x`: the caller's promise.
             let value = unsafe { x.add(i).read() }.to_f32();
             if bound.is_none_or(|bound| !(value <= bound)) {
                 top.offer(value, columns.start + i);

@@ -6,7 +6,10 @@ use crate::base::tensor::{TensorMut, TensorRef};
 use crate::base::validate;
 use crate::spec::class_indices::ClassIndices;
 use crate::spec::counting::Counting;
-use crate::spec::cross_entropy::{CrossEntropy, CrossEntropyGradients, CrossEntropyOut};
+use crate::spec::cross_entropy::tokens::{MOST_TOP, NOTHING};
+use crate::spec::cross_entropy::{
+    CrossEntropy, CrossEntropyGradients, CrossEntropyOut, CrossEntropyUpstream, TopKOut,
+};
 use crate::spec::grad_output::GradOutput;
 
 impl CrossEntropy<'_> {
@@ -207,6 +210,43 @@ impl Checked<'_, Target<'_>> {
         }
         self.check_ranks(&out.argmax, &out.rank)?;
         self.check_tokens(out)
+    }
+
+    /// Outputs of rows and their upstream gradients, which only class indices have.
+    fn check_tokens(&self, out: &CrossEntropyOut<'_>) -> Result<()> {
+        for (argument, out) in [("logprob", &out.logprob), ("entropy", &out.entropy)] {
+            if let Some(out) = out {
+                self.has_classes(argument)?;
+                validate::f32_output(argument, &out.as_ref(), self.rows, "the target's")?;
+            }
+        }
+        out.top_k.as_ref().map_or(Ok(()), |top| self.check_top(top))
+    }
+
+    fn check_top(&self, top: &TopKOut<'_>) -> Result<()> {
+        self.has_classes("top_k.classes")?;
+        let (k, most) = (top.k(), MOST_TOP.min(self.classes));
+        let dims: Vec<usize> = self.rows.iter().copied().chain([k]).collect();
+        let shape = Shape::new(&dims).filter(|_| (1..=most).contains(&k));
+        let Some(shape) = shape else {
+            let expected = format!("{} and then a k from 1 to {most}", self.rows);
+            let got = top.classes.shape();
+            return Err(Error::Shape { argument: "top_k.classes", expected, got });
+        };
+        let owner = "the target's and then k";
+        validate::i64_output("top_k.classes", &top.classes.as_ref(), shape, owner)?;
+        validate::f32_output("top_k.logprob", &top.logprob.as_ref(), shape, "that of its classes")
+    }
+
+    pub(crate) fn check_upstream(&self, upstream: &CrossEntropyUpstream<'_>) -> Result<()> {
+        self.check_grad_output(&upstream.grad_output)?;
+        let tokens =
+            [("grad_logprob", &upstream.grad_logprob), ("grad_entropy", &upstream.grad_entropy)];
+        for (argument, grad) in tokens.into_iter().filter(|(_, grad)| **grad != NOTHING) {
+            self.has_classes(argument)?;
+            grad.check_as(argument, self.rows, self.dtype)?;
+        }
+        Ok(())
     }
 
     /// Only a class has a rank, and what else `argument` is.

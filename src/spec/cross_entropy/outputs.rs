@@ -27,6 +27,11 @@ pub struct CrossEntropyOut<'a> {
 }
 
 impl<'a> CrossEntropyOut<'a> {
+    /// Whether more is asked for than the loss, its parts and ranks.
+    pub(crate) fn of_tokens(&self) -> bool {
+        self.logprob.is_some() || self.entropy.is_some() || self.top_k.is_some()
+    }
+
     /// Only the loss.
     pub fn loss(loss: TensorMut<'a>) -> Self {
         CrossEntropyOut {

@@ -49,11 +49,13 @@ fn check<T: Data>(route: &Route, call: Call) {
     let model = call.traffic(size);
     // Split rows are summed first, unless the sum was saved, and read again for what is written.
     let saved = call.saves() && call.1 == Pass::Backward;
-    let reads = if split && !saved { call.visits() } else { 1 };
+    let again = if split { call.visits() - 1 } else { 0 };
+    let reads = if split && call.writes_rows() && !saved { 2 } else { 1 } + again as u64;
     let expected = [reads * elements * model.read as u64, elements * model.written as u64];
-    // Each thread reads its row's target besides, and the target's gradient is written again.
+    // Each thread reads its row's target besides, once a visit, and the target's gradient is written again.
+    let targets = layout.rows * threads(layout.classes, size) * size;
     let besides = match call.has_target() {
-        true => [layout.rows * threads(layout.classes, size) * size, layout.rows * size],
+        true => [(1 + again) * targets, layout.rows * size],
         false => [0, 0],
     };
     for (got, expected, besides) in

@@ -126,10 +126,9 @@ impl Call {
         self.writes_rows() || self.0 == Loss::CrossEntropyTop
     }
 
-    /// How often a row is read that does not stay on chip, where nothing of it was saved.
-    pub(crate) fn visits(self) -> u64 {
-        let again = u64::from(self.0 == Loss::CrossEntropyTop);
-        again + if self.writes_rows() { 2 } else { 1 }
+    /// How often a row that does not stay on chip is read for its numbers.
+    pub(crate) fn visits(self) -> usize {
+        if self.0 == Loss::CrossEntropyTop { 2 } else { 1 }
     }
 
     /// Whether every thread reads its row's target.

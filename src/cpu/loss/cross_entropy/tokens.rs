@@ -6,7 +6,7 @@ use crate::base::tensor::TensorMut;
 use crate::cpu::batch::lines::{Line, LineOp};
 use crate::cpu::batch::numbers::{Sums, Upstream};
 use crate::cpu::batch::results::Results;
-use crate::cpu::loss::cross_entropy::Call;
+use crate::cpu::loss::cross_entropy::call::Call;
 use crate::cpu::loss::log_softmax::fill;
 use crate::cpu::processor::{host_f32, host_i64};
 use crate::cpu::row::cuts::Segments;
