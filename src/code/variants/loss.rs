@@ -199,6 +199,16 @@ impl Loss {
         self.facts().second_words
     }
 
+    /// Bytes of shared memory that its kernels of rows on chip have besides the rows: a state a warp, and a
+    /// cluster's of each round.
+    #[allow(dead_code)] // Launches ask, the build script does not.
+    pub(crate) const fn static_shared(self) -> usize {
+        let (words, second) = (self.words(), self.second_words());
+        let (largest, rounds) =
+            (if words > second { words } else { second }, 1 + (second > 0) as usize);
+        32 * 4 * largest + rounds * 16 * 8 * largest.div_ceil(2) + 512
+    }
+
     pub(super) const fn wide(self) -> bool {
         self.facts().wide
     }

@@ -86,7 +86,17 @@ impl Cuda {
         let (rows, classes) = (operands.count as usize, operands.classes as usize);
         let twice = work == Work::Fused && loss.has(Entry::SplitTwice);
         let shape = Rows { rows, classes, data, aligned, streams: 1 + loss.beside(data), twice };
-        let card = self.driver.card();
+        let narrowed;
+        let card = match loss.static_shared().saturating_sub(card::STATIC_SHARED) {
+            0 => self.driver.card(),
+            // Less is left for rows beside what its kernels need.
+            more => {
+                let card = self.driver.card();
+                let shared_per_block = card.shared_per_block.saturating_sub(more);
+                narrowed = card::Card { shared_per_block, ..card.clone() };
+                &narrowed
+            }
+        };
         let runs = |plan: &Plan| {
             let kernel = self.driver.kernel(Variant::Row(loss, Entry::Cluster, data))?;
             let block = card::Block { threads: plan.threads, shared: plan.shared };

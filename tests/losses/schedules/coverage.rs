@@ -69,8 +69,7 @@ fn every_schedule_is_reached_by_every_call_and_agrees_with_the_cpu() {
     };
     let mut holes = Vec::new();
     for call in CALLS {
-        let mut schedules =
-            if call.as_if_writing() { GRADIENT.to_vec() } else { FORWARD.to_vec() };
+        let mut schedules = if call.as_if_writing() { GRADIENT.to_vec() } else { FORWARD.to_vec() };
         // A saved sum makes one visit enough, and what needs the row once more has three launches.
         let saved = call.saves() && call.1 == Pass::Backward;
         if call.writes_rows() && !saved && call.visits() == 1 {
