@@ -4,7 +4,7 @@
     pip install -r benches/peers/requirements.txt
     python benches/peers/adaptive.py                  # everything; writes benches/results/cpu-adaptive.*
     python benches/peers/adaptive.py --rounds 1 --dry # a quick look, nothing written
-    python benches/peers/adaptive.py --table          # the table again, from the record
+    python benches/peers/adaptive.py --table          # the table and the README again, from the record
     python benches/peers/adaptive.py --counts FILE    # planned cutoffs as well, for these counts
 
 512 features, the same input and parameters for both, targets whose logarithms are even. Losses and
@@ -52,7 +52,7 @@ FULL = 1_000_000
 # The best classes that are asked for, and the bias of a cluster's column: as benches/adaptive_calls.rs has them.
 BEST, CLUSTER_BIAS = 10, 5.0
 # Largest relative difference of losses and sums; share of the classes found that may differ.
-AGREES = {"f32": (1e-4, 0.01), "bf16": (5e-2, 0.5)}
+AGREES = {"f32": (1e-3, 0.01), "bf16": (5e-2, 0.5)}
 
 
 def numbers(begin, shape, scale):
@@ -261,7 +261,8 @@ def milliseconds(seconds):
     return f"{seconds * 1e3:.{1 if seconds >= 0.01 else 2}f} ms"
 
 
-def table(data):
+def case_table(data):
+    """The calls beside PyTorch: what the README shows."""
     lines = [
         f"Adaptive softmax, {HIDDEN} features: warploss beside PyTorch {data['versions']['pytorch']} (CPU).",
         "",
@@ -280,9 +281,16 @@ def table(data):
             f"| {milliseconds(case['pytorch']['median'])} | {peers.spread(case['ratios'], 2)} "
             f"| {milliseconds(case['kept']['median'])} | {peers.spread(case['kept_ratios'], 2)} |")
     lines += ["", peers.origin(data, "adaptive.py")]
-    for part in data.get("more", []):
-        lines += more_lines(part)
     return "\n".join(lines) + "\n"
+
+
+def table(data):
+    return case_table(data) + "".join("\n".join(more_lines(part)) + "\n" for part in data.get("more", []))
+
+
+def publish(data):
+    peers.publish(data, case_table, TABLE, "adaptive")
+    TABLE.write_text(table(data))
 
 
 def more_lines(data):
@@ -348,7 +356,7 @@ def main():
         call, dtype, *sizes = options.pytorch
         return print(json.dumps(pytorch(call, dtype, *map(int, sizes), options.seconds)))
     if options.table:
-        return TABLE.write_text(table(json.loads(RECORD.read_text())))
+        return publish(json.loads(RECORD.read_text()))
     bench = build()
     data = peers.origin_of(["pytorch"], options.rounds, options.seconds)
     cases = SMALL if options.small else CASES
@@ -358,7 +366,7 @@ def main():
     print(table(data))
     if not (options.dry or options.small):
         RECORD.write_text(json.dumps(data, indent=1) + "\n")
-        TABLE.write_text(table(data))
+        publish(data)
 
 
 if __name__ == "__main__":
