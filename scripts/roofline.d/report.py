@@ -2,7 +2,7 @@
 
 import collections, dataclasses, re
 
-import model, sass
+import model, queues, sass
 
 
 @dataclasses.dataclass
@@ -128,11 +128,8 @@ def plans(crate, hot, used):
         card = cards.get(plan["card"])
         if card is None:
             continue
-        entries = {"Forward": {"SplitSum": ["split_sum"]}, "Gradient": {"SplitSum": ["split_sum", "split_gradient"]}}
-        symbols = entries[plan["pass"]].get(plan["entry"]) or [re.sub(r"(?<!^)([A-Z])", r"_\1", plan["entry"]).lower()]
-        names = [f"cross_entropy_{s}_{plan['data']}" for s in symbols]
-        # Loops are read of two architectures; those before them have those of the older.
-        found = [h for name in names for h in hot.get(card.arch, hot[model.H100.arch]) if h.name == name]
+        names = symbols(plan)
+        found = loops_of(card, plan, hot)
         tensor = plan["rows"] * plan["classes"] * plan["size"]
         # A row's logits and gradient; what a number a row or a block costs is left out.
         moved = tensor * (sum(h.moved for h in found) or (1 if plan["pass"] == "Forward" else 2))
@@ -149,6 +146,47 @@ def plans(crate, hot, used):
             card.name, f"{plan['rows']} × {plan['classes']}", plan["data"],
             "forward" if plan["pass"] == "Forward" else "fused", plan["schedule"], plan["threads"], blocks, on_chip,
             f"{moved / 1e9:.2f} GB", f"{moved / card.bandwidth * 1e3:.3f} ms", f"{moved / card.copy * 1e3:.3f} ms", tight,
+        ]
+        yield "| " + " | ".join(map(str, cells)) + " |"
+
+
+def symbols(plan):
+    """The kernels that go through the rows of a plan, one after another."""
+    entries = {"Forward": {"SplitSum": ["split_sum"]}, "Gradient": {"SplitSum": ["split_sum", "split_gradient"]}}
+    names = entries[plan["pass"]].get(plan["entry"]) or [re.sub(r"(?<!^)([A-Z])", r"_\1", plan["entry"]).lower()]
+    return [f"cross_entropy_{name}_{plan['data']}" for name in names]
+
+
+def loops_of(card, plan, hot):
+    """Their loops. Those are read of two architectures; cards before them have the older's."""
+    of_arch = hot.get(card.arch, hot[model.H100.arch])
+    return [h for name in symbols(plan) for h in of_arch if h.name == name]
+
+
+def calls(crate, hot, used):
+    """What a whole call takes at the shapes of today's vocabularies, by `queues.py`; before, likewise."""
+    yield ("| card | rows × classes | dtype | pass | blocks of a multiprocessor | in flight of one | loops alone "
+           "| estimate | of the data sheet's bandwidth | before |")
+    yield "|---|" + "---|" * 9
+    cards = {c.name: c for c in model.PLANNED}
+    for plan in crate["plans"]:
+        card = cards[plan["card"]]
+        if plan["rows"] != 8192:
+            continue
+        loops = loops_of(card, plan, hot)
+        numbers = [used[card.arch][name] for name in symbols(plan)]
+        resident = [model.occupancy(card, n["REG"], plan["threads"], n["SHARED"] + plan["shared"]) for n in numbers]
+        now, before = (queues.estimate(card, plan, loops, resident, d) for d in (queues.NOW, queues.BEFORE))
+        if now is None:
+            continue
+        # What must be moved, whatever the schedule does.
+        must = plan["rows"] * plan["classes"] * plan["size"] * (1 if plan["pass"] == "Forward" else 2)
+        cells = [
+            card.name, f"{plan['rows']} × {plan['classes']}", plan["data"],
+            "forward" if plan["pass"] == "Forward" else "fused", " + ".join(map(str, resident)),
+            f"{queues.in_flight(plan, resident[0]) / 1024:.0f} KiB",
+            f"{sum(h.moved for h in loops) * plan['rows'] * plan['classes'] * plan['size'] / card.copy * 1e3:.3f} ms",
+            f"{now * 1e3:.3f} ms", f"{must / card.bandwidth / now:.0%}", f"{must / card.bandwidth / before:.0%}",
         ]
         yield "| " + " | ".join(map(str, cells)) + " |"
 
@@ -183,6 +221,12 @@ def render(crate, hot, elements, used):
         "shared memory; with two or more, one row's loads overlap another's stores. Of cards before sm_90 the loops are",
         "sm_90's. Where a row is visited twice by one launch, the second read is L2's and no byte of memory's.", "",
         *plans(crate, hot, used), "",
+        "## What a whole call takes", "",
+        queues.__doc__.strip(), "",
+        "`loops alone`: the bytes that the schedule moves, at the rate of a copy. `before`: the same kernels and plans, with",
+        "the latencies and launches that a call had when a row waited for its target, exchanges in a cluster for fences,",
+        "and a call was five launches. **An estimate, not measured.**", "",
+        *calls(crate, hot, used), "",
         f"## Hot loops on sm_{model.H100.arch}", "",
         "Per pack of 16 bytes of logits; `blocks` at the most threads a block may have and without dynamic shared memory;",
         "LDG to STG count 128-bit accesses. The last columns: the memory's time over that of the tightest unit, with all",
