@@ -120,9 +120,10 @@ unsafe fn take<T: Lanes>(
             (Some(last), Some(floor)) => Some(last.max(floor)),
             (last, floor) => last.or(floor),
         };
-        // SAFETY: the rest of the stretch: the caller's promise.
+        // SAFETY: `done` is below `len`, as many elements as are readable at `x`: the caller's promise.
+        let rest = unsafe { x.add(done) };
         let found = match bound {
-            Some(bound) => unsafe { level.run(Above { x: x.add(done), len: len - done, bound }) },
+            Some(bound) => level.run(Above { x: rest, len: len - done, bound }),
             None => 0,
         };
         let first = done + found;
@@ -130,7 +131,7 @@ unsafe fn take<T: Lanes>(
         for i in first.min(len)..done {
             // SAFETY: `i` is below `len`, as many elements as are readable at `x`: the caller's promise.
             let value = unsafe { x.add(i).read() }.to_f32();
-            if bound.is_none_or(|bound| !(value <= bound)) {
+            if bound.is_none_or(|bound| value > bound || value.is_nan()) {
                 top.offer(value, columns.start + i);
             }
         }

@@ -146,7 +146,7 @@ impl Tokens {
             let out = CrossEntropyOut {
                 logprob: Some(logprob.view_mut()),
                 entropy: Some(entropy.view_mut()),
-                rank: (self.k % 2 == 0).then(|| rank.view_mut()),
+                rank: self.k.is_multiple_of(2).then(|| rank.view_mut()),
                 top_k: (self.k > 0).then_some(top_k),
                 ..CrossEntropyOut::loss(one.view_mut())
             };
@@ -166,7 +166,7 @@ impl Tokens {
                 Outcome::new(Quantity::Output, pass, logprob.view())?,
                 Outcome::new(Quantity::Entropy, pass, entropy.view())?,
             ]);
-            if self.k % 2 == 0 {
+            if self.k.is_multiple_of(2) {
                 outcomes.push(Outcome::new(Quantity::Rank, pass, rank.view())?);
             }
             if self.k > 0 {
