@@ -186,7 +186,8 @@ impl Call {
                 };
                 let target = TensorRef::new(input.target, &rows).unwrap();
                 let g = TensorRef::new(input.per_row, &rows).unwrap();
-                let (mut kept, mut tokens) = (Kept::new(rows[0]), Tokens::new(rows[0]));
+                let (mut kept, mut tokens) =
+                    (Kept::new(rows[0]), Tokens::new(rows[0], layout.classes));
                 let [first, lse, argmax, rank] = kept.views();
                 let mut results = CrossEntropyOut::loss(first);
                 results.lse = Some(lse);
@@ -374,21 +375,20 @@ struct Tokens {
     entropy: Vec<f32>,
     top: Vec<f32>,
     classes: Vec<i64>,
+    k: usize,
 }
 
 impl Tokens {
-    /// So few that all of them take less memory than the logits.
-    const K: usize = 3;
-
-    fn new(rows: usize) -> Tokens {
-        let zeros = |n| vec![0f32; n];
-        let (logprob, entropy, top) = (zeros(rows), zeros(rows), zeros(rows * Tokens::K));
-        Tokens { logprob, entropy, top, classes: vec![-7; rows * Tokens::K] }
+    /// Of so few classes that all of them take less memory than the logits.
+    fn new(rows: usize, classes: usize) -> Tokens {
+        let (zeros, k) = (|n| vec![0f32; n], classes.min(3));
+        let (logprob, entropy, top) = (zeros(rows), zeros(rows), zeros(rows * k));
+        Tokens { logprob, entropy, top, classes: vec![-7; rows * k], k }
     }
 
     fn ask<'a>(&'a mut self, results: &mut CrossEntropyOut<'a>, top: bool) {
         let rows = [self.logprob.len()];
-        let top_shape = [rows[0], Tokens::K];
+        let top_shape = [rows[0], self.k];
         results.logprob = Some(TensorMut::new(&mut self.logprob, &rows).unwrap());
         results.entropy = Some(TensorMut::new(&mut self.entropy, &rows).unwrap());
         results.top_k = top.then(|| TopKOut {
