@@ -14,14 +14,12 @@ use crate::cpu::loss::logprob_entropy::results::Results;
 use crate::cpu::loss::logprob_entropy::short::Short;
 use crate::cpu::loss::logsumexp::coarse;
 use crate::cpu::processor::{Cpu, each_float, host_f32_ref};
-use crate::cpu::row::cuts::Segments;
-use crate::cpu::row::entropy::{EntropyTerms, entropy_gradient};
+use crate::cpu::row::entropy::EntropyTerms;
 use crate::cpu::row::hole::Hole;
 use crate::cpu::row::logit::Transform;
 use crate::cpu::row::state::RowSum;
 use crate::cpu::row::work::{Also, Normalizer, Row};
 use crate::cpu::simd::Lanes;
-use crate::cpu::threads::SyncPtr;
 use crate::spec::cross_entropy::Checked;
 use crate::spec::logprob_entropy::{LogprobEntropyOut, LogprobEntropyUpstream};
 
@@ -88,21 +86,12 @@ impl<'a> Call<'a> {
             slope: (-b * scale) as f32,
             smooth: 0.0,
         };
-        let (level, transform) = (self.cpu.level, self.transform);
-        let (x, y) = (SyncPtr(line.x.cast_mut()), SyncPtr(line.y));
-        // From the end, which a cache still holds.
-        let segments = Segments::new(line.len, Some(hole.column));
-        segments.each_reversed(line.spread, |_, columns| {
-            let at = columns.start;
-            // SAFETY: the columns lie inside both rows and in no other segment.
-            unsafe {
-                let rows = (x.get().add(at).cast_const(), y.get().add(at));
-                entropy_gradient(level, transform, rows, std::ptr::null(), columns.len(), terms);
-            }
-        });
         let at_target = (a * (sum.rest / sum.total()) + b * sum.entropy_slope()) * hole.slope;
-        // SAFETY: the class is a column of the row.
-        unsafe { line.y.add(hole.column).write(Y::from_f32(at_target as f32)) };
+        // SAFETY: the caller's contract for the line; the class is a column of the row.
+        unsafe {
+            self.row(line).entropy_gradient(line.y, hole.column, terms);
+            line.y.add(hole.column).write(Y::from_f32(at_target as f32));
+        }
     }
 
     /// The gradient of a row whose entropy has none, from a saved log-sum-exp: one read.

@@ -28,14 +28,17 @@ impl Standing {
 
     pub(crate) fn merge(&mut self, other: &Standing) {
         self.beats += other.beats;
-        let equal = self.best == other.best || (self.best.is_nan() && other.best.is_nan());
-        let better = match equal {
-            true => other.column < self.column,
-            false => other.best > self.best || other.best.is_nan(),
-        };
-        if better {
+        if is_ahead((other.best, other.column), (self.best, self.column)) {
             (self.best, self.column) = (other.best, other.column);
         }
+    }
+}
+
+/// Whether a logit with its column beats another.
+pub(crate) fn is_ahead((value, column): (f32, usize), (other, at): (f32, usize)) -> bool {
+    match value == other || (value.is_nan() && other.is_nan()) {
+        true => column < at,
+        false => value > other || value.is_nan(),
     }
 }
 

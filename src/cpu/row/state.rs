@@ -172,6 +172,14 @@ impl RowSum {
         self.others.ln_1p() + self.mean_distance()
     }
 
+    /// Log-probability of the target and entropy, NaN of a row without probabilities.
+    pub(crate) fn token(&self) -> [f32; 2] {
+        match self.undefined() {
+            true => [f32::NAN; 2],
+            false => [-self.nll() as f32, self.entropy() as f32],
+        }
+    }
+
     /// −p_t·(z_t − lse + H), the slope of the entropy at the target's z. The target's own share of
     /// the mean distance is taken off before anything is added: nearly alone, p_t loses no digits.
     pub(crate) fn entropy_slope(&self) -> f64 {

@@ -3,6 +3,7 @@
 
 use crate::cpu::row::cuts::{Segments, Slots};
 use crate::cpu::row::hole::Hole;
+use crate::cpu::row::ranks::is_ahead;
 use crate::cpu::row::work::Row;
 use crate::cpu::simd::{Kernel, Lanes, Level, Simd, load_lanes};
 use crate::cpu::threads::SyncPtr;
@@ -44,13 +45,6 @@ impl Top {
         self.values.copy_within(at..self.len - 1, at + 1);
         self.columns.copy_within(at..self.len - 1, at + 1);
         (self.values[at], self.columns[at]) = (value, column);
-    }
-}
-
-fn is_ahead((value, column): (f32, usize), (other, at): (f32, usize)) -> bool {
-    match value == other || (value.is_nan() && other.is_nan()) {
-        true => column < at,
-        false => value > other || value.is_nan(),
     }
 }
 

@@ -4,6 +4,7 @@
 //! segments' sums are merged in order: so the bits do not depend on the number of threads.
 
 use crate::cpu::row::cuts::{Segments, Slots};
+use crate::cpu::row::entropy::{EntropyTerms, entropy_gradient};
 use crate::cpu::row::gradient::{GradientTerms, Rescale};
 use crate::cpu::row::hole::Hole;
 use crate::cpu::row::logit::{Linear, Transform};
@@ -215,6 +216,31 @@ impl<T: Lanes> Row<T> {
             }
         });
         sums.iter().map(|&s| f64::from(s)).sum()
+    }
+}
+
+impl<T: Lanes> Row<T> {
+    /// Logits become the gradient of a loss with an entropy in `out`, but for the hole.
+    ///
+    /// # Safety
+    /// As for [`Row::gradient`].
+    pub(crate) unsafe fn entropy_gradient<U: Lanes>(
+        &self,
+        out: *mut U,
+        hole: usize,
+        terms: EntropyTerms,
+    ) {
+        let (level, transform, memory) = (self.level, self.transform, self.memory());
+        let out = SyncPtr(out);
+        // From the end, which a cache still holds.
+        Segments::new(self.len, Some(hole)).each_reversed(self.spread, |_, columns| {
+            let (at, len) = (columns.start, columns.len());
+            // SAFETY: the columns lie inside both rows and in no other segment.
+            unsafe {
+                let rows = (memory.x(at).cast_const(), out.get().add(at));
+                entropy_gradient(level, transform, rows, memory.weights(at), len, terms);
+            }
+        });
     }
 }
 

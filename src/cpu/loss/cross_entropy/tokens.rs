@@ -9,13 +9,12 @@ use crate::cpu::batch::results::Results;
 use crate::cpu::loss::cross_entropy::call::Call;
 use crate::cpu::loss::log_softmax::fill;
 use crate::cpu::processor::{host_f32, host_i64};
-use crate::cpu::row::cuts::Segments;
-use crate::cpu::row::entropy::{EntropyTerms, entropy_gradient};
+use crate::cpu::row::entropy::EntropyTerms;
 use crate::cpu::row::hole::Hole;
 use crate::cpu::row::logit::Transform;
 use crate::cpu::row::state::RowSum;
 use crate::cpu::row::top::{Top, top_of};
-use crate::cpu::row::work::{Also, Row};
+use crate::cpu::row::work::Row;
 use crate::cpu::simd::Lanes;
 use crate::cpu::threads::SyncPtr;
 use crate::spec::cross_entropy::{CrossEntropyOut, CrossEntropyUpstream};
@@ -74,11 +73,7 @@ impl TokenResults {
     /// # Safety
     /// Each pointer is null or good for an element a row; nobody else writes this row's.
     unsafe fn put(&self, row: usize, sum: Option<&RowSum>) {
-        let (logprob, entropy) = match sum {
-            None => (0.0, 0.0),
-            Some(sum) if sum.undefined() => (f32::NAN, f32::NAN),
-            Some(sum) => (-sum.nll() as f32, sum.entropy() as f32),
-        };
+        let [logprob, entropy] = sum.map_or([0.0; 2], RowSum::token);
         for (out, value) in [(self.logprob, logprob), (self.entropy, entropy)] {
             if !out.get().is_null() {
                 // SAFETY: a pointer that is not null has an element a row, and this row's is
@@ -170,28 +165,13 @@ impl Tokens<'_> {
             slope: (-b * slope / sum.total()) as f32,
             smooth: terms.smooth,
         };
-        let (level, transform) = (row.level, row.transform);
-        let (x, y) = (SyncPtr(line.x.cast_mut()), SyncPtr(line.y));
-        let weights = SyncPtr(row.weights.cast_mut());
-        // From the end, which a cache still holds.
-        let segments = Segments::new(line.len, Some(hole.column));
-        segments.each_reversed(line.spread, |_, columns| {
-            let at = columns.start;
-            // SAFETY: the columns lie inside both rows, there is a weight a column or none, and they are in
-            // no other segment.
-            unsafe {
-                let rows = (x.get().add(at).cast_const(), y.get().add(at));
-                let weights = match weights.get().is_null() {
-                    true => std::ptr::null(),
-                    false => weights.get().add(at).cast_const(),
-                };
-                entropy_gradient(level, transform, rows, weights, columns.len(), terms);
-            }
-        });
         let (rest, target) = (sum.rest / sum.total(), sum.target / sum.total());
         let of_z = factors.of_z((rest, target), hole.weight) + a * rest + b * sum.entropy_slope();
-        // SAFETY: the class is a column of the row.
-        unsafe { line.y.add(hole.column).write(Y::from_f32((of_z * hole.slope) as f32)) };
+        // SAFETY: the caller's contract for the line, whose row this is; the class is a column of it.
+        unsafe {
+            row.entropy_gradient(line.y, hole.column, terms);
+            line.y.add(hole.column).write(Y::from_f32((of_z * hole.slope) as f32));
+        }
     }
 }
 
@@ -214,8 +194,8 @@ impl LineOp for Tokens<'_> {
                 return;
             };
             line.ask_for_next(batch.targets.class_after(line.index));
-            let also = Also { moment: true, ..self.call.row(&line).also };
-            let row = Row { also, ..self.call.row(&line) };
+            let mut row = self.call.row(&line);
+            row.also.moment = true;
             let hole = batch.hole(line.x, class);
             let sum = row.sum(Some(hole));
             results.put(line.index, batch.loss(&sum.summed(), class), sum.lse() as f32, sums);

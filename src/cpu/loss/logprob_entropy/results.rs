@@ -35,8 +35,10 @@ impl Results {
     pub(super) unsafe fn put(&self, row: usize, sum: Option<&RowSum>) {
         let numbers = match sum {
             None => [0.0; 3],
-            Some(sum) if sum.undefined() => [f32::NAN, f32::NAN, sum.lse() as f32],
-            Some(sum) => [-sum.nll() as f32, sum.entropy() as f32, sum.lse() as f32],
+            Some(sum) => {
+                let [logprob, entropy] = sum.token();
+                [logprob, entropy, sum.lse() as f32]
+            }
         };
         // SAFETY: the caller's promise.
         unsafe {
