@@ -8,7 +8,7 @@ use crate::lanes::levels;
 use crate::log_softmax::LineRecipe;
 use crate::ranks::RanksCase;
 use crate::soft_cross_entropy::{Probabilities, SoftRecipe};
-use warploss::{DType, Device, Reduction};
+use warploss::{DType, Device, LogSoftmax, Reduction, TensorMut, TensorRef};
 
 /// About vectors of 4, 8 and 16 elements, and about the longest row of a tile.
 const CLASSES: [usize; 17] = [1, 2, 3, 4, 5, 7, 8, 9, 10, 15, 16, 17, 33, 64, 100, 255, 257];
@@ -189,6 +189,41 @@ fn a_broken_neighbour_changes_no_bit() {
             let own = row * classes..(row + 1) * classes;
             assert_eq!(lse[row], lse_beside[row], "row {row} of {classes}");
             assert_eq!(grad[own.clone()], grad_beside[own], "row {row} of {classes}");
+        }
+    }
+}
+
+/// Results of many rows are stored past the caches, over the cache lines that rows share: of every row the bits
+/// are those that it has among few.
+#[test]
+fn results_that_pass_the_caches_have_the_bits_of_few_rows() {
+    let (rows, classes, few) = (65_541, 33, 1_021);
+    let mut rng = Rng(33);
+    let x: Vec<f32> = (0..rows * classes + 1).map(|_| rng.normal() as f32).collect();
+    for (name, device) in levels() {
+        // From the second element on, so that nothing begins where a cache line does.
+        let calls = |first: usize, n: usize, y: &mut [f32], grad: &mut [f32]| {
+            let (shape, from) = ([n, classes], first * classes);
+            let part = TensorRef::new(&x[1 + from..][..n * classes], &shape).unwrap();
+            let upstream = TensorRef::new(&x[from..][..n * classes], &shape).unwrap();
+            let op = LogSoftmax::dim(1);
+            let y = TensorMut::new(&mut y[1..][..n * classes], &shape).unwrap();
+            op.forward_into(&device, part, y).unwrap();
+            let grad = TensorMut::new(&mut grad[1..][..n * classes], &shape).unwrap();
+            op.backward_into(&device, part, upstream, grad).unwrap();
+        };
+        let mut all = [vec![0f32; x.len()], vec![0f32; x.len()]];
+        let mut own = [vec![0f32; few * classes + 1], vec![0f32; few * classes + 1]];
+        let [y, grad] = &mut all;
+        calls(0, rows, y, grad);
+        for first in (0..rows).step_by(few) {
+            let n = few.min(rows - first);
+            let [y, grad] = &mut own;
+            calls(first, n, y, grad);
+            for (all, own) in all.iter().zip(&own) {
+                let all = &all[1 + first * classes..][..n * classes];
+                assert!(all == &own[1..][..n * classes], "{name}: from row {first}");
+            }
         }
     }
 }

@@ -14,10 +14,10 @@ use std::ops::Range;
 
 /// Lines in one piece of so many elements stay in one: turning all of them costs more than turning what
 /// each comes to.
-const ONE_PIECE: usize = 24;
+pub(crate) const ONE_PIECE: usize = 24;
 
 /// Lines that are worth a task of their own.
-const CHUNK: usize = 4 * ROWS;
+pub(crate) const CHUNK: usize = 4 * ROWS;
 
 /// Lines of a tile.
 pub(crate) struct Lined<'t> {
@@ -35,14 +35,14 @@ pub(crate) struct Lined<'t> {
 }
 
 /// Memory of a tile on the stack, of which no more is touched than a line needs.
-struct Memory([MaybeUninit<Lane<f32>>; SHORT]);
+pub(crate) struct Memory([MaybeUninit<Lane<f32>>; SHORT]);
 
 impl Memory {
-    fn new() -> Memory {
+    pub(crate) fn new() -> Memory {
         Memory([const { MaybeUninit::uninit() }; SHORT])
     }
 
-    fn of_len(&mut self, len: usize) -> &mut [Lane<f32>] {
+    pub(crate) fn of_len(&mut self, len: usize) -> &mut [Lane<f32>] {
         for lane in &mut self.0[..len] {
             lane.write(Lane::of(0.0));
         }

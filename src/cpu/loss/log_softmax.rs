@@ -1,10 +1,13 @@
 //! Log-softmax on the CPU: a row is summed, then written (or its gradient is).
 
+mod straight;
+
 use crate::base::error::Result;
 use crate::base::lines::Lines;
 use crate::base::tensor::{TensorMut, TensorRef};
 use crate::cpu::batch::lines::{Line, LineOp, Sink, Source, each_line, host_like};
 use crate::cpu::batch::tiles::{Lined, TileOp, each_tile, short};
+use crate::cpu::loss::log_softmax::straight::Rows;
 use crate::cpu::processor::{Cpu, each_float, host_f32};
 use crate::cpu::row::cuts::Segments;
 use crate::cpu::row::logit::Transform;
@@ -182,6 +185,11 @@ impl Cpu {
     }
 
     fn write_log_softmax<X: Lanes, Y: Lanes>(&self, x: Source<X>, y: Sink<Y>) {
+        if let Some(rows) = Rows::new(&x, None::<&Source<f32>>, &y) {
+            // SAFETY: views hold their shapes, which were checked to be equal, and the exclusive
+            // borrow of the output keeps it apart from the input.
+            return unsafe { rows.log_softmax(self) };
+        }
         if short(&x) {
             let op = ShortForward { level: self.level };
             // SAFETY: views hold their shapes, which were checked to be equal, and the exclusive
@@ -206,17 +214,19 @@ impl Cpu {
         each_float!(input.host_data(), "input", HostRef, x => {
             let x = Source { base: x.as_ptr(), lines: lines_of(checked, &input) };
             let y = host_like(&x, grad_input, "grad_input")?;
-            let y = Some(Sink { base: y.as_mut_ptr(), lines });
+            let y = Sink { base: y.as_mut_ptr(), lines };
             each_float!(grad_output.host_data(), "grad_output", HostRef, a => {
                 let a = Source { base: a.as_ptr(), lines: lines_of(checked, &grad_output) };
                 // SAFETY: views hold their shapes, which were checked to be equal; the output is
                 // borrowed exclusively and lies apart from both inputs.
                 unsafe {
-                    if short(&x) {
+                    if let Some(rows) = Rows::new(&x, Some(&a), &y) {
+                        rows.log_softmax(self);
+                    } else if short(&x) {
                         let op = ShortBackward { level: self.level };
-                        each_tile(self, x, Some(a), y, &op);
+                        each_tile(self, x, Some(a), Some(y), &op);
                     } else {
-                        each_line(self, x, Some(a), y, &op);
+                        each_line(self, x, Some(a), Some(y), &op);
                     }
                 }
                 Ok(())

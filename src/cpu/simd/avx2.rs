@@ -120,6 +120,15 @@ impl Simd for Avx2 {
         lanewise!(_mm_prefetch::<_MM_HINT_T0>(p.cast()))
     }
     #[inline(always)]
+    fn prefetch_second<T>(self, p: *const T) {
+        lanewise!(_mm_prefetch::<_MM_HINT_T1>(p.cast()))
+    }
+    #[inline(always)]
+    unsafe fn stream(self, p: *mut f32, v: Self::V) {
+        // SAFETY: eight f32 are writable, and aligned to a vector, by the caller's contract.
+        unsafe { _mm256_stream_ps(p, v) }
+    }
+    #[inline(always)]
     fn add(self, a: __m256, b: __m256) -> __m256 {
         lanewise!(_mm256_add_ps(a, b))
     }

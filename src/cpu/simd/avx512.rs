@@ -164,6 +164,15 @@ impl Simd for Avx512 {
         lanewise!(_mm_prefetch::<_MM_HINT_T0>(p.cast()))
     }
     #[inline(always)]
+    fn prefetch_second<T>(self, p: *const T) {
+        lanewise!(_mm_prefetch::<_MM_HINT_T1>(p.cast()))
+    }
+    #[inline(always)]
+    unsafe fn stream(self, p: *mut f32, v: Self::V) {
+        // SAFETY: sixteen f32 are writable, and aligned to a vector, by the caller's contract.
+        unsafe { _mm512_stream_ps(p, v) }
+    }
+    #[inline(always)]
     fn add(self, a: __m512, b: __m512) -> __m512 {
         lanewise!(_mm512_add_ps(a, b))
     }

@@ -79,6 +79,15 @@ impl Level {
     }
 }
 
+/// Brings what [`Simd::stream`] has stored to everybody's sight.
+pub(crate) fn settle() {
+    #[cfg(target_arch = "x86_64")]
+    // SAFETY: every x86-64 has the instruction.
+    unsafe {
+        std::arch::x86_64::_mm_sfence();
+    }
+}
+
 /// Asks for the cache line at `p`, which need not exist: outside of the vector loops.
 pub(crate) fn ask_for<T>(p: *const T) {
     #[cfg(target_arch = "x86_64")]

@@ -22,7 +22,7 @@ mod scalar;
 mod tests;
 mod vector;
 
-pub(crate) use level::{Level, ask_for};
+pub(crate) use level::{Level, ask_for, settle};
 pub(crate) use logarithm::{ln_1p, ln_1p_of_unit, ln_plus, minus_ln_1m_half};
 pub(crate) use math::{EXP_M1_NEAR, ScaledExp, exp, exp_m1, exp_m1_beyond_linear, exp_nonpositive};
 pub(crate) use math::{exp_to_the_end, one_minus_exp, soft_cap};

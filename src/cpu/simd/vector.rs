@@ -94,6 +94,17 @@ pub(crate) trait Simd: Copy + Send + Sync + 'static {
     /// Asks for the cache line at `p`, which need not exist.
     #[inline(always)]
     fn prefetch<T>(self, _: *const T) {}
+    /// As [`Simd::prefetch`], no nearer than the second cache: of what would drive out what is at hand.
+    #[inline(always)]
+    fn prefetch_second<T>(self, _: *const T) {}
+    /// Stores past the caches, where the machine can; [`settle`](crate::cpu::simd::settle) before others look.
+    /// # Safety
+    /// As [`Simd::store`], and `p` is aligned to a vector.
+    #[inline(always)]
+    unsafe fn stream(self, p: *mut f32, v: Self::V) {
+        // SAFETY: the caller's promise.
+        unsafe { self.store(p, v) }
+    }
 
     fn add(self, a: Self::V, b: Self::V) -> Self::V;
     fn sub(self, a: Self::V, b: Self::V) -> Self::V;

@@ -21,13 +21,28 @@ impl Tile<'_> {
         each_walk!(self.lie, walk => level.run(LogRows { tile: self, walk, sums }));
     }
 
+    /// As [`Tile::log_probabilities`], of rows that lie elsewhere.
+    pub(super) fn log_probabilities_of(&mut self, walk: impl Walk, sums: &TileSums) {
+        self.level.run(LogRows { tile: self, walk, sums });
+    }
+
     /// Turns exponentials into the gradient of a log-softmax, g − p·Σg; NaN where there are no
     /// probabilities.
     pub(crate) fn log_softmax_gradient(&mut self, upstream: &[Lane<f32>], sums: &TileSums) {
         let level = self.level;
         each_walk!(self.lie, walk => {
-            level.run(LogGradientRows { tile: self, walk, upstream, sums });
+            level.run(LogGradientRows { tile: self, walk, upstream: (walk, upstream), sums });
         });
+    }
+
+    /// As [`Tile::log_softmax_gradient`], of upstream gradients that lie elsewhere, as the results do.
+    pub(super) fn log_softmax_gradient_of(
+        &mut self,
+        walk: impl Walk,
+        upstream: impl Walk,
+        sums: &TileSums,
+    ) {
+        self.level.run(LogGradientRows { tile: self, walk, upstream: (upstream, &[]), sums });
     }
 }
 
@@ -60,35 +75,34 @@ impl<W: Walk> Kernel for LogRows<'_, '_, W> {
             let max = walk.number(s, strip, &sums.max);
             let log_sum = walk.number(s, strip, &log_sums);
             for step in 0..walk.steps::<S>(tile.len) {
-                let place = walk.place::<S>(tile.len, strip, step);
-                let distance = s.sub(load(s, tile.x, place), max);
-                store(s, tile.x, place, s.sub(distance, log_sum));
+                let distance = s.sub(walk.load(s, tile.x, tile.len, strip, step), max);
+                walk.put(s, tile.x, tile.len, (strip, step), s.sub(distance, log_sum));
             }
         }
     }
 }
 
-struct LogGradientRows<'k, 't, W> {
+struct LogGradientRows<'k, 't, W, U> {
     tile: &'k mut Tile<'t>,
     walk: W,
-    upstream: &'k [Lane<f32>],
+    upstream: (U, &'k [Lane<f32>]),
     sums: &'k TileSums,
 }
 
-impl<W: Walk> Kernel for LogGradientRows<'_, '_, W> {
+impl<W: Walk, U: Walk> Kernel for LogGradientRows<'_, '_, W, U> {
     type Out = ();
 
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
-        let LogGradientRows { tile, walk, upstream, sums } = self;
+        let LogGradientRows { tile, walk, upstream: (upstream_walk, upstream), sums } = self;
         let (len, steps) = (tile.len, walk.steps::<S>(tile.len));
         let mut folds = Folds::new();
         for strip in 0..walk.strips::<S>() {
             let mut parts = [s.splat(0.0); 4];
             for first in (0..steps).step_by(4) {
                 for (i, part) in parts.iter_mut().enumerate().take(steps - first) {
-                    let place = walk.place::<S>(len, strip, first + i);
-                    *part = s.add(*part, load(s, upstream, place));
+                    let g = upstream_walk.load(s, upstream, len, strip, first + i);
+                    *part = s.add(*part, g);
                 }
             }
             folds.put(s, strip, s.add(s.add(parts[0], parts[1]), s.add(parts[2], parts[3])));
@@ -106,9 +120,9 @@ impl<W: Walk> Kernel for LogGradientRows<'_, '_, W> {
         for strip in 0..walk.strips::<S>() {
             let factor = walk.number(s, strip, &factors);
             for step in 0..steps {
-                let place = walk.place::<S>(len, strip, step);
-                let (e, g) = (load(s, tile.x, place), load(s, upstream, place));
-                store(s, tile.x, place, s.fma(e, factor, g));
+                let e = load(s, tile.x, walk.place::<S>(len, strip, step));
+                let g = upstream_walk.load(s, upstream, len, strip, step);
+                walk.put(s, tile.x, len, (strip, step), s.fma(e, factor, g));
             }
         }
     }

@@ -12,6 +12,7 @@ mod plain;
 mod ranks;
 mod rows;
 mod soft;
+mod straight;
 mod sums;
 mod walk;
 
@@ -20,3 +21,4 @@ pub(crate) use lane::{Ahead, Lane, Lie, ROWS, SHORT, pitch};
 pub(crate) use plain::Factors;
 pub(crate) use rows::{NO_CLASS, Tile, TileSums, TileTerms};
 pub(crate) use soft::{SoftTile, SoftTileSums, SoftTileTerms};
+pub(crate) use straight::{Straight, Strip};

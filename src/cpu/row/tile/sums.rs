@@ -1,6 +1,6 @@
 //! What rows of a tile sum to.
 
-use crate::cpu::row::logit::{Linear, Logit, Transform, each_logit};
+use crate::cpu::row::logit::{Linear, Logit, Plain, Transform, each_logit};
 use crate::cpu::row::softmax::share;
 use crate::cpu::row::tile::lane::{Lane, Lie, ROWS};
 use crate::cpu::row::tile::rows::{Tile, TileSums};
@@ -15,6 +15,11 @@ impl Tile<'_> {
         each_walk!(self.lie, walk => each_logit!(self.transform, logit => {
             level.run(SumRows { tile: self, walk, logit, keep_logits, sums });
         }));
+    }
+
+    /// As [`Tile::sum`], of plain rows that lie elsewhere; the log-sum of one whose largest is +∞ is of no use.
+    pub(super) fn sum_of(&mut self, walk: impl Walk, keep_logits: bool, sums: &mut TileSums) {
+        self.level.run(SumRows { tile: self, walk, logit: Plain, keep_logits, sums });
     }
 
     /// The log-sums of rows whose largest is +∞, where there are any: 0, or NaN where a NaN stands beside it.
@@ -94,7 +99,7 @@ pub(super) fn maxima<S: Simd, W: Walk, L: Logit>(
     for strip in 0..walk.strips::<S>() {
         let mut max = s.splat(f32::NEG_INFINITY);
         for step in 0..walk.steps::<S>(len) {
-            let x = load(s, x, walk.place::<S>(len, strip, step));
+            let x = walk.load(s, x, len, strip, step);
             max = s.max(logit.reference(s, x), max);
         }
         folds.put(s, strip, max);
@@ -117,7 +122,7 @@ impl<W: Walk, L: Logit> Kernel for SumRows<'_, '_, W, L> {
     #[inline(always)]
     fn run<S: Simd>(mut self, s: S) {
         self.sums.max = maxima(s, self.walk, self.logit, (&*self.tile.x, self.tile.len));
-        let infinite = self.tile.infinite(&self.sums.max);
+        let infinite = if W::IN_TILE { self.tile.infinite(&self.sums.max) } else { None };
         if self.tile.smoothing {
             let SumRows { tile, walk, logit, sums, .. } = &mut self;
             (sums.deviation, sums.unit) = tile.deviations(s, *walk, *logit, &sums.max);
@@ -147,13 +152,13 @@ impl<W: Walk, L: Logit> SumRows<'_, '_, W, L> {
             for piece in Pieces::of_steps(walk.steps::<S>(tile.len)) {
                 let mut rest = s.splat(0.0);
                 for step in piece {
-                    let place = walk.place::<S>(tile.len, strip, step);
-                    s.prefetch(walk.ahead::<S>(ahead, strip, step));
-                    let (d, _) = logit.distance(s, load(s, tile.x, place), max);
+                    walk.ask_ahead(s, ahead, strip, step);
+                    let x = walk.load(s, tile.x, tile.len, strip, step);
+                    let (d, _) = logit.distance(s, x, max);
                     let e = exp_nonpositive(s, d);
                     rest = s.add(rest, e);
                     if L::LINEAR && !*keep_logits {
-                        store(s, tile.x, place, e);
+                        store(s, tile.x, walk.place::<S>(tile.len, strip, step), e);
                     }
                 }
                 total = s.add(total, rest);

@@ -25,6 +25,8 @@ pub(crate) use each_walk;
 pub(super) trait Walk: Copy {
     /// Whether a strip is one row.
     const ALONG: bool;
+    /// Whether the rows are in the tile.
+    const IN_TILE: bool = true;
 
     fn strips<S: Simd>(self) -> usize;
 
@@ -36,6 +38,38 @@ pub(super) trait Walk: Copy {
 
     /// Where a vector of the next tile comes from.
     fn ahead<S: Simd>(self, of: Ahead, strip: usize, step: usize) -> *const u8;
+
+    /// Asks for a vector of the next tile.
+    #[inline(always)]
+    fn ask_ahead<S: Simd>(self, s: S, of: Ahead, strip: usize, step: usize) {
+        s.prefetch(self.ahead::<S>(of, strip, step));
+    }
+
+    /// A vector of the rows: of those in the tile, or of those that this way was made for.
+    #[inline(always)]
+    fn load<S: Simd>(
+        self,
+        s: S,
+        tile: &[Lane<f32>],
+        len: usize,
+        strip: usize,
+        step: usize,
+    ) -> S::V {
+        load(s, tile, self.place::<S>(len, strip, step))
+    }
+
+    /// Puts a vector of what the rows come to where it belongs.
+    #[inline(always)]
+    fn put<S: Simd>(
+        self,
+        s: S,
+        tile: &mut [Lane<f32>],
+        len: usize,
+        (strip, step): (usize, usize),
+        v: S::V,
+    ) {
+        store(s, tile, self.place::<S>(len, strip, step), v);
+    }
 
     /// A number of each row, as a strip needs it.
     fn number<S: Simd>(self, s: S, strip: usize, of: &Lane<f32>) -> S::V;
