@@ -2,12 +2,11 @@
 //! one rounding. In the tile an element of all lines follows another, which makes a copy of lines that lie
 //! beside one another in memory (images); longer lines that lie in one piece each stay in one.
 
-use crate::base::dtype::DType;
-use crate::base::lines::Lines;
 use crate::cpu::batch::lines::{Operands, Sink, Source, Way, each_chunk};
+use crate::cpu::batch::place::Place;
 use crate::cpu::processor::Cpu;
-use crate::cpu::row::tile::{Ahead, Lane, Lie, ROWS, SHORT, pitch};
-use crate::cpu::simd::{Kernel, Lanes, Level, MAX_LANES, Simd, load_lanes, store_lanes};
+use crate::cpu::row::tile::{Ahead, Lane, Lie, ROWS, SHORT};
+use crate::cpu::simd::{Lanes, Level};
 use crate::cpu::threads::SyncRef;
 use std::mem::MaybeUninit;
 use std::ops::Range;
@@ -34,12 +33,19 @@ pub(crate) struct Lined<'t> {
     pub(crate) a: &'t mut [Lane<f32>],
 }
 
-/// Memory of a tile on the stack, of which no more is touched than a line needs.
-pub(crate) struct Memory([MaybeUninit<Lane<f32>>; SHORT]);
+/// Most tiles that lines beside one another are brought into at once. Each element of theirs is so far from the
+/// next that a cache may hold few of both: what is asked for in one piece is used before it is driven out.
+const TILES: usize = 8;
 
-impl Memory {
-    pub(crate) fn new() -> Memory {
-        Memory([const { MaybeUninit::uninit() }; SHORT])
+/// Elements of so many tiles' lines, four of the longest.
+const ROOM: usize = 4 * SHORT;
+
+/// Memory of tiles on the stack, of which no more is touched than lines need.
+pub(crate) struct Memory<const LANES: usize = SHORT>([MaybeUninit<Lane<f32>>; LANES]);
+
+impl<const LANES: usize> Memory<LANES> {
+    pub(crate) fn new() -> Self {
+        Memory([const { MaybeUninit::uninit() }; LANES])
     }
 
     pub(crate) fn of_len(&mut self, len: usize) -> &mut [Lane<f32>] {
@@ -98,351 +104,73 @@ pub(crate) unsafe fn each_tile_of<X: Lanes, A: Lanes, Y: Lanes, Op: TileOp>(
     op: &Op,
 ) -> Op::Sum {
     let one_piece = operands.contiguous();
-    let Operands { x, a, y, b } = operands;
-    let (count, len, level) = (x.lines.count(), x.lines.len(), cpu.level);
+    let (count, len, level) = (operands.x.lines.count(), operands.x.lines.len(), cpu.level);
     let lie = if one_piece && len >= ONE_PIECE { Lie::Along } else { Lie::Beside };
     // What a line costs besides its elements is some of them.
     let way = Way::of(cpu, count, len + 16);
-    let operands = (&x, &a, &y, &b);
     // SAFETY: chunks are disjoint ranges of lines, and lines do not overlap: the caller's promise.
     let operands = unsafe { SyncRef::new(&operands) };
+    let beside = lie == Lie::Beside && !one_piece;
     let run = |lines: Range<usize>, sum: &mut Op::Sum| {
-        let (x, a, y, b) = *operands.get();
-        let (mut memory, mut beside) = (Memory::new(), Memory::new());
-        let tile = memory.of_len(lie.lanes(len));
-        let beside = beside.of_len(a.as_ref().map_or(0, |_| lie.lanes(len)));
-        for first in lines.clone().step_by(ROWS) {
-            let lines = ROWS.min(lines.end - first);
-            let at = Place { level, first, lines, lie };
-            // SAFETY: the lines exist in all tensors: the caller's promise.
-            unsafe {
-                at.gather(x, tile, f32::NEG_INFINITY);
-                if let Some(a) = a {
-                    at.gather(a, beside, op.filling());
-                }
-                let ahead = at.ahead(x).unwrap_or(Ahead::nothing(tile));
-                op.tile(Lined { first, lines, lie, len, ahead, x: tile, a: beside }, sum);
-                if let Some(y) = y {
-                    at.scatter(y, tile);
-                }
-                if let Some(b) = b {
-                    at.scatter(b, beside);
-                }
+        let job = Job { level, lie, len, operands: operands.get(), op };
+        // SAFETY: the lines exist in all tensors: the caller's promise.
+        unsafe {
+            if beside {
+                job.run::<ROOM>(lines, (ROOM / len).min(TILES), sum);
+            } else {
+                job.run::<SHORT>(lines, 1, sum);
             }
         }
     };
     each_chunk(cpu, (count, CHUNK), way, run, Op::merge)
 }
 
-/// Some lines, at most as many as a tile has.
-#[derive(Clone, Copy)]
-struct Place {
+/// A call on tiles.
+struct Job<'a, X, A, Y, Op> {
     level: Level,
-    first: usize,
-    lines: usize,
     lie: Lie,
+    /// Elements of a line.
+    len: usize,
+    operands: &'a Operands<X, A, Y>,
+    op: &'a Op,
 }
 
-/// How lines lie in memory, from `done` on: of so many of them.
-enum Run {
-    /// An element of all is one stretch, this far from the next.
-    Beside(usize),
-    /// Each is one stretch.
-    Stretches,
-    /// Elements this far from one another.
-    Apart,
-}
-
-impl Place {
-    /// Where the next tile's lines are, where that is worth asking for: neighbouring pieces are brought
-    /// by the processor.
-    fn ahead<X: Lanes>(self, x: &Source<X>) -> Option<Ahead> {
-        let size = size_of::<X>();
-        let (first, row, column) = match (self.lie, x.lines.stride()) {
-            (Lie::Along, Some(stride)) => ((self.first + self.lines) * stride, stride, 1),
-            (Lie::Beside, None) if x.lines.run(self.first, ROWS) == ROWS => {
-                (x.lines.kept.offset(self.first) + ROWS, 1, x.lines.along.offset(1))
-            }
-            _ => return None,
-        };
-        let (row, column) = (row * size, column * size);
-        Some(Ahead { base: x.base.wrapping_add(first).cast(), row, column })
-    }
-
-    /// Calls `copy` for groups of lines that lie alike: the first one's place in the tile, how many there
-    /// are, its offset, and how they lie.
-    fn groups(self, lines: &Lines, mut copy: impl FnMut(usize, usize, usize, Run)) {
-        let even = lines.along.pairs().len() <= 1;
-        let mut done = 0;
-        while done < self.lines {
-            let line = lines.kept.offset(self.first + done);
-            let run = lines.run(self.first + done, self.lines - done);
-            let (n, run) = match run {
-                ROWS if even => (ROWS, Run::Beside(lines.along.offset(1))),
-                _ if lines.contiguous() => (1, Run::Stretches),
-                _ => (run, Run::Apart),
-            };
-            copy(done, n, line, run);
-            done += n;
-        }
-    }
-
-    /// `pad`: what fills lines up.
+impl<X: Lanes, A: Lanes, Y: Lanes, Op: TileOp> Job<'_, X, A, Y, Op> {
+    /// Some lines, `tiles` tiles at a time, for which there is room.
     ///
     /// # Safety
-    /// The lines exist, and the tile has room for them.
-    unsafe fn gather<X: Lanes>(self, from: &Source<X>, tile: &mut [Lane<f32>], pad: f32) {
-        let Source { base, lines } = from;
-        if self.lie == Lie::Along {
-            return self.level.run(Along { of: self, base: *base, lines, tile, pad });
-        }
-        if let (Some(stride), true) = (lines.stride(), self.lines == ROWS) {
-            // SAFETY: the first line exists.
-            let line = unsafe { base.add(self.first * stride) };
-            return self.level.run(Rows { line, stride, tile });
-        }
-        self.groups(lines, |at, n, line, run| {
-            // SAFETY: the line exists.
-            let line = unsafe { base.add(line) };
-            if let Run::Beside(step) = run {
-                return self.level.run(Columns { line, step, tile });
-            }
-            for (c, column) in tile.iter_mut().enumerate() {
-                let element = lines.along.offset(c);
-                for i in 0..n {
-                    // SAFETY: the lines, which keep a distance of 1, have an element c there.
-                    column.0[at + i] = unsafe { line.add(element + i).read() }.to_f32();
+    /// As for [`each_tile_of`]; the lines exist, and nobody else works on them.
+    unsafe fn run<const LANES: usize>(&self, lines: Range<usize>, tiles: usize, sum: &mut Op::Sum) {
+        let Job { level, lie, len, operands: Operands { x, a, y, b }, op } = *self;
+        let (mut memory, mut beside) = (Memory::<LANES>::new(), Memory::<LANES>::new());
+        let lanes = lie.lanes(len);
+        let memory = memory.of_len(tiles * lanes);
+        let lanes_beside = a.as_ref().map_or(0, |_| lanes);
+        let beside = beside.of_len(tiles * lanes_beside);
+        for first in lines.clone().step_by(tiles * ROWS) {
+            let lines = (tiles * ROWS).min(lines.end - first);
+            let at = Place { level, first, lines, lie };
+            let tiles = lines.div_ceil(ROWS);
+            let (memory, beside) =
+                (&mut memory[..tiles * lanes], &mut beside[..tiles * lanes_beside]);
+            // SAFETY: the lines exist in all tensors, and outputs are this call's: the caller's promise.
+            unsafe {
+                at.gather(x, memory, f32::NEG_INFINITY);
+                if let Some(a) = a {
+                    at.gather(a, beside, op.filling());
                 }
-            }
-        });
-    }
-
-    /// The way back of [`Place::gather`].
-    ///
-    /// # Safety
-    /// As for `gather`, and nobody else touches these lines.
-    unsafe fn scatter<Y: Lanes>(self, to: &Sink<Y>, tile: &[Lane<f32>]) {
-        let Sink { base, lines } = to;
-        if self.lie == Lie::Along {
-            return self.level.run(AlongBack { of: self, base: *base, lines, tile });
-        }
-        if let (Some(stride), true) = (lines.stride(), self.lines == ROWS) {
-            // SAFETY: the first line exists.
-            let line = unsafe { base.add(self.first * stride) };
-            return self.level.run(RowsBack { line, stride, tile });
-        }
-        self.groups(lines, |at, n, line, run| {
-            // SAFETY: the line exists.
-            let line = unsafe { base.add(line) };
-            if let Run::Beside(step) = run {
-                return self.level.run(ColumnsBack { line, step, tile });
-            }
-            for (c, column) in tile.iter().enumerate() {
-                let element = lines.along.offset(c);
-                for i in 0..n {
-                    // SAFETY: the lines, which keep a distance of 1, have an element c there.
-                    unsafe { line.add(element + i).write(Y::from_f32(column.0[at + i])) };
+                for tile in 0..tiles {
+                    let (first, lines) = (first + tile * ROWS, ROWS.min(lines - tile * ROWS));
+                    let x_tile = &mut memory[tile * lanes..][..lanes];
+                    let a = &mut beside[tile * lanes_beside..][..lanes_beside];
+                    let ahead = at.ahead(x).unwrap_or(Ahead::nothing(x_tile));
+                    op.tile(Lined { first, lines, lie, len, ahead, x: x_tile, a }, sum);
                 }
-            }
-        });
-    }
-}
-
-/// Lines in one piece each.
-struct Along<'t, X> {
-    of: Place,
-    base: *const X,
-    lines: &'t Lines,
-    tile: &'t mut [Lane<f32>],
-    pad: f32,
-}
-
-impl<X: Lanes> Kernel for Along<'_, X> {
-    type Out = ();
-
-    #[inline(always)]
-    fn run<S: Simd>(self, s: S) {
-        let len = self.lines.len();
-        for (i, tile) in self.tile.chunks_mut(pitch(len)).enumerate().take(self.of.lines) {
-            let first = self.lines.kept.offset(self.of.first + i);
-            for c in (0..len).step_by(S::LANES) {
-                let n = S::LANES.min(len - c);
-                // SAFETY: the line exists, and has n elements from c on.
-                let v = unsafe { load_lanes(s, self.base.add(first + c), n, self.pad) };
-                tile[c / MAX_LANES].store(s, c % MAX_LANES, v);
-            }
-        }
-    }
-}
-
-struct AlongBack<'t, Y> {
-    of: Place,
-    base: *mut Y,
-    lines: &'t Lines,
-    tile: &'t [Lane<f32>],
-}
-
-impl<Y: Lanes> Kernel for AlongBack<'_, Y> {
-    type Out = ();
-
-    #[inline(always)]
-    fn run<S: Simd>(self, s: S) {
-        let len = self.lines.len();
-        for (i, tile) in self.tile.chunks(pitch(len)).enumerate().take(self.of.lines) {
-            let first = self.lines.kept.offset(self.of.first + i);
-            for c in (0..len).step_by(S::LANES) {
-                let n = S::LANES.min(len - c);
-                let v = tile[c / MAX_LANES].load(s, c % MAX_LANES);
-                // SAFETY: as in `Along`; the line is written by this call alone.
-                unsafe { store_lanes(s, self.base.add(first + c), n, v) };
-            }
-        }
-    }
-}
-
-/// Lines beside one another: an element of all of them is one stretch, `step` from the next.
-struct Columns<'t, X> {
-    line: *const X,
-    step: usize,
-    tile: &'t mut [Lane<f32>],
-}
-
-impl<X: Lanes> Kernel for Columns<'_, X> {
-    type Out = ();
-
-    #[inline(always)]
-    fn run<S: Simd>(self, s: S) {
-        for (c, column) in self.tile.iter_mut().enumerate() {
-            for at in (0..ROWS).step_by(S::LANES) {
-                // SAFETY: each of the lines has an element c, beside the others'.
-                let v = unsafe { X::load(s, self.line.add(c * self.step + at)) };
-                column.store(s, at, v);
-            }
-        }
-    }
-}
-
-struct ColumnsBack<'t, Y> {
-    line: *mut Y,
-    step: usize,
-    tile: &'t [Lane<f32>],
-}
-
-impl<Y: Lanes> Kernel for ColumnsBack<'_, Y> {
-    type Out = ();
-
-    #[inline(always)]
-    fn run<S: Simd>(self, s: S) {
-        for (c, column) in self.tile.iter().enumerate() {
-            for at in (0..ROWS).step_by(S::LANES) {
-                // SAFETY: as in `Columns`; these lines are written by this call alone.
-                unsafe { Y::store(s, self.line.add(c * self.step + at), column.load(s, at)) };
-            }
-        }
-    }
-}
-
-/// The first elements of vectors that cover a line: the last one ends with the line, whatever it shares with
-/// the one before. A line may be less than a vector.
-fn starts<S: Simd>(len: usize) -> impl Iterator<Item = usize> {
-    (0..len).step_by(S::LANES).map(move |c| c.min(len.saturating_sub(S::LANES)))
-}
-
-/// As many contiguous lines as a tile has, `stride` apart: squares of them are turned in registers.
-struct Rows<'t, X> {
-    line: *const X,
-    stride: usize,
-    tile: &'t mut [Lane<f32>],
-}
-
-impl<X: Lanes> Kernel for Rows<'_, X> {
-    type Out = ();
-
-    #[inline(always)]
-    fn run<S: Simd>(self, s: S) {
-        let Rows { line, stride, tile } = self;
-        let len = tile.len();
-        let n = len.min(S::LANES);
-        if len < S::LANES && !S::TAILS {
-            for lane in 0..ROWS {
-                // SAFETY: the line exists.
-                let line = unsafe { line.add(lane * stride) };
-                if X::DTYPE == DType::F16 {
-                    let mut wide = [0.0; MAX_LANES];
-                    // SAFETY: the line is as long as the tile, and `wide` holds a vector.
-                    unsafe { s.store(wide.as_mut_ptr(), load_lanes(s, line, len, 0.0)) };
-                    for (column, x) in tile.iter_mut().zip(wide) {
-                        column.0[lane] = x;
-                    }
-                    continue;
+                if let Some(y) = y {
+                    at.scatter(y, memory);
                 }
-                for (c, column) in tile.iter_mut().enumerate() {
-                    // SAFETY: the line is as long as the tile.
-                    column.0[lane] = unsafe { line.add(c).read() }.to_f32();
-                }
-            }
-            return;
-        }
-        for first in (0..ROWS).step_by(S::LANES) {
-            for c in starts::<S>(len) {
-                let mut square = [s.splat(0.0); MAX_LANES];
-                for (i, row) in square.iter_mut().enumerate().take(S::LANES) {
-                    // SAFETY: the line exists, and has so many elements from c on.
-                    *row = unsafe { load_lanes(s, line.add((first + i) * stride + c), n, 0.0) };
-                }
-                s.transpose(&mut square);
-                for (column, v) in tile[c..c + n].iter_mut().zip(square) {
-                    column.store(s, first, v);
-                }
-            }
-        }
-    }
-}
-
-struct RowsBack<'t, Y> {
-    line: *mut Y,
-    stride: usize,
-    tile: &'t [Lane<f32>],
-}
-
-impl<Y: Lanes> Kernel for RowsBack<'_, Y> {
-    type Out = ();
-
-    #[inline(always)]
-    fn run<S: Simd>(self, s: S) {
-        let RowsBack { line, stride, tile } = self;
-        let len = tile.len();
-        let n = len.min(S::LANES);
-        if len < S::LANES && !S::TAILS {
-            for lane in 0..ROWS {
-                // SAFETY: the line exists.
-                let line = unsafe { line.add(lane * stride) };
-                if Y::DTYPE == DType::F32 {
-                    for (c, column) in tile.iter().enumerate() {
-                        // SAFETY: the line is as long as the tile, and this call's alone.
-                        unsafe { line.add(c).write(Y::from_f32(column.0[lane])) };
-                    }
-                    continue;
-                }
-                let mut wide = [0.0; MAX_LANES];
-                for (x, column) in wide.iter_mut().zip(tile) {
-                    *x = column.0[lane];
-                }
-                // SAFETY: as above, and `wide` holds a vector.
-                unsafe { store_lanes(s, line, len, s.load(wide.as_ptr())) };
-            }
-            return;
-        }
-        for first in (0..ROWS).step_by(S::LANES) {
-            for c in starts::<S>(len) {
-                let mut square = [s.splat(0.0); MAX_LANES];
-                for (v, column) in square.iter_mut().zip(&tile[c..c + n]) {
-                    *v = column.load(s, first);
-                }
-                s.transpose(&mut square);
-                for (i, row) in square.into_iter().enumerate().take(S::LANES) {
-                    // SAFETY: as in `Rows`; the line is written by this call alone.
-                    unsafe { store_lanes(s, line.add((first + i) * stride + c), n, row) };
+                if let Some(b) = b {
+                    at.scatter(b, beside);
                 }
             }
         }

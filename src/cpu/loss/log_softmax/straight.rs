@@ -3,7 +3,7 @@
 use crate::cpu::batch::lines::{Sink, Source, Way, each_chunk};
 use crate::cpu::batch::tiles::{CHUNK, Memory, ONE_PIECE, short};
 use crate::cpu::processor::Cpu;
-use crate::cpu::row::tile::{Lie, ROWS, Straight, Strip};
+use crate::cpu::row::tile::{Lie, ROWS, SHORT, Straight, Strip};
 use crate::cpu::simd::{Lanes, settle};
 use crate::cpu::threads::SyncRef;
 use std::ops::Range;
@@ -57,7 +57,7 @@ impl<T: Lanes> Rows<T> {
         let rows = unsafe { SyncRef::new(&self) };
         let run = |range: Range<usize>, _: &mut ()| {
             let Rows { x, a, y, .. } = rows.get();
-            let (mut tile, mut results) = (Memory::new(), Memory::new());
+            let (mut tile, mut results) = (Memory::<SHORT>::new(), Memory::<SHORT>::new());
             let tile = tile.of_len(a.map_or(0, |_| Lie::Along.lanes(len)));
             let results = results.of_len(if past { len } else { 0 });
             for first in range.clone().step_by(ROWS) {
