@@ -105,9 +105,24 @@ pub(crate) trait LineOp: Sync {
     /// `y`'s, and `y` is `x`, or does not overlap the inputs.
     unsafe fn line<X: Lanes, A: Lanes, Y: Lanes>(&self, line: Line<X, A, Y>, sum: &mut Self::Sum);
 
+    /// Does lines that follow one another, at most [`GROUP`] of them, where several at once are less work than
+    /// one by one; else nothing, and says so.
+    ///
+    /// # Safety
+    /// As for [`LineOp::line`], of each.
+    unsafe fn group<X: Lanes, A: Lanes, Y: Lanes>(
+        &self,
+        _: &[Line<X, A, Y>],
+        _: &mut Self::Sum,
+    ) -> bool {
+        false
+    }
+
     fn merge(total: &mut Self::Sum, part: &Self::Sum);
 }
 
+/// Lines that an operation is offered at once.
+pub(crate) const GROUP: usize = 8;
 /// Lines are summed in at most this many chunks, whatever the number of threads.
 const CHUNKS: usize = 256;
 /// Fewer elements than this are not worth waking a thread for: about 10 µs of work.
@@ -256,10 +271,10 @@ impl<X: Lanes, A: Lanes, Y: Lanes, Op: LineOp> Job<'_, X, A, Y, Op> {
     /// # Safety
     /// As for [`each_line`]; nobody else works on these lines.
     unsafe fn in_place(&self, lines: Range<usize>, spread: Spread, sum: &mut Op::Sum) {
-        for index in lines {
+        let line = |index| {
             // SAFETY: the line lies inside each tensor.
             unsafe {
-                let line = Line {
+                Line {
                     index,
                     len: self.x.lines.len(),
                     x: self.x.base.add(self.x.lines.kept.offset(index)),
@@ -276,8 +291,20 @@ impl<X: Lanes, A: Lanes, Y: Lanes, Op: LineOp> Job<'_, X, A, Y, Op> {
                         None => std::ptr::null_mut(),
                     },
                     spread,
-                };
-                self.op.line(line, sum);
+                }
+            }
+        };
+        for first in lines.clone().step_by(GROUP) {
+            let last = lines.end - 1;
+            let group: [_; GROUP] = std::array::from_fn(|i| line((first + i).min(last)));
+            let group = &group[..GROUP.min(lines.end - first)];
+            // SAFETY: the caller's promise, of each of the lines.
+            unsafe {
+                if !self.op.group(group, sum) {
+                    for line in group {
+                        self.op.line(*line, sum);
+                    }
+                }
             }
         }
     }

@@ -143,8 +143,8 @@ impl Targets<'_> {
         let (mut classes, mut labels) = (Lane::of(NO_CLASS), [0; ROWS]);
         self.labels(first, &mut labels[..rows]);
         for (class, &label) in classes.0.iter_mut().zip(&labels[..rows]) {
-            // Exact: there are few classes.
-            *class = self.class_of(label).map_or(NO_CLASS, |class| class as f32);
+            // Exact: there are few classes, and so by way of i32, which the processor has an instruction for.
+            *class = self.class_of(label).map_or(NO_CLASS, |class| class as i32 as f32);
         }
         classes
     }

@@ -1,5 +1,6 @@
 //! Cross entropy on the CPU: the batch's numbers first, then every row by itself.
 
+mod blocks;
 mod call;
 mod shards;
 mod short;
@@ -14,6 +15,7 @@ use crate::cpu::batch::numbers::{Batch, Factors, Sums, Upstream};
 use crate::cpu::batch::results::{Buffers, Results};
 use crate::cpu::batch::targets::with_weights;
 use crate::cpu::batch::tiles::{each_tile, short};
+use crate::cpu::loss::cross_entropy::blocks::Blocks;
 use crate::cpu::loss::cross_entropy::call::Call;
 use crate::cpu::loss::cross_entropy::short::Short;
 use crate::cpu::loss::cross_entropy::tokens::{TokenResults, TokenUpstream, Tokens};
@@ -84,6 +86,18 @@ impl LineOp for Forward<'_> {
             };
             line.y.add(class).write(Y::from_f32(at_target));
         }
+    }
+
+    unsafe fn group<X: Lanes, A: Lanes, Y: Lanes>(
+        &self,
+        lines: &[Line<X, A, Y>],
+        sums: &mut Sums,
+    ) -> bool {
+        let blocks = lines.first().and_then(|line| Blocks::new(&self.call, &self.results, line));
+        let Some(blocks) = blocks else { return false };
+        // SAFETY: the caller's promise; the lines are of one tensor, and so alike.
+        unsafe { blocks.lines(lines, sums) };
+        true
     }
 
     fn merge(total: &mut Sums, part: &Sums) {

@@ -70,6 +70,21 @@ impl Segments {
     }
 }
 
+/// Both sides of a target in a row of one block.
+#[derive(Clone, Copy)]
+pub(crate) struct Around {
+    pub(crate) len: usize,
+    pub(crate) target: usize,
+}
+
+impl Around {
+    /// First element and length of each side.
+    #[inline(always)]
+    pub(crate) fn sides(self) -> [(usize, usize); 2] {
+        [(0, self.target), (self.target + 1, self.len - self.target - 1)]
+    }
+}
+
 /// One value a segment, written by whoever works on that segment; not initialised before, since
 /// clearing them would cost a short row more than its own work.
 pub(crate) struct Slots<T>([MaybeUninit<T>; MAX_SEGMENTS]);

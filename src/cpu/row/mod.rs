@@ -1,5 +1,6 @@
 //! One row: how it is cut, the loops that sum it, and those that turn it into a gradient.
 
+pub(crate) mod blocks;
 pub(crate) mod cuts;
 pub(crate) mod entropy;
 pub(crate) mod gradient;

@@ -1,6 +1,7 @@
 //! Rows of 16 bits, whose numbers have few digits: exponentials relative to a power of two, from the
 //! numbers themselves, and kept apart, as f32, for the visit that makes the gradient.
 
+use crate::cpu::row::cuts::Around;
 use crate::cpu::row::logit::Linear;
 use crate::cpu::row::partial::{PREFETCH, Partial};
 use crate::cpu::row::room::ROOM;
@@ -164,20 +165,6 @@ pub(crate) struct Sides {
     /// What makes kept exponentials relative to the largest of the row, the target included.
     relative: f64,
     pub(crate) parts: [Partial; 2],
-}
-
-/// Both sides of a target.
-#[derive(Clone, Copy)]
-struct Around {
-    len: usize,
-    target: usize,
-}
-
-impl Around {
-    /// First element and length of each side.
-    fn sides(self) -> [(usize, usize); 2] {
-        [(0, self.target), (self.target + 1, self.len - self.target - 1)]
-    }
 }
 
 struct SumAround<T> {

@@ -136,11 +136,12 @@ pub(crate) unsafe fn accumulate_and_keep(
     }
 }
 
-struct Accumulate<T, L, const KEEP: bool, const MOMENT: bool> {
+/// Sums of one stretch.
+pub(super) struct Accumulate<T, L, const KEEP: bool, const MOMENT: bool> {
     /// Written only with KEEP.
-    x: *mut T,
-    len: usize,
-    logit: L,
+    pub(super) x: *mut T,
+    pub(super) len: usize,
+    pub(super) logit: L,
 }
 
 impl<T: Lanes, L: Logit, const KEEP: bool, const MOMENT: bool> Kernel

@@ -3,7 +3,7 @@
 use crate::cpu::row::logit::{Linear, Logit, Transform, each_logit};
 use crate::cpu::row::softmax::FARTHEST;
 use crate::cpu::row::tile::lane::{Lane, Lie, ROWS};
-use crate::cpu::row::tile::rows::{NEGLIGIBLE, Tile};
+use crate::cpu::row::tile::rows::{NEGLIGIBLE, Tile, column};
 use crate::cpu::row::tile::sums::{finite, maxima, put_infinite};
 use crate::cpu::row::tile::walk::{Along, Beside, Folds, Walk, each_walk, load, store};
 use crate::cpu::simd::{Kernel, Pieces, Simd, exp_nonpositive, ln_1p};
@@ -183,7 +183,7 @@ impl<W: Walk, L: Logit> Kernel for GradientRows<'_, '_, W, L> {
         }
         for (row, &class) in class.0.iter().enumerate() {
             if class >= 0.0 {
-                *tile.at(row, class as usize) = terms.at_target.0[row];
+                *tile.at(row, column(class)) = terms.at_target.0[row];
             }
         }
     }

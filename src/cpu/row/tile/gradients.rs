@@ -2,7 +2,7 @@
 
 use crate::cpu::row::logit::{Linear, Logit, Transform, each_logit};
 use crate::cpu::row::tile::lane::{Lane, Lie, ROWS};
-use crate::cpu::row::tile::rows::{Tile, TileSums, TileTerms};
+use crate::cpu::row::tile::rows::{Tile, TileSums, TileTerms, column};
 use crate::cpu::row::tile::walk::{Along, Beside, Folds, Walk, each_walk, load, store};
 use crate::cpu::simd::{Kernel, Simd, exp_nonpositive};
 
@@ -175,7 +175,7 @@ impl<W: Walk, L: Logit> Kernel for GradientRows<'_, '_, W, L> {
         }
         for (row, &class) in tile.class.into_iter().flat_map(|class| class.0.iter().enumerate()) {
             if class >= 0.0 && terms.kept.0[row] == 1.0 {
-                *tile.at(row, class as usize) = terms.at_target.0[row];
+                *tile.at(row, column(class)) = terms.at_target.0[row];
             }
         }
     }

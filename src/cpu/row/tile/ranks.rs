@@ -2,7 +2,7 @@
 
 use crate::cpu::row::ranks::{RankResults, Standing};
 use crate::cpu::row::tile::lane::{Lane, Lie, ROWS};
-use crate::cpu::row::tile::rows::Tile;
+use crate::cpu::row::tile::rows::{Tile, column};
 use crate::cpu::row::tile::walk::{Along, Beside, Folds, Walk, each_walk, load};
 use crate::cpu::simd::{Kernel, Simd};
 
@@ -33,7 +33,7 @@ impl Tile<'_> {
         let mut keys = Lane::of(0.0);
         for (row, (key, &class)) in keys.0.iter_mut().zip(&class.0).enumerate() {
             if class >= 0.0 {
-                *key = self.get(row, class as usize);
+                *key = self.get(row, column(class));
             }
         }
         let mut counts = Counts::EMPTY;

@@ -8,6 +8,12 @@ use crate::cpu::simd::Level;
 /// No class: of a row without a target.
 pub(crate) const NO_CLASS: f32 = -1.0;
 
+/// The column of a class from 0 on: by way of i32, which the processor has an instruction for.
+#[inline(always)]
+pub(super) fn column(class: f32) -> usize {
+    class as i32 as usize
+}
+
 /// Below this a target's exponential is negligible: its distance is better than its share.
 pub(super) const NEGLIGIBLE: f32 = 1e-30;
 

@@ -3,7 +3,7 @@
 use crate::cpu::row::logit::{Linear, Logit, Plain, Transform, each_logit};
 use crate::cpu::row::softmax::share;
 use crate::cpu::row::tile::lane::{Lane, Lie, ROWS};
-use crate::cpu::row::tile::rows::{Tile, TileSums};
+use crate::cpu::row::tile::rows::{Tile, TileSums, column};
 use crate::cpu::row::tile::walk::{Along, Beside, Folds, Walk, each_walk, load, store};
 use crate::cpu::simd::{Kernel, Pieces, Simd, exp_nonpositive, ln_1p, ln_plus};
 
@@ -39,7 +39,7 @@ impl Tile<'_> {
         let mut own = Lane::of(f32::NEG_INFINITY);
         for (row, (own, &class)) in own.0.iter_mut().zip(&class.0).enumerate() {
             if class >= 0.0 {
-                let at = self.at(row, class as usize);
+                let at = self.at(row, column(class));
                 *own = std::mem::replace(at, f32::NEG_INFINITY);
             }
         }

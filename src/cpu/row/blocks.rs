@@ -1,0 +1,87 @@
+//! Rows of one block each, in place on f32: both sides of the targets of some rows in one entry into the vector
+//! loops.
+
+use crate::cpu::row::cuts::Around;
+use crate::cpu::row::gradient::Rescale;
+use crate::cpu::row::logit::{Linear, Logit};
+use crate::cpu::row::partial::Partial;
+use crate::cpu::row::softmax::Accumulate;
+use crate::cpu::simd::{Kernel, Level, Simd};
+
+/// A row, and its target's column.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Block {
+    pub(crate) x: *mut f32,
+    pub(crate) target: usize,
+}
+
+/// What both sides of each row sum to, whose exponentials replace the logits, relative to the side's own
+/// maximum. A side with +∞ is left as it is.
+///
+/// # Safety
+/// Each row has `len` elements, the target among them, and nobody else touches it.
+pub(crate) unsafe fn sum_and_keep(
+    level: Level,
+    linear: Linear,
+    (rows, len): (&[Block], usize),
+    parts: &mut [[Partial; 2]],
+) {
+    match linear {
+        Linear::Plain(logit) => level.run(SumBlocks { rows, len, logit, parts }),
+        Linear::Scaled(logit) => level.run(SumBlocks { rows, len, logit, parts }),
+    }
+}
+
+struct SumBlocks<'r, L> {
+    rows: &'r [Block],
+    len: usize,
+    logit: L,
+    parts: &'r mut [[Partial; 2]],
+}
+
+impl<L: Logit> Kernel for SumBlocks<'_, L> {
+    type Out = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        let SumBlocks { rows, len, logit, parts } = self;
+        for (&Block { x, target }, parts) in rows.iter().zip(parts) {
+            for ((at, len), part) in (Around { len, target }).sides().into_iter().zip(parts) {
+                // SAFETY: whoever makes a `SumBlocks` vouches for the row and the target, so that both
+                // sides lie inside.
+                let x = unsafe { x.add(at) };
+                *part = Accumulate::<f32, L, true, false> { x, len, logit }.run(s);
+            }
+        }
+    }
+}
+
+/// Kept exponentials become `factor·e`, with a factor for each side.
+///
+/// # Safety
+/// As for [`sum_and_keep`].
+pub(crate) unsafe fn rescale(level: Level, (rows, len): (&[Block], usize), factors: &[[f32; 2]]) {
+    level.run(RescaleBlocks { rows, len, factors });
+}
+
+struct RescaleBlocks<'r> {
+    rows: &'r [Block],
+    len: usize,
+    factors: &'r [[f32; 2]],
+}
+
+impl Kernel for RescaleBlocks<'_> {
+    type Out = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        let RescaleBlocks { rows, len, factors } = self;
+        for (&Block { x, target }, factors) in rows.iter().zip(factors) {
+            for ((at, len), &factor) in (Around { len, target }).sides().into_iter().zip(factors) {
+                // SAFETY: as in `SumBlocks`.
+                let x = unsafe { x.add(at) };
+                Rescale { x, len, factor, smooth: 0.0, weights: std::ptr::null() }.run(s);
+            }
+        }
+    }
+}
