@@ -45,14 +45,36 @@ impl<L: Logit> Kernel for SumBlocks<'_, L> {
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
         let SumBlocks { rows, len, logit, parts } = self;
-        for (&Block { x, target }, parts) in rows.iter().zip(parts) {
-            for ((at, len), part) in (Around { len, target }).sides().into_iter().zip(parts) {
-                // SAFETY: whoever makes a `SumBlocks` vouches for the row and the target, so that both
-                // sides lie inside.
-                let x = unsafe { x.add(at) };
-                *part = Accumulate::<f32, L, true, false> { x, len, logit }.run(s);
+        // The next rows, in whose maxima nothing is computed meanwhile.
+        let of = (len, rows.len() * len * size_of::<f32>());
+        // All maxima first: they wait for one another's lanes, but not for other rows'.
+        for (row, parts) in rows.iter().zip(&mut *parts) {
+            let [left, right] = row.sides(of, logit);
+            (parts[0].max, parts[1].max) = (left.maximum(s), right.maximum(s));
+        }
+        for (row, parts) in rows.iter().zip(parts) {
+            for (side, part) in row.sides(of, logit).into_iter().zip(parts) {
+                *part = side.relative_to(s, part.max);
             }
         }
+    }
+}
+
+impl Block {
+    /// What is left and right of the target, of a row of `len` elements.
+    #[inline(always)]
+    fn sides<L: Logit>(
+        self,
+        (len, ahead): (usize, usize),
+        logit: L,
+    ) -> [Accumulate<f32, L, true, false>; 2] {
+        let Block { x, target } = self;
+        let [(left, before), (right, after)] = (Around { len, target }).sides();
+        let (left, right) = (x.wrapping_add(left), x.wrapping_add(right));
+        [
+            Accumulate { x: left, len: before, logit, ahead },
+            Accumulate { x: right, len: after, logit, ahead },
+        ]
     }
 }
 

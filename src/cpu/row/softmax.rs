@@ -102,7 +102,7 @@ pub(crate) unsafe fn accumulate<T: Lanes>(
         }
     }
     let x = x.cast_mut();
-    each_logit!(transform, logit => level.run(Accumulate::<T, _, false, false> { x, len, logit }))
+    each_logit!(transform, logit => level.run(Accumulate::<T, _, false, false> { x, len, logit, ahead: PREFETCH }))
 }
 
 /// As [`accumulate`], with the moment.
@@ -116,7 +116,7 @@ pub(crate) unsafe fn accumulate_with_moment<T: Lanes>(
     len: usize,
 ) -> Partial {
     let x = x.cast_mut();
-    each_logit!(transform, logit => level.run(Accumulate::<T, _, false, true> { x, len, logit }))
+    each_logit!(transform, logit => level.run(Accumulate::<T, _, false, true> { x, len, logit, ahead: PREFETCH }))
 }
 
 /// As [`accumulate`]; the exponentials replace the logits, relative to the stretch's maximum. A
@@ -131,8 +131,12 @@ pub(crate) unsafe fn accumulate_and_keep(
     len: usize,
 ) -> Partial {
     match linear {
-        Linear::Plain(logit) => level.run(Accumulate::<f32, _, true, false> { x, len, logit }),
-        Linear::Scaled(logit) => level.run(Accumulate::<f32, _, true, false> { x, len, logit }),
+        Linear::Plain(logit) => {
+            level.run(Accumulate::<f32, _, true, false> { x, len, logit, ahead: PREFETCH })
+        }
+        Linear::Scaled(logit) => {
+            level.run(Accumulate::<f32, _, true, false> { x, len, logit, ahead: PREFETCH })
+        }
     }
 }
 
@@ -142,6 +146,8 @@ pub(super) struct Accumulate<T, L, const KEEP: bool, const MOMENT: bool> {
     pub(super) x: *mut T,
     pub(super) len: usize,
     pub(super) logit: L,
+    /// How many bytes ahead of the exponentials memory is asked for.
+    pub(super) ahead: usize,
 }
 
 impl<T: Lanes, L: Logit, const KEEP: bool, const MOMENT: bool> Kernel
@@ -151,14 +157,30 @@ impl<T: Lanes, L: Logit, const KEEP: bool, const MOMENT: bool> Kernel
 
     #[inline(always)]
     fn run<S: Simd>(self, s: S) -> Partial {
-        let Accumulate { x, len, logit } = self;
+        let max = self.maximum(s);
+        self.relative_to(s, max)
+    }
+}
+
+impl<T: Lanes, L: Logit, const KEEP: bool, const MOMENT: bool> Accumulate<T, L, KEEP, MOMENT> {
+    /// The largest logit as a reference, NaN disregarded; −∞ of an empty stretch.
+    #[inline(always)]
+    pub(super) fn maximum<S: Simd>(&self, s: S) -> f32 {
+        // SAFETY: whoever makes an `Accumulate` vouches for `len` elements at `x`.
+        let top = unsafe { maximum(s, self.x.cast_const(), self.len) };
+        // Where z is linear a logit is its own reference.
+        if L::LINEAR { top } else { s.reduce_max(self.logit.reference(s, s.splat(top))) }
+    }
+
+    /// The rest, with what [`Accumulate::maximum`] has found.
+    #[inline(always)]
+    pub(super) fn relative_to<S: Simd>(self, s: S, max: f32) -> Partial {
+        let Accumulate { x, len, logit, ahead } = self;
         if len == 0 {
             return Partial::EMPTY;
         }
         // SAFETY: whoever makes an `Accumulate` vouches for `len` elements at `x`.
         unsafe {
-            let top = s.splat(maximum(s, x.cast_const(), len));
-            let max = s.reduce_max(logit.reference(s, top));
             if max == f32::INFINITY {
                 // No probabilities here; the sum only says whether +∞ or NaN has the last word.
                 let nan = (0..len).any(|i| x.add(i).read().to_f32().is_nan());
@@ -173,7 +195,7 @@ impl<T: Lanes, L: Logit, const KEEP: bool, const MOMENT: bool> Kernel
                 let mut i = piece.start;
                 while i + 2 * S::LANES <= piece.end {
                     let p = x.add(i);
-                    s.prefetch(p.wrapping_add(PREFETCH / size_of::<T>()));
+                    s.prefetch(p.wrapping_add(ahead / size_of::<T>()));
                     // No closures in here: they would not be compiled for the instruction set.
                     let mut e = T::load2(s, p.cast_const());
                     for ((z, sum), moment) in e.iter_mut().zip(&mut sums).zip(&mut moments) {
@@ -287,6 +309,9 @@ impl Deviation {
 
     /// Σ w·(z(max) − z), with the row's maximum.
     pub(crate) fn relative_to(&self, max: f32, transform: Transform) -> f64 {
+        if self.sum == 0.0 && self.weight == 0.0 {
+            return 0.0;
+        }
         let own = f64::from(self.sum) / f64::from(share(transform)) * f64::from(transform.slope());
         match self.weight {
             0.0 => own,

@@ -199,9 +199,13 @@ impl RowSum {
     }
 
     /// Of the parts of a row, from the first column to the last.
-    pub(crate) fn merge(transform: Transform, parts: &[Part], hole: Option<Hole>) -> RowSum {
+    pub(crate) fn merge(
+        transform: Transform,
+        parts: impl Iterator<Item = Part> + Clone,
+        hole: Option<Hole>,
+    ) -> RowSum {
         let target = hole.map(|h| (h.reference, h.z));
-        let maxima = parts.iter().map(|p| p.exponentials.max);
+        let maxima = parts.clone().map(|p| p.exponentials.max);
         let top = Top::of(transform, maxima.chain(hole.map(|h| h.reference)));
         // One copy of the largest is no other.
         let mut largest = !top.is_at(target);
@@ -221,7 +225,7 @@ impl RowSum {
                     moment += scale * (own_moment + sum * top.distance(e.max));
                 }
             }
-            standing.merge(s);
+            standing.merge(&s);
             deviation += d.relative_to(top.reference, transform);
         }
         if let Some(Hole { weight, reference: own, .. }) = hole.filter(|h| h.weight != 0.0) {

@@ -129,7 +129,7 @@ impl<T: Lanes> Row<T> {
         let mut parts = Slots::new();
         // SAFETY: the caller vouches for the row, and the segments cover its columns.
         let parts = unsafe { self.parts(&segments, hole, &mut parts) };
-        RowSum::merge(self.transform, parts, hole)
+        RowSum::merge(self.transform, parts.iter().copied(), hole)
     }
 
     /// What each segment sums to.
@@ -277,8 +277,8 @@ impl<T: Lanes> Row<T> {
                 (hole.column, hole.logit),
             )
         }?;
-        let parts = sides.parts.map(Part::of);
-        Some((RowSum::merge(self.transform, &parts, Some(hole)), sides))
+        let parts = sides.parts.into_iter().map(Part::of);
+        Some((RowSum::merge(self.transform, parts, Some(hole)), sides))
     }
 
     /// As [`Row::rescale_apart`], of one block.
@@ -330,7 +330,7 @@ impl<T: Lanes> Row<T> {
                 Part { exponentials, deviation, standing }
             }
         });
-        RowSum::merge(transform, parts, Some(hole))
+        RowSum::merge(transform, parts.iter().copied(), Some(hole))
     }
 
     /// Kept exponentials become `prob·p − smooth` in `out`, but for the hole.
@@ -405,7 +405,7 @@ impl Row<f32> {
                 Part { exponentials, deviation, standing }
             }
         });
-        RowSum::merge(transform, parts, Some(hole))
+        RowSum::merge(transform, parts.iter().copied(), Some(hole))
     }
 
     /// Kept exponentials become `prob·p − smooth·w`, but for the hole.

@@ -12,9 +12,12 @@ use crate::cpu::row::hole::Hole;
 use crate::cpu::row::logit::{Linear, Transform};
 use crate::cpu::row::partial::Partial;
 use crate::cpu::row::state::{Part, RowSum};
-use crate::cpu::simd::{Lanes, ask_for};
+use crate::cpu::simd::Lanes;
 use crate::cpu::threads::Spread;
 use crate::spec::row_state::block;
+
+/// Elements that stay in a cache of 32 KiB from one visit to the next, beside what is asked for ahead.
+const AT_HAND: usize = 4096;
 
 /// A call on such rows.
 pub(super) struct Blocks<'a> {
@@ -42,7 +45,7 @@ impl<'a> Blocks<'a> {
         }
     }
 
-    /// Loss and gradient of at most [`GROUP`] lines.
+    /// Loss and gradient of lines.
     ///
     /// # Safety
     /// As for `LineOp::line`, of each of the lines; they are like the one that this was made for.
@@ -51,16 +54,24 @@ impl<'a> Blocks<'a> {
         lines: &[Line<X, A, Y>],
         sums: &mut Sums,
     ) {
+        let len = lines.first().map_or(1, |line| line.len);
+        for lines in lines.chunks((AT_HAND / len).clamp(1, GROUP)) {
+            // SAFETY: the caller's promise.
+            unsafe { self.some(lines, sums) };
+        }
+    }
+
+    /// The same of as many as stay at hand.
+    ///
+    /// # Safety
+    /// As for [`Blocks::lines`].
+    unsafe fn some<X: Lanes, A, Y: Lanes>(&self, lines: &[Line<X, A, Y>], sums: &mut Sums) {
         let (batch, level) = (self.call.batch, self.call.cpu.level);
         let len = lines.first().map_or(0, |line| line.len);
         let mut holes = [None::<Hole>; GROUP];
         let mut blocks = [Block { x: std::ptr::null_mut(), target: 0 }; GROUP];
         let mut kept = 0;
         for (line, hole) in lines.iter().zip(&mut holes) {
-            let next = line.index + GROUP;
-            if let Some(class) = (next < batch.targets.rows).then(|| batch.targets.class(next)) {
-                ask_for(line.x.wrapping_add(GROUP * len + class.unwrap_or(0)));
-            }
             let Some(target) = batch.targets.class(line.index) else { continue };
             // SAFETY: the census found the class in range.
             *hole = Some(unsafe { batch.hole(line.x, target) });
@@ -84,7 +95,8 @@ impl<'a> Blocks<'a> {
             let of_row = summed;
             summed += 1;
             let class = hole.column;
-            let sum = RowSum::merge(batch.transform, &parts[of_row].map(Part::of), Some(*hole));
+            let sides = parts[of_row].into_iter().map(Part::of);
+            let sum = RowSum::merge(batch.transform, sides, Some(*hole));
             let loss = batch.loss(&sum.summed(), class);
             // SAFETY: results have an element a row, and this row is this call's.
             unsafe { self.results.put(line.index, loss, sum.lse() as f32, sums) };

@@ -65,7 +65,7 @@ fn whole(batch: &Batch<'_>, record: &Record, numbers: &[f32], class: usize) -> O
     let mut parts = Slots::new();
     let segments = Segments::new(batch.targets.classes, Some(class));
     let parts = record::parts(record, &segments, numbers, &mut parts);
-    Some(RowSum::merge(batch.transform, parts, Some(hole)))
+    Some(RowSum::merge(batch.transform, parts.iter().copied(), Some(hole)))
 }
 
 /// The state of a line of a shard.
