@@ -29,7 +29,7 @@ impl Place {
     /// Where the next tile's lines are, where that is worth asking for: pieces beside one another drive out
     /// of the caches what was asked for too early.
     pub(super) fn ahead<X: Lanes>(self, x: &Source<X>) -> Option<Ahead> {
-        let Some(stride) = x.lines.stride().filter(|_| self.lie == Lie::Along) else { return None };
+        let stride = x.lines.stride().filter(|_| self.lie == Lie::Along)?;
         let base = x.base.wrapping_add((self.first + self.lines) * stride).cast();
         let (row, column) = (stride * size_of::<X>(), size_of::<X>());
         Some(Ahead { base, row, column })
@@ -47,7 +47,8 @@ impl Place {
     /// Where the lines begin and how far their elements are from one another, where they fill several tiles and
     /// are all beside one another.
     fn columns(self, lines: &Lines) -> Option<(usize, usize)> {
-        let even = lines.along.pairs().len() <= 1 && self.lines % ROWS == 0 && self.lines > ROWS;
+        let even =
+            lines.along.pairs().len() <= 1 && self.lines > ROWS && self.lines.is_multiple_of(ROWS);
         let beside = even && lines.run(self.first, self.lines) == self.lines;
         beside.then(|| (lines.kept.offset(self.first), lines.along.offset(1)))
     }

@@ -100,7 +100,8 @@ impl Kernel for RescaleBlocks<'_> {
         let RescaleBlocks { rows, len, factors } = self;
         for (&Block { x, target }, factors) in rows.iter().zip(factors) {
             for ((at, len), &factor) in (Around { len, target }).sides().into_iter().zip(factors) {
-                // SAFETY: as in `SumBlocks`.
+                // SAFETY: whoever makes a `RescaleBlocks` vouches for the row and the target, so that both
+                // sides lie inside.
                 let x = unsafe { x.add(at) };
                 Rescale { x, len, factor, smooth: 0.0, weights: std::ptr::null() }.run(s);
             }
