@@ -73,12 +73,9 @@ impl LineOp for Forward<'_> {
             let at = (class, &hole);
             let at_target = match (batch.transform, row_of_f32(&row, line.y)) {
                 (Transform::Linear(logit), Some(row)) => in_place(&row, logit, at, &mut finish),
-                (Transform::Linear(logit), None) if row.narrow() => with_room(row.len, |room| {
-                    let to = (line.y, room);
-                    let short =
-                        row.one_block().then(|| one_block(&row, to, logit, at, &mut finish));
-                    short.flatten().unwrap_or_else(|| apart(&row, to, logit, at, &mut finish))
-                }),
+                (Transform::Linear(logit), None) if row.narrow() => {
+                    with_room(row.len, |room| apart(&row, (line.y, room), logit, at, &mut finish))
+                }
                 _ => twice(&row, line.y, at, &mut finish),
             };
             let Some(at_target) = at_target else {
@@ -96,7 +93,9 @@ impl LineOp for Forward<'_> {
         let blocks = lines.first().and_then(|line| Blocks::new(&self.call, &self.results, line));
         let Some(blocks) = blocks else { return false };
         // SAFETY: the caller's promise; the lines are of one tensor, and so alike.
-        unsafe { blocks.lines(lines, sums) };
+        unsafe {
+            blocks.lines(lines, sums, &|line, sums| self.line(line, sums));
+        }
         true
     }
 
@@ -154,27 +153,6 @@ unsafe fn apart<X: Lanes, Y: Lanes>(
         let factors = finish(&sum)?;
         row.rescale_apart(out, room, logit, (&sum, &kept), &factors.terms(row.transform));
         Some(factors.at_target(sum.rest, sum.target, hole.own()))
-    }
-}
-
-/// As [`apart`], of one block; the outer `None` of one that has to go another way.
-///
-/// # Safety
-/// As for [`apart`].
-unsafe fn one_block<X: Lanes, Y: Lanes>(
-    row: &Row<X>,
-    (out, room): (*mut Y, *mut f32),
-    logit: Linear,
-    (class, hole): At<'_>,
-    finish: Finish<'_>,
-) -> Option<Option<f32>> {
-    // SAFETY: the caller's contract for the row and the room.
-    unsafe {
-        let (sum, sides) = row.sum_sides(logit, *hole, room)?;
-        let Some(factors) = finish(&sum) else { return Some(None) };
-        let terms = factors.terms(row.transform);
-        row.rescale_sides((out, room), class, (&sum, &sides), &terms);
-        Some(Some(factors.at_target(sum.rest, sum.target, hole.own())))
     }
 }
 

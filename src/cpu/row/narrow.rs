@@ -1,13 +1,10 @@
 //! Rows of 16 bits, whose numbers have few digits: exponentials relative to a power of two, from the
 //! numbers themselves, and kept apart, as f32, for the visit that makes the gradient.
 
-use crate::cpu::row::cuts::Around;
 use crate::cpu::row::logit::Linear;
 use crate::cpu::row::partial::{PREFETCH, Partial};
 use crate::cpu::row::room::ROOM;
-use crate::cpu::simd::{
-    Kernel, Lanes, Level, Pieces, Powers, Simd, Unit, load_lanes, power_of_two, store_lanes,
-};
+use crate::cpu::simd::{Kernel, Lanes, Level, Pieces, Powers, Simd, Unit, load_lanes, store_lanes};
 
 /// Whether a type has 16 bits.
 pub(crate) const fn is<T>() -> bool {
@@ -23,7 +20,7 @@ pub(crate) const KEPT: usize = ROOM;
 /// # Safety
 /// `len` elements of 16 bits are readable at `x`.
 #[inline(always)]
-unsafe fn ends<T: Lanes>(x: *const T, len: usize) -> Option<[f32; 2]> {
+pub(super) unsafe fn ends<T: Lanes>(x: *const T, len: usize) -> Option<[f32; 2]> {
     debug_assert!(is::<T>());
     // SAFETY: the caller vouches for `len` elements of 16 bits, of which every pattern is a u16.
     let bits = unsafe { std::slice::from_raw_parts(x.cast::<u16>(), len) };
@@ -56,12 +53,12 @@ fn number<T: Lanes>(bits: u16) -> f32 {
 }
 
 /// Σ of powers of a stretch.
-struct Accumulate<T, const KEEP: bool, const ANY: bool> {
-    x: *const T,
+pub(super) struct Accumulate<T, const KEEP: bool, const ANY: bool> {
+    pub(super) x: *const T,
     /// Written only with KEEP; in the order of [`Lanes::load2`].
-    kept: *mut f32,
-    len: usize,
-    unit: Unit,
+    pub(super) kept: *mut f32,
+    pub(super) len: usize,
+    pub(super) unit: Unit,
 }
 
 impl<T: Lanes, const KEEP: bool, const ANY: bool> Kernel for Accumulate<T, KEEP, ANY> {
@@ -141,9 +138,9 @@ impl<T: Lanes, const KEEP: bool> Kernel for Stretch<T, KEEP> {
 }
 
 /// The power of one number: what powers are divided by to be relative to it, so that its own is 1.
-struct PowerOf {
-    unit: Unit,
-    x: f32,
+pub(super) struct PowerOf {
+    pub(super) unit: Unit,
+    pub(super) x: f32,
 }
 
 impl Kernel for PowerOf {
@@ -158,109 +155,6 @@ impl Kernel for PowerOf {
 /// The same of a number whose own the unit is.
 pub(crate) fn own(level: Level, unit: Unit, x: f32) -> f64 {
     f64::from(level.run(PowerOf { unit, x }))
-}
-
-/// What a row of one block is on both sides of its target.
-pub(crate) struct Sides {
-    /// What makes kept exponentials relative to the largest of the row, the target included.
-    relative: f64,
-    pub(crate) parts: [Partial; 2],
-}
-
-struct SumAround<T> {
-    x: *const T,
-    kept: *mut f32,
-    around: Around,
-    scale: f32,
-}
-
-impl<T: Lanes> Kernel for SumAround<T> {
-    /// The unit, and each side's largest, its power, and the sum.
-    type Out = Option<(Unit, [f32; 2], [f32; 2], [f32; 2])>;
-
-    #[inline(always)]
-    fn run<S: Simd>(self, s: S) -> Self::Out {
-        let SumAround { x, kept, around, scale } = self;
-        let mut maxima = [f32::NEG_INFINITY; 2];
-        let mut lowest = f32::INFINITY;
-        // SAFETY: whoever makes a `SumAround` vouches for `len` elements at `x` and `kept`, and a
-        // target among them: the sides lie inside.
-        unsafe {
-            for ((at, len), largest) in around.sides().into_iter().zip(&mut maxima) {
-                if len > 0 {
-                    let [most, least] = ends(x.add(at), len)?;
-                    (*largest, lowest) = (most, lowest.min(least));
-                }
-            }
-            let largest = maxima[0].max(maxima[1]);
-            let unit = Unit::new(scale, largest)?;
-            let any = !unit.spans(lowest, largest);
-            let mut sums = [0.0; 2];
-            for ((at, len), sum) in around.sides().into_iter().zip(&mut sums) {
-                let (x, kept) = (x.add(at), kept.add(at));
-                *sum = match any {
-                    true => Accumulate::<T, true, true> { x, kept, len, unit }.run(s),
-                    false => Accumulate::<T, true, false> { x, kept, len, unit }.run(s),
-                };
-            }
-            // No closure: it would not be compiled for the instruction set.
-            let [a, b] = maxima;
-            let powers = [PowerOf { unit, x: a }.run(s), PowerOf { unit, x: b }.run(s)];
-            Some((unit, maxima, powers, sums))
-        }
-    }
-}
-
-/// As [`accumulate`], of both sides of a target in a row of one block; `None` also where one side is far
-/// below the other.
-///
-/// # Safety
-/// `len` elements of 16 bits are readable at `x`, as many f32 writable at `kept`; the target's column is one
-/// of them, beside its logit.
-pub(crate) unsafe fn accumulate_sides<T: Lanes>(
-    level: Level,
-    linear: Linear,
-    (x, kept): (*const T, *mut f32),
-    len: usize,
-    target: (usize, f32),
-) -> Option<Sides> {
-    let (around, scale) = (Around { len, target: target.0 }, linear.scale());
-    let (unit, maxima, powers, sums) = level.run(SumAround { x, kept, around, scale })?;
-    let largest = maxima[0].max(maxima[1]);
-    let part = |i: usize| match maxima[i] {
-        f32::NEG_INFINITY => Some(Partial::EMPTY),
-        // Relative to its own largest, as if it were alone.
-        max if unit.reaches(max, largest) => {
-            let sum = (f64::from(sums[i]) / f64::from(powers[i])) as f32;
-            let exponent = unit.exponent();
-            Some(Partial { max, sum, others: sum - 1.0, moment: 0.0, exponent })
-        }
-        _ => None,
-    };
-    let top = largest.max(target.1);
-    let top_unit = Unit::new(scale, top)?;
-    let relative = power_of_two(unit.exponent() - top_unit.exponent()) / own(level, top_unit, top);
-    Some(Sides { relative, parts: [part(0)?, part(1)?] })
-}
-
-impl Sides {
-    /// Kept exponentials become `prob·e − smooth` in `out`, e relative to the row's largest, but for the
-    /// target.
-    ///
-    /// # Safety
-    /// [`accumulate_sides`] has made it of `len` elements with this target; they are readable at `kept`
-    /// and writable at `out`.
-    pub(crate) unsafe fn rescale<T: Lanes>(
-        &self,
-        level: Level,
-        (kept, out): (*const f32, *mut T),
-        (len, target): (usize, usize),
-        (prob, smooth): (f64, f32),
-    ) {
-        let factor = (prob * self.relative) as f32;
-        let around = Around { len, target };
-        level.run(RescaleAround { kept, out, around, factor, smooth });
-    }
 }
 
 /// Log-sum-exp terms of a stretch, whose exponentials are kept if there is room; `None` where f32 has
@@ -317,28 +211,6 @@ impl<T: Lanes> Kernel for Rescale<T> {
                 store_lanes(s, out.add(i), n, s.fma(e, factor, smooth));
                 i += n;
             }
-        }
-    }
-}
-
-struct RescaleAround<T> {
-    kept: *const f32,
-    out: *mut T,
-    around: Around,
-    factor: f32,
-    smooth: f32,
-}
-
-impl<T: Lanes> Kernel for RescaleAround<T> {
-    type Out = ();
-
-    #[inline(always)]
-    fn run<S: Simd>(self, s: S) {
-        let RescaleAround { kept, out, around, factor, smooth } = self;
-        for (at, len) in around.sides() {
-            // SAFETY: whoever makes one vouches for `len` elements at both, the target among them.
-            let (kept, out) = unsafe { (kept.add(at), out.add(at)) };
-            Rescale { kept, out, len, factor, smooth }.run(s);
         }
     }
 }

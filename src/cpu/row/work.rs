@@ -8,7 +8,6 @@ use crate::cpu::row::entropy::{EntropyTerms, entropy_gradient};
 use crate::cpu::row::gradient::{GradientTerms, Rescale};
 use crate::cpu::row::hole::Hole;
 use crate::cpu::row::logit::{Linear, Transform};
-use crate::cpu::row::narrow::Sides;
 use crate::cpu::row::partial::Partial;
 use crate::cpu::row::ranks::Standing;
 use crate::cpu::row::softmax::Deviation;
@@ -16,7 +15,6 @@ use crate::cpu::row::state::{Part, RowSum};
 use crate::cpu::row::{gradient, narrow, ranks, softmax};
 use crate::cpu::simd::{Lanes, Level, Unit, power_of_two};
 use crate::cpu::threads::{Spread, SyncPtr};
-use crate::spec::row_state::block;
 
 /// What a row is asked for besides its sum.
 #[derive(Debug, Clone, Copy, Default)]
@@ -250,51 +248,6 @@ impl<T: Lanes> Row<T> {
     /// Whether the row is one for these passes.
     pub(crate) fn narrow(&self) -> bool {
         narrow::is::<T>() && self.len <= narrow::KEPT && self.weights.is_null()
-    }
-
-    /// Whether it also is a block, of which nothing but exponentials is wanted.
-    pub(crate) fn one_block(&self) -> bool {
-        self.narrow() && self.len <= block(self.len) && !self.smoothing && !self.also.standing
-    }
-
-    /// As [`Row::sum_and_keep_apart`], of one block.
-    ///
-    /// # Safety
-    /// As for [`Row::sum_and_keep_apart`].
-    pub(crate) unsafe fn sum_sides(
-        &self,
-        logit: Linear,
-        hole: Hole,
-        room: *mut f32,
-    ) -> Option<(RowSum, Sides)> {
-        // SAFETY: the caller's promise; the hole is a column of the row.
-        let sides = unsafe {
-            narrow::accumulate_sides(
-                self.level,
-                logit,
-                (self.x, room),
-                self.len,
-                (hole.column, hole.logit),
-            )
-        }?;
-        let parts = sides.parts.into_iter().map(Part::of);
-        Some((RowSum::merge(self.transform, parts, Some(hole)), sides))
-    }
-
-    /// As [`Row::rescale_apart`], of one block.
-    ///
-    /// # Safety
-    /// As for [`Row::rescale_apart`], [`Row::sum_sides`] having made `sum` and `sides`.
-    pub(crate) unsafe fn rescale_sides<U: Lanes>(
-        &self,
-        (out, room): (*mut U, *const f32),
-        target: usize,
-        (sum, sides): (&RowSum, &Sides),
-        terms: &Terms,
-    ) {
-        let (level, terms) = (self.level, (terms.prob / sum.total(), terms.smooth));
-        // SAFETY: the caller's promise.
-        unsafe { sides.rescale(level, (room, out), (self.len, target), terms) };
     }
 
     /// As [`Row::sum`]; each segment's exponentials go to `room`, but those of segments that f32 has not
