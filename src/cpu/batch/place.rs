@@ -238,15 +238,11 @@ impl<X: Lanes> Kernel for Columns<'_, X> {
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
         let Columns { line, step, len, tiles } = self;
-        let next = tiles.len() / len * ROWS;
         for c in 0..len {
             for (i, column) in tiles[c..].iter_mut().step_by(len).enumerate() {
                 for at in (0..ROWS).step_by(S::LANES) {
-                    let p = line.wrapping_add(c * step + i * ROWS + at);
-                    // Memory has that much more to do at a time.
-                    s.prefetch_second(p.wrapping_add(next));
                     // SAFETY: each of the lines has an element c, beside the others'.
-                    let v = unsafe { X::load(s, p) };
+                    let v = unsafe { X::load(s, line.add(c * step + i * ROWS + at)) };
                     column.store(s, at, v);
                 }
             }
