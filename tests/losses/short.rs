@@ -193,36 +193,42 @@ fn a_broken_neighbour_changes_no_bit() {
     }
 }
 
-/// Results of many rows are stored past the caches, over the cache lines that rows share: of every row the bits
-/// are those that it has among few.
+/// Large results are stored past the caches, whatever shares a cache line with what: of every row, and every
+/// pixel, the bits are those that it has among few.
 #[test]
-fn results_that_pass_the_caches_have_the_bits_of_few_rows() {
-    let (rows, classes, few) = (65_541, 33, 1_021);
+fn results_that_pass_the_caches_have_the_bits_of_few() {
+    check_parts(&[33], 65_541, 1_021);
+    check_parts(&[21, 224, 100], 5, 1);
+}
+
+/// Log-softmax of `all` rows or images against that of `few` at a time.
+fn check_parts(own: &[usize], all: usize, few: usize) {
+    let elements = own.iter().product::<usize>();
     let mut rng = Rng(33);
-    let x: Vec<f32> = (0..rows * classes + 1).map(|_| rng.normal() as f32).collect();
+    let x: Vec<f32> = (0..all * elements + 1).map(|_| rng.normal() as f32).collect();
     for (name, device) in levels() {
         // From the second element on, so that nothing begins where a cache line does.
         let calls = |first: usize, n: usize, y: &mut [f32], grad: &mut [f32]| {
-            let (shape, from) = ([n, classes], first * classes);
-            let part = TensorRef::new(&x[1 + from..][..n * classes], &shape).unwrap();
-            let upstream = TensorRef::new(&x[from..][..n * classes], &shape).unwrap();
+            let (shape, from) = ([&[n], own].concat(), first * elements);
+            let part = TensorRef::new(&x[1 + from..][..n * elements], &shape).unwrap();
+            let upstream = TensorRef::new(&x[from..][..n * elements], &shape).unwrap();
             let op = LogSoftmax::dim(1);
-            let y = TensorMut::new(&mut y[1..][..n * classes], &shape).unwrap();
+            let y = TensorMut::new(&mut y[1..][..n * elements], &shape).unwrap();
             op.forward_into(&device, part, y).unwrap();
-            let grad = TensorMut::new(&mut grad[1..][..n * classes], &shape).unwrap();
+            let grad = TensorMut::new(&mut grad[1..][..n * elements], &shape).unwrap();
             op.backward_into(&device, part, upstream, grad).unwrap();
         };
-        let mut all = [vec![0f32; x.len()], vec![0f32; x.len()]];
-        let mut own = [vec![0f32; few * classes + 1], vec![0f32; few * classes + 1]];
-        let [y, grad] = &mut all;
-        calls(0, rows, y, grad);
-        for first in (0..rows).step_by(few) {
-            let n = few.min(rows - first);
-            let [y, grad] = &mut own;
+        let mut whole = [vec![0f32; x.len()], vec![0f32; x.len()]];
+        let mut parts = [vec![0f32; few * elements + 1], vec![0f32; few * elements + 1]];
+        let [y, grad] = &mut whole;
+        calls(0, all, y, grad);
+        for first in (0..all).step_by(few) {
+            let n = few.min(all - first);
+            let [y, grad] = &mut parts;
             calls(first, n, y, grad);
-            for (all, own) in all.iter().zip(&own) {
-                let all = &all[1 + first * classes..][..n * classes];
-                assert!(all == &own[1..][..n * classes], "{name}: from row {first}");
+            for (whole, part) in whole.iter().zip(&parts) {
+                let whole = &whole[1 + first * elements..][..n * elements];
+                assert!(whole == &part[1..][..n * elements], "{name}: {own:?}, from {first}");
             }
         }
     }

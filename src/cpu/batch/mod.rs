@@ -2,7 +2,7 @@
 
 pub(crate) mod lines;
 pub(crate) mod numbers;
-mod place;
+pub(crate) mod place;
 pub(crate) mod results;
 pub(crate) mod targets;
 pub(crate) mod tiles;

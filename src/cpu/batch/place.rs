@@ -6,6 +6,20 @@ use crate::cpu::batch::lines::{Sink, Source};
 use crate::cpu::row::tile::{Ahead, Lane, Lie, ROWS, pitch};
 use crate::cpu::simd::{Kernel, Lanes, Level, MAX_LANES, Simd, load_lanes, store_lanes};
 
+/// Results of so many bytes pass the caches, which would have no room for what comes next: a cache line that is
+/// written whole need not be read first.
+pub(crate) const PAST_THE_CACHES: usize = 8 << 20;
+
+/// Bytes that memory gives and takes at once.
+pub(super) const CACHE_LINE: usize = 64;
+
+/// Whether an image's results pass the caches: of f32, and its planes begin alike in their cache lines.
+pub(super) fn passes<Y: Lanes>(y: &Sink<Y>) -> bool {
+    let bytes = y.lines.count() * y.lines.len() * size_of::<Y>();
+    let plane = y.lines.along.offset(1) * size_of::<Y>();
+    Y::DTYPE == DType::F32 && bytes >= PAST_THE_CACHES && plane.is_multiple_of(CACHE_LINE)
+}
+
 /// Some lines, as many as some tiles have but for the last.
 #[derive(Clone, Copy)]
 pub(super) struct Place {
@@ -13,6 +27,8 @@ pub(super) struct Place {
     pub(super) first: usize,
     pub(super) lines: usize,
     pub(super) lie: Lie,
+    /// Whether results pass the caches where they fill cache lines.
+    pub(super) past: bool,
 }
 
 /// How lines lie in memory, from `done` on: of so many of them.
@@ -83,7 +99,7 @@ impl Place {
     ) {
         if let Some((first, step)) = self.columns(&from.lines) {
             let (line, len) = (from.base.wrapping_add(first), from.lines.len());
-            return self.level.run(Columns { line, step, len, tiles });
+            return self.level.run(Columns { line, step, len, tiles, far: self.past });
         }
         let lanes = self.lie.lanes(from.lines.len());
         for (tile, of) in self.tiles() {
@@ -99,7 +115,8 @@ impl Place {
     pub(super) unsafe fn scatter<Y: Lanes>(self, to: &Sink<Y>, tiles: &[Lane<f32>]) {
         if let Some((first, step)) = self.columns(&to.lines) {
             let (line, len) = (to.base.wrapping_add(first), to.lines.len());
-            return self.level.run(ColumnsBack { line, step, len, tiles });
+            let past = self.past && line.cast::<u8>().align_offset(CACHE_LINE) == 0;
+            return self.level.run(ColumnsBack { line, step, len, tiles, past });
         }
         let lanes = self.lie.lanes(to.lines.len());
         for (tile, of) in self.tiles() {
@@ -127,7 +144,7 @@ impl Place {
             let line = unsafe { base.add(line) };
             if let Run::Beside(step) = run {
                 let len = tile.len();
-                return self.level.run(Columns { line, step, len, tiles: tile });
+                return self.level.run(Columns { line, step, len, tiles: tile, far: false });
             }
             for (c, column) in tile.iter_mut().enumerate() {
                 let element = lines.along.offset(c);
@@ -158,7 +175,7 @@ impl Place {
             let line = unsafe { base.add(line) };
             if let Run::Beside(step) = run {
                 let len = tile.len();
-                return self.level.run(ColumnsBack { line, step, len, tiles: tile });
+                return self.level.run(ColumnsBack { line, step, len, tiles: tile, past: false });
             }
             for (c, column) in tile.iter().enumerate() {
                 let element = lines.along.offset(c);
@@ -230,6 +247,8 @@ struct Columns<'t, X> {
     /// Elements of a line.
     len: usize,
     tiles: &'t mut [Lane<f32>],
+    /// Whether they come from memory, which has more to do at a time if the next lines are asked for.
+    far: bool,
 }
 
 impl<X: Lanes> Kernel for Columns<'_, X> {
@@ -237,12 +256,17 @@ impl<X: Lanes> Kernel for Columns<'_, X> {
 
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
-        let Columns { line, step, len, tiles } = self;
+        let Columns { line, step, len, tiles, far } = self;
+        let next = tiles.len() / len * ROWS;
         for c in 0..len {
             for (i, column) in tiles[c..].iter_mut().step_by(len).enumerate() {
                 for at in (0..ROWS).step_by(S::LANES) {
+                    let p = line.wrapping_add(c * step + i * ROWS + at);
+                    if far {
+                        s.prefetch_second(p.wrapping_add(next));
+                    }
                     // SAFETY: each of the lines has an element c, beside the others'.
-                    let v = unsafe { X::load(s, line.add(c * step + i * ROWS + at)) };
+                    let v = unsafe { X::load(s, p) };
                     column.store(s, at, v);
                 }
             }
@@ -255,6 +279,8 @@ struct ColumnsBack<'t, Y> {
     step: usize,
     len: usize,
     tiles: &'t [Lane<f32>],
+    /// Whether they pass the caches: f32 that begin cache lines.
+    past: bool,
 }
 
 impl<Y: Lanes> Kernel for ColumnsBack<'_, Y> {
@@ -262,12 +288,17 @@ impl<Y: Lanes> Kernel for ColumnsBack<'_, Y> {
 
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
-        let ColumnsBack { line, step, len, tiles } = self;
+        let ColumnsBack { line, step, len, tiles, past } = self;
         for c in 0..len {
             for (i, column) in tiles[c..].iter().step_by(len).enumerate() {
                 for at in (0..ROWS).step_by(S::LANES) {
-                    // SAFETY: as in `Columns`; these lines are written by this call alone.
-                    unsafe { Y::store(s, line.add(c * step + i * ROWS + at), column.load(s, at)) };
+                    let v = column.load(s, at);
+                    // SAFETY: each of the lines has an element c, beside the others', and is written by this
+                    // call alone; what passes the caches is f32 from the beginning of a cache line on.
+                    unsafe {
+                        let p = line.add(c * step + i * ROWS + at);
+                        if past { s.stream(p.cast(), v) } else { Y::store(s, p, v) }
+                    }
                 }
             }
         }

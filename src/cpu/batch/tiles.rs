@@ -3,10 +3,10 @@
 //! beside one another in memory (images); longer lines that lie in one piece each stay in one.
 
 use crate::cpu::batch::lines::{Operands, Sink, Source, Way, each_chunk};
-use crate::cpu::batch::place::Place;
+use crate::cpu::batch::place::{CACHE_LINE, Place, passes};
 use crate::cpu::processor::Cpu;
 use crate::cpu::row::tile::{Ahead, Lane, Lie, ROWS, SHORT};
-use crate::cpu::simd::{Lanes, Level};
+use crate::cpu::simd::{Lanes, Level, settle};
 use crate::cpu::threads::SyncRef;
 use std::mem::MaybeUninit;
 use std::ops::Range;
@@ -62,6 +62,9 @@ pub(crate) trait TileOp: Sync {
     /// What lines add up to, in a fixed order.
     type Sum: Copy + Default + Send;
 
+    /// Whether nothing depends on which lines share a tile: tiles of images then begin where cache lines do.
+    const APART: bool = false;
+
     /// What fills up the second tensor's lines.
     fn filling(&self) -> f32 {
         0.0
@@ -112,17 +115,41 @@ pub(crate) unsafe fn each_tile_of<X: Lanes, A: Lanes, Y: Lanes, Op: TileOp>(
     let operands = unsafe { SyncRef::new(&operands) };
     let beside = lie == Lie::Beside && !one_piece;
     let run = |lines: Range<usize>, sum: &mut Op::Sum| {
-        let job = Job { level, lie, len, operands: operands.get(), op };
-        // SAFETY: the lines exist in all tensors: the caller's promise.
+        let operands = operands.get();
+        let past = Op::APART && beside && operands.y.as_ref().is_some_and(passes);
+        let job = Job { level, lie, len, past, operands, op };
+        let whole = if past { operands.y.as_ref().map_or(0, uneven) } else { 0 };
+        // SAFETY: the lines exist in all tensors, and each is some chunk's: the caller's promise.
         unsafe {
-            if beside {
-                job.run::<ROOM>(lines, (ROOM / len).min(TILES), sum);
-            } else {
-                job.run::<SHORT>(lines, 1, sum);
+            if !beside {
+                return job.run::<SHORT>(lines, 1, sum);
             }
+            let tiles = (ROOM / len).min(TILES);
+            for lines in from_whole(lines, whole, count) {
+                job.run::<ROOM>(lines, tiles, sum);
+            }
+        }
+        if past {
+            settle();
         }
     };
     each_chunk(cpu, (count, CHUNK), way, run, Op::merge)
+}
+
+/// How many lines of an image come before the first whose elements begin a cache line.
+fn uneven<Y>(y: &Sink<Y>) -> usize {
+    y.base.cast::<u8>().align_offset(CACHE_LINE) / size_of::<Y>()
+}
+
+/// The lines of a chunk, where all chunks but the first begin `whole` lines later: what comes before is a piece
+/// of its own.
+fn from_whole(lines: Range<usize>, whole: usize, count: usize) -> [Range<usize>; 2] {
+    let later = |at: usize| (at + whole).min(count);
+    let end = if lines.end == count { count } else { later(lines.end) };
+    match lines.start {
+        0 => [0..later(0).min(end), later(0).min(end)..end],
+        start => [0..0, later(start).min(end)..end],
+    }
 }
 
 /// A call on tiles.
@@ -131,6 +158,8 @@ struct Job<'a, X, A, Y, Op> {
     lie: Lie,
     /// Elements of a line.
     len: usize,
+    /// Whether results pass the caches.
+    past: bool,
     operands: &'a Operands<X, A, Y>,
     op: &'a Op,
 }
@@ -141,7 +170,7 @@ impl<X: Lanes, A: Lanes, Y: Lanes, Op: TileOp> Job<'_, X, A, Y, Op> {
     /// # Safety
     /// As for [`each_tile_of`]; the lines exist, and nobody else works on them.
     unsafe fn run<const LANES: usize>(&self, lines: Range<usize>, tiles: usize, sum: &mut Op::Sum) {
-        let Job { level, lie, len, operands: Operands { x, a, y, b }, op } = *self;
+        let Job { level, lie, len, past, operands: Operands { x, a, y, b }, op } = *self;
         let (mut memory, mut beside) = (Memory::<LANES>::new(), Memory::<LANES>::new());
         let lanes = lie.lanes(len);
         let memory = memory.of_len(tiles * lanes);
@@ -149,7 +178,7 @@ impl<X: Lanes, A: Lanes, Y: Lanes, Op: TileOp> Job<'_, X, A, Y, Op> {
         let beside = beside.of_len(tiles * lanes_beside);
         for first in lines.clone().step_by(tiles * ROWS) {
             let lines = (tiles * ROWS).min(lines.end - first);
-            let at = Place { level, first, lines, lie };
+            let at = Place { level, first, lines, lie, past };
             let tiles = lines.div_ceil(ROWS);
             let (memory, beside) =
                 (&mut memory[..tiles * lanes], &mut beside[..tiles * lanes_beside]);

@@ -128,6 +128,7 @@ struct ShortForward {
 
 impl TileOp for ShortForward {
     type Sum = ();
+    const APART: bool = true;
 
     fn tile(&self, tile: Lined<'_>, _: &mut ()) {
         let mut tile = tile_of(self.level, tile);
@@ -146,6 +147,7 @@ struct ShortBackward {
 
 impl TileOp for ShortBackward {
     type Sum = ();
+    const APART: bool = true;
 
     fn tile(&self, tile: Lined<'_>, _: &mut ()) {
         let (upstream, a) = (&*tile.a, &mut []);

@@ -1,16 +1,13 @@
 //! Log-softmax of short rows that are read and written where they lie.
 
 use crate::cpu::batch::lines::{Sink, Source, Way, each_chunk};
+use crate::cpu::batch::place::PAST_THE_CACHES;
 use crate::cpu::batch::tiles::{CHUNK, Memory, ONE_PIECE, short};
 use crate::cpu::processor::Cpu;
 use crate::cpu::row::tile::{Lie, ROWS, SHORT, Straight, Strip};
 use crate::cpu::simd::{Lanes, settle};
 use crate::cpu::threads::SyncRef;
 use std::ops::Range;
-
-/// Results of so many bytes pass the caches, which would have no room for what comes next: a line that is
-/// written whole need not be read first.
-const PAST_THE_CACHES: usize = 8 << 20;
 
 /// The tensors of a call, evenly spaced rows in one piece each, of one type.
 pub(super) struct Rows<T> {
