@@ -22,6 +22,9 @@ const _: () = assert!(GROUP <= MOST);
 /// Elements that stay in a cache of 32 KiB as f32 from one visit to the next, beside what is asked for ahead.
 const AT_HAND: usize = 4096;
 
+/// Does a line by itself.
+type Alone<'f, X, A, Y> = &'f dyn Fn(Line<X, A, Y>, &mut Sums);
+
 /// A call on such rows: of f32 in place, whose exponentials stay where the logits were, or of 16 bits, whose
 /// exponentials are kept apart.
 pub(super) struct Blocks<'a> {
@@ -58,7 +61,7 @@ impl<'a> Blocks<'a> {
         &self,
         lines: &[Line<X, A, Y>],
         sums: &mut Sums,
-        alone: &dyn Fn(Line<X, A, Y>, &mut Sums),
+        alone: Alone<'_, X, A, Y>,
     ) {
         let len = lines.first().map_or(1, |line| line.len);
         let some = (AT_HAND / len).clamp(1, GROUP);
@@ -80,7 +83,7 @@ impl<'a> Blocks<'a> {
         lines: &[Line<X, A, Y>],
         room: *mut f32,
         sums: &mut Sums,
-        alone: &dyn Fn(Line<X, A, Y>, &mut Sums),
+        alone: Alone<'_, X, A, Y>,
     ) {
         let (batch, level) = (self.call.batch, self.call.cpu.level);
         let (len, apart) = (lines.first().map_or(0, |line| line.len), narrow::is::<X>());
