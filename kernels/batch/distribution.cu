@@ -11,7 +11,7 @@ WL_FN void distribution_shift_body(const DistributionArgs& a) {
     wl_i64 cluster = -1;
     while (cluster + 1 < a.clusters && at.column >= a.cutoffs[cluster + 1]) cluster++;
     const wl_i64 column = cluster < 0 ? at.column : a.shortlist + cluster;
-    const float head = wl_ld(a.head + at.row * a.head_size + column);
+    const float head = wl_ld(a.head + at.row * a.head_stride + column);
     float* to = a.log_prob + at.row * a.stride + at.column;
     wl_st(to, cluster < 0 ? head : head + wl_ld(to));
   }
@@ -56,7 +56,7 @@ WL_FN bool needs(const DistributionArgs& a, wl_i64 row, wl_i64 cluster) {
   const wl_i64 worst = (a.row + row) * a.k + a.k - 1, name = wl_ld(a.picked + worst);
   if (!a.values) return name == drawn_cluster(cluster);
   if (name < 0) return true;
-  const float column = wl_ld(a.head + row * a.head_size + a.shortlist + cluster), last = wl_ld(a.values + worst);
+  const float column = wl_ld(a.head + row * a.head_stride + a.shortlist + cluster), last = wl_ld(a.values + worst);
   return wl_isnan(column) || !(wl_isnan(last) || column < last);
 }
 
@@ -70,7 +70,7 @@ WL_FN void distribution_top_body(const DistributionArgs& a) {
   const bool more = a.rows != nullptr;
   // Clusters come one after another, and those before may have ruled this one out.
   if (more && !needs(a, row, a.cluster)) return;
-  const float shift = more ? wl_ld(a.head + row * a.head_size + a.shortlist + a.cluster) : 0.f;
+  const float shift = more ? wl_ld(a.head + row * a.head_stride + a.shortlist + a.cluster) : 0.f;
   const float* log_prob = a.log_prob + slot * a.stride;
   const wl_i64 begin = (a.row + row) * a.k;
   wl_i64* const to_names = more ? a.names + slot * a.k : a.picked + begin;

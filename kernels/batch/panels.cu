@@ -40,11 +40,11 @@ WL_FN void eight(const PanelArgs& a, wl_i64 row, wl_i64 column, float (&v)[8]) {
   load_columns((const T*)a.from + row * a.from_stride, column, a.columns, 0.f, v);
 }
 
-// to[i] = bf16 numbers whose sum from[i] is, `add` of them side by side, each as long as rows of `to` allow
-// and a multiple of 8 columns. Which part stands where is in `parts`. Parts are those of dtype.cuh, which
+// to[i] = bf16 numbers whose sum from[i] is, `add` of them side by side, each of the next multiple of 8 columns.
+// Which part stands where is in `parts`. Parts are those of dtype.cuh, which
 // two hold of 16-bit numbers; of an f32 one the first of two is rounded, which leaves the second a bit more.
 WL_FN void panel_parts_body(const PanelArgs& a) {
-  const wl_i64 each = a.to_stride / a.add;
+  const wl_i64 each = (a.columns + 7) / 8 * 8;
   const bool rounded_first = a.from_kind == KIND_F32 && (a.parts & 0xaaaaaaaau) == 0;  // no third part
   for (Elements at(each / 8); at.row < a.n; at.next()) {
     float v[8], parts[3][8];

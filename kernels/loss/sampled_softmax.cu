@@ -66,7 +66,7 @@ WL_FN void sampled_input_body(const SampledArgs& a) {
     float v = 0.f;
     if (target >= 0) {
       const float of_target = wl_ld(a.z + at.row * a.z_stride + a.samples);
-      v = wl_ld(a.products + at.row * a.features + at.column) +
+      v = wl_ld(a.products + at.row * a.products_stride + at.column) +
           of_target * load_float(a.weight, a.kind, target * a.weight_stride + at.column);
     }
     store_float(a.grad, a.kind, at.row * a.grad_stride + at.column, v);

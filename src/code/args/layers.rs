@@ -110,7 +110,8 @@ pub(crate) struct DistributionArgs {
     pub(crate) n: i64,
     pub(crate) places: i64,
     pub(crate) stride: i64,
-    pub(crate) head_size: i64,
+    /// Elements between rows of `head`.
+    pub(crate) head_stride: i64,
     pub(crate) shortlist: i64,
     pub(crate) clusters: i64,
     pub(crate) row: i64,
@@ -176,6 +177,8 @@ pub(crate) struct SampledArgs {
     pub(crate) x_stride: i64,
     /// Elements between rows.
     pub(crate) z_stride: i64,
+    /// Elements between rows.
+    pub(crate) products_stride: i64,
     /// Elements between rows.
     pub(crate) grad_stride: i64,
     pub(crate) kind: u32,

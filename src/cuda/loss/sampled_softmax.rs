@@ -13,7 +13,7 @@ use crate::cuda::driver::product::Panel;
 use crate::cuda::matrix::accumulator::{InputGradient, Sum};
 use crate::cuda::matrix::clusters::{Bins, Grouping, blocks};
 use crate::cuda::matrix::linear_softmax::{Gradients, Rows, Softmax};
-use crate::cuda::matrix::products::{Linear, Places, Workspace};
+use crate::cuda::matrix::products::{Linear, Places, Workspace, padded};
 use crate::cuda::matrix::segment_sum::{Rest, Segments, Table};
 use crate::cuda::schedule::lines::count;
 use crate::cuda::schedule::rows::{Work, data};
@@ -182,7 +182,7 @@ impl Sampled<'_, '_> {
         let (features, dtype) = (options.in_features, call.input.dtype);
         let mut of_rows = Workspace::new(cuda, rows);
         let mut of_samples = Workspace::new(cuda, samples);
-        let (row, back) = (|n: usize| n.next_multiple_of(8), input.is_some() || grads.is_some());
+        let back = input.is_some() || grads.is_some();
         let sampled = Sampled {
             call,
             weights: of_samples.panel(features, dtype)?,
@@ -205,19 +205,18 @@ impl Sampled<'_, '_> {
                 classes: count("classes", options.classes())?,
                 features: count("in_features", features)?,
                 weight_stride: call.weight.row_stride as i64,
-                z_stride: row(samples + 1) as i64,
                 kind: args::kind(dtype),
                 keep_hits: (!options.remove_accidental_hits).into(),
                 ..SampledArgs::default()
             },
         };
-        let each = 8 * row(samples + 1) + dtype.size() * features + 4 * features;
+        let each = 8 * padded(samples + 1) + dtype.size() * features + 4 * features;
         let chunk = (options.workspace / each).clamp(1, rows.max(1));
         let mut workspace = Workspace::new(cuda, chunk.min(rows));
         let buffers = Buffers {
             x: workspace.panel(features, dtype)?,
             x_factor: workspace.factor(if back { features } else { 0 }, dtype, dtype)?,
-            z: workspace.panel(row(samples + 1), DType::F32)?,
+            z: workspace.panel(samples + 1, DType::F32)?,
             z_factor: workspace.factor(if back { samples } else { 0 }, DType::F32, dtype)?,
             d_x: workspace.panel(if input.is_some() { features } else { 0 }, DType::F32)?,
         };
@@ -301,7 +300,9 @@ impl Part<'_> {
         }
         args.n = self.n as i64;
         (args.x, args.x_stride) = (self.buffers.x.address, self.buffers.x.stride as i64);
-        (args.z, args.products) = (self.buffers.z.address, self.buffers.d_x.address);
+        (args.z, args.z_stride) = (self.buffers.z.address, self.buffers.z.stride as i64);
+        (args.products, args.products_stride) =
+            (self.buffers.d_x.address, self.buffers.d_x.stride as i64);
         args
     }
 

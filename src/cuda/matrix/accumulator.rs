@@ -5,7 +5,7 @@ use crate::base::error::Result;
 use crate::code::variants::Batch;
 use crate::cuda::driver::product::Panel;
 use crate::cuda::matrix::clusters::Slots;
-use crate::cuda::matrix::products::Places;
+use crate::cuda::matrix::products::{Places, padded};
 use crate::cuda::stream::Cuda;
 use crate::cuda::stream::memory::Output;
 use crate::cuda::stream::pool::Block;
@@ -34,12 +34,13 @@ impl<'p> Growing<'p> {
         sizes: [usize; 2],
         (chunks, budget): (usize, usize),
     ) -> Result<Growing<'p>> {
-        let bytes = sizes[0].saturating_mul(sizes[1]).saturating_mul(4);
+        let stride = padded(sizes[1]);
+        let bytes = sizes[0].saturating_mul(stride).saturating_mul(4);
         let narrow = sum.to.dtype != DType::F32;
         let wide = match narrow && (chunks > 1 || sum.add) && bytes <= budget {
             true => {
                 let block = cuda.pool.take("workspace", bytes)?;
-                Some((Panel::packed(block.address(), DType::F32, sizes[1]), block))
+                Some((Panel::packed(block.address(), DType::F32, stride), block))
             }
             false => None,
         };
@@ -93,9 +94,10 @@ impl<'p> InputGradient<'p> {
         if out.dtype == DType::F32 {
             return Ok(InputGradient { sum: Panel::from(out), _wide: None });
         }
-        let bytes = rows.saturating_mul(features).saturating_mul(4);
+        let stride = padded(features);
+        let bytes = rows.saturating_mul(stride).saturating_mul(4);
         let wide = cuda.pool.take("workspace", bytes)?;
-        let sum = Panel::packed(wide.address(), DType::F32, features);
+        let sum = Panel::packed(wide.address(), DType::F32, stride);
         Ok(InputGradient { sum, _wide: Some(wide) })
     }
 

@@ -10,7 +10,7 @@ use crate::base::dtype::DType;
 use crate::base::error::Result;
 use crate::code::variants::Batch;
 use crate::cuda::driver::product::{Panel, Product};
-use crate::cuda::matrix::products::{Places, Workspace, panel_args};
+use crate::cuda::matrix::products::{Places, Workspace, padded, panel_args};
 use crate::cuda::stream::Cuda;
 
 /// Columns of parts are a multiple of this: what kernels read and write at once.
@@ -134,7 +134,7 @@ impl Cuda {
             // initialised: the caller's promise.
             return unsafe { self.pairwise([a, b], c, sizes, add) };
         }
-        let rows = (SUM / (4 * n).max(1)).clamp(1, m.max(1));
+        let rows = (SUM / (4 * padded(n)).max(1)).clamp(1, m.max(1));
         let mut workspace = Workspace::new(self, rows.min(m));
         let wide = workspace.panel(n, DType::F32)?;
         for at in (0..m).step_by(rows) {
@@ -190,7 +190,7 @@ impl Cuda {
         }
         let [of_rows, of_weights] = pairs(weight.dtype);
         let terms = columns_of(of_rows, width);
-        let rows = (budget / (2 * terms).max(1)).clamp(1, classes.max(1));
+        let rows = (budget / (2 * padded(terms)).max(1)).clamp(1, classes.max(1));
         let (mut left, mut right) = (Workspace::new(self, n), Workspace::new(self, rows));
         let left = left.panel(terms, DType::BF16)?;
         let right = right.panel(terms, DType::BF16)?;
@@ -221,7 +221,7 @@ impl Cuda {
     ) -> Result<()> {
         let dtype = weight.dtype;
         let each = match apart(dtype, dtype) {
-            true => (budget / (2 * columns_of(TWO, columns)).max(1)).clamp(1, rows.max(1)),
+            true => (budget / (2 * padded(columns_of(TWO, columns))).max(1)).clamp(1, rows.max(1)),
             false => rows.max(1),
         };
         let mut workspace = Workspace::new(self, each.min(rows));

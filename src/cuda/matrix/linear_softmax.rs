@@ -19,13 +19,10 @@ use crate::cuda::driver::product::Panel;
 use crate::cuda::matrix::accumulator::{Growing, Sum};
 use crate::cuda::matrix::clusters::Slots;
 use crate::cuda::matrix::factors::Factor;
-use crate::cuda::matrix::products::{Linear, Places, Workspace};
+use crate::cuda::matrix::products::{Linear, Places, Workspace, padded};
 use crate::cuda::schedule::rows::{Work, data};
 use crate::cuda::stream::Cuda;
 use tiles::{Kernels, Products, Tiles};
-
-/// Columns between rows of logits are a multiple of this, for aligned accesses of kernels and products.
-const ALIGNED: usize = 8;
 
 /// A softmax over `classes`, of rows of the input or of what a projection makes of them.
 pub(crate) struct Softmax<'p> {
@@ -66,6 +63,7 @@ impl Rows {
                 classes: self.classes as i64,
                 x_stride: self.z.stride as i64,
                 y_stride: self.z.stride as i64,
+                ..RowOperands::default()
             },
             upstream: UpstreamArgs {
                 values: self.factors,
@@ -135,21 +133,20 @@ impl<'p> Softmax<'p> {
 
     /// Rows of a chunk: as many as the budget has room for logits, and for rows of the input.
     fn chunk(&self) -> usize {
-        let row = 4usize.saturating_mul(self.stored().max(self.features));
+        let row = 4usize.saturating_mul(padded(self.stored()).max(self.features));
         (self.budget / row.max(1)).clamp(1, self.slots.len.max(1))
     }
 
     fn buffers(&self, rows: usize, back: bool) -> Result<Buffers<'p>> {
         let mut workspace = Workspace::new(self.cuda, rows);
         let (dtype, tail) = (self.dtype(), self.projection.is_some());
-        let stored = self.stored().next_multiple_of(ALIGNED);
         let if_back = |n: usize| if back { n } else { 0 };
         let of_tail = |n: usize| if tail && back { n } else { 0 };
         let x = workspace.panel(self.features, dtype)?;
         let x_factor = workspace.factor(if_back(self.features), dtype, dtype)?;
         let hidden = if tail { workspace.panel(self.width, DType::F32)? } else { x };
         let hidden_factor = workspace.factor(of_tail(self.width), DType::F32, dtype)?;
-        let logits = workspace.panel(stored, DType::F32)?;
+        let logits = workspace.panel(self.stored(), DType::F32)?;
         let logits_factor = workspace.factor(if_back(self.stored()), DType::F32, dtype)?;
         let d_hidden = workspace.panel(of_tail(self.width), DType::F32)?;
         let d_hidden_factor = workspace.factor(of_tail(self.width), DType::F32, dtype)?;

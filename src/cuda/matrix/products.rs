@@ -26,6 +26,21 @@ impl From<&Output<'_, '_>> for Panel {
     }
 }
 
+/// Elements between rows of a panel of workspace are a multiple of this: 128 bytes of 16-bit numbers, by which
+/// cuBLAS takes its fastest kernels and schedules of rows whole packs.
+const LINE: usize = 64;
+/// And of this where a line would be padding for a good part: 16 bytes of 16-bit numbers.
+const PACK: usize = 8;
+
+/// Elements between rows of a panel of workspace of so many columns. What is narrower than a pack lies packed.
+pub(crate) fn padded(columns: usize) -> usize {
+    match columns {
+        0..PACK => columns,
+        PACK..512 => columns.next_multiple_of(PACK),
+        _ => columns.next_multiple_of(LINE),
+    }
+}
+
 /// Panels of workspace with as many rows each, for as long as this lives.
 #[derive(Debug)]
 pub(crate) struct Workspace<'p> {
@@ -39,8 +54,13 @@ impl<'p> Workspace<'p> {
         Workspace { cuda, rows, blocks: Vec::new() }
     }
 
-    /// One more, undefined.
+    /// One more, undefined, its rows apart as [`padded`] says.
     pub(crate) fn panel(&mut self, columns: usize, dtype: DType) -> Result<Panel> {
+        self.packed(padded(columns), dtype)
+    }
+
+    /// One more, undefined, its rows next to one another.
+    pub(crate) fn packed(&mut self, columns: usize, dtype: DType) -> Result<Panel> {
         let bytes = self.rows.saturating_mul(columns).saturating_mul(dtype.size());
         let block = self.cuda.pool.take("workspace", bytes)?;
         let panel = Panel::packed(block.address(), dtype, columns);
@@ -177,5 +197,16 @@ pub(crate) fn panel_args(
         to_kind: args::kind(to.dtype),
         add: add.into(),
         parts: 0,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::padded;
+
+    #[test]
+    fn rows_of_workspace_begin_with_a_line_unless_that_is_mostly_padding() {
+        let columns = [0, 1, 7, 9, 70, 511, 512, 513, 20003];
+        assert_eq!(columns.map(padded), [0, 1, 7, 16, 72, 512, 512, 576, 20032]);
     }
 }

@@ -9,7 +9,7 @@ use crate::code::args::{DistributionArgs, LogSoftmaxArgs, RowOperands};
 use crate::code::variants::{BATCH_THREADS, Batch, Loss};
 use crate::cuda::driver::product::Panel;
 use crate::cuda::matrix::clusters::check_clusters;
-use crate::cuda::matrix::products::{Linear, Places, Workspace};
+use crate::cuda::matrix::products::{Linear, Places, Workspace, padded};
 use crate::cuda::schedule::lines::count;
 use crate::cuda::schedule::rows::{Work, data};
 use crate::cuda::stream::Cuda;
@@ -63,7 +63,7 @@ impl<'c: 'p, 'p> Call<'c, 'p> {
     /// As many of so many rows at once as the budget has room for `columns` numbers, or features, of.
     pub(crate) fn chunk(&self, rows: usize, columns: usize) -> usize {
         let options = self.checked.options;
-        let row = columns.max(options.in_features).saturating_mul(size_of::<f32>());
+        let row = padded(columns).max(options.in_features).saturating_mul(size_of::<f32>());
         (options.workspace / row.max(1)).clamp(1, rows.max(1))
     }
 
@@ -91,7 +91,6 @@ impl<'c: 'p, 'p> Call<'c, 'p> {
             k: 1,
             n: count("input", n)?,
             places: count("classes", options.classes)?,
-            head_size: count("cutoffs", options.head_size())?,
             shortlist: count("cutoffs", options.shortlist())?,
             clusters: options.clusters() as i64,
             ..DistributionArgs::default()
@@ -148,7 +147,6 @@ impl<'c: 'p, 'p> Call<'c, 'p> {
         let (options, tail) = (self.checked.options, &self.parameters.tails[i]);
         let (classes, width) = (options.cluster(i).len(), options.width(i));
         let projection = Linear { weight: Panel::from(&tail.projection), bias: None };
-        let hidden = Panel { stride: width, ..hidden };
         let weight = Panel::from(&tail.weight);
         // SAFETY: the panels have n rows, says the caller; the tail's parameters were checked to be
         // of these sizes.
@@ -178,7 +176,7 @@ impl<'c: 'p, 'p> Call<'c, 'p> {
             }
             let mut args = self.args(n)?;
             (args.log_prob, args.stride) = (to.address, to.stride as i64);
-            args.head = head.address;
+            (args.head, args.head_stride) = (head.address, head.stride as i64);
             cuda.launch_batch(Batch::DistributionShift, self.blocks(n), args::bytes(&args))
         }
     }
@@ -200,6 +198,7 @@ impl<'c: 'p, 'p> Call<'c, 'p> {
             classes: count("classes", columns)?,
             x_stride: rows.stride as i64,
             y_stride: rows.stride as i64,
+            ..RowOperands::default()
         };
         let args = LogSoftmaxArgs { rows: operands, ..LogSoftmaxArgs::default() };
         // SAFETY: `rows` is a panel of n rows and as many columns, initialised by launches before

@@ -38,9 +38,9 @@ impl Pick {
         let mut workspace = Workspace::new(cuda, chunk.min(rows));
         let x = workspace.panel(options.in_features, call.dtype())?;
         let head = workspace.panel(columns, DType::F32)?;
-        let needed = workspace.panel(clusters, DType::I64)?.address;
+        let needed = workspace.packed(clusters, DType::I64)?.address;
         let mut of_clusters = Workspace::new(cuda, clusters);
-        let counts = of_clusters.panel(1, DType::I64)?.address;
+        let counts = of_clusters.packed(1, DType::I64)?.address;
         for from in (0..rows).step_by(chunk) {
             let n = chunk.min(rows - from);
             let args = DistributionArgs {
@@ -52,7 +52,8 @@ impl Pick {
                 counts,
                 seed: self.seed,
                 places: self.columns as i64,
-                stride: columns as i64,
+                stride: head.stride as i64,
+                head_stride: head.stride as i64,
                 row: from as i64,
                 k: count("k", self.k)?,
                 ..call.args(n)?
@@ -96,9 +97,9 @@ impl Pick {
         let log_prob = workspace.panel(classes.len(), DType::F32)?;
         // Drawn classes are one a row, and need no memory.
         let candidates = if self.values == 0 { 0 } else { self.k };
-        args.names = workspace.panel(candidates, DType::I64)?.address;
-        args.logs = workspace.panel(candidates, DType::F32)?.address;
-        (args.log_prob, args.stride) = (log_prob.address, classes.len() as i64);
+        args.names = workspace.packed(candidates, DType::I64)?.address;
+        args.logs = workspace.packed(candidates, DType::F32)?.address;
+        (args.log_prob, args.stride) = (log_prob.address, log_prob.stride as i64);
         (args.begin, args.places) = (classes.start as i64, classes.len() as i64);
         args.cluster = i as i64;
         for at in (0..m).step_by(chunk) {
@@ -151,7 +152,7 @@ impl Cuda {
             classes: classes.address,
             values: match &values {
                 Some(values) => values.address,
-                None => workspace.panel(k, DType::F32)?.address,
+                None => workspace.packed(k, DType::F32)?.address,
             },
             seed: 0,
         };

@@ -101,8 +101,8 @@ impl<'p> Tiles<'p> {
         let tiles = classes.div_ceil(TILE);
         let splits = tiles.div_ceil(TILES).min(SPLITS).min(fit).max(1);
         let mut workspace = Workspace::new(cuda, rows);
-        let partials = workspace.panel(splits * columns, DType::F32)?.address;
-        let slopes = if back { workspace.panel(SLOPES, DType::F32)?.address } else { 0 };
+        let partials = workspace.packed(splits * columns, DType::F32)?.address;
+        let slopes = if back { workspace.packed(SLOPES, DType::F32)?.address } else { 0 };
         Ok(Tiles { cuda, kernels, splits, partials, slopes, _workspace: workspace })
     }
 
