@@ -268,7 +268,7 @@ struct DistributionArgs {
   wl_i64 n;
   wl_i64 places;
   wl_i64 stride;
-  wl_i64 head_size;
+  wl_i64 head_stride;               // Elements between rows of `head`.
   wl_i64 shortlist;
   wl_i64 clusters;
   wl_i64 row;
@@ -283,7 +283,7 @@ WL_OFFSET(DistributionArgs, classes, 16); WL_OFFSET(DistributionArgs, picked, 24
 WL_OFFSET(DistributionArgs, values, 32); WL_OFFSET(DistributionArgs, rows, 40); WL_OFFSET(DistributionArgs, needed, 48);
 WL_OFFSET(DistributionArgs, counts, 56); WL_OFFSET(DistributionArgs, names, 64); WL_OFFSET(DistributionArgs, logs, 72);
 WL_OFFSET(DistributionArgs, seed, 80); WL_OFFSET(DistributionArgs, n, 88); WL_OFFSET(DistributionArgs, places, 96);
-WL_OFFSET(DistributionArgs, stride, 104); WL_OFFSET(DistributionArgs, head_size, 112);
+WL_OFFSET(DistributionArgs, stride, 104); WL_OFFSET(DistributionArgs, head_stride, 112);
 WL_OFFSET(DistributionArgs, shortlist, 120); WL_OFFSET(DistributionArgs, clusters, 128);
 WL_OFFSET(DistributionArgs, row, 136); WL_OFFSET(DistributionArgs, k, 144); WL_OFFSET(DistributionArgs, begin, 152);
 WL_OFFSET(DistributionArgs, cluster, 160); WL_OFFSET(DistributionArgs, cutoffs, 168);
@@ -320,11 +320,12 @@ struct SampledArgs {
   wl_i64 weight_stride;         // Elements between rows.
   wl_i64 x_stride;              // Elements between rows.
   wl_i64 z_stride;              // Elements between rows.
+  wl_i64 products_stride;       // Elements between rows.
   wl_i64 grad_stride;           // Elements between rows.
   wl_u32 kind;
   wl_u32 keep_hits;             // Negatives that are the row's target count.
 };
-static_assert(sizeof(SampledArgs) == 184, "SampledArgs");
+static_assert(sizeof(SampledArgs) == 192, "SampledArgs");
 WL_OFFSET(SampledArgs, column, 0); WL_OFFSET(SampledArgs, cluster, 8); WL_OFFSET(SampledArgs, marks, 16);
 WL_OFFSET(SampledArgs, target_offsets, 24); WL_OFFSET(SampledArgs, offsets, 32); WL_OFFSET(SampledArgs, drawn, 40);
 WL_OFFSET(SampledArgs, probabilities, 48); WL_OFFSET(SampledArgs, weight, 56); WL_OFFSET(SampledArgs, bias, 64);
@@ -332,8 +333,8 @@ WL_OFFSET(SampledArgs, x, 72); WL_OFFSET(SampledArgs, z, 80); WL_OFFSET(SampledA
 WL_OFFSET(SampledArgs, grad, 96); WL_OFFSET(SampledArgs, tries, 104); WL_OFFSET(SampledArgs, n, 112);
 WL_OFFSET(SampledArgs, samples, 120); WL_OFFSET(SampledArgs, classes, 128); WL_OFFSET(SampledArgs, features, 136);
 WL_OFFSET(SampledArgs, weight_stride, 144); WL_OFFSET(SampledArgs, x_stride, 152);
-WL_OFFSET(SampledArgs, z_stride, 160); WL_OFFSET(SampledArgs, grad_stride, 168); WL_OFFSET(SampledArgs, kind, 176);
-WL_OFFSET(SampledArgs, keep_hits, 180);
+WL_OFFSET(SampledArgs, z_stride, 160); WL_OFFSET(SampledArgs, products_stride, 168);
+WL_OFFSET(SampledArgs, grad_stride, 176); WL_OFFSET(SampledArgs, kind, 184); WL_OFFSET(SampledArgs, keep_hits, 188);
 
 // Parts that are sorted by class, eight bits of it a pass.
 struct SortArgs {
@@ -395,23 +396,31 @@ WL_OFFSET(SegmentArgs, pad, 148);
 
 // Rows that a schedule goes through.
 struct RowOperands {
-  const void* x;    // Rows of logits.
-  void* y;          // Rows written: the gradient, or log-probabilities.
+  const void* x;        // Rows of logits.
+  void* y;              // Rows written: the gradient, or log-probabilities.
   wl_i64 count;
   wl_i64 classes;
-  wl_i64 x_stride;  // Elements between rows.
-  wl_i64 y_stride;  // Elements between rows.
+  wl_i64 x_stride;      // Elements between rows.
+  wl_i64 y_stride;      // Elements between rows.
+  wl_i64 side_by_side;  // Rows that lie side by side, element by element; strides are then those between such groups of
+                        // rows. 0: a row lies in one piece.
+  wl_i64 x_step;        // Elements between those of a row that lies side by side with others: of x, of y, and of what
+                        // lies beside x.
+  wl_i64 y_step;
+  wl_i64 beside_step;
 };
-static_assert(sizeof(RowOperands) == 48, "RowOperands");
+static_assert(sizeof(RowOperands) == 80, "RowOperands");
 WL_OFFSET(RowOperands, x, 0); WL_OFFSET(RowOperands, y, 8); WL_OFFSET(RowOperands, count, 16);
 WL_OFFSET(RowOperands, classes, 24); WL_OFFSET(RowOperands, x_stride, 32); WL_OFFSET(RowOperands, y_stride, 40);
+WL_OFFSET(RowOperands, side_by_side, 48); WL_OFFSET(RowOperands, x_step, 56); WL_OFFSET(RowOperands, y_step, 64);
+WL_OFFSET(RowOperands, beside_step, 72);
 
 // What a schedule hands from launch to launch.
 struct RowSchedule {
   float* partials;    // Split rows: a State a part, then a float a part.
   float* row_target;  // Split rows: the target's x, saved before a gradient overwrites it.
   wl_u32 parts;       // Split rows: blocks a row.
-  wl_u32 slice;       // Packs of a block.
+  wl_u32 slice;       // Packs of a block; of rows side by side: threads of a row.
   wl_u32* turns;      // Split rows in one launch: turns taken so far, then how many parts of each row are summed; all 0
                       // before.
   wl_u32 lead;        // Of which so many parts are summed before the first is written.
@@ -441,11 +450,12 @@ struct LogitArgs {
   float cap_first;
   float cap_rate;
   float cap_line;
-  wl_u32 pad;
+  float cap_near;   // Up to this size of s·x/c a vector of logits is near 0 (`WL_CAP_NEAR`); below 0: none is, as
+                    // `cap_first` is not 1.
 };
 static_assert(sizeof(LogitArgs) == 24, "LogitArgs");
 WL_OFFSET(LogitArgs, scale, 0); WL_OFFSET(LogitArgs, cap, 4); WL_OFFSET(LogitArgs, cap_first, 8);
-WL_OFFSET(LogitArgs, cap_rate, 12); WL_OFFSET(LogitArgs, cap_line, 16); WL_OFFSET(LogitArgs, pad, 20);
+WL_OFFSET(LogitArgs, cap_rate, 12); WL_OFFSET(LogitArgs, cap_line, 16); WL_OFFSET(LogitArgs, cap_near, 20);
 
 // A class a row.
 struct LabelArgs {
@@ -547,13 +557,13 @@ struct CrossEntropyArgs {
   TokenArgs tokens;
   ShardArgs shard;        // Of calls on shards.
 };
-static_assert(sizeof(CrossEntropyArgs) == 464, "CrossEntropyArgs");
-WL_OFFSET(CrossEntropyArgs, rows, 0); WL_OFFSET(CrossEntropyArgs, schedule, 48);
-WL_OFFSET(CrossEntropyArgs, upstream, 160); WL_OFFSET(CrossEntropyArgs, logits, 184);
-WL_OFFSET(CrossEntropyArgs, target, 208); WL_OFFSET(CrossEntropyArgs, weight, 232);
-WL_OFFSET(CrossEntropyArgs, options, 248); WL_OFFSET(CrossEntropyArgs, out, 280);
-WL_OFFSET(CrossEntropyArgs, ranks, 312); WL_OFFSET(CrossEntropyArgs, tokens, 328);
-WL_OFFSET(CrossEntropyArgs, shard, 416);
+static_assert(sizeof(CrossEntropyArgs) == 496, "CrossEntropyArgs");
+WL_OFFSET(CrossEntropyArgs, rows, 0); WL_OFFSET(CrossEntropyArgs, schedule, 80);
+WL_OFFSET(CrossEntropyArgs, upstream, 192); WL_OFFSET(CrossEntropyArgs, logits, 216);
+WL_OFFSET(CrossEntropyArgs, target, 240); WL_OFFSET(CrossEntropyArgs, weight, 264);
+WL_OFFSET(CrossEntropyArgs, options, 280); WL_OFFSET(CrossEntropyArgs, out, 312);
+WL_OFFSET(CrossEntropyArgs, ranks, 344); WL_OFFSET(CrossEntropyArgs, tokens, 360);
+WL_OFFSET(CrossEntropyArgs, shard, 448);
 
 // Rows whose logits are products of at most 64 features: f32 hidden rows against weights of 16 bits.
 struct TileArgs {
@@ -573,12 +583,12 @@ struct TileArgs {
   wl_u32 to_kind;
   wl_u32 add;            // To what is there.
 };
-static_assert(sizeof(TileArgs) == 568, "TileArgs");
-WL_OFFSET(TileArgs, row, 0); WL_OFFSET(TileArgs, hidden, 464); WL_OFFSET(TileArgs, weight, 472);
-WL_OFFSET(TileArgs, count, 480); WL_OFFSET(TileArgs, partials, 488); WL_OFFSET(TileArgs, slopes, 496);
-WL_OFFSET(TileArgs, to, 504); WL_OFFSET(TileArgs, width, 512); WL_OFFSET(TileArgs, from, 520);
-WL_OFFSET(TileArgs, hidden_stride, 528); WL_OFFSET(TileArgs, weight_stride, 536); WL_OFFSET(TileArgs, to_stride, 544);
-WL_OFFSET(TileArgs, splits, 552); WL_OFFSET(TileArgs, to_kind, 560); WL_OFFSET(TileArgs, add, 564);
+static_assert(sizeof(TileArgs) == 600, "TileArgs");
+WL_OFFSET(TileArgs, row, 0); WL_OFFSET(TileArgs, hidden, 496); WL_OFFSET(TileArgs, weight, 504);
+WL_OFFSET(TileArgs, count, 512); WL_OFFSET(TileArgs, partials, 520); WL_OFFSET(TileArgs, slopes, 528);
+WL_OFFSET(TileArgs, to, 536); WL_OFFSET(TileArgs, width, 544); WL_OFFSET(TileArgs, from, 552);
+WL_OFFSET(TileArgs, hidden_stride, 560); WL_OFFSET(TileArgs, weight_stride, 568); WL_OFFSET(TileArgs, to_stride, 576);
+WL_OFFSET(TileArgs, splits, 584); WL_OFFSET(TileArgs, to_kind, 592); WL_OFFSET(TileArgs, add, 596);
 
 // Rows of a matrix from and to other places.
 struct PanelArgs {
@@ -669,11 +679,11 @@ struct LogprobEntropyArgs {
   TokenOutputs out;
   RankOutputs ranks;
 };
-static_assert(sizeof(LogprobEntropyArgs) == 296, "LogprobEntropyArgs");
-WL_OFFSET(LogprobEntropyArgs, rows, 0); WL_OFFSET(LogprobEntropyArgs, schedule, 48);
-WL_OFFSET(LogprobEntropyArgs, upstream, 160); WL_OFFSET(LogprobEntropyArgs, of_entropy, 184);
-WL_OFFSET(LogprobEntropyArgs, logits, 208); WL_OFFSET(LogprobEntropyArgs, target, 232);
-WL_OFFSET(LogprobEntropyArgs, out, 256); WL_OFFSET(LogprobEntropyArgs, ranks, 280);
+static_assert(sizeof(LogprobEntropyArgs) == 328, "LogprobEntropyArgs");
+WL_OFFSET(LogprobEntropyArgs, rows, 0); WL_OFFSET(LogprobEntropyArgs, schedule, 80);
+WL_OFFSET(LogprobEntropyArgs, upstream, 192); WL_OFFSET(LogprobEntropyArgs, of_entropy, 216);
+WL_OFFSET(LogprobEntropyArgs, logits, 240); WL_OFFSET(LogprobEntropyArgs, target, 264);
+WL_OFFSET(LogprobEntropyArgs, out, 288); WL_OFFSET(LogprobEntropyArgs, ranks, 312);
 
 // Cross entropy against probabilities, or against a teacher's logits.
 struct SoftCrossEntropyArgs {
@@ -688,12 +698,12 @@ struct SoftCrossEntropyArgs {
   float teacher;          // The teacher's scale.
   wl_u32 pad;
 };
-static_assert(sizeof(SoftCrossEntropyArgs) == 328, "SoftCrossEntropyArgs");
-WL_OFFSET(SoftCrossEntropyArgs, rows, 0); WL_OFFSET(SoftCrossEntropyArgs, schedule, 48);
-WL_OFFSET(SoftCrossEntropyArgs, upstream, 160); WL_OFFSET(SoftCrossEntropyArgs, logits, 184);
-WL_OFFSET(SoftCrossEntropyArgs, target, 208); WL_OFFSET(SoftCrossEntropyArgs, weight, 240);
-WL_OFFSET(SoftCrossEntropyArgs, options, 256); WL_OFFSET(SoftCrossEntropyArgs, out, 288);
-WL_OFFSET(SoftCrossEntropyArgs, teacher, 320); WL_OFFSET(SoftCrossEntropyArgs, pad, 324);
+static_assert(sizeof(SoftCrossEntropyArgs) == 360, "SoftCrossEntropyArgs");
+WL_OFFSET(SoftCrossEntropyArgs, rows, 0); WL_OFFSET(SoftCrossEntropyArgs, schedule, 80);
+WL_OFFSET(SoftCrossEntropyArgs, upstream, 192); WL_OFFSET(SoftCrossEntropyArgs, logits, 216);
+WL_OFFSET(SoftCrossEntropyArgs, target, 240); WL_OFFSET(SoftCrossEntropyArgs, weight, 272);
+WL_OFFSET(SoftCrossEntropyArgs, options, 288); WL_OFFSET(SoftCrossEntropyArgs, out, 320);
+WL_OFFSET(SoftCrossEntropyArgs, teacher, 352); WL_OFFSET(SoftCrossEntropyArgs, pad, 356);
 
 // Jensen-Shannon divergence from a teacher's logits.
 struct JsDivLogitsArgs {
@@ -711,12 +721,12 @@ struct JsDivLogitsArgs {
   wl_u32 mean;            // Divide by the totals.
   wl_u32 pad;
 };
-static_assert(sizeof(JsDivLogitsArgs) == 280, "JsDivLogitsArgs");
-WL_OFFSET(JsDivLogitsArgs, rows, 0); WL_OFFSET(JsDivLogitsArgs, schedule, 48);
-WL_OFFSET(JsDivLogitsArgs, upstream, 160); WL_OFFSET(JsDivLogitsArgs, target, 184);
-WL_OFFSET(JsDivLogitsArgs, labels, 216); WL_OFFSET(JsDivLogitsArgs, loss, 240); WL_OFFSET(JsDivLogitsArgs, totals, 248);
-WL_OFFSET(JsDivLogitsArgs, scale, 256); WL_OFFSET(JsDivLogitsArgs, teacher, 260); WL_OFFSET(JsDivLogitsArgs, beta, 264);
-WL_OFFSET(JsDivLogitsArgs, share, 268); WL_OFFSET(JsDivLogitsArgs, mean, 272); WL_OFFSET(JsDivLogitsArgs, pad, 276);
+static_assert(sizeof(JsDivLogitsArgs) == 312, "JsDivLogitsArgs");
+WL_OFFSET(JsDivLogitsArgs, rows, 0); WL_OFFSET(JsDivLogitsArgs, schedule, 80);
+WL_OFFSET(JsDivLogitsArgs, upstream, 192); WL_OFFSET(JsDivLogitsArgs, target, 216);
+WL_OFFSET(JsDivLogitsArgs, labels, 248); WL_OFFSET(JsDivLogitsArgs, loss, 272); WL_OFFSET(JsDivLogitsArgs, totals, 280);
+WL_OFFSET(JsDivLogitsArgs, scale, 288); WL_OFFSET(JsDivLogitsArgs, teacher, 292); WL_OFFSET(JsDivLogitsArgs, beta, 296);
+WL_OFFSET(JsDivLogitsArgs, share, 300); WL_OFFSET(JsDivLogitsArgs, mean, 304); WL_OFFSET(JsDivLogitsArgs, pad, 308);
 
 // Log-softmax, and its gradient.
 struct LogSoftmaxArgs {
@@ -724,8 +734,8 @@ struct LogSoftmaxArgs {
   RowSchedule schedule;
   UpstreamArgs upstream;  // One an element.
 };
-static_assert(sizeof(LogSoftmaxArgs) == 184, "LogSoftmaxArgs");
-WL_OFFSET(LogSoftmaxArgs, rows, 0); WL_OFFSET(LogSoftmaxArgs, schedule, 48); WL_OFFSET(LogSoftmaxArgs, upstream, 160);
+static_assert(sizeof(LogSoftmaxArgs) == 216, "LogSoftmaxArgs");
+WL_OFFSET(LogSoftmaxArgs, rows, 0); WL_OFFSET(LogSoftmaxArgs, schedule, 80); WL_OFFSET(LogSoftmaxArgs, upstream, 192);
 
 // Log-sum-exp, and its gradient.
 struct LogSumExpArgs {
@@ -734,9 +744,9 @@ struct LogSumExpArgs {
   UpstreamArgs upstream;
   float* lse;
 };
-static_assert(sizeof(LogSumExpArgs) == 192, "LogSumExpArgs");
-WL_OFFSET(LogSumExpArgs, rows, 0); WL_OFFSET(LogSumExpArgs, schedule, 48); WL_OFFSET(LogSumExpArgs, upstream, 160);
-WL_OFFSET(LogSumExpArgs, lse, 184);
+static_assert(sizeof(LogSumExpArgs) == 224, "LogSumExpArgs");
+WL_OFFSET(LogSumExpArgs, rows, 0); WL_OFFSET(LogSumExpArgs, schedule, 80); WL_OFFSET(LogSumExpArgs, upstream, 192);
+WL_OFFSET(LogSumExpArgs, lse, 216);
 
 // Multi-class margin loss.
 struct MultiMarginArgs {
@@ -752,12 +762,12 @@ struct MultiMarginArgs {
   wl_u32 mean;            // Divide by the totals.
   wl_u32 wide;
 };
-static_assert(sizeof(MultiMarginArgs) == 256, "MultiMarginArgs");
-WL_OFFSET(MultiMarginArgs, rows, 0); WL_OFFSET(MultiMarginArgs, schedule, 48);
-WL_OFFSET(MultiMarginArgs, upstream, 160); WL_OFFSET(MultiMarginArgs, target, 184);
-WL_OFFSET(MultiMarginArgs, weight, 208); WL_OFFSET(MultiMarginArgs, loss, 224); WL_OFFSET(MultiMarginArgs, totals, 232);
-WL_OFFSET(MultiMarginArgs, margin, 240); WL_OFFSET(MultiMarginArgs, square, 244); WL_OFFSET(MultiMarginArgs, mean, 248);
-WL_OFFSET(MultiMarginArgs, wide, 252);
+static_assert(sizeof(MultiMarginArgs) == 288, "MultiMarginArgs");
+WL_OFFSET(MultiMarginArgs, rows, 0); WL_OFFSET(MultiMarginArgs, schedule, 80);
+WL_OFFSET(MultiMarginArgs, upstream, 192); WL_OFFSET(MultiMarginArgs, target, 216);
+WL_OFFSET(MultiMarginArgs, weight, 240); WL_OFFSET(MultiMarginArgs, loss, 256); WL_OFFSET(MultiMarginArgs, totals, 264);
+WL_OFFSET(MultiMarginArgs, margin, 272); WL_OFFSET(MultiMarginArgs, square, 276); WL_OFFSET(MultiMarginArgs, mean, 280);
+WL_OFFSET(MultiMarginArgs, wide, 284);
 
 // Sums over rows of probabilities.
 struct InformationArgs {
@@ -768,6 +778,6 @@ struct InformationArgs {
   float of_p;            // What ln p counts in a term.
   float of_q;            // What ln q does.
 };
-static_assert(sizeof(InformationArgs) == 208, "InformationArgs");
-WL_OFFSET(InformationArgs, rows, 0); WL_OFFSET(InformationArgs, schedule, 48); WL_OFFSET(InformationArgs, target, 160);
-WL_OFFSET(InformationArgs, loss, 192); WL_OFFSET(InformationArgs, of_p, 200); WL_OFFSET(InformationArgs, of_q, 204);
+static_assert(sizeof(InformationArgs) == 240, "InformationArgs");
+WL_OFFSET(InformationArgs, rows, 0); WL_OFFSET(InformationArgs, schedule, 80); WL_OFFSET(InformationArgs, target, 192);
+WL_OFFSET(InformationArgs, loss, 224); WL_OFFSET(InformationArgs, of_p, 232); WL_OFFSET(InformationArgs, of_q, 236);

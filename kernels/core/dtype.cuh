@@ -83,6 +83,16 @@ WL_FN float widened(float v) { return v; }
 WL_FN float widened(f16 v) { return wl_f16_to_f32(v); }
 WL_FN float widened(bf16 v) { return wl_bf16_to_f32(v); }
 
+// An element that stands for a column that there is not.
+template <class T>
+WL_FN T masked() {
+  return {(wl_u16)Dtype<T>::MASKED};
+}
+template <>
+WL_FN float masked() {
+  return wl_f32(Dtype<f32>::MASKED);
+}
+
 // One float of a kind known at run time.
 WL_FN float load_float(const void* p, wl_u32 kind, wl_i64 i) {
   switch (kind) {

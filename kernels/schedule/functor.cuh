@@ -148,11 +148,17 @@ struct Late<Op, decltype((int)Op::LATE)> {
 template <class Op>
 struct Beginning {
   typename Op::In logit;
-  WL_FN typename Op::Row row(const Op& op, const typename Op::Args& a, wl_i64 index) {
-    typedef typename Op::In T;
+  // `at(target)`: where its logit lies.
+  template <class At>
+  WL_FN typename Op::Row row(const Op& op, wl_i64 index, At at) {
     return op.begin(index, [&](wl_i64 target) {
-      logit = wl_ld((const T*)a.rows.x + index * a.rows.x_stride + target);
+      logit = wl_ld(at(target));
       return Late<Op>::yes ? 0.f : widened(logit);
+    });
+  }
+  WL_FN typename Op::Row row(const Op& op, const typename Op::Args& a, wl_i64 index) {
+    return row(op, index, [&](wl_i64 target) {
+      return (const typename Op::In*)a.rows.x + index * a.rows.x_stride + target;
     });
   }
   // Before the row is finished, and before anyone may overwrite it.

@@ -69,7 +69,12 @@ ENTRIES = {
     "SplitBackward": (("gradient",), True, True),
     "State": (("sum",), True, False),
     "StateGradient": (("gradient",), True, True),
+    "NeighboursForward": (("sum",), True, False),
+    "NeighboursGradient": (("sum", "gradient"), True, True),
 }
+# Those whose elements are brought one by one, and how many at a time (WL_TURN).
+ONE_BY_ONE = ("NeighboursForward", "NeighboursGradient")
+TURN = 8
 # Elementwise kernels by the schedule's entry: packs that they write of the ways that are looked at, one
 # a gradient; the losses are summed, not written.
 ELEMENTS = {"Forward": (0,), "Gradient": (1, 2)}
@@ -87,6 +92,7 @@ OPTIONS = {
     r"soft_cross_entropy_full_.*": "the same soft-cap, class weights, and a gradient of the probabilities",
     r"distillation_.*": "the same soft-cap and class weights beside two soft-maxes",
     r"information_(stream|split_sum)_.*": "two logarithms an element, of which the entropy takes one",
+    r".*_neighbours_.*_b?f16": "an element has instructions of its own to bring, keep and write it, at two bytes",
     r"js_div_logits_.*": "any beta: either Kullback-Leibler divergence is another way round the loop",
 }
 EXCUSED = {
@@ -98,6 +104,9 @@ EXCUSED = {
     "element, and their cross term, of twice two bytes an element",
     r"soft_cross_entropy_full_split_twice_(f16|bf16)": "both visits' exponentials beside one read of memory; where rows go "
     "this way a multiprocessor has less of memory's bandwidth than an H100's",
+    r".*_neighbours_.*_b?f16": "as with all options",
+    r"((soft_)?cross_entropy_full|(cross|logprob)_entropy_ranked)_neighbours_.*_f32": "a soft-cap's near side, and "
+    "ranks, beside an element's own instructions",
     r"js_div_logits_(block|cluster)_.*": "three passes over rows that are read once, of six exponentials and two "
     "logarithms an element",
     r"js_div_logits_split_gradient_(f16|bf16)": "two exponentials, a logarithm and the series of both near 0, without "

@@ -27,7 +27,9 @@ class Hot:
         beside = kernel["beside"]
         reads = (1 + beside) * read
         writes = model.output_packs(kernel["loss"], kernel["data"]) * written
-        found = sass.phases(lines, beside)
+        lanes = 4 if kernel["data"] == "f32" else 8
+        one_by_one = kernel["entry"] in model.ONE_BY_ONE
+        found = sass.side_by_side(lines, lanes, model.TURN) if one_by_one else sass.phases(lines, beside)
         sums, plain = collections.Counter(), collections.Counter()
         for kind in kinds:
             *ways, packs = found.get(kind, ({}, {}, 1))

@@ -44,15 +44,17 @@ def tally(ops):
         kinds["stream"] += base == "LDG" and wide and ".NA" in op
         kinds["LDGSTS"] += base == "LDGSTS"
         kinds["narrow"] += base in ("LDG", "STG") and not wide
+        kinds["one stored"] += base == "STG" and not wide
         kinds["local"] += base in ("LDL", "STL")
     return kinds
 
 
 class Graph:
     """A function's basic blocks, without those that have accesses narrower than 128 bits and no
-    others: they are for rows or columns that do not lie on 16 bytes, and no hot path."""
+    others: they are for rows or columns that do not lie on 16 bytes, and no hot path; unless an element
+    at a time is the way (`narrow`). And without those that have an instruction `but`."""
 
-    def __init__(self, lines):
+    def __init__(self, lines, narrow=False, but=None):
         code, labels = instructions(lines)
         heads = {0} | set(labels.values())
         for i, (_, op, _) in enumerate(code):
@@ -73,7 +75,9 @@ class Graph:
                 successors.append(end)
             kinds = tally(ops)
             wide = kinds["LDG"] + kinds["STG"] + kinds["LDS"] + kinds["LDGSTS"]
-            if wide or not kinds["narrow"]:
+            if any(op == but for _, op, _ in ops):
+                continue
+            if wide or narrow or not kinds["narrow"]:
                 self.ops[start], self.next[start] = ops, successors
         for start, successors in self.next.items():
             self.next[start] = [s for s in successors if s in self.ops]
@@ -198,6 +202,33 @@ def phases(lines, beside):
         if kind not in best or packs > best[kind][2]:
             best[kind] = (k, plain, packs)
     return best
+
+
+def fullest(kinds):
+    """Of the ways that do as much, the shortest."""
+    return kinds["narrow"] + kinds["mufu"], -kinds["instructions"]
+
+
+def side_by_side(lines, lanes, turn):
+    """As `phases`, of rows whose elements are brought one by one, `turn` of them at a time: the sum, and the
+    gradient, which takes half a turn. Of several of a kind the one that computes most, as losses are added up in
+    loops of their own. A pack is `lanes` elements."""
+    def loops(graph, rank):
+        best = {}
+        for way in graph.loops():
+            k = way(rank, None)
+            stored = k["one stored"] >= turn // 2 - 1
+            kind = "gradient" if stored else "sum"
+            computes = k["mufu"] + k["fma"]
+            if (stored or k["narrow"] >= turn - 1) and computes > best.get(kind, (None, -1))[1]:
+                best[kind] = (k, computes)
+        return best
+
+    every = loops(Graph(lines, narrow=True), longest)
+    # A soft-cap's far side has the only division of a loop.
+    plain = loops(Graph(lines, narrow=True, but="MUFU.RCP"), fullest)
+    packs = {"sum": turn / lanes, "gradient": turn / 2 / lanes}
+    return {kind: (k, plain[kind][0], packs[kind]) for kind, (k, _) in every.items() if kind in plain}
 
 
 def element_ways(lines, stores, clocks):

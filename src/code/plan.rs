@@ -8,10 +8,15 @@
 //! | cluster | once, into the shared memory of neighbours | rows that fit a cluster (sm_90 on) |
 //! | twice | twice, the second time from L2 | gradients of rows that no cluster holds, where a few fit L2 |
 //! | split | once forward, twice with a gradient | anything else, and few rows |
+//! | side by side | once, into shared memory with a gradient | rows of an image (`plan/neighbours.rs`) |
 
 use super::card::{Block, Card, STATIC_SHARED};
 use super::variants::{Data, Entry, PACK_BYTES};
 use std::fmt;
+
+// A path of its own, as the roofline's table has this file elsewhere in its tree.
+#[path = "plan/neighbours.rs"]
+mod neighbours;
 
 /// What a kernel is to do with a row.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -65,13 +70,15 @@ pub(crate) enum Schedule {
     Split(u32),
     /// The same for either visit, in one launch: so many parts of rows are read before the first is read again.
     Twice { parts: u32, lead: u32 },
+    /// This many threads a row, of rows whose elements lie side by side.
+    SideBySide(u32),
 }
 
 impl Schedule {
     fn parts(self) -> u32 {
         match self {
             Schedule::Cluster(n) | Schedule::Split(n) | Schedule::Twice { parts: n, .. } => n,
-            Schedule::Lanes(_) | Schedule::Stream | Schedule::Block => 1,
+            Schedule::Lanes(_) | Schedule::Stream | Schedule::Block | Schedule::SideBySide(_) => 1,
         }
     }
 
@@ -281,7 +288,9 @@ impl Plan {
     /// The same for fewer rows: each is worked on as before, to the same bits.
     pub(crate) fn over(self, rows: usize) -> Plan {
         let blocks = match self.schedule {
-            Schedule::Lanes(width) => rows.div_ceil((self.threads / width) as usize),
+            Schedule::Lanes(threads) | Schedule::SideBySide(threads) => {
+                rows.div_ceil((self.threads / threads) as usize)
+            }
             schedule => rows * schedule.blocks(),
         };
         Plan { blocks: self.blocks.min(blocks as u32), ..self }
@@ -312,6 +321,8 @@ impl Plan {
             (Schedule::Cluster(_), _) => Entry::Cluster,
             (Schedule::Split(_), _) => Entry::SplitSum,
             (Schedule::Twice { .. }, _) => Entry::SplitTwice,
+            (Schedule::SideBySide(_), Pass::Forward) => Entry::NeighboursForward,
+            (Schedule::SideBySide(_), Pass::Gradient) => Entry::NeighboursGradient,
         }
     }
 }
@@ -400,6 +411,8 @@ impl fmt::Display for Schedule {
             Schedule::Twice { parts, lead } => {
                 write!(f, "{parts} blocks a row for each of two visits, {lead} ahead")
             }
+            Schedule::SideBySide(1) => f.write_str("side by side, a thread a row"),
+            Schedule::SideBySide(n) => write!(f, "side by side, {n} threads a row"),
         }
     }
 }

@@ -96,7 +96,11 @@ impl Variant {
                     || match entry {
                         Entry::FewForward | Entry::WarpForward => loss == Loss::SoftCrossEntropy,
                         Entry::FewGradient | Entry::WarpGradient => {
-                            loss == Loss::SoftCrossEntropy || loss.beside(data) > 1
+                            matches!(loss, Loss::SoftCrossEntropy | Loss::LogprobEntropy)
+                                || loss.beside(data) > 1
+                        }
+                        Entry::NeighboursForward | Entry::NeighboursGradient => {
+                            loss.beside(data) > 0
                         }
                         _ => false,
                     };

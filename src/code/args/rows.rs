@@ -20,6 +20,13 @@ pub(crate) struct RowOperands {
     pub(crate) x_stride: i64,
     /// Elements between rows.
     pub(crate) y_stride: i64,
+    /// Rows that lie side by side, element by element; strides are then those between such groups of rows. 0: a
+    /// row lies in one piece.
+    pub(crate) side_by_side: i64,
+    /// Elements between those of a row that lies side by side with others: of x, of y, and of what lies beside x.
+    pub(crate) x_step: i64,
+    pub(crate) y_step: i64,
+    pub(crate) beside_step: i64,
 }
 
 /// What a schedule hands from launch to launch.
@@ -32,7 +39,7 @@ pub(crate) struct RowSchedule {
     pub(crate) row_target: OutF32,
     /// Split rows: blocks a row.
     pub(crate) parts: u32,
-    /// Packs of a block.
+    /// Packs of a block; of rows side by side: threads of a row.
     pub(crate) slice: u32,
     /// Split rows in one launch: turns taken so far, then how many parts of each row are summed; all 0 before.
     pub(crate) turns: OutU32,
@@ -67,7 +74,9 @@ pub(crate) struct LogitArgs {
     pub(crate) cap_first: f32,
     pub(crate) cap_rate: f32,
     pub(crate) cap_line: f32,
-    pub(crate) pad: u32,
+    /// Up to this size of s·x/c a vector of logits is near 0 (`WL_CAP_NEAR`); below 0: none is, as `cap_first`
+    /// is not 1.
+    pub(crate) cap_near: f32,
 }
 
 /// A class a row.
@@ -333,7 +342,8 @@ impl LogitArgs {
         let Some(cap) = cap else { return plain };
         let factors = CapFactors::new(scale, cap);
         let (cap_first, cap_rate, cap_line) = (factors.first, factors.rate, factors.scale);
-        LogitArgs { cap, cap_first, cap_rate, cap_line, ..plain }
+        let cap_near = if cap_first == 1.0 { 0.75 } else { -1.0 };
+        LogitArgs { cap, cap_first, cap_rate, cap_line, cap_near, ..plain }
     }
 }
 

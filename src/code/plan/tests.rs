@@ -193,7 +193,9 @@ fn every_plan_covers_its_rows_within_the_card() {
                                 assert!(plan.shared as usize >= plan.slice as usize * PACK_BYTES);
                                 assert_eq!(blocks, rows * plan.parts() as usize);
                             }
-                            Schedule::Twice { .. } => unreachable!("not asked for"),
+                            Schedule::Twice { .. } | Schedule::SideBySide(_) => {
+                                unreachable!("not asked for")
+                            }
                             Schedule::Stream | Schedule::Split(_) => {
                                 assert_eq!(blocks, rows * plan.parts() as usize);
                                 assert!(plan.parts() as usize <= MAX_PARTS);
@@ -301,4 +303,33 @@ fn what_a_launch_cannot_count_has_no_plan() {
     for (rows, classes) in [(1, usize::MAX), (1 << 40, 10), (1 << 31, 5000), (1, 1 << 40)] {
         assert_eq!(planned(shape(rows, classes), Pass::Forward, &Card::h100()), None);
     }
+}
+
+#[test]
+fn rows_side_by_side_have_threads_that_fill_a_card_and_memory_that_fits() {
+    let card = Card::h100();
+    let of = |rows, classes, data, pass, streams| {
+        let rows = Rows { rows, classes, data, aligned: true, streams, twice: false };
+        Plan::side_by_side(rows, pass, &card)
+    };
+    let many = 8 * 512 * 512;
+    let plan = of(many, 21, Data::BF16, Pass::Gradient, 1).unwrap();
+    assert_eq!((plan.schedule, plan.threads, plan.shared), (Schedule::SideBySide(1), 128, 5376));
+    assert_eq!(plan.blocks as usize, many / 128);
+    // Long rows, and few, have more threads each; numbers alone take no memory.
+    let plan = of(many, 150, Data::F32, Pass::Gradient, 1).unwrap();
+    assert_eq!((plan.schedule, plan.threads, plan.shared), (Schedule::SideBySide(4), 128, 19200));
+    let plan = of(4096, 150, Data::BF16, Pass::Forward, 1).unwrap();
+    assert_eq!((plan.schedule, plan.threads, plan.shared), (Schedule::SideBySide(8), 256, 0));
+    assert_eq!(
+        of(4096, 10, Data::F32, Pass::Forward, 1).unwrap().schedule,
+        Schedule::SideBySide(2)
+    );
+    for (classes, streams, fits) in [(1024, 1, true), (1025, 1, false), (1024, 2, false)] {
+        let plan = of(many, classes, Data::F32, Pass::Gradient, streams);
+        assert_eq!(plan.is_some(), fits, "{classes} {streams}");
+    }
+    // As many rows at a time as one likes.
+    let plan = of(many, 21, Data::BF16, Pass::Gradient, 1).unwrap();
+    assert_eq!(plan.over(129).blocks, 2);
 }

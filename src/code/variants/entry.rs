@@ -7,6 +7,9 @@ pub(crate) enum Entry {
     FewGradient,
     WarpForward,
     WarpGradient,
+    /// Rows side by side.
+    NeighboursForward,
+    NeighboursGradient,
     Stream,
     Block,
     /// From sm_90 on.
@@ -33,11 +36,13 @@ pub(crate) enum Entry {
 }
 
 impl Entry {
-    pub(crate) const ALL: [Entry; 18] = [
+    pub(crate) const ALL: [Entry; 20] = [
         Entry::FewForward,
         Entry::FewGradient,
         Entry::WarpForward,
         Entry::WarpGradient,
+        Entry::NeighboursForward,
+        Entry::NeighboursGradient,
         Entry::Stream,
         Entry::Block,
         Entry::Cluster,
@@ -60,6 +65,8 @@ impl Entry {
             Entry::FewGradient => "few_gradient",
             Entry::WarpForward => "warp_forward",
             Entry::WarpGradient => "warp_gradient",
+            Entry::NeighboursForward => "neighbours_forward",
+            Entry::NeighboursGradient => "neighbours_gradient",
             Entry::Stream => "stream",
             Entry::Block => "block",
             Entry::Cluster => "cluster",
@@ -84,6 +91,8 @@ impl Entry {
             Entry::FewGradient => format!("lanes_row<{functor}, 4, true>"),
             Entry::WarpForward => format!("lanes_row<{functor}, 32, false>"),
             Entry::WarpGradient => format!("lanes_row<{functor}, 32, true>"),
+            Entry::NeighboursForward => format!("neighbours_row<{functor}, false>"),
+            Entry::NeighboursGradient => format!("neighbours_row<{functor}, true>"),
             Entry::Stream => format!("stream_row<{functor}>"),
             Entry::Block => format!("on_chip_row<{functor}, false>"),
             Entry::Cluster => format!("on_chip_row<{functor}, true>"),
@@ -114,6 +123,7 @@ impl Entry {
             | Entry::StateFinish
             | Entry::StateSlopes
             | Entry::StateGradient => (128, 8),
+            Entry::NeighboursForward | Entry::NeighboursGradient => (256, 4),
             Entry::Stream
             | Entry::Block
             | Entry::Cluster
@@ -167,6 +177,9 @@ pub(super) const GRADIENT: &[Entry] = &[
 ];
 /// The same of split rows in one launch, where a sum of them is all that it takes.
 pub(super) const TWICE: &[Entry] = &[Entry::SplitTwice];
+/// The same of rows side by side.
+pub(super) const NEIGHBOURS: &[Entry] = &[Entry::NeighboursForward, Entry::NeighboursGradient];
+pub(super) const WRITTEN_NEIGHBOURS: &[Entry] = &[Entry::NeighboursGradient];
 /// Sums that need the whole row's state.
 pub(super) const SECOND: &[Entry] = &[Entry::SplitSecond];
 /// From a saved log-sum-exp, where rows are split.

@@ -1,7 +1,9 @@
 //! Losses of rows, as functors of the kernels: the one table of them.
 
 use super::elementwise::snake;
-use super::entry::{FORWARD, GRADIENT, SAVED, SECOND, STATES, TWICE};
+use super::entry::{
+    FORWARD, GRADIENT, NEIGHBOURS, SAVED, SECOND, STATES, TWICE, WRITTEN_NEIGHBOURS,
+};
 use super::{Data, Entry, Module};
 
 /// What the table knows of a functor besides its name in the kernels and its file.
@@ -31,7 +33,7 @@ const PLAIN: Facts = Facts {
     second_words: 0,
     wide: false,
     beside: Beside::None,
-    entries: &[FORWARD, GRADIENT, TWICE],
+    entries: &[FORWARD, GRADIENT, TWICE, NEIGHBOURS],
 };
 
 /// A row: the functor, what it is over (`{t}` being the element type, `{narrow}` whether that has 16
@@ -80,33 +82,33 @@ macro_rules! losses {
 losses! {
     /// Nothing but class weights, ignored rows, a logit scale and a z-loss.
     CrossEntropy = "CrossEntropy<WL_PLAIN>, {t}" in CrossEntropy {
-        entries: &[FORWARD, GRADIENT, TWICE, SAVED, STATES],
+        entries: &[FORWARD, GRADIENT, TWICE, SAVED, STATES, NEIGHBOURS],
     }
     /// Soft-cap and label smoothing as well.
     CrossEntropyFull = "CrossEntropy<WL_OPTIONS>, {t}" in CrossEntropy {
         words: 4,
         wide: true,
-        entries: &[FORWARD, GRADIENT, TWICE, SAVED, STATES],
+        entries: &[FORWARD, GRADIENT, TWICE, SAVED, STATES, NEIGHBOURS],
     }
     /// Log-probabilities in f32.
     LogSoftmax = "LogSoftmax, {t}, f32" in LogSoftmax {
-        entries: &[GRADIENT, TWICE],
+        entries: &[GRADIENT, TWICE, WRITTEN_NEIGHBOURS],
     }
     /// Log-probabilities in the input's type.
     LogSoftmaxNarrow = "LogSoftmax, {t}" in LogSoftmax {
-        entries: &[GRADIENT, TWICE],
+        entries: &[GRADIENT, TWICE, WRITTEN_NEIGHBOURS],
     }
     /// Gradient of a log-softmax whose upstream gradient is f32.
     LogSoftmaxGradient = "LogSoftmaxGradient, {t}, {t}, f32" in LogSoftmax {
         words: 3,
         beside: Beside::F32,
-        entries: &[GRADIENT, TWICE],
+        entries: &[GRADIENT, TWICE, WRITTEN_NEIGHBOURS],
     }
     /// The same with an upstream gradient of the input's type.
     LogSoftmaxGradientNarrow = "LogSoftmaxGradient, {t}" in LogSoftmax {
         words: 3,
         beside: Beside::Same,
-        entries: &[GRADIENT, TWICE],
+        entries: &[GRADIENT, TWICE, WRITTEN_NEIGHBOURS],
     }
     /// Log-sum-exp, and its gradient.
     LogSumExp = "LogSumExp, {t}" in LogSumExp {}
@@ -135,7 +137,7 @@ losses! {
     /// Log-probability of the target and entropy.
     LogprobEntropy = "LogprobEntropy, {t}" in LogprobEntropy {
         words: 3,
-        entries: &[FORWARD, GRADIENT, TWICE, SAVED],
+        entries: &[FORWARD, GRADIENT, TWICE, SAVED, NEIGHBOURS],
     }
     /// The same with argmax and the target's rank.
     LogprobEntropyRanked = "Ranked<LogprobEntropy>, {t}" in LogprobEntropy {

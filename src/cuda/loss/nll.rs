@@ -99,6 +99,7 @@ impl Cuda {
             read: [x, None, None, None, None],
             written: [y, None, None, None],
             in_place,
+            as_they_lie: false,
         };
         if losses.is_some() {
             let sum = batch.census.sum(([args.loss, 0], true), [own, 0]);

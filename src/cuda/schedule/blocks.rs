@@ -15,64 +15,19 @@
 //! the device holds a few blocks, however large the batch. Plan and alignment are those of the
 //! whole batch, and with them every bit of the results.
 
-use crate::base::dtype::DType;
 use crate::base::error::Result;
 use crate::base::host::{HostMut, HostRef};
 use crate::code::args::{PartArgument, SumArgs};
 use crate::code::variants::{Data, Loss};
-use crate::cuda::schedule::lines::{Lines, Rows};
 use crate::cuda::schedule::operands::{
     At, From, Operands, Places, READ, ReadRows, To, WRITTEN, WriteRows,
 };
-use crate::cuda::schedule::rows::Work;
+use crate::cuda::schedule::place::Place;
+use crate::cuda::schedule::rows::{Lie, Work};
 use crate::cuda::stream::Cuda;
 use crate::cuda::stream::memory::Output;
-use crate::cuda::stream::pool::Block;
 use crate::cuda::stream::staging::{Carrier, HostRows, Shore, chunks};
 use std::ops::Range;
-
-/// What allocations are aligned to: a row in a block lies as it would lie in the whole tensor.
-const ALIGNMENT: usize = 256;
-
-/// An operand's rows on the device: all of them, or a few blocks of memory that blocks of rows
-/// take in turn.
-struct Place<'p> {
-    /// Bytes from a row to the next, and elements.
-    stride: (usize, usize),
-    whole: u64,
-    ring: Vec<Block<'p>>,
-}
-
-impl<'p> Place<'p> {
-    fn resident(rows: &Rows<'_>, dtype: DType) -> Place<'p> {
-        let stride = (rows.stride * dtype.size(), rows.stride);
-        Place { stride, whole: rows.address, ring: Vec::new() }
-    }
-
-    fn ring(
-        cuda: &'p Cuda,
-        (lines, dtype): (&Lines, DType),
-        block: usize,
-        blocks: usize,
-    ) -> Result<Place<'p>> {
-        let bytes = lines.len * dtype.size();
-        let take = |_| cuda.pool.take("workspace", block * bytes + ALIGNMENT);
-        Ok(Place {
-            stride: (bytes, lines.len),
-            whole: 0,
-            ring: (0..blocks).map(take).collect::<Result<_>>()?,
-        })
-    }
-
-    /// Where row `first` lies, the first of block `k`.
-    fn at(&self, k: usize, first: usize) -> u64 {
-        let bytes = first * self.stride.0;
-        match self.ring.len() {
-            0 => self.whole + bytes as u64,
-            n => self.ring[k % n].address() + (bytes % ALIGNMENT) as u64,
-        }
-    }
-}
 
 /// What is read on the host, and where.
 type Source<'r> = (HostRef<'r>, HostRows);
@@ -116,15 +71,17 @@ impl<'r, 'a, 'p> Passage<'r, 'a, 'p> {
         'p: 'r,
     {
         let block = operands.at_once(cuda.driver.chunk());
-        let Operands { rows, in_place, read: inputs, written: outputs, .. } = operands;
-        let (rows, in_place) = (*rows, *in_place);
+        let Operands { rows, in_place, as_they_lie, read: inputs, written: outputs, .. } = operands;
+        let (rows, in_place, as_they_lie) = (*rows, *in_place, *as_they_lie);
         let blocks = rows.div_ceil(block);
 
         let (mut sources, mut read) = ([None; READ], [const { None }; READ]);
         for (i, input) in inputs.iter().enumerate() {
             let Some(ReadRows { lines, dtype, place }) = input else { continue };
             read[i] = Some(match place {
-                From::Device { rows, .. } => Place::resident(rows, *dtype),
+                From::Device(input) => {
+                    Place::resident(cuda, (lines, *dtype), input.address, true, as_they_lie)?
+                }
                 From::Host(host, host_rows) => {
                     sources[i] = Some((*host, *host_rows));
                     Place::ring(cuda, (lines, *dtype), block, 2.min(blocks))?
@@ -135,7 +92,10 @@ impl<'r, 'a, 'p> Passage<'r, 'a, 'p> {
         for (i, output) in outputs.iter_mut().enumerate() {
             let Some(WriteRows { lines, dtype, place }) = output else { continue };
             written[i] = Some(match place {
-                To::Device { rows, .. } => Place::resident(rows, *dtype),
+                To::Device(output) => {
+                    let read = in_place && i == 0;
+                    Place::resident(cuda, (lines, *dtype), output.address, read, as_they_lie)?
+                }
                 To::Host(host, host_rows) => {
                     targets[i] = Some((host, *host_rows));
                     let ring = if in_place && i == 0 { 3 } else { 2 };
@@ -157,6 +117,8 @@ impl<'r, 'a, 'p> Passage<'r, 'a, 'p> {
             let at = |place: &Place<'_>| At {
                 address: place.at(k, first),
                 stride: place.stride.1 as i64,
+                side_by_side: place.side_by_side.map_or(0, |lie| lie.lines),
+                step: place.side_by_side.map_or(0, |lie| lie.step),
             };
             place.as_ref().map_or(At::default(), at)
         };
@@ -312,18 +274,22 @@ impl Cuda {
     where
         L: FnMut(&Places, Range<usize>) -> Result<()>,
     {
+        let mut written = [const { None }; WRITTEN];
         if operands.rows > 0 {
             let mut passage = Passage::new(self, &mut operands)?;
             let mut launch = prepare(passage.block)?;
             // SAFETY: launches keep to the rows that they are given: the caller's promise.
             unsafe { passage.run(&mut launch)? };
+            written = passage.written.map(|place| place.and_then(|place| place.rows));
         }
         let mut outputs = [const { None }; WRITTEN];
-        for (to, output) in outputs.iter_mut().zip(operands.written) {
-            let Some(WriteRows { lines, place: To::Device { output, rows }, .. }) = output else {
+        for ((to, output), rows) in outputs.iter_mut().zip(operands.written).zip(written) {
+            let Some(WriteRows { lines, place: To::Device(output), .. }) = output else {
                 continue;
             };
-            self.settle(rows, &output, &lines)?;
+            if let Some(rows) = rows {
+                self.settle(rows, &output, &lines)?;
+            }
             *to = Some(output);
         }
         Ok(outputs)
@@ -340,14 +306,15 @@ impl Cuda {
         mut args: A,
         tensors: RowTensors<'_, 'a, 'p>,
     ) -> Result<[Option<Output<'a, 'p>>; WRITTEN]> {
-        let operands = tensors.operands(args.rows().count as usize);
+        let mut operands = tensors.operands(args.rows().count as usize);
         let in_place = operands.in_place;
-        let aligned = operands.begin_with_a_pack();
+        let lie = self.lie(kernels, args.rows(), &operands);
+        operands.as_they_lie = lie == Lie::SideBySide;
         // What comes block by block is added up when all of it is there, and so is nothing.
         let apart = operands.on_host() || operands.rows == 0;
         let sum = if apart { std::mem::take(&mut args.schedule().sum) } else { SumArgs::default() };
         let prepare = |at_once: usize| {
-            let planned = self.planned(kernels, args.rows(), aligned, at_once)?;
+            let planned = self.planned(kernels, args.rows(), lie, at_once)?;
             Ok(move |places: &Places, part: Range<usize>| {
                 let args = placed(args, places, part, in_place);
                 // SAFETY: every address is 0 or as long as the arguments say, and the operands have
@@ -377,6 +344,9 @@ pub(crate) fn placed<A: PartArgument>(
     let x = if in_place { y } else { x };
     let rows = args.rows();
     (rows.x, rows.x_stride, rows.y, rows.y_stride) = (x.address, x.stride, y.address, y.stride);
+    (rows.side_by_side, rows.x_step, rows.y_step) = (x.side_by_side, x.step, y.step);
+    rows.beside_step =
+        [upstream, beside, grad_beside].map(|at| at.step).into_iter().max().unwrap_or(0);
     if upstream.address != 0 {
         let to = args.upstream();
         (to.values, to.stride) = (upstream.address, upstream.stride);
@@ -411,6 +381,7 @@ impl<'r, 'a, 'p> RowTensors<'r, 'a, 'p> {
             read: [x, upstream, beside, None, None],
             written: [y, grad_beside, None, None],
             in_place: x.is_none(),
+            as_they_lie: false,
         }
     }
 }

@@ -7,7 +7,7 @@ use crate::base::lines;
 use crate::base::shape::Shape;
 use crate::code::args;
 use crate::code::args::{MAX_DIMS, PermuteArgs, RowOperands};
-use crate::code::variants::{Batch, Variant};
+use crate::code::variants::{Batch, PACK_BYTES, Variant};
 use crate::cuda::driver::{Launch, Turn};
 use crate::cuda::stream::Cuda;
 use crate::cuda::stream::memory::{Input, Output};
@@ -22,6 +22,17 @@ pub(crate) struct Lines {
     pub(crate) stride: usize,
     /// Sizes and strides in the order of the lines, where they do not lie like that.
     permuted: Option<[(i64, i64); MAX_DIMS]>,
+}
+
+/// Groups of lines that lie side by side, element by element: of an image its pixels, along whose classes the
+/// lines go.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct SideBySide {
+    /// Of a group.
+    pub(crate) lines: i64,
+    /// Elements between groups, and between those of a line, which kernels count in 32 bits.
+    pub(crate) stride: i64,
+    pub(crate) step: i64,
 }
 
 impl Lines {
@@ -46,6 +57,21 @@ impl Lines {
 }
 
 impl Lines {
+    /// How they lie where neighbours lie side by side.
+    pub(crate) fn side_by_side(&self) -> Option<SideBySide> {
+        let [outer @ .., (lines, 1), (_, step)] = self.permuted? else { return None };
+        let mut outer = outer.iter().filter(|&&(size, _)| size != 1);
+        let stride = outer.next().map_or(0, |&(_, stride)| stride);
+        let counted = i32::try_from(step).is_ok();
+        let one = outer.next().is_none() && lines > 1 && counted;
+        one.then_some(SideBySide { lines, stride, step })
+    }
+
+    /// Whether rows of a workspace stand for them.
+    pub(crate) fn gathered(&self) -> bool {
+        self.permuted.is_some()
+    }
+
     /// Whether they are rows one after another, without padding.
     pub(crate) fn packed(&self) -> bool {
         self.permuted.is_none() && (self.stride == self.len || self.count <= 1)
@@ -67,6 +93,12 @@ impl Rows<'_> {
     }
 }
 
+/// Whether each of so many rows from an address on, at a distance of elements of `size` bytes, begins with a pack.
+pub(crate) fn begin_with_a_pack((address, stride): (u64, usize), rows: usize, size: usize) -> bool {
+    let even = |bytes: u64| bytes.is_multiple_of(PACK_BYTES as u64);
+    even(address) && (rows <= 1 || even(stride as u64 * size as u64))
+}
+
 /// Threads of a block of kernels without element types.
 const THREADS: usize = crate::code::variants::BATCH_THREADS as usize;
 /// Most blocks of a launch whose threads go on to what is left.
@@ -82,17 +114,14 @@ impl Cuda {
         self.rows(input.address, input.dtype, lines, true)
     }
 
-    /// Rows of a tensor to write, and to read before that where `read` says so.
-    pub(crate) fn rows_out<'p>(
-        &'p self,
-        output: &Output<'_, 'p>,
+    /// Rows of a tensor; `read`: what they hold counts.
+    pub(crate) fn rows(
+        &self,
+        address: u64,
+        dtype: DType,
         lines: &Lines,
         read: bool,
-    ) -> Result<Rows<'p>> {
-        self.rows(output.address, output.dtype, lines, read)
-    }
-
-    fn rows(&self, address: u64, dtype: DType, lines: &Lines, read: bool) -> Result<Rows<'_>> {
+    ) -> Result<Rows<'_>> {
         let Some(dims) = lines.permuted else {
             return Ok(Rows { address, stride: lines.stride, workspace: None });
         };
@@ -244,5 +273,20 @@ mod tests {
         // Two dimensions along, the outer one too.
         let both = Lines::new(&Shape::new(&[4, 5, 6]).unwrap(), 30, |d| d != 1);
         assert_eq!(super::tiles(both.permuted.unwrap()), None);
+    }
+
+    #[test]
+    fn pixels_of_images_lie_side_by_side() {
+        let of = |sizes: &[usize], stride: usize, along: usize| {
+            lines(sizes, stride, along).side_by_side()
+        };
+        let image = |lines, stride, step| Some(SideBySide { lines, stride, step });
+        assert_eq!(of(&[2, 7, 3, 5], 110, 1), image(15, 110, 15));
+        assert_eq!(of(&[1, 7, 3, 5], 105, 1), image(15, 0, 15));
+        assert_eq!(of(&[7, 30], 32, 0), image(30, 0, 32));
+        // In one piece, two dimensions apart, and further apart than kernels count.
+        assert_eq!(of(&[5, 7], 7, 1), None);
+        assert_eq!(of(&[2, 3, 7, 5], 200, 2), None);
+        assert_eq!(of(&[3, 2], 1 << 31, 0), None);
     }
 }

@@ -5,5 +5,6 @@ pub(crate) mod blocks;
 pub(crate) mod elements;
 pub(crate) mod lines;
 pub(crate) mod operands;
+mod place;
 pub(crate) mod rows;
 pub(crate) mod upstream;

@@ -7,8 +7,7 @@ use crate::base::host::{HostMut, HostRef};
 use crate::base::shape::Shape;
 use crate::base::tensor::{TensorMut, TensorRef};
 use crate::cuda::driver::elsewhere;
-use crate::cuda::schedule::lines::{Lines, Rows};
-use crate::cuda::schedule::rows::begin_with_a_pack;
+use crate::cuda::schedule::lines::{Lines, SideBySide, begin_with_a_pack};
 use crate::cuda::stream::Cuda;
 use crate::cuda::stream::memory::{Input, Output};
 use crate::cuda::stream::staging::HostRows;
@@ -23,7 +22,7 @@ pub(crate) struct ReadRows<'p> {
 
 #[derive(Debug)]
 pub(crate) enum From<'p> {
-    Device { _input: Input<'p>, rows: Rows<'p> },
+    Device(Input<'p>),
     Host(HostRef<'p>, HostRows),
 }
 
@@ -37,7 +36,7 @@ pub(crate) struct WriteRows<'a, 'p> {
 
 #[derive(Debug)]
 pub(crate) enum To<'a, 'p> {
-    Device { output: Output<'a, 'p>, rows: Rows<'p> },
+    Device(Output<'a, 'p>),
     Host(HostMut<'a>, HostRows),
 }
 
@@ -56,6 +55,8 @@ pub(crate) struct Operands<'r, 'a, 'p> {
     pub(crate) written: [Option<WriteRows<'a, 'p>>; WRITTEN],
     /// The first that is written is read before, and was named so.
     pub(crate) in_place: bool,
+    /// Rows side by side stay as they lie; else they are gathered, and brought back.
+    pub(crate) as_they_lie: bool,
 }
 
 /// Chunks of a block: so many that what a step costs besides its copies (a launch and a meeting,
@@ -65,26 +66,45 @@ const BLOCK_CHUNKS: usize = 4;
 impl Operands<'_, '_, '_> {
     /// Whether each row that a schedule reads first begins with a pack, wherever blocks of them come to lie.
     pub(crate) fn begin_with_a_pack(&self) -> bool {
-        let (lines, dtype, rows) = match (&self.written[0], self.read[0]) {
+        let (lines, dtype, address) = match (&self.written[0], self.read[0]) {
             (Some(y), _) if self.in_place => {
-                let rows = match &y.place {
-                    To::Device { rows, .. } => Some(rows),
+                let address = match &y.place {
+                    To::Device(output) => Some(output.address),
                     To::Host(..) => None,
                 };
-                (&y.lines, y.dtype, rows)
+                (&y.lines, y.dtype, address)
             }
             (_, Some(x)) => {
-                let rows = match &x.place {
-                    From::Device { rows, .. } => Some(rows),
+                let address = match &x.place {
+                    From::Device(input) => Some(input.address),
                     From::Host(..) => None,
                 };
-                (&x.lines, x.dtype, rows)
+                (&x.lines, x.dtype, address)
             }
             _ => return false,
         };
-        // Blocks of rows from the host lie as they would in an allocation of their own, without padding.
-        let at = rows.map_or((0, lines.len), |rows| (rows.address, rows.stride));
+        // Blocks of rows from the host lie as they would in an allocation of their own, without padding, and
+        // so do rows that are gathered.
+        let address = address.filter(|_| !lines.gathered());
+        let at = address.map_or((0, lines.len), |address| (address, lines.stride));
         begin_with_a_pack(at, self.rows, dtype.size())
+    }
+
+    /// Whether all of them lie on the device with as many rows side by side, and at what distance the elements
+    /// of what lies beside the logits do.
+    pub(crate) fn side_by_side(&self) -> bool {
+        let [y, grad_beside, ..] = &self.written;
+        let [x, upstream, beside, ..] = self.read;
+        let beside = [upstream, beside].map(|rows| rows.map(|rows| &rows.lines));
+        let beside = [beside[0], beside[1], grad_beside.as_ref().map(|rows| &rows.lines)];
+        let of_x = x.map(|x| &x.lines).or(y.as_ref().map(|y| &y.lines));
+        let Some(of_x) = of_x.and_then(Lines::side_by_side) else { return false };
+        let beside = || beside.into_iter().flatten().map(Lines::side_by_side);
+        let as_many = |lines: Option<SideBySide>| lines.is_some_and(|l| l.lines == of_x.lines);
+        let step = beside().flatten().next().map(|lines| lines.step);
+        !self.on_host()
+            && y.as_ref().is_none_or(|y| as_many(y.lines.side_by_side()))
+            && beside().all(|lines| as_many(lines) && lines.map(|l| l.step) == step)
     }
 
     /// Whether rows come block by block.
@@ -97,11 +117,11 @@ impl Operands<'_, '_, '_> {
     pub(crate) fn at_once(&self, chunk: usize) -> usize {
         let sent = self.read.iter().flatten().filter_map(|x| match &x.place {
             From::Host(..) => Some(x.lines.len * x.dtype.size()),
-            From::Device { .. } => None,
+            From::Device(..) => None,
         });
         let fetched = self.written.iter().flatten().filter_map(|y| match &y.place {
             To::Host(..) => Some(y.lines.len * y.dtype.size()),
-            To::Device { .. } => None,
+            To::Device(..) => None,
         });
         match sent.chain(fetched).max() {
             Some(longest) => {
@@ -117,8 +137,11 @@ impl Operands<'_, '_, '_> {
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct At {
     pub(crate) address: u64,
-    /// Elements between rows.
+    /// Elements between rows, or between groups of them that lie side by side.
     pub(crate) stride: i64,
+    /// Rows of such a group, and elements between those of a row; 0: a row lies in one piece.
+    pub(crate) side_by_side: i64,
+    pub(crate) step: i64,
 }
 
 /// The same of all operands.
@@ -155,8 +178,7 @@ impl Cuda {
         }
         let input = self.input(argument, tensor)?;
         let lines = Lines::new(&input.shape, input.row_stride, along);
-        let rows = self.rows_in(&input, &lines)?;
-        Ok(ReadRows { lines, dtype, place: From::Device { _input: input, rows } })
+        Ok(ReadRows { lines, dtype, place: From::Device(input) })
     }
 
     /// Lines of a tensor to write; `read` where their contents are read as well.
@@ -177,7 +199,6 @@ impl Cuda {
         }
         let output = self.output(argument, tensor, read)?;
         let lines = Lines::new(&output.shape, output.row_stride, along);
-        let rows = self.rows_out(&output, &lines, read)?;
-        Ok(WriteRows { lines, dtype, place: To::Device { output, rows } })
+        Ok(WriteRows { lines, dtype, place: To::Device(output) })
     }
 }

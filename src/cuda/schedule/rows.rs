@@ -6,8 +6,10 @@ use crate::code::args;
 use crate::code::args::{RowArgument, RowOperands};
 use crate::code::card;
 use crate::code::plan::{Pass, Plan, Rows, Schedule};
-use crate::code::variants::{Data, Entry, Loss, PACK_BYTES, Variant};
+use crate::code::variants::{Data, Entry, Loss, Variant};
 use crate::cuda::driver::{Launch, Turn};
+use crate::cuda::schedule::lines::begin_with_a_pack;
+use crate::cuda::schedule::operands::Operands;
 use crate::cuda::stream::Cuda;
 use crate::cuda::stream::pool::Block;
 
@@ -22,10 +24,19 @@ pub(crate) enum Work {
     FromLse,
 }
 
-/// Whether each of so many rows from an address on, at a distance of elements of `size` bytes, begins with a pack.
-pub(crate) fn begin_with_a_pack((address, stride): (u64, usize), rows: usize, size: usize) -> bool {
-    let even = |bytes: u64| bytes.is_multiple_of(PACK_BYTES as u64);
-    even(address) && (rows <= 1 || even(stride as u64 * size as u64))
+fn shape_of((loss, data, work): (Loss, Data, Work), operands: &RowOperands, aligned: bool) -> Rows {
+    let (rows, classes) = (operands.count as usize, operands.classes as usize);
+    let twice = work == Work::Fused && loss.has(Entry::SplitTwice);
+    Rows { rows, classes, data, aligned, streams: 1 + loss.beside(data), twice }
+}
+
+/// How a call's rows lie.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Lie {
+    /// Each in one piece; whether each of them begins with a pack.
+    Whole { aligned: bool },
+    /// Side by side, and there is a plan for that.
+    SideBySide,
 }
 
 /// Warps of a block whose warps have a row each.
@@ -68,24 +79,38 @@ impl Cuda {
         let operands = args.rows();
         let aligned =
             begin_with_a_pack((operands.x, operands.x_stride as usize), rows as usize, data.size());
-        let planned = self.planned((loss, data, work), operands, aligned, rows as usize)?;
+        let lie = Lie::Whole { aligned };
+        let planned = self.planned((loss, data, work), operands, lie, rows as usize)?;
         // SAFETY: every address in `args` is 0 or as long as rows, classes and strides say: the
         // caller's promise; the workspace is of this plan.
         unsafe { planned.launch(args) }
     }
 
-    /// Plans for all rows, of which `at_once` are gone through by a launch; `aligned`: each of them begins with a
-    /// pack.
+    /// How rows lie for these kernels. A schedule that somebody asks for is one of rows in one piece.
+    pub(crate) fn lie(
+        &self,
+        (loss, data, work): (Loss, Data, Work),
+        rows: &RowOperands,
+        operands: &Operands<'_, '_, '_>,
+    ) -> Lie {
+        let shape = shape_of((loss, data, work), rows, true);
+        let plan = || Plan::side_by_side(shape, work.pass(), self.driver.card());
+        let wanted = self.forced.get().is_none() && operands.side_by_side();
+        match wanted.then(plan).flatten() {
+            Some(plan) if loss.has(plan.entry(work.pass())) => Lie::SideBySide,
+            _ => Lie::Whole { aligned: operands.begin_with_a_pack() },
+        }
+    }
+
+    /// Plans for all rows, of which `at_once` are gone through by a launch.
     pub(crate) fn planned(
         &self,
         (loss, data, work): (Loss, Data, Work),
         operands: &RowOperands,
-        aligned: bool,
+        lie: Lie,
         at_once: usize,
     ) -> Result<Planned<'_>> {
-        let (rows, classes) = (operands.count as usize, operands.classes as usize);
-        let twice = work == Work::Fused && loss.has(Entry::SplitTwice);
-        let shape = Rows { rows, classes, data, aligned, streams: 1 + loss.beside(data), twice };
+        let shape = shape_of((loss, data, work), operands, lie != Lie::Whole { aligned: false });
         let narrowed;
         let card = match loss.static_shared().saturating_sub(card::STATIC_SHARED) {
             0 => self.driver.card(),
@@ -111,13 +136,14 @@ impl Cuda {
             None => None,
         };
         let plan = match forced {
+            _ if lie == Lie::SideBySide => Plan::side_by_side(shape, work.pass(), card),
             Some(plan) if plan.cluster() == 1 || runs(&plan)? => Some(plan),
             _ => Plan::running(shape, work.pass(), card, runs, places)?,
         };
         let plan = plan.ok_or_else(|| Error::Value {
             argument: "logits",
             expected: "rows and classes that a launch can count".into(),
-            got: format!("{rows} rows of {classes}"),
+            got: format!("{} rows of {}", shape.rows, shape.classes),
         })?;
         self.note(loss, data, work.name(), plan);
         let workspace = match plan.schedule {
@@ -185,11 +211,7 @@ impl Planned<'_> {
                 blocks,
                 threads: entry.block(plan.threads),
                 cluster: if entry == Entry::Cluster { plan.cluster() } else { 1 },
-                shared: if matches!(entry, Entry::Block | Entry::Cluster) {
-                    plan.shared
-                } else {
-                    0
-                },
+                shared: if entry == plan.entry(work.pass()) { plan.shared } else { 0 },
                 turn: if entry.waits() { Turn::Follows } else { Turn::Alone },
                 args: args::bytes(args),
             };

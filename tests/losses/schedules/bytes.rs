@@ -26,7 +26,7 @@ fn threads(classes: usize, size: usize) -> usize {
 }
 
 fn check<T: Data>(route: &Route, call: Call) {
-    let layout = Layout { rows: route.rows, classes: route.classes, stride: route.classes };
+    let layout = Layout::rows(route.rows, route.classes);
     let Rows { x, upstream, target, per_row } = Rows::<T>::new(layout.rows, layout.classes, true);
     let mut input =
         Input { layout, x: &x, upstream: &upstream, target: &target, per_row: &per_row, lse: &[] };

@@ -1,6 +1,6 @@
 //! Every call that goes through rows: a new loss is a variant here and a line of [`CALLS`].
 
-use crate::schedules::data::{Data, Input, Layout, close};
+use crate::schedules::data::{Data, Input, close};
 use warploss::{
     CrossEntropy, CrossEntropyOut, CrossEntropyUpstream, Device, LogSoftmax, LogSumExp,
     LogprobEntropy, LogprobEntropyOut, LogprobEntropyUpstream, MultiMargin, Reduction, TensorMut,
@@ -169,7 +169,7 @@ impl Call {
         let Call(loss, pass) = self;
         let layout = input.layout;
         let x = layout.view(input.x);
-        let rows = [layout.rows];
+        let rows = layout.batch();
         match loss {
             Loss::CrossEntropy
             | Loss::CrossEntropyFull
@@ -186,8 +186,8 @@ impl Call {
                 };
                 let target = TensorRef::new(input.target, &rows).unwrap();
                 let g = TensorRef::new(input.per_row, &rows).unwrap();
-                let (mut kept, mut tokens) =
-                    (Kept::new(rows[0]), Tokens::new(rows[0], layout.classes));
+                let mut kept = Kept::new(&rows);
+                let mut tokens = Tokens::new(&rows, layout.classes);
                 let [first, lse, argmax, rank] = kept.views();
                 let mut results = CrossEntropyOut::loss(first);
                 results.lse = Some(lse);
@@ -228,7 +228,7 @@ impl Call {
                     grad_logprob: g.into(),
                     grad_entropy: grad_entropy.into(),
                 };
-                let (mut kept, mut entropy) = (Kept::new(rows[0]), vec![0f32; rows[0]]);
+                let (mut kept, mut entropy) = (Kept::new(&rows), vec![0f32; layout.rows]);
                 let [first, lse, argmax, rank] = kept.views();
                 let entropies = TensorMut::new(&mut entropy, &rows).unwrap();
                 let mut results = LogprobEntropyOut::new(first, entropies);
@@ -258,7 +258,7 @@ impl Call {
                 let classes: Vec<i64> = input.target.iter().map(|&t| t.max(0)).collect();
                 let target = TensorRef::new(&classes, &rows).unwrap();
                 let g = TensorRef::new(input.per_row, &rows).unwrap();
-                let mut losses = vec![0f32; rows[0]];
+                let mut losses = vec![0f32; layout.rows];
                 let first = TensorMut::new(&mut losses, &rows).unwrap();
                 match pass {
                     Pass::Forward => op.forward_into(device, x, target, first).unwrap(),
@@ -283,7 +283,7 @@ impl Call {
             }
             Loss::LogSoftmaxWide => {
                 let op = LogSoftmax::dim(1);
-                let contiguous = Layout { stride: layout.classes, ..layout };
+                let contiguous = layout.dense();
                 let g = layout.gather(input.upstream);
                 let mut wide: Vec<f32> = g.into_iter().map(|g| g.f64() as f32).collect();
                 match pass {
@@ -300,7 +300,7 @@ impl Call {
             }
             Loss::LogSumExp => {
                 let op = LogSumExp::dims(&[1]).unwrap();
-                let mut lse = vec![0f32; rows[0]];
+                let mut lse = vec![0f32; layout.rows];
                 match pass {
                     Pass::Forward => op
                         .forward_into(device, x, TensorMut::new(&mut lse, &rows).unwrap())
@@ -344,21 +344,24 @@ struct Kept {
     lse: Vec<f32>,
     argmax: Vec<i64>,
     rank: Vec<i64>,
+    shape: Vec<usize>,
 }
 
 impl Kept {
-    fn new(rows: usize) -> Kept {
+    fn new(shape: &[usize]) -> Kept {
+        let rows = shape.iter().product();
         let (zeros, none) = (vec![0f32; rows], vec![-7i64; rows]);
-        Kept { first: zeros.clone(), lse: zeros, argmax: none.clone(), rank: none }
+        let (first, lse, argmax, rank) = (zeros.clone(), zeros, none.clone(), none);
+        Kept { first, lse, argmax, rank, shape: shape.to_vec() }
     }
 
     fn views(&mut self) -> [TensorMut<'_>; 4] {
-        let rows = [self.first.len()];
+        let rows = &self.shape;
         [
-            TensorMut::new(&mut self.first, &rows).unwrap(),
-            TensorMut::new(&mut self.lse, &rows).unwrap(),
-            TensorMut::new(&mut self.argmax, &rows).unwrap(),
-            TensorMut::new(&mut self.rank, &rows).unwrap(),
+            TensorMut::new(&mut self.first, rows).unwrap(),
+            TensorMut::new(&mut self.lse, rows).unwrap(),
+            TensorMut::new(&mut self.argmax, rows).unwrap(),
+            TensorMut::new(&mut self.rank, rows).unwrap(),
         ]
     }
 
@@ -376,21 +379,23 @@ struct Tokens {
     top: Vec<f32>,
     classes: Vec<i64>,
     k: usize,
+    shape: Vec<usize>,
 }
 
 impl Tokens {
     /// Of so few classes that all of them take less memory than the logits.
-    fn new(rows: usize, classes: usize) -> Tokens {
+    fn new(shape: &[usize], classes: usize) -> Tokens {
+        let rows: usize = shape.iter().product();
         let (zeros, k) = (|n| vec![0f32; n], classes.min(3));
         let (logprob, entropy, top) = (zeros(rows), zeros(rows), zeros(rows * k));
-        Tokens { logprob, entropy, top, classes: vec![-7; rows * k], k }
+        Tokens { logprob, entropy, top, classes: vec![-7; rows * k], k, shape: shape.to_vec() }
     }
 
     fn ask<'a>(&'a mut self, results: &mut CrossEntropyOut<'a>, top: bool) {
-        let rows = [self.logprob.len()];
-        let top_shape = [rows[0], self.k];
-        results.logprob = Some(TensorMut::new(&mut self.logprob, &rows).unwrap());
-        results.entropy = Some(TensorMut::new(&mut self.entropy, &rows).unwrap());
+        let rows = &self.shape[..];
+        let top_shape = [self.logprob.len(), self.k];
+        results.logprob = Some(TensorMut::new(&mut self.logprob, rows).unwrap());
+        results.entropy = Some(TensorMut::new(&mut self.entropy, rows).unwrap());
         results.top_k = top.then(|| TopKOut {
             classes: TensorMut::new(&mut self.classes, &top_shape).unwrap(),
             logprob: TensorMut::new(&mut self.top, &top_shape).unwrap(),

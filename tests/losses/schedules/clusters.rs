@@ -11,7 +11,7 @@ const CLASSES: usize = 20_001;
 #[test]
 fn every_call_follows_the_largest_cluster_that_runs() {
     let cpu = Device::cpu();
-    let layout = Layout { rows: ROWS, classes: CLASSES, stride: CLASSES };
+    let layout = Layout::rows(ROWS, CLASSES);
     let Rows { x, upstream, target, per_row } = Rows::<bf16>::new(ROWS, CLASSES, false);
     for (cluster, expected) in [
         (1, "two phases"),

@@ -30,7 +30,7 @@ const GRADIENT: [&str; 5] = [
 ];
 
 fn run<T: Data>(route: &Route, devices: (&Device, &Device)) {
-    let layout = Layout { rows: route.rows, classes: route.classes, stride: route.classes };
+    let layout = Layout::rows(route.rows, route.classes);
     let Rows { x, upstream, target, per_row } = Rows::<T>::new(layout.rows, layout.classes, false);
     for call in CALLS {
         let mut input = Input {

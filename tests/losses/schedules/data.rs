@@ -63,43 +63,74 @@ impl Numbers {
 pub(crate) struct Layout {
     pub(crate) rows: usize,
     pub(crate) classes: usize,
-    /// Elements between rows.
+    /// Elements between rows, or between images.
     pub(crate) stride: usize,
+    /// Pixels of an image, of which each is a row: `[rows / pixels, classes, pixels]`; 0: rows in one piece.
+    pub(crate) pixels: usize,
 }
 
 impl Layout {
-    /// Elements from the first to the last.
-    pub(crate) fn reach(&self) -> usize {
-        (self.rows - 1) * self.stride + self.classes
+    /// Rows one after another.
+    pub(crate) fn rows(rows: usize, classes: usize) -> Layout {
+        Layout { rows, classes, stride: classes, pixels: 0 }
     }
 
-    fn row(&self, r: usize) -> std::ops::Range<usize> {
-        r * self.stride..r * self.stride + self.classes
+    /// The same rows without padding.
+    pub(crate) fn dense(self) -> Layout {
+        Layout { stride: self.classes * self.pixels.max(1), ..self }
+    }
+
+    /// Elements from the first to the last.
+    pub(crate) fn reach(&self) -> usize {
+        let pixels = self.pixels.max(1);
+        (self.rows / pixels - 1) * self.stride + self.classes * pixels
+    }
+
+    /// Where the elements of a row lie.
+    fn row(&self, r: usize) -> impl Iterator<Item = usize> {
+        let pixels = self.pixels.max(1);
+        let first = r / pixels * self.stride + r % pixels;
+        (0..self.classes).map(move |c| first + c * pixels)
+    }
+
+    /// The shape of what has an element a row.
+    pub(crate) fn batch(&self) -> Vec<usize> {
+        match self.pixels {
+            0 => vec![self.rows],
+            n => vec![self.rows / n, n],
+        }
+    }
+
+    fn shape(&self) -> Vec<usize> {
+        let mut shape = self.batch();
+        shape.insert(1, self.classes);
+        shape
     }
 
     pub(crate) fn view<'a, T: Element>(&self, memory: &'a [T]) -> TensorRef<'a> {
-        TensorRef::with_row_stride(memory, &[self.rows, self.classes], self.stride).unwrap()
+        TensorRef::with_row_stride(memory, &self.shape(), self.stride).unwrap()
     }
 
     pub(crate) fn view_mut<'a, T: Element>(&self, memory: &'a mut [T]) -> TensorMut<'a> {
-        TensorMut::with_row_stride(memory, &[self.rows, self.classes], self.stride).unwrap()
+        TensorMut::with_row_stride(memory, &self.shape(), self.stride).unwrap()
     }
 
     /// The rows, one after another.
     pub(crate) fn gather<T: Copy>(&self, memory: &[T]) -> Vec<T> {
-        (0..self.rows).flat_map(|r| memory[self.row(r)].iter().copied()).collect()
+        (0..self.rows).flat_map(|r| self.row(r)).map(|at| memory[at]).collect()
     }
 
     /// Brings rows, one after another, to where they belong.
     pub(crate) fn scatter<T: Copy>(&self, rows: &[T], memory: &mut [T]) {
         for (r, row) in rows.chunks_exact(self.classes).enumerate() {
-            memory[self.row(r)].copy_from_slice(row);
+            self.row(r).zip(row).for_each(|(at, &x)| memory[at] = x);
         }
     }
 
     /// Whether nothing but rows was written. Looks at all of memory.
     pub(crate) fn padding_stands<T: Data>(&self, memory: &[T]) -> bool {
-        let between = memory.chunks(self.stride).flat_map(|r| r.iter().skip(self.classes));
+        let used = self.classes * self.pixels.max(1);
+        let between = memory.chunks(self.stride).flat_map(|r| r.iter().skip(used));
         between.into_iter().all(|&x| x == T::of(PADDING))
     }
 }

@@ -8,6 +8,7 @@ mod coverage;
 mod data;
 mod offsets;
 mod remainders;
+mod side_by_side;
 
 use warploss::Device;
 use warploss::emulator::Description;

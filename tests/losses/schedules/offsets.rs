@@ -29,7 +29,7 @@ impl Sparse {
 }
 
 fn check<T: Data>(route: &Route, devices: (&Device, &Device)) {
-    let layout = Layout { rows: ROWS, classes: route.classes, stride: STRIDE };
+    let layout = Layout { rows: ROWS, classes: route.classes, stride: STRIDE, pixels: 0 };
     let rows = Rows::<T>::new(ROWS, route.classes, true);
     let [mut x, mut upstream, mut got, mut expected] =
         [(); 4].map(|()| Sparse::new::<T>(layout.reach()));
@@ -67,7 +67,7 @@ fn offsets_beyond_2_to_the_32_agree_with_the_cpu() {
 fn permuted_rows_beyond_2_to_the_32_agree_with_the_cpu() {
     let (cpu, device) = (Device::cpu(), ROUTES[0].device());
     let (shape, inner) = ([3, 50, 5], 50 * 5);
-    let layout = Layout { rows: 3, classes: inner, stride: STRIDE };
+    let layout = Layout { rows: 3, classes: inner, stride: STRIDE, pixels: 0 };
     let rows = Rows::<f32>::new(3, inner, true);
     let target: Vec<i64> = (0..15).map(|i| i * 7 % 50).collect();
     let target = TensorRef::new(&target, &[3, 5]).unwrap();

@@ -17,7 +17,7 @@ pub(crate) const ROUTES: [Route; 6] = [
 
 fn check<T: Data>(route: &Route, devices: (&Device, &Device), classes: usize) {
     // An odd distance: neighbouring rows begin at every element of a pack in turn.
-    let layout = Layout { rows: route.rows, classes, stride: (classes + 1) | 1 };
+    let layout = Layout { rows: route.rows, classes, stride: (classes + 1) | 1, pixels: 0 };
     let rows = Rows::<T>::new(layout.rows, layout.classes, false);
     let spread = |data: &[T]| {
         let mut memory = vec![T::of(PADDING); layout.reach() + layout.stride - classes];

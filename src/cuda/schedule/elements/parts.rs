@@ -226,8 +226,14 @@ impl Cuda {
         let size = |rows: &&ReadRows<'_>| rows.dtype.size();
         let sizes = read.each_ref().map(|r| r.as_ref().map_or(0, size));
         let written_sizes = written.each_ref().map(|w| w.as_ref().map_or(0, |w| w.dtype.size()));
-        let mut operands =
-            Operands { rows: cut.count, grain: cut.elements, read, written, in_place };
+        let mut operands = Operands {
+            rows: cut.count,
+            grain: cut.elements,
+            read,
+            written,
+            in_place,
+            as_they_lie: false,
+        };
         let summed = args.partials != 0 && operands.at_once(self.driver.chunk()) < cut.count;
         let bytes = if summed { cut.threads * sums * size_of::<f64>() } else { 0 };
         let parts = Parts {
