@@ -214,13 +214,7 @@ struct CrossEntropy : CrossEntropyOf<PARTS>::Rows {
   template <bool SUM, int n, class Columns>
   WL_FN void terms(const Row& row, float (&x)[n], const Columns& columns, float (&out)[n], float& sum) const {
     float slope[n];
-    if (FULL && capped) {
-      WL_UNROLL for (int e = 0; e < n; e++) {
-        const Capped z(x[e], a.logits);
-        x[e] = z.key;
-        slope[e] = a.logits.scale * z.slope;
-      }
-    }
+    if (FULL && capped) cap_logits<true>(x, a.logits, slope);
     if (SUM) columns.set(row.target, x, -wl_inf());
     float part = 0.f;
     WL_UNROLL for (int e = 0; e < n; e++) {

@@ -9,23 +9,63 @@
 #define WL_SMALLEST_SCALE 1e-30f
 
 // cap * tanh(u) with u = scale * x / cap, and d tanh / du. -inf stays: a masked class is masked.
-// Near 0 it is made of scale * x, which has the digits that u may have lost to its range.
+//
+// Up to WL_CAP_NEAR it is a polynomial, whose relative error is 3.3e-8; beyond, 1 - q of q = exp(-2|u|) has its
+// digits. The former is made of `line`, scale * x, which has the digits that u may have lost to its range.
+#define WL_CAP_NEAR 0.75f
+
+struct CapNear {
+  float key, tanh;
+  WL_FN CapNear(float u, float line) {
+    const float s = u * u;
+    float bend = wl_fma(s, -0.004769489169120789f, 0.019664911553263664f);
+    bend = wl_fma(s, bend, -0.0533902570605278f);
+    bend = wl_fma(s, bend, 0.13326521217823029f);
+    bend = s * wl_fma(s, bend, -0.3333306908607483f);
+    key = wl_fma(line, bend, line), tanh = wl_fma(u, bend, u);
+  }
+  WL_FN float slope() const { return wl_fma(-tanh, tanh, 1.f); }
+};
+
 struct Capped {
   float key, slope;
   WL_FN Capped(float x, const LogitArgs& a) {
-    const float v = x * a.cap_first, u = v * a.cap_rate, line = v * a.cap_line, size = wl_abs(u);
+    const float v = x * a.cap_first, u = v * a.cap_rate, size = wl_abs(u);
     const float q = wl_ex2(size * (-2.f * WL_LOG2E)), r = wl_rcp(1.f + q);
-    const float far = (1.f - q) * r * a.cap, s = size * size;
-    float near = wl_fma(s, -1382.f / 155925.f, 62.f / 2835.f);
-    near = wl_fma(s, near, -17.f / 315.f);
-    near = wl_fma(s, near, 2.f / 15.f);
-    near = wl_fma(s, near, -1.f / 3.f);
-    near = wl_fma(line * s, near, line);
-    const float capped = size < 0.35f ? near : u < 0.f ? -far : far;  // below, 1 - q would lose digits
+    const float far = (1.f - q) * r * a.cap;
+    const CapNear near(u, v * a.cap_line);
+    const bool is_near = size <= WL_CAP_NEAR;
+    const float capped = is_near ? near.key : u < 0.f ? -far : far;
     key = x == -wl_inf() ? x : capped;
-    slope = 4.f * q * r * r;
+    slope = is_near ? near.slope() : 4.f * q * r * r;
   }
 };
+
+// Logits to keys, all of a vector; SLOPES: and dz/dx. Where all of them are near, as most are, that is all there
+// is to it, and the bits are those of Capped.
+template <bool SLOPES, int n>
+WL_FN void cap_logits(float (&x)[n], const LogitArgs& a, float (&slope)[n]) {
+  float key[n], size[n];
+  WL_UNROLL for (int e = 0; e < n; e++) {
+    const float u = x[e] * a.cap_rate;
+    const CapNear near(u, x[e] * a.cap_line);
+    size[e] = wl_abs(u), key[e] = near.key;
+    if (SLOPES) slope[e] = a.scale * near.slope();
+  }
+  if (!(max_of(size) <= a.cap_near)) {
+    WL_UNROLL for (int e = 0; e < n; e++) {
+      const Capped z(x[e], a);
+      key[e] = z.key;
+      if (SLOPES) slope[e] = a.scale * z.slope;
+    }
+  }
+  WL_UNROLL for (int e = 0; e < n; e++) x[e] = key[e];
+}
+template <int n>
+WL_FN void cap_logits(float (&x)[n], const LogitArgs& a) {
+  float none[n];
+  cap_logits<false>(x, a, none);
+}
 
 // Weights of columns times `unit`; 0 where there are none.
 template <int n, class Columns>

@@ -83,17 +83,14 @@ struct LogprobEntropy : EntropyRows<TargetRows<LogprobEntropyArgs, true>> {
   template <bool SUM, int n, class Columns>
   WL_FN void terms(const Row& row, float (&x)[n], const Columns& columns, float (&out)[n], float& sum) const {
     const bool target = SUM && columns.has(row.target);
-    float part = 0.f;
+    float part = 0.f, slope[n];
+    WL_UNROLL for (int e = 0; e < n; e++) slope[e] = 1.f;
+    if (capped) cap_logits<true>(x, a.logits, slope);
     WL_UNROLL for (int e = 0; e < n; e++) {
-      float bend = 1.f;
-      if (capped) {
-        const Capped z(x[e], a.logits);
-        x[e] = z.key, bend = a.logits.scale * z.slope;
-      }
       const float d = (row.max - x[e]) * k;
       const float exponential = wl_ex2(-d);
       if (SUM) part += target && e == columns.lane(row.target) ? 0.f : exponential;
-      out[e] = exponential * wl_fma(row.slope, wl_min(d, WL_FARTHEST), row.constant) * bend;
+      out[e] = exponential * wl_fma(row.slope, wl_min(d, WL_FARTHEST), row.constant) * slope[e];
     }
     if (SUM) sum += part;
   }

@@ -154,9 +154,7 @@ struct SoftCrossEntropy {
   WL_FN void push(State& s, const Row&, float (&x)[n], float (&u)[n], const Columns& columns) const {
     float w[n], ignored[n];
     mask_target(columns, u);
-    if (capped()) {
-      WL_UNROLL for (int e = 0; e < n; e++) x[e] = Capped(x[e], a.logits).key;
-    }
+    if (capped()) cap_logits(x, a.logits);
     const bool weighs = weighted(columns);
     if (weighs) class_weights(a.weight, columns, unit, w);
     const float before = reference(s.peak.max);
@@ -253,13 +251,7 @@ struct SoftCrossEntropy {
   WL_FN void gradient(const Row& row, float (&x)[n], float (&y)[n], const Columns& columns, float (&out)[n]) const {
     float w[n], slope[n];
     mask_target(columns, y);
-    if (capped()) {
-      WL_UNROLL for (int e = 0; e < n; e++) {
-        const Capped z(x[e], a.logits);
-        x[e] = z.key;
-        slope[e] = a.logits.scale * z.slope;
-      }
-    }
+    if (capped()) cap_logits<true>(x, a.logits, slope);
     const bool weighs = weighted(columns);
     if (weighs) class_weights(a.weight, columns, unit, w);
     const float share = TEACHER ? hard() / row.norm : hard();

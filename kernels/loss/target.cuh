@@ -64,9 +64,7 @@ struct TargetRows {
   // Logits to keys; the target is no part of the rest.
   template <int n, class Columns>
   WL_FN void keys(float (&x)[n], const Columns& columns, const Row& row) const {
-    if (CAP && capped) {
-      WL_UNROLL for (int e = 0; e < n; e++) x[e] = Capped(x[e], a.logits).key;
-    }
+    if (CAP && capped) cap_logits(x, a.logits);
     columns.set(row.target, x, -wl_inf());
   }
 
