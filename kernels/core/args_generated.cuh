@@ -445,17 +445,20 @@ WL_OFFSET(UpstreamArgs, number, 20);
 
 // Logit scale and soft-cap: src/spec/soft_cap.rs.
 struct LogitArgs {
-  float scale;      // `z = scale * x`, before a cap.
-  float cap;        // 0: none.
+  float scale;             // `z = scale * x`, before a cap.
+  float cap;               // 0: none.
   float cap_first;
   float cap_rate;
   float cap_line;
-  float cap_near;   // Up to this size of s·x/c a vector of logits is near 0 (`WL_CAP_NEAR`); below 0: none is, as
-                    // `cap_first` is not 1.
+  float cap_near;          // Up to this size of s·x/c a vector of logits is near 0 (`WL_CAP_NEAR`); below 0: none is,
+                           // as `cap_first` is not 1.
+  wl_u32 cap_approximate;  // tanh is the special-function unit's.
+  wl_u32 pad;
 };
-static_assert(sizeof(LogitArgs) == 24, "LogitArgs");
+static_assert(sizeof(LogitArgs) == 32, "LogitArgs");
 WL_OFFSET(LogitArgs, scale, 0); WL_OFFSET(LogitArgs, cap, 4); WL_OFFSET(LogitArgs, cap_first, 8);
 WL_OFFSET(LogitArgs, cap_rate, 12); WL_OFFSET(LogitArgs, cap_line, 16); WL_OFFSET(LogitArgs, cap_near, 20);
+WL_OFFSET(LogitArgs, cap_approximate, 24); WL_OFFSET(LogitArgs, pad, 28);
 
 // A class a row.
 struct LabelArgs {
@@ -557,13 +560,13 @@ struct CrossEntropyArgs {
   TokenArgs tokens;
   ShardArgs shard;        // Of calls on shards.
 };
-static_assert(sizeof(CrossEntropyArgs) == 496, "CrossEntropyArgs");
+static_assert(sizeof(CrossEntropyArgs) == 504, "CrossEntropyArgs");
 WL_OFFSET(CrossEntropyArgs, rows, 0); WL_OFFSET(CrossEntropyArgs, schedule, 80);
 WL_OFFSET(CrossEntropyArgs, upstream, 192); WL_OFFSET(CrossEntropyArgs, logits, 216);
-WL_OFFSET(CrossEntropyArgs, target, 240); WL_OFFSET(CrossEntropyArgs, weight, 264);
-WL_OFFSET(CrossEntropyArgs, options, 280); WL_OFFSET(CrossEntropyArgs, out, 312);
-WL_OFFSET(CrossEntropyArgs, ranks, 344); WL_OFFSET(CrossEntropyArgs, tokens, 360);
-WL_OFFSET(CrossEntropyArgs, shard, 448);
+WL_OFFSET(CrossEntropyArgs, target, 248); WL_OFFSET(CrossEntropyArgs, weight, 272);
+WL_OFFSET(CrossEntropyArgs, options, 288); WL_OFFSET(CrossEntropyArgs, out, 320);
+WL_OFFSET(CrossEntropyArgs, ranks, 352); WL_OFFSET(CrossEntropyArgs, tokens, 368);
+WL_OFFSET(CrossEntropyArgs, shard, 456);
 
 // Rows whose logits are products of at most 64 features: f32 hidden rows against weights of 16 bits.
 struct TileArgs {
@@ -583,12 +586,12 @@ struct TileArgs {
   wl_u32 to_kind;
   wl_u32 add;            // To what is there.
 };
-static_assert(sizeof(TileArgs) == 600, "TileArgs");
-WL_OFFSET(TileArgs, row, 0); WL_OFFSET(TileArgs, hidden, 496); WL_OFFSET(TileArgs, weight, 504);
-WL_OFFSET(TileArgs, count, 512); WL_OFFSET(TileArgs, partials, 520); WL_OFFSET(TileArgs, slopes, 528);
-WL_OFFSET(TileArgs, to, 536); WL_OFFSET(TileArgs, width, 544); WL_OFFSET(TileArgs, from, 552);
-WL_OFFSET(TileArgs, hidden_stride, 560); WL_OFFSET(TileArgs, weight_stride, 568); WL_OFFSET(TileArgs, to_stride, 576);
-WL_OFFSET(TileArgs, splits, 584); WL_OFFSET(TileArgs, to_kind, 592); WL_OFFSET(TileArgs, add, 596);
+static_assert(sizeof(TileArgs) == 608, "TileArgs");
+WL_OFFSET(TileArgs, row, 0); WL_OFFSET(TileArgs, hidden, 504); WL_OFFSET(TileArgs, weight, 512);
+WL_OFFSET(TileArgs, count, 520); WL_OFFSET(TileArgs, partials, 528); WL_OFFSET(TileArgs, slopes, 536);
+WL_OFFSET(TileArgs, to, 544); WL_OFFSET(TileArgs, width, 552); WL_OFFSET(TileArgs, from, 560);
+WL_OFFSET(TileArgs, hidden_stride, 568); WL_OFFSET(TileArgs, weight_stride, 576); WL_OFFSET(TileArgs, to_stride, 584);
+WL_OFFSET(TileArgs, splits, 592); WL_OFFSET(TileArgs, to_kind, 600); WL_OFFSET(TileArgs, add, 604);
 
 // Rows of a matrix from and to other places.
 struct PanelArgs {
@@ -679,11 +682,11 @@ struct LogprobEntropyArgs {
   TokenOutputs out;
   RankOutputs ranks;
 };
-static_assert(sizeof(LogprobEntropyArgs) == 328, "LogprobEntropyArgs");
+static_assert(sizeof(LogprobEntropyArgs) == 336, "LogprobEntropyArgs");
 WL_OFFSET(LogprobEntropyArgs, rows, 0); WL_OFFSET(LogprobEntropyArgs, schedule, 80);
 WL_OFFSET(LogprobEntropyArgs, upstream, 192); WL_OFFSET(LogprobEntropyArgs, of_entropy, 216);
-WL_OFFSET(LogprobEntropyArgs, logits, 240); WL_OFFSET(LogprobEntropyArgs, target, 264);
-WL_OFFSET(LogprobEntropyArgs, out, 288); WL_OFFSET(LogprobEntropyArgs, ranks, 312);
+WL_OFFSET(LogprobEntropyArgs, logits, 240); WL_OFFSET(LogprobEntropyArgs, target, 272);
+WL_OFFSET(LogprobEntropyArgs, out, 296); WL_OFFSET(LogprobEntropyArgs, ranks, 320);
 
 // Cross entropy against probabilities, or against a teacher's logits.
 struct SoftCrossEntropyArgs {
@@ -698,12 +701,12 @@ struct SoftCrossEntropyArgs {
   float teacher;          // The teacher's scale.
   wl_u32 pad;
 };
-static_assert(sizeof(SoftCrossEntropyArgs) == 360, "SoftCrossEntropyArgs");
+static_assert(sizeof(SoftCrossEntropyArgs) == 368, "SoftCrossEntropyArgs");
 WL_OFFSET(SoftCrossEntropyArgs, rows, 0); WL_OFFSET(SoftCrossEntropyArgs, schedule, 80);
 WL_OFFSET(SoftCrossEntropyArgs, upstream, 192); WL_OFFSET(SoftCrossEntropyArgs, logits, 216);
-WL_OFFSET(SoftCrossEntropyArgs, target, 240); WL_OFFSET(SoftCrossEntropyArgs, weight, 272);
-WL_OFFSET(SoftCrossEntropyArgs, options, 288); WL_OFFSET(SoftCrossEntropyArgs, out, 320);
-WL_OFFSET(SoftCrossEntropyArgs, teacher, 352); WL_OFFSET(SoftCrossEntropyArgs, pad, 356);
+WL_OFFSET(SoftCrossEntropyArgs, target, 248); WL_OFFSET(SoftCrossEntropyArgs, weight, 280);
+WL_OFFSET(SoftCrossEntropyArgs, options, 296); WL_OFFSET(SoftCrossEntropyArgs, out, 328);
+WL_OFFSET(SoftCrossEntropyArgs, teacher, 360); WL_OFFSET(SoftCrossEntropyArgs, pad, 364);
 
 // Jensen-Shannon divergence from a teacher's logits.
 struct JsDivLogitsArgs {

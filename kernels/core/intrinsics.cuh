@@ -96,23 +96,20 @@ WL_FN wl_u32 wl_block_y() { return blockIdx.y; }
 WL_FN wl_u32 wl_blocks_y() { return gridDim.y; }
 
 // ---- Arithmetic ------------------------------------------------------------------------------
-// 2^x and log2 x on the special-function unit: subnormals flush to zero. ex2 is within 2 ulp.
-WL_FN float wl_ex2(float x) {
-  float r;
-  asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(r) : "f"(x));
-  return r;
-}
-WL_FN float wl_lg2(float x) {
-  float r;
-  asm("lg2.approx.ftz.f32 %0, %1;" : "=f"(r) : "f"(x));
-  return r;
-}
-// 1/x to 1 ulp on the special-function unit.
-WL_FN float wl_rcp(float x) {
-  float r;
-  asm("rcp.approx.ftz.f32 %0, %1;" : "=f"(r) : "f"(x));
-  return r;
-}
+// The special-function unit's.
+#define WL_SPECIAL(name, instruction)                         \
+  WL_FN float name(float x) {                                 \
+    float r;                                                  \
+    asm(instruction " %0, %1;" : "=f"(r) : "f"(x));           \
+    return r;                                                 \
+  }
+// 2^x and log2 x: subnormals flush to zero. ex2 is within 2 ulp.
+WL_SPECIAL(wl_ex2, "ex2.approx.ftz.f32")
+WL_SPECIAL(wl_lg2, "lg2.approx.ftz.f32")
+// 1/x to 1 ulp.
+WL_SPECIAL(wl_rcp, "rcp.approx.ftz.f32")
+// To 2^-11 of it.
+WL_SPECIAL(wl_tanh_approx, "tanh.approx.f32")
 // The accurate functions: for what is done once a row.
 WL_FN float wl_exp(float x) { return expf(x); }
 WL_FN float wl_log(float x) { return logf(x); }
@@ -120,7 +117,6 @@ WL_FN float wl_log1p(float x) { return log1pf(x); }
 WL_FN double wl_log(double x) { return log(x); }
 WL_FN double wl_log1p(double x) { return log1p(x); }
 WL_FN double wl_expm1(double x) { return expm1(x); }
-WL_FN float wl_tanh(float x) { return tanhf(x); }
 WL_FN float wl_sqrt(float x) { return sqrtf(x); }
 WL_FN float wl_fma(float a, float b, float c) { return fmaf(a, b, c); }
 // The larger; a NaN loses against a number.

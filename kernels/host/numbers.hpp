@@ -54,7 +54,8 @@ WL_FN float wl_log1p(float x) { return log1pf(x); }
 WL_FN double wl_log(double x) { return log(x); }
 WL_FN double wl_log1p(double x) { return log1p(x); }
 WL_FN double wl_expm1(double x) { return expm1(x); }
-WL_FN float wl_tanh(float x) { return tanhf(x); }
+// Of 11 bits: off by up to 2^-12, where a card may be off by 2^-11.
+WL_FN float wl_tanh_approx(float x) { return x == x ? wl_f32((wl_bits(tanhf(x)) + 0x800u) & 0xfffff000u) : x; }
 WL_FN float wl_sqrt(float x) { return sqrtf(x); }
 WL_FN float wl_fma(float a, float b, float c) { return fmaf(a, b, c); }
 WL_FN float wl_max(float a, float b) { return a != a || a < b ? b : a; }

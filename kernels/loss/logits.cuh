@@ -27,9 +27,9 @@ struct CapNear {
   WL_FN float slope() const { return wl_fma(-tanh, tanh, 1.f); }
 };
 
-struct Capped {
+struct CapExact {
   float key, slope;
-  WL_FN Capped(float x, const LogitArgs& a) {
+  WL_FN CapExact(float x, const LogitArgs& a) {
     const float v = x * a.cap_first, u = v * a.cap_rate, size = wl_abs(u);
     const float q = wl_ex2(size * (-2.f * WL_LOG2E)), r = wl_rcp(1.f + q);
     const float far = (1.f - q) * r * a.cap;
@@ -41,10 +41,48 @@ struct Capped {
   }
 };
 
-// Logits to keys, all of a vector; SLOPES: and dz/dx. Where all of them are near, as most are, that is all there
-// is to it, and the bits are those of Capped.
+// The special-function unit's tanh: a key to 2^-11 of it, a slope to 2^-10. -inf is the caller's.
+struct CapApproximate {
+  float key, slope;
+  WL_FN CapApproximate(float x, const LogitArgs& a) {
+    const float t = wl_tanh_approx(x * a.cap_rate);
+    key = t * a.cap, slope = wl_fma(-t, t, 1.f);
+  }
+};
+
+// As a vector's logits are capped, by `cap_logits`.
+struct Capped {
+  float key, slope;
+  WL_FN Capped(float x, const LogitArgs& a) {
+    if (a.cap_approximate) {
+      const CapApproximate z(x, a);
+      key = x == -wl_inf() ? x : z.key, slope = z.slope;
+    } else {
+      const CapExact z(x, a);
+      key = z.key, slope = z.slope;
+    }
+  }
+};
+
+// A vector is looked through for -inf once.
 template <bool SLOPES, int n>
-WL_FN void cap_logits(float (&x)[n], const LogitArgs& a, float (&slope)[n]) {
+WL_FN void cap_approximately(float (&x)[n], const LogitArgs& a, float (&slope)[n]) {
+  float key[n], size[n];
+  WL_UNROLL for (int e = 0; e < n; e++) {
+    const CapApproximate z(x[e], a);
+    size[e] = wl_abs(x[e]), key[e] = z.key;
+    if (SLOPES) slope[e] = a.scale * z.slope;
+  }
+  if (max_of(size) == wl_inf()) {
+    WL_UNROLL for (int e = 0; e < n; e++) key[e] = x[e] == -wl_inf() ? x[e] : key[e];
+  }
+  WL_UNROLL for (int e = 0; e < n; e++) x[e] = key[e];
+}
+
+// Logits to keys, all of a vector; SLOPES: and dz/dx. Where all of them are near, as most are, that is all there
+// is to it, and the bits are those of CapExact.
+template <bool SLOPES, int n>
+WL_FN void cap_exactly(float (&x)[n], const LogitArgs& a, float (&slope)[n]) {
   float key[n], size[n];
   WL_UNROLL for (int e = 0; e < n; e++) {
     const float u = x[e] * a.cap_rate;
@@ -54,12 +92,20 @@ WL_FN void cap_logits(float (&x)[n], const LogitArgs& a, float (&slope)[n]) {
   }
   if (!(max_of(size) <= a.cap_near)) {
     WL_UNROLL for (int e = 0; e < n; e++) {
-      const Capped z(x[e], a);
+      const CapExact z(x[e], a);
       key[e] = z.key;
       if (SLOPES) slope[e] = a.scale * z.slope;
     }
   }
   WL_UNROLL for (int e = 0; e < n; e++) x[e] = key[e];
+}
+template <bool SLOPES, int n>
+WL_FN void cap_logits(float (&x)[n], const LogitArgs& a, float (&slope)[n]) {
+  if (a.cap_approximate) {
+    cap_approximately<SLOPES>(x, a, slope);
+  } else {
+    cap_exactly<SLOPES>(x, a, slope);
+  }
 }
 template <int n>
 WL_FN void cap_logits(float (&x)[n], const LogitArgs& a) {

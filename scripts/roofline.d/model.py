@@ -105,8 +105,8 @@ EXCUSED = {
     r"soft_cross_entropy_full_split_twice_(f16|bf16)": "both visits' exponentials beside one read of memory; where rows go "
     "this way a multiprocessor has less of memory's bandwidth than an H100's",
     r".*_neighbours_.*_b?f16": "as with all options",
-    r"((soft_)?cross_entropy_full|(cross|logprob)_entropy_ranked)_neighbours_.*_f32": "a soft-cap's near side, and "
-    "ranks, beside an element's own instructions",
+    r"((soft_)?cross_entropy_full|(cross_entropy|logprob_entropy|cross_entropy_tokens)(_ranked)?|distillation)"
+    r"_neighbours_.*_f32": "a soft-cap's near side, ranks and an entropy's moment beside an element's own instructions",
     r"js_div_logits_(block|cluster)_.*": "three passes over rows that are read once, of six exponentials and two "
     "logarithms an element",
     r"js_div_logits_split_gradient_(f16|bf16)": "two exponentials, a logarithm and the series of both near 0, without "

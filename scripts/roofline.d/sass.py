@@ -224,11 +224,11 @@ def side_by_side(lines, lanes, turn):
                 best[kind] = (k, computes)
         return best
 
-    every = loops(Graph(lines, narrow=True), longest)
-    # A soft-cap's far side has the only division of a loop.
-    plain = loops(Graph(lines, narrow=True, but="MUFU.RCP"), fullest)
+    whole = Graph(lines, narrow=True)
+    # A soft-cap's far side has the only division of a loop, and mostly stands apart.
+    plain = {**loops(whole, fullest), **loops(Graph(lines, narrow=True, but="MUFU.RCP"), fullest)}
     packs = {"sum": turn / lanes, "gradient": turn / 2 / lanes}
-    return {kind: (k, plain[kind][0], packs[kind]) for kind, (k, _) in every.items() if kind in plain}
+    return {kind: (k, plain[kind][0], packs[kind]) for kind, (k, _) in loops(whole, longest).items()}
 
 
 def element_ways(lines, stores, clocks):

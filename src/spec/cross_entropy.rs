@@ -82,6 +82,7 @@ pub struct CrossEntropy<'w> {
     pub(crate) lse_square_scale: f64,
     pub(crate) logit_scale: f32,
     pub(crate) softcap: Option<f32>,
+    pub(crate) softcap_approximate: bool,
     pub(crate) teacher_scale: Option<f32>,
 }
 
@@ -95,6 +96,7 @@ impl Default for CrossEntropy<'_> {
             lse_square_scale: 0.0,
             logit_scale: 1.0,
             softcap: None,
+            softcap_approximate: false,
             teacher_scale: None,
         }
     }
@@ -111,6 +113,7 @@ impl<'w> CrossEntropy<'w> {
             lse_square_scale: self.lse_square_scale,
             logit_scale: self.logit_scale,
             softcap: self.softcap,
+            softcap_approximate: self.softcap_approximate,
             teacher_scale: self.teacher_scale,
         }
     }
@@ -148,6 +151,14 @@ impl<'w> CrossEntropy<'w> {
     /// c > 0: logits become c·tanh(s·x/c). Default `None`: no cap.
     pub fn softcap(mut self, cap: Option<f32>) -> Self {
         self.softcap = cap;
+        self
+    }
+
+    /// Whether a GPU may take the soft-cap's tanh from its special-function unit (PTX `tanh.approx.f32`), which
+    /// takes fewer instructions: capped logits are off by up to 2⁻¹¹ of themselves, less than bf16 rounds them by,
+    /// and the soft-cap's slope, at most 1, by up to 2⁻¹⁰. The CPU's is exact all the same. Default false.
+    pub fn softcap_approximate(mut self, approximate: bool) -> Self {
+        self.softcap_approximate = approximate;
         self
     }
 

@@ -146,6 +146,11 @@ impl LogprobEntropy {
         LogprobEntropy { rows: self.rows.softcap(cap) }
     }
 
+    /// As [`CrossEntropy::softcap_approximate`]. Default false.
+    pub fn softcap_approximate(self, approximate: bool) -> Self {
+        LogprobEntropy { rows: self.rows.softcap_approximate(approximate) }
+    }
+
     pub(crate) fn check_backward<'a>(
         &'a self,
         logits: &TensorRef<'_>,

@@ -11,6 +11,7 @@
 //! | `golden`, `properties`, `gradients` | one table each, a loss is a row |
 //! | `numerics…`, `elementwise_numerics`, `ends`, `near_zero`, `empty`, `determinism`, `errors…`, `targets`, `views` | behaviours, a test is named for each |
 //! | `schedules`, `soft_schedules`, `elementwise_cuda`, `blocks` | how a device goes through rows, elements and host tensors, on emulated cards |
+//! | `softcap` | the approximate one |
 //! | `short`, `lanes` | short rows on the CPU; long sums at every instruction set |
 //! | `balance`, `planner` | what a loss is given: class weights, batches, cutoffs |
 
@@ -64,6 +65,7 @@ mod short;
 mod soft_cross_entropy;
 #[cfg(feature = "emulator")]
 mod soft_schedules;
+mod softcap;
 mod targets;
 mod tokens;
 mod views;

@@ -77,6 +77,9 @@ pub(crate) struct LogitArgs {
     /// Up to this size of s·x/c a vector of logits is near 0 (`WL_CAP_NEAR`); below 0: none is, as `cap_first`
     /// is not 1.
     pub(crate) cap_near: f32,
+    /// tanh is the special-function unit's.
+    pub(crate) cap_approximate: u32,
+    pub(crate) pad: u32,
 }
 
 /// A class a row.
@@ -336,14 +339,16 @@ pub(crate) struct InformationArgs {
 }
 
 impl LogitArgs {
-    /// Of a logit scale and a soft-cap.
-    pub(crate) fn new(scale: f32, cap: Option<f32>) -> LogitArgs {
+    /// Of a logit scale and a soft-cap, whose tanh may be an `approximate` one.
+    pub(crate) fn new(scale: f32, cap: Option<f32>, approximate: bool) -> LogitArgs {
         let plain = LogitArgs { scale, ..LogitArgs::default() };
         let Some(cap) = cap else { return plain };
         let factors = CapFactors::new(scale, cap);
         let (cap_first, cap_rate, cap_line) = (factors.first, factors.rate, factors.scale);
         let cap_near = if cap_first == 1.0 { 0.75 } else { -1.0 };
-        LogitArgs { cap, cap_first, cap_rate, cap_line, cap_near, ..plain }
+        // Factors that leave f32 when they are one take the exact way.
+        let cap_approximate = (approximate && cap_first == 1.0).into();
+        LogitArgs { cap, cap_first, cap_rate, cap_line, cap_near, cap_approximate, ..plain }
     }
 }
 

@@ -184,7 +184,7 @@ impl<'p> Batch<'p> {
         let options = checked.options;
         let mut args = CrossEntropyArgs {
             upstream: self.upstream.args(),
-            logits: LogitArgs::new(options.logit_scale, options.softcap),
+            logits: logits(options),
             target: labels(&self.target, options.ignore_index),
             weight: class_weights(self.weight.as_ref()),
             options: smoothing(options, checked.classes, &self.census),
@@ -194,6 +194,11 @@ impl<'p> Batch<'p> {
         args.rows.classes = count("logits", checked.classes)?;
         Ok(args)
     }
+}
+
+/// Logit scale and soft-cap as kernels have them.
+pub(crate) fn logits(options: &CrossEntropy<'_>) -> LogitArgs {
+    LogitArgs::new(options.logit_scale, options.softcap, options.softcap_approximate)
 }
 
 /// Class indices as kernels have them.

@@ -3,9 +3,9 @@
 
 use crate::base::error::Result;
 use crate::base::tensor::{TensorMut, TensorRef};
-use crate::code::args::{LogitArgs, RowOperands, SoftCrossEntropyArgs};
+use crate::code::args::{RowOperands, SoftCrossEntropyArgs};
 use crate::code::variants::Loss;
-use crate::cuda::loss::cross_entropy::{Results, class_weights, smoothing};
+use crate::cuda::loss::cross_entropy::{Results, class_weights, logits, smoothing};
 use crate::cuda::schedule::batch::Census;
 use crate::cuda::schedule::blocks::RowTensors;
 use crate::cuda::schedule::lines::count;
@@ -136,7 +136,7 @@ impl<'a, 'p: 'a> Call<'a, 'p> {
                 ..RowOperands::default()
             },
             upstream: self.upstream.args(),
-            logits: LogitArgs::new(options.logit_scale, options.softcap),
+            logits: logits(options),
             weight: class_weights(self.weight.as_ref()),
             options: smoothing(options, checked.classes, &self.census),
             teacher: options.teacher_scale.unwrap_or(0.0),

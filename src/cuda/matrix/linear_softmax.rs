@@ -71,7 +71,7 @@ impl Rows {
                 kind: args::kind(DType::F32),
                 number: 0.0,
             },
-            logits: LogitArgs::new(1.0, None),
+            logits: LogitArgs::new(1.0, None, false),
             target: LabelArgs {
                 values: self.marks,
                 ignore_index: -1,
