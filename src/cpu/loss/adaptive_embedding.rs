@@ -64,8 +64,8 @@ impl Cpu {
         checked: &CheckedEmbedding<'_>,
         output: TensorMut<'_>,
     ) -> Result<()> {
-        let output = Gradient::new("output", output, false)?;
-        let parameters = checked.parameters.try_map(|_, p| Matrix::new("parameters", p))?;
+        let output = Gradient::new(self, "output", output, false)?;
+        let parameters = checked.parameters.try_map(|_, p| Matrix::new(self, "parameters", p))?;
         let bins = bins(checked, None)?;
         self.copy_rows(&parameters.shortlist, &bins[0], &output);
         for (bin, tail) in bins[1..].iter().zip(&parameters.tails) {
@@ -132,10 +132,10 @@ impl Cpu {
         gradients: AdaptiveEmbeddingParameters<TensorMut<'_>>,
         accumulate: bool,
     ) -> Result<()> {
-        let grad_output = Matrix::new("grad_output", &grad_output)?;
-        let parameters = checked.parameters.try_map(|_, p| Matrix::new("parameters", p))?;
+        let grad_output = Matrix::new(self, "grad_output", &grad_output)?;
+        let parameters = checked.parameters.try_map(|_, p| Matrix::new(self, "parameters", p))?;
         let bins = bins(checked, checked.options.padding_idx)?;
-        let new = |grad| Gradient::new("grad_parameters", grad, accumulate);
+        let new = |grad| Gradient::new(self, "grad_parameters", grad, accumulate);
         let shortlist = new(gradients.shortlist)?;
         shortlist.clear(self);
         let rows = grad_output.gather(self, &bins[0].rows)?;

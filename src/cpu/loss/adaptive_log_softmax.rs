@@ -28,8 +28,8 @@ struct Matrices<'a> {
 }
 
 impl<'a> Matrices<'a> {
-    fn new(parameters: &AdaptiveParameters<TensorRef<'a>>) -> Result<Matrices<'a>> {
-        let matrix = |tensor: &TensorRef<'a>| Matrix::new("parameters", tensor);
+    fn new(cpu: &Cpu, parameters: &AdaptiveParameters<TensorRef<'a>>) -> Result<Matrices<'a>> {
+        let matrix = |tensor: &TensorRef<'a>| Matrix::new(cpu, "parameters", tensor);
         let bias = match &parameters.head_bias {
             Some(bias) => {
                 let mut wide = zeros("head bias in f32", bias.elements())?;
@@ -53,8 +53,12 @@ struct Gradients<'a> {
 }
 
 impl<'a> Gradients<'a> {
-    fn new(grads: AdaptiveParameters<TensorMut<'a>>, add: bool) -> Result<Gradients<'a>> {
-        let gradient = |tensor| Gradient::new("grad_parameters", tensor, add);
+    fn new(
+        cpu: &Cpu,
+        grads: AdaptiveParameters<TensorMut<'a>>,
+        add: bool,
+    ) -> Result<Gradients<'a>> {
+        let gradient = |tensor| Gradient::new(cpu, "grad_parameters", tensor, add);
         Ok(Gradients {
             parameters: AdaptiveParameters {
                 head_weight: gradient(grads.head_weight)?,
@@ -118,8 +122,8 @@ struct Batch<'a> {
 
 impl<'a> Batch<'a> {
     fn new(cpu: &'a Cpu, checked: &CheckedAdaptive<'a>) -> Result<Batch<'a>> {
-        let input = Matrix::new("input", &checked.input)?;
-        let matrices = Matrices::new(checked.parameters)?;
+        let input = Matrix::new(cpu, "input", &checked.input)?;
+        let matrices = Matrices::new(cpu, checked.parameters)?;
         let bins = Bins::new(checked)?;
         let x = input.gather_kept(cpu, &bins.kept.rows)?;
         Ok(Batch { cpu, bins, matrices, x, features: input.columns })
@@ -292,8 +296,9 @@ impl Cpu {
         let [output, loss] = [host_f32(out.output, "output")?, host_f32(out.loss, "loss")?];
         let upstream = Upstream::new(&grad_output)?;
         let add = gradients.accumulate;
-        let grads = gradients.parameters.map(|grads| Gradients::new(grads, add)).transpose()?;
-        let grad_input = gradients.input.map(|grad| Gradient::new("grad_input", grad, false));
+        let grads =
+            gradients.parameters.map(|grads| Gradients::new(self, grads, add)).transpose()?;
+        let grad_input = gradients.input.map(|grad| Gradient::new(self, "grad_input", grad, false));
         let grad_input = grad_input.transpose()?;
         let batch = Batch::new(self, checked)?;
         let factors = batch.bins.kept.factors(checked.options.reduction, &upstream);

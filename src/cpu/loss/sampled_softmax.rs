@@ -57,16 +57,16 @@ impl<'a> Batch<'a> {
             targets.push(class.ok_or_else(|| bad_target(of, (row, target)))?);
             kept.push(row, 1.0);
         }
-        let input = Matrix::new("input", &checked.input)?;
+        let input = Matrix::new(cpu, "input", &checked.input)?;
         let bias = match &checked.parameters.bias {
             Some(bias) => {
                 let mut wide = zeros("bias in f32", bias.elements())?;
-                Matrix::new("parameters", bias)?.widen(0, &mut wide);
+                Matrix::new(cpu, "parameters", bias)?.widen(0, &mut wide);
                 Some(wide)
             }
             None => None,
         };
-        let weight = Matrix::new("parameters", &checked.parameters.weight)?;
+        let weight = Matrix::new(cpu, "parameters", &checked.parameters.weight)?;
         let x = input.gather_kept(cpu, &kept.rows)?;
         Ok(Batch { cpu, kept, targets, x, features: input.columns, weight, bias })
     }
@@ -377,7 +377,7 @@ impl Cpu {
     ) -> Result<()> {
         let [output, loss] = [host_f32(out.output, "output")?, host_f32(out.loss, "loss")?];
         let upstream = Upstream::new(&grad_output)?;
-        let new = |grad| Gradient::new("grad_parameters", grad, gradients.accumulate);
+        let new = |grad| Gradient::new(self, "grad_parameters", grad, gradients.accumulate);
         let grads = match gradients.parameters {
             Some(grads) => {
                 let bias = grads.bias.map(new).transpose()?;
@@ -385,7 +385,7 @@ impl Cpu {
             }
             None => None,
         };
-        let grad_input = gradients.input.map(|grad| Gradient::new("grad_input", grad, false));
+        let grad_input = gradients.input.map(|grad| Gradient::new(self, "grad_input", grad, false));
         let grad_input = grad_input.transpose()?;
         let batch = Batch::new(self, checked)?;
         let factors = batch.kept.factors(checked.options.reduction, &upstream);

@@ -4,9 +4,11 @@
 use crate::base::error::{Error, Result};
 use crate::base::host::{Float, HostMut, HostRef};
 use crate::base::tensor::{TensorMut, TensorRef};
+use crate::cpu::matrix::convert;
 use crate::cpu::matrix::scratch::{with_scratch, zeros};
+use crate::cpu::processor::Cpu;
+use crate::cpu::simd::{Lanes, Level};
 use crate::cpu::threads::SyncPtr;
-use half::slice::HalfFloatSliceExt as _;
 use half::{bf16, f16};
 use std::borrow::Cow;
 use std::ops::Range;
@@ -132,6 +134,7 @@ fn lines(tensor: &TensorRef<'_>) -> [usize; 3] {
 #[derive(Clone, Copy)]
 pub(crate) struct Matrix<'a> {
     data: HostRef<'a>,
+    level: Level,
     stride: usize,
     pub(crate) rows: usize,
     pub(crate) columns: usize,
@@ -139,10 +142,14 @@ pub(crate) struct Matrix<'a> {
 
 impl<'a> Matrix<'a> {
     /// Rows along the last dimension; of other than two dimensions the tensor is contiguous.
-    pub(crate) fn new(argument: &'static str, tensor: &TensorRef<'a>) -> Result<Matrix<'a>> {
+    pub(crate) fn new(
+        cpu: &Cpu,
+        argument: &'static str,
+        tensor: &TensorRef<'a>,
+    ) -> Result<Matrix<'a>> {
         let data = crate::cpu::processor::host_data(*tensor, argument)?;
         let [rows, columns, stride] = lines(tensor);
-        Ok(Matrix { data, stride, rows, columns })
+        Ok(Matrix { data, level: cpu.level, stride, rows, columns })
     }
 
     /// Elements of memory that [`Matrix::panel`] needs for so many rows.
@@ -167,7 +174,7 @@ impl<'a> Matrix<'a> {
     }
 
     /// As [`Matrix::panel`] of all rows, by all threads.
-    pub(crate) fn all(&self, cpu: &crate::cpu::processor::Cpu, scratch: &mut [f32]) -> Panel {
+    pub(crate) fn all(&self, cpu: &Cpu, scratch: &mut [f32]) -> Panel {
         let each = PIECE.div_ceil(self.columns.max(1));
         if self.scratch(1) > 0 {
             let out = Panel::of_mut(scratch, self.columns);
@@ -183,11 +190,7 @@ impl<'a> Matrix<'a> {
     }
 
     /// Some rows in f32, next to one another.
-    pub(crate) fn gather(
-        &self,
-        cpu: &crate::cpu::processor::Cpu,
-        rows: &[usize],
-    ) -> Result<Vec<f32>> {
+    pub(crate) fn gather(&self, cpu: &Cpu, rows: &[usize]) -> Result<Vec<f32>> {
         let mut wide = zeros("rows in f32", rows.len() * self.columns)?;
         let out = Panel::of_mut(&mut wide, self.columns);
         let each = PIECE.div_ceil(self.columns.max(1));
@@ -201,11 +204,7 @@ impl<'a> Matrix<'a> {
     }
 
     /// The same of rows that rise: where they lie, if those are all of them.
-    pub(crate) fn gather_kept(
-        &self,
-        cpu: &crate::cpu::processor::Cpu,
-        rows: &[usize],
-    ) -> Result<Cow<'a, [f32]>> {
+    pub(crate) fn gather_kept(&self, cpu: &Cpu, rows: &[usize]) -> Result<Cow<'a, [f32]>> {
         match self.contiguous().filter(|_| rows.len() == self.rows) {
             Some(data) => Ok(Cow::Borrowed(data)),
             None => Ok(Cow::Owned(self.gather(cpu, rows)?)),
@@ -227,8 +226,8 @@ impl<'a> Matrix<'a> {
         let at = row * self.stride..row * self.stride + self.columns;
         match self.data {
             HostRef::F32(data) => out.copy_from_slice(&data[at]),
-            HostRef::F16(data) => data[at].convert_to_f32_slice(out),
-            HostRef::BF16(data) => data[at].convert_to_f32_slice(out),
+            HostRef::F16(data) => convert::widen(self.level, &data[at], out),
+            HostRef::BF16(data) => convert::widen(self.level, &data[at], out),
             HostRef::I64(_) | HostRef::I32(_) | HostRef::U32(_) | HostRef::U8(_) => {}
         }
     }
@@ -237,6 +236,7 @@ impl<'a> Matrix<'a> {
 /// A matrix of any float type that is written row by row, by several threads.
 pub(crate) struct Gradient<'a> {
     data: Typed,
+    level: Level,
     stride: usize,
     pub(crate) rows: usize,
     pub(crate) columns: usize,
@@ -254,6 +254,7 @@ enum Typed {
 
 impl<'a> Gradient<'a> {
     pub(crate) fn new(
+        cpu: &Cpu,
         argument: &'static str,
         tensor: TensorMut<'a>,
         add: bool,
@@ -269,7 +270,7 @@ impl<'a> Gradient<'a> {
             }
         };
         let memory = std::marker::PhantomData;
-        Ok(Gradient { data, stride, rows, columns, add, memory })
+        Ok(Gradient { data, level: cpu.level, stride, rows, columns, add, memory })
     }
 
     /// Elements of memory that [`Gradient::rows`] needs for so many rows.
@@ -307,7 +308,7 @@ impl<'a> Gradient<'a> {
 
     /// # Safety
     /// As for [`Gradient::rows`]; `data` is the matrix's.
-    unsafe fn rounded<T: Float>(
+    unsafe fn rounded<T: Lanes>(
         &self,
         data: SyncPtr<T>,
         rows: Range<usize>,
@@ -324,10 +325,7 @@ impl<'a> Gradient<'a> {
             let out = unsafe {
                 std::slice::from_raw_parts_mut(data.get().add(row * self.stride), self.columns)
             };
-            for (out, &wide) in out.iter_mut().zip(wide) {
-                let before = if self.add { out.to_f32() } else { 0.0 };
-                *out = T::from_f32(before + wide);
-            }
+            convert::round(self.level, wide, out, self.add);
         }
     }
 
@@ -335,12 +333,7 @@ impl<'a> Gradient<'a> {
     ///
     /// # Safety
     /// The panels have those elements, and nobody writes them; nobody else touches the gradient.
-    pub(crate) unsafe fn outer(
-        &self,
-        cpu: &crate::cpu::processor::Cpu,
-        [a, b]: [Panel; 2],
-        n: usize,
-    ) {
+    pub(crate) unsafe fn outer(&self, cpu: &Cpu, [a, b]: [Panel; 2], n: usize) {
         /// Rows that one task makes.
         const ROWS: usize = 32;
         cpu.share(self.rows.div_ceil(ROWS), 1, &|task| {
@@ -381,7 +374,7 @@ impl<'a> Gradient<'a> {
     }
 
     /// Puts rows in their places, and zeros in those of the others.
-    pub(crate) fn scatter(&self, cpu: &crate::cpu::processor::Cpu, places: &[usize], from: &[f32]) {
+    pub(crate) fn scatter(&self, cpu: &Cpu, places: &[usize], from: &[f32]) {
         let width = self.columns;
         if places.len() < self.rows {
             self.clear(cpu);
@@ -418,7 +411,7 @@ impl<'a> Gradient<'a> {
     }
 
     /// Zeros, unless what is there is added to.
-    pub(crate) fn clear(&self, cpu: &crate::cpu::processor::Cpu) {
+    pub(crate) fn clear(&self, cpu: &Cpu) {
         if self.add {
             return;
         }

@@ -111,8 +111,8 @@ impl Kernel for LogProbs<'_> {
 
 impl<'a> Batch<'a> {
     fn new(cpu: &'a Cpu, checked: &'a CheckedAdaptive<'a>) -> Result<Batch<'a>> {
-        let input = Matrix::new("input", &checked.input)?;
-        let matrices = Matrices::new(checked.parameters)?;
+        let input = Matrix::new(cpu, "input", &checked.input)?;
+        let matrices = Matrices::new(cpu, checked.parameters)?;
         let rows: Vec<usize> = (0..checked.rows.len).collect();
         let x = input.gather_kept(cpu, &rows)?;
         Ok(Batch { cpu, checked, matrices, x })
