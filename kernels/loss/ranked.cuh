@@ -18,6 +18,12 @@ WL_FN float next_below(float x) {
   return wl_f32(x > 0.f ? bits - 1u : bits + 1u);
 }
 
+// Whether logit a of a column beats b of another.
+WL_FN bool beats(float a, wl_u32 at, float b, wl_u32 than) {
+  const bool equal = a == b || (wl_isnan(a) && wl_isnan(b));
+  return equal ? at < than : (a > b || wl_isnan(a));
+}
+
 template <class Op>
 struct Ranked : Op {
   static constexpr bool LATE = false;
@@ -25,18 +31,16 @@ struct Ranked : Op {
     static constexpr int WORDS = Op::State::WORDS + 3;
     typename Op::State inner;
     float best;             // NaN: the largest there is
-    wl_u32 column, beats;
+    wl_u32 column, rank;
 
     static WL_FN State empty() { return {Op::State::empty(), -wl_inf(), WL_NO_COLUMN, 0u}; }
     WL_FN void merge(const State& other, float k) {
       inner.merge(other.inner, k);
-      beats += other.beats;
+      rank += other.rank;
       offer(other.best, other.column);
     }
     WL_FN void offer(float value, wl_u32 at) {
-      const bool equal = value == best || (wl_isnan(value) && wl_isnan(best));
-      const bool better = equal ? at < column : (value > best || wl_isnan(value));
-      if (better) best = value, column = at;
+      if (beats(value, at, best, column)) best = value, column = at;
     }
   };
 
@@ -71,7 +75,7 @@ struct Ranked : Op {
 
   WL_FN void finish(State s, Row& row) const {
     Op::finish(s.inner, row);
-    row.rank = s.beats;
+    row.rank = s.rank;
     // Nobody found: every other class is -inf, and the first class of all is the lowest.
     if (s.column == WL_NO_COLUMN) s.column = 0;
     s.offer(row.x_t, (wl_u32)row.target);
@@ -95,15 +99,15 @@ struct Ranked : Op {
       const bool left = columns.before(row.target);
       // On the right of a NaN nothing beats it.
       const float bound = left ? row.left : row.x_t;
-      wl_u32 beats = 0;
-      WL_UNROLL for (int e = 0; e < n; e++) beats += !(x[e] <= bound);
-      s.beats += !left && wl_isnan(row.x_t) ? 0u : beats;
+      wl_u32 ahead = 0;
+      WL_UNROLL for (int e = 0; e < n; e++) ahead += !(x[e] <= bound);
+      s.rank += !left && wl_isnan(row.x_t) ? 0u : ahead;
     } else {
       WL_UNROLL for (int e = 0; e < n; e++) {
         const wl_u32 c = (wl_u32)columns.column(e), target = (wl_u32)row.target;
         const bool left = c < target, right = c > target && !wl_isnan(row.x_t);
-        const bool beats = (left && !(x[e] <= row.left)) || (right && !(x[e] <= row.x_t));
-        s.beats += beats && columns.holds(e);
+        const bool ahead = (left && !(x[e] <= row.left)) || (right && !(x[e] <= row.x_t));
+        s.rank += ahead && columns.holds(e);
       }
     }
     // A thread meets whole vectors from left to right: of equals the first stays. The others may

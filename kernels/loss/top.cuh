@@ -31,14 +31,9 @@ struct TopList {
     return list;
   }
 
-  static WL_FN bool ahead(float a, wl_u32 at, float b, wl_u32 than) {
-    const bool equal = a == b || (wl_isnan(a) && wl_isnan(b));
-    return equal ? at < than : (a > b || wl_isnan(a));
-  }
-
   WL_FN void offer(float x, wl_u32 c) {
     WL_UNROLL for (int i = 0; i < WL_MOST_TOP; i++) {
-      if (!ahead(x, c, value[i], column[i])) continue;
+      if (!beats(x, c, value[i], column[i])) continue;
       const float v = value[i];
       const wl_u32 at = column[i];
       value[i] = x, column[i] = c;
@@ -49,7 +44,7 @@ struct TopList {
   // Of an entry and another list's, the one that is ahead; of all, each against the other's last, then last but
   // one, the longest list that there is of both.
   WL_FN void take(int i, float other, wl_u32 at) {
-    if (ahead(other, at, value[i], column[i])) value[i] = other, column[i] = at;
+    if (beats(other, at, value[i], column[i])) value[i] = other, column[i] = at;
   }
 
   WL_FN void merge(const TopList& other, float) {
@@ -62,7 +57,7 @@ struct TopList {
  private:
   WL_FN void sort() {
     sort_bitonic([&](int i, int j) {
-      if (!ahead(value[j], column[j], value[i], column[i])) return;
+      if (!beats(value[j], column[j], value[i], column[i])) return;
       const float v = value[i];
       const wl_u32 c = column[i];
       value[i] = value[j], column[i] = column[j];
