@@ -575,7 +575,8 @@ struct TileArgs {
   const void* weight;    // `[classes, width]`.
   const wl_i64* count;   // Rows that there are, of which these hold those from `from` on; null: all.
   float* partials;       // `[splits, rows, words of a state and one]` or `[splits, rows, width]`.
-  float* slopes;         // Per row: what its gradient is made of; null: there is no backward pass.
+  float* slopes;         // Per row: what its gradient is made of, and behind all of them its class (i64) and one, 0
+                         // where it does not count; null: there is no backward pass.
   void* to;              // The gradient of hidden rows or of weights.
   wl_i64 width;
   wl_i64 from;

@@ -1,5 +1,6 @@
 // Everything that is PTX, or that differs between a GPU and the host: the one vocabulary kernels are
-// written in. This file is the GPU's side; `host/intrinsics.hpp` is the host's, with the same names.
+// written in. This file is the GPU's side; `host/intrinsics.hpp` is the host's, with the same names. Those of the
+// tensor cores: tensor_cores.cuh.
 //
 // Rules that make a kernel run, and be checked, on both:
 //   - Global memory only through wl_ld*/wl_st*/wl_atomic*/wl_cp_async16: a plain `*p` escapes the checks.
@@ -207,30 +208,6 @@ WL_FN T wl_shfl(wl_u32 mask, T v, wl_u32 src_lane, wl_u32 width = 32) {
     return wl_bit_cast<T>(__shfl_sync(mask, wl_bit_cast<wl_u64>(v), (int)src_lane, (int)width));
 }
 
-// d += a·b on the tensor cores: fragments of 16 by 16 (rows) and 16 by 8 (columns) elements of T, f32 sums.
-// PTX ISA, "Matrix Fragments for mma.m16n8k16 with floating point type": lane 4 * g + t has of a the pairs
-// (row g, columns 2t, 2t + 1), (g + 8, the same), and both 8 columns on; of b (rows 2t, 2t + 1, column g)
-// and 8 rows on; of d (g, 2t), (g, 2t + 1), (g + 8, 2t), (g + 8, 2t + 1).
-template <class T>
-WL_FN wl_u32 wl_pack(float lo, float hi);
-template <>
-WL_FN wl_u32 wl_pack<wl_f16>(float lo, float hi) { return wl_pack_f16x2(lo, hi); }
-template <>
-WL_FN wl_u32 wl_pack<wl_bf16>(float lo, float hi) { return wl_pack_bf16x2(lo, hi); }
-#define WL_MMA(T, name)                                                                           \
-  template <>                                                                                     \
-  WL_FN void wl_mma<T>(float (&d)[4], const wl_u32 (&a)[4], wl_u32 b0, wl_u32 b1) {               \
-    /* Volatile: all lanes take part, so it must not move to where some do. */                      \
-    asm volatile("mma.sync.aligned.m16n8k16.row.col.f32." name "." name ".f32 {%0, %1, %2, %3}, " \
-                 "{%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};"                                  \
-                 : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])                                 \
-                 : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));                 \
-  }
-template <class T>
-WL_FN void wl_mma(float (&d)[4], const wl_u32 (&a)[4], wl_u32 b0, wl_u32 b1);
-WL_MMA(wl_f16, "f16")
-WL_MMA(wl_bf16, "bf16")
-#undef WL_MMA
 WL_FN wl_u32 wl_ballot(wl_u32 mask, bool p) { return __ballot_sync(mask, p); }
 WL_FN bool wl_any(wl_u32 mask, bool p) { return __any_sync(mask, p) != 0; }
 WL_FN bool wl_all(wl_u32 mask, bool p) { return __all_sync(mask, p) != 0; }
@@ -402,6 +379,13 @@ WL_ST128(_stream, "st.global.cs.v4.u32")
 template <class T>
 WL_FN void wl_cp_async16(T* s, wl_u32 i, const void* p) {
   asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" ::"r"((wl_u32)__cvta_generic_to_shared(s + i)), "l"(p)
+               : "memory");
+}
+// The same of `bytes` bytes; zeros after them. Of none, `p` is not looked at.
+template <class T>
+WL_FN void wl_cp_async16_of(T* s, wl_u32 i, const void* p, wl_u32 bytes) {
+  asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"((wl_u32)__cvta_generic_to_shared(s + i)), "l"(p),
+               "r"(bytes)
                : "memory");
 }
 WL_FN void wl_cp_async_commit() { asm volatile("cp.async.commit_group;" ::: "memory"); }

@@ -64,7 +64,7 @@ void wl_emu_mbarrier_init(wl_u32 offset, wl_u32 bytes, const char* file, wl_u32 
 void wl_emu_mbarrier_show();
 void wl_emu_st_async(wl_u32 to, wl_u32 bar, wl_u64 value, const char* file, wl_u32 line);
 void wl_emu_mbarrier_wait(wl_u32 offset, const char* file, wl_u32 line);
-void wl_emu_cp_async(wl_u32 offset, wl_u64 address, const char* file, wl_u32 line);
+void wl_emu_cp_async(wl_u32 offset, wl_u64 address, wl_u32 bytes, const char* file, wl_u32 line);
 void wl_emu_cp_async_commit();
 void wl_emu_cp_async_wait(wl_u32 open, const char* file, wl_u32 line);
 wl_u64 wl_emu_collective(wl_u32 op, wl_u32 mask, wl_u64 value, wl_u32 arg, wl_u32 width, const char* file,

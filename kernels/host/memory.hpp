@@ -79,7 +79,14 @@ WL_FN void wl_st128_stream(void* p, wl_u32x4 v, WL_AT) { wl_st128(p, v, WL_HERE)
 template <class T>
 WL_FN void wl_cp_async16(wl_shared<T> s, wl_i64 i, const void* p, WL_AT) {
   wl_emu_read<16>(p, 16, WL_HERE);
-  wl_emu_cp_async(s.place(i, 16 / sizeof(T), WL_HERE), (wl_u64)p, WL_HERE);
+  wl_emu_cp_async(s.place(i, 16 / sizeof(T), WL_HERE), (wl_u64)p, 16, WL_HERE);
+}
+template <class T>
+WL_FN void wl_cp_async16_of(wl_shared<T> s, wl_i64 i, const void* p, wl_u32 bytes, WL_AT) {
+  static_assert(16 % sizeof(T) == 0, "wl_cp_async16_of: elements fill 16 bytes");
+  if (bytes > 0 && (wl_u64)p % 16 != 0) wl_emu_global((wl_u64)p, 16, 16, 0, WL_HERE);
+  for (wl_u32 at = 0; at < bytes; at += 2) wl_emu_read<2>((const char*)p + at, 2, WL_HERE);
+  wl_emu_cp_async(s.place(i, 16 / sizeof(T), WL_HERE), (wl_u64)p, bytes, WL_HERE);
 }
 WL_FN void wl_cp_async_commit() { wl_emu_cp_async_commit(); }
 template <int open = 0>

@@ -7,8 +7,9 @@
 // affair. Beside what functor.cuh asks, it takes
 //
 //   Slopes, slopes(row)   what the gradient of a finished row is made of, in few words
-//   kept_target(i)        the row's class, or -1 where it does not count
 //   recalled(t, slopes)   that row once more, for `gradient`
+//
+// Slopes lie row by row, and behind them all rows' classes, each and one: 0 where a row does not count.
 #pragma once
 #include "core/args.cuh"
 #include "core/reduce.cuh"
@@ -48,10 +49,12 @@ constexpr int TILE_PARTIAL = Op::State::WORDS + 1;
 // Hidden rows by splits: what a split's classes give of each row.
 template <class Op, class T>
 WL_FN void tile_forward(const TileArgs& a) {
-  WL_TILE(PARTS_OF<T>);
   const wl_i64 live = tile_live(a), first = wl_block() / a.splits * WL_TILE_OWN, split = wl_block() % a.splits;
   if (first >= live) return;
-  const MatrixView<T> weight = tile_weight<T>(a);
+  WL_TILE(T, tile_weight<T>(a));
+  const TileSplit classes(a, split);
+  const auto alone = [](wl_i64) {};
+  tile.start(classes.begin, classes.end, alone);
   const wl_i64 own_first = first + 16 * wl_warp();
   OwnRows<2> own;
   own.load(tile_hidden(a, live), own_first);
@@ -63,18 +66,15 @@ WL_FN void tile_forward(const TileArgs& a) {
     const wl_i64 row = own_first + fragment_row() + 8 * r;
     if (row < live) rows[r] = op.begin(row, [](wl_i64) { return 0.f; });
   }
-  const TileSplit classes(a, split);
   for (wl_i64 begin = classes.begin; begin < classes.end; begin += WL_TILE_OTHER) {
-    wl_syncthreads();  // nobody reads the last tile any more
-    tile.load(weight, begin, false);
-    wl_syncthreads();  // the tile is there
-    float z[8][4];
-    WL_UNROLL for (int n = 0; n < 8; n++) tile.template products<true>(own, weight.steps(), n, z[n]);
+    tile.next(begin, classes.end, alone);
+    float z[4][2][4];
+    WL_UNROLL for (int j = 0; j < 4; j++) tile.template products<true>(own, j, z[j]);
     const FragmentColumns<16, 2> columns(begin + fragment_column(), a.row.rows.classes);
     WL_UNROLL for (int r = 0; r < 2; r++) {
       if (!rows[r].kept) continue;
       float x[16];
-      WL_UNROLL for (int e = 0; e < 16; e++) x[e] = z[e / 2][2 * r + e % 2];
+      WL_UNROLL for (int e = 0; e < 16; e++) x[e] = z[e / 4][e / 2 % 2][2 * r + e % 2];
       if (!columns.whole()) {
         WL_UNROLL for (int e = 0; e < 16; e++) x[e] = columns.holds(e) ? x[e] : -wl_inf();
       }
@@ -97,6 +97,12 @@ WL_FN void tile_forward(const TileArgs& a) {
   }
 }
 
+template <class Op>
+WL_FN wl_i64* tile_classes(const TileArgs& a) {
+  static_assert(Op::Slopes::WORDS == 4, "16 bytes");
+  return (wl_i64*)(a.slopes + Op::Slopes::WORDS * a.row.rows.count);
+}
+
 // A row a thread: its numbers, and what its gradient is made of. Slots without a row are as ignored ones.
 template <class Op>
 WL_FN void tile_finish(const TileArgs& a) {
@@ -115,17 +121,21 @@ WL_FN void tile_finish(const TileArgs& a) {
     if (index < live) row = op.begin(index, [&](wl_i64) { return at; });
     if (row.kept) op.finish(state, row);
     op.write(row);
-    if (a.slopes) store_words(a.slopes + Op::Slopes::WORDS * index, op.slopes(row));
+    if (!a.slopes) continue;
+    store_words(a.slopes + Op::Slopes::WORDS * index, op.slopes(row));
+    wl_st(tile_classes<Op>(a) + index, row.kept ? row.target + 1 : 0);
   }
 }
 
 // The gradient of the hidden rows, split by split.
 template <class Op, class T>
 WL_FN void tile_hidden_back(const TileArgs& a) {
-  WL_TILE(PARTS_OF<T>);
   const wl_i64 live = tile_live(a), first = wl_block() / a.splits * WL_TILE_OWN, split = wl_block() % a.splits;
   if (first >= live) return;
-  const MatrixView<T> weight = tile_weight<T>(a);
+  WL_TILE(T, tile_weight<T>(a));
+  const TileSplit classes(a, split);
+  const auto alone = [](wl_i64) {};
+  tile.start(classes.begin, classes.end, alone);
   const wl_i64 own_first = first + 16 * wl_warp();
   OwnRows<2> own;
   own.load(tile_hidden(a, live), own_first);
@@ -136,19 +146,16 @@ WL_FN void tile_hidden_back(const TileArgs& a) {
     const wl_i64 row = own_first + fragment_row() + 8 * r;
     if (row >= live) continue;
     const typename Op::Slopes slopes = load_words<typename Op::Slopes>(a.slopes + Op::Slopes::WORDS * row);
-    rows[r] = op.recalled(op.kept_target(row), slopes);
+    rows[r] = op.recalled(wl_ld(tile_classes<Op>(a) + row) - 1, slopes);
     targets[r] = slopes.target;
   }
-  const TileSplit classes(a, split);
   float sums[2 * WL_TILE_STEPS][4] = {};
   for (wl_i64 begin = classes.begin; begin < classes.end; begin += WL_TILE_OTHER) {
-    wl_syncthreads();  // nobody reads the last tile any more
-    tile.load(weight, begin, true);
-    wl_syncthreads();  // the tile is there
+    tile.next(begin, classes.end, alone);
     // Unrolled it would take more registers than two blocks leave.
     WL_UNROLL_N(1) for (int j = 0; j < 4; j++) {
       float z[2][4];
-      WL_UNROLL for (int n = 0; n < 2; n++) tile.template products<true>(own, weight.steps(), 2 * j + n, z[n]);
+      tile.template products<true>(own, j, z);
       const FragmentColumns<4, 2> columns(begin + 16 * j + fragment_column(), a.row.rows.classes);
       WL_UNROLL for (int r = 0; r < 2; r++) {
         float x[4], out[4];
@@ -160,7 +167,7 @@ WL_FN void tile_hidden_back(const TileArgs& a) {
           z[e / 2][2 * r + e % 2] = rows[r].kept && columns.holds(e) ? out[e] : 0.f;
         }
       }
-      tile.add(z, weight.steps(), j, sums);
+      tile.add(z, j, sums);
     }
   }
   WL_UNROLL for (int f = 0; f < 2 * WL_TILE_STEPS; f++) {
@@ -183,54 +190,62 @@ WL_FN void tile_hidden_sum_body(const TileArgs& a) {
   }
 }
 
-// A row of a tile, for classes that own.
+// What is needed of a tile's rows where classes own: two tiles' of each, as of bf16 rows.
 template <class Op>
-struct TileRow {
-  typename Op::Slopes slopes;
-  wl_i64 target;
+struct TileRows {
+  wl_shared<typename Op::Slopes> slopes;
+  wl_shared<wl_i64> classes;
+
+  static WL_FN wl_u32 first(wl_i64 begin) { return (wl_u32)(begin / WL_TILE_OTHER % 2 * WL_TILE_OTHER); }
+  // 16 bytes a thread, of a tile's 64 rows and pairs of rows; of rows that there are not, 0.
+  WL_FN void bring(const TileArgs& a, wl_i64 begin, wl_i64 live) const {
+    const wl_u32 i = wl_thread(), pair = 2 * (i - WL_TILE_OTHER);
+    const wl_i64 left = live - begin;
+    if (i < WL_TILE_OTHER) {
+      const wl_i64 row = i < left ? begin + i : 0;
+      wl_cp_async16_of(slopes, first(begin) + i, a.slopes + Op::Slopes::WORDS * row, i < left ? 16 : 0);
+    } else if (pair < WL_TILE_OTHER) {
+      const wl_i64 row = pair < left ? begin + pair : 0;
+      wl_cp_async16_of(classes, first(begin) + pair, tile_classes<Op>(a) + row, pair + 1 < left ? 16 : pair < left ? 8 : 0);
+    }
+  }
 };
 
 // The gradient of the weights, classes by blocks.
 template <class Op, class T>
 WL_FN void tile_weight_back(const TileArgs& a) {
-  WL_TILE(2);
-  WL_SMEM(TileRow<Op>, infos, WL_TILE_OTHER);
+  WL_SMEM(typename Op::Slopes, slopes, 2 * WL_TILE_OTHER);
+  WL_SMEM(wl_i64, classes, 2 * WL_TILE_OTHER);
+  const TileRows<Op> others = {slopes, classes};
   const wl_i64 live = tile_live(a);
   const wl_i64 own_first = (wl_i64)wl_block() * WL_TILE_OWN + 16 * wl_warp();
-  const MatrixView<f32> hidden = tile_hidden(a, live);
+  WL_TILE(f32, tile_hidden(a, live));
+  const auto beside = [&](wl_i64 begin) { others.bring(a, begin, live); };
+  tile.start(0, live, beside);
   OwnRows<PARTS_OF<T>> own;
   own.load(tile_weight<T>(a), own_first);
   const Op op(a.row);
   const FragmentColumns<2, 1> columns(own_first + fragment_row(), a.row.rows.classes);
   float sums[2 * WL_TILE_STEPS][4] = {};
   for (wl_i64 begin = 0; begin < live; begin += WL_TILE_OTHER) {
-    wl_syncthreads();  // nobody reads the last tile any more
-    tile.load(hidden, begin, true);
-    if (wl_thread() < WL_TILE_OTHER) {
-      const wl_i64 row = begin + wl_thread();
-      TileRow<Op> info = {{}, -1};
-      if (row < live) {
-        info = {load_words<typename Op::Slopes>(a.slopes + Op::Slopes::WORDS * row), op.kept_target(row)};
-      }
-      infos[wl_thread()] = info;
-    }
-    wl_syncthreads();  // the tile is there
+    tile.next(begin, live, beside);
     // Unrolled it would take more registers than two blocks leave.
     WL_UNROLL_N(1) for (int j = 0; j < 4; j++) {
       float z[2][4];
+      tile.template products<false>(own, j, z);
       WL_UNROLL for (int n = 0; n < 2; n++) {
-        tile.template products<false>(own, hidden.steps(), 2 * j + n, z[n]);
         WL_UNROLL for (int c = 0; c < 2; c++) {
-          const TileRow<Op> info = infos[8 * (2 * j + n) + fragment_column() + c];
-          const typename Op::Row row = op.recalled(info.target, info.slopes);
+          const wl_u32 at = others.first(begin) + 8 * (2 * j + n) + fragment_column() + c;
+          const typename Op::Slopes own_slopes = slopes[at];
+          const typename Op::Row row = op.recalled(classes[at] - 1, own_slopes);
           float x[2] = {z[n][c], z[n][2 + c]}, out[2];
           op.gradient(row, x, columns, out);
-          columns.set(row.target, out, info.slopes.target);
+          columns.set(row.target, out, own_slopes.target);
           // A class that does not exist is not written; where there is no row, an infinite weight has no logit.
           WL_UNROLL for (int r = 0; r < 2; r++) z[n][2 * r + c] = row.kept ? out[r] : 0.f;
         }
       }
-      tile.add(z, hidden.steps(), j, sums);
+      tile.add(z, j, sums);
     }
   }
   WL_UNROLL for (int f = 0; f < 2 * WL_TILE_STEPS; f++) {

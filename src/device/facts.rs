@@ -22,6 +22,9 @@ pub struct DriverCalls {
     pub early: u64,
     /// Memory set to zero.
     pub clears: u64,
+    /// Turns that lanes of a warp have lost to each other at banks of shared memory, where the card's description
+    /// has them counted.
+    pub bank_conflicts: u64,
 }
 
 /// What the CPU device runs on.

@@ -160,7 +160,13 @@ extern "C" fn wl_emu_shared(
     unsafe {
         let (index, block) = ((*thread).index, (*thread).block as usize);
         let access = if write != 0 { Access::Write } else { Access::Read };
-        access_or_end(thread, &mut *cluster, (index, block), (offset, size), access, site);
+        let cluster = &mut *cluster;
+        if let Some(banks) = &mut cluster.banks {
+            let (warp, lane) = ((*thread).warp, (*thread).lane);
+            let met = (cluster.blocks[block].barriers, cluster.warps[warp as usize].syncs);
+            banks.ask((warp, lane), met, (offset, size, align), write != 0, (file.addr(), line));
+        }
+        access_or_end(thread, cluster, (index, block), (offset, size), access, site);
     }
 }
 
@@ -185,7 +191,13 @@ pub(super) unsafe fn access_or_end(
 }
 
 #[unsafe(no_mangle)]
-extern "C" fn wl_emu_cp_async(offset: u32, address: u64, file: *const c_char, line: u32) {
+extern "C" fn wl_emu_cp_async(
+    offset: u32,
+    address: u64,
+    bytes: u32,
+    file: *const c_char,
+    line: u32,
+) {
     let (thread, _) = current();
     if !offset.is_multiple_of(16) {
         let detail = format!("16 bytes at byte {offset}, needs a multiple of 16");
@@ -194,7 +206,8 @@ extern "C" fn wl_emu_cp_async(offset: u32, address: u64, file: *const c_char, li
     // SAFETY: the thread whose fiber this is is alive (`current`), and nothing else refers into it
     // while it runs.
     let thread = unsafe { &mut *thread };
-    thread.copies.push_back(Transfer { to: offset, from: address });
+    let bytes = bytes.min(16) as usize;
+    thread.copies.push_back(Transfer { to: offset, from: address, bytes });
     thread.open += 1;
 }
 
@@ -215,10 +228,12 @@ extern "C" fn wl_emu_cp_async_wait(open: u32, file: *const c_char, line: u32) {
         while (*thread).groups.len() > open as usize {
             let copies = (*thread).groups.pop_front().unwrap_or(0);
             for _ in 0..copies {
-                let Some(Transfer { to, from }) = (*thread).copies.pop_front() else { break };
+                let Some(copy) = (*thread).copies.pop_front() else { break };
+                let Transfer { to, from, bytes } = copy;
                 wl_emu_shared(to, 16, 16, 1, file, line);
                 let to = (*thread).shown.shared.add(to as usize);
-                std::ptr::copy_nonoverlapping(from as *const u8, to, 16);
+                std::ptr::write_bytes(to, 0, 16);
+                std::ptr::copy_nonoverlapping(from as *const u8, to, bytes);
             }
         }
     }

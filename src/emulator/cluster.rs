@@ -1,5 +1,6 @@
 //! The state of a cluster while it runs: threads, warps, blocks and what each waits for.
 
+use super::banks::Banks;
 use super::context::Context;
 use super::fault::{Fault, FaultKind};
 use super::shared::{Access, Cell, Conflict, GRANULE, Who};
@@ -72,6 +73,8 @@ pub(super) struct Thread {
 pub(super) struct Transfer {
     pub(super) to: u32,
     pub(super) from: u64,
+    /// Zeros follow them, up to 16.
+    pub(super) bytes: usize,
 }
 
 /// Sets of lanes, as bits.
@@ -126,6 +129,7 @@ pub(super) struct Cluster {
     pub(super) sites: Vec<(*const c_void, u32)>,
     pub(super) shared_used: u32,
     pub(super) fault: Option<Box<Fault>>,
+    pub(super) banks: Option<Banks>,
 }
 
 /// Shared memory of one block, as wide as any launch asked for so far.
@@ -181,6 +185,7 @@ impl Cluster {
             sites: Vec::new(),
             shared_used: context.dynamic.next_multiple_of(16),
             fault: None,
+            banks: context.bank_conflicts.then(|| Banks::new(ranks * warps)),
         });
         for rank in 0..ranks {
             memory.life = memory.life.checked_add(1).unwrap_or_else(|| {

@@ -19,6 +19,8 @@ pub(super) struct Context<'a> {
     pub(super) allocations: &'a [(u64, u64)],
     /// Bytes of the smallest allocation whose traffic is counted.
     pub(super) counted: u64,
+    /// Whether turns lost at banks are counted.
+    pub(super) bank_conflicts: bool,
     pub(super) seed: Option<u64>,
     /// It begins early, after a launch that wrote `before`: addresses and bytes, in order.
     pub(super) early: bool,

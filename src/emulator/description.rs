@@ -24,6 +24,8 @@ pub struct Description {
     /// Traffic is counted of allocations of so many bytes and more; 0: of all. So the bytes of
     /// large tensors are told from what is a number a row or a thread.
     pub counted: u64,
+    /// Turns lost at banks of shared memory are counted, which takes time.
+    pub bank_conflicts: bool,
     /// Bytes of the pinned buffers that host tensors go through. Small, so that a small tensor
     /// has many chunks.
     pub staging: usize,
@@ -49,6 +51,7 @@ impl Description {
             cluster,
             memory: gib << 30,
             counted: 0,
+            bank_conflicts: false,
             staging: 5000,
         }
     }

@@ -7,12 +7,14 @@
 //! for, what the launch before has written read before a wait for it: each ends the
 //! launch with a [`Fault`] that names kernel, block, thread and line.
 //!
-//! What it does not see: the time anything takes, races in global memory, weak memory order, the
+//! What it does not see: the time anything takes (but for turns lost at banks of shared memory, if asked),
+//! races in global memory, weak memory order, the
 //! rounding of the special-function unit, and blocks of different clusters that wait for each
 //! other without taking turns first (they may run one after the other).
 
 mod abi;
 mod arena;
+mod banks;
 mod calls;
 mod cluster;
 mod context;
@@ -81,6 +83,9 @@ pub struct LaunchStats {
     pub bytes_read: u64,
     /// Bytes of global memory written.
     pub bytes_written: u64,
+    /// Turns that lanes of a warp have lost to each other at banks of shared memory (if
+    /// [`Description::bank_conflicts`] says so).
+    pub bank_conflicts: u64,
 }
 
 /// One imitated card. Calls return when their work is done.
@@ -224,6 +229,7 @@ impl Emulator {
             shared_limit: self.description.shared_per_block.max(STATIC_SHARED),
             allocations: &allocations,
             counted: self.description.counted,
+            bank_conflicts: self.description.bank_conflicts,
             seed: self.seed,
             early: launch.early,
             before: &before,
@@ -233,17 +239,17 @@ impl Emulator {
         };
         let clusters = launch.grid[0] / launch.cluster * launch.grid[1];
         let order = Order::new(clusters, self.seed);
-        let [bytes_read, bytes_written] = (0..clusters)
+        let [bytes_read, bytes_written, bank_conflicts] = (0..clusters)
             .into_par_iter()
             .map(|i| scheduler::run(&context, order.at(i)))
-            .try_reduce(|| [0; 2], |a, b| Ok([a[0] + b[0], a[1] + b[1]]))
+            .try_reduce(|| [0; 3], |a, b| Ok(std::array::from_fn(|i| a[i] + b[i])))
             .map_err(|fault| *fault)?;
         if let Some(written) = written {
             let mut written = written.into_inner().unwrap_or_else(PoisonError::into_inner);
             written.sort_unstable();
             *led() = written;
         }
-        Ok(LaunchStats { bytes_read, bytes_written })
+        Ok(LaunchStats { bytes_read, bytes_written, bank_conflicts })
     }
 
     fn check(&self, launch: &Launch<'_>) -> Result<&'static registry::Kernel, String> {

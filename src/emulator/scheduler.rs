@@ -28,8 +28,8 @@ thread_local! {
     static WORKER: RefCell<Worker> = RefCell::default();
 }
 
-/// Bytes of global memory read and written.
-pub(super) type Traffic = [u64; 2];
+/// Bytes of global memory read and written, and turns lost at banks.
+pub(super) type Traffic = [u64; 3];
 
 /// Runs cluster `id` of a launch to its end.
 pub(super) fn run(context: &Context<'_>, id: u32) -> Result<Traffic, Box<Fault>> {
@@ -72,7 +72,11 @@ impl Worker {
             }
             match (*cluster).fault.take() {
                 Some(fault) => Err(fault),
-                None => Ok([(*cluster).shown.bytes_read, (*cluster).shown.bytes_written]),
+                None => {
+                    let lost = (*cluster).banks.as_mut().map_or(0, |banks| banks.conflicts());
+                    let shown = &(*cluster).shown;
+                    Ok([shown.bytes_read, shown.bytes_written, lost])
+                }
             }
         }
     }

@@ -3,6 +3,8 @@
 
 mod allocations;
 #[cfg(feature = "emulator")]
+mod banks;
+#[cfg(feature = "emulator")]
 mod emulator;
 #[cfg(feature = "cuda")]
 mod gpu;

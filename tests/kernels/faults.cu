@@ -1,6 +1,6 @@
 // Kernels that each break one rule of the machine, and controls that break none: the emulator's
 // own tests (tests/device/emulator.rs). A line that is to be named in the report ends in `// FAULT name`.
-#include "core/intrinsics.cuh"
+#include "core/tensor_cores.cuh"
 
 struct TestArgs {
   const float* x;

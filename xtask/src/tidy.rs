@@ -17,7 +17,7 @@ const SUFFIXES: [&str; 6] = ["rs", "cu", "cuh", "hpp", "cpp", "py"];
 /// What tells people where to look.
 const DOCUMENTS: [&str; 4] = [SHOWN, "README.md", "benches/NOTES.md", "docs/losses.md"];
 /// All that is PTX, or CUDA's own.
-const INTRINSICS: &str = "intrinsics.cuh";
+const INTRINSICS: [&str; 2] = ["intrinsics.cuh", "tensor_cores.cuh"];
 /// Where the table of floors is shown.
 pub const SHOWN: &str = "ARCHITECTURE.md";
 const BEGIN: &str = "<!-- floors: `cargo run -p xtask -- table` writes what follows -->";
@@ -100,10 +100,10 @@ fn rooms(root: &Path, tree: &Tree, floors: &Floors) -> Vec<Fault> {
 }
 
 /// What is absent from kernels on purpose, where a line can tell: float atomics, and PTX outside of
-/// its file.
+/// its files.
 fn absent(file: &str, text: &str) -> Vec<Fault> {
     let mut faults = Vec::new();
-    let own = file.ends_with(&format!("/{INTRINSICS}"));
+    let own = INTRINSICS.iter().any(|name| file.ends_with(&format!("/{name}")));
     for (i, line) in text.lines().enumerate() {
         let code = line.split("//").next().unwrap_or_default();
         let words: Vec<&str> = code
@@ -118,7 +118,7 @@ fn absent(file: &str, text: &str) -> Vec<Fault> {
         let mut fault =
             |message: String| faults.push(Fault::new("absent", file, i + 1, "", message));
         if (atomic || ptx) && !own {
-            fault(format!("PTX and CUDA's atomics are in {INTRINSICS} alone"));
+            fault(format!("PTX and CUDA's atomics are in {} alone", INTRINSICS.join(" and ")));
         }
         let float = |w: &&str| ["float", "double", "__half", "__nv_bfloat16"].contains(w);
         if atomic && words.iter().any(float) {

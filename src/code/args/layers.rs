@@ -261,7 +261,8 @@ pub(crate) struct TileArgs {
     pub(crate) count: InI64,
     /// `[splits, rows, words of a state and one]` or `[splits, rows, width]`.
     pub(crate) partials: OutF32,
-    /// Per row: what its gradient is made of; null: there is no backward pass.
+    /// Per row: what its gradient is made of, and behind all of them its class (i64) and one, 0 where it does not
+    /// count; null: there is no backward pass.
     pub(crate) slopes: OutF32,
     /// The gradient of hidden rows or of weights.
     pub(crate) to: Out,

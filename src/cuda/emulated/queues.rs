@@ -63,6 +63,7 @@ impl Emulated {
                 let mut traffic = lock(&self.traffic);
                 traffic.bytes_read += stats.bytes_read;
                 traffic.bytes_written += stats.bytes_written;
+                self.count(|calls| calls.bank_conflicts += stats.bank_conflicts);
                 Ok(())
             }
         }

@@ -20,8 +20,8 @@ const TILE: usize = 64;
 /// Tiles of a split at the least, and splits at most: enough blocks for a few rows to fill a GPU.
 const TILES: usize = 8;
 const SPLITS: usize = 64;
-/// Words of what a row's gradient is made of (`CrossEntropy::Slopes`).
-const SLOPES: usize = 4;
+/// Words of what a row's gradient is made of (`CrossEntropy::Slopes`), and of its class.
+const SLOPES: usize = 4 + 2;
 
 /// The kernels of a type and of options.
 #[derive(Debug, Clone, Copy)]

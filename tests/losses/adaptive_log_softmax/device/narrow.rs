@@ -89,3 +89,22 @@ fn narrow_clusters_keep_the_digits_of_small_gradients() {
         assert!((output - 0.5f64.ln() + miss.ln_1p()).abs() < 1e-6, "{output}");
     }
 }
+
+/// Lanes that read or write shared memory at once have a bank each, in all that a call of narrow clusters launches.
+#[test]
+fn narrow_clusters_lose_no_turn_at_a_bank() {
+    for (dtype, widths) in [(DType::F16, [16, 64]), (DType::BF16, [16, 64]), (DType::BF16, [7, 33])]
+    {
+        let loss =
+            AdaptiveLogSoftmax::new(FEATURES, CLASSES, &[9, 300]).widths(Some(widths.into()));
+        let shapes = loss.shapes().unwrap();
+        let of = |shape: &[usize]| floats(dtype, shape, &noise(5, shape.iter().product()));
+        let parameters = shapes.try_map::<_, ()>(|_, shape| Ok(of(shape))).unwrap();
+        let setting = Setting { parameters, ..Setting::new(dtype, 150, 3) };
+        let description = Description { bank_conflicts: true, ..Description::h100() };
+        let card = Device::emulated(description, None).unwrap();
+        setting.run(&card, &loss);
+        card.synchronize().unwrap();
+        assert_eq!(card.driver_calls().unwrap().bank_conflicts, 0, "{dtype} {widths:?}");
+    }
+}
