@@ -559,14 +559,15 @@ struct CrossEntropyArgs {
   RankOutputs ranks;
   TokenArgs tokens;
   ShardArgs shard;        // Of calls on shards.
+  const float* bias;      // What logits that are products still lack, one a class.
 };
-static_assert(sizeof(CrossEntropyArgs) == 504, "CrossEntropyArgs");
+static_assert(sizeof(CrossEntropyArgs) == 512, "CrossEntropyArgs");
 WL_OFFSET(CrossEntropyArgs, rows, 0); WL_OFFSET(CrossEntropyArgs, schedule, 80);
 WL_OFFSET(CrossEntropyArgs, upstream, 192); WL_OFFSET(CrossEntropyArgs, logits, 216);
 WL_OFFSET(CrossEntropyArgs, target, 248); WL_OFFSET(CrossEntropyArgs, weight, 272);
 WL_OFFSET(CrossEntropyArgs, options, 288); WL_OFFSET(CrossEntropyArgs, out, 320);
 WL_OFFSET(CrossEntropyArgs, ranks, 352); WL_OFFSET(CrossEntropyArgs, tokens, 368);
-WL_OFFSET(CrossEntropyArgs, shard, 456);
+WL_OFFSET(CrossEntropyArgs, shard, 456); WL_OFFSET(CrossEntropyArgs, bias, 504);
 
 // Rows whose logits are products of at most 64 features: f32 hidden rows against weights of 16 bits.
 struct TileArgs {
@@ -587,12 +588,12 @@ struct TileArgs {
   wl_u32 to_kind;
   wl_u32 add;            // To what is there.
 };
-static_assert(sizeof(TileArgs) == 608, "TileArgs");
-WL_OFFSET(TileArgs, row, 0); WL_OFFSET(TileArgs, hidden, 504); WL_OFFSET(TileArgs, weight, 512);
-WL_OFFSET(TileArgs, count, 520); WL_OFFSET(TileArgs, partials, 528); WL_OFFSET(TileArgs, slopes, 536);
-WL_OFFSET(TileArgs, to, 544); WL_OFFSET(TileArgs, width, 552); WL_OFFSET(TileArgs, from, 560);
-WL_OFFSET(TileArgs, hidden_stride, 568); WL_OFFSET(TileArgs, weight_stride, 576); WL_OFFSET(TileArgs, to_stride, 584);
-WL_OFFSET(TileArgs, splits, 592); WL_OFFSET(TileArgs, to_kind, 600); WL_OFFSET(TileArgs, add, 604);
+static_assert(sizeof(TileArgs) == 616, "TileArgs");
+WL_OFFSET(TileArgs, row, 0); WL_OFFSET(TileArgs, hidden, 512); WL_OFFSET(TileArgs, weight, 520);
+WL_OFFSET(TileArgs, count, 528); WL_OFFSET(TileArgs, partials, 536); WL_OFFSET(TileArgs, slopes, 544);
+WL_OFFSET(TileArgs, to, 552); WL_OFFSET(TileArgs, width, 560); WL_OFFSET(TileArgs, from, 568);
+WL_OFFSET(TileArgs, hidden_stride, 576); WL_OFFSET(TileArgs, weight_stride, 584); WL_OFFSET(TileArgs, to_stride, 592);
+WL_OFFSET(TileArgs, splits, 600); WL_OFFSET(TileArgs, to_kind, 608); WL_OFFSET(TileArgs, add, 612);
 
 // Rows of a matrix from and to other places.
 struct PanelArgs {
@@ -737,9 +738,11 @@ struct LogSoftmaxArgs {
   RowOperands rows;
   RowSchedule schedule;
   UpstreamArgs upstream;  // One an element.
+  const float* bias;      // What logits that are products still lack, one a class.
 };
-static_assert(sizeof(LogSoftmaxArgs) == 216, "LogSoftmaxArgs");
+static_assert(sizeof(LogSoftmaxArgs) == 224, "LogSoftmaxArgs");
 WL_OFFSET(LogSoftmaxArgs, rows, 0); WL_OFFSET(LogSoftmaxArgs, schedule, 80); WL_OFFSET(LogSoftmaxArgs, upstream, 192);
+WL_OFFSET(LogSoftmaxArgs, bias, 216);
 
 // Log-sum-exp, and its gradient.
 struct LogSumExpArgs {

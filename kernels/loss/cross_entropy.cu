@@ -18,6 +18,7 @@
 #pragma once
 #include "schedule/backward.cuh"
 #include "schedule/state.cuh"
+#include "loss/biased.cuh"
 #include "loss/entropy.cuh"
 #include "loss/ranked.cuh"
 #include "loss/top.cuh"

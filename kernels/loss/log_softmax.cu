@@ -8,6 +8,7 @@
 // Launches: src/cuda/loss/log_softmax.rs.
 #pragma once
 #include "schedule/row.cuh"
+#include "loss/biased.cuh"
 
 struct LogSoftmax {
   typedef LogSoftmaxArgs Args;

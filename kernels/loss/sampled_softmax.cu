@@ -1,6 +1,6 @@
 // What sampled softmax does between its products: the logits of a row's negatives and, behind them, of
-// its target, each less the log of how often the class is expected. Launches:
-// src/cuda/loss/sampled_softmax.rs.
+// its target, each less the log of how often the class is expected (a negative's where it is read, biased.cuh).
+// Launches: src/cuda/loss/sampled_softmax.rs.
 #pragma once
 #include "core/args.cuh"
 #include "core/dtype.cuh"
@@ -18,9 +18,13 @@ WL_FN float sampled_offset(const SampledArgs& a, wl_i64 class_, double log_e) {
   return (float)(bias - log_e);
 }
 
-// Rows, then negatives. A target that is never drawn is an error, and its row counts no more.
+// Rows, then negatives, then the column behind them, where a row's own logit has all that it lacks. A target that is never drawn is an error, and its row counts no more.
 WL_FN void sampled_offsets_body(const SampledArgs& a) {
-  for (wl_i64 i = first_of_grid(); i < a.n + a.samples; i += step_of_grid()) {
+  for (wl_i64 i = first_of_grid(); i <= a.n + a.samples; i += step_of_grid()) {
+    if (i == a.n + a.samples) {
+      wl_st(a.offsets + a.samples, 0.f);
+      continue;
+    }
     if (i >= a.n) {
       const wl_i64 class_ = wl_ld(a.drawn + i - a.n);
       wl_st(a.offsets + i - a.n, sampled_offset(a, class_, log_expected(a, class_)));
@@ -38,7 +42,8 @@ WL_FN void sampled_offsets_body(const SampledArgs& a) {
   }
 }
 
-// A row a block: what products of negatives lack, and the target's logit.
+// A row a block: negatives that are its target have no part in it, and the target's logit. What the other products
+// lack is added where they are read.
 WL_FN void sampled_logits_body(const SampledArgs& a) {
   WL_SMEM(float, of_warps, 32);
   const wl_i64 row = wl_block(), target = wl_ld(a.column + row);
@@ -47,9 +52,8 @@ WL_FN void sampled_logits_body(const SampledArgs& a) {
     if (wl_thread() == 0) wl_st(z + a.samples, 0.f);
     return;
   }
-  for (wl_i64 s = wl_thread(); s < a.samples; s += wl_threads()) {
-    const bool hit = !a.keep_hits && wl_ld(a.drawn + s) == target;
-    wl_st(z + s, hit ? -wl_inf() : wl_ld(z + s) + wl_ld(a.offsets + s));
+  for (wl_i64 s = wl_thread(); !a.keep_hits && s < a.samples; s += wl_threads()) {
+    if (wl_ld(a.drawn + s) == target) wl_st(z + s, -wl_inf());
   }
   float own = 0.f, sum;
   for (wl_i64 d = wl_thread(); d < a.features; d += wl_threads()) {

@@ -55,7 +55,7 @@ PLANNED = (H100, H200, B200, A100, RTX_4090)
 #   entry: (loops, whether x and what lies beside it are read, whether an output is written)
 # Losses of rows with a target each.
 TARGETS = ("CrossEntropy", "CrossEntropyFull", "CrossEntropyRanked", "CrossEntropyTokens", "CrossEntropyTokensRanked",
-           "CrossEntropyTop", "LogprobEntropy", "LogprobEntropyRanked", "MultiMargin")
+           "CrossEntropyTop", "CrossEntropyBiased", "LogprobEntropy", "LogprobEntropyRanked", "MultiMargin")
 # Entries whose launch may begin before the one before it is done (Entry::waits in src/code/variants/entry.rs).
 FOLLOW = ("FewForward", "FewGradient", "WarpForward", "WarpGradient", "Stream", "Block", "Cluster", "SplitSum", "SplitTwice")
 ENTRIES = {

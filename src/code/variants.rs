@@ -42,14 +42,8 @@ impl Variant {
         let mut all: Vec<Variant> = Batch::ALL.iter().map(|&b| Variant::Batch(b)).collect();
         for &loss in Loss::ALL {
             for entry in Entry::ALL.into_iter().filter(|&e| loss.has(e)) {
-                for data in Data::ALL {
-                    let narrow =
-                        matches!(loss, Loss::LogSoftmaxNarrow | Loss::LogSoftmaxGradientNarrow);
-                    // In the input's own type f32 is the plain variant.
-                    if !(narrow && data == Data::F32) {
-                        all.push(Variant::Row(loss, entry, data));
-                    }
-                }
+                let kinds = Data::ALL.into_iter().filter(|&data| loss.takes(data));
+                all.extend(kinds.map(|data| Variant::Row(loss, entry, data)));
             }
         }
         for &functor in Functor::ALL {
@@ -96,9 +90,15 @@ impl Variant {
                     || match entry {
                         Entry::FewForward | Entry::WarpForward => loss == Loss::SoftCrossEntropy,
                         Entry::FewGradient | Entry::WarpGradient => {
-                            matches!(loss, Loss::SoftCrossEntropy | Loss::LogprobEntropy)
-                                || loss.beside(data) > 1
+                            matches!(
+                                loss,
+                                Loss::SoftCrossEntropy
+                                    | Loss::LogprobEntropy
+                                    | Loss::CrossEntropyBiased
+                            ) || loss.beside(data) > 1
                         }
+                        // Four packs and what lies beside them are on their way at once.
+                        Entry::Stream => loss == Loss::CrossEntropyBiased,
                         Entry::NeighboursForward | Entry::NeighboursGradient => {
                             loss.beside(data) > 0
                         }

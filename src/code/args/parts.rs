@@ -101,6 +101,7 @@ impl PartArgument for CrossEntropyArgs {
             ranks,
             tokens,
             shard,
+            bias: _,
         } = self;
         upstream.each_row(visit);
         target.each_row(visit);
@@ -141,7 +142,7 @@ impl PartArgument for LogprobEntropyArgs {
 
 impl PartArgument for LogSoftmaxArgs {
     fn each_row(&mut self, visit: &mut dyn FnMut(&mut u64, usize)) {
-        let LogSoftmaxArgs { rows: _, schedule: _, upstream } = self;
+        let LogSoftmaxArgs { rows: _, schedule: _, upstream, bias: _ } = self;
         upstream.each_row(visit);
     }
     fn upstream(&mut self) -> &mut UpstreamArgs {

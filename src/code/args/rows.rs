@@ -1,7 +1,7 @@
 //! What the schedules that go through rows are handed: operands, what the schedule needs of its own, and
 //! each loss's options, put together for each loss.
 
-use super::address::{In, InTotals, Out, OutF32, OutI64, OutU32};
+use super::address::{In, InF32, InTotals, Out, OutF32, OutI64, OutU32};
 use super::argument::Argument;
 use super::batch::SumArgs;
 use crate::spec::soft_cap::CapFactors;
@@ -222,6 +222,8 @@ pub(crate) struct CrossEntropyArgs {
     pub(crate) tokens: TokenArgs,
     /// Of calls on shards.
     pub(crate) shard: ShardArgs,
+    /// What logits that are products still lack, one a class.
+    pub(crate) bias: InF32,
 }
 
 /// Log-probability of the target and entropy.
@@ -290,6 +292,8 @@ pub(crate) struct LogSoftmaxArgs {
     pub(crate) schedule: RowSchedule,
     /// One an element.
     pub(crate) upstream: UpstreamArgs,
+    /// What logits that are products still lack, one a class.
+    pub(crate) bias: InF32,
 }
 
 /// Log-sum-exp, and its gradient.

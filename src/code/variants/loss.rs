@@ -90,6 +90,11 @@ losses! {
         wide: true,
         entries: &[FORWARD, GRADIENT, TWICE, SAVED, STATES, NEIGHBOURS],
     }
+    /// The first of logits that lack a bias, which are f32.
+    CrossEntropyBiased = "Biased<CrossEntropy<WL_PLAIN>>, {t}" in CrossEntropy {
+        beside: Beside::Same,
+        entries: &[FORWARD, GRADIENT, TWICE],
+    }
     /// Log-probabilities in f32.
     LogSoftmax = "LogSoftmax, {t}, f32" in LogSoftmax {
         entries: &[GRADIENT, TWICE, WRITTEN_NEIGHBOURS],
@@ -97,6 +102,11 @@ losses! {
     /// Log-probabilities in the input's type.
     LogSoftmaxNarrow = "LogSoftmax, {t}" in LogSoftmax {
         entries: &[GRADIENT, TWICE, WRITTEN_NEIGHBOURS],
+    }
+    /// Those of logits that lack a bias, which are f32.
+    LogSoftmaxBiased = "Biased<LogSoftmax>, {t}" in LogSoftmax {
+        beside: Beside::Same,
+        entries: &[GRADIENT, TWICE],
     }
     /// Gradient of a log-softmax whose upstream gradient is f32.
     LogSoftmaxGradient = "LogSoftmaxGradient, {t}, {t}, f32" in LogSoftmax {
@@ -221,6 +231,17 @@ impl Loss {
             Beside::None => 0,
             Beside::Same => 1,
             Beside::F32 => data.lanes() / Data::F32.lanes(),
+        }
+    }
+
+    /// Whether it has kernels over elements of this type.
+    pub(super) const fn takes(self, data: Data) -> bool {
+        let wide = matches!(data, Data::F32);
+        match self {
+            // In the input's own type f32 is the plain variant.
+            Loss::LogSoftmaxNarrow | Loss::LogSoftmaxGradientNarrow => !wide,
+            Loss::CrossEntropyBiased | Loss::LogSoftmaxBiased => wide,
+            _ => true,
         }
     }
 

@@ -26,12 +26,6 @@ struct Call<'c, 'p> {
     checked: &'c CheckedAdaptive<'c>,
 }
 
-/// The head's columns.
-fn head(parameters: &AdaptiveParameters<Input<'_>>) -> Linear {
-    let bias = parameters.head_bias.as_ref().map(Panel::from);
-    Linear { weight: Panel::from(&parameters.head_weight), bias }
-}
-
 fn grouping<'a>(checked: &'a CheckedAdaptive<'a>) -> Result<Grouping<'a>> {
     let (options, rows) = (checked.options, checked.rows.len);
     let Some(target) = checked.target else {
@@ -69,7 +63,10 @@ impl<'c: 'p, 'p> Call<'c, 'p> {
             cuda: self.cuda,
             input: Panel::from(&self.input),
             budget: self.checked.options.workspace,
-            linear: head(&self.parameters),
+            linear: Linear {
+                weight: Panel::from(&self.parameters.head_weight),
+                bias: self.parameters.head_bias.as_ref().map(Panel::from),
+            },
             projection: None,
             slots: self.bins.rows(),
             features: self.checked.options.in_features,

@@ -8,11 +8,12 @@ use crate::base::error::Result;
 use crate::base::tensor::{TensorMut, TensorRef};
 use crate::code::args;
 use crate::code::args::SampledArgs;
-use crate::code::variants::{Batch, Loss};
+use crate::code::variants::Batch;
 use crate::cuda::driver::product::Panel;
 use crate::cuda::matrix::accumulator::{InputGradient, Sum};
 use crate::cuda::matrix::clusters::{Bins, Grouping, blocks};
-use crate::cuda::matrix::linear_softmax::{Gradients, Rows, Softmax};
+use crate::cuda::matrix::linear_softmax::rows::Rows;
+use crate::cuda::matrix::linear_softmax::{Gradients, Softmax};
 use crate::cuda::matrix::products::{Linear, Places, Workspace, padded};
 use crate::cuda::matrix::segment_sum::{Rest, Segments, Table};
 use crate::cuda::schedule::lines::count;
@@ -182,6 +183,7 @@ impl Sampled<'_, '_> {
         let (features, dtype) = (options.in_features, call.input.dtype);
         let mut of_rows = Workspace::new(cuda, rows);
         let mut of_samples = Workspace::new(cuda, samples);
+        let mut of_columns = Workspace::new(cuda, samples + 1);
         let back = input.is_some() || grads.is_some();
         let sampled = Sampled {
             call,
@@ -194,7 +196,7 @@ impl Sampled<'_, '_> {
                 cluster: call.bins.args().cluster,
                 marks: of_rows.panel(1, DType::I64)?.address,
                 target_offsets: of_rows.panel(1, DType::F32)?.address,
-                offsets: of_samples.panel(1, DType::F32)?.address,
+                offsets: of_columns.panel(1, DType::F32)?.address,
                 drawn: drawn.address,
                 probabilities,
                 weight: call.weight.address,
@@ -223,7 +225,7 @@ impl Sampled<'_, '_> {
         // SAFETY: the caller's contract; buffers are as long as rows, negatives and chunks need.
         unsafe {
             let bytes = args::bytes(&sampled.args);
-            cuda.launch_batch(Batch::SampledOffsets, blocks(rows + samples), bytes)?;
+            cuda.launch_batch(Batch::SampledOffsets, blocks(rows + samples + 1), bytes)?;
             call.bins.group(back)?;
             let panels = [Panel::from(&call.weight), sampled.weights];
             let places = Places { rows: drawn.address, marks: 0 };
@@ -322,8 +324,7 @@ impl Part<'_> {
             let panels = [Panel::from(&call.input).starting_at(self.from), x];
             let places = Places { rows: 0, marks: args.column };
             cuda.panel(Batch::PanelGather, panels, [n, features], places, false)?;
-            let linear = Linear { weight: sampled.weights, bias: None };
-            cuda.linear(x, linear, z, [n, samples, features])?;
+            cuda.linear(x, sampled.weights, z, [n, samples, features])?;
             cuda.launch_batch(Batch::SampledLogits, n as u32, args::bytes(&args))?;
             let rows = Rows {
                 z,
@@ -332,9 +333,10 @@ impl Part<'_> {
                 marks: args.marks,
                 factors: if back { at(slots.factors) } else { 0 },
                 nll: at(slots.nll),
+                bias: args.offsets,
             };
             let work = if back { Work::Fused } else { Work::Forward };
-            cuda.go(Loss::CrossEntropy, data(DType::F32)?, work, rows.args())
+            cuda.go(rows.loss(), data(DType::F32)?, work, rows.args())
         }
     }
 

@@ -6,15 +6,12 @@
 //! A slot without a row has hidden rows and gradients of 0, whatever the weights are: so a cluster that no
 //! row uses has no part in any result.
 
+pub(crate) mod rows;
 pub(crate) mod tiles;
 
 use crate::base::dtype::DType;
 use crate::base::error::Result;
-use crate::code::args;
-use crate::code::args::{
-    CrossEntropyArgs, LabelArgs, LogitArgs, LossOutputs, RowOperands, SmoothingArgs, UpstreamArgs,
-};
-use crate::code::variants::{Batch, Loss};
+use crate::code::variants::Batch;
 use crate::cuda::driver::product::Panel;
 use crate::cuda::matrix::accumulator::{Growing, Sum};
 use crate::cuda::matrix::clusters::Slots;
@@ -22,6 +19,7 @@ use crate::cuda::matrix::factors::Factor;
 use crate::cuda::matrix::products::{Linear, Places, Workspace, padded};
 use crate::cuda::schedule::rows::{Work, data};
 use crate::cuda::stream::Cuda;
+use rows::Rows;
 use tiles::{Kernels, Products, Tiles};
 
 /// A softmax over `classes`, of rows of the input or of what a projection makes of them.
@@ -38,51 +36,6 @@ pub(crate) struct Softmax<'p> {
     pub(crate) features: usize,
     pub(crate) width: usize,
     pub(crate) classes: usize,
-}
-
-/// Rows of logits for a cross entropy in their place.
-pub(crate) struct Rows {
-    pub(crate) z: Panel,
-    pub(crate) n: usize,
-    pub(crate) classes: usize,
-    /// Address of each row's target (i64), below 0 where it does not count.
-    pub(crate) marks: u64,
-    /// Address of the rows' upstream gradients (f32); 0: there is no backward pass.
-    pub(crate) factors: u64,
-    /// Address of the rows' losses (f32).
-    pub(crate) nll: u64,
-}
-
-impl Rows {
-    pub(crate) fn args(&self) -> CrossEntropyArgs {
-        CrossEntropyArgs {
-            rows: RowOperands {
-                x: self.z.address,
-                y: self.z.address,
-                count: self.n as i64,
-                classes: self.classes as i64,
-                x_stride: self.z.stride as i64,
-                y_stride: self.z.stride as i64,
-                ..RowOperands::default()
-            },
-            upstream: UpstreamArgs {
-                values: self.factors,
-                stride: (self.factors != 0).into(),
-                kind: args::kind(DType::F32),
-                number: 0.0,
-            },
-            logits: LogitArgs::new(1.0, None, false),
-            target: LabelArgs {
-                values: self.marks,
-                ignore_index: -1,
-                kind: args::kind(DType::I64),
-                pad: 0,
-            },
-            options: SmoothingArgs { hard: 1.0, ..SmoothingArgs::default() },
-            out: LossOutputs { loss: self.nll, whole: 1, ..LossOutputs::default() },
-            ..CrossEntropyArgs::default()
-        }
-    }
 }
 
 /// Where a softmax's gradients go.
@@ -184,6 +137,8 @@ impl<'p> Softmax<'p> {
         // Its sums are f32 whatever its type.
         let mut workspace = Workspace::new(cuda, 1);
         let sums = bias.map(|_| workspace.panel(classes, DType::F32)).transpose()?;
+        // SAFETY: the layer's shapes were checked, says the caller.
+        let added = unsafe { cuda.bias(self.linear.bias, classes)? };
         let (rows, backward) = (chunk.min(self.slots.len), back.is_some());
         let buffers = self.buffers(rows, backward)?;
         let sizes = [rows, classes, width];
@@ -195,7 +150,8 @@ impl<'p> Softmax<'p> {
         unsafe {
             for (number, from) in (0..self.slots.len).step_by(chunk).enumerate() {
                 let n = chunk.min(self.slots.len - from);
-                let part = Part { softmax: self, from, n, first: number == 0, buffers: &buffers };
+                let (first, bias) = (number == 0, added.address);
+                let part = Part { softmax: self, from, n, first, bias, buffers: &buffers };
                 part.hidden()?;
                 match &tiles {
                     Some(tiles) => tiles.forward(&part.products(backward))?,
@@ -242,6 +198,8 @@ struct Part<'s, 'p> {
     from: usize,
     n: usize,
     first: bool,
+    /// As [`Rows::bias`].
+    bias: u64,
     buffers: &'s Buffers<'p>,
 }
 
@@ -274,7 +232,6 @@ impl Part<'_, '_> {
             let panels = [self.of_rows(input), x];
             cuda.panel(Batch::PanelGather, panels, [self.n, features], self.places(), false)?;
             let Some(projection) = projection else { return Ok(()) };
-            let projection = Linear { weight: projection, bias: None };
             cuda.linear(x, projection, hidden, [self.n, width, features])?;
             self.kept(hidden)
         }
@@ -304,10 +261,11 @@ impl Part<'_, '_> {
         unsafe {
             let sizes = [self.n, classes, width];
             match self.softmax.projection {
-                None => cuda.linear(hidden, linear, logits, sizes)?,
+                None => cuda.linear(hidden, linear.weight, logits, sizes)?,
                 Some(_) => cuda.logits([hidden, linear.weight, logits], sizes, budget)?,
             }
-            cuda.go(Loss::CrossEntropy, data(logits.dtype)?, work, self.rows(back).args())
+            let rows = self.rows(back);
+            cuda.go(rows.loss(), data(logits.dtype)?, work, rows.args())
         }
     }
 
@@ -322,6 +280,7 @@ impl Part<'_, '_> {
             // Made for a backward pass alone.
             factors: if back { factors } else { 0 },
             nll: self.nll(),
+            bias: self.bias,
         }
     }
 

@@ -76,6 +76,14 @@ pub(crate) struct Linear {
     pub(crate) bias: Option<Panel>,
 }
 
+/// A bias as who reads f32 logits adds it.
+#[derive(Debug)]
+pub(crate) struct Bias<'p> {
+    /// Of a number a class (f32); 0: there is none.
+    pub(crate) address: u64,
+    _wide: Option<Workspace<'p>>,
+}
+
 /// Which rows of a panel kernel are where.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Places {
@@ -103,29 +111,38 @@ impl Cuda {
         }
     }
 
-    /// `to = x·weightᵀ + bias` of n rows.
+    /// `to = x·weightᵀ` of n rows.
     ///
     /// # Safety
     /// As for [`Cuda::product`].
     pub(crate) unsafe fn linear(
         &self,
         x: Panel,
-        Linear { weight, bias }: Linear,
+        weight: Panel,
         to: Panel,
-        [n, classes, width]: [usize; 3],
+        sizes: [usize; 3],
     ) -> Result<()> {
-        // SAFETY: the panels are device memory of these sizes, and the bias has an element a
-        // column: the caller's promise.
-        unsafe {
-            if let Some(bias) = bias {
-                // The same row for all of them.
-                let panels = [Panel { stride: 0, ..bias }, to];
-                let places = Places::default();
-                self.panel(Batch::PanelGather, panels, [n, classes], places, false)?;
-            }
-            let (b, sizes) = (weight.transposed(), [n, classes, width]);
-            self.product(Product { a: x, b, c: to, sizes, add: bias.is_some() })
+        let b = weight.transposed();
+        // SAFETY: the panels are device memory of these sizes: the caller's promise.
+        unsafe { self.product(Product { a: x, b, c: to, sizes, add: false }) }
+    }
+
+    /// A layer's bias of so many classes.
+    ///
+    /// # Safety
+    /// It is initialised device memory of an element a class.
+    pub(crate) unsafe fn bias(&self, bias: Option<Panel>, classes: usize) -> Result<Bias<'_>> {
+        let Some(bias) = bias else { return Ok(Bias { address: 0, _wide: None }) };
+        if bias.dtype == DType::F32 {
+            return Ok(Bias { address: bias.address, _wide: None });
         }
+        let mut workspace = Workspace::new(self, 1);
+        let wide = workspace.panel(classes, DType::F32)?;
+        // SAFETY: the bias has an element a class, says the caller, and so has the row beside it.
+        unsafe {
+            self.panel(Batch::PanelRound, [bias, wide], [1, classes], Places::default(), false)?;
+        }
+        Ok(Bias { address: wide.address, _wide: Some(workspace) })
     }
 
     /// # Safety

@@ -1,5 +1,6 @@
 //! On an imitated card: the same answers as on the CPU, from rows that are grouped on the device.
 
+mod bias;
 mod distributions;
 mod narrow;
 

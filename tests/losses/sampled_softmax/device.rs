@@ -1,5 +1,7 @@
 //! On an imitated card: the same negatives as on the CPU, and their gradients added up on the device.
 
+mod bias;
+
 use super::*;
 use warploss::emulator::Description;
 

@@ -9,7 +9,7 @@ use crate::code::args::{DistributionArgs, LogSoftmaxArgs, RowOperands};
 use crate::code::variants::{BATCH_THREADS, Batch, Loss};
 use crate::cuda::driver::product::Panel;
 use crate::cuda::matrix::clusters::check_clusters;
-use crate::cuda::matrix::products::{Linear, Places, Workspace, padded};
+use crate::cuda::matrix::products::{Bias, Places, Workspace, padded};
 use crate::cuda::schedule::lines::count;
 use crate::cuda::schedule::rows::{Work, data};
 use crate::cuda::stream::Cuda;
@@ -22,6 +22,7 @@ pub(crate) struct Call<'c, 'p> {
     pub(crate) checked: &'c CheckedAdaptive<'c>,
     input: Input<'p>,
     parameters: AdaptiveParameters<Input<'p>>,
+    head_bias: Bias<'p>,
     /// Of a place its class; 0: they are the same.
     classes: u64,
 }
@@ -57,7 +58,10 @@ impl<'c: 'p, 'p> Call<'c, 'p> {
             Some(order) => cuda.order(order)?[1],
             None => 0,
         };
-        Ok(Call { cuda, checked, input, parameters, classes })
+        let bias = parameters.head_bias.as_ref().map(Panel::from);
+        // SAFETY: the bias was checked to have an element a column of the head.
+        let head_bias = unsafe { cuda.bias(bias, options.head_size())? };
+        Ok(Call { cuda, checked, input, parameters, head_bias, classes })
     }
 
     /// As many of so many rows at once as the budget has room for `columns` numbers, or features, of.
@@ -123,14 +127,13 @@ impl<'c: 'p, 'p> Call<'c, 'p> {
     /// # Safety
     /// As for [`Call::gather`].
     pub(crate) unsafe fn head(&self, n: usize, x: Panel, to: Panel) -> Result<()> {
-        let (options, head) =
-            (self.checked.options, crate::cuda::loss::adaptive_log_softmax::head(&self.parameters));
+        let (options, weight) = (self.checked.options, Panel::from(&self.parameters.head_weight));
         let columns = options.head_size();
         // SAFETY: `x` and `to` have n rows, says the caller; the head's parameters were checked to
         // be of these sizes.
         unsafe {
-            self.cuda.linear(x, head, to, [n, columns, options.in_features])?;
-            self.log_softmax(n, columns, to)
+            self.cuda.linear(x, weight, to, [n, columns, options.in_features])?;
+            self.log_softmax(n, columns, to, self.head_bias.address)
         }
     }
 
@@ -146,7 +149,7 @@ impl<'c: 'p, 'p> Call<'c, 'p> {
     ) -> Result<()> {
         let (options, tail) = (self.checked.options, &self.parameters.tails[i]);
         let (classes, width) = (options.cluster(i).len(), options.width(i));
-        let projection = Linear { weight: Panel::from(&tail.projection), bias: None };
+        let projection = Panel::from(&tail.projection);
         let weight = Panel::from(&tail.weight);
         // SAFETY: the panels have n rows, says the caller; the tail's parameters were checked to be
         // of these sizes.
@@ -155,7 +158,7 @@ impl<'c: 'p, 'p> Call<'c, 'p> {
             self.cuda.linear(x, projection, hidden, sizes)?;
             let (panels, sizes) = ([hidden, weight, to], [n, classes, width]);
             self.cuda.logits(panels, sizes, options.workspace)?;
-            self.log_softmax(n, classes, to)
+            self.log_softmax(n, classes, to, 0)
         }
     }
 
@@ -186,11 +189,12 @@ impl<'c: 'p, 'p> Call<'c, 'p> {
         elements.div_ceil(BATCH_THREADS as usize).clamp(1, 1 << 14) as u32
     }
 
-    /// Logits, which are f32, become log-probabilities in their place.
+    /// Logits, which are f32, become log-probabilities in their place. `bias`: the address of what they still
+    /// lack, or 0.
     ///
     /// # Safety
     /// As for [`Call::gather`].
-    unsafe fn log_softmax(&self, n: usize, columns: usize, rows: Panel) -> Result<()> {
+    unsafe fn log_softmax(&self, n: usize, columns: usize, rows: Panel, bias: u64) -> Result<()> {
         let operands = RowOperands {
             x: rows.address,
             y: rows.address,
@@ -200,10 +204,11 @@ impl<'c: 'p, 'p> Call<'c, 'p> {
             y_stride: rows.stride as i64,
             ..RowOperands::default()
         };
-        let args = LogSoftmaxArgs { rows: operands, ..LogSoftmaxArgs::default() };
+        let args = LogSoftmaxArgs { rows: operands, bias, ..LogSoftmaxArgs::default() };
+        let loss = if bias == 0 { Loss::LogSoftmax } else { Loss::LogSoftmaxBiased };
         // SAFETY: `rows` is a panel of n rows and as many columns, initialised by launches before
         // this one: the caller's promise.
-        unsafe { self.cuda.go(Loss::LogSoftmax, data(rows.dtype)?, Work::Fused, args) }
+        unsafe { self.cuda.go(loss, data(rows.dtype)?, Work::Fused, args) }
     }
 }
 
