@@ -41,12 +41,12 @@ struct CapExact {
   }
 };
 
-// The special-function unit's tanh: a key to 2^-11 of it, a slope to 2^-10. -inf is the caller's.
+// The special-function unit's tanh: a key to 2^-11 of it, a slope to 2^-10.
 struct CapApproximate {
   float key, slope;
   WL_FN CapApproximate(float x, const LogitArgs& a) {
     const float t = wl_tanh_approx(x * a.cap_rate);
-    key = t * a.cap, slope = wl_fma(-t, t, 1.f);
+    key = x == -wl_inf() ? x : t * a.cap, slope = wl_fma(-t, t, 1.f);
   }
 };
 
@@ -56,7 +56,7 @@ struct Capped {
   WL_FN Capped(float x, const LogitArgs& a) {
     if (a.cap_approximate) {
       const CapApproximate z(x, a);
-      key = x == -wl_inf() ? x : z.key, slope = z.slope;
+      key = z.key, slope = z.slope;
     } else {
       const CapExact z(x, a);
       key = z.key, slope = z.slope;
@@ -64,19 +64,13 @@ struct Capped {
   }
 };
 
-// A vector is looked through for -inf once.
 template <bool SLOPES, int n>
 WL_FN void cap_approximately(float (&x)[n], const LogitArgs& a, float (&slope)[n]) {
-  float key[n], size[n];
   WL_UNROLL for (int e = 0; e < n; e++) {
     const CapApproximate z(x[e], a);
-    size[e] = wl_abs(x[e]), key[e] = z.key;
+    x[e] = z.key;
     if (SLOPES) slope[e] = a.scale * z.slope;
   }
-  if (max_of(size) == wl_inf()) {
-    WL_UNROLL for (int e = 0; e < n; e++) key[e] = x[e] == -wl_inf() ? x[e] : key[e];
-  }
-  WL_UNROLL for (int e = 0; e < n; e++) x[e] = key[e];
 }
 
 // Logits to keys, all of a vector; SLOPES: and dz/dx. Where all of them are near, as most are, that is all there

@@ -18,7 +18,8 @@ WL_FN float sampled_offset(const SampledArgs& a, wl_i64 class_, double log_e) {
   return (float)(bias - log_e);
 }
 
-// Rows, then negatives, then the column behind them, where a row's own logit has all that it lacks. A target that is never drawn is an error, and its row counts no more.
+// Rows, then negatives, then the column behind them, where a row's own logit has all that it lacks. A target that
+// is never drawn is an error, and its row counts no more.
 WL_FN void sampled_offsets_body(const SampledArgs& a) {
   for (wl_i64 i = first_of_grid(); i <= a.n + a.samples; i += step_of_grid()) {
     if (i == a.n + a.samples) {
