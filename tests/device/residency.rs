@@ -301,12 +301,13 @@ fn out_of_memory_says_what_is_free_and_costs_nothing() {
 /// Every size about a tile's, both element sizes: the CPU's result, and each element read and
 /// written once on the way to the lines and once on the way back.
 #[test]
-fn classes_in_the_middle_are_turned_tile_by_tile() {
+fn many_classes_in_the_middle_are_turned_tile_by_tile() {
     let (device, cpu) = (card(), Device::cpu());
     fn check<T: Element + Copy>(device: &Device, cpu: &Device, of: fn(f32) -> T, within: f64) {
         for n in [1, 3] {
-            for classes in [2, 31, 32, 33, 65, 100] {
-                for positions in [2, 7, 31, 32, 33, 70] {
+            // Fewer stay as they lie.
+            for classes in [1025, 1055, 1056] {
+                for positions in [2, 31, 32, 33] {
                     let shape = [n, classes, positions];
                     let data: Vec<T> =
                         numbers(3, n * classes * positions).into_iter().map(of).collect();
