@@ -1,7 +1,7 @@
 //! One call on a tensor of any shape, timed: what `benches/peers/short.py` sets beside its peers.
 //!
 //! `cargo bench --bench shapes -- cross-entropy f32 8,21,128,128 SECONDS`: forward and backward, losses of
-//! rows fused in place, log-softmax from an upstream gradient. Prints a line of JSON: the loss, or the
+//! rows fused in place, log-softmax from an upstream gradient; `plain-loop` is cross entropy of rows without the library. Prints a line of JSON: the loss, or the
 //! largest output, of the first run, the sum of the gradient's sizes, and the seconds of every run.
 
 #[path = "data/logits.rs"]
@@ -20,14 +20,31 @@ use warploss::{
 
 /// Losses with a class, or a distribution, for each row: `cross-entropy-options` with label smoothing and an
 /// upstream gradient for each row, `probabilities` and `teacher` against those, `ranks` forward alone.
-const OF_ROWS: [&str; 6] = [
+const OF_ROWS: [&str; 7] = [
     "cross-entropy",
     "cross-entropy-options",
     "logprob-entropy",
+    "plain-loop",
     "probabilities",
     "ranks",
     "teacher",
 ];
+
+/// Cross entropy as anybody would write it: the mean loss, and its gradient over the logits.
+fn plain_loop<T: Float>(logits: &mut [T], target: &[i64], classes: usize) -> f32 {
+    let (mut loss, rows) = (0.0, target.len() as f32);
+    for (row, &target) in logits.chunks_exact_mut(classes).zip(target) {
+        let max = row.iter().map(|x| x.to_f32()).fold(f32::NEG_INFINITY, f32::max);
+        let sum: f32 = row.iter().map(|x| (x.to_f32() - max).exp()).sum();
+        loss += sum.ln() + max - row[target as usize].to_f32();
+        for (class, x) in row.iter_mut().enumerate() {
+            let p = (x.to_f32() - max).exp() / sum;
+            let onehot = f32::from(u8::from(class as i64 == target));
+            *x = T::from_f32((p - onehot) / rows);
+        }
+    }
+    loss / rows
+}
 
 struct Case {
     shape: Vec<usize>,
@@ -59,6 +76,9 @@ impl Case {
             _ => CrossEntropy::default(),
         };
         let mut step = |logits: &mut [T]| {
+            if op == "plain-loop" {
+                return Ok(plain_loop(logits, &target, self.shape[1]));
+            }
             let target = TensorRef::new(&target, &of_targets)?;
             let upstream = TensorRef::new(&upstream, &of_targets)?;
             let logits = TensorMut::new(logits, &self.shape)?;

@@ -8,7 +8,8 @@
 
 Cross entropy (mean) forward and backward, fused in place; log-softmax forward, and backward from an
 upstream gradient. PyTorch runs twice: as it comes, and with an allocator that keeps the memory that was
-freed (run.py). JAX, where it is installed, is compiled by XLA: value and gradient in one function. Each
+freed (run.py). JAX, where it is installed, is compiled by XLA: value and gradient in one function. The plain
+loop is twenty lines of scalar Rust, on one thread (benches/shapes.rs). Each
 runs in a process of its own; the answers are compared first; rounds alternate. A ratio is the median
 over rounds of peer / warploss.
 """
@@ -26,8 +27,9 @@ import run as peers
 
 RECORD = peers.ROOT / "benches/results/cpu-short.json"
 TABLE = RECORD.with_suffix(".md")
-ROWS = [(32, 10), (4096, 2), (4096, 10), (4096, 100), (65536, 10), (65536, 100), (65536, 512)]
+ROWS = [(1, 10), (1, 1000), (32, 10), (4096, 2), (4096, 10), (4096, 100), (65536, 10), (65536, 100), (65536, 512)]
 IMAGES = [(8, 21, 128, 128), (4, 150, 64, 64), (2, 19, 512, 1024)]
+LOOP = "plain loop"
 CASES = [
     *(("cross-entropy", dtype, shape) for dtype in ("f32", "bf16") for shape in ROWS + IMAGES),
     *(("log-softmax", "f32", shape) for shape in [(4096, 100), (65536, 10), (65536, 100), IMAGES[0]]),
@@ -122,14 +124,17 @@ def build():
     return found[-1]
 
 
-def measure(bench, others, rounds, seconds):
+def measure(bench, peers_of_all, rounds, seconds):
     cases = []
     for op, dtype, shape in CASES:
+        others = peers_of_all + [LOOP] * (op == "cross-entropy" and len(shape) == 2)
         sizes = ",".join(map(str, shape))
 
         def once(name):
             if name == "warploss":
                 return json.loads(peers.run([bench, op, dtype, sizes, seconds]))
+            if name == LOOP:
+                return json.loads(peers.run([bench, "plain-loop", dtype, sizes, seconds]))
             kept = peers.KEEPING if name.endswith(peers.KEPT) else {}
             peer = name.removesuffix(peers.KEPT)
             return json.loads(peers.run([sys.executable, __file__, "--peer", peer, op, dtype, sizes,
@@ -158,7 +163,7 @@ def measure(bench, others, rounds, seconds):
 def table(data):
     versions = data["versions"]
     names = {"pytorch": f"PyTorch {versions['pytorch']}", "pytorch" + peers.KEPT: "PyTorch, memory kept",
-             "jax": f"JAX {versions.get('jax')}"}
+             "jax": f"JAX {versions.get('jax')}", LOOP: "plain loop, one thread"}
     others = [name for name in names if name in data["cases"][0]["ratio"]]
     lines = [
         "Few classes, forward and backward: how many times warploss's the peers take, median of rounds",
@@ -169,7 +174,7 @@ def table(data):
     ]
     for case in data["cases"]:
         shape = " × ".join(map(str, case["shape"])) if len(case["shape"]) == 2 else str(case["shape"])
-        cells = [peers.spread(case["ratio"][name]) for name in others]
+        cells = [peers.spread(case["ratio"][name]) if name in case["ratio"] else "" for name in others]
         us = case["seconds"]["warploss"]["median"] * 1e6
         time_ = f"{us:.3g} µs" if us < 1000 else f"{us / 1e3:.3g} ms"
         lines.append(f"| {case['op']} | {shape} | {case['dtype']} | {time_} | " + " | ".join(cells) + " |")

@@ -43,7 +43,7 @@ impl<'a> Blocks<'a> {
         let f32_both = X::DTYPE == DType::F32 && Y::DTYPE == DType::F32;
         let in_place = f32_both && line.x.cast::<f32>() == line.y.cast_const().cast();
         let apart = narrow::is::<X>() && call.weights.get().is_null();
-        let one = line.spread == Spread::Alone && line.len <= block(line.len);
+        let one = line.spread == Spread::Alone && (1..=block(line.len)).contains(&line.len);
         let plain = call.batch.epsilon == 0.0 && !call.standing && !line.y.is_null();
         match call.batch.transform {
             Transform::Linear(logit) if (in_place || apart) && one && plain => {
