@@ -10,12 +10,6 @@
 // PTX ISA, "Matrix Fragments for mma.m16n8k16 with floating point type": lane 4 * g + t has of a the pairs
 // (row g, columns 2t, 2t + 1), (g + 8, the same), and both 8 columns on; of b (rows 2t, 2t + 1, column g)
 // and 8 rows on; of d (g, 2t), (g, 2t + 1), (g + 8, 2t), (g + 8, 2t + 1).
-template <class T>
-WL_FN wl_u32 wl_pack(float lo, float hi);
-template <>
-WL_FN wl_u32 wl_pack<wl_f16>(float lo, float hi) { return wl_pack_f16x2(lo, hi); }
-template <>
-WL_FN wl_u32 wl_pack<wl_bf16>(float lo, float hi) { return wl_pack_bf16x2(lo, hi); }
 #define WL_MMA(T, name)                                                                           \
   template <>                                                                                     \
   WL_FN void wl_mma<T>(float (&d)[4], const wl_u32 (&a)[4], wl_u32 b0, wl_u32 b1) {               \

@@ -6,12 +6,6 @@
 // Lanes lay their fragments down, and each takes those rows and columns that its four sums are of.
 inline thread_local wl_u32 wl_emu_fragments[16][32][32][6];
 template <class T>
-WL_FN wl_u32 wl_pack(float lo, float hi);
-template <>
-WL_FN wl_u32 wl_pack<wl_f16>(float lo, float hi) { return wl_pack_f16x2(lo, hi); }
-template <>
-WL_FN wl_u32 wl_pack<wl_bf16>(float lo, float hi) { return wl_pack_bf16x2(lo, hi); }
-template <class T>
 WL_FN void wl_emu_unpack(wl_u32 v, float* to) {
   wl_f32x2 two;
   if constexpr (std::is_same_v<T, wl_f16>) two = wl_unpack_f16x2(v);

@@ -134,7 +134,7 @@ WL_KERNEL(test_collectives, TestArgs, 32, 1) {
 
 // y = a·b of 16 by 16 and 16 by 8 numbers, elements of fragments numbered as the PTX manual does: by f16,
 // then by bf16.
-template <class T>
+template <class T, wl_u32 (*pack)(float, float)>
 WL_FN void multiply(const float* a, const float* b, float* y) {
   const wl_u32 group = wl_lane() >> 2, in_group = wl_lane() % 4;
   wl_u32 as[4], bs[2];
@@ -146,18 +146,18 @@ WL_FN void multiply(const float* a, const float* b, float* y) {
       const wl_u32 column = 2 * in_group + (i & 1) + (i < 4 ? 0 : 8);
       two[i % 2] = wl_ld(a + 16 * row + column);
     }
-    as[r] = wl_pack<T>(two[0], two[1]);
+    as[r] = pack(two[0], two[1]);
   }
   for (wl_u32 r = 0; r < 2; r++) {
     const wl_u32 row = 2 * in_group + 8 * r;
-    bs[r] = wl_pack<T>(wl_ld(b + 8 * row + group), wl_ld(b + 8 * (row + 1) + group));
+    bs[r] = pack(wl_ld(b + 8 * row + group), wl_ld(b + 8 * (row + 1) + group));
   }
   wl_mma<T>(d, as, bs[0], bs[1]);
   for (wl_u32 i = 0; i < 4; i++) wl_st(y + 8 * (i < 2 ? group : group + 8) + 2 * in_group + (i & 1), d[i]);
 }
 WL_KERNEL(test_tensor_cores, TestArgs, 32, 1) {
-  multiply<wl_f16>(args.x, args.x + 256, args.y);
-  multiply<wl_bf16>(args.x, args.x + 256, args.y + 128);
+  multiply<wl_f16, wl_pack_f16x2>(args.x, args.x + 256, args.y);
+  multiply<wl_bf16, wl_pack_bf16x2>(args.x, args.x + 256, args.y + 128);
 }
 
 // The last block to finish sums what all wrote.

@@ -52,7 +52,7 @@ impl Place {
     }
 
     /// The tiles' own lines, each with its number.
-    fn tiles(self) -> impl Iterator<Item = (usize, Place)> {
+    pub(super) fn tiles(self) -> impl Iterator<Item = (usize, Place)> {
         (0..self.lines.div_ceil(ROWS)).map(move |tile| {
             let done = tile * ROWS;
             let (first, lines) = (self.first + done, ROWS.min(self.lines - done));

@@ -188,8 +188,7 @@ impl<X: Lanes, A: Lanes, Y: Lanes, Op: TileOp> Job<'_, X, A, Y, Op> {
                 if let Some(a) = a {
                     at.gather(a, beside, op.filling());
                 }
-                for tile in 0..tiles {
-                    let (first, lines) = (first + tile * ROWS, ROWS.min(lines - tile * ROWS));
+                for (tile, Place { first, lines, .. }) in at.tiles() {
                     let x_tile = &mut memory[tile * lanes..][..lanes];
                     let a = &mut beside[tile * lanes_beside..][..lanes_beside];
                     let ahead = at.ahead(x).unwrap_or(Ahead::nothing(x_tile));

@@ -15,16 +15,16 @@ use warploss::emulator::Description;
 
 /// A card, and rows and classes that lead to a schedule on it.
 #[derive(Debug, Clone, Copy)]
-struct Route {
+pub(crate) struct Route {
     /// What the schedule says of itself.
-    schedule: &'static str,
+    pub(crate) schedule: &'static str,
     multiprocessors: u32,
     shared_kib: u32,
     cluster: u32,
     /// Bytes of its L2 cache; 0: an H100's.
     l2: u32,
-    rows: usize,
-    classes: usize,
+    pub(crate) rows: usize,
+    pub(crate) classes: usize,
 }
 
 const fn route(
@@ -39,6 +39,16 @@ const fn route(
 /// Rows of which a few fit the cache, and all do not: in whatever type, with what lies beside them too.
 const TWO_VISITS: Route = Route { l2: 2_000_000, ..route("two visits", (1, 3, 1), (26, 40_003)) };
 
+/// To every schedule that rows of f32 logits in one piece are gone through by in a forward pass and in both.
+pub(crate) const OF_F32: [Route; 6] = [
+    route("4 lanes a row", (132, 227, 16), (9, 13)),
+    route("32 lanes a row", (132, 227, 16), (9, 333)),
+    route("block a row", (1, 227, 16), (7, 3001)),
+    route("cluster of", (1, 18, 16), (4, 10_002)),
+    route("blocks a row, two phases", (2, 3, 1), (8, 9001)),
+    TWO_VISITS,
+];
+
 impl Route {
     fn card(&self) -> Description {
         let l2 = if self.l2 > 0 { self.l2 } else { Description::h100().l2 };
@@ -52,7 +62,7 @@ impl Route {
     }
 
     /// Threads take turns in a random order.
-    fn device(&self) -> Device {
+    pub(crate) fn device(&self) -> Device {
         Device::emulated(self.card(), Some(7)).unwrap()
     }
 }

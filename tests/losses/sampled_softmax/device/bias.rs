@@ -1,6 +1,7 @@
 //! What products lack of logits is added where those are read.
 
 use super::*;
+use crate::schedules::{OF_F32, Route};
 
 /// A call over all classes, or so many of them.
 fn loss(classes: usize, samples: Option<usize>, bias: bool) -> SampledSoftmax {
@@ -60,23 +61,8 @@ fn a_bias_costs_no_pass_over_logits() {
 
 #[test]
 fn every_schedule_adds_the_bias() {
-    // Multiprocessors, KiB of shared memory, blocks of a cluster, bytes of L2; rows and classes.
-    let routes = [
-        ("4 lanes a row", (132, 227, 16), 50 << 20, (9, 13)),
-        ("32 lanes a row", (132, 227, 16), 50 << 20, (9, 333)),
-        ("block a row", (1, 227, 16), 50 << 20, (7, 3001)),
-        ("cluster of", (1, 18, 16), 50 << 20, (4, 10_002)),
-        ("blocks a row, two phases", (2, 3, 1), 50 << 20, (8, 9001)),
-        ("two visits", (1, 3, 1), 2_000_000, (26, 40_003)),
-    ];
-    for (schedule, (multiprocessors, shared, cluster), l2, (rows, classes)) in routes {
-        let description = Description {
-            multiprocessors,
-            cluster,
-            l2,
-            shared_per_block: shared << 10,
-            ..Description::h100()
-        };
+    for route in OF_F32 {
+        let Route { schedule, rows, classes, .. } = route;
         for dtype in [DType::F32, DType::BF16] {
             let loss = loss(classes, None, true);
             let (parameters, (x, target)) = (parameters(&loss, dtype), data(dtype, rows, classes));
@@ -85,7 +71,7 @@ fn every_schedule_adds_the_bias() {
                 let output = loss.forward(device, &view, x, target).unwrap().output;
                 (output, loss.forward_backward(device, &view, x, target, 0.7).unwrap())
             };
-            let card = Device::emulated(description.clone(), Some(7)).unwrap();
+            let card = route.device();
             let [(alone, got), (_, expected)] = [&card, &Device::cpu()].map(call);
             let what = format!("{schedule}, {dtype}");
             // Of what is rounded to 16 bits two may be neighbours.
