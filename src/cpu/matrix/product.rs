@@ -13,26 +13,26 @@ use half::{bf16, f16};
 use std::borrow::Cow;
 use std::ops::Range;
 
-/// f32 elements at `data + i·rows + j·columns`.
+/// Elements at `data + i·rows + j·columns`.
 #[derive(Clone, Copy)]
-pub(crate) struct Panel {
-    data: SyncPtr<f32>,
-    rows: usize,
-    columns: usize,
+pub(crate) struct Panel<T = f32> {
+    pub(super) data: SyncPtr<T>,
+    pub(super) rows: usize,
+    pub(super) columns: usize,
 }
 
-impl Panel {
+impl<T> Panel<T> {
     /// Rows that begin `stride` elements apart.
-    pub(crate) fn of(data: &[f32], stride: usize) -> Panel {
+    pub(crate) fn of(data: &[T], stride: usize) -> Panel<T> {
         Panel { data: SyncPtr(data.as_ptr().cast_mut()), rows: stride, columns: 1 }
     }
 
     /// As [`Panel::of`], to be written.
-    pub(crate) fn of_mut(data: &mut [f32], stride: usize) -> Panel {
+    pub(crate) fn of_mut(data: &mut [T], stride: usize) -> Panel<T> {
         Panel { data: SyncPtr(data.as_mut_ptr()), rows: stride, columns: 1 }
     }
 
-    pub(crate) fn transposed(self) -> Panel {
+    pub(crate) fn transposed(self) -> Panel<T> {
         Panel { rows: self.columns, columns: self.rows, ..self }
     }
 
@@ -40,7 +40,7 @@ impl Panel {
     ///
     /// # Safety
     /// The element is one of the panel, or one past it.
-    pub(crate) unsafe fn at(self, row: usize, column: usize) -> Panel {
+    pub(crate) unsafe fn at(self, row: usize, column: usize) -> Panel<T> {
         // SAFETY: the element is one of the panel or one past it, says the caller, so the pointer
         // stays in the panel's memory.
         let data = unsafe { self.data.get().add(row * self.rows + column * self.columns) };
@@ -51,7 +51,7 @@ impl Panel {
     ///
     /// # Safety
     /// They are `len` elements of the panel, next to one another, and nobody else uses them.
-    pub(crate) unsafe fn row<'a>(self, row: usize, len: usize) -> &'a mut [f32] {
+    pub(crate) unsafe fn row<'a>(self, row: usize, len: usize) -> &'a mut [T] {
         // SAFETY: the `len` elements are the panel's, next to one another, and nobody else uses
         // them: the caller's promise.
         unsafe { std::slice::from_raw_parts_mut(self.data.get().add(row * self.rows), len) }
