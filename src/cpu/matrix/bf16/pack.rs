@@ -149,9 +149,9 @@ unsafe fn lines<T: Element, const PARTS: usize>(
             let after = at.add(terms.min(16));
             (T::load::<PARTS>(at, terms), T::load::<PARTS>(after, terms.saturating_sub(16)))
         };
-        for part in 0..PARTS {
+        for (part, out) in out.iter_mut().enumerate() {
             let low = _mm512_castsi256_si512(low[part]);
-            out[part][row] = _mm512_inserti64x4::<1>(low, high[part]);
+            out[row] = _mm512_inserti64x4::<1>(low, high[part]);
         }
     }
     out
@@ -179,9 +179,9 @@ unsafe fn pairs<T: Element, const PARTS: usize>(
             };
             (T::load::<PARTS>(at, rows), odd)
         };
-        for part in 0..PARTS {
+        for (part, out) in out.iter_mut().enumerate() {
             let high = _mm512_slli_epi32::<16>(_mm512_cvtepu16_epi32(odd[part]));
-            out[part][pair] = _mm512_or_si512(high, _mm512_cvtepu16_epi32(even[part]));
+            out[pair] = _mm512_or_si512(high, _mm512_cvtepu16_epi32(even[part]));
         }
     }
     out
