@@ -1,6 +1,8 @@
 //! How products are cut into tasks, and logits made so.
 
-use crate::cpu::matrix::product::{Panel, product};
+use crate::cpu::matrix::bf16::Parts;
+use crate::cpu::matrix::product::Panel;
+use crate::cpu::matrix::right::{Right, times};
 use crate::cpu::processor::Cpu;
 use std::ops::Range;
 
@@ -52,7 +54,7 @@ impl Tiles {
 /// The panels have those elements; those of `out` are written by nobody else.
 pub(crate) unsafe fn logits(
     cpu: &Cpu,
-    [hidden, weight]: [Panel; 2],
+    (hidden, parts, weight): (Panel, Parts, Right),
     bias: Option<&[f32]>,
     out: Panel,
     [rows, classes, width]: [usize; 3],
@@ -66,7 +68,7 @@ pub(crate) unsafe fn logits(
             let weight = weight.at(classes.start, 0).transposed();
             let out = out.at(rows.start, classes.start);
             let sizes = [rows.len(), classes.len(), width];
-            product(false, out, [hidden.at(rows.start, 0), weight], sizes);
+            times(false, out, (hidden.at(rows.start, 0), parts, weight), sizes);
             if let Some(bias) = bias {
                 for row in 0..rows.len() {
                     let z = out.row(row, classes.len());
