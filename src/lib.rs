@@ -72,6 +72,9 @@ pub use spec::js_div::{JsDiv, JsDivLoss};
 pub use spec::js_div_logits::{JsDivLogits, JsDivLogitsGrad, JsDivLogitsGradOut};
 pub use spec::kl_div::{KlDiv, KlDivLoss};
 pub use spec::l1::{L1, L1Loss};
+pub use spec::linear_cross_entropy::{
+    LinearCrossEntropy, LinearGrad, LinearGradOut, LinearInput, LinearPath, LinearPlan,
+};
 pub use spec::log_softmax::LogSoftmax;
 pub use spec::logprob_entropy::{
     LogprobEntropy, LogprobEntropyGrad, LogprobEntropyOut, LogprobEntropyOutput,

@@ -10,6 +10,7 @@ use crate::spec::adaptive_log_softmax::{self, CheckedAdaptive};
 use crate::spec::cross_entropy::{self, Checked, CheckedShard, SoftTarget};
 use crate::spec::information::{self, CheckedInformation};
 use crate::spec::js_div_logits::{self, CheckedJsDiv};
+use crate::spec::linear_cross_entropy::{self, CheckedLinear, LinearPlan};
 use crate::spec::log_softmax::{self, CheckedLines};
 use crate::spec::multi_margin::{self, CheckedMargin};
 use crate::spec::nll::{self, CheckedNll};
@@ -192,6 +193,23 @@ pub(crate) trait Backend: Debug + Send + Sync {
         absent(self.name(), "cross entropy against probabilities")
     }
 
+    /// Cross entropy of logits that are products.
+    fn linear_cross_entropy(
+        &self,
+        _checked: &CheckedLinear<'_>,
+        _call: linear_cross_entropy::Call<'_>,
+    ) -> Result<()> {
+        absent(self.name(), "linear cross entropy")
+    }
+
+    /// What [`Backend::linear_cross_entropy`] would do, with gradients or without.
+    ///
+    /// # Errors
+    /// Those that it has before it reads anything.
+    fn linear_plan(&self, _checked: &CheckedLinear<'_>, _backward: bool) -> Result<LinearPlan> {
+        absent(self.name(), "linear cross entropy")
+    }
+
     /// Log-probability of the target, and entropy of the row.
     fn logprob_entropy(
         &self,
@@ -277,6 +295,6 @@ pub(crate) trait Backend: Debug + Send + Sync {
 }
 
 /// The error of a device without a loss.
-fn absent(device: &str, what: &str) -> Result<()> {
+fn absent<T>(device: &str, what: &str) -> Result<T> {
     Err(Error::Device { reason: format!("{what}: not on this device ({device})") })
 }

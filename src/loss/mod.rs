@@ -8,6 +8,7 @@ mod elementwise;
 pub mod information;
 pub(crate) mod io;
 mod js_div_logits;
+mod linear_cross_entropy;
 mod log_softmax;
 mod logprob_entropy;
 mod logsumexp;

@@ -1,5 +1,6 @@
 //! What is checked before a device sees it.
 
+use crate::base::dtype::DType;
 use crate::base::error::{Error, Result};
 use crate::base::shape::Shape;
 use crate::base::tensor::{TensorMut, TensorRef};
@@ -66,6 +67,42 @@ impl CrossEntropy<'_> {
         validate::classes("logits", logits.shape())
     }
 
+    /// The same where logits are yet to be made: so many classes in rows of this shape, beside tensors of
+    /// `owner`'s dtype.
+    pub(crate) fn check_rows<'a>(
+        &'a self,
+        (dtype, owner): (DType, &'static str),
+        (classes, rows): (usize, Shape),
+        target: &TensorRef<'a>,
+    ) -> Result<Checked<'a, Target<'a>>> {
+        self.check_options()?;
+        if let Some(scale) = self.teacher_scale {
+            return Err(Error::Value {
+                argument: "teacher_scale",
+                expected: "none (the target holds class indices or probabilities)".into(),
+                got: scale.to_string(),
+            });
+        }
+        validate::class_weight(self.weight.as_ref(), classes, (dtype, owner))?;
+        let class_dim = rows.len();
+        let (target, rows) = match target.dtype().is_float() {
+            true => {
+                let mut shape = rows;
+                shape.push(classes);
+                validate::shape("target", target, shape, "probabilities of all classes")?;
+                validate::dtype("target", target, &[dtype], owner)?;
+                self.check_not_ignoring()?;
+                (Target::Soft(SoftTarget(*target)), rows)
+            }
+            false => {
+                let owner = "one a row of the input";
+                let indices = ClassIndices::of_rows("target", target, rows, owner)?;
+                (Target::Classes(indices), indices.shape())
+            }
+        };
+        Ok(Checked { options: self, dtype, class_dim, classes, target, rows })
+    }
+
     fn checked<'a, T>(
         &'a self,
         logits: &TensorRef<'_>,
@@ -86,6 +123,11 @@ impl CrossEntropy<'_> {
         };
         validate::shape("target", target, logits.shape(), owner)?;
         validate::dtype("target", target, &[logits.dtype()], "the logits'")?;
+        self.check_not_ignoring()
+    }
+
+    /// Rows of probabilities all count.
+    fn check_not_ignoring(&self) -> Result<()> {
         if self.ignore_index >= 0 {
             return Err(Error::Value {
                 argument: "ignore_index",
@@ -144,7 +186,7 @@ pub(crate) enum Target<'a> {
 #[derive(Debug, Clone)]
 pub(crate) struct Checked<'a, T = ClassIndices<'a>> {
     pub(crate) options: &'a CrossEntropy<'a>,
-    pub(crate) dtype: crate::base::dtype::DType,
+    pub(crate) dtype: DType,
     /// The logits' dimension of classes: 0 or 1.
     pub(crate) class_dim: usize,
     pub(crate) classes: usize,
@@ -263,7 +305,12 @@ impl Checked<'_, Target<'_>> {
 
     /// Memory for the gradient of probabilities is of their kind; indices and teachers have none.
     pub(crate) fn check_grad_target(&self, gradients: &CrossEntropyGradients<'_>) -> Result<()> {
-        let Some(grad) = &gradients.target else {
+        self.check_target_gradient(gradients.target.as_ref())
+    }
+
+    /// The same of that memory alone.
+    pub(crate) fn check_target_gradient(&self, grad: Option<&TensorMut<'_>>) -> Result<()> {
+        let Some(grad) = grad else {
             return Ok(());
         };
         let refuse = |what: &str| {

@@ -1,0 +1,152 @@
+//! Cross entropy of logits that are products: options, checks and the maths in words.
+//!
+//! With hidden states x `[N, D]` and a classifier W `[V, D]`, b `[V]`, a row r has the logits
+//!
+//! ```text
+//! a_r = (W·x_r + b) / τ_r
+//! ```
+//!
+//! and the loss u_r·ℓ(a_r) with the ℓ of [`CrossEntropy`], options and all; the mean divides by Σ u_r·w_t over
+//! kept rows (the z-loss by Σ u_r). With G the gradient of a, one row each:
+//!
+//! ```text
+//! ∂x_r = G_r·W / τ_r      ∂W = Σ_r G_rᵀ·x_r / τ_r      ∂b = Σ_r G_r / τ_r
+//! ```
+//!
+//! Logits are f32 and never all in memory: they are made, turned into their gradient and multiplied out a
+//! chunk of rows at a time. What an ignored row holds is not read.
+
+mod call;
+mod checked;
+mod input;
+mod outputs;
+
+use crate::base::error::{Error, Result};
+use crate::spec::cross_entropy::CrossEntropy;
+
+pub(crate) use call::Call;
+pub(crate) use checked::CheckedLinear;
+pub use input::LinearInput;
+pub use outputs::{LinearGrad, LinearGradOut};
+
+/// Cross entropy between hidden states times a classifier, and class indices or class probabilities, in nats;
+/// the logits are never all in memory.
+///
+/// Its options are those of [`CrossEntropy`], which it is made from; PyTorch's function is
+/// `torch.nn.functional.linear_cross_entropy`.
+///
+/// | tensor ([`LinearInput`]) | shape | dtype |
+/// |---|---|---|
+/// | input | `[D]` or `[N, D]`, row stride free | f32, f16, bf16 |
+/// | linear_weight | `[V, D]`, row stride free | the input's |
+/// | linear_bias | `[V]` | the input's |
+/// | target, indices | `[]` or `[1]`, `[N]` | i64, i32, u32, u8 |
+/// | target, probabilities | `[V]` or `[N, V]`, row stride free | the input's |
+/// | temperature, row_weight | one a row | f32 |
+/// | weight (of classes) | `[V]` | f32 or the input's |
+/// | loss, lse, … ([`CrossEntropyOut`](crate::CrossEntropyOut)) | as of logits `[N, V]` | f32, i64 |
+/// | gradients ([`LinearGradOut`]) | those of what they belong to | the input's |
+///
+/// Sums are f32 or wider, in an order that depends neither on the number of threads nor on the size of chunks:
+/// the same input gives the same bits, and a row's results do not depend on the other rows of the batch.
+/// Gradients of the classifier are added up in f32 and rounded once where the budget has room for that.
+///
+/// ```
+/// use warploss::{CrossEntropy, Device, LinearCrossEntropy, LinearInput, TensorRef};
+/// let hidden = TensorRef::new(&[1.0f32, 2.0, -1.0, 0.5], &[2, 2])?;
+/// let classifier = TensorRef::new(&[1.0f32, 0.0, 0.0, 1.0, -1.0, 1.0], &[3, 2])?;
+/// let target = TensorRef::new(&[1i64, 2], &[2])?;
+/// let loss = LinearCrossEntropy::from(CrossEntropy::default().label_smoothing(0.1));
+/// let input = LinearInput::new(hidden, classifier, target);
+/// let result = loss.forward_backward(&Device::best(), &input, 1.0)?;
+/// assert!((result.output.loss.item()? - 0.5911).abs() < 1e-3);
+/// assert_eq!(*result.linear_weight.shape(), [3, 2]);
+/// # Ok::<(), warploss::Error>(())
+/// ```
+#[derive(Debug, Clone, PartialEq)]
+pub struct LinearCrossEntropy<'w> {
+    pub(crate) of_logits: CrossEntropy<'w>,
+    pub(crate) path: LinearPath,
+    pub(crate) workspace: usize,
+}
+
+/// How logits are made that are never all in memory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub enum LinearPath {
+    /// Chosen from shapes, dtype, budget and device.
+    #[default]
+    Auto,
+    /// By products of a library over chunks of rows, with the loss in place between them.
+    Chunked,
+    /// Tile by tile in registers (CUDA): no logits in memory at all.
+    Tiled,
+}
+
+/// What a call will do: [`LinearCrossEntropy::plan`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LinearPlan {
+    /// [`LinearPath::Chunked`] or [`LinearPath::Tiled`].
+    pub path: LinearPath,
+    /// Rows whose logits are there at once.
+    pub chunk_rows: usize,
+    /// Bytes of memory beside inputs, outputs and gradients, at most.
+    pub workspace_bytes: usize,
+}
+
+/// Bytes of a call's buffers, unless the caller has another budget.
+pub(crate) const WORKSPACE: usize = 512 << 20;
+
+impl Default for LinearCrossEntropy<'_> {
+    fn default() -> Self {
+        CrossEntropy::default().into()
+    }
+}
+
+impl<'w> From<CrossEntropy<'w>> for LinearCrossEntropy<'w> {
+    fn from(of_logits: CrossEntropy<'w>) -> Self {
+        LinearCrossEntropy { of_logits, path: LinearPath::Auto, workspace: WORKSPACE }
+    }
+}
+
+impl LinearCrossEntropy<'_> {
+    /// Bytes that a call may take beside its inputs, outputs and gradients. Default 512 MiB. Chunks are as long
+    /// as that allows; the results do not depend on it.
+    pub fn max_workspace_bytes(mut self, bytes: usize) -> Self {
+        self.workspace = bytes;
+        self
+    }
+
+    /// Default [`LinearPath::Auto`].
+    pub fn path(mut self, path: LinearPath) -> Self {
+        self.path = path;
+        self
+    }
+}
+
+/// A budget that is too small, and the least that would do.
+#[cfg_attr(not(gpu), expect(dead_code))]
+pub(crate) fn small_budget(least: usize, got: usize) -> Error {
+    Error::Value {
+        argument: "max_workspace_bytes",
+        expected: format!("at least {least} for these shapes"),
+        got: got.to_string(),
+    }
+}
+
+impl LinearPath {
+    /// As the command line has it.
+    pub fn name(self) -> &'static str {
+        match self {
+            LinearPath::Auto => "auto",
+            LinearPath::Chunked => "chunked",
+            LinearPath::Tiled => "tiled",
+        }
+    }
+
+    /// An error that says which paths there are, for one that a device does not have.
+    pub(crate) fn refuse(self, device: &'static str, has: &'static str) -> Result<()> {
+        let got = format!("{} on {device}", self.name());
+        Err(Error::Value { argument: "path", expected: has.into(), got })
+    }
+}

@@ -1,0 +1,128 @@
+//! What is checked before a device sees it.
+
+use crate::base::error::{Error, Result};
+use crate::base::shape::Shape;
+use crate::base::tensor::TensorRef;
+use crate::base::validate;
+use crate::spec::cross_entropy::CrossEntropyUpstream;
+use crate::spec::cross_entropy::checked::{Checked, Target};
+use crate::spec::linear_cross_entropy::{LinearCrossEntropy, LinearGradOut, LinearInput};
+use crate::spec::output_layer::places;
+
+/// Inputs that have passed the checks: only [`LinearCrossEntropy`] makes one, and a device takes nothing else.
+#[derive(Debug)]
+pub(crate) struct CheckedLinear<'a> {
+    pub(crate) options: &'a LinearCrossEntropy<'a>,
+    pub(crate) input: LinearInput<'a>,
+    /// The loss over logits `[N, V]` (their dtype here: the input's, that of what is checked beside them).
+    pub(crate) of_logits: Checked<'a, Target<'a>>,
+    /// N.
+    pub(crate) rows: usize,
+    /// D.
+    pub(crate) features: usize,
+}
+
+impl LinearCrossEntropy<'_> {
+    /// Everything about the inputs that can be told without reading them.
+    pub(crate) fn check<'a>(&'a self, of: &LinearInput<'a>) -> Result<CheckedLinear<'a>> {
+        validate::float("input", &of.input)?;
+        validate::row("input", &of.input)?;
+        let (rows, row_shape) = rows_of(&of.input)?;
+        let features = of.input.shape().last().copied().unwrap_or(0);
+        let classes = check_classifier(of, features)?;
+        let dtype = of.input.dtype();
+        let of_logits =
+            self.of_logits.check_rows((dtype, "the input's"), (classes, row_shape), &of.target)?;
+        for (argument, tensor) in [("temperature", &of.temperature), ("row_weight", &of.row_weight)]
+        {
+            if let Some(tensor) = tensor {
+                validate::f32_output(argument, tensor, row_shape, "one a row")?;
+            }
+        }
+        Ok(CheckedLinear { options: self, input: *of, of_logits, rows, features })
+    }
+}
+
+/// How many rows there are, and the shape of what has one value a row.
+fn rows_of(input: &TensorRef<'_>) -> Result<(usize, Shape)> {
+    match *input.shape() {
+        [_] => Ok((1, Shape::SCALAR)),
+        [rows, _] => Ok((rows, input.shape().without(1))),
+        _ => {
+            let expected = "1 or 2".into();
+            Err(Error::Rank { argument: "input", expected, got: input.rank() })
+        }
+    }
+}
+
+/// The classifier is one of these features; its classes.
+fn check_classifier(of: &LinearInput<'_>, features: usize) -> Result<usize> {
+    let (weight, dtype) = (&of.linear_weight, of.input.dtype());
+    let [classes, columns] = *weight.shape() else {
+        let expected = "2".into();
+        return Err(Error::Rank { argument: "linear_weight", expected, got: weight.rank() });
+    };
+    if columns != features {
+        let expected = format!("[V, {features}] (the input's features)");
+        return Err(Error::Shape { argument: "linear_weight", expected, got: weight.shape() });
+    }
+    validate::dtype("linear_weight", weight, &[dtype], "the input's")?;
+    validate::row("linear_weight", weight)?;
+    if let Some(bias) = &of.linear_bias {
+        validate::shape("linear_bias", bias, weight.shape().without(1), "one a class")?;
+        validate::dtype("linear_bias", bias, &[dtype], "the input's")?;
+        validate::contiguous("linear_bias", bias)?;
+    }
+    Ok(classes)
+}
+
+impl<'a> CheckedLinear<'a> {
+    /// V.
+    pub(crate) fn classes(&self) -> usize {
+        self.of_logits.classes
+    }
+
+    /// Where all that is read lies: it must lie together.
+    pub(crate) fn places(&self) -> [&'static str; 2] {
+        let of = &self.input;
+        places(&of.input, of.others().chain([of.target]))
+    }
+
+    /// Gradients have the shapes and the dtype of what they belong to; upstream ones those of the results.
+    pub(crate) fn check_gradients(
+        &self,
+        upstream: &CrossEntropyUpstream<'_>,
+        gradients: &LinearGradOut<'_>,
+    ) -> Result<()> {
+        self.of_logits.check_upstream(upstream)?;
+        let LinearInput { input, linear_weight, linear_bias, .. } = &self.input;
+        if let (Some(grad), None) = (&gradients.linear_bias, linear_bias) {
+            return Err(Error::Value {
+                argument: "grad_linear_bias",
+                expected: "none (there is no linear_bias)".into(),
+                got: format!("{} {}", grad.dtype(), grad.shape()),
+            });
+        }
+        for (argument, grad) in gradients.each() {
+            let (owner, name) = match argument {
+                "grad_input" => (Some(input), "the input's"),
+                "grad_linear_weight" => (Some(linear_weight), "the classifier's"),
+                "grad_linear_bias" => (linear_bias.as_ref(), "the bias's"),
+                _ => (None, ""),
+            };
+            let Some(owner) = owner else { continue };
+            let grad = grad.as_ref();
+            validate::shape(argument, &grad, owner.shape(), name)?;
+            validate::dtype(argument, &grad, &[owner.dtype()], name)?;
+            validate::row(argument, &grad)?;
+        }
+        self.of_logits.check_target_gradient(gradients.target.as_ref())
+    }
+
+    /// Where the gradients lie that do not lie with the input.
+    pub(crate) fn gradient_places(&self, gradients: &LinearGradOut<'_>) -> [&'static str; 2] {
+        let input = self.input.input.place();
+        let other = gradients.each().map(|(_, grad)| grad.place()).find(|&place| place != input);
+        [input, other.unwrap_or(input)]
+    }
+}
