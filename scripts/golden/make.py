@@ -24,6 +24,7 @@ from safetensors.torch import save_file
 import adaptive_log_softmax
 import elementwise
 import js_div_logits
+import linear_cross_entropy
 import multi_margin
 
 DTYPES = {"f32": torch.float32, "f16": torch.float16, "bf16": torch.bfloat16}
@@ -433,12 +434,11 @@ def main():
         ("cross_entropy", cross_entropy_cases),
         ("soft_cross_entropy", soft_cross_entropy_cases),
         ("nll", nll_cases),
-        ("multi_margin", lambda f: multi_margin.cases(sys.modules[__name__], f)),
         ("log_softmax", lambda f: line_cases(f, lambda x, d, _: torch.log_softmax(x, d[0]))),
         ("logsumexp", lambda f: line_cases(f, lambda x, d, k: torch.logsumexp(x, d, k))),
         ("logprob_entropy", logprob_entropy_cases),
-        ("js_div_logits", lambda f: js_div_logits.cases(sys.modules[__name__], f)),
-        ("adaptive_log_softmax", lambda f: adaptive_log_softmax.cases(sys.modules[__name__], f)),
+        *((of.__name__, lambda f, of=of: of.cases(sys.modules[__name__], f))
+          for of in (multi_margin, js_div_logits, linear_cross_entropy, adaptive_log_softmax)),
         *((loss, lambda f: elementwise.cases(sys.modules[__name__], f)) for loss in ELEMENTWISE),
     ):
         file = File(loss)

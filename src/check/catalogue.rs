@@ -98,6 +98,8 @@ catalogue! {
     MultiMargin ops::multi_margin::ENTRY,
     /// [`crate::GaussianNll`].
     GaussianNll ops::gaussian_nll::ENTRY,
+    /// [`crate::LinearCrossEntropy`].
+    LinearCrossEntropy ops::linear_cross_entropy::ENTRY,
 }
 
 impl Op {

@@ -10,6 +10,7 @@ use crate::spec::adaptive_log_softmax::{self, CheckedAdaptive};
 use crate::spec::cross_entropy::{self, Checked, CheckedShard, SoftTarget};
 use crate::spec::information::{self, CheckedInformation};
 use crate::spec::js_div_logits::{self, CheckedJsDiv};
+use crate::spec::linear_cross_entropy::{self, CheckedLinear, LinearPlan};
 use crate::spec::log_softmax::{self, CheckedLines};
 use crate::spec::multi_margin::{self, CheckedMargin};
 use crate::spec::nll::{self, CheckedNll};
@@ -100,6 +101,18 @@ impl Backend for Cpu {
                 self.soft_cross_entropy_in_place(checked, gradients, grad_output, out)
             }
         }
+    }
+
+    fn linear_cross_entropy(
+        &self,
+        checked: &CheckedLinear<'_>,
+        call: linear_cross_entropy::Call<'_>,
+    ) -> Result<()> {
+        Cpu::linear_cross_entropy(self, checked, call)
+    }
+
+    fn linear_plan(&self, checked: &CheckedLinear<'_>, backward: bool) -> Result<LinearPlan> {
+        Cpu::linear_plan(self, checked, backward)
     }
 
     fn logprob_entropy(

@@ -125,7 +125,6 @@ impl LinearCrossEntropy<'_> {
 }
 
 /// A budget that is too small, and the least that would do.
-#[cfg_attr(not(gpu), expect(dead_code))]
 pub(crate) fn small_budget(least: usize, got: usize) -> Error {
     Error::Value {
         argument: "max_workspace_bytes",

@@ -7,7 +7,7 @@
 //! | `cross_entropy`, `soft_cross_entropy`, `nll`, `multi_margin`, `log_softmax`, `logsumexp`, `logprob_entropy`, `ranks`, `tokens`, `elementwise`, `js_div_logits`, `information` | a loss: its case, its calls, random cases |
 //! | `partial` | a vocabulary in shards |
 //! | `catalogue` | every loss of the catalogue, whichever it is |
-//! | `adaptive_embedding`, `adaptive_log_softmax`, `sampled_softmax` | layers: parameters and a loss |
+//! | `adaptive_embedding`, `adaptive_log_softmax`, `sampled_softmax`, `linear_cross_entropy` | layers: parameters and a loss |
 //! | `golden`, `properties`, `gradients` | one table each, a loss is a row |
 //! | `numerics…`, `elementwise_numerics`, `ends`, `near_zero`, `empty`, `determinism`, `errors…`, `targets`, `views` | behaviours, a test is named for each |
 //! | `schedules`, `soft_schedules`, `elementwise_cuda`, `blocks` | how a device goes through rows, elements and host tensors, on emulated cards |
@@ -43,6 +43,7 @@ mod harness;
 mod information;
 mod js_div_logits;
 mod lanes;
+mod linear_cross_entropy;
 mod log_softmax;
 mod logprob_entropy;
 mod logsumexp;

@@ -33,8 +33,16 @@ pub(crate) enum Kind {
     Rows(&'static dyn Bench),
     /// Elements of two tensors: `--elements`.
     Elements(&'static dyn Bench),
-    /// Hidden states and parameters: `--hidden` and `--cutoffs` too.
-    Products,
+    /// Hidden states and parameters: `--hidden` too.
+    Products(Layer),
+}
+
+/// A layer, whose time products decide.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Layer {
+    /// `--cutoffs` and `--capacities` too.
+    AdaptiveLogSoftmax,
+    LinearCrossEntropy,
 }
 
 /// A measured op.

@@ -4,7 +4,7 @@ use crate::base::dtype::DType;
 use crate::base::error::Result;
 use crate::base::reduction::Reduction;
 use crate::base::tensor::{Tensor, TensorMut, TensorRef};
-use crate::check::bench::{Kind, Measured};
+use crate::check::bench::{Kind, Layer, Measured};
 use crate::check::call::bound::Bound;
 use crate::check::call::clusters::{
     draw_clusters, draw_gradients, give_output, named_gradients, order,
@@ -34,7 +34,7 @@ pub(in crate::check) const ENTRY: Entry = Entry {
     measured: &[Measured {
         name: "adaptive-log-softmax",
         help: "Hidden states and parameters to a loss and all gradients",
-        kind: Kind::Products,
+        kind: Kind::Products(Layer::AdaptiveLogSoftmax),
     }],
     traits: Traits::LAYER,
 };

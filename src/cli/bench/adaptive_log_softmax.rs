@@ -85,7 +85,7 @@ pub(in crate::cli) fn parameters_of(loss: &AdaptiveLogSoftmax<'_>) -> Result<u12
 }
 
 /// Targets whose logarithm is uniform: class k comes with probability ∝ ln((k + 2) / (k + 1)).
-fn zipf(rows: usize, classes: usize) -> Vec<i64> {
+pub(super) fn zipf(rows: usize, classes: usize) -> Vec<i64> {
     let mut random = Random::new(0x7a67);
     let scale = ((classes + 1) as f64).ln();
     let mut unit = || (random.next() >> 11) as f64 / (1u64 << 53) as f64;
@@ -93,7 +93,7 @@ fn zipf(rows: usize, classes: usize) -> Vec<i64> {
 }
 
 /// Numbers as hidden states have them after a layer norm.
-fn normal(tensor: &mut Tensor) {
+pub(super) fn normal(tensor: &mut Tensor) {
     fn each<T: Float>(numbers: &mut [T]) {
         let mut random = Random::new(0x5eed);
         numbers.iter_mut().for_each(|x| *x = T::from_f32(random.normal()));

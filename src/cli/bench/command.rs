@@ -1,7 +1,7 @@
 //! The arguments of `bench`, and the lines that they ask for.
 
 use crate::base::dtype::DType;
-use crate::check::bench::Kind;
+use crate::check::bench::{Kind, Layer};
 use crate::cli::bench::line::Line;
 use crate::cli::bench::ops::BenchOp;
 use crate::cli::bench::{adaptive_log_softmax, suite};
@@ -28,6 +28,7 @@ one number per row does not.
                  forward-backward (fused, in place) 2 reads, 1 write
   adaptive-log-softmax  forward: input and parameters read; else: their gradients written too. Its
                  targets are Zipf's; the products decide its time, so GFLOP/s are told as well
+  linear-cross-entropy  the same, of input and classifier
 GB/s are 10^9 model bytes a second in the median run. share_of_copy sets them against copying one
 large buffer to another in the same run (bytes read and written both count); the table also sets
 them against summing a buffer and scaling one in place. Data that fits the cache exceeds 1.
@@ -57,7 +58,7 @@ pub(in crate::cli) struct BenchArgs {
     #[arg(long, value_name = "N", requires = "op", allow_hyphen_values = true, value_parser = at_least_one)]
     elements: Option<usize>,
 
-    /// Features of the input of adaptive-log-softmax [default: 512]
+    /// Features of the input of adaptive-log-softmax and linear-cross-entropy [default: 512]
     #[arg(long, value_name = "D", requires = "op", allow_hyphen_values = true, value_parser = at_least_one)]
     hidden: Option<usize>,
 
@@ -156,13 +157,16 @@ impl BenchArgs {
         };
         let (rows, classes) = self.sizes(op)?;
         let line = Line::of_rows(op, pass, dtype, rows, classes);
-        if !matches!(op.parts().1, Kind::Products) {
-            return Ok(vec![line]);
+        let line = Line { hidden: self.hidden.unwrap_or(512), ..line };
+        match op.parts().1 {
+            Kind::Products(Layer::AdaptiveLogSoftmax) => {}
+            Kind::Products(Layer::LinearCrossEntropy) => return Ok(vec![line]),
+            Kind::Rows(_) | Kind::Elements(_) => return Ok(vec![Line { hidden: 0, ..line }]),
         }
         let below_v = CUTOFFS.into_iter().filter(|&c| c < classes).collect();
         let cutoffs = self.cutoffs.clone().unwrap_or(below_v);
         let capacities = self.capacities.clone();
-        let line = Line { hidden: self.hidden.unwrap_or(512), cutoffs, capacities, ..line };
+        let line = Line { cutoffs, capacities, ..line };
         let names = ["cutoffs", "capacities"].map(|name| (name, format!("--{name}")));
         adaptive_log_softmax::options(&line).shapes().map_err(|e| Failure::renamed(&e, &names))?;
         Ok(vec![line])
@@ -182,8 +186,11 @@ impl BenchArgs {
         let (taken, classes): (&[&str], _) = match kind {
             Kind::Elements(_) => (&["--elements"], ELEMENTS),
             Kind::Rows(_) => (&["--rows", "--classes"], 128_256),
-            Kind::Products => {
+            Kind::Products(Layer::AdaptiveLogSoftmax) => {
                 (&["--rows", "--classes", "--hidden", "--cutoffs", "--capacities"], 1_000_000)
+            }
+            Kind::Products(Layer::LinearCrossEntropy) => {
+                (&["--rows", "--classes", "--hidden"], 128_256)
             }
         };
         if let Some((option, _)) = given.iter().find(|(o, given)| *given && !taken.contains(o)) {

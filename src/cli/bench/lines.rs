@@ -103,6 +103,6 @@ pub(super) fn run(
 
 impl Line {
     fn is_products(&self) -> bool {
-        matches!(self.op.parts().1, Kind::Products)
+        matches!(self.op.parts().1, Kind::Products(_))
     }
 }

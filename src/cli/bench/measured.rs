@@ -2,9 +2,9 @@
 
 use crate::base::error::Error;
 use crate::check::bench::data::Data;
-use crate::check::bench::{Bench, Kind};
-use crate::cli::bench::adaptive_log_softmax;
+use crate::check::bench::{Bench, Kind, Layer};
 use crate::cli::bench::line::{Line, Measured};
+use crate::cli::bench::{adaptive_log_softmax, linear_cross_entropy};
 use crate::cli::failure::Failure;
 use crate::cli::memory;
 use crate::device::Device;
@@ -22,8 +22,14 @@ impl Line {
         budget: &Budget,
         (held, room): (&mut Option<Data>, usize),
     ) -> Result<Measured, Failure> {
-        let (Kind::Rows(bench) | Kind::Elements(bench)) = self.op.parts().1 else {
-            return adaptive_log_softmax::measure(self, device, budget);
+        let bench = match self.op.parts().1 {
+            Kind::Rows(bench) | Kind::Elements(bench) => bench,
+            Kind::Products(Layer::AdaptiveLogSoftmax) => {
+                return adaptive_log_softmax::measure(self, device, budget);
+            }
+            Kind::Products(Layer::LinearCrossEntropy) => {
+                return linear_cross_entropy::measure(self, device, budget);
+            }
         };
         let shape = (self.rows, self.classes);
         let (large, what) = (bench.large(self.pass), (self.dtype, bench.input()));

@@ -3,6 +3,7 @@
 pub(super) mod adaptive_log_softmax;
 mod command;
 mod line;
+mod linear_cross_entropy;
 mod lines;
 mod measured;
 mod ops;

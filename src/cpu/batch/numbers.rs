@@ -17,6 +17,7 @@ use crate::spec::cross_entropy::Checked;
 use crate::spec::grad_output::GradOutput;
 
 /// Numbers of the batch that every row uses.
+#[derive(Clone, Copy)]
 pub(crate) struct Batch<'a> {
     pub(crate) targets: Targets<'a>,
     pub(crate) weights: Weights<'a>,
@@ -47,7 +48,7 @@ impl Scaling<'_> {
                 (f64::NAN, f64::NAN)
             }
             Reduction::Mean | Reduction::BatchMean => {
-                (g / self.census.weight, g / self.census.kept as f64)
+                (g / self.census.weight, g / self.census.rows)
             }
         }
     }
@@ -62,7 +63,7 @@ impl Scaling<'_> {
         let (loss, z_loss) = match self.reduction {
             Reduction::None | Reduction::Sum => (sum.loss, sum.z_loss),
             Reduction::Mean | Reduction::BatchMean => {
-                let (w, n) = (self.census.weight, self.census.kept as f64);
+                let (w, n) = (self.census.weight, self.census.rows);
                 // No kept row makes 0/0; no weight makes NaN of whatever the sum is.
                 let loss = if w == 0.0 { f64::NAN } else { sum.loss / w };
                 (loss, if z_loss { sum.z_loss / n } else { 0.0 })
@@ -312,6 +313,15 @@ pub(crate) struct Sums {
 }
 
 impl Sums {
+    /// Of rows' losses, one after another.
+    pub(crate) fn of(rows: &[[f64; 2]]) -> Sums {
+        let mut sums = Sums::default();
+        for &[loss, z_loss] in rows {
+            sums.add(&Sums { loss, z_loss });
+        }
+        sums
+    }
+
     /// Adds those of more rows.
     pub(crate) fn add(&mut self, more: &Sums) {
         self.loss += more.loss;

@@ -4,6 +4,7 @@ use crate::base::error::Result;
 use crate::base::reduction::Reduction;
 use crate::cpu::batch::numbers::{Scaling, Sums};
 use crate::cpu::processor::host_f32;
+use crate::cpu::row::places::Places;
 use crate::cpu::row::ranks::RankResults;
 use crate::cpu::threads::SyncPtr;
 use crate::spec::cross_entropy::CrossEntropyOut;
@@ -14,13 +15,49 @@ pub(crate) struct Results {
     loss: SyncPtr<f32>,
     z_loss: SyncPtr<f32>,
     lse: SyncPtr<f32>,
+    /// Loss without z-loss, and z-loss, in f64.
+    wide: SyncPtr<[f64; 2]>,
+    /// What rows' losses are multiplied by; null for 1 each.
+    weight: SyncPtr<f32>,
+    places: Places,
     pub(crate) ranks: RankResults,
 }
 
 impl Results {
+    /// Nobody asked for any.
+    pub(crate) const NONE: Results = Results {
+        loss: SyncPtr(std::ptr::null_mut()),
+        z_loss: SyncPtr(std::ptr::null_mut()),
+        lse: SyncPtr(std::ptr::null_mut()),
+        wide: SyncPtr(std::ptr::null_mut()),
+        weight: SyncPtr(std::ptr::null_mut()),
+        places: Places::ALL,
+        ranks: RankResults::NONE,
+    };
+
     /// Whether any are asked for row by row.
     pub(crate) fn of_rows(&self) -> bool {
-        [self.loss, self.z_loss, self.lse].iter().any(|out| !out.get().is_null())
+        let any = [self.loss, self.z_loss, self.lse].iter().any(|out| !out.get().is_null());
+        any || !self.wide.get().is_null()
+    }
+
+    /// The same with losses in f64 as well, and weights of rows.
+    ///
+    /// # Safety
+    /// Both have an element for each row that is put, for as long as any is; nobody else touches `wide`.
+    pub(crate) unsafe fn weighted(self, wide: &mut [[f64; 2]], weight: Option<&[f32]>) -> Results {
+        let weight = weight.map_or(std::ptr::null_mut(), |w| w.as_ptr().cast_mut());
+        Results { wide: SyncPtr(wide.as_mut_ptr()), weight: SyncPtr(weight), ..self }
+    }
+
+    /// The same for rows whose weights are not looked at.
+    pub(crate) fn unweighted(self) -> Results {
+        Results { weight: SyncPtr(std::ptr::null_mut()), ..self }
+    }
+
+    /// The same for rows that have these places among those of the whole.
+    pub(crate) fn at(self, places: Places) -> Results {
+        Results { places, ranks: self.ranks.at(places), ..self }
     }
 
     /// Writes one row's results and adds them up.
@@ -34,6 +71,9 @@ impl Results {
         lse: f32,
         sums: &mut Sums,
     ) {
+        let row = self.places.row(row);
+        // SAFETY: weights and losses in f64 have an element a row, where there are any: the caller's promise.
+        let (loss, z_loss) = unsafe { self.weigh(row, (loss, z_loss)) };
         let values =
             [(self.loss, (loss + z_loss) as f32), (self.z_loss, z_loss as f32), (self.lse, lse)];
         for (out, value) in values {
@@ -45,6 +85,27 @@ impl Results {
         }
         sums.loss += loss;
         sums.z_loss += z_loss;
+    }
+
+    /// A row's losses with its weight, which are put down in f64.
+    ///
+    /// # Safety
+    /// As for [`Results::put`].
+    #[inline(always)]
+    unsafe fn weigh(&self, row: usize, (mut loss, mut z_loss): (f64, f64)) -> (f64, f64) {
+        // SAFETY: pointers that are not null have an element a row: the caller's promise.
+        unsafe {
+            if !self.weight.get().is_null() {
+                let weight = f64::from(self.weight.get().add(row).read());
+                // A weight of 0 silences an infinite loss.
+                let of = |loss: f64| if weight == 0.0 { 0.0 } else { weight * loss };
+                (loss, z_loss) = (of(loss), of(z_loss));
+            }
+            if !self.wide.get().is_null() {
+                self.wide.get().add(row).write([loss, z_loss]);
+            }
+        }
+        (loss, z_loss)
     }
 }
 
@@ -81,6 +142,7 @@ impl<'o> Buffers<'o> {
             z_loss: pointer(self.z_loss.as_mut().filter(|_| per_row)),
             lse: pointer(self.lse.as_mut()),
             ranks: self.ranks,
+            ..Results::NONE
         }
     }
 

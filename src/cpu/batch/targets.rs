@@ -101,10 +101,12 @@ pub(crate) struct Census {
     pub(crate) kept: usize,
     /// Σ w_t over kept rows.
     pub(crate) weight: f64,
+    /// What the z-loss's mean divides by: their number, unless rows have weights.
+    pub(crate) rows: f64,
 }
 
 impl Census {
-    const NONE: Census = Census { kept: 0, weight: 0.0 };
+    const NONE: Census = Census { kept: 0, weight: 0.0, rows: 0.0 };
 }
 
 /// Rows whose labels are read at a time.
@@ -175,7 +177,8 @@ impl Targets<'_> {
     /// Counts the kept rows; an error for the first kept target that names no class.
     pub(crate) fn census(&self, cpu: &Cpu, weights: &Weights<'_>) -> Result<Census> {
         if self.rows <= ALONE {
-            return self.census_of(0..self.rows, weights);
+            let census = self.census_of(0..self.rows, weights)?;
+            return Ok(Census { rows: census.kept as f64, ..census });
         }
         let size = self.rows.div_ceil(CHUNKS);
         let mut chunks = [const { Ok(Census::NONE) }; CHUNKS];
@@ -189,6 +192,7 @@ impl Targets<'_> {
             census.kept += chunk.kept;
             census.weight += chunk.weight;
         }
+        census.rows = census.kept as f64;
         Ok(census)
     }
 

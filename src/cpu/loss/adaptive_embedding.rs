@@ -3,7 +3,8 @@
 
 use crate::base::error::{Error, Result};
 use crate::base::tensor::{TensorMut, TensorRef};
-use crate::cpu::matrix::product::{Gradient, Matrix, PIECE, Panel, product};
+use crate::cpu::matrix::gradient::Gradient;
+use crate::cpu::matrix::product::{Matrix, PIECE, Panel, product};
 use crate::cpu::matrix::scratch::{with_scratch, zeros};
 use crate::cpu::processor::Cpu;
 use crate::cpu::threads::SyncPtr;

@@ -18,9 +18,11 @@ use crate::cpu::batch::tiles::{each_tile, short};
 use crate::cpu::loss::cross_entropy::blocks::Blocks;
 use crate::cpu::loss::cross_entropy::call::Call;
 use crate::cpu::loss::cross_entropy::short::Short;
-use crate::cpu::loss::cross_entropy::tokens::{TokenResults, TokenUpstream, Tokens};
+use crate::cpu::loss::cross_entropy::tokens::Tokens;
+pub(crate) use crate::cpu::loss::cross_entropy::tokens::{TokenResults, TokenUpstream};
 use crate::cpu::loss::log_softmax::fill;
 use crate::cpu::loss::logsumexp::coarse;
+use crate::cpu::matrix::chunks::Logits;
 use crate::cpu::processor::{Cpu, each_float, host_f32_ref};
 use crate::cpu::row::hole::Hole;
 use crate::cpu::row::logit::{Linear, Transform};
@@ -234,7 +236,7 @@ impl LineOp for Backward<'_> {
 }
 
 #[derive(Clone, Copy)]
-enum Pass<'a> {
+pub(crate) enum Pass<'a> {
     Forward(Results),
     /// With more of each row than its loss and ranks.
     Tokens(Results, TokenResults, TokenUpstream<'a>),
@@ -259,6 +261,19 @@ pub(crate) fn rows(checked: &Checked<'_>, logits: &TensorRef<'_>) -> Lines {
 }
 
 impl Cpu {
+    /// Goes through rows of logits that somebody else has made, whose batch this is; in place with a gradient.
+    pub(crate) fn cross_entropy_of_rows(
+        &self,
+        batch: &Batch<'_>,
+        pass: Pass<'_>,
+        logits: Logits<'_>,
+        gradient: bool,
+    ) {
+        let (lines, base) = (logits.lines(logits.stride), logits.data.as_mut_ptr());
+        let x = Source { base: base.cast_const(), lines };
+        self.run(batch, pass, x, gradient.then_some(Sink { base, lines }));
+    }
+
     fn run<X: Lanes, Y: Lanes>(
         &self,
         batch: &Batch<'_>,

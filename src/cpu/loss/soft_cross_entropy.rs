@@ -14,7 +14,7 @@ use crate::cpu::batch::results::{Buffers, Results};
 use crate::cpu::batch::targets::with_weights;
 use crate::cpu::batch::tiles::{each_tile_of, short};
 use crate::cpu::loss::log_softmax::fill;
-use crate::cpu::loss::soft_cross_entropy::batch::Batch;
+pub(crate) use crate::cpu::loss::soft_cross_entropy::batch::Batch;
 use crate::cpu::loss::soft_cross_entropy::short::Short;
 use crate::cpu::processor::{Cpu, each_float};
 use crate::cpu::row::soft_row::{SoftKept, SoftRow, Teacher};
@@ -91,9 +91,16 @@ fn rows(checked: &Checked<'_, SoftTarget<'_>>, tensor: &TensorRef<'_>) -> Lines 
 }
 
 /// Where a call's gradients go.
-struct Outputs<T> {
-    logits: Option<Sink<T>>,
-    target: Option<Sink<T>>,
+pub(crate) struct Outputs<T> {
+    pub(crate) logits: Option<Sink<T>>,
+    pub(crate) target: Option<Sink<T>>,
+}
+
+/// Rows of logits and of probabilities, and where their gradients go.
+pub(crate) struct SoftOperands<T> {
+    pub(crate) x: Source<T>,
+    pub(crate) target: Source<T>,
+    pub(crate) outputs: Outputs<T>,
 }
 
 impl Cpu {
@@ -111,9 +118,21 @@ impl Cpu {
                 expected: "host",
                 got: "device",
             })?;
-        let a = Source { base: target.as_ptr(), lines: rows(checked, &checked.target.tensor()) };
-        let operands = Operands { x, a: Some(a), y: outputs.logits, b: outputs.target };
-        Ok(with_weights(batch.weights, (batch.classes, batch.unit), true, |weights| {
+        let lines = rows(checked, &checked.target.tensor());
+        let target = Source { base: target.as_ptr(), lines };
+        let operands = SoftOperands { x, target, outputs };
+        Ok(self.soft_cross_entropy_of_rows(batch, operands, results))
+    }
+
+    /// Goes through rows of logits beside those of probabilities, whose batch this is.
+    pub(crate) fn soft_cross_entropy_of_rows<T: Lanes>(
+        &self,
+        batch: &Batch<'_>,
+        SoftOperands { x, target, outputs }: SoftOperands<T>,
+        results: Option<Results>,
+    ) -> Sums {
+        let operands = Operands { x, a: Some(target), y: outputs.logits, b: outputs.target };
+        with_weights(batch.weights, (batch.classes, batch.unit), true, |weights| {
             if short(&operands.x) {
                 let gradients = [operands.y.is_some(), operands.b.is_some()];
                 let op = Short { level: self.level, batch, weights, results, gradients };
@@ -125,7 +144,7 @@ impl Cpu {
             // SAFETY: views hold their shapes, which were checked to agree; outputs are borrowed
             // exclusively, and in place the output is the input itself.
             unsafe { each_line_of(self, operands, &op) }
-        }))
+        })
     }
 
     pub(crate) fn soft_cross_entropy_forward(

@@ -8,6 +8,7 @@ pub(crate) mod hole;
 pub(crate) mod logit;
 pub(crate) mod narrow;
 pub(crate) mod partial;
+pub(crate) mod places;
 pub(crate) mod ranks;
 pub(crate) mod record;
 pub(crate) mod room;

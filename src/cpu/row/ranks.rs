@@ -9,6 +9,7 @@ use crate::base::host::Element as _;
 use crate::base::tensor::{TensorMut, TensorRef};
 use crate::cpu::processor::{Cpu, host_data, host_i64};
 use crate::cpu::row::hole::Hole;
+use crate::cpu::row::places::Places;
 use crate::cpu::simd::{Kernel, Lanes, Level, MAX_LANES, Simd, load_lanes};
 use crate::cpu::threads::SyncPtr;
 use std::ops::Range;
@@ -158,9 +159,22 @@ impl<T: Lanes, const LEFT: bool> Kernel for Count<T, LEFT> {
 pub(crate) struct RankResults {
     argmax: SyncPtr<i64>,
     rank: SyncPtr<i64>,
+    places: Places,
 }
 
 impl RankResults {
+    /// Nobody asked for any.
+    pub(crate) const NONE: RankResults = RankResults {
+        argmax: SyncPtr(std::ptr::null_mut()),
+        rank: SyncPtr(std::ptr::null_mut()),
+        places: Places::ALL,
+    };
+
+    /// The same for rows that have these places among those of the whole.
+    pub(crate) fn at(self, places: Places) -> RankResults {
+        RankResults { places, ..self }
+    }
+
     pub(crate) fn new(
         argmax: Option<TensorMut<'_>>,
         rank: Option<TensorMut<'_>>,
@@ -169,7 +183,8 @@ impl RankResults {
             None => Ok(SyncPtr(std::ptr::null_mut())),
             Some(tensor) => Ok(SyncPtr(host_i64(tensor, argument)?.as_mut_ptr())),
         };
-        Ok(RankResults { argmax: pointer(argmax, "argmax")?, rank: pointer(rank, "rank")? })
+        let (argmax, rank) = (pointer(argmax, "argmax")?, pointer(rank, "rank")?);
+        Ok(RankResults { argmax, rank, places: Places::ALL })
     }
 
     pub(crate) fn wanted(&self) -> bool {
@@ -181,6 +196,7 @@ impl RankResults {
     /// # Safety
     /// Each pointer is null or good for an element a row; nobody else writes this row's.
     pub(crate) unsafe fn put(&self, row: usize, standing: Option<&Standing>) {
+        let row = self.places.row(row);
         let values = [
             (self.argmax, standing.map_or(-1, |s| s.column as i64)),
             (self.rank, standing.map_or(-1, |s| s.beats as i64)),

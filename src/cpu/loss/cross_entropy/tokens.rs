@@ -12,6 +12,7 @@ use crate::cpu::processor::{host_f32, host_i64};
 use crate::cpu::row::entropy::EntropyTerms;
 use crate::cpu::row::hole::Hole;
 use crate::cpu::row::logit::Transform;
+use crate::cpu::row::places::Places;
 use crate::cpu::row::state::RowSum;
 use crate::cpu::row::top::{Top, top_of};
 use crate::cpu::row::work::Row;
@@ -21,9 +22,10 @@ use crate::spec::cross_entropy::{CrossEntropyOut, CrossEntropyUpstream};
 
 /// Where the numbers of rows go; null where nobody asked.
 #[derive(Clone, Copy)]
-pub(super) struct TokenResults {
+pub(crate) struct TokenResults {
     logprob: SyncPtr<f32>,
     entropy: SyncPtr<f32>,
+    places: Places,
     top: TopResults,
 }
 
@@ -39,13 +41,13 @@ impl Default for TokenResults {
     fn default() -> Self {
         let (f32s, i64s) = (SyncPtr(std::ptr::null_mut()), SyncPtr(std::ptr::null_mut()));
         let top = TopResults { k: 0, classes: i64s, logprob: f32s };
-        TokenResults { logprob: f32s, entropy: f32s, top }
+        TokenResults { logprob: f32s, entropy: f32s, places: Places::ALL, top }
     }
 }
 
 impl TokenResults {
     /// The caller's buffers, borrowed by `out` for as long as rows write to them; `None` where it has none.
-    pub(super) fn of(out: &mut CrossEntropyOut<'_>) -> Result<Option<TokenResults>> {
+    pub(crate) fn of(out: &mut CrossEntropyOut<'_>) -> Result<Option<TokenResults>> {
         if !out.of_tokens() {
             return Ok(None);
         }
@@ -68,12 +70,30 @@ impl TokenResults {
         Ok(Some(results))
     }
 
+    /// The same for rows that have these places among those of the whole.
+    pub(crate) fn at(self, places: Places) -> TokenResults {
+        TokenResults { places, ..self }
+    }
+
+    /// Writes all of an ignored row.
+    ///
+    /// # Safety
+    /// Each pointer is null or good for an element, or k, a row; nobody else writes this row's.
+    pub(crate) unsafe fn put_ignored(&self, row: usize) {
+        // SAFETY: the caller's promise.
+        unsafe {
+            self.put(row, None);
+            self.put_top(row, None);
+        }
+    }
+
     /// Writes one row's log-probability and entropy; `None` for an ignored one.
     ///
     /// # Safety
     /// Each pointer is null or good for an element a row; nobody else writes this row's.
     unsafe fn put(&self, row: usize, sum: Option<&RowSum>) {
         let [logprob, entropy] = sum.map_or([0.0; 2], RowSum::token);
+        let row = self.places.row(row);
         for (out, value) in [(self.logprob, logprob), (self.entropy, entropy)] {
             if !out.get().is_null() {
                 // SAFETY: a pointer that is not null has an element a row, and this row's is
@@ -84,25 +104,26 @@ impl TokenResults {
     }
 }
 
-impl TopResults {
-    /// Writes one row's, of its sum and its logits; `None` for an ignored one.
+impl TokenResults {
+    /// Writes one row's likeliest classes, of its sum and its logits; `None` for an ignored one.
     ///
     /// # Safety
     /// Both pointers are good for `k` elements a row; nobody else writes this row's.
-    unsafe fn put(&self, row: usize, of: Option<(&RowSum, &Top, Transform)>) {
+    unsafe fn put_top(&self, row: usize, of: Option<(&RowSum, &Top, Transform)>) {
+        let (row, top) = (self.places.row(row), &self.top);
         let put = |i: usize, class: i64, logprob: f32| {
             // SAFETY: `i` is below `k`, of which there are as many a row: the caller's promise.
             unsafe {
-                self.classes.get().add(row * self.k + i).write(class);
-                self.logprob.get().add(row * self.k + i).write(logprob);
+                top.classes.get().add(row * top.k + i).write(class);
+                top.logprob.get().add(row * top.k + i).write(logprob);
             }
         };
-        let Some((sum, top, transform)) = of else {
-            return (0..self.k).for_each(|i| put(i, -1, 0.0));
+        let Some((sum, found, transform)) = of else {
+            return (0..top.k).for_each(|i| put(i, -1, 0.0));
         };
         // From the first, which is the row's maximum: under a cap its z has more digits than a reference.
-        let max = top.each().next().map_or(0.0, |(logit, _)| transform.at(logit).0);
-        for (i, (logit, column)) in top.each().enumerate() {
+        let max = found.each().next().map_or(0.0, |(logit, _)| transform.at(logit).0);
+        for (i, (logit, column)) in found.each().enumerate() {
             let logprob = match sum.undefined() {
                 true => f64::NAN,
                 false => transform.at(logit).0 - max - sum.log_sum,
@@ -114,9 +135,9 @@ impl TopResults {
 
 /// Upstream gradients of log-probability and entropy.
 #[derive(Clone, Copy)]
-pub(super) struct TokenUpstream<'a> {
-    logprob: Upstream<'a>,
-    entropy: Upstream<'a>,
+pub(crate) struct TokenUpstream<'a> {
+    pub(crate) logprob: Upstream<'a>,
+    pub(crate) entropy: Upstream<'a>,
 }
 
 impl<'a> TokenUpstream<'a> {
@@ -186,8 +207,7 @@ impl LineOp for Tokens<'_> {
             let Some(class) = batch.targets.class(line.index) else {
                 results.put(line.index, (0.0, 0.0), 0.0, sums);
                 results.ranks.put(line.index, None);
-                tokens.put(line.index, None);
-                tokens.top.put(line.index, None);
+                tokens.put_ignored(line.index);
                 if !line.y.is_null() {
                     fill(&line, 0.0);
                 }
@@ -203,7 +223,7 @@ impl LineOp for Tokens<'_> {
             tokens.put(line.index, Some(&sum));
             if tokens.top.k > 0 {
                 let top = top_of(&row, &hole, tokens.top.k);
-                tokens.top.put(line.index, Some((&sum, &top, row.transform)));
+                tokens.put_top(line.index, Some((&sum, &top, row.transform)));
             }
             match line.y.is_null() {
                 true => {}

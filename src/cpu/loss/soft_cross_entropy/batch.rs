@@ -9,23 +9,24 @@ use crate::cpu::row::soft_row::SoftSum;
 use crate::spec::cross_entropy::{Checked, SoftTarget};
 
 /// Numbers of the batch that every row uses.
-pub(super) struct Batch<'a> {
-    pub(super) weights: Weights<'a>,
+#[derive(Clone, Copy)]
+pub(crate) struct Batch<'a> {
+    pub(crate) weights: Weights<'a>,
     /// Of weights over their unit, as loops see them.
-    pub(super) weight_sum: f64,
-    pub(super) unit: f64,
-    pub(super) scaling: Scaling<'a>,
-    pub(super) classes: usize,
+    pub(crate) weight_sum: f64,
+    pub(crate) unit: f64,
+    pub(crate) scaling: Scaling<'a>,
+    pub(crate) classes: usize,
     /// 1 − ε and ε/V.
-    pub(super) hard: f64,
-    pub(super) soft: f64,
-    pub(super) lambda: f64,
-    pub(super) transform: Transform,
-    pub(super) teacher: Option<f32>,
+    pub(crate) hard: f64,
+    pub(crate) soft: f64,
+    pub(crate) lambda: f64,
+    pub(crate) transform: Transform,
+    pub(crate) teacher: Option<f32>,
 }
 
 impl<'a> Batch<'a> {
-    pub(super) fn new(
+    pub(crate) fn new(
         checked: &Checked<'a, SoftTarget<'a>>,
         upstream: Upstream<'a>,
     ) -> Result<Batch<'a>> {
@@ -35,7 +36,7 @@ impl<'a> Batch<'a> {
         let WeightSum { sum, unit } = weights.sum(classes)?;
         // Every row counts, and as 1; rows without classes have no mean.
         let kept = if classes == 0 { 0 } else { checked.rows.iter().product() };
-        let census = Census { kept, weight: kept as f64 };
+        let census = Census { kept, weight: kept as f64, rows: kept as f64 };
         let epsilon = options.label_smoothing;
         Ok(Batch {
             weights,
@@ -52,7 +53,7 @@ impl<'a> Batch<'a> {
     }
 
     /// ℓ without its z-loss, and the z-loss, of a row.
-    pub(super) fn loss(&self, sum: &SoftSum) -> (f64, f64) {
+    pub(crate) fn loss(&self, sum: &SoftSum) -> (f64, f64) {
         if sum.undefined() {
             return (f64::NAN, if self.lambda > 0.0 { f64::NAN } else { 0.0 });
         }

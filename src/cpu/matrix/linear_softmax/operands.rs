@@ -1,7 +1,8 @@
 //! What a softmax over products is called with.
 
 use crate::cpu::matrix::bf16::Parts;
-use crate::cpu::matrix::product::{Gradient, Matrix, Panel};
+use crate::cpu::matrix::gradient::Gradient;
+use crate::cpu::matrix::product::{Matrix, Panel};
 use crate::cpu::matrix::right::{Narrow, Right};
 use crate::cpu::processor::Cpu;
 use crate::cpu::threads::SyncPtr;

@@ -1,0 +1,139 @@
+//! `bench linear-cross-entropy`: hidden states and Zipf targets, a classifier as at the start of a training; all
+//! of it lies on the device that is measured.
+
+use crate::base::error::Error;
+use crate::base::shape::Shape;
+use crate::base::tensor::Tensor;
+use crate::check::bench::data;
+use crate::cli::bench::adaptive_log_softmax::{normal, zipf};
+use crate::cli::bench::line::{Line, Measured};
+use crate::cli::failure::Failure;
+use crate::cli::memory;
+use crate::device::Device;
+use crate::measure::{Budget, Pass, time_by};
+use crate::spec::cross_entropy::{CrossEntropy, CrossEntropyOut};
+use crate::spec::linear_cross_entropy::{LinearCrossEntropy, LinearGradOut, LinearInput};
+
+/// What is measured, and what it writes.
+struct Data {
+    loss: LinearCrossEntropy<'static>,
+    /// Hidden states, the classifier, and their gradients.
+    input: Tensor,
+    weight: Tensor,
+    grad_input: Tensor,
+    grad_weight: Tensor,
+    target: Vec<i64>,
+    targets: Tensor,
+    mean: Tensor,
+    lse: Tensor,
+}
+
+pub(super) fn measure(line: &Line, device: &Device, budget: &Budget) -> Result<Measured, Failure> {
+    let (rows, classes, hidden) = (line.rows as u128, line.classes as u128, line.hidden as u128);
+    let elements = hidden * (rows + classes);
+    let size = line.dtype.size() as u128;
+    memory::require(2 * elements * size + 24 * rows, &line.describe())?;
+    let mut data = Data::new(device, line)?;
+    data.run(line.pass, device)?;
+    if let Some(wrong) = data.check(line)? {
+        let line = line.describe();
+        return Err(Failure::failed(format!("{line}: the answer is wrong: {wrong}")));
+    }
+    let run = |data: &mut Data| device.time(|| data.run(line.pass, device));
+    let timing = time_by(budget, &mut data, |_| Ok(()), run)?;
+    let (passes, products) = match line.pass {
+        Pass::Forward => (1, 1.0),
+        // The logits are made again.
+        Pass::Backward | Pass::ForwardBackward => (2, 3.0),
+    };
+    let bytes = (passes * elements * size) as u64;
+    let operations = Some(products * 2.0 * (rows * classes * hidden) as f64);
+    Ok(Measured { line: line.clone(), timing, bytes, operations, row_kernels: None })
+}
+
+impl Data {
+    fn new(device: &Device, line: &Line) -> Result<Data, Error> {
+        let Line { rows, classes, hidden, dtype, .. } = *line;
+        let random = |name, sizes: [usize; 2]| {
+            let mut tensor =
+                Tensor::zeros(name, dtype, Shape::new(&sizes).unwrap_or(Shape::SCALAR))?;
+            normal(&mut tensor);
+            Ok::<_, Error>(tensor)
+        };
+        let scale = 1.0 / (hidden as f32).sqrt();
+        let input = device.hold(random("input", [rows, hidden])?)?;
+        let weight = device.hold(random("linear_weight", [classes, hidden])?)?;
+        let zeros = |like: &Tensor| device.hold(Tensor::zeros("gradient", dtype, like.shape())?);
+        let target = zipf(rows, classes);
+        Ok(Data {
+            loss: CrossEntropy::default().logit_scale(scale).into(),
+            grad_input: zeros(&input)?,
+            grad_weight: zeros(&weight)?,
+            input,
+            weight,
+            targets: device.hold(Tensor::from_vec(target.clone(), &[rows])?)?,
+            target,
+            mean: device.hold(Tensor::from_vec(vec![0f32], &[])?)?,
+            lse: device.hold(Tensor::from_vec(vec![0f32; rows], &[rows])?)?,
+        })
+    }
+
+    fn run(&mut self, pass: Pass, device: &Device) -> Result<(), Error> {
+        let input = LinearInput::new(self.input.view(), self.weight.view(), self.targets.view());
+        let out = CrossEntropyOut {
+            lse: Some(self.lse.view_mut()),
+            ..CrossEntropyOut::loss(self.mean.view_mut())
+        };
+        let gradients = LinearGradOut {
+            input: Some(self.grad_input.view_mut()),
+            linear_weight: Some(self.grad_weight.view_mut()),
+            ..LinearGradOut::default()
+        };
+        match pass {
+            Pass::Forward => self.loss.forward_into(device, &input, out),
+            Pass::Backward => self.loss.backward_into(device, &input, 1.0, gradients),
+            Pass::ForwardBackward => {
+                self.loss.forward_backward_into(device, &input, 1.0, gradients, out)
+            }
+        }
+    }
+
+    /// Compares a row's log-sum-exp and gradient with a plain f64 computation.
+    fn check(&self, line: &Line) -> Result<Option<String>, Error> {
+        let Line { rows, classes, hidden, .. } = *line;
+        let row = rows / 2;
+        let scale = f64::from(self.loss.of_logits.logit_scale);
+        let weight = data::host(&self.weight)?;
+        let of = |tensor: &Tensor| data::part(tensor, row * hidden..(row + 1) * hidden);
+        let x = of(&self.input)?;
+        let class = |j: usize| weight.part(j * hidden..(j + 1) * hidden);
+        let logit = |j: usize| scale * class(j).iter().zip(&x).map(|(w, x)| w * x).sum::<f64>();
+        let z: Vec<f64> = (0..classes).map(logit).collect();
+        let max = z.iter().fold(f64::NEG_INFINITY, |m, &z| m.max(z));
+        let lse = max + z.iter().map(|z| (z - max).exp()).sum::<f64>().ln();
+        if line.pass != Pass::Backward {
+            let got = data::part(&self.lse, row..row + 1)?[0];
+            if (got - lse).abs() > 1e-4 * (1.0 + lse.abs()) {
+                return Ok(Some(format!("lse of row {row}: expected {lse}, got {got}")));
+            }
+        }
+        if line.pass == Pass::Forward {
+            return Ok(None);
+        }
+        let mut expected = vec![0.0; hidden];
+        for (j, z) in z.iter().enumerate() {
+            let own = f64::from(u8::from(j == self.target[row] as usize));
+            let slope = scale * ((z - lse).exp() - own) / rows as f64;
+            expected.iter_mut().zip(class(j)).for_each(|(g, w)| *g += slope * w);
+        }
+        let size = expected.iter().fold(0f64, |m, g| m.max(g.abs()));
+        let rounding = if line.dtype == crate::base::dtype::DType::F32 { 1e-4 } else { 1e-2 };
+        for (i, (expected, got)) in expected.iter().zip(of(&self.grad_input)?).enumerate() {
+            if (got - expected).abs() > rounding * size + 1e-9 {
+                let text = format!("gradient of row {row}, feature {i}: {expected}, got {got}");
+                return Ok(Some(text));
+            }
+        }
+        Ok(None)
+    }
+}

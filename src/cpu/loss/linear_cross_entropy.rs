@@ -1,0 +1,94 @@
+//! Cross entropy of hidden rows and a classifier on the CPU: the loss over logits, a chunk of them at a time.
+
+mod classes;
+mod plan;
+mod rows;
+mod soft;
+
+use crate::base::error::Result;
+use crate::cpu::loss::linear_cross_entropy::rows::Rows;
+use crate::cpu::matrix::chunks::{Chunks, Gradients, Turn, clear_rows};
+use crate::cpu::matrix::gradient::Gradient;
+use crate::cpu::matrix::product::Matrix;
+use crate::cpu::matrix::scratch::zeros;
+use crate::cpu::processor::Cpu;
+use crate::spec::cross_entropy::checked::Target;
+use crate::spec::cross_entropy::{CrossEntropyOut, CrossEntropyUpstream};
+use crate::spec::linear_cross_entropy::{Call, CheckedLinear, LinearGradOut};
+
+/// What a call makes beside its results.
+struct Backward<'a> {
+    upstream: CrossEntropyUpstream<'a>,
+    gradients: LinearGradOut<'a>,
+}
+
+impl Cpu {
+    pub(crate) fn linear_cross_entropy(
+        &self,
+        checked: &CheckedLinear<'_>,
+        call: Call<'_>,
+    ) -> Result<()> {
+        let (back, out): (_, Option<CrossEntropyOut<'_>>) = match call {
+            Call::Forward { out } => (None, Some(out)),
+            Call::Backward { upstream, gradients, out } => {
+                (Some(Backward { upstream, gradients }), out)
+            }
+        };
+        self.linear_plan(checked, back.is_some())?;
+        match checked.of_logits.target {
+            Target::Classes(classes) => {
+                self.linear_classes(checked, checked.of_logits.with(classes), back, out)
+            }
+            Target::Soft(soft) => {
+                self.linear_soft(checked, checked.of_logits.with(soft), back, out)
+            }
+        }
+    }
+
+    /// Has `turn` go through the logits of the kept rows, and multiplies out what it makes of them.
+    fn through_logits(
+        &self,
+        checked: &CheckedLinear<'_>,
+        rows: &Rows,
+        gradients: Option<LinearGradOut<'_>>,
+        turn: Turn<'_>,
+    ) -> Result<()> {
+        let of = &checked.input;
+        let bias = match &of.linear_bias {
+            Some(tensor) => {
+                let mut wide = zeros("bias in f32", tensor.elements())?;
+                Matrix::new(self, "linear_bias", tensor)?.widen(0, &mut wide);
+                Some(wide)
+            }
+            None => None,
+        };
+        let chunking = self.chunks_of(checked, gradients.is_some())?;
+        let chunks = Chunks {
+            cpu: self,
+            input: Matrix::new(self, "input", &of.input)?,
+            rows: &rows.kept,
+            weight: Matrix::new(self, "linear_weight", &of.linear_weight)?,
+            bias: bias.as_deref(),
+            scales: rows.scales.as_deref(),
+            chunk: chunking.plan.chunk_rows,
+        };
+        let Some(out) = gradients else { return chunks.run(None, turn) };
+        let LinearGradOut { accumulate, accumulate_input, .. } = out;
+        let named = |name, tensor, add| Gradient::new(self, name, tensor, add);
+        let parameter = |name, tensor: Option<_>| {
+            tensor.map(|tensor| named(name, tensor, accumulate)).transpose()
+        };
+        let input = out.input.map(|tensor| named("grad_input", tensor, accumulate_input));
+        let gradients = Gradients {
+            input: input.transpose()?,
+            weight: parameter("grad_linear_weight", out.linear_weight)?,
+            bias: parameter("grad_linear_bias", out.linear_bias)?,
+            wide: chunking.wide,
+        };
+        chunks.run(Some(&gradients), turn)?;
+        if let Some(input) = &gradients.input {
+            clear_rows(self, input, &rows.ignored);
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,127 @@
+//! Against class indices.
+
+use crate::base::error::Result;
+use crate::base::host::IndexRef;
+use crate::cpu::batch::numbers::{Batch, Sums, Upstream};
+use crate::cpu::batch::results::{Buffers, Results};
+use crate::cpu::batch::targets::{Census, Targets};
+use crate::cpu::loss::cross_entropy::{Pass, TokenResults, TokenUpstream};
+use crate::cpu::loss::linear_cross_entropy::Backward;
+use crate::cpu::loss::linear_cross_entropy::rows::{OfRows, Rows};
+use crate::cpu::matrix::chunks::Logits;
+use crate::cpu::processor::{Cpu, host_f32_ref};
+use crate::cpu::row::places::Places;
+use crate::spec::cross_entropy::{Checked, CrossEntropyOut, CrossEntropyUpstream};
+use crate::spec::linear_cross_entropy::CheckedLinear;
+
+/// A batch of which some rows are gone through at a time.
+struct Classes<'a> {
+    cpu: &'a Cpu,
+    batch: Batch<'a>,
+    /// Of the kept rows.
+    labels: Vec<i64>,
+    upstream: OfRows,
+    of_tokens: [OfRows; 2],
+    /// Whether anything but the loss has a gradient.
+    token_gradients: bool,
+    back: bool,
+}
+
+impl Cpu {
+    pub(super) fn linear_classes(
+        &self,
+        checked: &CheckedLinear<'_>,
+        of_logits: Checked<'_>,
+        back: Option<Backward<'_>>,
+        mut out: Option<CrossEntropyOut<'_>>,
+    ) -> Result<()> {
+        let given = back.as_ref().map_or(CrossEntropyUpstream::default(), |back| back.upstream);
+        let upstream = Upstream::new(&given.grad_output)?;
+        let mut batch = Batch::new(self, &of_logits, upstream)?;
+        let targets = batch.targets;
+        let rows = Rows::new(checked, |row| targets.class(row).is_some())?;
+        let weights =
+            checked.input.row_weight.map(|w| host_f32_ref(w, "row_weight")).transpose()?;
+        if let Some(weights) = weights {
+            batch.scaling.census = weighted(&batch, &rows, weights);
+        }
+        let tokens = [
+            Upstream::new_as("grad_logprob", &given.grad_logprob)?,
+            Upstream::new_as("grad_entropy", &given.grad_entropy)?,
+        ];
+        let [of_logprob, of_entropy] = tokens.map(|upstream| rows.upstream(&upstream, None));
+        let call = Classes {
+            cpu: self,
+            labels: rows.kept.iter().map(|&row| targets.indices.get(row)).collect(),
+            upstream: rows.upstream(&upstream, weights)?,
+            of_tokens: [of_logprob?, of_entropy?],
+            token_gradients: given.of_tokens(),
+            batch,
+            back: back.is_some(),
+        };
+        let mut losses = vec![[0.0; 2]; checked.rows];
+        let tokens = out.as_mut().map(TokenResults::of).transpose()?.flatten();
+        let mut buffers = out.map(Buffers::new).transpose()?;
+        let results = match &mut buffers {
+            Some(buffers) => buffers.results(batch.scaling.reduction),
+            None => Results::NONE,
+        };
+        // SAFETY: both have an element for each row of the batch, and are there until all rows were gone through.
+        let results = unsafe { results.weighted(&mut losses, weights) };
+        let mut turn = |logits: Logits<'_>| {
+            // SAFETY: the list of kept rows is there until all were gone through, and has those of the part.
+            let places = unsafe { Places::of(&rows.kept[logits.rows.clone()]) };
+            call.turn(logits, results.at(places), tokens.map(|tokens| tokens.at(places)));
+            Ok(())
+        };
+        let gradients = back.map(|back| back.gradients);
+        self.through_logits(checked, &rows, gradients, &mut turn)?;
+        for &row in &rows.ignored {
+            // SAFETY: results have an element a row, and nobody else writes any now.
+            unsafe {
+                results.unweighted().put(row, (0.0, 0.0), 0.0, &mut Sums::default());
+                results.ranks.put(row, None);
+                if let Some(tokens) = &tokens {
+                    tokens.put_ignored(row);
+                }
+            }
+        }
+        if let Some(buffers) = &mut buffers {
+            buffers.finish(&batch.scaling, &Sums::of(&losses), batch.lambda > 0.0);
+        }
+        Ok(())
+    }
+}
+
+impl Classes<'_> {
+    /// Results of some rows of logits, and their gradient in place.
+    fn turn(&self, logits: Logits<'_>, results: Results, tokens: Option<TokenResults>) {
+        let labels = &self.labels[logits.rows.clone()];
+        let mut batch = self.batch;
+        batch.targets =
+            Targets { indices: IndexRef::I64(labels), rows: labels.len(), ..batch.targets };
+        batch.scaling.upstream = self.upstream.part(&logits.rows);
+        let [logprob, entropy] = &self.of_tokens;
+        let of_tokens = TokenUpstream {
+            logprob: logprob.part(&logits.rows),
+            entropy: entropy.part(&logits.rows),
+        };
+        let pass = match tokens {
+            None if !self.token_gradients => Pass::Forward(results),
+            tokens => Pass::Tokens(results, tokens.unwrap_or_default(), of_tokens),
+        };
+        self.cpu.cross_entropy_of_rows(&batch, pass, logits, self.back);
+    }
+}
+
+/// The census with weights of rows.
+fn weighted(batch: &Batch<'_>, rows: &Rows, weights: &[f32]) -> Census {
+    let mut census = Census { kept: rows.kept.len(), weight: 0.0, rows: 0.0 };
+    for &row in &rows.kept {
+        let weight = f64::from(weights[row]);
+        let of_class = batch.targets.class(row).map_or(0.0, |class| batch.weights.get(class));
+        census.weight += weight * of_class;
+        census.rows += weight;
+    }
+    census
+}

@@ -1,0 +1,105 @@
+//! How many rows' logits are there at once.
+
+use crate::base::dtype::DType;
+use crate::base::error::Result;
+use crate::cpu::matrix::chunks::{TILE, WIDENED, block_rows, stride};
+use crate::cpu::processor::Cpu;
+use crate::spec::cross_entropy::checked::Target;
+use crate::spec::linear_cross_entropy::{CheckedLinear, LinearPath, LinearPlan, small_budget};
+
+/// Logits of a chunk that nobody goes back over: a share of the last cache, and few pages.
+const READ_ONCE: usize = 48 << 20;
+/// Logits of a chunk that gradients are made of: of more rows the classifier and its gradient are brought from
+/// memory less often, for less of everybody's memory.
+const TURNED: usize = 256 << 20;
+/// Rows of a chunk without gradients at least, if there is room for them: of fewer the classifier's way from
+/// memory costs more than its products.
+const LEAST: usize = 16;
+
+impl Cpu {
+    pub(crate) fn linear_plan(
+        &self,
+        checked: &CheckedLinear<'_>,
+        backward: bool,
+    ) -> Result<LinearPlan> {
+        self.chunks_of(checked, backward).map(|chunking| chunking.plan)
+    }
+
+    /// The plan, with what of it only products know.
+    pub(super) fn chunks_of(
+        &self,
+        checked: &CheckedLinear<'_>,
+        backward: bool,
+    ) -> Result<Chunking> {
+        if checked.options.path == LinearPath::Tiled {
+            checked.options.path.refuse("cpu", "auto or chunked")?;
+        }
+        let (rows, budget) = (checked.rows.max(1), checked.options.workspace);
+        let sizes = Sizes::new(checked, backward, self.threads());
+        // What is added up over rows is added up over whole blocks.
+        let block = if backward { block_rows(checked.classes()) } else { 1 };
+        let least = sizes.of(block.min(rows));
+        if least > budget {
+            return Err(small_budget(least, budget));
+        }
+        let logits = 4 * stride(checked.classes());
+        let wanted = match backward {
+            true => TURNED / logits,
+            false => (READ_ONCE / logits).max(LEAST),
+        };
+        let chunk = |sizes: &Sizes| {
+            let most = (budget - sizes.fixed) / sizes.row;
+            (wanted.min(most) / block * block).max(block).min(rows)
+        };
+        // A gradient of 16 bits that is made of several chunks is rounded once where there is room for its sum.
+        let with_sum = Sizes { fixed: sizes.fixed.saturating_add(sizes.sum), ..sizes };
+        let several = sizes.sum > 0 && chunk(&sizes) < rows;
+        let wide = several && with_sum.of(block.min(rows)) <= budget;
+        let sizes = if wide { with_sum } else { sizes };
+        let chunk_rows = chunk(&sizes);
+        let path = LinearPath::Chunked;
+        let plan = LinearPlan { path, chunk_rows, workspace_bytes: sizes.of(chunk_rows) };
+        Ok(Chunking { plan, wide })
+    }
+}
+
+/// A plan, and whether the classifier's gradient has an f32 sum of its own.
+pub(super) struct Chunking {
+    pub(super) plan: LinearPlan,
+    pub(super) wide: bool,
+}
+
+/// Bytes that a call takes beside inputs, outputs and gradients.
+struct Sizes {
+    /// Whatever the chunk.
+    fixed: usize,
+    /// For each row of a chunk.
+    row: usize,
+    /// An f32 sum of the classifier's gradient, where that is of 16 bits.
+    sum: usize,
+}
+
+impl Sizes {
+    fn new(checked: &CheckedLinear<'_>, backward: bool, threads: usize) -> Sizes {
+        let (classes, features, rows) = (checked.classes(), checked.features, checked.rows);
+        let narrow = checked.input.input.dtype() != DType::F32;
+        let passes = if backward { 2 } else { 1 };
+        // A class's bias and its gradient; what is known of a row; a task's tile of weights or of their gradient,
+        // and what is widened for all tasks.
+        let of_task = if narrow { 4 * TILE * features } else { 4 * TILE };
+        let shared = if narrow { 4 * WIDENED.min(classes) * features } else { 0 };
+        let fixed = 8 * classes + 96 * rows + of_task * threads + shared;
+        // Logits, the hidden row, and its gradient; probabilities in f32, and their gradient.
+        let soft = matches!(checked.of_logits.target, Target::Soft(_));
+        let beside = if soft { 4 * passes * classes } else { 0 };
+        let row = 4 * stride(classes) + 4 * passes * features + beside;
+        let elements = classes.saturating_mul(features);
+        let sum = if narrow && backward { elements.saturating_mul(4) } else { 0 };
+        Sizes { fixed, row, sum }
+    }
+
+    /// Of a chunk of so many rows.
+    fn of(&self, chunk: usize) -> usize {
+        self.fixed.saturating_add(self.row.saturating_mul(chunk))
+    }
+}

@@ -1,0 +1,97 @@
+//! The rows that count, and what is known of each: its temperature, weight and upstream gradients.
+
+use crate::base::error::{Error, Result};
+use crate::base::host::HostRef;
+use crate::base::tensor::TensorRef;
+use crate::cpu::batch::numbers::Upstream;
+use crate::cpu::matrix::scratch::zeros;
+use crate::cpu::processor::host_f32_ref;
+use crate::spec::linear_cross_entropy::CheckedLinear;
+use std::ops::Range;
+
+/// The rows of a batch that are kept, and those that are not.
+pub(super) struct Rows {
+    pub(super) kept: Vec<usize>,
+    pub(super) ignored: Vec<usize>,
+    /// 1/τ of each kept row.
+    pub(super) scales: Option<Vec<f32>>,
+}
+
+/// Upstream gradients of the kept rows with respect to results of logits over τ.
+pub(super) enum OfRows {
+    Number(f32),
+    Each(Vec<f32>),
+}
+
+impl Rows {
+    /// # Errors
+    /// A kept row's temperature or weight that is out of range.
+    pub(super) fn new(
+        checked: &CheckedLinear<'_>,
+        is_kept: impl Fn(usize) -> bool,
+    ) -> Result<Rows> {
+        let (kept, ignored): (Vec<usize>, Vec<usize>) =
+            (0..checked.rows).partition(|&row| is_kept(row));
+        let scales = match checked.input.temperature {
+            Some(tensor) => {
+                let legal = |t: f32| t > 0.0 && t.is_finite() && (1.0 / t).is_finite();
+                let given = in_range("temperature", tensor, &kept, legal, "finite numbers > 0")?;
+                Some(kept.iter().map(|&row| 1.0 / given[row]).collect())
+            }
+            None => None,
+        };
+        if let Some(tensor) = checked.input.row_weight {
+            let legal = |u: f32| u >= 0.0 && u.is_finite();
+            in_range("row_weight", tensor, &kept, legal, "finite numbers ≥ 0")?;
+        }
+        Ok(Rows { kept, ignored, scales })
+    }
+
+    /// What `upstream` and the rows' scales, and `weights`, make together.
+    pub(super) fn upstream(
+        &self,
+        upstream: &Upstream<'_>,
+        weights: Option<&[f32]>,
+    ) -> Result<OfRows> {
+        if let (Upstream::Number(number), None, None) = (upstream, &self.scales, weights) {
+            return Ok(OfRows::Number(*number));
+        }
+        let mut each = zeros("upstream gradients", self.kept.len())?;
+        for (i, (to, &row)) in each.iter_mut().zip(&self.kept).enumerate() {
+            let scale = self.scales.as_ref().map_or(1.0, |scales| f64::from(scales[i]));
+            let weight = weights.map_or(1.0, |weights| f64::from(weights[row]));
+            // What has no weight has no gradient, whatever the upstream one.
+            let of = if weight == 0.0 { 0.0 } else { f64::from(upstream.of(row)) * weight };
+            *to = (of * scale) as f32;
+        }
+        Ok(OfRows::Each(each))
+    }
+}
+
+impl OfRows {
+    /// Those of some of the kept rows.
+    pub(super) fn part(&self, rows: &Range<usize>) -> Upstream<'_> {
+        match self {
+            OfRows::Number(number) => Upstream::Number(*number),
+            OfRows::Each(each) => Upstream::PerRow(HostRef::F32(&each[rows.clone()])),
+        }
+    }
+}
+
+/// One f32 a row, each kept one's in its range.
+fn in_range<'a>(
+    argument: &'static str,
+    tensor: TensorRef<'a>,
+    kept: &[usize],
+    legal: impl Fn(f32) -> bool,
+    expected: &'static str,
+) -> Result<&'a [f32]> {
+    let given = host_f32_ref(tensor, argument)?;
+    match kept.iter().find(|&&row| !legal(given[row])) {
+        None => Ok(given),
+        Some(&row) => {
+            let got = format!("{} at row {row}", given[row]);
+            Err(Error::Value { argument, expected: expected.into(), got })
+        }
+    }
+}
