@@ -106,26 +106,44 @@ WL_FN void weights_total(const BatchArgs& a, wl_i64 chunks, wl_shared<double> su
   wl_syncthreads();  // the slots were read
 }
 
-// A chunk of targets; thread 0 gets the result.
-WL_FN BlockSums targets_chunk(const BatchArgs& a, wl_i64 chunk, wl_shared<double> sums, wl_shared<wl_i64> firsts) {
+// What is wrong with a row.
+enum : wl_i64 { WL_WRONG_TARGET, WL_WRONG_TEMPERATURE, WL_WRONG_ROW_WEIGHT, WL_WRONGS = 4 };
+
+// Whether rows are gone through at all.
+WL_FN bool by_rows(const BatchArgs& a) { return a.target || a.temperature || a.row_weight; }
+
+WL_FN bool positive(float v) { return v > 0.f && v <= 3.402823466e38f; }
+
+// A chunk of rows; thread 0 gets the result.
+WL_FN BlockSums rows_chunk(const BatchArgs& a, wl_i64 chunk, wl_shared<double> sums, wl_shared<wl_i64> firsts) {
   BlockSums total = {0., 0., -1};
   const wl_i64 begin = chunk * WL_CHUNK, end = chunk_end(begin, a.rows);
   wl_i64 targets[WL_CHUNK_TURNS];
   float weights[WL_CHUNK_TURNS];
-  load_indices(a.target, a.target_kind, begin, end, targets);
-  if (a.weight && !a.by_rows) {
+  if (a.target) {
+    load_indices(a.target, a.target_kind, begin, end, targets);
+  } else {
+    WL_UNROLL for (int j = 0; j < WL_CHUNK_TURNS; j++) targets[j] = 0;
+  }
+  if (a.target && a.weight && !a.by_rows) {
     pick_floats(a.weight, a.weight_kind, targets, a.classes, weights);
   } else {
     WL_UNROLL for (int j = 0; j < WL_CHUNK_TURNS; j++) weights[j] = 1.f;
   }
   WL_UNROLL for (int j = 0; j < WL_CHUNK_TURNS; j++) {
     const wl_i64 row = begin + wl_thread() + j * wl_threads();
-    if (row >= end || (a.ignores && targets[j] == a.ignore_index)) continue;
-    if (targets[j] < 0 || targets[j] >= a.classes) {
-      total.merge({0., 0., row});
+    if (row >= end || (a.target && a.ignores && targets[j] == a.ignore_index)) continue;
+    const float temperature = a.temperature ? wl_ld(a.temperature + row) : 1.f;
+    const float row_weight = a.row_weight ? wl_ld(a.row_weight + row) : 1.f;
+    if (a.target && (targets[j] < 0 || targets[j] >= a.classes)) {
+      total.merge({0., 0., WL_WRONGS * row + WL_WRONG_TARGET});
+    } else if (!positive(temperature) || !positive(1.f / temperature)) {
+      total.merge({0., 0., WL_WRONGS * row + WL_WRONG_TEMPERATURE});
+    } else if (!(row_weight == 0.f || positive(row_weight))) {
+      total.merge({0., 0., WL_WRONGS * row + WL_WRONG_ROW_WEIGHT});
     } else {
-      total.a += weights[j];
-      total.b += 1.;
+      total.a += (double)weights[j] * row_weight;
+      total.b += row_weight;
     }
   }
   total.reduce(sums, firsts);
@@ -144,35 +162,44 @@ WL_FN bool last_of_grid(const BatchArgs& a) {
   return last;
 }
 
-// Thread 0 has the total of the targets. Without targets every row counts, and as 1; rows without classes
-// count for nothing.
+// Thread 0 has the total of the rows. Without targets every row counts; rows without classes count for nothing.
 WL_FN void census_total(const BatchArgs& a, const BlockSums& total) {
   if (wl_thread() != 0) return;
   const double class_weight = a.weight ? wl_ld(&a.totals->class_weight) : (double)a.classes;
-  const wl_i64 value = total.first < 0 ? 0 : load_index(a.target, a.target_kind, total.first);
+  const bool bad = total.first >= 0;
+  const wl_i64 row = bad ? total.first / WL_WRONGS : -1, wrong = bad ? total.first % WL_WRONGS : 0;
+  wl_i64 value = 0;
+  wl_u64 kind = a.bad_target;
+  if (wrong == WL_WRONG_TEMPERATURE) {
+    kind = 10, value = (wl_i64)wl_bits(wl_ld(a.temperature + row));
+  } else if (wrong == WL_WRONG_ROW_WEIGHT) {
+    kind = 3, value = (wl_i64)wl_bits(wl_ld(a.row_weight + row));
+  } else if (bad) {
+    value = load_index(a.target, a.target_kind, row);
+  }
   wl_st(&a.totals->weight, total.a);
   wl_st(&a.totals->class_weight, class_weight);
-  wl_st(&a.totals->kept, (wl_i64)total.b);
-  wl_st(&a.totals->bad_row, total.first);
+  wl_st(&a.totals->kept, total.b);
+  wl_st(&a.totals->bad_row, row);
   wl_st(&a.totals->bad_value, value);
   wl_st(&a.totals->per_weight, total.a == 0. ? (double)wl_nan() : 1. / total.a);
   wl_st(&a.totals->per_row, total.b == 0. ? wl_nan() : (float)(1. / total.b));
   if (!a.weight) wl_st(&a.totals->weight_unit, weight_unit((double)a.classes, 1.));
-  if (total.first >= 0) note(a, a.bad_target, total.first, value);
+  if (bad) note(a, kind, row, value);
 }
 
-// Blocks: chunks of class weights, then chunks of targets; one at the least.
+// Blocks: chunks of class weights, then chunks of rows; one at the least.
 WL_FN void census_body(const BatchArgs& a) {
   WL_BLOCK_SUM_SLOTS;
   wl_grid_launch_dependents();  // the rows' first packs may come meanwhile
   for (wl_i64 i = first_of_grid(); i <= chunks_of(a.rows); i += step_of_grid()) wl_st(a.tickets + i, 0u);
   const wl_i64 weights = a.weight ? chunks_of(a.classes) : 0, chunk = wl_block();
   BlockSums total = {0., 0., -1};
-  if (!a.target && wl_thread() == 0 && a.classes > 0) total.a = total.b = (double)a.rows;
+  if (!by_rows(a) && wl_thread() == 0 && a.classes > 0) total.a = total.b = (double)a.rows;
   if (chunk < weights) {
     weights_chunk(a, chunk, sums, firsts);
-  } else if (a.target && a.rows > 0) {
-    total = targets_chunk(a, chunk - weights, sums, firsts);
+  } else if (by_rows(a) && a.rows > 0) {
+    total = rows_chunk(a, chunk - weights, sums, firsts);
     if (wl_blocks() > 1 && wl_thread() == 0) {
       wl_st(a.chunks + 2 * chunk, total.a);
       wl_st(a.chunks + 2 * chunk + 1, total.b);
@@ -185,7 +212,7 @@ WL_FN void census_body(const BatchArgs& a) {
     wl_syncthreads();  // slots were read, and what a chunk has left is written
   }
   if (a.weight) weights_total(a, weights, sums, firsts);
-  if (a.target && wl_blocks() > 1) {
+  if (by_rows(a) && wl_blocks() > 1) {
     total = {0., 0., -1};
     for (wl_i64 i = weights + wl_thread(); i < wl_blocks(); i += wl_threads()) {
       total.merge({wl_ld_cg(a.chunks + 2 * i), wl_ld_cg(a.chunks + 2 * i + 1), wl_ld_cg(a.bad + i)});

@@ -55,7 +55,7 @@ WL_FN void bin_totals(const BinArgs& a) {
   total.reduce(sums, firsts);
   if (wl_thread() != 0) return;
   wl_st(&a.totals->weight, total.a);
-  wl_st(&a.totals->kept, (wl_i64)total.b);
+  wl_st(&a.totals->kept, total.b);
   wl_st(&a.totals->per_weight, total.a == 0. ? (double)wl_nan() : 1. / total.a);
   if (total.first < 0 || wl_ld(&a.status->kind) != 0) return;
   const wl_i64 row = total.first / 4, wrong = WL_ROW_BAD_TARGET - total.first % 4;

@@ -20,8 +20,9 @@ static_assert(sizeof(void*) == 8, "addresses");
 struct Totals {
   double weight;        // Sum of the kept rows' weights.
   double class_weight;  // Sum of the weights of all classes.
-  wl_i64 kept;          // Rows that are not ignored.
-  wl_i64 bad_row;       // The first row whose target is no class, or -1.
+  double kept;          // What divides a sum over kept rows that class weights have no part in: how many they are, or
+                        // what those weigh.
+  wl_i64 bad_row;       // The first row whose target or factor is wrong, or -1.
   wl_i64 bad_value;     // Its target.
   double per_weight;    // 1 / weight; NaN where that is 0.
   float per_row;        // 1 / kept.
@@ -83,31 +84,35 @@ WL_OFFSET(MergeArgs, of_target, 48); WL_OFFSET(MergeArgs, is_first, 52);
 
 // Targets, class weights and rows' losses.
 struct BatchArgs {
-  const void* target;   // Class indices; null where every row counts.
+  const void* target;        // Class indices; null where every row counts.
   const void* weight;
-  double* chunks;       // Two numbers a chunk.
-  wl_i64* bad;          // A chunk's first bad row, or -1.
+  const float* temperature;  // Of rows, or null: what divides their logits,
+  const float* row_weight;   // and what multiplies their losses.
+  double* chunks;            // Two numbers a chunk.
+  wl_i64* bad;               // A chunk's first bad weight; of rows the first that is bad, with what is wrong in its low
+                             // bits; or -1.
   Totals* totals;
   Status* status;
-  wl_u32* tickets;      // One a chunk of rows, and one: zeroed.
-  SumArgs sum;          // Of the losses of rows.
+  wl_u32* tickets;           // One a chunk of rows, and one: zeroed.
+  SumArgs sum;               // Of the losses of rows.
   wl_i64 rows;
   wl_i64 classes;
   wl_i64 ignore_index;
   wl_u32 target_kind;
   wl_u32 weight_kind;
-  wl_u32 bad_target;    // The kind of error that a class out of range is.
-  wl_u32 ignores;       // Rows of the class to be ignored do not count.
-  wl_u32 by_rows;       // Rows count as 1 each, whatever their classes weigh.
+  wl_u32 bad_target;         // The kind of error that a class out of range is.
+  wl_u32 ignores;            // Rows of the class to be ignored do not count.
+  wl_u32 by_rows;            // Rows count as 1 each, whatever their classes weigh.
   wl_u32 pad;
 };
-static_assert(sizeof(BatchArgs) == 176, "BatchArgs");
-WL_OFFSET(BatchArgs, target, 0); WL_OFFSET(BatchArgs, weight, 8); WL_OFFSET(BatchArgs, chunks, 16);
-WL_OFFSET(BatchArgs, bad, 24); WL_OFFSET(BatchArgs, totals, 32); WL_OFFSET(BatchArgs, status, 40);
-WL_OFFSET(BatchArgs, tickets, 48); WL_OFFSET(BatchArgs, sum, 56); WL_OFFSET(BatchArgs, rows, 128);
-WL_OFFSET(BatchArgs, classes, 136); WL_OFFSET(BatchArgs, ignore_index, 144); WL_OFFSET(BatchArgs, target_kind, 152);
-WL_OFFSET(BatchArgs, weight_kind, 156); WL_OFFSET(BatchArgs, bad_target, 160); WL_OFFSET(BatchArgs, ignores, 164);
-WL_OFFSET(BatchArgs, by_rows, 168); WL_OFFSET(BatchArgs, pad, 172);
+static_assert(sizeof(BatchArgs) == 192, "BatchArgs");
+WL_OFFSET(BatchArgs, target, 0); WL_OFFSET(BatchArgs, weight, 8); WL_OFFSET(BatchArgs, temperature, 16);
+WL_OFFSET(BatchArgs, row_weight, 24); WL_OFFSET(BatchArgs, chunks, 32); WL_OFFSET(BatchArgs, bad, 40);
+WL_OFFSET(BatchArgs, totals, 48); WL_OFFSET(BatchArgs, status, 56); WL_OFFSET(BatchArgs, tickets, 64);
+WL_OFFSET(BatchArgs, sum, 72); WL_OFFSET(BatchArgs, rows, 144); WL_OFFSET(BatchArgs, classes, 152);
+WL_OFFSET(BatchArgs, ignore_index, 160); WL_OFFSET(BatchArgs, target_kind, 168); WL_OFFSET(BatchArgs, weight_kind, 172);
+WL_OFFSET(BatchArgs, bad_target, 176); WL_OFFSET(BatchArgs, ignores, 180); WL_OFFSET(BatchArgs, by_rows, 184);
+WL_OFFSET(BatchArgs, pad, 188);
 
 // Ranks of rows, and the limits that they are counted below.
 struct RankArgs {
@@ -615,6 +620,43 @@ WL_OFFSET(PanelArgs, from, 0); WL_OFFSET(PanelArgs, to, 8); WL_OFFSET(PanelArgs,
 WL_OFFSET(PanelArgs, marks, 24); WL_OFFSET(PanelArgs, n, 32); WL_OFFSET(PanelArgs, columns, 40);
 WL_OFFSET(PanelArgs, from_stride, 48); WL_OFFSET(PanelArgs, to_stride, 56); WL_OFFSET(PanelArgs, from_kind, 64);
 WL_OFFSET(PanelArgs, to_kind, 68); WL_OFFSET(PanelArgs, add, 72); WL_OFFSET(PanelArgs, parts, 76);
+
+// Rows of logits that are products, and what they have beside them.
+struct LinearRowsArgs {
+  const void* target;        // Class indices; null where every row counts.
+  const float* temperature;  // What divides a row's logits, or null.
+  const float* row_weight;   // What multiplies a row's loss, or null.
+  wl_i64* marks;             // Per row: its class, or -1 where it does not count.
+  UpstreamArgs of_loss;
+  UpstreamArgs of_logprob;
+  UpstreamArgs of_entropy;
+  float* given_loss;         // The same, a row each; null: nobody reads it.
+  float* given_logprob;
+  float* given_entropy;
+  float* z;                  // Rows that are divided.
+  void* loss;                // Rows' losses, doubles where they are wide.
+  void* z_loss;              // The same, or null.
+  wl_i64 n;
+  wl_i64 classes;
+  wl_i64 ignore_index;
+  wl_i64 columns;            // Of z.
+  wl_i64 stride;             // Elements between rows of z.
+  wl_u32 target_kind;
+  wl_u32 wide;
+  wl_u32 over_temperature;   // Upstream gradients are divided as logits are.
+  wl_u32 pad;
+};
+static_assert(sizeof(LinearRowsArgs) == 208, "LinearRowsArgs");
+WL_OFFSET(LinearRowsArgs, target, 0); WL_OFFSET(LinearRowsArgs, temperature, 8);
+WL_OFFSET(LinearRowsArgs, row_weight, 16); WL_OFFSET(LinearRowsArgs, marks, 24); WL_OFFSET(LinearRowsArgs, of_loss, 32);
+WL_OFFSET(LinearRowsArgs, of_logprob, 56); WL_OFFSET(LinearRowsArgs, of_entropy, 80);
+WL_OFFSET(LinearRowsArgs, given_loss, 104); WL_OFFSET(LinearRowsArgs, given_logprob, 112);
+WL_OFFSET(LinearRowsArgs, given_entropy, 120); WL_OFFSET(LinearRowsArgs, z, 128); WL_OFFSET(LinearRowsArgs, loss, 136);
+WL_OFFSET(LinearRowsArgs, z_loss, 144); WL_OFFSET(LinearRowsArgs, n, 152); WL_OFFSET(LinearRowsArgs, classes, 160);
+WL_OFFSET(LinearRowsArgs, ignore_index, 168); WL_OFFSET(LinearRowsArgs, columns, 176);
+WL_OFFSET(LinearRowsArgs, stride, 184); WL_OFFSET(LinearRowsArgs, target_kind, 192);
+WL_OFFSET(LinearRowsArgs, wide, 196); WL_OFFSET(LinearRowsArgs, over_temperature, 200);
+WL_OFFSET(LinearRowsArgs, pad, 204);
 
 // Negative log-likelihood: position k of block n has class c at `n * stride + c * class_stride + k`.
 struct NllArgs {

@@ -46,7 +46,7 @@ WL_FN void store_total(const SumArgs& a, double loss, double z_loss) {
     // No kept row makes NaN, and so does no weight, whatever the sum is.
     const double weight = wl_ld(&a.totals->weight);
     loss = weight == 0. ? (double)wl_nan() : loss / weight;
-    z_loss = a.z_loss ? z_loss / (double)wl_ld(&a.totals->kept) : 0.;
+    z_loss = a.z_loss ? z_loss / wl_ld(&a.totals->kept) : 0.;
   }
   wl_st(a.loss_out, (float)(loss + z_loss));
   if (a.z_loss_out) wl_st(a.z_loss_out, (float)z_loss);

@@ -18,8 +18,8 @@ pub(crate) use batch::{
 pub(crate) use elements::ElementwiseArgs;
 pub(crate) use kind::kind;
 pub(crate) use layers::{
-    BinArgs, DistributionArgs, EmbeddingArgs, MAX_CLUSTERS, PanelArgs, SampledArgs, SegmentArgs,
-    SortArgs, TileArgs,
+    BinArgs, DistributionArgs, EmbeddingArgs, LinearRowsArgs, MAX_CLUSTERS, PanelArgs, SampledArgs,
+    SegmentArgs, SortArgs, TileArgs,
 };
 pub(crate) use nll::NllArgs;
 pub(crate) use parts::PartArgument;
@@ -40,5 +40,5 @@ macro_rules! arguments {
 arguments! {
     CrossEntropyArgs LogprobEntropyArgs SoftCrossEntropyArgs JsDivLogitsArgs
     LogSoftmaxArgs LogSumExpArgs InformationArgs MultiMarginArgs NllArgs BatchArgs RankArgs MergeArgs PermuteArgs ElementwiseArgs
-    BinArgs DistributionArgs EmbeddingArgs SampledArgs SortArgs SegmentArgs TileArgs PanelArgs
+    BinArgs DistributionArgs EmbeddingArgs SampledArgs SortArgs SegmentArgs TileArgs PanelArgs LinearRowsArgs
 }

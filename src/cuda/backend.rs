@@ -14,6 +14,7 @@ use crate::spec::adaptive_log_softmax::{self, CheckedAdaptive};
 use crate::spec::cross_entropy::{self, Checked, CheckedShard, SoftTarget};
 use crate::spec::information::{self, CheckedInformation};
 use crate::spec::js_div_logits::{self, CheckedJsDiv};
+use crate::spec::linear_cross_entropy::{self, CheckedLinear, LinearPlan};
 use crate::spec::log_softmax::{self, CheckedLines};
 use crate::spec::multi_margin::{self, CheckedMargin};
 use crate::spec::nll::{self, CheckedNll};
@@ -194,6 +195,18 @@ impl Backend for CudaBackend {
                 self.call().soft_cross_entropy_in_place(checked, gradients, grad_output, out)
             }
         }
+    }
+
+    fn linear_cross_entropy(
+        &self,
+        checked: &CheckedLinear<'_>,
+        call: linear_cross_entropy::Call<'_>,
+    ) -> Result<()> {
+        self.call().linear_cross_entropy(checked, call)
+    }
+
+    fn linear_plan(&self, checked: &CheckedLinear<'_>, backward: bool) -> Result<LinearPlan> {
+        self.call().linear_plan(checked, backward)
     }
 
     fn logprob_entropy(

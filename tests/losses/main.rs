@@ -11,6 +11,7 @@
 //! | `golden`, `properties`, `gradients` | one table each, a loss is a row |
 //! | `numerics…`, `elementwise_numerics`, `ends`, `near_zero`, `empty`, `determinism`, `errors…`, `targets`, `views` | behaviours, a test is named for each |
 //! | `schedules`, `soft_schedules`, `elementwise_cuda`, `blocks` | how a device goes through rows, elements and host tensors, on emulated cards |
+//! | `linear_device` | cross entropy of hidden states: chunks and budgets on emulated cards |
 //! | `softcap` | the approximate one |
 //! | `short`, `lanes` | short rows on the CPU; long sums at every instruction set |
 //! | `balance`, `planner` | what a loss is given: class weights, batches, cutoffs |
@@ -44,6 +45,8 @@ mod information;
 mod js_div_logits;
 mod lanes;
 mod linear_cross_entropy;
+#[cfg(feature = "emulator")]
+mod linear_device;
 mod log_softmax;
 mod logprob_entropy;
 mod logsumexp;

@@ -13,9 +13,9 @@ pub(crate) struct Totals {
     pub(crate) weight: f64,
     /// Sum of the weights of all classes.
     pub(crate) class_weight: f64,
-    /// Rows that are not ignored.
-    pub(crate) kept: i64,
-    /// The first row whose target is no class, or -1.
+    /// What divides a sum over kept rows that class weights have no part in: how many they are, or what those weigh.
+    pub(crate) kept: f64,
+    /// The first row whose target or factor is wrong, or -1.
     pub(crate) bad_row: i64,
     /// Its target.
     pub(crate) bad_value: i64,
@@ -93,9 +93,13 @@ pub(crate) struct BatchArgs {
     /// Class indices; null where every row counts.
     pub(crate) target: In,
     pub(crate) weight: In,
+    /// Of rows, or null: what divides their logits,
+    pub(crate) temperature: InF32,
+    /// and what multiplies their losses.
+    pub(crate) row_weight: InF32,
     /// Two numbers a chunk.
     pub(crate) chunks: OutF64,
-    /// A chunk's first bad row, or -1.
+    /// A chunk's first bad weight; of rows the first that is bad, with what is wrong in its low bits; or -1.
     pub(crate) bad: OutI64,
     pub(crate) totals: OutTotals,
     pub(crate) status: OutStatus,

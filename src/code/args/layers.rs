@@ -3,7 +3,7 @@
 use super::address::{
     In, InF32, InF64, InI64, InU32, Out, OutF32, OutI64, OutStatus, OutTotals, OutU32,
 };
-use super::rows::CrossEntropyArgs;
+use super::rows::{CrossEntropyArgs, UpstreamArgs};
 
 /// Most clusters of a layer.
 pub(crate) const MAX_CLUSTERS: usize = 32;
@@ -302,4 +302,43 @@ pub(crate) struct PanelArgs {
     pub(crate) add: u32,
     /// Which bf16 part stands where (panel_parts): a digit of 2 bits each.
     pub(crate) parts: u32,
+}
+
+/// Rows of logits that are products, and what they have beside them.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct LinearRowsArgs {
+    /// Class indices; null where every row counts.
+    pub(crate) target: In,
+    /// What divides a row's logits, or null.
+    pub(crate) temperature: InF32,
+    /// What multiplies a row's loss, or null.
+    pub(crate) row_weight: InF32,
+    /// Per row: its class, or -1 where it does not count.
+    pub(crate) marks: OutI64,
+    pub(crate) of_loss: UpstreamArgs,
+    pub(crate) of_logprob: UpstreamArgs,
+    pub(crate) of_entropy: UpstreamArgs,
+    /// The same, a row each; null: nobody reads it.
+    pub(crate) given_loss: OutF32,
+    pub(crate) given_logprob: OutF32,
+    pub(crate) given_entropy: OutF32,
+    /// Rows that are divided.
+    pub(crate) z: OutF32,
+    /// Rows' losses, doubles where they are wide.
+    pub(crate) loss: Out,
+    /// The same, or null.
+    pub(crate) z_loss: Out,
+    pub(crate) n: i64,
+    pub(crate) classes: i64,
+    pub(crate) ignore_index: i64,
+    /// Of z.
+    pub(crate) columns: i64,
+    /// Elements between rows of z.
+    pub(crate) stride: i64,
+    pub(crate) target_kind: u32,
+    pub(crate) wide: u32,
+    /// Upstream gradients are divided as logits are.
+    pub(crate) over_temperature: u32,
+    pub(crate) pad: u32,
 }

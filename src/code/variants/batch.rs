@@ -86,6 +86,12 @@ batch! {
     PanelParts = Panels "panel_parts",
     /// The sum of each column.
     PanelColumnSums = Panels "panel_column_sums",
+    /// Marks of rows, and their upstream gradients with temperatures and weights in them.
+    LinearRows = LinearRows "linear_rows",
+    /// Rows over their temperatures.
+    LinearDivide = LinearRows "linear_divide",
+    /// Losses of rows times their weights.
+    LinearLosses = LinearRows "linear_losses",
     /// Each part with its class.
     SortKeys = Sort "sort_keys",
     /// How often each digit is in a tile.

@@ -77,6 +77,8 @@ modules! {
     Distribution = "batch/distribution.cu" "DistributionArgs",
     /// Rows of matrices from and to other places.
     Panels = "batch/panels.cu" "PanelArgs",
+    /// Rows of logits that are products, and what they have beside them.
+    LinearRows = "batch/linear_rows.cu" "LinearRowsArgs",
     /// Parts sorted by class.
     Sort = "batch/sort.cu" "SortArgs",
     /// Rows added up by class.

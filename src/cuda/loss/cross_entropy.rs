@@ -12,11 +12,13 @@ use crate::base::error::Result;
 use crate::base::reduction::Reduction;
 use crate::base::tensor::{TensorMut, TensorRef};
 use crate::code::args;
-use crate::code::args::{CrossEntropyArgs, LabelArgs, LogitArgs, SmoothingArgs, WeightArgs};
+use crate::code::args::{
+    CrossEntropyArgs, LabelArgs, LogitArgs, SmoothingArgs, SumArgs, WeightArgs,
+};
 use crate::code::variants::Loss;
 use crate::cuda::loss::cross_entropy::tokens::Tokens;
 use crate::cuda::loss::ranks::Ranks;
-use crate::cuda::schedule::batch::Census;
+use crate::cuda::schedule::batch::{Census, RowFactors};
 use crate::cuda::schedule::blocks::RowTensors;
 use crate::cuda::schedule::lines::count;
 use crate::cuda::schedule::operands::{ReadRows, WriteRows, along};
@@ -24,7 +26,7 @@ use crate::cuda::schedule::rows::{Work, data};
 use crate::cuda::schedule::upstream::Upstream;
 use crate::cuda::stream::Cuda;
 use crate::cuda::stream::indices::Indices;
-use crate::cuda::stream::memory::Input;
+use crate::cuda::stream::memory::{Input, Output};
 use crate::spec::cross_entropy::{Checked, CrossEntropy, CrossEntropyOut, CrossEntropyUpstream};
 use crate::spec::grad_output::GradOutput;
 
@@ -58,32 +60,17 @@ impl Cuda {
         upstream: &CrossEntropyUpstream<'_>,
         out: CrossEntropyOut<'_>,
     ) -> Result<()> {
-        let CrossEntropyOut { loss, lse, z_loss, argmax, rank, logprob, entropy, top_k } = out;
-        let mut results = Results::new(self, loss, z_loss, lse)?;
-        let ranks = Ranks::new(self, checked.classes, argmax, rank)?;
-        let tokens = Tokens::new(self, checked.classes, upstream, (logprob, entropy, top_k))?;
+        let mut pass = Pass::new(self, checked, upstream, Some(out))?;
         let (work, x, y) = logits.named(self, checked)?;
         let batch = Batch::new(self, checked, &upstream.grad_output)?;
         let mut args = batch.args(checked)?;
-        let rows = (checked.target.len(), checked.options.reduction);
-        args.out = results.of_rows(self, rows, &args.options)?;
-        args.schedule.sum = results.sum(&batch.census, &args.out);
-        args.ranks = ranks.args();
-        args.tokens = tokens.args();
-        let kernel = match tokens.loss(ranks.wanted()) {
-            Some(loss) => loss,
-            None if ranks.wanted() => Loss::CrossEntropyRanked,
-            None => batch.loss,
-        };
-        // Where a second visit needs the row where it was, there are no kernels that only stream.
-        let work = if kernel.second_words() > 0 { Work::Fused } else { work };
+        args.schedule.sum = pass.name(self, checked, &batch, &mut args)?;
+        let (kernel, work) = pass.kernel(&batch, work);
         let kernels = (kernel, data(checked.dtype)?, work);
         let operands = RowTensors { x: x.as_ref(), y, ..RowTensors::default() };
         // SAFETY: shapes, strides and lengths were checked; outputs are borrowed exclusively.
         let [logits, ..] = unsafe { self.go_through(kernels, args, operands)? };
-        let [loss, z_loss, lse] = results.outputs();
-        let outputs = [loss, z_loss, lse, logits, ranks.argmax, ranks.rank];
-        self.read_back(outputs.into_iter().chain(tokens.outputs()))
+        self.read_back(pass.outputs().chain([logits]))
     }
 
     pub(crate) fn cross_entropy_backward(
@@ -131,6 +118,68 @@ impl Cuda {
     }
 }
 
+/// What a pass gives of rows, and what upstream gradients that has.
+pub(crate) struct Pass<'a, 'p> {
+    results: Option<Results<'a, 'p>>,
+    ranks: Ranks<'a, 'p>,
+    tokens: Tokens<'a, 'p>,
+}
+
+impl<'a, 'p: 'a> Pass<'a, 'p> {
+    /// Names the outputs, if there are any, to the call.
+    pub(crate) fn new(
+        cuda: &'p Cuda,
+        checked: &Checked<'_>,
+        upstream: &CrossEntropyUpstream<'p>,
+        out: Option<CrossEntropyOut<'a>>,
+    ) -> Result<Self> {
+        let (mut results, mut of_ranks, mut of_tokens) = (None, (None, None), (None, None, None));
+        if let Some(out) = out {
+            results = Some(Results::new(cuda, out.loss, out.z_loss, out.lse)?);
+            of_ranks = (out.argmax, out.rank);
+            of_tokens = (out.logprob, out.entropy, out.top_k);
+        }
+        let ranks = Ranks::new(cuda, checked.classes, of_ranks.0, of_ranks.1)?;
+        let tokens = Tokens::new(cuda, checked.classes, upstream, of_tokens)?;
+        Ok(Pass { results, ranks, tokens })
+    }
+
+    /// Has the arguments name the outputs; what the rows' losses are then to add up to.
+    pub(crate) fn name(
+        &mut self,
+        cuda: &'p Cuda,
+        checked: &Checked<'_>,
+        batch: &Batch<'p>,
+        args: &mut CrossEntropyArgs,
+    ) -> Result<SumArgs> {
+        (args.ranks, args.tokens) = (self.ranks.args(), self.tokens.args());
+        let Some(results) = &mut self.results else { return Ok(SumArgs::default()) };
+        let rows = (checked.target.len(), checked.options.reduction);
+        args.out = results.of_rows(cuda, rows, &args.options)?;
+        Ok(results.sum(&batch.census, &args.out))
+    }
+
+    /// The kernels that give all of it, and how they are to work.
+    pub(crate) fn kernel(&self, batch: &Batch<'p>, work: Work) -> (Loss, Work) {
+        let ranked = self.ranks.wanted();
+        let kernel = match self.tokens.loss(ranked) {
+            Some(loss) => loss,
+            None if ranked => Loss::CrossEntropyRanked,
+            None => batch.loss,
+        };
+        // Where a second visit needs the row where it was, there are no kernels that only stream.
+        let work = if kernel.second_words() > 0 { Work::Fused } else { work };
+        (kernel, work)
+    }
+
+    /// The outputs to be read back.
+    pub(crate) fn outputs(self) -> impl Iterator<Item = Option<Output<'a, 'p>>> {
+        let results = self.results.map(Results::outputs);
+        let ranks = [self.ranks.argmax, self.ranks.rank];
+        results.into_iter().flatten().chain(ranks).chain(self.tokens.outputs())
+    }
+}
+
 /// What a pass with losses does with the logits.
 pub(crate) enum Logits<'a> {
     Read(TensorRef<'a>),
@@ -169,11 +218,22 @@ impl<'p> Batch<'p> {
         checked: &Checked<'p>,
         grad_output: &GradOutput<'p>,
     ) -> Result<Self> {
+        Batch::of_rows(cuda, checked, grad_output, RowFactors::default())
+    }
+
+    /// The same of rows with factors.
+    pub(crate) fn of_rows(
+        cuda: &'p Cuda,
+        checked: &Checked<'p>,
+        grad_output: &GradOutput<'p>,
+        factors: RowFactors,
+    ) -> Result<Self> {
         let options = checked.options;
         let target = cuda.indices(checked.target)?;
         let weight = options.weight.map(|w| cuda.input("weight", w)).transpose()?;
         let upstream = Upstream::new(cuda, "grad_output", grad_output)?;
-        let census = cuda.census(&checked.counting(), Some(&target), weight.as_ref())?;
+        let of = (Some(&target), weight.as_ref());
+        let census = cuda.census_of_rows(&checked.counting(), of, factors)?;
         let full = options.softcap.is_some() || options.label_smoothing > 0.0;
         let loss = if full { Loss::CrossEntropyFull } else { Loss::CrossEntropy };
         Ok(Batch { loss, target, weight, upstream, census })

@@ -6,6 +6,7 @@ pub(crate) mod cross_entropy;
 pub(crate) mod elementwise;
 pub(crate) mod information;
 pub(crate) mod js_div_logits;
+pub(crate) mod linear_cross_entropy;
 pub(crate) mod log_softmax;
 pub(crate) mod logprob_entropy;
 pub(crate) mod logsumexp;

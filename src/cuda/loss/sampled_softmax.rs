@@ -12,6 +12,7 @@ use crate::code::variants::Batch;
 use crate::cuda::driver::product::Panel;
 use crate::cuda::matrix::accumulator::{InputGradient, Sum};
 use crate::cuda::matrix::clusters::{Bins, Grouping, blocks};
+use crate::cuda::matrix::factors::SUM;
 use crate::cuda::matrix::linear_softmax::rows::Rows;
 use crate::cuda::matrix::linear_softmax::{Gradients, Softmax};
 use crate::cuda::matrix::products::{Linear, Places, Workspace, padded};
@@ -366,7 +367,7 @@ impl Part<'_> {
             }
             let x = cuda.factor(x, x_factor, [n, features], x.dtype)?;
             let (slopes, sizes) = (slopes.transposed(), [samples, features, n]);
-            cuda.multiply([slopes, x], sampled.d_weights, sizes, add)?;
+            cuda.multiply([slopes, x], sampled.d_weights, (sizes, add), SUM)?;
             let panels = [z, sampled.d_offsets];
             cuda.panel(Batch::PanelColumnSums, panels, [n, samples], places, add)?;
             let of_targets = Panel { address: z.address + 4 * samples as u64, ..z };

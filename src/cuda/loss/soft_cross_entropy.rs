@@ -6,7 +6,7 @@ use crate::base::tensor::{TensorMut, TensorRef};
 use crate::code::args::{RowOperands, SoftCrossEntropyArgs};
 use crate::code::variants::Loss;
 use crate::cuda::loss::cross_entropy::{Results, class_weights, logits, smoothing};
-use crate::cuda::schedule::batch::Census;
+use crate::cuda::schedule::batch::{Census, RowFactors};
 use crate::cuda::schedule::blocks::RowTensors;
 use crate::cuda::schedule::lines::count;
 use crate::cuda::schedule::operands::{ReadRows, WriteRows, along};
@@ -69,16 +69,14 @@ impl Cuda {
         (x, y): (Option<&ReadRows<'p>>, Option<WriteRows<'a, 'p>>),
         mut results: Option<Results<'a, 'p>>,
     ) -> Result<()> {
-        let mut args = call.args(checked)?;
+        let mut args = call.batch.args(checked)?;
         let rows = (args.rows.count as usize, checked.options.reduction);
         if let Some(results) = &mut results {
             args.out = results.of_rows(self, rows, &args.options)?;
-            args.schedule.sum = results.sum(&call.census, &args.out);
+            args.schedule.sum = results.sum(&call.batch.census, &args.out);
         }
-        let kernels = (call.loss, data(checked.dtype)?, work);
-        let Call {
-            target, grad_target, census: _census, weight: _weight, upstream: _upstream, ..
-        } = call;
+        let kernels = (call.batch.loss, data(checked.dtype)?, work);
+        let Call { target, grad_target, batch: _batch } = call;
         let beside = Some(&target);
         let tensors = RowTensors { x, upstream: None, beside, y, grad_beside: grad_target };
         // SAFETY: shapes, strides and lengths were checked (`Checked`); outputs are borrowed
@@ -91,12 +89,17 @@ impl Cuda {
 
 /// A call's tensors besides the logits.
 struct Call<'a, 'p> {
-    loss: Loss,
     target: ReadRows<'p>,
     grad_target: Option<WriteRows<'a, 'p>>,
+    batch: SoftBatch<'p>,
+}
+
+/// A call's inputs besides logits and probabilities.
+pub(crate) struct SoftBatch<'p> {
+    pub(crate) loss: Loss,
     weight: Option<Input<'p>>,
     upstream: Upstream<'p>,
-    census: Census<'p>,
+    pub(crate) census: Census<'p>,
 }
 
 impl<'a, 'p: 'a> Call<'a, 'p> {
@@ -106,28 +109,46 @@ impl<'a, 'p: 'a> Call<'a, 'p> {
         grad_output: &GradOutput<'p>,
         grad_target: Option<TensorMut<'a>>,
     ) -> Result<Self> {
-        let options = checked.options;
         let target = cuda.read_rows("target", checked.target.tensor(), along(checked.class_dim))?;
+        let factors = RowFactors::default();
+        let batch = SoftBatch::new(cuda, checked, grad_output, grad_target.is_some(), factors)?;
+        let grad_target = grad_target
+            .map(|t| cuda.write_rows("grad_target", t, false, along(checked.class_dim)))
+            .transpose()?;
+        Ok(Call { target, grad_target, batch })
+    }
+}
+
+impl<'p> SoftBatch<'p> {
+    pub(crate) fn new(
+        cuda: &'p Cuda,
+        checked: &Checked<'p, SoftTarget<'p>>,
+        grad_output: &GradOutput<'p>,
+        of_target: bool,
+        factors: RowFactors,
+    ) -> Result<Self> {
+        let options = checked.options;
         let weight = options.weight.map(|w| cuda.input("weight", w)).transpose()?;
         let upstream = Upstream::new(cuda, "grad_output", grad_output)?;
         let full = options.softcap.is_some()
             || options.label_smoothing > 0.0
             || weight.is_some()
-            || grad_target.is_some();
+            || of_target;
         let loss = match options.teacher_scale {
             Some(_) => Loss::Distillation,
             None if full => Loss::SoftCrossEntropyFull,
             None => Loss::SoftCrossEntropy,
         };
-        let grad_target = grad_target
-            .map(|t| cuda.write_rows("grad_target", t, false, along(checked.class_dim)))
-            .transpose()?;
-        let census = cuda.census(&checked.counting(), None, weight.as_ref())?;
-        Ok(Call { loss, target, grad_target, weight, upstream, census })
+        let of = (None, weight.as_ref());
+        let census = cuda.census_of_rows(&checked.counting(), of, factors)?;
+        Ok(SoftBatch { loss, weight, upstream, census })
     }
 
     /// All but where rows lie.
-    fn args(&self, checked: &Checked<'_, SoftTarget<'_>>) -> Result<SoftCrossEntropyArgs> {
+    pub(crate) fn args(
+        &self,
+        checked: &Checked<'_, SoftTarget<'_>>,
+    ) -> Result<SoftCrossEntropyArgs> {
         let options = checked.options;
         Ok(SoftCrossEntropyArgs {
             rows: RowOperands {

@@ -15,8 +15,8 @@ use crate::cuda::stream::Cuda;
 
 /// Columns of parts are a multiple of this: what kernels read and write at once.
 const PACK: usize = 8;
-/// Bytes of a sum of products on its way to 16 bits.
-const SUM: usize = 16 << 20;
+/// Bytes of a sum of products on its way to 16 bits, unless there is less room.
+pub(crate) const SUM: usize = 16 << 20;
 
 /// Which part stands where, side by side.
 type Layout = &'static [u32];
@@ -34,6 +34,11 @@ fn pairs(weights: DType) -> [Layout; 2] {
 /// Columns that parts of so many take.
 fn columns_of(layout: Layout, columns: usize) -> usize {
     layout.len() * columns.next_multiple_of(PACK)
+}
+
+/// Elements between rows of a factor of two parts.
+pub(crate) fn two_parts(columns: usize) -> usize {
+    padded(columns_of(TWO, columns))
 }
 
 /// A matrix as products take it: itself, or its parts.
@@ -117,7 +122,7 @@ impl Cuda {
         Ok(Factor { parts: [memory, second], count: 2 })
     }
 
-    /// `c = a·b`, or added to c, rounded once where c is of 16 bits.
+    /// `c = a·b`, or added to c, rounded once where c is of 16 bits: by a sum of so many bytes.
     ///
     /// # Safety
     /// As for [`Cuda::product`].
@@ -125,8 +130,8 @@ impl Cuda {
         &self,
         [a, b]: [Factor; 2],
         c: Panel,
-        sizes: [usize; 3],
-        add: bool,
+        (sizes, add): ([usize; 3], bool),
+        room: usize,
     ) -> Result<()> {
         let [m, n, k] = sizes;
         if c.dtype == DType::F32 || a.count + b.count == 2 {
@@ -134,7 +139,7 @@ impl Cuda {
             // initialised: the caller's promise.
             return unsafe { self.pairwise([a, b], c, sizes, add) };
         }
-        let rows = (SUM / (4 * padded(n)).max(1)).clamp(1, m.max(1));
+        let rows = (room / (4 * padded(n)).max(1)).clamp(1, m.max(1));
         let mut workspace = Workspace::new(self, rows.min(m));
         let wide = workspace.panel(n, DType::F32)?;
         for at in (0..m).step_by(rows) {
@@ -229,12 +234,13 @@ impl Cuda {
         // SAFETY: the caller's contract; the parts have as many rows.
         unsafe {
             if rows == 0 {
-                return self.multiply([a, Factor::whole(weight)], to, [n, columns, 0], false);
+                let sizes = ([n, columns, 0], false);
+                return self.multiply([a, Factor::whole(weight)], to, sizes, SUM);
             }
             for at in (0..rows).step_by(each) {
                 let some = each.min(rows - at);
                 let b = self.factor(weight.starting_at(at), memory, [some, columns], dtype)?;
-                self.multiply([a.after_column(at), b], to, [n, columns, some], at > 0)?;
+                self.multiply([a.after_column(at), b], to, ([n, columns, some], at > 0), SUM)?;
             }
         }
         Ok(())

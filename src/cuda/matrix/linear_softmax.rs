@@ -15,7 +15,7 @@ use crate::code::variants::Batch;
 use crate::cuda::driver::product::Panel;
 use crate::cuda::matrix::accumulator::{Growing, Sum};
 use crate::cuda::matrix::clusters::Slots;
-use crate::cuda::matrix::factors::Factor;
+use crate::cuda::matrix::factors::{Factor, SUM};
 use crate::cuda::matrix::products::{Linear, Places, Workspace, padded};
 use crate::cuda::schedule::rows::{Work, data};
 use crate::cuda::stream::Cuda;
@@ -343,7 +343,7 @@ impl Part<'_, '_> {
                 let rows = cuda.factor(rows, memory, [self.n, width], dtype)?;
                 let (c, add) = weight.target(self.first);
                 let sizes = [classes, width, self.n];
-                cuda.multiply([slopes.transposed(), rows], c, sizes, add)?;
+                cuda.multiply([slopes.transposed(), rows], c, (sizes, add), SUM)?;
             }
             if !tail {
                 return Ok(slopes);
@@ -378,7 +378,8 @@ impl Part<'_, '_> {
         // buffers have the chunk's n rows, initialised by the launches before.
         unsafe {
             let x = cuda.factor(x, x_factor, [self.n, features], self.softmax.dtype())?;
-            cuda.multiply([slopes.transposed(), x], c, [width, features, self.n], add)
+            let sizes = ([width, features, self.n], add);
+            cuda.multiply([slopes.transposed(), x], c, sizes, SUM)
         }
     }
 

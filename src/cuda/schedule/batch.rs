@@ -15,6 +15,15 @@ use crate::spec::counting::Counting;
 /// Rows, or classes, of a chunk: one block's work (`WL_CHUNK`).
 const CHUNK: usize = 4096;
 
+/// What rows have of their own beside a target: addresses of a number a row (f32); 0: none.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct RowFactors {
+    /// What divides a row's logits.
+    pub(crate) temperature: u64,
+    /// What multiplies a row's loss.
+    pub(crate) row_weight: u64,
+}
+
 /// What a batch's launches share.
 #[derive(Debug)]
 pub(crate) struct Census<'p> {
@@ -48,6 +57,16 @@ impl Cuda {
         target: Option<&Indices<'_>>,
         weight: Option<&Input<'_>>,
     ) -> Result<Census<'p>> {
+        self.census_of_rows(counting, (target, weight), RowFactors::default())
+    }
+
+    /// The same of rows with factors, the first bad one of which is noted too.
+    pub(crate) fn census_of_rows<'p>(
+        &'p self,
+        counting: &Counting<'_>,
+        (target, weight): (Option<&Indices<'_>>, Option<&Input<'_>>),
+        factors: RowFactors,
+    ) -> Result<Census<'p>> {
         let rows = counting.rows;
         let of_rows = rows.div_ceil(CHUNK);
         let weights = weight.map_or(0, |_| counting.classes.div_ceil(CHUNK));
@@ -68,6 +87,8 @@ impl Cuda {
         let args = BatchArgs {
             target: target.map_or(0, Indices::address),
             weight: weight.map_or(0, |w| w.address),
+            temperature: factors.temperature,
+            row_weight: factors.row_weight,
             chunks: sums,
             bad: sums + 16 * most as u64,
             totals: totals.address(),
@@ -83,7 +104,8 @@ impl Cuda {
             bad_target: target.map_or(0, |t| t.bad(counting.ignore_index.is_some())),
             ..BatchArgs::default()
         };
-        let blocks = weights + if target.is_some() { of_rows } else { 0 };
+        let by_rows = target.is_some() || factors.temperature != 0 || factors.row_weight != 0;
+        let blocks = weights + if by_rows { of_rows } else { 0 };
         // SAFETY: targets and weights were checked to have the shapes that the arguments say, the
         // workspaces are as long as the chunks need, and the status word's ticket is 0 or becomes so
         // before this launch.

@@ -65,6 +65,11 @@ pub(crate) unsafe fn read(driver: &dyn Driver, address: u64) -> Result<()> {
             };
             Err(range.error(argument, f32::from_bits(field(2) as u32), field(1) as usize))
         }
+        10 => Err(Error::Value {
+            argument: "temperature",
+            expected: "finite numbers > 0".into(),
+            got: format!("{} at row {}", f32::from_bits(field(2) as u32), field(1)),
+        }),
         _ => Err(Error::Value {
             argument: "capacities",
             expected: format!("at most {} of cluster {}", Count(field(3), "row"), field(1)),

@@ -1,0 +1,54 @@
+// What rows of logits that are products have beside them: marks, upstream gradients with temperatures and weights
+// in them; logits over temperatures; losses times weights. Values that are out of range are the census's affair.
+// Launches: src/cuda/loss/linear_cross_entropy/rows.rs.
+#pragma once
+#include "core/args.cuh"
+#include "core/dtype.cuh"
+
+// In f64: a product of the three may leave f32 on its way to one that does not.
+WL_FN void scaled_upstream(const UpstreamArgs& a, wl_i64 row, double factor, float* to) {
+  if (!to) return;
+  const float given = a.values ? load_float(a.values, a.kind, row * a.stride) : a.number;
+  // What has no weight has no gradient, whatever the upstream one.
+  wl_st(to + row, factor == 0. ? 0.f : (float)(given * factor));
+}
+
+// Marks of rows, and their upstream gradients over τ; that of the loss times the row's weight.
+WL_FN void linear_rows_body(const LinearRowsArgs& a) {
+  for (wl_i64 row = first_of_grid(); row < a.n; row += step_of_grid()) {
+    if (a.target) {
+      const wl_i64 target = load_index(a.target, a.target_kind, row);
+      const bool kept = target != a.ignore_index && target >= 0 && target < a.classes;
+      wl_st(a.marks + row, kept ? target : (wl_i64)-1);
+    }
+    const double weight = a.row_weight ? wl_ld(a.row_weight + row) : 1.f;
+    const double scale = a.over_temperature ? 1. / wl_ld(a.temperature + row) : 1.;
+    scaled_upstream(a.of_loss, row, weight * scale, a.given_loss);
+    scaled_upstream(a.of_logprob, row, scale, a.given_logprob);
+    scaled_upstream(a.of_entropy, row, scale, a.given_entropy);
+  }
+}
+
+// Rows over their temperatures, in place.
+WL_FN void linear_divide_body(const LinearRowsArgs& a) {
+  for (Elements at(a.columns); at.row < a.n; at.next()) {
+    float* const z = a.z + at.row * a.stride + at.column;
+    wl_st(z, wl_ld(z) / wl_ld(a.temperature + at.row));
+  }
+}
+
+WL_FN void weigh_loss(void* losses, bool wide, wl_i64 row, double weight) {
+  if (!losses) return;
+  const double loss = wide ? wl_ld((const double*)losses + row) : (double)wl_ld((const float*)losses + row);
+  store_loss(losses, wide, row, weight == 0. ? 0. : loss * weight);
+}
+
+// Losses times weights, in place. A weight of 0 silences an infinite loss, and what an ignored row has is not used.
+WL_FN void linear_losses_body(const LinearRowsArgs& a) {
+  for (wl_i64 row = first_of_grid(); row < a.n; row += step_of_grid()) {
+    if (a.target && wl_ld(a.marks + row) < 0) continue;
+    const double weight = wl_ld(a.row_weight + row);
+    weigh_loss(a.loss, a.wide, row, weight);
+    weigh_loss(a.z_loss, a.wide, row, weight);
+  }
+}

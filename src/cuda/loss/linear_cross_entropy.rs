@@ -1,0 +1,217 @@
+//! Cross entropy of logits that are products, on a CUDA device: a chunk of rows after another, products of the
+//! driver's before and after the row kernels of the losses over logits, in place on f32 logits.
+//!
+//! Rows that are ignored are not compacted away: how many are left is on the device, where the host never asks,
+//! so that products would go over as many slots as there are rows all the same. They are gathered as zeros.
+
+mod budget;
+mod chunks;
+mod rows;
+
+use crate::base::error::Result;
+use crate::base::tensor::TensorMut;
+use crate::code::args::{PartArgument, SumArgs};
+use crate::code::variants::{Data, Loss};
+use crate::cuda::driver::product::Panel;
+use crate::cuda::loss::cross_entropy::{Batch, Pass, Results};
+use crate::cuda::loss::soft_cross_entropy::SoftBatch;
+use crate::cuda::matrix::accumulator::Sum;
+use crate::cuda::schedule::rows::{Lie, Work};
+use crate::cuda::stream::Cuda;
+use crate::cuda::stream::memory::Output;
+use crate::spec::cross_entropy::checked::Target;
+use crate::spec::cross_entropy::{
+    Checked, CrossEntropyOut, CrossEntropyUpstream, SoftTarget,
+};
+use crate::spec::linear_cross_entropy::{
+    Call, CheckedLinear, LinearGradOut, LinearPath, LinearPlan,
+};
+use budget::Budget;
+use chunks::{Chunks, Gradients, Probabilities};
+use rows::RowNumbers;
+
+/// What gradients are to be made of, and where they go.
+struct Backward<'a, 'p> {
+    input: Option<Output<'a, 'p>>,
+    weight: Option<Output<'a, 'p>>,
+    bias: Option<Output<'a, 'p>>,
+    target: Option<Output<'a, 'p>>,
+    accumulate: bool,
+    accumulate_input: bool,
+}
+
+impl<'a, 'p: 'a> Backward<'a, 'p> {
+    fn new(cuda: &'p Cuda, gradients: LinearGradOut<'a>) -> Result<Self> {
+        let LinearGradOut { accumulate, accumulate_input, .. } = gradients;
+        let new = |name, to: Option<TensorMut<'a>>, add| {
+            to.map(|to| cuda.output(name, to, add)).transpose()
+        };
+        Ok(Backward {
+            input: new("grad_input", gradients.input, accumulate_input)?,
+            weight: new("grad_linear_weight", gradients.linear_weight, accumulate)?,
+            bias: new("grad_linear_bias", gradients.linear_bias, accumulate)?,
+            target: new("grad_target", gradients.target, false)?,
+            accumulate,
+            accumulate_input,
+        })
+    }
+
+    fn gradients(&self) -> Gradients {
+        let to = |add| move |out: &Output<'_, '_>| Sum { to: Panel::from(out), add };
+        Gradients {
+            input: self.input.as_ref().map(to(self.accumulate_input)),
+            weight: self.weight.as_ref().map(to(self.accumulate)),
+            bias: self.bias.as_ref().map(to(self.accumulate)),
+        }
+    }
+
+    fn outputs(self) -> [Option<Output<'a, 'p>>; 4] {
+        [self.input, self.weight, self.bias, self.target]
+    }
+}
+
+impl Cuda {
+    pub(crate) fn linear_cross_entropy(
+        &self,
+        checked: &CheckedLinear<'_>,
+        call: Call<'_>,
+    ) -> Result<()> {
+        let (upstream, gradients, out) = match call {
+            Call::Forward { out } => (CrossEntropyUpstream::default(), None, Some(out)),
+            Call::Backward { upstream, gradients, out } => (upstream, Some(gradients), out),
+        };
+        let budget = Budget::new(checked, gradients.is_some())?;
+        let back = gradients.map(|gradients| Backward::new(self, gradients)).transpose()?;
+        match checked.of_logits.target {
+            Target::Classes(classes) => {
+                let of_logits = checked.of_logits.with(classes);
+                self.linear_classes(checked, (&of_logits, &budget), &upstream, (back, out))
+            }
+            Target::Soft(soft) => {
+                let of_logits = checked.of_logits.with(soft);
+                self.linear_soft(checked, (&of_logits, &budget), &upstream, (back, out))
+            }
+        }
+    }
+
+    pub(crate) fn linear_plan(
+        &self,
+        checked: &CheckedLinear<'_>,
+        backward: bool,
+    ) -> Result<LinearPlan> {
+        let budget = Budget::new(checked, backward)?;
+        Ok(LinearPlan {
+            path: LinearPath::Chunked,
+            chunk_rows: budget.rows,
+            workspace_bytes: budget.bytes,
+        })
+    }
+
+    fn linear_classes<'a, 'p: 'a>(
+        &'p self,
+        checked: &CheckedLinear<'p>,
+        (of_logits, budget): (&Checked<'p>, &Budget),
+        upstream: &CrossEntropyUpstream<'p>,
+        (back, out): (Option<Backward<'a, 'p>>, Option<CrossEntropyOut<'a>>),
+    ) -> Result<()> {
+        let mut pass = Pass::new(self, of_logits, upstream, out)?;
+        let mut numbers = RowNumbers::new(self, checked)?;
+        let batch = Batch::of_rows(self, of_logits, &upstream.grad_output, numbers.factors())?;
+        let mut args = batch.args(of_logits)?;
+        let sum = pass.name(self, of_logits, &batch, &mut args)?;
+        let (loss, work) = pass.kernel(&batch, work(back.is_some()));
+        let of = (&args.target, args.rows.classes);
+        let mut given: Vec<_> = Vec::new();
+        if back.is_some() {
+            given.push(&mut args.upstream);
+            if upstream.of_tokens() {
+                given.extend([&mut args.tokens.of_logprob, &mut args.tokens.of_entropy]);
+            }
+        }
+        // SAFETY: shapes were checked (`CheckedLinear`); outputs are borrowed exclusively.
+        unsafe {
+            numbers.prepare(Some(of), &mut given, true)?;
+            let chunks = Chunks::new(self, checked, budget, &numbers)?;
+            self.linear_rows(&chunks, (loss, work), args, back.as_ref())?;
+            numbers.weigh(&args.out)?;
+        }
+        self.add_up_rows(sum)?;
+        let gradients = back.map(Backward::outputs).into_iter().flatten();
+        self.read_back(pass.outputs().chain(gradients))
+    }
+
+    fn linear_soft<'a, 'p: 'a>(
+        &'p self,
+        checked: &CheckedLinear<'p>,
+        (of_logits, budget): (&Checked<'p, SoftTarget<'p>>, &Budget),
+        upstream: &CrossEntropyUpstream<'p>,
+        (back, out): (Option<Backward<'a, 'p>>, Option<CrossEntropyOut<'a>>),
+    ) -> Result<()> {
+        let results = out.map(|out| Results::new(self, out.loss, out.z_loss, out.lse));
+        let mut results = results.transpose()?;
+        let mut numbers = RowNumbers::new(self, checked)?;
+        let grad_target = back.as_ref().and_then(|back| back.target.as_ref());
+        let (given, factors) = (&upstream.grad_output, numbers.factors());
+        let batch = SoftBatch::new(self, of_logits, given, grad_target.is_some(), factors)?;
+        let mut args = batch.args(of_logits)?;
+        let mut sum = SumArgs::default();
+        if let Some(results) = &mut results {
+            let rows = (checked.rows, of_logits.options.reduction);
+            args.out = results.of_rows(self, rows, &args.options)?;
+            sum = results.sum(&batch.census, &args.out);
+        }
+        let target = self.input("target", of_logits.target.tensor())?;
+        let mut given = Vec::new();
+        if back.is_some() {
+            given.push(&mut args.upstream);
+        }
+        // SAFETY: shapes were checked (`CheckedLinear`); outputs are borrowed exclusively.
+        unsafe {
+            // The gradient of probabilities is not one over τ: that of logits is divided when it is there.
+            numbers.prepare(None, &mut given, false)?;
+            let mut chunks = Chunks::new(self, checked, budget, &numbers)?;
+            chunks.probabilities(Probabilities {
+                values: Panel::from(&target),
+                gradient: grad_target.map(Panel::from),
+            })?;
+            let kernels = (batch.loss, work(back.is_some()));
+            self.linear_rows(&chunks, kernels, args, back.as_ref())?;
+            numbers.weigh(&args.out)?;
+        }
+        self.add_up_rows(sum)?;
+        let results = results.map(Results::outputs).into_iter().flatten();
+        self.read_back(results.chain(back.map(Backward::outputs).into_iter().flatten()))
+    }
+
+    /// All chunks, by a plan of all rows: no row's numbers depend on its chunk.
+    ///
+    /// # Safety
+    /// The arguments are of the checked call, and outputs are borrowed exclusively.
+    unsafe fn linear_rows<A: PartArgument>(
+        &self,
+        chunks: &Chunks<'_, '_>,
+        (loss, work): (Loss, Work),
+        mut args: A,
+        back: Option<&Backward<'_, '_>>,
+    ) -> Result<()> {
+        let gradients = back.map(Backward::gradients);
+        if args.rows().count == 0 {
+            // SAFETY: gradients were checked to have the shapes of what they belong to.
+            return unsafe { chunks.nothing(gradients) };
+        }
+        let lie = Lie::Whole { aligned: chunks.aligned() };
+        let (kernels, at_once) = ((loss, Data::F32, work), chunks.longest());
+        let planned = self.planned(kernels, args.rows(), lie, at_once)?;
+        // SAFETY: the caller's contract; the plan is for as many rows as the longest chunk has.
+        unsafe { chunks.run(&planned, args, gradients) }
+    }
+
+    /// Where the rows' losses are no results themselves.
+    fn add_up_rows(&self, sum: SumArgs) -> Result<()> {
+        if sum.tickets == 0 { Ok(()) } else { self.add_up(sum) }
+    }
+}
+
+fn work(back: bool) -> Work {
+    if back { Work::Fused } else { Work::Forward }
+}

@@ -1,0 +1,140 @@
+//! How a call's bytes are spent: on what all rows have, on the classifier's gradient on its way, and then on as
+//! many rows of logits as there is room for.
+
+use super::rows;
+use crate::base::dtype::DType;
+use crate::base::error::Result;
+use crate::code::args::Totals;
+use crate::code::plan::MAX_PARTS;
+use crate::code::variants::Loss;
+use crate::cuda::matrix::factors::{SUM, two_parts};
+use crate::cuda::matrix::products::padded;
+use crate::spec::cross_entropy::checked::Target;
+use crate::spec::linear_cross_entropy::{CheckedLinear, LinearPath, small_budget};
+
+/// What the pool's blocks are multiples of, and how many a call takes at most.
+const GRAIN: usize = 512;
+const BLOCKS: usize = 24;
+/// Bytes of a row that a split's part has at the least (`PART_BYTES` of plans).
+const PART_BYTES: usize = 16 * 1024;
+/// Kernels that leave the most of a part.
+const WIDEST: [Loss; 2] = [Loss::CrossEntropyTop, Loss::SoftCrossEntropyFull];
+
+/// What a call takes beside its inputs, outputs and gradients.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Budget {
+    /// Rows of a chunk.
+    pub(super) rows: usize,
+    /// Bytes of what is made of weights for a product, and of sums on their way to 16 bits.
+    pub(super) room: usize,
+    /// Whether the classifier's gradient is f32 until the end.
+    pub(super) wide: bool,
+    /// All of it, at most.
+    pub(super) bytes: usize,
+}
+
+impl Budget {
+    /// # Errors
+    /// One that does not do for a row; a path that there is none of.
+    pub(super) fn new(checked: &CheckedLinear<'_>, back: bool) -> Result<Budget> {
+        if checked.options.path == LinearPath::Tiled {
+            checked.options.path.refuse("CUDA", "auto or chunked")?;
+        }
+        let (all, n) = (checked.options.workspace, checked.rows);
+        let sizes = Sizes::new(checked, back);
+        let (fixed, row) = (sizes.fixed(), sizes.row());
+        let least = fixed.saturating_add(sizes.least_room()).saturating_add(row);
+        if all < least {
+            return Err(small_budget(least, all));
+        }
+        let most_room = all - fixed - row;
+        let room = match sizes.least_room() {
+            0 => 0,
+            least => (all / 8).min(SUM).clamp(least, most_room),
+        };
+        let left = all - fixed - room;
+        let wide = sizes.wide();
+        // Where all rows go at once their gradient is rounded once as it is.
+        let takes = wide > 0 && left / row < n && wide <= left / 2;
+        let taken = if takes { wide } else { 0 };
+        let most = ((left - taken) / row).max(1);
+        // Chunks of one length, so that none is much shorter than products like.
+        let rows = n.div_ceil(n.div_ceil(most).max(1));
+        let bytes = fixed + room + taken + rows * row;
+        Ok(Budget { rows, room, wide: takes, bytes })
+    }
+}
+
+/// A call's sizes.
+struct Sizes {
+    n: usize,
+    features: usize,
+    classes: usize,
+    dtype: DType,
+    soft: bool,
+    back: bool,
+}
+
+impl Sizes {
+    fn new(checked: &CheckedLinear<'_>, back: bool) -> Sizes {
+        Sizes {
+            n: checked.rows,
+            features: checked.features,
+            classes: checked.classes(),
+            dtype: checked.input.input.dtype(),
+            soft: matches!(checked.of_logits.target, Target::Soft(_)),
+            back,
+        }
+    }
+
+    fn narrow(&self) -> bool {
+        self.dtype != DType::F32
+    }
+
+    /// Bytes that no chunk changes: the numbers of rows, their losses in f64, the sums of a bias.
+    fn fixed(&self) -> usize {
+        let chunks = self.n.div_ceil(4096) + self.classes.div_ceil(4096);
+        let census = size_of::<Totals>() + 28 * (chunks + 1);
+        let bias = if self.back { 4 * padded(self.classes) } else { 0 };
+        self.n.saturating_mul(16 + rows::BYTES) + census + bias + (BLOCKS + rows::PIECES) * GRAIN
+    }
+
+    /// Bytes of a row of a chunk.
+    fn row(&self) -> usize {
+        let [classes, features] = [self.classes, self.features].map(padded);
+        let mut bytes = self.dtype.size() * features + 4 * classes;
+        if self.back {
+            bytes += 4 * features;
+            bytes += if self.narrow() { 2 * two_parts(self.classes) } else { 0 };
+            bytes += if self.dtype == DType::F16 { 2 * two_parts(self.features) } else { 0 };
+        }
+        if self.soft && self.narrow() {
+            bytes += if self.back { 8 * classes } else { 4 * classes };
+        }
+        bytes + self.parts()
+    }
+
+    /// Bytes that kernels leave of a row that is split.
+    fn parts(&self) -> usize {
+        let parts = (4 * self.classes).div_ceil(PART_BYTES).min(MAX_PARTS) + 1;
+        let words = WIDEST.map(|loss| loss.words() + 1 + loss.second_words());
+        let words = if self.soft { words[1] } else { words[0] };
+        8 + if parts > 2 { parts * 4 * words } else { 0 }
+    }
+
+    /// The least bytes of a row of weights in two parts, or of one of a sum.
+    fn least_room(&self) -> usize {
+        match self.back && self.narrow() {
+            true => (2 * two_parts(self.features)).max(4 * padded(self.features)),
+            false => 0,
+        }
+    }
+
+    /// Bytes of the classifier's gradient in f32, where it is of another type.
+    fn wide(&self) -> usize {
+        match self.back && self.narrow() {
+            true => self.classes.saturating_mul(4 * padded(self.features)),
+            false => 0,
+        }
+    }
+}

@@ -1,0 +1,328 @@
+//! Rows of logits, some at a time: products, the loss in place, products back.
+
+use super::budget::Budget;
+use super::rows::RowNumbers;
+use crate::base::dtype::DType;
+use crate::base::error::Result;
+use crate::code::args::PartArgument;
+use crate::code::variants::Batch;
+use crate::cuda::driver::product::{Panel, Product};
+use crate::cuda::matrix::accumulator::{Growing, Sum};
+use crate::cuda::matrix::factors::Factor;
+use crate::cuda::matrix::products::{Places, Workspace};
+use crate::cuda::schedule::lines::begin_with_a_pack;
+use crate::cuda::schedule::rows::Planned;
+use crate::cuda::stream::Cuda;
+use crate::cuda::stream::memory::Input;
+use crate::spec::linear_cross_entropy::CheckedLinear;
+
+/// Gradients of hidden rows, classifier and bias.
+#[derive(Clone, Copy)]
+pub(super) struct Gradients {
+    pub(super) input: Option<Sum>,
+    pub(super) weight: Option<Sum>,
+    pub(super) bias: Option<Sum>,
+}
+
+/// Probabilities of all rows, and their gradient.
+#[derive(Clone, Copy)]
+pub(super) struct Probabilities {
+    pub(super) values: Panel,
+    pub(super) gradient: Option<Panel>,
+}
+
+/// A call's inputs, with memory for the longest chunk.
+pub(super) struct Chunks<'c, 'p> {
+    cuda: &'p Cuda,
+    numbers: &'c RowNumbers<'p>,
+    budget: &'c Budget,
+    n: usize,
+    features: usize,
+    classes: usize,
+    dtype: DType,
+    input: Input<'p>,
+    weight: Input<'p>,
+    bias: Option<Input<'p>>,
+    probabilities: Option<Probabilities>,
+    /// f32 rows for probabilities of 16 bits, and for their gradient.
+    wide: [Option<Panel>; 2],
+    /// Logits, then their gradient; f32.
+    logits: Panel,
+    memory: Workspace<'p>,
+}
+
+/// Memory for the products back. Factors are memory for what lies before them, as products take it.
+struct Back<'p> {
+    weight: Option<Growing<'p>>,
+    x_factor: Panel,
+    logits_factor: Panel,
+    /// f32.
+    d_x: Panel,
+    /// Sums of columns; f32.
+    sums: Panel,
+    to: Gradients,
+    _memory: [Workspace<'p>; 2],
+}
+
+/// Rows of a chunk: how many, and from which on.
+#[derive(Clone, Copy)]
+struct Part {
+    from: usize,
+    n: usize,
+}
+
+impl<'c, 'p> Chunks<'c, 'p> {
+    pub(super) fn new(
+        cuda: &'p Cuda,
+        checked: &CheckedLinear<'p>,
+        budget: &'c Budget,
+        numbers: &'c RowNumbers<'p>,
+    ) -> Result<Chunks<'c, 'p>> {
+        let of = &checked.input;
+        let mut memory = Workspace::new(cuda, budget.rows);
+        let bias = of.linear_bias.map(|bias| cuda.input("linear_bias", bias)).transpose()?;
+        Ok(Chunks {
+            cuda,
+            numbers,
+            budget,
+            n: checked.rows,
+            features: checked.features,
+            classes: checked.classes(),
+            dtype: of.input.dtype(),
+            input: cuda.input("input", of.input)?,
+            weight: cuda.input("linear_weight", of.linear_weight)?,
+            bias,
+            probabilities: None,
+            wide: [None; 2],
+            logits: memory.panel(checked.classes(), DType::F32)?,
+            memory,
+        })
+    }
+
+    /// The targets are probabilities: those of f32 as they lie, others a chunk at a time in f32.
+    pub(super) fn probabilities(&mut self, of: Probabilities) -> Result<()> {
+        self.probabilities = Some(of);
+        if self.dtype != DType::F32 {
+            let mut wide = || self.memory.panel(self.classes, DType::F32);
+            self.wide = [Some(wide()?), of.gradient.map(|_| wide()).transpose()?];
+        }
+        Ok(())
+    }
+
+    /// Whether each row of logits begins with a pack, of however many.
+    pub(super) fn aligned(&self) -> bool {
+        begin_with_a_pack((self.logits.address, self.logits.stride), self.n, 4)
+    }
+
+    /// Rows of the longest chunk.
+    pub(super) fn longest(&self) -> usize {
+        self.budget.rows
+    }
+
+    /// Gradients of no rows.
+    ///
+    /// # Safety
+    /// Gradients have the shapes of what they belong to, and are borrowed exclusively.
+    pub(super) unsafe fn nothing(&self, gradients: Option<Gradients>) -> Result<()> {
+        let Some(Gradients { weight, bias, .. }) = gradients else { return Ok(()) };
+        let of = [(weight, [self.classes, self.features]), (bias, [1, self.classes])];
+        for (sum, sizes) in of {
+            if let Some(Sum { to, add: false }) = sum {
+                // SAFETY: the gradient has these sizes: the caller's promise.
+                unsafe { self.cuda.zeros(to, sizes)? };
+            }
+        }
+        Ok(())
+    }
+
+    /// Puts all launches on the stream; `args` is filled but for where rows lie.
+    ///
+    /// # Safety
+    /// The call's shapes were checked, what `args` names is as long as they say, and outputs are borrowed
+    /// exclusively; the plan is for rows of these logits, as many as the longest chunk.
+    pub(super) unsafe fn run<A: PartArgument>(
+        &self,
+        planned: &Planned<'_>,
+        args: A,
+        gradients: Option<Gradients>,
+    ) -> Result<()> {
+        let rows = self.budget.rows;
+        let mut of_rows = Workspace::new(self.cuda, rows);
+        let x = match self.numbers.marks() {
+            0 => None,
+            _ => Some(of_rows.panel(self.features, self.dtype)?),
+        };
+        let back = gradients.map(|to| self.back(to)).transpose()?;
+        for from in (0..self.n).step_by(rows) {
+            let part = Part { from, n: rows.min(self.n - from) };
+            // SAFETY: the caller's contract; buffers have as many rows as the longest chunk.
+            unsafe {
+                let x = self.hidden(part, x)?;
+                self.logits(part, x)?;
+                self.loss(part, planned, args, back.is_some())?;
+                if let Some(back) = &back {
+                    self.products(part, x, back)?;
+                }
+            }
+        }
+        match &back {
+            // SAFETY: every chunk's product is on the stream; the gradients have their owners' sizes.
+            Some(back) => unsafe { self.settle(back) },
+            None => Ok(()),
+        }
+    }
+
+    fn back(&self, to: Gradients) -> Result<Back<'p>> {
+        let (rows, dtype) = (self.budget.rows, self.dtype);
+        let mut of_rows = Workspace::new(self.cuda, rows);
+        let mut one = Workspace::new(self.cuda, 1);
+        let room = if self.budget.wide { usize::MAX } else { 0 };
+        let of = (self.n.div_ceil(rows), room);
+        let sizes = [self.classes, self.features];
+        let weight = to.weight.map(|sum| Growing::new(self.cuda, sum, sizes, of)).transpose()?;
+        let if_there = |there: bool, n: usize| if there { n } else { 0 };
+        let [of_x, of_sums] = [to.input, to.bias].map(|sum| sum.is_some());
+        Ok(Back {
+            x_factor: of_rows.factor(if_there(weight.is_some(), self.features), dtype, dtype)?,
+            logits_factor: of_rows.factor(self.classes, DType::F32, dtype)?,
+            d_x: of_rows.panel(if_there(of_x, self.features), DType::F32)?,
+            sums: one.panel(if_there(of_sums, self.classes), DType::F32)?,
+            weight,
+            to,
+            _memory: [of_rows, one],
+        })
+    }
+
+    fn places(&self, part: Part) -> Places {
+        let marks = self.numbers.marks();
+        let marks = if marks == 0 { 0 } else { marks + 8 * part.from as u64 };
+        Places { rows: 0, marks }
+    }
+
+    /// The hidden rows: as they lie where all of them count, else gathered, zeros for what is not read.
+    ///
+    /// # Safety
+    /// As for [`Chunks::run`], here and below.
+    unsafe fn hidden(&self, part: Part, to: Option<Panel>) -> Result<Panel> {
+        let from = Panel::from(&self.input).starting_at(part.from);
+        let Some(x) = to else { return Ok(from) };
+        let sizes = [part.n, self.features];
+        // SAFETY: input and buffer have the chunk's rows, and each row has a mark.
+        unsafe { self.cuda.panel(Batch::PanelGather, [from, x], sizes, self.places(part), false)? };
+        Ok(x)
+    }
+
+    /// Logits of the rows; the product is added to the bias where there is one.
+    ///
+    /// # Safety
+    /// As above.
+    unsafe fn logits(&self, part: Part, x: Panel) -> Result<()> {
+        let (cuda, sizes) = (self.cuda, [part.n, self.classes]);
+        // SAFETY: the classifier has these sizes and the bias an element a class, which each row takes; the
+        // buffer has the chunk's rows.
+        unsafe {
+            if let Some(bias) = &self.bias {
+                let each = Panel { stride: 0, ..Panel::packed(bias.address, bias.dtype, 0) };
+                let panels = [each, self.logits];
+                cuda.panel(Batch::PanelRound, panels, sizes, Places::default(), false)?;
+            }
+            let (b, c) = (Panel::from(&self.weight).transposed(), self.logits);
+            let sizes_of = [part.n, self.classes, self.features];
+            let add = self.bias.is_some();
+            cuda.product(Product { a: x, b, c, sizes: sizes_of, add })?;
+            self.numbers.divide(self.logits, part.from, sizes)
+        }
+    }
+
+    /// The loss over the logits, in place where there is a backward pass.
+    ///
+    /// # Safety
+    /// As above.
+    unsafe fn loss<A: PartArgument>(
+        &self,
+        part: Part,
+        planned: &Planned<'_>,
+        args: A,
+        back: bool,
+    ) -> Result<()> {
+        let (cuda, z) = (self.cuda, self.logits);
+        let (sizes, places) = ([part.n, self.classes], Places::default());
+        let mut args = args.part(part.from, part.n);
+        let rows = args.rows();
+        (rows.x, rows.x_stride) = (z.address, z.stride as i64);
+        if back {
+            (rows.y, rows.y_stride) = (z.address, z.stride as i64);
+        }
+        // SAFETY: probabilities and their gradient have the chunk's rows, and so have the buffers; what the
+        // arguments name is as long as rows and classes say.
+        unsafe {
+            let Some(of) = self.probabilities else { return planned.launch(args) };
+            let [values, gradient] = [Some(of.values), of.gradient]
+                .map(|panel| panel.map(|panel| panel.starting_at(part.from)));
+            let [wide_values, wide_gradient] = self.wide;
+            if let (Some(from), Some(to)) = (values, wide_values) {
+                cuda.panel(Batch::PanelRound, [from, to], sizes, places, false)?;
+            }
+            if let Some(beside) = args.beside() {
+                let at = |panel: Option<Panel>| panel.map_or((0, 0), |p| (p.address, p.stride as i64));
+                (beside.values, beside.stride) = at(wide_values.or(values));
+                (beside.gradient, beside.gradient_stride) = at(wide_gradient.or(gradient));
+            }
+            planned.launch(args)?;
+            if let (Some(from), Some(to)) = (wide_gradient, gradient) {
+                cuda.panel(Batch::PanelRound, [from, to], sizes, places, false)?;
+            }
+            if back { self.numbers.divide(z, part.from, sizes) } else { Ok(()) }
+        }
+    }
+
+    /// Adds to the gradients of classifier and bias, and writes that of the rows.
+    ///
+    /// # Safety
+    /// As above.
+    unsafe fn products(&self, part: Part, x: Panel, back: &Back<'p>) -> Result<()> {
+        let Part { from, n } = part;
+        let (cuda, classes, features) = (self.cuda, self.classes, self.features);
+        let (first, room) = (from == 0, self.budget.room);
+        // SAFETY: gradients have the sizes of what they belong to, and the buffers the chunk's rows, which
+        // launches before have written.
+        unsafe {
+            if back.to.bias.is_some() {
+                let panels = [self.logits, back.sums];
+                let places = Places::default();
+                cuda.panel(Batch::PanelColumnSums, panels, [n, classes], places, !first)?;
+            }
+            if back.to.input.is_none() && back.weight.is_none() {
+                return Ok(());
+            }
+            let sizes = [n, classes];
+            let slopes = cuda.factor(self.logits, back.logits_factor, sizes, self.dtype)?;
+            if let Some(weight) = &back.weight {
+                let x: Factor = cuda.factor(x, back.x_factor, [n, features], self.dtype)?;
+                let (c, add) = weight.target(first);
+                let sizes = ([classes, features, n], add);
+                cuda.multiply([slopes.transposed(), x], c, sizes, room)?;
+            }
+            let Some(Sum { to, add }) = back.to.input else { return Ok(()) };
+            let weight = Panel::from(&self.weight);
+            cuda.through(slopes, weight, back.d_x, [n, features, classes], room)?;
+            // What is not read has no gradient, whatever zeros times the classifier are.
+            let panels = [back.d_x, to.starting_at(from)];
+            cuda.panel(Batch::PanelRound, panels, [n, features], self.places(part), add)
+        }
+    }
+
+    /// # Safety
+    /// As above, when all chunks are on the stream.
+    unsafe fn settle(&self, back: &Back<'p>) -> Result<()> {
+        // SAFETY: gradients have the sizes of what they belong to, and sums have been added up.
+        unsafe {
+            if let Some(weight) = &back.weight {
+                weight.settle(self.cuda, self.n.div_ceil(self.budget.rows))?;
+            }
+            let Some(Sum { to, add }) = back.to.bias else { return Ok(()) };
+            let (panels, sizes) = ([back.sums, to], [1, self.classes]);
+            self.cuda.panel(Batch::PanelRound, panels, sizes, Places::default(), add)
+        }
+    }
+}

@@ -1,0 +1,146 @@
+//! What rows have beside their logits: `kernels/batch/linear_rows.cu`.
+
+use crate::base::dtype::DType;
+use crate::base::error::Result;
+use crate::code::args;
+use crate::code::args::{LabelArgs, LinearRowsArgs, LossOutputs, UpstreamArgs};
+use crate::code::variants::Batch;
+use crate::cuda::driver::product::Panel;
+use crate::cuda::matrix::clusters::blocks;
+use crate::cuda::matrix::products::Workspace;
+use crate::cuda::schedule::batch::RowFactors;
+use crate::cuda::schedule::lines::count;
+use crate::cuda::stream::Cuda;
+use crate::cuda::stream::memory::Input;
+use crate::spec::linear_cross_entropy::CheckedLinear;
+
+/// Bytes of a row: its mark, and three upstream gradients.
+pub(super) const BYTES: usize = 8 + 3 * 4;
+/// Pieces of memory that those are in.
+pub(super) const PIECES: usize = 4;
+
+/// Temperatures and weights of rows, and what they make of upstream gradients.
+pub(super) struct RowNumbers<'p> {
+    cuda: &'p Cuda,
+    temperature: Option<Input<'p>>,
+    row_weight: Option<Input<'p>>,
+    args: LinearRowsArgs,
+    memory: Workspace<'p>,
+}
+
+impl<'p> RowNumbers<'p> {
+    pub(super) fn new(cuda: &'p Cuda, checked: &CheckedLinear<'p>) -> Result<RowNumbers<'p>> {
+        let of = &checked.input;
+        let temperature = of.temperature.map(|t| cuda.input("temperature", t)).transpose()?;
+        let row_weight = of.row_weight.map(|t| cuda.input("row_weight", t)).transpose()?;
+        let address = |input: &Option<Input<'p>>| input.as_ref().map_or(0, |t| t.address);
+        let args = LinearRowsArgs {
+            temperature: address(&temperature),
+            row_weight: address(&row_weight),
+            n: count("input", checked.rows)?,
+            ..LinearRowsArgs::default()
+        };
+        let memory = Workspace::new(cuda, checked.rows);
+        Ok(RowNumbers { cuda, temperature, row_weight, args, memory })
+    }
+
+    /// As the census checks them.
+    pub(super) fn factors(&self) -> RowFactors {
+        RowFactors { temperature: self.args.temperature, row_weight: self.args.row_weight }
+    }
+
+    /// Address of what is below 0 where a row does not count; 0: all do.
+    pub(super) fn marks(&self) -> u64 {
+        self.args.marks
+    }
+
+    pub(super) fn has_temperature(&self) -> bool {
+        self.temperature.is_some()
+    }
+
+    /// Marks rows of a target of so many classes, and has upstream gradients (of the loss, the log-probability
+    /// and the entropy) name those with factors in them.
+    ///
+    /// # Safety
+    /// The call's shapes were checked.
+    pub(super) unsafe fn prepare(
+        &mut self,
+        target: Option<(&LabelArgs, i64)>,
+        upstream: &mut [&mut UpstreamArgs],
+        over_temperature: bool,
+    ) -> Result<()> {
+        let over_temperature = over_temperature && self.has_temperature();
+        if let Some((labels, classes)) = target {
+            (self.args.target, self.args.target_kind) = (labels.values, labels.kind);
+            (self.args.ignore_index, self.args.classes) = (labels.ignore_index, classes);
+            self.args.marks = self.memory.packed(1, DType::I64)?.address;
+        }
+        let scaled = over_temperature || self.row_weight.is_some();
+        let args = &mut self.args;
+        args.over_temperature = over_temperature.into();
+        let named = [
+            (&mut args.of_loss, &mut args.given_loss),
+            (&mut args.of_logprob, &mut args.given_logprob),
+            (&mut args.of_entropy, &mut args.given_entropy),
+        ];
+        for ((from, to), given) in named.into_iter().zip(upstream.iter_mut()).filter(|_| scaled) {
+            *from = **given;
+            *to = self.memory.packed(1, DType::F32)?.address;
+            let kind = args::kind(DType::F32);
+            **given = UpstreamArgs { values: *to, stride: 1, kind, number: 0.0 };
+        }
+        if target.is_none() && !(scaled && !upstream.is_empty()) {
+            return Ok(());
+        }
+        // SAFETY: targets, temperatures, weights and upstream gradients have a number a row (the caller's
+        // promise), and so has the memory.
+        unsafe { self.launch(Batch::LinearRows, self.args.n as usize, &self.args) }
+    }
+
+    /// Divides n rows, from row `from` on, by their temperatures.
+    ///
+    /// # Safety
+    /// The panel is f32 device memory of those rows and columns.
+    pub(super) unsafe fn divide(
+        &self,
+        panel: Panel,
+        from: usize,
+        [n, columns]: [usize; 2],
+    ) -> Result<()> {
+        let Some(temperature) = &self.temperature else { return Ok(()) };
+        let args = LinearRowsArgs {
+            temperature: temperature.address + 4 * from as u64,
+            z: panel.address,
+            n: n as i64,
+            columns: columns as i64,
+            stride: panel.stride as i64,
+            ..LinearRowsArgs::default()
+        };
+        // SAFETY: the panel has these rows, says the caller, and each has its temperature.
+        unsafe { self.launch(Batch::LinearDivide, n.saturating_mul(columns), &args) }
+    }
+
+    /// Multiplies the losses of all rows by their weights.
+    ///
+    /// # Safety
+    /// The outputs have a number a row, which launches before this one have written.
+    pub(super) unsafe fn weigh(&self, out: &LossOutputs) -> Result<()> {
+        if self.row_weight.is_none() || out.loss == 0 {
+            return Ok(());
+        }
+        let LossOutputs { loss, z_loss, wide, .. } = *out;
+        let args = LinearRowsArgs { loss, z_loss, wide, ..self.args };
+        // SAFETY: losses, weights and marks have a number a row: the caller's promise.
+        unsafe { self.launch(Batch::LinearLosses, self.args.n as usize, &args) }
+    }
+
+    /// # Safety
+    /// The arguments name memory of so many elements.
+    unsafe fn launch(&self, kernel: Batch, elements: usize, args: &LinearRowsArgs) -> Result<()> {
+        if elements == 0 {
+            return Ok(());
+        }
+        // SAFETY: these are the kernel's own arguments, whose memory is as long: the caller's promise.
+        unsafe { self.cuda.launch_batch(kernel, blocks(elements), args::bytes(args)) }
+    }
+}
