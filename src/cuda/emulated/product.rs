@@ -6,22 +6,29 @@ use crate::cuda::driver::product::{Panel, Product};
 use crate::emulator::{Emulator, Fault};
 use half::{bf16, f16};
 
+/// Rows that are multiplied at the least.
+const LEAST_ROWS: usize = 16;
+
 /// # Errors
 /// Memory that is not allocated, or not written before it is read.
 pub(super) fn run(emulator: &Emulator, product: &Product) -> Result<(), Fault> {
     let [a, b, c] = [product.a, product.b, product.c].map(|panel| panel.dtype);
     assert!(a == b && (c == a || c == DType::F32), "cuBLAS has no product of {a} and {b} in {c}");
     let [m, n, k] = product.sizes;
-    let a = read(emulator, product.a, [m, k])?;
+    let mut a = read(emulator, product.a, [m, k])?;
     let b = read(emulator, product.b, [k, n])?;
     let mut c = match product.add {
         true => read(emulator, product.c, [m, n])?,
         false => vec![0.0; m * n],
     };
+    // Few rows would be multiplied in a way of their own, and their sums be others than among many.
+    let rows = m.max(LEAST_ROWS);
+    a.resize(rows * k, 0.0);
+    c.resize(rows * n, 0.0);
     // SAFETY: each buffer is of the sizes that its shape and strides say.
     unsafe {
         gemm::gemm(
-            m,
+            rows,
             n,
             k,
             c.as_mut_ptr(),
@@ -42,7 +49,7 @@ pub(super) fn run(emulator: &Emulator, product: &Product) -> Result<(), Fault> {
             gemm::Parallelism::None,
         );
     }
-    for (row, numbers) in c.chunks_exact(n).enumerate() {
+    for (row, numbers) in c.chunks_exact(n).take(m).enumerate() {
         emulator
             .copy_to_device(product.c.starting_at(row).address, &bytes(product.c.dtype, numbers))?;
     }

@@ -20,9 +20,7 @@ use crate::cuda::schedule::rows::{Lie, Work};
 use crate::cuda::stream::Cuda;
 use crate::cuda::stream::memory::Output;
 use crate::spec::cross_entropy::checked::Target;
-use crate::spec::cross_entropy::{
-    Checked, CrossEntropyOut, CrossEntropyUpstream, SoftTarget,
-};
+use crate::spec::cross_entropy::{Checked, CrossEntropyOut, CrossEntropyUpstream, SoftTarget};
 use crate::spec::linear_cross_entropy::{
     Call, CheckedLinear, LinearGradOut, LinearPath, LinearPlan,
 };

@@ -264,7 +264,8 @@ impl<'c, 'p> Chunks<'c, 'p> {
                 cuda.panel(Batch::PanelRound, [from, to], sizes, places, false)?;
             }
             if let Some(beside) = args.beside() {
-                let at = |panel: Option<Panel>| panel.map_or((0, 0), |p| (p.address, p.stride as i64));
+                let at =
+                    |panel: Option<Panel>| panel.map_or((0, 0), |p| (p.address, p.stride as i64));
                 (beside.values, beside.stride) = at(wide_values.or(values));
                 (beside.gradient, beside.gradient_stride) = at(wide_gradient.or(gradient));
             }
