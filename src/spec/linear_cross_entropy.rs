@@ -47,8 +47,9 @@ pub use outputs::{LinearGrad, LinearGradOut};
 /// | loss, lse, … ([`CrossEntropyOut`](crate::CrossEntropyOut)) | as of logits `[N, V]` | f32, i64 |
 /// | gradients ([`LinearGradOut`]) | those of what they belong to | the input's |
 ///
-/// Sums are f32 or wider, in an order that depends neither on the number of threads nor on the size of chunks:
-/// the same input gives the same bits, and a row's results do not depend on the other rows of the batch.
+/// Sums are f32 or wider. On the CPU their order depends neither on the number of threads nor on the size of
+/// chunks: the same input gives the same bits, and a row's results do not depend on the other rows of the batch.
+/// On a GPU that is so as far as the library's products keep to it.
 /// Gradients of the classifier are added up in f32 and rounded once where the budget has room for that.
 ///
 /// ```

@@ -10,6 +10,7 @@ mod columns;
 mod cross_entropy;
 mod described;
 mod js_div;
+mod linear_cross_entropy;
 mod log_softmax;
 mod logprob_entropy;
 mod logsumexp;
@@ -58,6 +59,8 @@ enum ByHand {
     Nll(nll::NllArgs),
     /// Cross entropy between logits and class indices or probabilities
     CrossEntropy(cross_entropy::CrossEntropyArgs),
+    /// Cross entropy between hidden states times a classifier, and class indices or probabilities
+    LinearCrossEntropy(linear_cross_entropy::LinearCrossEntropyArgs),
     /// Log-probabilities along a dimension
     LogSoftmax(log_softmax::LogSoftmaxArgs),
     /// Logarithm of the sum of exponentials along dimensions
@@ -74,6 +77,7 @@ impl From<ByHand> for Op {
             ByHand::JsDiv(op) => ("js-div", Box::new(op)),
             ByHand::Nll(op) => ("nll", Box::new(op)),
             ByHand::CrossEntropy(op) => ("cross-entropy", Box::new(op)),
+            ByHand::LinearCrossEntropy(op) => ("linear-cross-entropy", Box::new(op)),
             ByHand::LogSoftmax(op) => ("log-softmax", Box::new(op)),
             ByHand::Logsumexp(op) => ("logsumexp", Box::new(op)),
             ByHand::LogprobEntropy(op) => ("logprob-entropy", Box::new(op)),

@@ -1,0 +1,318 @@
+//! `warploss eval linear-cross-entropy`.
+
+use super::call::{Call, Common, Evaluate, Evaluation, bytes, one_number, zeros};
+use crate::base::dtype::DType;
+use crate::base::error::Error;
+use crate::base::tensor::{Tensor, TensorMut};
+use crate::cli::failure::Failure;
+use crate::cli::file::Input;
+use crate::cli::memory;
+use crate::cli::number::zero_or_f32;
+use crate::spec::cross_entropy::{CrossEntropy, CrossEntropyOut, CrossEntropyUpstream, TopKOut};
+use crate::spec::grad_output::GradOutput;
+use crate::spec::linear_cross_entropy::{
+    LinearCrossEntropy, LinearGradOut, LinearInput, LinearPath,
+};
+use clap::{Args, ValueEnum};
+use std::time::Instant;
+
+/// Options of the op.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Reads input (hidden states [D] or [N, D]), linear_weight (the classifier [V, D]), target (class
+indices, or probabilities [N, V]) and, where the file has them, linear_bias [V], weight [V],
+temperature [N], row_weight [N] and, with --grad, grad_output, grad_logprob and grad_entropy (each
+one per row). Writes what --write names, of loss, lse, z_loss, logprob, entropy, argmax, rank and,
+with --top-k, top_k (log-probabilities) and top_k_ids; with --grad also grad_input,
+grad_linear_weight, grad_linear_bias, and grad_target for probabilities. No logits are in memory
+but those of a chunk of rows.
+
+Example:
+  warploss eval linear-cross-entropy --input hidden.safetensors --write loss,lse,rank --output out.safetensors")]
+pub(super) struct LinearCrossEntropyArgs {
+    #[command(flatten)]
+    common: Common,
+
+    /// The label of rows that do not count
+    #[arg(long, value_name = "LABEL", default_value_t = -100, allow_hyphen_values = true)]
+    ignore_index: i64,
+
+    /// In [0, 1]: mix the target with the uniform distribution
+    #[arg(long, value_name = "E", default_value_t = 0.0, allow_hyphen_values = true)]
+    label_smoothing: f64,
+
+    /// Add this times the square of the row's log-sum-exp
+    #[arg(long, value_name = "L", default_value_t = 0.0, allow_hyphen_values = true)]
+    z_loss: f64,
+
+    /// Cap the logits smoothly at ±C, as C·tanh(x/C); 0: no cap
+    #[arg(long, value_name = "C", default_value_t = 0.0, allow_hyphen_values = true, value_parser = zero_or_f32)]
+    softcap: f32,
+
+    /// Multiply the logits by this first (an inverse temperature)
+    #[arg(long, value_name = "S", default_value_t = 1.0, allow_hyphen_values = true)]
+    logit_scale: f32,
+
+    /// How logits are made that are never all in memory
+    #[arg(
+        long,
+        value_name = "auto|chunked|tiled",
+        default_value = "auto",
+        hide_possible_values = true
+    )]
+    path: PathArg,
+
+    /// Memory that the call may take beside inputs and results
+    #[arg(long, value_name = "MIB", default_value_t = 512)]
+    workspace_mib: usize,
+
+    /// The likeliest classes of each row, as many
+    #[arg(long, value_name = "K", default_value_t = 0)]
+    top_k: usize,
+
+    /// Which results to write
+    #[arg(long, value_name = "NAME,…", value_delimiter = ',', default_value = "loss,lse")]
+    write: Vec<Written>,
+}
+
+/// `--path`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum PathArg {
+    Auto,
+    Chunked,
+    Tiled,
+}
+
+/// `--write`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+#[value(rename_all = "snake_case")]
+enum Written {
+    Loss,
+    Lse,
+    ZLoss,
+    Logprob,
+    Entropy,
+    Argmax,
+    Rank,
+}
+
+const NAMES: &[(&str, &str)] = &[
+    ("linear_weight", "linear_weight"),
+    ("linear_bias", "linear_bias"),
+    ("temperature", "temperature"),
+    ("row_weight", "row_weight"),
+    ("grad_logprob", "grad_logprob"),
+    ("grad_entropy", "grad_entropy"),
+    ("label_smoothing", "--label-smoothing"),
+    ("lse_square_scale", "--z-loss"),
+    ("softcap", "--softcap"),
+    ("ignore_index", "--ignore-index"),
+    ("logit_scale", "--logit-scale"),
+    ("max_workspace_bytes", "--workspace-mib (in bytes)"),
+    ("path", "--path"),
+    ("top_k.classes", "--top-k"),
+    ("rank", "--write rank"),
+    ("argmax", "--write argmax"),
+    ("logprob", "--write logprob"),
+    ("entropy", "--write entropy"),
+];
+
+/// The results, as far as they are asked for.
+struct Results {
+    loss: Tensor,
+    lse: Tensor,
+    z_loss: Tensor,
+    of_rows: Vec<(Written, &'static str, Tensor)>,
+    top: Option<[Tensor; 2]>,
+}
+
+impl Evaluate for LinearCrossEntropyArgs {
+    fn common(&self) -> &Common {
+        &self.common
+    }
+
+    fn evaluate(&self, call: &Call<'_>) -> Result<Evaluation, Failure> {
+        if self.common.classes.is_some() {
+            let expected = "expected none (the classes are linear_weight's rows)";
+            return Err(Failure::input(format!("--classes: {expected}, got a number")));
+        }
+        let [hidden, linear_weight] =
+            [call.inputs.floats("input")?, call.inputs.floats("linear_weight")?];
+        let target = call.inputs.either("target")?;
+        let find = |name: &str| call.inputs.find_floats(name);
+        let (bias, weight) = (find("linear_bias")?, find("weight")?);
+        let (temperature, row_weight) = (find("temperature")?, find("row_weight")?);
+        let given = match self.common.grad {
+            true => [find("grad_output")?, find("grad_logprob")?, find("grad_entropy")?],
+            false => [None, None, None],
+        };
+        let mut input = LinearInput::new(hidden.view()?, linear_weight.view()?, target.view()?);
+        input.linear_bias = bias.as_ref().map(Input::view).transpose()?;
+        input.temperature = temperature.as_ref().map(Input::view).transpose()?;
+        input.row_weight = row_weight.as_ref().map(Input::view).transpose()?;
+        let mut of_logits = self.options();
+        if let Some(weight) = &weight {
+            of_logits = of_logits.weight(weight.view()?);
+        }
+        let loss = self.loss(of_logits);
+        let renamed = |e: Error| call.renamed(&e, NAMES);
+        let checked = loss.check(&input).map_err(renamed)?;
+        let upstream = upstream(&given)?;
+
+        let rows = checked.rows;
+        let gradients = match self.common.grad {
+            false => 0,
+            true => bytes(hidden.dtype(), hidden.shape())
+                .saturating_add(bytes(hidden.dtype(), linear_weight.shape())),
+        };
+        let results = bytes(DType::F32, &[rows, 8 + 3 * self.top_k]);
+        memory::require(results.saturating_add(gradients), "the results")?;
+        let mut results = self.results(&checked.of_logits.loss_shape(), &checked.of_logits.rows)?;
+        let mut tensors = Vec::new();
+        let start = Instant::now();
+        if self.common.grad {
+            let like = |name: &'static str, of: &Input<'_>| zeros(name, of.dtype(), of.shape());
+            let mut dx = like("grad_input", &hidden)?;
+            let mut dw = like("grad_linear_weight", &linear_weight)?;
+            let mut db = bias.as_ref().map(|bias| like("grad_linear_bias", bias)).transpose()?;
+            let soft = target.dtype().is_float();
+            let mut dq = soft.then(|| like("grad_target", &target)).transpose()?;
+            let gradients = LinearGradOut {
+                input: Some(dx.view_mut()),
+                linear_weight: Some(dw.view_mut()),
+                linear_bias: db.as_mut().map(Tensor::view_mut),
+                target: dq.as_mut().map(Tensor::view_mut),
+                ..LinearGradOut::default()
+            };
+            let out = results.out();
+            loss.forward_backward_into(call.device, &input, upstream, gradients, out)
+                .map_err(renamed)?;
+            let named = [
+                ("grad_input", Some(dx)),
+                ("grad_linear_weight", Some(dw)),
+                ("grad_linear_bias", db),
+                ("grad_target", dq),
+            ];
+            let named = named.into_iter().filter_map(|(name, grad)| Some((name.to_owned(), grad?)));
+            tensors.extend(named);
+        } else {
+            loss.forward_into(call.device, &input, results.out()).map_err(renamed)?;
+        }
+        let seconds = start.elapsed().as_secs_f64();
+        let evaluation = Evaluation {
+            dtype: hidden.dtype(),
+            shape: hidden.shape().to_vec(),
+            reduction: self.common.reduction(),
+            loss: one_number(&results.loss),
+            rows,
+            ignored: target.count(self.ignore_index),
+            seconds,
+            tensors: Vec::new(),
+        };
+        if call.output {
+            tensors.extend(results.named(&self.write));
+        }
+        Ok(Evaluation { tensors, ..evaluation })
+    }
+}
+
+/// Upstream gradients of loss, log-probability and entropy; 1, 0 and 0 where the file has none.
+fn upstream<'a>(given: &'a [Option<Input<'_>>; 3]) -> Result<CrossEntropyUpstream<'a>, Failure> {
+    let of = |at: usize, default: f32| match &given[at] {
+        Some(input) => input.view().map(GradOutput::Tensor),
+        None => Ok(GradOutput::Number(default)),
+    };
+    Ok(CrossEntropyUpstream {
+        grad_output: of(0, 1.0)?,
+        grad_logprob: of(1, 0.0)?,
+        grad_entropy: of(2, 0.0)?,
+    })
+}
+
+impl LinearCrossEntropyArgs {
+    fn options(&self) -> CrossEntropy<'static> {
+        CrossEntropy::default()
+            .reduction(self.common.reduction())
+            .ignore_index(self.ignore_index)
+            .label_smoothing(self.label_smoothing)
+            .lse_square_scale(self.z_loss)
+            .logit_scale(self.logit_scale)
+            .softcap((self.softcap != 0.0).then_some(self.softcap))
+    }
+
+    fn loss<'w>(&self, of_logits: CrossEntropy<'w>) -> LinearCrossEntropy<'w> {
+        LinearCrossEntropy::from(of_logits)
+            .max_workspace_bytes(self.workspace_mib.saturating_mul(1 << 20))
+            .path(match self.path {
+                PathArg::Auto => LinearPath::Auto,
+                PathArg::Chunked => LinearPath::Chunked,
+                PathArg::Tiled => LinearPath::Tiled,
+            })
+    }
+
+    /// Memory for what is asked for: losses of one shape, the rest of rows of the other.
+    fn results(&self, loss: &[usize], rows: &[usize]) -> Result<Results, Failure> {
+        let of_rows = [
+            (Written::Logprob, "logprob", DType::F32),
+            (Written::Entropy, "entropy", DType::F32),
+            (Written::Argmax, "argmax", DType::I64),
+            (Written::Rank, "rank", DType::I64),
+        ];
+        let wanted = of_rows.into_iter().filter(|(which, ..)| self.write.contains(which));
+        let of_rows =
+            wanted.map(|(which, name, dtype)| Ok((which, name, zeros(name, dtype, rows)?)));
+        let top = [rows, &[self.top_k]].concat();
+        let top = match self.top_k {
+            0 => None,
+            _ => Some([zeros("top_k_ids", DType::I64, &top)?, zeros("top_k", DType::F32, &top)?]),
+        };
+        Ok(Results {
+            loss: zeros("loss", DType::F32, loss)?,
+            lse: zeros("lse", DType::F32, rows)?,
+            z_loss: zeros("z_loss", DType::F32, loss)?,
+            of_rows: of_rows.collect::<Result<_, Failure>>()?,
+            top,
+        })
+    }
+}
+
+impl Results {
+    fn out(&mut self) -> CrossEntropyOut<'_> {
+        let mut out = CrossEntropyOut {
+            lse: Some(self.lse.view_mut()),
+            z_loss: Some(self.z_loss.view_mut()),
+            ..CrossEntropyOut::loss(self.loss.view_mut())
+        };
+        for (which, _, tensor) in &mut self.of_rows {
+            let view: Option<TensorMut<'_>> = Some(tensor.view_mut());
+            match which {
+                Written::Logprob => out.logprob = view,
+                Written::Entropy => out.entropy = view,
+                Written::Argmax => out.argmax = view,
+                Written::Rank => out.rank = view,
+                Written::Loss | Written::Lse | Written::ZLoss => {}
+            }
+        }
+        out.top_k = self.top.as_mut().map(|[classes, logprob]| TopKOut {
+            classes: classes.view_mut(),
+            logprob: logprob.view_mut(),
+        });
+        out
+    }
+
+    /// The tensors to be written, by name.
+    fn named(self, write: &[Written]) -> Vec<(String, Tensor)> {
+        let of_call = [
+            (Written::Loss, "loss", self.loss),
+            (Written::Lse, "lse", self.lse),
+            (Written::ZLoss, "z_loss", self.z_loss),
+        ];
+        let all = of_call.into_iter().chain(self.of_rows);
+        let wanted = all.filter(|(which, ..)| write.contains(which));
+        let mut named: Vec<_> = wanted.map(|(_, name, tensor)| (name.to_owned(), tensor)).collect();
+        if let Some([ids, values]) = self.top {
+            named.extend([("top_k_ids".to_owned(), ids), ("top_k".to_owned(), values)]);
+        }
+        named
+    }
+}
