@@ -56,6 +56,18 @@ impl<T> Panel<T> {
         Panel { data: SyncPtr(data), ..self }
     }
 
+    /// A row's elements.
+    ///
+    /// # Safety
+    /// They are `len` elements of the panel, next to one another, and nobody else uses them.
+    pub(crate) unsafe fn row<'a>(self, row: usize, len: usize) -> &'a mut [T] {
+        // SAFETY: the `len` elements are the panel's, next to one another, and nobody else uses
+        // them: the caller's promise.
+        unsafe { std::slice::from_raw_parts_mut(self.data.get().add(row * self.rows), len) }
+    }
+}
+
+impl Panel {
     /// Writes so many rows and columns of another panel.
     ///
     /// # Safety
@@ -70,16 +82,6 @@ impl<T> Panel<T> {
                 }
             }
         }
-    }
-
-    /// A row's elements.
-    ///
-    /// # Safety
-    /// They are `len` elements of the panel, next to one another, and nobody else uses them.
-    pub(crate) unsafe fn row<'a>(self, row: usize, len: usize) -> &'a mut [T] {
-        // SAFETY: the `len` elements are the panel's, next to one another, and nobody else uses
-        // them: the caller's promise.
-        unsafe { std::slice::from_raw_parts_mut(self.data.get().add(row * self.rows), len) }
     }
 }
 

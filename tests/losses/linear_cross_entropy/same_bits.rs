@@ -107,7 +107,7 @@ fn chunks_and_threads_change_no_bit() {
             let least = least(device, &loss, &input);
             let mut chunks = Vec::new();
             // Where 16 bits are rounded once, there is room for that.
-            let room = 3 * 4 * classes * (FEATURES + 58);
+            let room = least + 4 * classes * FEATURES;
             for budget in [least, 2 * least, 3 * least, 5 * least] {
                 let loss = loss.clone().max_workspace_bytes(budget.max(room));
                 let plan = loss.plan(device, &input, true).unwrap();

@@ -1,6 +1,6 @@
 //! What is asked of logits that nobody sees is what cross entropy says of them where they are exact.
 
-use super::{bits, everything, floats, noise};
+use super::{bits, everything, floats, noise, values};
 use crate::harness::devices;
 use warploss::{
     CrossEntropy, CrossEntropyOut, CrossEntropyUpstream, DType, LinearCrossEntropy, LinearInput,
@@ -72,12 +72,23 @@ fn every_result_is_that_of_the_logits() {
                             let [a, b] = [of(what), expected].map(|t| t.item().unwrap());
                             assert!((a - b).abs() <= 1e-6 * b.abs(), "{name}: {what} {a}, {b}");
                         }
-                        false => {
-                            assert_eq!(bits(of(what)), bits(expected), "{name}, {dtype}: {what}")
-                        }
+                        false => same(name, &format!("{dtype}: {what}"), of(what), expected),
+                    }
                     }
                 }
             }
         }
+    }
+}
+
+/// The CPU's bits; a card may go through rows that lie otherwise by another schedule, and be a step off.
+#[track_caller]
+fn same(device: &str, what: &str, got: &Tensor, expected: &Tensor) {
+    if device.starts_with("cpu") || got.dtype() == DType::I64 {
+        return assert_eq!(bits(got), bits(expected), "{device}, {what}");
+    }
+    for (got, expected) in values(got).iter().zip(values(expected)) {
+        let near = (got - expected).abs() <= 2.5e-7 * expected.abs().max(1.0);
+        assert!(near, "{device}, {what}: {got}, not {expected}");
     }
 }
