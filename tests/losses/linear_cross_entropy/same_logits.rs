@@ -74,7 +74,6 @@ fn every_result_is_that_of_the_logits() {
                         }
                         false => same(name, &format!("{dtype}: {what}"), of(what), expected),
                     }
-                    }
                 }
             }
         }
