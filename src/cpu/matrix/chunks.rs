@@ -8,100 +8,26 @@
 
 mod classifier;
 mod hidden;
+mod part;
 
-pub(crate) use hidden::WIDENED;
+pub(crate) use crate::cpu::matrix::chunks::hidden::WIDENED;
+pub(crate) use crate::cpu::matrix::chunks::part::{
+    Chunks, Gradients, Logits, TILE, block_rows, stride,
+};
 
 use crate::base::error::Result;
-use crate::base::lines::Lines;
-use crate::base::shape::Shape;
-use crate::cpu::matrix::by_rows::product_by_rows;
 use crate::cpu::matrix::chunks::classifier::Parameters;
+use crate::cpu::matrix::chunks::part::Part;
 use crate::cpu::matrix::gradient::Gradient;
-use crate::cpu::matrix::product::{Matrix, Panel};
+use crate::cpu::matrix::product::Panel;
 use crate::cpu::matrix::scratch::{with_large, with_scratch};
 use crate::cpu::processor::Cpu;
-use crate::cpu::threads::SyncPtr;
 use std::ops::Range;
-
-/// Classes of a tile of logits: its weights stay in a second-level cache while rows come by.
-const CLASSES: usize = 1024;
-/// Those of a tile at most: the last takes what is left over.
-pub(crate) const TILE: usize = 2 * CLASSES;
-/// Rows of a tile.
-const ROWS: usize = 512;
-/// Tasks that a step is cut into at least, where it is large enough.
-const TASKS: usize = 16;
-/// Rows of a block at most, and bytes of its logits.
-const BLOCK: usize = 128;
-const BLOCK_BYTES: usize = 64 << 20;
-/// Numbers of a cache line: rows of logits begin with one.
-const LINE: usize = 16;
-
-/// Rows that gradients of the classifier are added up over at once; so many classes alone decide.
-pub(crate) fn block_rows(classes: usize) -> usize {
-    let most = BLOCK_BYTES / (4 * stride(classes));
-    (1 << most.max(8).ilog2()).min(BLOCK)
-}
-
-/// Elements from a row of logits to the next.
-pub(crate) fn stride(classes: usize) -> usize {
-    classes.next_multiple_of(LINE).max(LINE)
-}
-
-/// Hidden rows and a classifier.
-pub(crate) struct Chunks<'a> {
-    pub(crate) cpu: &'a Cpu,
-    /// All rows of the batch, and which of them there are.
-    pub(crate) input: Matrix<'a>,
-    pub(crate) rows: &'a [usize],
-    /// `[V, D]`.
-    pub(crate) weight: Matrix<'a>,
-    pub(crate) bias: Option<&'a [f32]>,
-    /// What the rows' logits are multiplied by, one for each row that there is.
-    pub(crate) scales: Option<&'a [f32]>,
-    /// Rows of a chunk.
-    pub(crate) chunk: usize,
-}
-
-/// Where gradients go.
-#[derive(Default)]
-pub(crate) struct Gradients<'a> {
-    pub(crate) input: Option<Gradient<'a>>,
-    pub(crate) weight: Option<Gradient<'a>>,
-    pub(crate) bias: Option<Gradient<'a>>,
-    /// Whether the classifier's, of 16 bits and from several chunks, has an f32 sum of its own.
-    pub(crate) wide: bool,
-}
-
-/// Rows of logits, `stride` elements apart.
-pub(crate) struct Logits<'l> {
-    /// Which of the rows that there are.
-    pub(crate) rows: Range<usize>,
-    pub(crate) classes: usize,
-    pub(crate) stride: usize,
-    pub(crate) data: &'l mut [f32],
-}
-
-impl Logits<'_> {
-    /// How rows of so many classes lie, `stride` elements apart.
-    pub(crate) fn lines(&self, stride: usize) -> Lines {
-        let shape = Shape::new(&[self.rows.len(), self.classes]).unwrap_or(Shape::SCALAR);
-        Lines::new(&shape, stride, |d| d == 1)
-    }
-}
 
 /// Turns logits into their gradient, or reads them.
 pub(crate) type Turn<'t> = &'t mut dyn FnMut(Logits<'_>) -> Result<()>;
 
 impl Chunks<'_> {
-    fn classes(&self) -> usize {
-        self.weight.rows
-    }
-
-    fn features(&self) -> usize {
-        self.weight.columns
-    }
-
     /// Has `turn` read all logits, chunk by chunk; with gradients, of what it makes of them.
     ///
     /// # Errors
@@ -148,89 +74,6 @@ impl Chunks<'_> {
     }
 }
 
-/// Some rows, whose logits are there at once.
-struct Part<'a> {
-    chunks: &'a Chunks<'a>,
-    rows: Range<usize>,
-    hidden: Panel,
-    /// Of the logits.
-    stride: usize,
-}
-
-/// Pieces of a length: the last is up to twice as long, so that none is short.
-#[derive(Clone, Copy)]
-struct Pieces {
-    len: usize,
-    each: usize,
-}
-
-impl Pieces {
-    fn count(self) -> usize {
-        (self.len / self.each).max(1)
-    }
-
-    fn of(self, piece: usize) -> Range<usize> {
-        let end = if piece + 1 == self.count() { self.len } else { (piece + 1) * self.each };
-        piece * self.each..end
-    }
-}
-
-impl Part<'_> {
-    fn of_classes(&self) -> Pieces {
-        Pieces { len: self.chunks.classes(), each: CLASSES }
-    }
-
-    /// Hidden rows by the classifier's, with bias and scale.
-    fn logits(&self, out: &mut [f32]) {
-        let (chunks, rows) = (self.chunks, self.rows.len());
-        let tiles = self.of_classes();
-        // A tile of weights is widened once for all rows of a task.
-        let tasks = TASKS.div_ceil(tiles.count()).min(rows.div_ceil(ROWS)).max(1);
-        let of_task = rows.div_ceil(tasks);
-        let out = Panel::of_mut(out, self.stride);
-        chunks.cpu.share(tiles.count() * tasks, 1, &|task| {
-            let classes = tiles.of(task / tasks);
-            let first = task % tasks * of_task;
-            let last = (first + of_task).min(rows);
-            with_scratch([chunks.weight.scratch(classes.len())], |[wide]| {
-                let weight = chunks.weight.panel(classes.clone(), wide).transposed();
-                for at in (first..last).step_by(ROWS) {
-                    let n = ROWS.min(last - at);
-                    let sizes = [n, classes.len(), chunks.features()];
-                    // SAFETY: rows and classes of this task alone, which all three have.
-                    unsafe {
-                        let to = out.at(at, classes.start);
-                        product_by_rows(false, to, [self.hidden.at(at, 0), weight], sizes);
-                        self.adjust(to, at..at + n, classes.clone());
-                    }
-                }
-            });
-        });
-    }
-
-    /// Adds the bias, and multiplies by the rows' scales.
-    ///
-    /// # Safety
-    /// The tile has those rows and classes, and nobody else uses it.
-    unsafe fn adjust(&self, tile: Panel, rows: Range<usize>, classes: Range<usize>) {
-        let Chunks { bias, scales, .. } = *self.chunks;
-        if bias.is_none() && scales.is_none() {
-            return;
-        }
-        for (i, row) in rows.enumerate() {
-            // SAFETY: a row of the tile: the caller's promise.
-            let z = unsafe { tile.row(i, classes.len()) };
-            if let Some(bias) = bias {
-                z.iter_mut().zip(&bias[classes.clone()]).for_each(|(z, bias)| *z += bias);
-            }
-            if let Some(scales) = scales {
-                let scale = scales[self.rows.start + row];
-                z.iter_mut().for_each(|z| *z *= scale);
-            }
-        }
-    }
-}
-
 /// A row of a gradient that nobody made: zeros, unless what is there is added to.
 pub(crate) fn clear_rows(cpu: &Cpu, gradient: &Gradient<'_>, rows: &[usize]) {
     let columns = gradient.columns;
@@ -248,6 +91,3 @@ pub(crate) fn clear_rows(cpu: &Cpu, gradient: &Gradient<'_>, rows: &[usize]) {
         });
     });
 }
-
-/// Elements that threads write apart from one another.
-type Shared = SyncPtr<f32>;

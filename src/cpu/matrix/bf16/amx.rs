@@ -1,7 +1,7 @@
 //! Products by AMX: tiles of 16 × 32 times 32 × 16 bf16 numbers, four sums of 16 × 16 at once.
 
 use crate::cpu::matrix::bf16::avx512::Avx512Bf16;
-use crate::cpu::matrix::bf16::{Packed, Parts, SIDE};
+use crate::cpu::matrix::bf16::form::{Packed, Parts, SIDE};
 use crate::cpu::matrix::product::Panel;
 use std::arch::asm;
 use std::ops::Range;

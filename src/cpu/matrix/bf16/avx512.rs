@@ -1,6 +1,6 @@
 //! Products by AVX512-BF16: a broadcast pair of a row's terms times sixteen columns' pairs.
 
-use crate::cpu::matrix::bf16::{Packed, Parts, SIDE, WORDS};
+use crate::cpu::matrix::bf16::form::{Packed, Parts, SIDE, WORDS};
 use crate::cpu::matrix::product::Panel;
 use std::arch::x86_64::*;
 use std::ops::Range;

@@ -21,6 +21,7 @@ mod amx;
 #[cfg(target_arch = "x86_64")]
 mod avx512;
 mod bare;
+mod form;
 #[cfg(target_arch = "x86_64")]
 mod pack;
 #[cfg(test)]
@@ -28,20 +29,13 @@ mod tests;
 #[cfg(target_arch = "x86_64")]
 mod transpose;
 
+use crate::cpu::matrix::bf16::form::STEP;
+pub(crate) use crate::cpu::matrix::bf16::form::{DEPTH, Factor, Packed, Parts, packed_len};
 use crate::cpu::matrix::product::Panel;
 use crate::cpu::matrix::scratch::with_scratch;
 use crate::cpu::simd::Level;
-use crate::cpu::threads::SyncPtr;
 use half::bf16;
 
-/// Rows, or columns, of a packed panel.
-const SIDE: usize = 16;
-/// Terms of a step.
-const STEP: usize = 32;
-/// 32-bit words of a packed step: 1 KiB, a tile of AMX's.
-const WORDS: usize = SIDE * STEP / 2;
-/// Terms that are summed from zero, before they are added to an element.
-pub(crate) const DEPTH: usize = 512;
 /// Rows and columns that are packed at once: with [`DEPTH`] terms half a MiB each, the left of two parts.
 const ROWS: usize = 256;
 const COLUMNS: usize = 512;
@@ -90,69 +84,6 @@ impl Unit {
     }
 }
 
-/// In how many bf16 numbers an element of an f32 factor is multiplied.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Parts {
-    /// Rounded to the nearest; exact where it was bf16.
-    One,
-    /// That and what is left, rounded: 16 bits.
-    Two,
-}
-
-impl Parts {
-    const fn count(self) -> usize {
-        match self {
-            Parts::One => 1,
-            Parts::Two => 2,
-        }
-    }
-}
-
-/// A matrix that is multiplied: rows or columns next to one another.
-#[derive(Clone, Copy)]
-pub(crate) enum Factor {
-    Bf16(Panel<bf16>),
-    F32(Panel, Parts),
-}
-
-impl Factor {
-    fn parts(self) -> Parts {
-        match self {
-            Factor::Bf16(_) => Parts::One,
-            Factor::F32(_, parts) => parts,
-        }
-    }
-
-    /// The factor from an element on.
-    ///
-    /// # Safety
-    /// The element is one of the matrix, or one past it.
-    unsafe fn at(self, row: usize, column: usize) -> Factor {
-        // SAFETY: the element is one of the matrix or one past it: the caller's promise.
-        unsafe {
-            match self {
-                Factor::Bf16(panel) => Factor::Bf16(panel.at(row, column)),
-                Factor::F32(panel, parts) => Factor::F32(panel.at(row, column), parts),
-            }
-        }
-    }
-}
-
-/// A packed factor: panels of 16 rows (of the left one) or columns (of the right one), each of so many steps
-/// of 32 terms, each of as many KiB as it has parts.
-#[derive(Clone, Copy)]
-pub(crate) struct Packed {
-    data: SyncPtr<u32>,
-    steps: usize,
-    parts: Parts,
-}
-
-/// f32 elements of memory in which a factor of so many rows or columns and terms is packed.
-pub(crate) fn packed_len(side: usize, k: usize, parts: Parts) -> usize {
-    // A line of the cache more, to begin at the beginning of one.
-    side.div_ceil(SIDE) * k.div_ceil(STEP) * WORDS * parts.count() + SIDE
-}
-
 impl Packed {
     /// The left factor `a`, of m rows and k columns.
     ///
@@ -186,13 +117,6 @@ impl Packed {
         packed
     }
 
-    fn new(parts: Parts, [side, k]: [usize; 2], memory: &mut [f32]) -> Packed {
-        assert!(memory.len() >= packed_len(side, k, parts), "memory for a packed factor");
-        let skip = memory.as_ptr().align_offset(4 * SIDE).min(SIDE);
-        let data = SyncPtr(memory[skip..].as_mut_ptr().cast());
-        Packed { data, steps: k.div_ceil(STEP), parts }
-    }
-
     /// # Safety
     /// `x` has `side` rows of k elements, and the memory is that of as many.
     unsafe fn fill(self, unit: Unit, x: Factor, [side, k]: [usize; 2], left: bool) {
@@ -200,19 +124,9 @@ impl Packed {
             #[cfg(target_arch = "x86_64")]
             // SAFETY: the units hold the proof that AVX512-BF16 is there; the rest is the caller's promise.
             Unit::Avx512(_) | Unit::Amx(_) => unsafe {
-                pack::panels(self.data.get(), x, [side, k], left);
+                pack::panels(self.begin(), x, [side, k], left);
             },
         }
-    }
-
-    /// The panel that begins with a row or column, from a step on.
-    ///
-    /// # Safety
-    /// It is a multiple of 16, and it and the step are of the factor.
-    unsafe fn panel(self, side: usize, step: usize) -> *const u32 {
-        let at = (side / SIDE * self.steps + step) * WORDS * self.parts.count();
-        // SAFETY: panels lie one after another, and this one is of the factor, says the caller.
-        unsafe { self.data.get().add(at).cast_const() }
     }
 }
 

@@ -5,8 +5,8 @@
 //! other transposed, so that whatever order the matrix lies in, vectors are loaded along it, and turned
 //! only where that is not the panel's.
 
+use crate::cpu::matrix::bf16::form::{Factor, Parts, SIDE, STEP, WORDS};
 use crate::cpu::matrix::bf16::transpose::transpose;
-use crate::cpu::matrix::bf16::{Factor, Parts, SIDE, STEP, WORDS};
 use half::bf16;
 use std::arch::x86_64::*;
 

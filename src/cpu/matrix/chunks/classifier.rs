@@ -2,7 +2,7 @@
 //! chunks they come in.
 
 use crate::base::error::Result;
-use crate::cpu::matrix::chunks::{Chunks, Gradients, Part, Shared, block_rows};
+use crate::cpu::matrix::chunks::part::{Chunks, Gradients, Part, Shared, block_rows};
 use crate::cpu::matrix::gradient::Gradient;
 use crate::cpu::matrix::product::{Panel, whole};
 use crate::cpu::matrix::scratch::{with_scratch, zeros};
@@ -47,7 +47,7 @@ impl<'a> Parameters<'a> {
         let logits = Panel::of(logits, part.stride);
         let wide = Panel::of_mut(&mut self.wide, self.chunks.features());
         let summed = !self.wide.is_empty();
-        let bias = (!self.bias_sums.is_empty()).then(|| SyncPtr(self.bias_sums.as_mut_ptr()));
+        let bias = (!self.bias_sums.is_empty()).then_some(SyncPtr(self.bias_sums.as_mut_ptr()));
         let (weight, first) = (self.weight, self.first);
         self.chunks.cpu.share(tiles.count(), 1, &|tile| {
             let classes = tiles.of(tile);

@@ -2,7 +2,7 @@
 
 use crate::base::error::Result;
 use crate::cpu::matrix::by_rows::product_by_rows;
-use crate::cpu::matrix::chunks::{Part, Pieces, ROWS};
+use crate::cpu::matrix::chunks::part::{Part, Pieces, ROWS};
 use crate::cpu::matrix::gradient::Gradient;
 use crate::cpu::matrix::product::Panel;
 use crate::cpu::matrix::scratch::{with_large, with_scratch};

@@ -89,7 +89,7 @@ impl<'p> RowNumbers<'p> {
             let kind = args::kind(DType::F32);
             **given = UpstreamArgs { values: *to, stride: 1, kind, number: 0.0 };
         }
-        if target.is_none() && !(scaled && !upstream.is_empty()) {
+        if target.is_none() && (upstream.is_empty() || !scaled) {
             return Ok(());
         }
         // SAFETY: targets, temperatures, weights and upstream gradients have a number a row (the caller's
