@@ -13,7 +13,6 @@ use crate::cpu::matrix::gradient::Gradient;
 use crate::cpu::matrix::linear_softmax::operands::{Backward, Softmax};
 use crate::cpu::matrix::linear_softmax::stored::block;
 use crate::cpu::matrix::product::{Matrix, Panel, product};
-use crate::cpu::matrix::right::Narrow;
 use crate::cpu::matrix::scratch::{with_scratch, zeros};
 use crate::cpu::processor::{Cpu, host_f32};
 use crate::spec::adaptive_log_softmax::{AdaptiveParameters, AdaptiveTail, CheckedAdaptive};
@@ -119,7 +118,6 @@ struct Batch<'a> {
     matrices: Matrices<'a>,
     /// The kept rows of the input.
     x: Cow<'a, [f32]>,
-    narrow: Option<Narrow>,
     features: usize,
 }
 
@@ -129,8 +127,7 @@ impl<'a> Batch<'a> {
         let matrices = Matrices::new(cpu, checked.parameters)?;
         let bins = Bins::new(checked)?;
         let x = input.gather_kept(cpu, &bins.kept.rows)?;
-        let narrow = input.narrowed(cpu, &x)?;
-        Ok(Batch { cpu, bins, matrices, x, narrow, features: input.columns })
+        Ok(Batch { cpu, bins, matrices, x, features: input.columns })
     }
 
     fn head(&self) -> Softmax<'_> {
@@ -138,7 +135,6 @@ impl<'a> Batch<'a> {
             cpu: self.cpu,
             hidden: &self.x,
             stride: self.features,
-            narrow: self.narrow.as_ref(),
             weight: self.matrices.head,
             bias: self.matrices.bias.as_deref(),
             targets: &self.bins.columns,
@@ -148,7 +144,7 @@ impl<'a> Batch<'a> {
     fn cluster<'b>(&'b self, i: usize, hidden: &'b [f32]) -> Softmax<'b> {
         let weight = self.matrices.tails[i].weight;
         let (stride, targets) = (weight.columns, &self.bins.clusters[i].targets);
-        Softmax { cpu: self.cpu, hidden, stride, narrow: None, weight, bias: None, targets }
+        Softmax { cpu: self.cpu, hidden, stride, weight, bias: None, targets }
     }
 
     /// Log-probability of each kept row's target.

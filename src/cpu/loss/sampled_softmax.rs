@@ -10,7 +10,6 @@ use crate::cpu::matrix::gradient::Gradient;
 use crate::cpu::matrix::linear_softmax::operands::{Backward, Softmax};
 use crate::cpu::matrix::linear_softmax::stored::{block, softmax_row};
 use crate::cpu::matrix::product::{Matrix, PIECE, Panel, product};
-use crate::cpu::matrix::right::Narrow;
 use crate::cpu::matrix::scratch::{with_scratch, zeros};
 use crate::cpu::processor::{Cpu, host_f32};
 use crate::cpu::threads::SyncPtr;
@@ -32,7 +31,6 @@ struct Batch<'a> {
     targets: Vec<usize>,
     /// The kept rows of the input.
     x: Cow<'a, [f32]>,
-    narrow: Option<Narrow>,
     features: usize,
     weight: Matrix<'a>,
     bias: Option<Vec<f32>>,
@@ -71,10 +69,7 @@ impl<'a> Batch<'a> {
         };
         let weight = Matrix::new(cpu, "parameters", &checked.parameters.weight)?;
         let x = input.gather_kept(cpu, &kept.rows)?;
-        // Of drawn classes the weights are gathered in f32.
-        let all = checked.options.sampler.is_all();
-        let narrow = if all { input.narrowed(cpu, &x)? } else { None };
-        Ok(Batch { cpu, kept, targets, x, narrow, features: input.columns, weight, bias })
+        Ok(Batch { cpu, kept, targets, x, features: input.columns, weight, bias })
     }
 
     /// Log-probability of each kept row's target, and the gradients if there are factors.
@@ -106,7 +101,6 @@ impl<'a> Batch<'a> {
             cpu: self.cpu,
             hidden: &self.x,
             stride: self.features,
-            narrow: self.narrow.as_ref(),
             weight: self.weight,
             bias: self.bias.as_deref(),
             targets: &self.targets,

@@ -7,5 +7,4 @@ pub(crate) mod convert;
 pub(crate) mod gradient;
 pub(crate) mod linear_softmax;
 pub(crate) mod product;
-pub(crate) mod right;
 pub(crate) mod scratch;

@@ -5,10 +5,8 @@ use crate::base::random::unit;
 use crate::base::tensor::TensorMut;
 use crate::cpu::loss::adaptive_log_softmax::best::Best;
 use crate::cpu::loss::adaptive_log_softmax::{Matrices, project};
-use crate::cpu::matrix::bf16::Parts;
 use crate::cpu::matrix::linear_softmax::tiles::logits;
 use crate::cpu::matrix::product::{Matrix, Panel, product};
-use crate::cpu::matrix::right::Right;
 use crate::cpu::matrix::scratch::{with_large, with_scratch, zeros};
 use crate::cpu::processor::{Cpu, host_f32};
 use crate::cpu::row::logit::Transform;
@@ -139,7 +137,7 @@ impl<'a> Batch<'a> {
         let x = Panel::of(&self.x, self.features());
         with_large("head weights in f32", weight.scratch(columns), |wide| {
             let sizes = [rows, columns, weight.columns];
-            let of = (x, Parts::Two, Right::F32(weight.all(self.cpu, wide)));
+            let of = [x, weight.all(self.cpu, wide)];
             // SAFETY: rows of the buffer, which is borrowed exclusively.
             unsafe { logits(self.cpu, of, bias.as_deref(), out, sizes) };
         })?;
@@ -179,8 +177,7 @@ impl<'a> Batch<'a> {
             let (classes, width) = (options.cluster(i), projection.rows);
             let hidden = project(self.cpu, &self.x, None, projection)?;
             with_large("cluster weights in f32", weight.scratch(classes.len()), |wide| {
-                let weight = Right::F32(weight.all(self.cpu, wide));
-                let of = (Panel::of(&hidden, width), Parts::Two, weight);
+                let of = [Panel::of(&hidden, width), weight.all(self.cpu, wide)];
                 // SAFETY: the cluster's classes of the result, which is borrowed exclusively.
                 unsafe {
                     let out = out.at(0, classes.start);

@@ -33,7 +33,6 @@ use crate::cpu::matrix::bf16::form::STEP;
 pub(crate) use crate::cpu::matrix::bf16::form::{DEPTH, Factor, Packed, Parts, packed_len};
 use crate::cpu::matrix::product::Panel;
 use crate::cpu::matrix::scratch::with_scratch;
-use crate::cpu::simd::Level;
 use half::bf16;
 
 /// Rows and columns that are packed at once: with [`DEPTH`] terms half a MiB each, the left of two parts.
@@ -50,18 +49,6 @@ pub(crate) enum Unit {
 }
 
 impl Unit {
-    /// What makes products with an f32 factor in two parts faster than f32 does, on a device of the best
-    /// level. AVX512-BF16 alone does not: of two parts it has no more products a cycle than f32 has.
-    pub(crate) fn faster(level: Level) -> Option<Unit> {
-        match level {
-            #[cfg(target_arch = "x86_64")]
-            Level::Avx512(_) => {
-                Unit::available().into_iter().find(|unit| matches!(unit, Unit::Amx(_)))
-            }
-            _ => None,
-        }
-    }
-
     /// All that this machine has, the best last.
     pub(crate) fn available() -> Vec<Unit> {
         #[allow(unused_mut)]

@@ -1,9 +1,7 @@
 //! What a softmax over products is called with.
 
-use crate::cpu::matrix::bf16::Parts;
 use crate::cpu::matrix::gradient::Gradient;
 use crate::cpu::matrix::product::{Matrix, Panel};
-use crate::cpu::matrix::right::{Narrow, Right};
 use crate::cpu::processor::Cpu;
 use crate::cpu::threads::SyncPtr;
 
@@ -13,8 +11,6 @@ pub(crate) struct Softmax<'a> {
     /// `[rows, width]`.
     pub(crate) hidden: &'a [f32],
     pub(crate) stride: usize,
-    /// The same in bf16, where that is what they are and products of it are faster.
-    pub(crate) narrow: Option<&'a Narrow>,
     /// `[classes, width]`.
     pub(crate) weight: Matrix<'a>,
     pub(crate) bias: Option<&'a [f32]>,
@@ -40,19 +36,6 @@ impl Softmax<'_> {
     /// The hidden rows from one on.
     pub(crate) fn hidden_from(&self, row: usize) -> Panel {
         Panel::of(self.hidden.get(row * self.stride..).unwrap_or(&[]), self.stride)
-    }
-
-    /// The same as a right factor.
-    pub(crate) fn right_from(&self, row: usize) -> Right {
-        match self.narrow {
-            Some(narrow) => narrow.from(row * self.stride, self.stride),
-            None => Right::F32(self.hidden_from(row)),
-        }
-    }
-
-    /// In how many parts hidden rows are multiplied where weights are bf16.
-    pub(crate) fn parts(&self) -> Parts {
-        if self.narrow.is_some() { Parts::One } else { Parts::Two }
     }
 }
 

@@ -5,11 +5,9 @@
 //! order, the weights' gradient by classes.
 
 use crate::base::error::Result;
-use crate::cpu::matrix::bf16::Parts;
 use crate::cpu::matrix::linear_softmax::operands::{Backward, STORED, Softmax, add_up};
 use crate::cpu::matrix::linear_softmax::tiles::{self, TASKS, Tiles, piece};
-use crate::cpu::matrix::product::{Matrix, Panel};
-use crate::cpu::matrix::right::{Right, times};
+use crate::cpu::matrix::product::{Matrix, Panel, product};
 use crate::cpu::matrix::scratch::{with_large, with_scratch, zeros};
 use crate::cpu::processor::Cpu;
 use crate::cpu::row::hole::Hole;
@@ -40,7 +38,7 @@ impl Softmax<'_> {
         // Narrow gradients are rounded once, when all rows have been added.
         let summed = if chunk < rows { grad.map_or(0, |grad| grad.scratch(classes)) } else { 0 };
         let mut whole = zeros("head gradient in f32", summed)?;
-        let wide = self.weight.right_scratch(classes);
+        let wide = self.weight.scratch(classes);
         with_large("logits and weights in f32", chunk * classes + wide, |memory| {
             let (wide, logits) = memory.split_at_mut(wide);
             self.in_chunks(chunk, (wide, logits, &mut whole), output, backward)
@@ -56,7 +54,7 @@ impl Softmax<'_> {
         mut backward: Option<Backward<'_>>,
     ) -> Result<()> {
         let rows = self.targets.len();
-        let weight = self.weight.all_right(self.cpu, wide);
+        let weight = self.weight.all(self.cpu, wide);
         for from in (0..rows).step_by(chunk) {
             let n = chunk.min(rows - from);
             let part = Part { softmax: self, weight, from, rows: n, first: from == 0 };
@@ -82,7 +80,7 @@ impl Softmax<'_> {
 /// Some rows, whose logits are there at once.
 struct Part<'a> {
     softmax: &'a Softmax<'a>,
-    weight: Right,
+    weight: Panel,
     from: usize,
     rows: usize,
     first: bool,
@@ -95,10 +93,7 @@ impl Part<'_> {
         let hidden = self.softmax.hidden_from(self.from);
         let out = Panel::of_mut(logits, classes);
         // SAFETY: a row of either for each, and the weights of all classes.
-        unsafe {
-            let of = (hidden, self.softmax.parts(), self.weight);
-            tiles::logits(cpu, of, bias, out, [self.rows, classes, width]);
-        }
+        unsafe { tiles::logits(cpu, [hidden, self.weight], bias, out, [self.rows, classes, width]) }
     }
 
     /// The outputs; with factors the logits become their gradient.
@@ -141,8 +136,7 @@ impl Part<'_> {
                     let out = out.at(group * self.rows + rows.start, features.start);
                     let grad = all.at(rows.start, of.start);
                     let weight = self.weight.at(of.start, features.start);
-                    let sizes = [rows.len(), features.len(), of.len()];
-                    times(false, out, (grad, Parts::Two, weight), sizes);
+                    product(false, out, [grad, weight], [rows.len(), features.len(), of.len()]);
                 }
             });
         };
@@ -163,7 +157,7 @@ impl Part<'_> {
         let tile = piece(classes, (WEIGHTS / width.max(1)).clamp(128, 1024));
         let tiles = Tiles::new([classes, 1], [tile, 1]);
         let all = Panel::of(logits, classes);
-        let hidden = self.softmax.right_from(self.from);
+        let hidden = self.softmax.hidden_from(self.from);
         let summed = !whole.is_empty();
         let whole = Panel::of_mut(whole, width);
         let bias = backward.bias.as_deref_mut().map(|bias| SyncPtr(bias.as_mut_ptr()));
@@ -175,7 +169,7 @@ impl Part<'_> {
                 let grad = all.at(0, tile.start).transposed();
                 let make = |out: Panel, add: bool| {
                     let sizes = [tile.len(), width, self.rows];
-                    times(add || !self.first, out, (grad, Parts::Two, hidden), sizes);
+                    product(add || !self.first, out, [grad, hidden], sizes);
                 };
                 match weight {
                     Some(_) if summed => make(whole.at(tile.start, 0), false),

@@ -1,10 +1,8 @@
 //! Logits that are never all there: made tile by tile in cache, for the sums and for the gradient.
 
 use crate::base::error::Result;
-use crate::cpu::matrix::bf16::Parts;
 use crate::cpu::matrix::linear_softmax::operands::{Backward, Softmax, add_up};
-use crate::cpu::matrix::product::{Matrix, Panel};
-use crate::cpu::matrix::right::{Right, times};
+use crate::cpu::matrix::product::{Matrix, Panel, product};
 use crate::cpu::matrix::scratch::{with_scratch, zeros};
 use crate::cpu::row::gradient::{GradientTerms, gradient};
 use crate::cpu::row::logit::Transform;
@@ -67,7 +65,7 @@ impl Softmax<'_> {
     unsafe fn tiles(
         &self,
         tile: &Range<usize>,
-        weights: Right,
+        weights: Panel,
         memory: &mut [f32],
         mut work: impl FnMut(Range<usize>, Panel),
     ) {
@@ -75,10 +73,10 @@ impl Softmax<'_> {
         let logits = Panel::of_mut(memory, tile.len());
         for from in (0..rows).step_by(ROWS) {
             let block = from..(from + ROWS).min(rows);
-            let of = (self.hidden_from(from), self.parts(), weights.transposed());
+            let of = [self.hidden_from(from), weights.transposed()];
             // SAFETY: the memory is of a tile's size; the others have as many rows and classes.
             unsafe {
-                times(false, logits, of, [block.len(), tile.len(), width]);
+                product(false, logits, of, [block.len(), tile.len(), width]);
                 if let Some(bias) = self.bias {
                     for i in 0..block.len() {
                         let z = logits.row(i, tile.len());
@@ -101,10 +99,10 @@ impl Softmax<'_> {
             // SAFETY: the group has as many sums of its own.
             let sums =
                 unsafe { std::slice::from_raw_parts_mut(sums.get().add(group * rows), rows) };
-            let sizes = [ROWS.min(rows) * CLASSES, self.weight.right_scratch(CLASSES)];
+            let sizes = [ROWS.min(rows) * CLASSES, self.weight.scratch(CLASSES)];
             with_scratch(sizes, |[memory, wide]| {
                 for tile in cut.of(group) {
-                    let weights = self.weight.right(tile.clone(), wide);
+                    let weights = self.weight.panel(tile.clone(), wide);
                     let work = |block: Range<usize>, logits: Panel| {
                         for (i, row) in block.enumerate() {
                             // SAFETY: a row of the tile; each target lies in one tile.
@@ -149,10 +147,10 @@ impl Softmax<'_> {
         let (weight, factors) = (backward.weight, backward.factors);
         cpu.share(cut.groups, 1, &|group| {
             let narrow = weight.map_or(0, |weight| weight.scratch(CLASSES));
-            let sizes = [ROWS.min(rows) * CLASSES, self.weight.right_scratch(CLASSES), narrow];
+            let sizes = [ROWS.min(rows) * CLASSES, self.weight.scratch(CLASSES), narrow];
             with_scratch(sizes, |[memory, wide, scratch]| {
                 for tile in cut.of(group) {
-                    let weights = self.weight.right(tile.clone(), wide);
+                    let weights = self.weight.panel(tile.clone(), wide);
                     let mut work = |out: Option<Panel>, add: bool| {
                         let of_block = |block: Range<usize>, logits: Panel| {
                             // SAFETY: rows of the tile, sums of the group, and classes that no
@@ -164,15 +162,18 @@ impl Softmax<'_> {
                                 }
                                 let sizes = [block.len(), tile.len()];
                                 if let Some(out) = out {
-                                    let hidden = self.right_from(block.start);
-                                    let of = (logits.transposed(), Parts::Two, hidden);
+                                    let of = [logits.transposed(), self.hidden_from(block.start)];
                                     let add = add || block.start > 0;
-                                    times(add, out, of, [sizes[1], width, sizes[0]]);
+                                    product(add, out, of, [sizes[1], width, sizes[0]]);
                                 }
                                 if wanted {
                                     let out = groups.at(group * rows + block.start, 0);
-                                    let of = (logits, Parts::Two, weights);
-                                    times(true, out, of, [sizes[0], width, sizes[1]]);
+                                    product(
+                                        true,
+                                        out,
+                                        [logits, weights],
+                                        [sizes[0], width, sizes[1]],
+                                    );
                                 }
                                 if let Some(bias) = bias {
                                     let at = bias.get().add(tile.start);

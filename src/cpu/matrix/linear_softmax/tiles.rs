@@ -1,8 +1,6 @@
 //! How products are cut into tasks, and logits made so.
 
-use crate::cpu::matrix::bf16::Parts;
-use crate::cpu::matrix::product::Panel;
-use crate::cpu::matrix::right::{Right, times};
+use crate::cpu::matrix::product::{Panel, product};
 use crate::cpu::processor::Cpu;
 use std::ops::Range;
 
@@ -54,7 +52,7 @@ impl Tiles {
 /// The panels have those elements; those of `out` are written by nobody else.
 pub(crate) unsafe fn logits(
     cpu: &Cpu,
-    (hidden, parts, weight): (Panel, Parts, Right),
+    [hidden, weight]: [Panel; 2],
     bias: Option<&[f32]>,
     out: Panel,
     [rows, classes, width]: [usize; 3],
@@ -68,7 +66,7 @@ pub(crate) unsafe fn logits(
             let weight = weight.at(classes.start, 0).transposed();
             let out = out.at(rows.start, classes.start);
             let sizes = [rows.len(), classes.len(), width];
-            times(false, out, (hidden.at(rows.start, 0), parts, weight), sizes);
+            product(false, out, [hidden.at(rows.start, 0), weight], sizes);
             if let Some(bias) = bias {
                 for row in 0..rows.len() {
                     let z = out.row(row, classes.len());
