@@ -15,6 +15,8 @@
 //! each term; subnormal factors count as 0, and subnormal sums become 0, whatever the thread's rounding
 //! mode: an element may be off by 2⁻¹²⁶ a term, times the other factor. NaN and infinities go through, but of
 //! an infinity in the right factor two parts of opposite signs make NaN where one product were infinite.
+// Where no unit is known, nothing is packed or multiplied here.
+#![cfg_attr(not(target_arch = "x86_64"), allow(unused))]
 
 #[cfg(target_arch = "x86_64")]
 mod amx;
