@@ -8,14 +8,17 @@ mod budget;
 mod chunks;
 mod rows;
 
+use crate::base::dtype::DType;
 use crate::base::error::Result;
 use crate::base::tensor::TensorMut;
-use crate::code::args::{PartArgument, SumArgs};
-use crate::code::variants::{Data, Loss};
+use crate::code::args;
+use crate::code::args::{PartArgument, SumArgs, WeightArgs};
+use crate::code::variants::{Batch as BatchKernel, Data, Loss};
 use crate::cuda::driver::product::Panel;
 use crate::cuda::loss::cross_entropy::{Batch, Pass, Results};
 use crate::cuda::loss::soft_cross_entropy::SoftBatch;
 use crate::cuda::matrix::accumulator::Sum;
+use crate::cuda::matrix::products::{Places, Workspace};
 use crate::cuda::schedule::rows::{Lie, Work};
 use crate::cuda::stream::Cuda;
 use crate::cuda::stream::memory::Output;
@@ -118,6 +121,7 @@ impl Cuda {
         let mut args = batch.args(of_logits)?;
         let sum = pass.name(self, of_logits, &batch, &mut args)?;
         let (loss, work) = pass.kernel(&batch, work(back.is_some()));
+        let _weights = self.weights_as_logits(&mut args.weight, of_logits)?;
         let of = (&args.target, args.rows.classes);
         let mut given: Vec<_> = Vec::new();
         if back.is_some() {
@@ -158,6 +162,7 @@ impl Cuda {
             args.out = results.of_rows(self, rows, &args.options)?;
             sum = results.sum(&batch.census, &args.out);
         }
+        let _weights = self.weights_as_logits(&mut args.weight, of_logits)?;
         let target = self.input("target", of_logits.target.tensor())?;
         let mut given = Vec::new();
         if back.is_some() {
@@ -202,6 +207,25 @@ impl Cuda {
         let planned = self.planned(kernels, args.rows(), lie, at_once)?;
         // SAFETY: the caller's contract; the plan is for as many rows as the longest chunk has.
         unsafe { chunks.run(&planned, args, gradients) }
+    }
+
+    /// Class weights of 16 bits in f32: kernels take them in the logits' type or in f32, and here that is one.
+    fn weights_as_logits<'p, T>(
+        &'p self,
+        weight: &mut WeightArgs,
+        of: &Checked<'_, T>,
+    ) -> Result<Option<Workspace<'p>>> {
+        let Some(given) = of.options.weight.filter(|w| w.dtype() != DType::F32) else {
+            return Ok(None);
+        };
+        let mut memory = Workspace::new(self, 1);
+        let wide = memory.panel(of.classes, DType::F32)?;
+        let panels = [Panel::packed(weight.values, given.dtype(), of.classes), wide];
+        let (sizes, places) = ([1, of.classes], Places::default());
+        // SAFETY: the weights were checked to be one a class, and the memory has as many.
+        unsafe { self.panel(BatchKernel::PanelRound, panels, sizes, places, false)? };
+        *weight = WeightArgs { values: wide.address, kind: args::kind(DType::F32), pad: 0 };
+        Ok(Some(memory))
     }
 
     /// Where the rows' losses are no results themselves.

@@ -73,6 +73,8 @@ struct Sizes {
     dtype: DType,
     soft: bool,
     back: bool,
+    /// Whether class weights are of 16 bits.
+    narrow_weights: bool,
 }
 
 impl Sizes {
@@ -84,6 +86,11 @@ impl Sizes {
             dtype: checked.input.input.dtype(),
             soft: matches!(checked.of_logits.target, Target::Soft(_)),
             back,
+            narrow_weights: checked
+                .of_logits
+                .options
+                .weight
+                .is_some_and(|weight| weight.dtype() != DType::F32),
         }
     }
 
@@ -96,7 +103,12 @@ impl Sizes {
         let chunks = self.n.div_ceil(4096) + self.classes.div_ceil(4096);
         let census = size_of::<Totals>() + 28 * (chunks + 1);
         let bias = if self.back { 4 * padded(self.classes) } else { 0 };
-        self.n.saturating_mul(16 + rows::BYTES) + census + bias + (BLOCKS + rows::PIECES) * GRAIN
+        let weights = if self.narrow_weights { 4 * padded(self.classes) + GRAIN } else { 0 };
+        self.n.saturating_mul(16 + rows::BYTES)
+            + census
+            + bias
+            + weights
+            + (BLOCKS + rows::PIECES) * GRAIN
     }
 
     /// Bytes of a row of a chunk.
