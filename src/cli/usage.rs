@@ -69,9 +69,18 @@ fn one_line<C: CommandFactory>(error: &clap::Error) -> String {
 fn meant(error: &clap::Error) -> Option<String> {
     let kinds =
         [ContextKind::SuggestedArg, ContextKind::SuggestedSubcommand, ContextKind::SuggestedValue];
+    let typed = match error.get(ContextKind::InvalidSubcommand) {
+        Some(ContextValue::String(typed)) => Some(typed.replace('_', "-")),
+        _ => None,
+    };
     kinds.into_iter().find_map(|kind| match error.get(kind)? {
         ContextValue::String(one) => Some(one.clone()),
-        ContextValue::Strings(several) => (!several.is_empty()).then(|| several.join(" or ")),
+        ContextValue::Strings(several) => {
+            // One that is what was typed, but for the kind of dash, is the one that was meant.
+            let same = several.iter().find(|name| typed.as_ref() == Some(*name));
+            let all = (!several.is_empty()).then(|| several.join(" or "));
+            same.cloned().or(all)
+        }
         _ => None,
     })
 }
