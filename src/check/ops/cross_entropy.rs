@@ -320,7 +320,7 @@ fn give(b: &Bound<'_>, out: CrossEntropyOutput) {
     b.give("z_loss", out.z_loss);
 }
 
-fn upstream<'a>(b: &Bound<'a>) -> CrossEntropyUpstream<'a> {
+pub(super) fn upstream<'a>(b: &Bound<'a>) -> CrossEntropyUpstream<'a> {
     let [grad_output, grad_logprob, grad_entropy] =
         ["grad_output", "grad_logprob", "grad_entropy"].map(|name| b.upstream(name));
     CrossEntropyUpstream { grad_output, grad_logprob, grad_entropy }

@@ -2,13 +2,13 @@
 
 use super::call::{Call, Common, Evaluate, Evaluation, bytes, one_number, zeros};
 use super::columns::Columns;
+use super::of_logits::OfLogits;
 use super::ranks;
 use crate::base::dtype::DType;
 use crate::base::error::Error;
 use crate::base::tensor::{Tensor, TensorRef};
 use crate::cli::failure::Failure;
 use crate::cli::memory;
-use crate::cli::number::zero_or_f32;
 use crate::device::Device;
 use crate::spec::cross_entropy::{CrossEntropy, CrossEntropyGradients};
 use crate::spec::grad_output::GradOutput;
@@ -30,25 +30,8 @@ pub(super) struct CrossEntropyArgs {
     #[command(flatten)]
     common: Common,
 
-    /// The label of rows that do not count
-    #[arg(long, value_name = "LABEL", default_value_t = -100, allow_hyphen_values = true)]
-    ignore_index: i64,
-
-    /// In [0, 1]: mix the target with the uniform distribution
-    #[arg(long, value_name = "E", default_value_t = 0.0, allow_hyphen_values = true)]
-    label_smoothing: f64,
-
-    /// Add this times the square of the row's log-sum-exp
-    #[arg(long, value_name = "L", default_value_t = 0.0, allow_hyphen_values = true)]
-    z_loss: f64,
-
-    /// Cap the logits smoothly at ±C, as C·tanh(x/C); 0: no cap
-    #[arg(long, value_name = "C", default_value_t = 0.0, allow_hyphen_values = true, value_parser = zero_or_f32)]
-    softcap: f32,
-
-    /// Multiply the logits by this first (an inverse temperature)
-    #[arg(long, value_name = "S", default_value_t = 1.0, allow_hyphen_values = true)]
-    logit_scale: f32,
+    #[command(flatten)]
+    of_logits: OfLogits,
 
     /// Write argmax (the best class) and rank (classes that beat the target) too, i64, one per row
     #[arg(long)]
@@ -76,7 +59,7 @@ impl Evaluate for CrossEntropyArgs {
         let weight = call.inputs.find_floats("weight")?;
         let columns = Columns::new(&input, self.common.classes)?;
         let logits = columns.of(&input)?;
-        let mut loss = self.options();
+        let mut loss = self.of_logits.options(self.common.reduction());
         let weight = weight.as_ref().map(|w| w.view()).transpose()?;
         if let Some(weight) = weight {
             loss = loss.weight(weight);
@@ -128,7 +111,7 @@ impl Evaluate for CrossEntropyArgs {
             reduction: self.common.reduction(),
             loss: one_number(&value),
             rows,
-            ignored: target.count(self.ignore_index),
+            ignored: target.count(self.of_logits.ignore_index),
             seconds,
             tensors: Vec::new(),
         };
@@ -138,18 +121,6 @@ impl Evaluate for CrossEntropyArgs {
             tensors.extend(ranks::named(ranks));
         }
         Ok(Evaluation { tensors, ..result })
-    }
-}
-
-impl CrossEntropyArgs {
-    fn options(&self) -> CrossEntropy<'static> {
-        CrossEntropy::default()
-            .reduction(self.common.reduction())
-            .ignore_index(self.ignore_index)
-            .label_smoothing(self.label_smoothing)
-            .lse_square_scale(self.z_loss)
-            .logit_scale(self.logit_scale)
-            .softcap((self.softcap != 0.0).then_some(self.softcap))
     }
 }
 

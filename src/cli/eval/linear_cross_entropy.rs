@@ -1,13 +1,13 @@
 //! `warploss eval linear-cross-entropy`.
 
 use super::call::{Call, Common, Evaluate, Evaluation, bytes, one_number, zeros};
+use super::of_logits::OfLogits;
 use crate::base::dtype::DType;
 use crate::base::error::Error;
 use crate::base::tensor::{Tensor, TensorMut};
 use crate::cli::failure::Failure;
 use crate::cli::file::Input;
 use crate::cli::memory;
-use crate::cli::number::zero_or_f32;
 use crate::spec::cross_entropy::{CrossEntropy, CrossEntropyOut, CrossEntropyUpstream, TopKOut};
 use crate::spec::grad_output::GradOutput;
 use crate::spec::linear_cross_entropy::{
@@ -33,25 +33,8 @@ pub(super) struct LinearCrossEntropyArgs {
     #[command(flatten)]
     common: Common,
 
-    /// The label of rows that do not count
-    #[arg(long, value_name = "LABEL", default_value_t = -100, allow_hyphen_values = true)]
-    ignore_index: i64,
-
-    /// In [0, 1]: mix the target with the uniform distribution
-    #[arg(long, value_name = "E", default_value_t = 0.0, allow_hyphen_values = true)]
-    label_smoothing: f64,
-
-    /// Add this times the square of the row's log-sum-exp
-    #[arg(long, value_name = "L", default_value_t = 0.0, allow_hyphen_values = true)]
-    z_loss: f64,
-
-    /// Cap the logits smoothly at ±C, as C·tanh(x/C); 0: no cap
-    #[arg(long, value_name = "C", default_value_t = 0.0, allow_hyphen_values = true, value_parser = zero_or_f32)]
-    softcap: f32,
-
-    /// Multiply the logits by this first (an inverse temperature)
-    #[arg(long, value_name = "S", default_value_t = 1.0, allow_hyphen_values = true)]
-    logit_scale: f32,
+    #[command(flatten)]
+    of_logits: OfLogits,
 
     /// How logits are made that are never all in memory
     #[arg(
@@ -150,7 +133,7 @@ impl Evaluate for LinearCrossEntropyArgs {
         input.linear_bias = bias.as_ref().map(Input::view).transpose()?;
         input.temperature = temperature.as_ref().map(Input::view).transpose()?;
         input.row_weight = row_weight.as_ref().map(Input::view).transpose()?;
-        let mut of_logits = self.options();
+        let mut of_logits = self.of_logits.options(self.common.reduction());
         if let Some(weight) = &weight {
             of_logits = of_logits.weight(weight.view()?);
         }
@@ -205,7 +188,7 @@ impl Evaluate for LinearCrossEntropyArgs {
             reduction: self.common.reduction(),
             loss: one_number(&results.loss),
             rows,
-            ignored: target.count(self.ignore_index),
+            ignored: target.count(self.of_logits.ignore_index),
             seconds,
             tensors: Vec::new(),
         };
@@ -230,16 +213,6 @@ fn upstream<'a>(given: &'a [Option<Input<'_>>; 3]) -> Result<CrossEntropyUpstrea
 }
 
 impl LinearCrossEntropyArgs {
-    fn options(&self) -> CrossEntropy<'static> {
-        CrossEntropy::default()
-            .reduction(self.common.reduction())
-            .ignore_index(self.ignore_index)
-            .label_smoothing(self.label_smoothing)
-            .lse_square_scale(self.z_loss)
-            .logit_scale(self.logit_scale)
-            .softcap((self.softcap != 0.0).then_some(self.softcap))
-    }
-
     fn loss<'w>(&self, of_logits: CrossEntropy<'w>) -> LinearCrossEntropy<'w> {
         LinearCrossEntropy::from(of_logits)
             .max_workspace_bytes(self.workspace_mib.saturating_mul(1 << 20))

@@ -15,6 +15,7 @@ mod log_softmax;
 mod logprob_entropy;
 mod logsumexp;
 mod nll;
+mod of_logits;
 mod ranks;
 mod upstream;
 

@@ -177,8 +177,7 @@ impl Targets<'_> {
     /// Counts the kept rows; an error for the first kept target that names no class.
     pub(crate) fn census(&self, cpu: &Cpu, weights: &Weights<'_>) -> Result<Census> {
         if self.rows <= ALONE {
-            let census = self.census_of(0..self.rows, weights)?;
-            return Ok(Census { rows: census.kept as f64, ..census });
+            return self.census_of(0..self.rows, weights);
         }
         let size = self.rows.div_ceil(CHUNKS);
         let mut chunks = [const { Ok(Census::NONE) }; CHUNKS];
@@ -191,8 +190,8 @@ impl Targets<'_> {
             let chunk = chunk?;
             census.kept += chunk.kept;
             census.weight += chunk.weight;
+            census.rows += chunk.rows;
         }
-        census.rows = census.kept as f64;
         Ok(census)
     }
 
@@ -215,6 +214,7 @@ impl Targets<'_> {
                 return Err(self.no_class(first + i, labels[i]));
             }
             census.kept += kept;
+            census.rows += kept as f64;
             if self.by_rows || weights.0.is_none() {
                 census.weight += kept as f64;
                 continue;

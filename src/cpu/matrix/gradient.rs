@@ -105,24 +105,31 @@ impl<'a> Gradient<'a> {
 
     /// Writes or adds all rows, which lie next to one another.
     pub(crate) fn add_all(&self, cpu: &Cpu, from: &[f32]) {
-        let (width, from) = (self.columns, SyncPtr(from.as_ptr().cast_mut()));
-        let each = PIECE.div_ceil(width.max(1));
+        let each = PIECE.div_ceil(self.columns.max(1));
         cpu.share(self.rows.div_ceil(each), 1, &|task| {
-            with_scratch([self.scratch(1)], |[scratch]| {
-                for row in task * each..((task + 1) * each).min(self.rows) {
-                    // SAFETY: a row of this task alone, read from the row of the sums.
-                    unsafe {
-                        let from = std::slice::from_raw_parts(from.get().add(row * width), width);
-                        self.rows(row..row + 1, scratch, |out, add| {
-                            let out = out.row(0, width);
-                            match add {
-                                true => out.iter_mut().zip(from).for_each(|(out, g)| *out += g),
-                                false => out.copy_from_slice(from),
-                            }
-                        });
+            for row in task * each..((task + 1) * each).min(self.rows) {
+                // SAFETY: a row of this task alone.
+                unsafe { self.put(row, &from[row * self.columns..][..self.columns]) };
+            }
+        });
+    }
+
+    /// Writes or adds one row.
+    ///
+    /// # Safety
+    /// The row is one of the matrix's, and nobody else touches it.
+    pub(crate) unsafe fn put(&self, row: usize, from: &[f32]) {
+        with_scratch([self.scratch(1)], |[scratch]| {
+            // SAFETY: the caller's promise.
+            unsafe {
+                self.rows(row..row + 1, scratch, |out, add| {
+                    let out = out.row(0, self.columns);
+                    match add {
+                        true => out.iter_mut().zip(from).for_each(|(out, g)| *out += g),
+                        false => out.copy_from_slice(from),
                     }
-                }
-            });
+                });
+            }
         });
     }
 
@@ -218,16 +225,8 @@ impl<'a> Gradient<'a> {
 
     /// Writes the only row of a gradient that has one.
     pub(crate) fn write_row(&self, from: &[f32]) {
-        with_scratch([self.scratch(1)], |[scratch]| {
-            // SAFETY: the only row, which is borrowed exclusively.
-            unsafe {
-                self.rows(0..1, scratch, |out, add| {
-                    for (out, from) in out.row(0, from.len()).iter_mut().zip(from) {
-                        *out = if add { *out + from } else { *from };
-                    }
-                });
-            }
-        });
+        // SAFETY: the only row, which is borrowed exclusively.
+        unsafe { self.put(0, from) };
     }
 
     /// Zeros, unless what is there is added to.

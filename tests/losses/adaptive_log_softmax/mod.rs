@@ -17,7 +17,7 @@ use warploss::{
 };
 
 /// A tensor of a float type from f64 values.
-fn floats(dtype: DType, shape: &[usize], values: &[f64]) -> Tensor {
+pub(crate) fn floats(dtype: DType, shape: &[usize], values: &[f64]) -> Tensor {
     fn of<T: Float>(shape: &[usize], values: &[f64]) -> Tensor {
         let values = values.iter().map(|&v| T::from_f32(v as f32)).collect();
         Tensor::from_vec::<T>(values, shape).unwrap()
@@ -30,12 +30,12 @@ fn floats(dtype: DType, shape: &[usize], values: &[f64]) -> Tensor {
     }
 }
 
-fn values(tensor: &Tensor) -> Vec<f64> {
+pub(crate) fn values(tensor: &Tensor) -> Vec<f64> {
     tensor.view().to_f64().unwrap()
 }
 
 /// Deterministic numbers in ±1.
-fn noise(seed: u64, n: usize) -> Vec<f64> {
+pub(crate) fn noise(seed: u64, n: usize) -> Vec<f64> {
     let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
     let mut next = || {
         state ^= state << 13;

@@ -7,39 +7,11 @@ mod golden;
 mod same_bits;
 mod same_logits;
 
+use crate::adaptive_log_softmax::{floats, noise, values};
 use warploss::{
-    CrossEntropyOut, CrossEntropyUpstream, DType, Device, Float, LinearCrossEntropy, LinearGradOut,
-    LinearInput, Tensor, bf16, f16,
+    CrossEntropyOut, CrossEntropyUpstream, DType, Device, LinearCrossEntropy, LinearGradOut,
+    LinearInput, Tensor,
 };
-
-/// A tensor of a float type from f64 values.
-fn floats(dtype: DType, shape: &[usize], values: &[f64]) -> Tensor {
-    fn of<T: Float>(shape: &[usize], values: &[f64]) -> Tensor {
-        let values = values.iter().map(|&v| T::from_f32(v as f32)).collect();
-        Tensor::from_vec::<T>(values, shape).unwrap()
-    }
-    match dtype {
-        DType::F16 => of::<f16>(shape, values),
-        DType::BF16 => of::<bf16>(shape, values),
-        _ => of::<f32>(shape, values),
-    }
-}
-
-fn values(tensor: &Tensor) -> Vec<f64> {
-    tensor.view().to_f64().unwrap()
-}
-
-/// Deterministic numbers in ±1.
-fn noise(seed: u64, n: usize) -> Vec<f64> {
-    let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
-    let mut next = || {
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-        (state >> 11) as f64 / (1u64 << 52) as f64 - 1.0
-    };
-    (0..n).map(|_| next()).collect()
-}
 
 /// All results of a call, whatever the loss: by name.
 type Results = Vec<(&'static str, Tensor)>;

@@ -9,6 +9,7 @@ use crate::check::call::clusters::{draw_gradients, named_gradients};
 use crate::check::call::draft::Draft;
 use crate::check::call::{Role, Setpoint};
 use crate::check::entry::Reference;
+use crate::check::ops::cross_entropy::upstream;
 use crate::check::outcome::{Expected, Quantity};
 use crate::check::reference::{self, LinearData, LinearTarget};
 use crate::spec::cross_entropy::{
@@ -135,12 +136,6 @@ fn input<'a>(b: &Bound<'a>) -> LinearInput<'a> {
         row_weight: b.optional("row_weight"),
         ..LinearInput::new(b.tensor("input"), b.tensor("linear_weight"), b.tensor("target"))
     }
-}
-
-fn upstream<'a>(b: &Bound<'a>) -> CrossEntropyUpstream<'a> {
-    let [grad_output, grad_logprob, grad_entropy] =
-        ["grad_output", "grad_logprob", "grad_entropy"].map(|name| b.upstream(name));
-    CrossEntropyUpstream { grad_output, grad_logprob, grad_entropy }
 }
 
 fn outputs<'a>(b: &Bound<'a>) -> CrossEntropyOut<'a> {

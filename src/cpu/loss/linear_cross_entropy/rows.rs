@@ -53,12 +53,22 @@ impl Rows {
         upstream: &Upstream<'_>,
         weights: Option<&[f32]>,
     ) -> Result<OfRows> {
-        if let (Upstream::Number(number), None, None) = (upstream, &self.scales, weights) {
+        self.upstream_over(self.scales.as_deref(), upstream, weights)
+    }
+
+    /// The same over these scales: none, of what temperatures do not divide.
+    pub(super) fn upstream_over(
+        &self,
+        scales: Option<&[f32]>,
+        upstream: &Upstream<'_>,
+        weights: Option<&[f32]>,
+    ) -> Result<OfRows> {
+        if let (Upstream::Number(number), None, None) = (upstream, scales, weights) {
             return Ok(OfRows::Number(*number));
         }
         let mut each = zeros("upstream gradients", self.kept.len())?;
         for (i, (to, &row)) in each.iter_mut().zip(&self.kept).enumerate() {
-            let scale = self.scales.as_ref().map_or(1.0, |scales| f64::from(scales[i]));
+            let scale = scales.map_or(1.0, |scales| f64::from(scales[i]));
             let weight = weights.map_or(1.0, |weights| f64::from(weights[row]));
             // What has no weight has no gradient, whatever the upstream one.
             let of = if weight == 0.0 { 0.0 } else { f64::from(upstream.of(row)) * weight };

@@ -38,8 +38,7 @@ impl Cpu {
             batch.scaling.census = Census { kept: checked.rows, weight: sum, rows: sum };
         }
         // Probabilities are not divided by temperatures.
-        let of_target = Rows { scales: None, ..Rows::new(checked, |_| true)? };
-        let of_target = of_target.upstream(&upstream, weights)?;
+        let of_target = rows.upstream_over(None, &upstream, weights)?;
         let upstream = rows.upstream(&upstream, weights)?;
         let grad_target = back.as_mut().and_then(|back| back.gradients.target.take());
         let target = Targets {

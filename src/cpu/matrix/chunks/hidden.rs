@@ -71,25 +71,13 @@ impl Part<'_> {
         });
     }
 
-    /// Puts the sums in their rows' places, with their scales.
+    /// Puts the sums in their rows' places.
     fn write(&self, sums: &[f32], to: &Gradient<'_>) {
         let (chunks, features) = (self.chunks, self.chunks.features());
-        let all = Panel::of(sums, features);
         chunks.cpu.share(self.rows.len(), 16, &|i| {
             let place = chunks.rows[self.rows.start + i];
-            with_scratch([to.scratch(1)], |[scratch]| {
-                // SAFETY: a row of the batch, each of which comes once; the sums are only read.
-                unsafe {
-                    let from = all.row(i, features);
-                    to.rows(place..place + 1, scratch, |out, add| {
-                        let out = out.row(0, features);
-                        match add {
-                            true => out.iter_mut().zip(&*from).for_each(|(out, g)| *out += g),
-                            false => out.copy_from_slice(from),
-                        }
-                    });
-                }
-            });
+            // SAFETY: a row of the batch, each of which comes once.
+            unsafe { to.put(place, &sums[i * features..][..features]) };
         });
     }
 }

@@ -1,0 +1,42 @@
+//! Options of cross entropy, wherever its logits come from.
+
+use crate::base::reduction::Reduction;
+use crate::cli::number::zero_or_f32;
+use crate::spec::cross_entropy::CrossEntropy;
+use clap::Args;
+
+/// What the loss does with logits and labels.
+#[derive(Debug, Args)]
+pub(super) struct OfLogits {
+    /// The label of rows that do not count
+    #[arg(long, value_name = "LABEL", default_value_t = -100, allow_hyphen_values = true)]
+    pub(super) ignore_index: i64,
+
+    /// In [0, 1]: mix the target with the uniform distribution
+    #[arg(long, value_name = "E", default_value_t = 0.0, allow_hyphen_values = true)]
+    label_smoothing: f64,
+
+    /// Add this times the square of the row's log-sum-exp
+    #[arg(long, value_name = "L", default_value_t = 0.0, allow_hyphen_values = true)]
+    z_loss: f64,
+
+    /// Cap the logits smoothly at ±C, as C·tanh(x/C); 0: no cap
+    #[arg(long, value_name = "C", default_value_t = 0.0, allow_hyphen_values = true, value_parser = zero_or_f32)]
+    softcap: f32,
+
+    /// Multiply the logits by this first (an inverse temperature)
+    #[arg(long, value_name = "S", default_value_t = 1.0, allow_hyphen_values = true)]
+    logit_scale: f32,
+}
+
+impl OfLogits {
+    pub(super) fn options(&self, reduction: Reduction) -> CrossEntropy<'static> {
+        CrossEntropy::default()
+            .reduction(reduction)
+            .ignore_index(self.ignore_index)
+            .label_smoothing(self.label_smoothing)
+            .lse_square_scale(self.z_loss)
+            .logit_scale(self.logit_scale)
+            .softcap((self.softcap != 0.0).then_some(self.softcap))
+    }
+}
