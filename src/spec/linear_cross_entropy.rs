@@ -80,7 +80,8 @@ pub enum LinearPath {
     Auto,
     /// By products of a library over chunks of rows, with the loss in place between them.
     Chunked,
-    /// Tile by tile in registers (CUDA): no logits in memory at all.
+    /// Tile by tile: a tile's logits are gone through while they are in registers (CUDA) or a cache (CPU: results
+    /// alone, of class indices among more than 256), and of each row what its blocks of classes sum to is kept.
     Tiled,
 }
 
@@ -89,7 +90,7 @@ pub enum LinearPath {
 pub struct LinearPlan {
     /// [`LinearPath::Chunked`] or [`LinearPath::Tiled`].
     pub path: LinearPath,
-    /// Rows whose logits are there at once.
+    /// Rows whose logits, or what tiles of them sum to, are there at once.
     pub chunk_rows: usize,
     /// Bytes of memory beside inputs, outputs and gradients, at most.
     pub workspace_bytes: usize,

@@ -4,6 +4,7 @@ mod blocks;
 mod call;
 mod shards;
 mod short;
+mod tiled;
 mod tokens;
 
 use crate::base::dtype::DType;
@@ -18,6 +19,7 @@ use crate::cpu::batch::tiles::{each_tile, short};
 use crate::cpu::loss::cross_entropy::blocks::Blocks;
 use crate::cpu::loss::cross_entropy::call::Call;
 use crate::cpu::loss::cross_entropy::short::Short;
+pub(crate) use crate::cpu::loss::cross_entropy::tiled::States;
 use crate::cpu::loss::cross_entropy::tokens::Tokens;
 pub(crate) use crate::cpu::loss::cross_entropy::tokens::{TokenResults, TokenUpstream};
 use crate::cpu::loss::log_softmax::fill;

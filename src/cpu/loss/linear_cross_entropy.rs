@@ -50,8 +50,22 @@ impl Cpu {
         &self,
         checked: &CheckedLinear<'_>,
         rows: &Rows,
-        gradients: Option<LinearGradOut<'_>>,
+        mut gradients: Option<LinearGradOut<'_>>,
         turn: Turn<'_>,
+    ) -> Result<()> {
+        let chunking = self.chunks_of(checked, gradients.is_some())?;
+        self.with_chunks(checked, rows, chunking.plan.chunk_rows, &mut |chunks| {
+            self.through_chunks(chunks, rows, (gradients.take(), chunking.wide), turn)
+        })
+    }
+
+    /// The hidden rows and the classifier, of which so many rows are gone through at a time.
+    fn with_chunks(
+        &self,
+        checked: &CheckedLinear<'_>,
+        rows: &Rows,
+        chunk: usize,
+        work: &mut dyn FnMut(&Chunks<'_>) -> Result<()>,
     ) -> Result<()> {
         let of = &checked.input;
         let bias = match &of.linear_bias {
@@ -62,16 +76,24 @@ impl Cpu {
             }
             None => None,
         };
-        let chunking = self.chunks_of(checked, gradients.is_some())?;
-        let chunks = Chunks {
+        work(&Chunks {
             cpu: self,
             input: Matrix::new(self, "input", &of.input)?,
             rows: &rows.kept,
             weight: Matrix::new(self, "linear_weight", &of.linear_weight)?,
             bias: bias.as_deref(),
             scales: rows.scales.as_deref(),
-            chunk: chunking.plan.chunk_rows,
-        };
+            chunk,
+        })
+    }
+
+    fn through_chunks(
+        &self,
+        chunks: &Chunks<'_>,
+        rows: &Rows,
+        (gradients, wide): (Option<LinearGradOut<'_>>, bool),
+        turn: Turn<'_>,
+    ) -> Result<()> {
         let Some(out) = gradients else { return chunks.run(None, turn) };
         let LinearGradOut { accumulate, accumulate_input, .. } = out;
         let named = |name, tensor, add| Gradient::new(self, name, tensor, add);
@@ -83,7 +105,7 @@ impl Cpu {
             input: input.transpose()?,
             weight: parameter("grad_linear_weight", out.linear_weight)?,
             bias: parameter("grad_linear_bias", out.linear_bias)?,
-            wide: chunking.wide,
+            wide,
         };
         chunks.run(Some(&gradients), turn)?;
         if let Some(input) = &gradients.input {

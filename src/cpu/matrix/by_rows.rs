@@ -1,5 +1,5 @@
-//! Products whose rows do not know of one another: a row of `c` has the same bits however many rows there are,
-//! and wherever it stands among them.
+//! Products whose rows and columns do not know of one another: an element of `c` has the same bits however many
+//! rows and columns there are, and wherever it stands among them.
 //!
 //! The `gemm` crate takes other ways where a product is small: along rows of both factors where `c` has few
 //! elements, a matrix by a vector where it has one row or column, and longer or shorter pieces of `k`, by the
@@ -15,7 +15,8 @@ const PIECE: usize = 512;
 const ELEMENTS: usize = 256;
 const COLUMNS: usize = 8;
 
-/// As [`product`](crate::cpu::matrix::product::product); the bits of a row of `c` follow from `n`, `k`, this row of `a` (and of `c`), and `b`.
+/// As [`product`](crate::cpu::matrix::product::product); the bits of an element of `c` follow from `k`, its row of `a` and its column of `b` (and
+/// itself), and from which way the factors lie.
 ///
 /// # Safety
 /// As for [`whole`].
@@ -104,6 +105,35 @@ mod tests {
                         let same = got.iter().zip(&whole).all(|(a, b)| a.to_bits() == b.to_bits());
                         assert!(same, "way {way}: {m} rows of {n} columns, {k} terms");
                     }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_column_is_the_same_among_any_number_of_columns() {
+        let (m, k) = (70, 600);
+        let number = |seed: u64, i: usize| (2.0 * unit(seed, i as u64) - 1.0) as f32;
+        let a: Vec<f32> = (0..m * k).map(|i| number(1, i)).collect();
+        let b: Vec<f32> = (0..300 * k).map(|i| number(2, i)).collect();
+        let of = |first: usize, n: usize| {
+            let mut c = vec![0.0; m * n];
+            let columns = Panel::of(&b[first * k..], k).transposed();
+            let to = Panel::of_mut(&mut c, n);
+            // SAFETY: the panels have those elements.
+            unsafe { product_by_rows(false, to, [Panel::of(&a, k), columns], [m, n, k]) };
+            c
+        };
+        let whole = of(0, 300);
+        for n in [1, 2, 7, 8, 9, 15, 16, 17, 47, 48, 49, 64, 65, 130, 257] {
+            for first in [0, 1, 5, 43] {
+                for (at, got) in of(first, n).iter().enumerate() {
+                    let wanted = whole[at / n * 300 + first + at % n];
+                    assert_eq!(
+                        got.to_bits(),
+                        wanted.to_bits(),
+                        "{n} columns from {first} on, {at}"
+                    );
                 }
             }
         }

@@ -9,11 +9,13 @@
 mod classifier;
 mod hidden;
 mod part;
+mod tiles;
 
 pub(crate) use crate::cpu::matrix::chunks::hidden::WIDENED;
 pub(crate) use crate::cpu::matrix::chunks::part::{
     Chunks, Gradients, Logits, TILE, block_rows, stride,
 };
+pub(crate) use crate::cpu::matrix::chunks::tiles::{Cut, Read, Tile, WIDENED_OF_TILE};
 
 use crate::base::error::Result;
 use crate::cpu::matrix::chunks::classifier::Parameters;

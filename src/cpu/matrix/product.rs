@@ -200,6 +200,26 @@ impl<'a> Matrix<'a> {
         Panel::of_mut(scratch, self.columns)
     }
 
+    /// Some columns of some rows: where they lie, or widened into `scratch`, which has as many elements.
+    pub(crate) fn piece(
+        &self,
+        rows: Range<usize>,
+        columns: Range<usize>,
+        scratch: &mut [f32],
+    ) -> Panel {
+        if let HostRef::F32(data) = self.data {
+            let first = rows.start * self.stride + columns.start;
+            return Panel::of(data.get(first..).unwrap_or(&[]), self.stride);
+        }
+        let width = columns.len();
+        if width > 0 {
+            for (row, wide) in rows.zip(scratch.chunks_exact_mut(width)) {
+                self.widen_some(row, columns.clone(), wide);
+            }
+        }
+        Panel::of_mut(scratch, width)
+    }
+
     /// As [`Matrix::panel`] of all rows, by all threads.
     pub(crate) fn all(&self, cpu: &Cpu, scratch: &mut [f32]) -> Panel {
         self.some(cpu, 0..self.rows, scratch)
@@ -269,7 +289,12 @@ impl<'a> Matrix<'a> {
 
     /// One row in f32.
     pub(crate) fn widen(&self, row: usize, out: &mut [f32]) {
-        let at = row * self.stride..row * self.stride + self.columns;
+        self.widen_some(row, 0..self.columns, out);
+    }
+
+    /// Some columns of one row in f32.
+    pub(crate) fn widen_some(&self, row: usize, columns: Range<usize>, out: &mut [f32]) {
+        let at = row * self.stride + columns.start..row * self.stride + columns.end;
         match self.data {
             HostRef::F32(data) => out.copy_from_slice(&data[at]),
             HostRef::F16(data) => convert::widen(self.level, &data[at], out),

@@ -10,6 +10,7 @@ use crate::cpu::threads::SyncPtr;
 use crate::spec::cross_entropy::tokens::MOST_TOP;
 use std::ops::Range;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// The first k of what was offered, in order.
 #[derive(Debug, Clone, Copy)]
@@ -35,7 +36,7 @@ impl Top {
         (self.len == self.k).then(|| self.values[self.k - 1])
     }
 
-    fn offer(&mut self, value: f32, column: usize) {
+    pub(crate) fn offer(&mut self, value: f32, column: usize) {
         let ahead = |i: usize| is_ahead((value, column), (self.values[i], self.columns[i]));
         let at = (0..self.len).find(|&i| ahead(i)).unwrap_or(self.len);
         if at == self.k {
@@ -93,6 +94,39 @@ pub(crate) unsafe fn top_of<T: Lanes>(row: &Row<T>, hole: &Hole, k: usize) -> To
     parts.iter().flat_map(Top::each).for_each(|(value, column)| top.offer(value, column));
     top.offer(hole.logit, hole.column);
     top
+}
+
+/// The k largest logits of a row whose stretches come in any order, from any thread.
+pub(crate) struct Gathering {
+    floor: Floor,
+    top: Mutex<Top>,
+}
+
+impl Gathering {
+    pub(crate) fn new(k: usize) -> Gathering {
+        Gathering { floor: Floor(AtomicU32::new(Floor::NONE)), top: Mutex::new(Top::new(k)) }
+    }
+
+    /// Offers a stretch; `x` is the first of its columns.
+    ///
+    /// # Safety
+    /// As many elements as there are columns are readable at `x`.
+    pub(crate) unsafe fn offer<T: Lanes>(&self, level: Level, x: *const T, columns: Range<usize>) {
+        let mut own = Top::new(self.found().k);
+        // SAFETY: the caller's promise.
+        unsafe { take(level, x, columns, &self.floor, &mut own) };
+        if own.len == 0 {
+            return;
+        }
+        let mut top = self.found();
+        own.each().for_each(|(value, column)| top.offer(value, column));
+        top.last().inspect(|&last| self.floor.raise(last));
+    }
+
+    /// What was offered so far, as nobody who has it held it up.
+    pub(crate) fn found(&self) -> MutexGuard<'_, Top> {
+        self.top.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 /// Offers the columns of a stretch; `x` is the first of them.

@@ -15,6 +15,7 @@ use crate::cpu::row::state::{Part, RowSum};
 use crate::cpu::row::{gradient, narrow, ranks, softmax};
 use crate::cpu::simd::{Lanes, Level, Unit, power_of_two};
 use crate::cpu::threads::{Spread, SyncPtr};
+use std::ops::Range;
 
 /// What a row is asked for besides its sum.
 #[derive(Debug, Clone, Copy, Default)]
@@ -112,6 +113,48 @@ impl<T> Memory<T> {
     }
 }
 
+/// How stretches of rows are summed, wherever they lie.
+#[derive(Clone, Copy)]
+pub(crate) struct Summing {
+    pub(crate) level: Level,
+    pub(crate) transform: Transform,
+    pub(crate) smoothing: bool,
+    pub(crate) also: Also,
+}
+
+impl Summing {
+    /// What some columns of a row sum to; `x` and the weights (if not null) are the first one's.
+    ///
+    /// # Safety
+    /// Both have as many elements as there are columns, all on one side of the hole.
+    pub(crate) unsafe fn part<T: Lanes>(
+        self,
+        (x, weights): (*const T, *const f32),
+        columns: Range<usize>,
+        hole: Option<Hole>,
+    ) -> Part {
+        let Summing { level, transform, smoothing, also } = self;
+        let len = columns.len();
+        // SAFETY: the caller's promise.
+        unsafe {
+            Part {
+                exponentials: match also.moment {
+                    true => softmax::accumulate_with_moment(level, transform, x, len),
+                    false => softmax::accumulate(level, transform, x, len),
+                },
+                deviation: match smoothing {
+                    true => softmax::deviation(level, transform, x, weights, len),
+                    false => Deviation::NONE,
+                },
+                standing: match hole.filter(|_| also.standing) {
+                    Some(hole) => ranks::standing(level, x, columns, &hole),
+                    None => Standing::NONE,
+                },
+            }
+        }
+    }
+}
+
 impl<T: Lanes> Row<T> {
     fn memory(&self) -> Memory<T> {
         Memory { x: SyncPtr(self.x.cast_mut()), weights: SyncPtr(self.weights.cast_mut()) }
@@ -140,30 +183,19 @@ impl<T: Lanes> Row<T> {
         hole: Option<Hole>,
         parts: &'p mut Slots<Part>,
     ) -> &'p [Part] {
-        let (level, transform, memory) = (self.level, self.transform, self.memory());
-        let (smoothing, also) = (self.smoothing, self.also);
+        let (summing, memory) = (self.summing(), self.memory());
         parts.fill(segments, self.spread, |_, columns| {
             // SAFETY: the columns lie inside the row, which is only read.
             unsafe {
-                let x = memory.x(columns.start).cast_const();
-                let len = columns.len();
-                let w = memory.weights(columns.start);
-                Part {
-                    exponentials: match also.moment {
-                        true => softmax::accumulate_with_moment(level, transform, x, len),
-                        false => softmax::accumulate(level, transform, x, len),
-                    },
-                    deviation: match smoothing {
-                        true => softmax::deviation(level, transform, x, w, len),
-                        false => Deviation::NONE,
-                    },
-                    standing: match hole.filter(|_| also.standing) {
-                        Some(hole) => ranks::standing(level, x, columns, &hole),
-                        None => Standing::NONE,
-                    },
-                }
+                let stretch = (memory.x(columns.start).cast_const(), memory.weights(columns.start));
+                summing.part(stretch, columns, hole)
             }
         })
+    }
+
+    fn summing(&self) -> Summing {
+        let Row { level, transform, smoothing, also, .. } = *self;
+        Summing { level, transform, smoothing, also }
     }
 
     /// Logits become `(prob·p − smooth·w)·dz/dx` in `out`, but for the hole, with

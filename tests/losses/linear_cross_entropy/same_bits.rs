@@ -7,13 +7,13 @@ use warploss::{
     Tensor, TensorRef,
 };
 
-const ROWS: usize = 300;
-const FEATURES: usize = 70;
+pub(super) const ROWS: usize = 300;
+pub(super) const FEATURES: usize = 70;
 
 /// A batch of every option.
-struct Batch {
-    input: Tensor,
-    weight: Tensor,
+pub(super) struct Batch {
+    pub(super) input: Tensor,
+    pub(super) weight: Tensor,
     bias: Tensor,
     target: Tensor,
     temperature: Tensor,
@@ -23,7 +23,7 @@ struct Batch {
 }
 
 impl Batch {
-    fn new(dtype: DType, classes: usize) -> Batch {
+    pub(super) fn new(dtype: DType, classes: usize) -> Batch {
         let of = |seed, n: usize, scale: f64| -> Vec<f64> {
             noise(seed, n).into_iter().map(|v| v * scale).collect()
         };
@@ -46,7 +46,7 @@ impl Batch {
         }
     }
 
-    fn loss(&self, reduction: Reduction) -> LinearCrossEntropy<'_> {
+    pub(super) fn loss(&self, reduction: Reduction) -> LinearCrossEntropy<'_> {
         let loss = CrossEntropy::default()
             .reduction(reduction)
             .label_smoothing(0.1)
@@ -55,12 +55,12 @@ impl Batch {
         loss.into()
     }
 
-    fn all(&self) -> LinearInput<'_> {
+    pub(super) fn all(&self) -> LinearInput<'_> {
         self.some(ROWS)
     }
 
     /// The first rows.
-    fn some(&self, rows: usize) -> LinearInput<'_> {
+    pub(super) fn some(&self, rows: usize) -> LinearInput<'_> {
         LinearInput {
             linear_bias: Some(self.bias.view()),
             temperature: self.temperature.view().first_rows(rows),

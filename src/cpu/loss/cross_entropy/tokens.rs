@@ -4,7 +4,7 @@
 use crate::base::error::Result;
 use crate::base::tensor::TensorMut;
 use crate::cpu::batch::lines::{Line, LineOp};
-use crate::cpu::batch::numbers::{Sums, Upstream};
+use crate::cpu::batch::numbers::{Batch, Sums, Upstream};
 use crate::cpu::batch::results::Results;
 use crate::cpu::loss::cross_entropy::call::Call;
 use crate::cpu::loss::log_softmax::fill;
@@ -70,6 +70,11 @@ impl TokenResults {
         Ok(Some(results))
     }
 
+    /// How many likeliest classes are asked for.
+    pub(crate) fn top_k(&self) -> usize {
+        self.top.k
+    }
+
     /// The same for rows that have these places among those of the whole.
     pub(crate) fn at(self, places: Places) -> TokenResults {
         TokenResults { places, ..self }
@@ -129,6 +134,30 @@ impl TokenResults {
                 false => transform.at(logit).0 - max - sum.log_sum,
             };
             put(i, column as i64, logprob as f32);
+        }
+    }
+}
+
+/// Writes all that was asked of a kept row, whose target this is.
+///
+/// # Safety
+/// Results have an element, or k, a row, and nobody else writes this row's; there is a top where k is asked for.
+pub(super) unsafe fn put_kept(
+    batch: &Batch<'_>,
+    (results, tokens): (&Results, Option<&TokenResults>),
+    (row, class): (usize, usize),
+    (sum, top): (&RowSum, Option<Top>),
+    sums: &mut Sums,
+) {
+    // SAFETY: the caller's promise.
+    unsafe {
+        results.put(row, batch.loss(&sum.summed(), class), sum.lse() as f32, sums);
+        results.ranks.put(row, Some(&sum.standing));
+        if let Some(tokens) = tokens {
+            tokens.put(row, Some(sum));
+            if let Some(top) = &top {
+                tokens.put_top(row, Some((sum, top, batch.transform)));
+            }
         }
     }
 }
@@ -218,13 +247,8 @@ impl LineOp for Tokens<'_> {
             row.also.moment = true;
             let hole = batch.hole(line.x, class);
             let sum = row.sum(Some(hole));
-            results.put(line.index, batch.loss(&sum.summed(), class), sum.lse() as f32, sums);
-            results.ranks.put(line.index, Some(&sum.standing));
-            tokens.put(line.index, Some(&sum));
-            if tokens.top.k > 0 {
-                let top = top_of(&row, &hole, tokens.top.k);
-                tokens.put_top(line.index, Some((&sum, &top, row.transform)));
-            }
+            let top = (tokens.top.k > 0).then(|| top_of(&row, &hole, tokens.top.k));
+            put_kept(batch, (results, Some(tokens)), (line.index, class), (&sum, top), sums);
             match line.y.is_null() {
                 true => {}
                 false if sum.undefined() => fill(&line, f32::NAN),

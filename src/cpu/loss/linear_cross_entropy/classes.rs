@@ -5,14 +5,15 @@ use crate::base::host::IndexRef;
 use crate::cpu::batch::numbers::{Batch, Sums, Upstream};
 use crate::cpu::batch::results::{Buffers, Results};
 use crate::cpu::batch::targets::{Census, Targets};
-use crate::cpu::loss::cross_entropy::{Pass, TokenResults, TokenUpstream};
+use crate::cpu::loss::cross_entropy::{Pass, States, TokenResults, TokenUpstream};
 use crate::cpu::loss::linear_cross_entropy::Backward;
 use crate::cpu::loss::linear_cross_entropy::rows::{OfRows, Rows};
-use crate::cpu::matrix::chunks::Logits;
+use crate::cpu::matrix::chunks::{Chunks, Cut, Logits};
 use crate::cpu::processor::{Cpu, host_f32_ref};
 use crate::cpu::row::places::Places;
 use crate::spec::cross_entropy::{Checked, CrossEntropyOut, CrossEntropyUpstream};
 use crate::spec::linear_cross_entropy::CheckedLinear;
+use std::ops::Range;
 
 /// A batch of which some rows are gone through at a time.
 struct Classes<'a> {
@@ -68,14 +69,22 @@ impl Cpu {
         };
         // SAFETY: both have an element for each row of the batch, and are there until all rows were gone through.
         let results = unsafe { results.weighted(&mut losses, weights) };
-        let mut turn = |logits: Logits<'_>| {
-            // SAFETY: the list of kept rows is there until all were gone through, and has those of the part.
-            let places = unsafe { Places::of(&rows.kept[logits.rows.clone()]) };
-            call.turn(logits, results.at(places), tokens.map(|tokens| tokens.at(places)));
-            Ok(())
-        };
         let gradients = back.map(|back| back.gradients);
-        self.through_logits(checked, &rows, gradients, &mut turn)?;
+        match self.chunks_of(checked, gradients.is_some())?.cut {
+            Some(cut) => self.with_chunks(checked, &rows, cut.band, &mut |chunks| {
+                call.in_tiles(chunks, cut, (results, tokens))
+            })?,
+            None => {
+                let mut turn = |logits: Logits<'_>| {
+                    // SAFETY: the list of kept rows is there until all were gone through, and has those of the
+                    // part.
+                    let places = unsafe { Places::of(&rows.kept[logits.rows.clone()]) };
+                    call.turn(logits, results.at(places), tokens.map(|tokens| tokens.at(places)));
+                    Ok(())
+                };
+                self.through_logits(checked, &rows, gradients, &mut turn)?;
+            }
+        }
         for &row in &rows.ignored {
             // SAFETY: results have an element a row, and nobody else writes any now.
             unsafe {
@@ -94,12 +103,44 @@ impl Cpu {
 }
 
 impl Classes<'_> {
+    /// The batch of some of the kept rows.
+    fn of_rows(&self, rows: &Range<usize>) -> Batch<'_> {
+        let labels = &self.labels[rows.clone()];
+        let indices = IndexRef::I64(labels);
+        let targets = Targets { indices, rows: labels.len(), ..self.batch.targets };
+        Batch { targets, ..self.batch }
+    }
+
+    /// Results alone, of logits that come a tile at a time.
+    fn in_tiles(
+        &self,
+        chunks: &Chunks<'_>,
+        cut: Cut,
+        (results, tokens): (Results, Option<TokenResults>),
+    ) -> Result<()> {
+        let classes = self.batch.targets.classes;
+        let band = cut.band.min(chunks.rows.len());
+        let top_k = tokens.map_or(0, |tokens| tokens.top_k());
+        let mut states = States::new(band, classes, top_k)?;
+        let mut targets = Vec::new();
+        chunks.bands(cut, &mut |band| {
+            // SAFETY: the list of kept rows is there until all were gone through, and has those of the band.
+            let places = unsafe { Places::of(&chunks.rows[band.rows()]) };
+            let batch = self.of_rows(&band.rows());
+            if results.ranks.wanted() {
+                targets.clear();
+                targets.extend((0..batch.targets.rows).filter_map(|row| batch.targets.class(row)));
+                band.logits_of(&targets, &mut states.targets);
+            }
+            let to = (results.at(places), tokens.map(|tokens| tokens.at(places)));
+            self.cpu.cross_entropy_in_tiles(&batch, to, &mut states, &mut |read| band.tiles(read));
+            Ok(())
+        })
+    }
+
     /// Results of some rows of logits, and their gradient in place.
     fn turn(&self, logits: Logits<'_>, results: Results, tokens: Option<TokenResults>) {
-        let labels = &self.labels[logits.rows.clone()];
-        let mut batch = self.batch;
-        batch.targets =
-            Targets { indices: IndexRef::I64(labels), rows: labels.len(), ..batch.targets };
+        let mut batch = self.of_rows(&logits.rows);
         batch.scaling.upstream = self.upstream.part(&logits.rows);
         let [logprob, entropy] = &self.of_tokens;
         let of_tokens = TokenUpstream {

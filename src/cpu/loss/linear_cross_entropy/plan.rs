@@ -2,16 +2,26 @@
 
 use crate::base::dtype::DType;
 use crate::base::error::Result;
-use crate::cpu::matrix::chunks::{TILE, WIDENED, block_rows, stride};
+use crate::cpu::loss::cross_entropy::States;
+use crate::cpu::matrix::chunks::{Cut, TILE, WIDENED, WIDENED_OF_TILE, block_rows, stride};
 use crate::cpu::processor::Cpu;
+use crate::cpu::row::tile::SHORT;
 use crate::spec::cross_entropy::checked::Target;
 use crate::spec::linear_cross_entropy::{CheckedLinear, LinearPath, LinearPlan, small_budget};
+use crate::spec::row_state::block;
 
 /// Logits of a chunk that nobody goes back over: a share of the last cache, and few pages.
 const READ_ONCE: usize = 48 << 20;
 /// Logits of a chunk that gradients are made of: of more rows the classifier and its gradient are brought from
 /// memory less often, for less of everybody's memory.
 const TURNED: usize = 256 << 20;
+/// Logits of all threads' tiles, where nobody goes back over them, and rows of one.
+const TILES: usize = 32 << 20;
+const MOST: usize = 512;
+/// What is kept of rows whose tiles come by before those of the next rows do.
+const BAND: usize = 24 << 20;
+/// What a product takes for itself, a thread.
+const PRODUCT: usize = 4 << 20;
 /// Rows of a chunk without gradients at least, if there is room for them: of fewer the classifier's way from
 /// memory costs more than its products.
 const LEAST: usize = 16;
@@ -31,8 +41,18 @@ impl Cpu {
         checked: &CheckedLinear<'_>,
         backward: bool,
     ) -> Result<Chunking> {
-        if checked.options.path == LinearPath::Tiled {
-            checked.options.path.refuse("cpu", "auto or chunked")?;
+        let path = checked.options.path;
+        let in_tiles = (path != LinearPath::Chunked && tiles(checked, backward))
+            .then(|| self.tiles_of(checked))
+            .transpose();
+        match (path, in_tiles) {
+            (_, Ok(Some(chunking))) => return Ok(chunking),
+            (LinearPath::Tiled, Err(small)) => return Err(small),
+            (LinearPath::Tiled, Ok(None)) => path.refuse(
+                "cpu",
+                "auto or chunked (tiled: results alone, of class indices among more than 256)",
+            )?,
+            _ => {}
         }
         let (rows, budget) = (checked.rows.max(1), checked.options.workspace);
         let sizes = Sizes::new(checked, backward, self.threads());
@@ -59,14 +79,50 @@ impl Cpu {
         let chunk_rows = chunk(&sizes);
         let path = LinearPath::Chunked;
         let plan = LinearPlan { path, chunk_rows, workspace_bytes: sizes.of(chunk_rows) };
-        Ok(Chunking { plan, wide })
+        Ok(Chunking { plan, wide, cut: None })
     }
 }
 
-/// A plan, and whether the classifier's gradient has an f32 sum of its own.
+/// A plan, and what of it only products know.
 pub(super) struct Chunking {
     pub(super) plan: LinearPlan,
+    /// Whether the classifier's gradient has an f32 sum of its own.
     pub(super) wide: bool,
+    /// Where logits are made a tile at a time.
+    pub(super) cut: Option<Cut>,
+}
+
+/// Whether rows can be made of the parts that blocks of classes leave: rows of a few classes are summed side by
+/// side, which is another order.
+fn tiles(checked: &CheckedLinear<'_>, backward: bool) -> bool {
+    let hard = matches!(checked.of_logits.target, Target::Classes(_));
+    hard && !backward && checked.classes() > SHORT
+}
+
+impl Cpu {
+    /// The plan of a call that makes logits a tile at a time, of which results alone are wanted.
+    fn tiles_of(&self, checked: &CheckedLinear<'_>) -> Result<Chunking> {
+        let (rows, budget) = (checked.rows.max(1), checked.options.workspace);
+        let (classes, threads) = (checked.classes(), self.threads());
+        let narrow = checked.input.input.dtype() != DType::F32;
+        let of_task = PRODUCT + if narrow { 4 * WIDENED_OF_TILE } else { 0 };
+        let fixed = 8 * classes + 96 * rows + of_task * threads;
+        // A row of every thread's tile, and one of the band: its hidden states and parts.
+        let of_tile = 4 * block(classes).min(classes) * threads;
+        let of_band = 4 * checked.features + States::bytes(classes);
+        let least = fixed.saturating_add(of_tile).saturating_add(of_band);
+        if least > budget {
+            return Err(small_budget(least, budget));
+        }
+        let room = budget - fixed;
+        let tile = (TILES.min(room / 2) / of_tile).clamp(1, MOST).min(rows);
+        let band = BAND.max(tile * of_band).min(room - tile * of_tile) / of_band;
+        let (band, path) = (band.max(1).min(rows), LinearPath::Tiled);
+        let workspace_bytes = fixed + tile * of_tile + band * of_band;
+        let plan = LinearPlan { path, chunk_rows: band, workspace_bytes };
+        let cut = Cut { band, rows: tile.min(band), classes: block(classes) };
+        Ok(Chunking { plan, wide: false, cut: Some(cut) })
+    }
 }
 
 /// Bytes that a call takes beside inputs, outputs and gradients.

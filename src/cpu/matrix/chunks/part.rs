@@ -11,7 +11,7 @@ use crate::cpu::threads::SyncPtr;
 use std::ops::Range;
 
 /// Classes of a tile of logits: its weights stay in a second-level cache while rows come by.
-const CLASSES: usize = 1024;
+pub(super) const CLASSES: usize = 1024;
 /// Those of a tile at most: the last takes what is left over.
 pub(crate) const TILE: usize = 2 * CLASSES;
 /// Rows of a tile.
@@ -151,7 +151,7 @@ impl Part<'_> {
     ///
     /// # Safety
     /// The tile has those rows and classes, and nobody else uses it.
-    unsafe fn adjust(&self, tile: Panel, rows: Range<usize>, classes: Range<usize>) {
+    pub(super) unsafe fn adjust(&self, tile: Panel, rows: Range<usize>, classes: Range<usize>) {
         let Chunks { bias, scales, .. } = *self.chunks;
         if bias.is_none() && scales.is_none() {
             return;
