@@ -171,7 +171,7 @@ WL_FN void census_total(const BatchArgs& a, const BlockSums& total) {
   wl_i64 value = 0;
   wl_u64 kind = a.bad_target;
   if (wrong == WL_WRONG_TEMPERATURE) {
-    kind = 10, value = (wl_i64)wl_bits(wl_ld(a.temperature + row));
+    kind = a.bad_temperature, value = (wl_i64)wl_bits(wl_ld(a.temperature + row));
   } else if (wrong == WL_WRONG_ROW_WEIGHT) {
     kind = 3, value = (wl_i64)wl_bits(wl_ld(a.row_weight + row));
   } else if (bad) {

@@ -103,7 +103,7 @@ struct BatchArgs {
   wl_u32 bad_target;         // The kind of error that a class out of range is.
   wl_u32 ignores;            // Rows of the class to be ignored do not count.
   wl_u32 by_rows;            // Rows count as 1 each, whatever their classes weigh.
-  wl_u32 pad;
+  wl_u32 bad_temperature;    // The kind of error that a temperature out of range is.
 };
 static_assert(sizeof(BatchArgs) == 192, "BatchArgs");
 WL_OFFSET(BatchArgs, target, 0); WL_OFFSET(BatchArgs, weight, 8); WL_OFFSET(BatchArgs, temperature, 16);
@@ -112,7 +112,7 @@ WL_OFFSET(BatchArgs, totals, 48); WL_OFFSET(BatchArgs, status, 56); WL_OFFSET(Ba
 WL_OFFSET(BatchArgs, sum, 72); WL_OFFSET(BatchArgs, rows, 144); WL_OFFSET(BatchArgs, classes, 152);
 WL_OFFSET(BatchArgs, ignore_index, 160); WL_OFFSET(BatchArgs, target_kind, 168); WL_OFFSET(BatchArgs, weight_kind, 172);
 WL_OFFSET(BatchArgs, bad_target, 176); WL_OFFSET(BatchArgs, ignores, 180); WL_OFFSET(BatchArgs, by_rows, 184);
-WL_OFFSET(BatchArgs, pad, 188);
+WL_OFFSET(BatchArgs, bad_temperature, 188);
 
 // Ranks of rows, and the limits that they are counted below.
 struct RankArgs {

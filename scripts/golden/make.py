@@ -25,6 +25,7 @@ import adaptive_log_softmax
 import elementwise
 import js_div_logits
 import linear_cross_entropy
+import linear_logprob_entropy
 import multi_margin
 
 DTYPES = {"f32": torch.float32, "f16": torch.float16, "bf16": torch.bfloat16}
@@ -438,7 +439,8 @@ def main():
         ("logsumexp", lambda f: line_cases(f, lambda x, d, k: torch.logsumexp(x, d, k))),
         ("logprob_entropy", logprob_entropy_cases),
         *((of.__name__, lambda f, of=of: of.cases(sys.modules[__name__], f))
-          for of in (multi_margin, js_div_logits, linear_cross_entropy, adaptive_log_softmax)),
+          for of in (multi_margin, js_div_logits, linear_cross_entropy, linear_logprob_entropy,
+                     adaptive_log_softmax)),
         *((loss, lambda f: elementwise.cases(sys.modules[__name__], f)) for loss in ELEMENTWISE),
     ):
         file = File(loss)

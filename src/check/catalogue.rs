@@ -100,6 +100,8 @@ catalogue! {
     GaussianNll ops::gaussian_nll::ENTRY,
     /// [`crate::LinearCrossEntropy`].
     LinearCrossEntropy ops::linear_cross_entropy::ENTRY,
+    /// [`crate::LinearLogprobEntropy`].
+    LinearLogprobEntropy ops::linear_logprob_entropy::ENTRY,
 }
 
 impl Op {

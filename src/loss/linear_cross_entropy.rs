@@ -2,8 +2,8 @@
 
 use crate::base::error::Result;
 use crate::base::host::Element as _;
-use crate::base::tensor::{Tensor, TensorRef};
 use crate::device::Device;
+use crate::loss::linear_gradients::LinearGradients;
 use crate::spec::cross_entropy::{CrossEntropyOut, CrossEntropyOutput, CrossEntropyUpstream};
 use crate::spec::linear_cross_entropy::{
     Call, CheckedLinear, LinearCrossEntropy, LinearGrad, LinearGradOut, LinearInput, LinearPlan,
@@ -50,22 +50,11 @@ impl LinearCrossEntropy<'_> {
         upstream: impl Into<CrossEntropyUpstream<'g>>,
     ) -> Result<LinearGrad> {
         let checked = self.check(input)?;
-        let zeros = |name, of: &TensorRef<'_>| device.zeros(name, of.dtype(), of.shape(), of);
-        let bias = input.linear_bias.as_ref();
-        let mut result = LinearGrad {
-            output: checked.allocate(device)?,
-            input: zeros("grad_input", &input.input)?,
-            linear_weight: zeros("grad_linear_weight", &input.linear_weight)?,
-            linear_bias: bias.map(|bias| zeros("grad_linear_bias", bias)).transpose()?,
-        };
-        let gradients = LinearGradOut {
-            input: Some(result.input.view_mut()),
-            linear_weight: Some(result.linear_weight.view_mut()),
-            linear_bias: result.linear_bias.as_mut().map(Tensor::view_mut),
-            ..LinearGradOut::default()
-        };
-        self.forward_backward_into(device, input, upstream, gradients, result.output.out())?;
-        Ok(result)
+        let mut output = checked.allocate(device)?;
+        let mut gradients = LinearGradients::new(device, input)?;
+        self.forward_backward_into(device, input, upstream, gradients.out(), output.out())?;
+        let LinearGradients { input, linear_weight, linear_bias } = gradients;
+        Ok(LinearGrad { output, input, linear_weight, linear_bias })
     }
 
     /// As [`LinearCrossEntropy::forward_backward`], into the caller's buffers, added to what is there if

@@ -2,6 +2,7 @@
 
 use crate::base::error::Result;
 use crate::base::host::Element as _;
+use crate::base::shape::Shape;
 use crate::base::tensor::{Tensor, TensorMut, TensorRef};
 use crate::base::validate;
 use crate::device::Device;
@@ -174,7 +175,12 @@ impl LogprobEntropy {
 
 impl LogprobEntropyOutput {
     fn new(device: &Device, logits: &TensorRef<'_>, target: &TensorRef<'_>) -> Result<Self> {
-        let zeros = |name| device.zeros(name, f32::DTYPE, target.shape(), logits);
+        LogprobEntropyOutput::of_rows(device, target.shape(), logits)
+    }
+
+    /// For rows of this shape, where `beside` lies.
+    pub(super) fn of_rows(device: &Device, rows: Shape, beside: &TensorRef<'_>) -> Result<Self> {
+        let zeros = |name| device.zeros(name, f32::DTYPE, rows, beside);
         Ok(LogprobEntropyOutput {
             logprob: zeros("logprob")?,
             entropy: zeros("entropy")?,

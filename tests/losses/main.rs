@@ -11,6 +11,7 @@
 //! | `golden`, `properties`, `gradients` | one table each, a loss is a row |
 //! | `numerics…`, `elementwise_numerics`, `ends`, `near_zero`, `empty`, `determinism`, `errors…`, `targets`, `views` | behaviours, a test is named for each |
 //! | `schedules`, `soft_schedules`, `elementwise_cuda`, `blocks` | how a device goes through rows, elements and host tensors, on emulated cards |
+//! | `linear_golden`, `linear_logprob_entropy` | PyTorch's answers as files have them; a layer without parameters of its own |
 //! | `linear_device` | cross entropy of hidden states: chunks and budgets on emulated cards |
 //! | `softcap` | the approximate one |
 //! | `short`, `lanes` | short rows on the CPU; long sums at every instruction set |
@@ -47,6 +48,8 @@ mod lanes;
 mod linear_cross_entropy;
 #[cfg(feature = "emulator")]
 mod linear_device;
+mod linear_golden;
+mod linear_logprob_entropy;
 mod log_softmax;
 mod logprob_entropy;
 mod logsumexp;

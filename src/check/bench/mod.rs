@@ -43,6 +43,7 @@ pub(crate) enum Layer {
     /// `--cutoffs` and `--capacities` too.
     AdaptiveLogSoftmax,
     LinearCrossEntropy,
+    LinearLogprobEntropy,
 }
 
 /// A measured op.

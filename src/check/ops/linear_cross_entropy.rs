@@ -1,6 +1,6 @@
 //! Cross entropy of hidden states times a classifier.
 
-mod calls;
+pub(super) mod calls;
 
 use crate::base::dtype::DType;
 use crate::base::error::Result;

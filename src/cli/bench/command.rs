@@ -28,7 +28,7 @@ one number per row does not.
                  forward-backward (fused, in place) 2 reads, 1 write
   adaptive-log-softmax  forward: input and parameters read; else: their gradients written too. Its
                  targets are Zipf's; the products decide its time, so GFLOP/s are told as well
-  linear-cross-entropy  the same, of input and classifier
+  linear-cross-entropy, linear-logprob-entropy  the same, of input and classifier
 GB/s are 10^9 model bytes a second in the median run. share_of_copy sets them against copying one
 large buffer to another in the same run (bytes read and written both count); the table also sets
 them against summing a buffer and scaling one in place. Data that fits the cache exceeds 1.
@@ -58,7 +58,7 @@ pub(in crate::cli) struct BenchArgs {
     #[arg(long, value_name = "N", requires = "op", allow_hyphen_values = true, value_parser = at_least_one)]
     elements: Option<usize>,
 
-    /// Features of the input of adaptive-log-softmax and linear-cross-entropy [default: 512]
+    /// Features of the input of adaptive-log-softmax and the linear losses [default: 512]
     #[arg(long, value_name = "D", requires = "op", allow_hyphen_values = true, value_parser = at_least_one)]
     hidden: Option<usize>,
 
@@ -160,7 +160,9 @@ impl BenchArgs {
         let line = Line { hidden: self.hidden.unwrap_or(512), ..line };
         match op.parts().1 {
             Kind::Products(Layer::AdaptiveLogSoftmax) => {}
-            Kind::Products(Layer::LinearCrossEntropy) => return Ok(vec![line]),
+            Kind::Products(Layer::LinearCrossEntropy | Layer::LinearLogprobEntropy) => {
+                return Ok(vec![line]);
+            }
             Kind::Rows(_) | Kind::Elements(_) => return Ok(vec![Line { hidden: 0, ..line }]),
         }
         let below_v = CUTOFFS.into_iter().filter(|&c| c < classes).collect();
@@ -189,7 +191,7 @@ impl BenchArgs {
             Kind::Products(Layer::AdaptiveLogSoftmax) => {
                 (&["--rows", "--classes", "--hidden", "--cutoffs", "--capacities"], 1_000_000)
             }
-            Kind::Products(Layer::LinearCrossEntropy) => {
+            Kind::Products(Layer::LinearCrossEntropy | Layer::LinearLogprobEntropy) => {
                 (&["--rows", "--classes", "--hidden"], 128_256)
             }
         };

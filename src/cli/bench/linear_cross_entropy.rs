@@ -1,10 +1,10 @@
-//! `bench linear-cross-entropy`: hidden states and Zipf targets, a classifier as at the start of a training; all
-//! of it lies on the device that is measured.
+//! `bench linear-cross-entropy` and `linear-logprob-entropy`: hidden states and Zipf targets, a classifier as at the
+//! start of a training; all of it lies on the device that is measured.
 
 use crate::base::error::Error;
 use crate::base::shape::Shape;
 use crate::base::tensor::Tensor;
-use crate::check::bench::data;
+use crate::check::bench::{Kind, Layer, data};
 use crate::cli::bench::adaptive_log_softmax::{normal, zipf};
 use crate::cli::bench::line::{Line, Measured};
 use crate::cli::failure::Failure;
@@ -13,10 +13,19 @@ use crate::device::Device;
 use crate::measure::{Budget, Pass, time_by};
 use crate::spec::cross_entropy::{CrossEntropy, CrossEntropyOut};
 use crate::spec::linear_cross_entropy::{LinearCrossEntropy, LinearGradOut, LinearInput};
+use crate::spec::linear_logprob_entropy::LinearLogprobEntropy;
+use crate::spec::logprob_entropy::{LogprobEntropy, LogprobEntropyOut, LogprobEntropyUpstream};
+
+/// Which of the two.
+enum Loss {
+    CrossEntropy(LinearCrossEntropy<'static>),
+    /// With what a change of a row's log-probability, and of its entropy, is worth.
+    Tokens(LinearLogprobEntropy, [f32; 2]),
+}
 
 /// What is measured, and what it writes.
 struct Data {
-    loss: LinearCrossEntropy<'static>,
+    loss: Loss,
     /// Hidden states, the classifier, and their gradients.
     input: Tensor,
     weight: Tensor,
@@ -24,7 +33,8 @@ struct Data {
     grad_weight: Tensor,
     target: Vec<i64>,
     targets: Tensor,
-    mean: Tensor,
+    /// The mean loss; or log-probabilities and entropies.
+    results: [Tensor; 2],
     lse: Tensor,
 }
 
@@ -65,35 +75,63 @@ impl Data {
         let weight = device.hold(random("linear_weight", [classes, hidden])?)?;
         let zeros = |like: &Tensor| device.hold(Tensor::zeros("gradient", dtype, like.shape())?);
         let target = zipf(rows, classes);
+        let per_row = || device.hold(Tensor::from_vec(vec![0f32; rows], &[rows])?);
+        let tokens = matches!(line.op.parts().1, Kind::Products(Layer::LinearLogprobEntropy));
+        let (loss, results) = match tokens {
+            true => {
+                let op = LogprobEntropy::default().logit_scale(scale).into();
+                (Loss::Tokens(op, [-1.0, -0.01].map(|g| g / rows as f32)), [per_row()?, per_row()?])
+            }
+            false => {
+                let mean = Tensor::from_vec(vec![0f32], &[])?;
+                let loss = CrossEntropy::default().logit_scale(scale).into();
+                (Loss::CrossEntropy(loss), [device.hold(mean.clone())?, device.hold(mean)?])
+            }
+        };
         Ok(Data {
-            loss: CrossEntropy::default().logit_scale(scale).into(),
+            loss,
             grad_input: zeros(&input)?,
             grad_weight: zeros(&weight)?,
             input,
             weight,
             targets: device.hold(Tensor::from_vec(target.clone(), &[rows])?)?,
             target,
-            mean: device.hold(Tensor::from_vec(vec![0f32], &[])?)?,
-            lse: device.hold(Tensor::from_vec(vec![0f32; rows], &[rows])?)?,
+            results,
+            lse: per_row()?,
         })
     }
 
     fn run(&mut self, pass: Pass, device: &Device) -> Result<(), Error> {
         let input = LinearInput::new(self.input.view(), self.weight.view(), self.targets.view());
-        let out = CrossEntropyOut {
-            lse: Some(self.lse.view_mut()),
-            ..CrossEntropyOut::loss(self.mean.view_mut())
-        };
         let gradients = LinearGradOut {
             input: Some(self.grad_input.view_mut()),
             linear_weight: Some(self.grad_weight.view_mut()),
             ..LinearGradOut::default()
         };
-        match pass {
-            Pass::Forward => self.loss.forward_into(device, &input, out),
-            Pass::Backward => self.loss.backward_into(device, &input, 1.0, gradients),
-            Pass::ForwardBackward => {
-                self.loss.forward_backward_into(device, &input, 1.0, gradients, out)
+        let [first, second] = self.results.each_mut().map(Tensor::view_mut);
+        let lse = Some(self.lse.view_mut());
+        match &self.loss {
+            Loss::CrossEntropy(loss) => {
+                let out = CrossEntropyOut { lse, ..CrossEntropyOut::loss(first) };
+                match pass {
+                    Pass::Forward => loss.forward_into(device, &input, out),
+                    Pass::Backward => loss.backward_into(device, &input, 1.0, gradients),
+                    Pass::ForwardBackward => {
+                        loss.forward_backward_into(device, &input, 1.0, gradients, out)
+                    }
+                }
+            }
+            Loss::Tokens(op, worth) => {
+                let out = LogprobEntropyOut { lse, ..LogprobEntropyOut::new(first, second) };
+                let [grad_logprob, grad_entropy] = worth.map(Into::into);
+                let upstream = LogprobEntropyUpstream { grad_logprob, grad_entropy };
+                match pass {
+                    Pass::Forward => op.forward_into(device, &input, out),
+                    Pass::Backward => op.backward_into(device, &input, upstream, gradients),
+                    Pass::ForwardBackward => {
+                        op.forward_backward_into(device, &input, upstream, gradients, out)
+                    }
+                }
             }
         }
     }
@@ -102,7 +140,11 @@ impl Data {
     fn check(&self, line: &Line) -> Result<Option<String>, Error> {
         let Line { rows, classes, hidden, .. } = *line;
         let row = rows / 2;
-        let scale = f64::from(self.loss.of_logits.logit_scale);
+        let ([of_logprob, of_entropy], of_logits) = match &self.loss {
+            Loss::CrossEntropy(loss) => ([-1.0 / rows as f32, 0.0], &loss.of_logits),
+            Loss::Tokens(op, worth) => (*worth, &op.linear.of_logits),
+        };
+        let scale = f64::from(of_logits.logit_scale);
         let weight = data::host(&self.weight)?;
         let of = |tensor: &Tensor| data::part(tensor, row * hidden..(row + 1) * hidden);
         let x = of(&self.input)?;
@@ -120,10 +162,14 @@ impl Data {
         if line.pass == Pass::Forward {
             return Ok(None);
         }
+        let entropy = z.iter().map(|z| (lse - z) * (z - lse).exp()).sum::<f64>();
         let mut expected = vec![0.0; hidden];
         for (j, z) in z.iter().enumerate() {
             let own = f64::from(u8::from(j == self.target[row] as usize));
-            let slope = scale * ((z - lse).exp() - own) / rows as f64;
+            let (p, logp) = ((z - lse).exp(), z - lse);
+            let slope =
+                f64::from(of_logprob) * (own - p) - f64::from(of_entropy) * p * (logp + entropy);
+            let slope = scale * slope;
             expected.iter_mut().zip(class(j)).for_each(|(g, w)| *g += slope * w);
         }
         let size = expected.iter().fold(0f64, |m, g| m.max(g.abs()));

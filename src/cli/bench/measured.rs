@@ -27,7 +27,7 @@ impl Line {
             Kind::Products(Layer::AdaptiveLogSoftmax) => {
                 return adaptive_log_softmax::measure(self, device, budget);
             }
-            Kind::Products(Layer::LinearCrossEntropy) => {
+            Kind::Products(Layer::LinearCrossEntropy | Layer::LinearLogprobEntropy) => {
                 return linear_cross_entropy::measure(self, device, budget);
             }
         };

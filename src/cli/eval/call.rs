@@ -68,6 +68,16 @@ impl Common {
         }
     }
 
+    /// For an op whose rows have no padding, and why.
+    pub(super) fn no_classes(&self, why: &str) -> Result<(), Failure> {
+        match self.classes {
+            None => Ok(()),
+            Some(got) => {
+                Err(Failure::input(format!("--classes: expected none ({why}), got {got}")))
+            }
+        }
+    }
+
     /// For an op whose results are not losses: only `none` can be said of them.
     pub(super) fn unreduced(&self, op: &str) -> Result<Reduction, Failure> {
         match self.reduction {

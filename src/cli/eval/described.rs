@@ -105,10 +105,7 @@ impl Evaluate for Described {
     }
 
     fn evaluate(&self, call: &Call<'_>) -> Result<Evaluation, Failure> {
-        if let Some(classes) = self.common.classes {
-            let expected = "expected none (the rows of this op have no classes)";
-            return Err(Failure::input(format!("--classes: {expected}, got {classes}")));
-        }
+        self.common.no_classes("the rows of this op have no classes")?;
         let inputs = self.inputs(call)?;
         let mut read = Vec::new();
         for (name, input) in &inputs {

@@ -1,6 +1,7 @@
 //! `warploss eval linear-cross-entropy`.
 
 use super::call::{Call, Common, Evaluate, Evaluation, bytes, one_number, zeros};
+use super::linear::{self, OfProducts};
 use super::of_logits::OfLogits;
 use crate::base::dtype::DType;
 use crate::base::error::Error;
@@ -10,9 +11,7 @@ use crate::cli::file::Input;
 use crate::cli::memory;
 use crate::spec::cross_entropy::{CrossEntropy, CrossEntropyOut, CrossEntropyUpstream, TopKOut};
 use crate::spec::grad_output::GradOutput;
-use crate::spec::linear_cross_entropy::{
-    LinearCrossEntropy, LinearGradOut, LinearInput, LinearPath,
-};
+use crate::spec::linear_cross_entropy::{LinearCrossEntropy, LinearGradOut, LinearInput};
 use clap::{Args, ValueEnum};
 use std::time::Instant;
 
@@ -36,18 +35,8 @@ pub(super) struct LinearCrossEntropyArgs {
     #[command(flatten)]
     of_logits: OfLogits,
 
-    /// How logits are made that are never all in memory
-    #[arg(
-        long,
-        value_name = "auto|chunked|tiled",
-        default_value = "auto",
-        hide_possible_values = true
-    )]
-    path: PathArg,
-
-    /// Memory that the call may take beside inputs and results
-    #[arg(long, value_name = "MIB", default_value_t = 512)]
-    workspace_mib: usize,
+    #[command(flatten)]
+    of_products: OfProducts,
 
     /// The likeliest classes of each row, as many
     #[arg(long, value_name = "K", default_value_t = 0)]
@@ -56,14 +45,6 @@ pub(super) struct LinearCrossEntropyArgs {
     /// Which results to write
     #[arg(long, value_name = "NAME,…", value_delimiter = ',', default_value = "loss,lse")]
     write: Vec<Written>,
-}
-
-/// `--path`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum PathArg {
-    Auto,
-    Chunked,
-    Tiled,
 }
 
 /// `--write`.
@@ -91,8 +72,8 @@ const NAMES: &[(&str, &str)] = &[
     ("softcap", "--softcap"),
     ("ignore_index", "--ignore-index"),
     ("logit_scale", "--logit-scale"),
-    ("max_workspace_bytes", "--workspace-mib (in bytes)"),
-    ("path", "--path"),
+    linear::NAMES[0],
+    linear::NAMES[1],
     ("top_k.classes", "--top-k"),
     ("rank", "--write rank"),
     ("argmax", "--write argmax"),
@@ -115,10 +96,7 @@ impl Evaluate for LinearCrossEntropyArgs {
     }
 
     fn evaluate(&self, call: &Call<'_>) -> Result<Evaluation, Failure> {
-        if self.common.classes.is_some() {
-            let expected = "expected none (the classes are linear_weight's rows)";
-            return Err(Failure::input(format!("--classes: {expected}, got a number")));
-        }
+        self.common.no_classes("the classes are linear_weight's rows")?;
         let [hidden, linear_weight] =
             [call.inputs.floats("input")?, call.inputs.floats("linear_weight")?];
         let target = call.inputs.either("target")?;
@@ -215,12 +193,8 @@ fn upstream<'a>(given: &'a [Option<Input<'_>>; 3]) -> Result<CrossEntropyUpstrea
 impl LinearCrossEntropyArgs {
     fn loss<'w>(&self, of_logits: CrossEntropy<'w>) -> LinearCrossEntropy<'w> {
         LinearCrossEntropy::from(of_logits)
-            .max_workspace_bytes(self.workspace_mib.saturating_mul(1 << 20))
-            .path(match self.path {
-                PathArg::Auto => LinearPath::Auto,
-                PathArg::Chunked => LinearPath::Chunked,
-                PathArg::Tiled => LinearPath::Tiled,
-            })
+            .max_workspace_bytes(self.of_products.workspace())
+            .path(self.of_products.path())
     }
 
     /// Memory for what is asked for: losses of one shape, the rest of rows of the other.

@@ -2,13 +2,11 @@
 
 use super::call::{Call, Common, Evaluate, Evaluation, bytes, zeros};
 use super::columns::Columns;
+use super::of_logits::OfTokens;
 use super::ranks;
 use crate::base::dtype::DType;
 use crate::cli::failure::Failure;
 use crate::cli::memory;
-use crate::cli::number::zero_or_f32;
-use crate::spec::grad_output::GradOutput;
-use crate::spec::logprob_entropy::{LogprobEntropy, LogprobEntropyUpstream};
 use clap::Args;
 use std::time::Instant;
 
@@ -25,21 +23,8 @@ pub(super) struct LogprobEntropyArgs {
     #[command(flatten)]
     common: Common,
 
-    /// The label of rows that do not count
-    #[arg(long, value_name = "LABEL", default_value_t = -100, allow_hyphen_values = true)]
-    ignore_index: i64,
-
-    /// Cap the logits smoothly at ±C, as C·tanh(x/C); 0: no cap
-    #[arg(long, value_name = "C", default_value_t = 0.0, allow_hyphen_values = true, value_parser = zero_or_f32)]
-    softcap: f32,
-
-    /// Multiply the logits by this first (an inverse temperature)
-    #[arg(long, value_name = "S", default_value_t = 1.0, allow_hyphen_values = true)]
-    logit_scale: f32,
-
-    /// Write argmax (the best class) and rank (classes that beat the target) too, i64, one per row
-    #[arg(long)]
-    ranks: bool,
+    #[command(flatten)]
+    of_tokens: OfTokens,
 }
 
 const NAMES: &[(&str, &str)] = &[
@@ -65,28 +50,19 @@ impl Evaluate for LogprobEntropyArgs {
             true => call.inputs.find_floats(name),
             false => Ok(None),
         };
-        let (grad_logprob, grad_entropy) = (upstream("grad_logprob")?, upstream("grad_entropy")?);
-        let mut given = LogprobEntropyUpstream::default();
-        if let Some(tensor) = &grad_logprob {
-            given.grad_logprob = GradOutput::Tensor(tensor.view()?);
-        }
-        if let Some(tensor) = &grad_entropy {
-            given.grad_entropy = GradOutput::Tensor(tensor.view()?);
-        }
+        let given = [upstream("grad_logprob")?, upstream("grad_entropy")?];
+        let given = self.of_tokens.upstream(&given)?;
 
         let rows = target.elements();
-        let per_row = 3 * bytes(DType::F32, &[rows]) + ranks::bytes(self.ranks, rows);
+        let per_row = 3 * bytes(DType::F32, &[rows]) + ranks::bytes(self.of_tokens.ranks, rows);
         let grad_bytes = if self.common.grad { bytes(input.dtype(), input.shape()) } else { 0 };
         memory::require(per_row + grad_bytes, "the results")?;
 
-        let op = LogprobEntropy::default()
-            .ignore_index(self.ignore_index)
-            .logit_scale(self.logit_scale)
-            .softcap((self.softcap != 0.0).then_some(self.softcap));
+        let op = self.of_tokens.options();
         let renamed = |e| call.renamed(&e, NAMES);
         let device = call.device;
         let start = Instant::now();
-        let (out, ranks) = match self.ranks {
+        let (out, ranks) = match self.of_tokens.ranks {
             false => op.forward(device, logits, target_view).map(|out| (out, None)),
             true => op
                 .forward_with_ranks(device, logits, target_view)
@@ -114,7 +90,7 @@ impl Evaluate for LogprobEntropyArgs {
             reduction,
             loss: None,
             rows,
-            ignored: target.count(self.ignore_index),
+            ignored: target.count(self.of_tokens.ignore_index),
             seconds,
             tensors,
         })

@@ -10,7 +10,9 @@ mod columns;
 mod cross_entropy;
 mod described;
 mod js_div;
+mod linear;
 mod linear_cross_entropy;
+mod linear_logprob_entropy;
 mod log_softmax;
 mod logprob_entropy;
 mod logsumexp;
@@ -62,6 +64,8 @@ enum ByHand {
     CrossEntropy(cross_entropy::CrossEntropyArgs),
     /// Cross entropy between hidden states times a classifier, and class indices or probabilities
     LinearCrossEntropy(linear_cross_entropy::LinearCrossEntropyArgs),
+    /// Log-probability of the target and entropy of each row of hidden states times a classifier
+    LinearLogprobEntropy(linear_logprob_entropy::LinearLogprobEntropyArgs),
     /// Log-probabilities along a dimension
     LogSoftmax(log_softmax::LogSoftmaxArgs),
     /// Logarithm of the sum of exponentials along dimensions
@@ -79,6 +83,7 @@ impl From<ByHand> for Op {
             ByHand::Nll(op) => ("nll", Box::new(op)),
             ByHand::CrossEntropy(op) => ("cross-entropy", Box::new(op)),
             ByHand::LinearCrossEntropy(op) => ("linear-cross-entropy", Box::new(op)),
+            ByHand::LinearLogprobEntropy(op) => ("linear-logprob-entropy", Box::new(op)),
             ByHand::LogSoftmax(op) => ("log-softmax", Box::new(op)),
             ByHand::Logsumexp(op) => ("logsumexp", Box::new(op)),
             ByHand::LogprobEntropy(op) => ("logprob-entropy", Box::new(op)),

@@ -1,8 +1,12 @@
-//! Options of cross entropy, wherever its logits come from.
+//! Options of cross entropy, and of log-probability and entropy, wherever logits come from.
 
 use crate::base::reduction::Reduction;
+use crate::cli::failure::Failure;
+use crate::cli::file::Input;
 use crate::cli::number::zero_or_f32;
 use crate::spec::cross_entropy::CrossEntropy;
+use crate::spec::grad_output::GradOutput;
+use crate::spec::logprob_entropy::{LogprobEntropy, LogprobEntropyUpstream};
 use clap::Args;
 
 /// What the loss does with logits and labels.
@@ -38,5 +42,49 @@ impl OfLogits {
             .lse_square_scale(self.z_loss)
             .logit_scale(self.logit_scale)
             .softcap((self.softcap != 0.0).then_some(self.softcap))
+    }
+}
+
+/// What log-probability and entropy do with logits and labels.
+#[derive(Debug, Args)]
+pub(super) struct OfTokens {
+    /// The label of rows that do not count
+    #[arg(long, value_name = "LABEL", default_value_t = -100, allow_hyphen_values = true)]
+    pub(super) ignore_index: i64,
+
+    /// Cap the logits smoothly at ±C, as C·tanh(x/C); 0: no cap
+    #[arg(long, value_name = "C", default_value_t = 0.0, allow_hyphen_values = true, value_parser = zero_or_f32)]
+    softcap: f32,
+
+    /// Multiply the logits by this first (an inverse temperature)
+    #[arg(long, value_name = "S", default_value_t = 1.0, allow_hyphen_values = true)]
+    logit_scale: f32,
+
+    /// Write argmax (the best class) and rank (classes that beat the target) too, i64, one per row
+    #[arg(long)]
+    pub(super) ranks: bool,
+}
+
+impl OfTokens {
+    pub(super) fn options(&self) -> LogprobEntropy {
+        LogprobEntropy::default()
+            .ignore_index(self.ignore_index)
+            .logit_scale(self.logit_scale)
+            .softcap((self.softcap != 0.0).then_some(self.softcap))
+    }
+
+    /// Upstream gradients of log-probability and entropy; 1 and 0 where the file has none.
+    pub(super) fn upstream<'a>(
+        &self,
+        [logprob, entropy]: &'a [Option<Input<'_>>; 2],
+    ) -> Result<LogprobEntropyUpstream<'a>, Failure> {
+        let mut given = LogprobEntropyUpstream::default();
+        if let Some(tensor) = logprob {
+            given.grad_logprob = GradOutput::Tensor(tensor.view()?);
+        }
+        if let Some(tensor) = entropy {
+            given.grad_entropy = GradOutput::Tensor(tensor.view()?);
+        }
+        Ok(given)
     }
 }

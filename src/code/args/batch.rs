@@ -118,7 +118,8 @@ pub(crate) struct BatchArgs {
     pub(crate) ignores: u32,
     /// Rows count as 1 each, whatever their classes weigh.
     pub(crate) by_rows: u32,
-    pub(crate) pad: u32,
+    /// The kind of error that a temperature out of range is.
+    pub(crate) bad_temperature: u32,
 }
 
 /// Ranks of rows, and the limits that they are counted below.

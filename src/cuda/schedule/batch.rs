@@ -20,6 +20,8 @@ const CHUNK: usize = 4096;
 pub(crate) struct RowFactors {
     /// What divides a row's logits.
     pub(crate) temperature: u64,
+    /// Whether that is a teacher's.
+    pub(crate) of_teacher: bool,
     /// What multiplies a row's loss.
     pub(crate) row_weight: u64,
 }
@@ -99,6 +101,7 @@ impl Cuda {
             ignore_index: counting.ignore_index.unwrap_or(0),
             ignores: counting.ignore_index.is_some().into(),
             by_rows: counting.by_rows.into(),
+            bad_temperature: 10 + u32::from(factors.of_teacher),
             target_kind: target.map_or(0, Indices::kind),
             weight_kind: weight.map_or(0, |w| args::kind(w.dtype)),
             bad_target: target.map_or(0, |t| t.bad(counting.ignore_index.is_some())),

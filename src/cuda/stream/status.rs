@@ -65,8 +65,8 @@ pub(crate) unsafe fn read(driver: &dyn Driver, address: u64) -> Result<()> {
             };
             Err(range.error(argument, f32::from_bits(field(2) as u32), field(1) as usize))
         }
-        10 => Err(Error::Value {
-            argument: "temperature",
+        kind @ (10 | 11) => Err(Error::Value {
+            argument: if kind == 10 { "temperature" } else { "teacher_temperature" },
             expected: "finite numbers > 0".into(),
             got: format!("{} at row {}", f32::from_bits(field(2) as u32), field(1)),
         }),

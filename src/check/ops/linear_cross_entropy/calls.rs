@@ -129,7 +129,7 @@ fn loss<'a>(b: &Bound<'a>) -> LinearCrossEntropy<'a> {
     }
 }
 
-fn input<'a>(b: &Bound<'a>) -> LinearInput<'a> {
+pub(in crate::check::ops) fn input<'a>(b: &Bound<'a>) -> LinearInput<'a> {
     LinearInput {
         linear_bias: b.optional("linear_bias"),
         temperature: b.optional("temperature"),
@@ -148,7 +148,7 @@ fn outputs<'a>(b: &Bound<'a>) -> CrossEntropyOut<'a> {
     }
 }
 
-fn gradients<'a>(b: &Bound<'a>) -> LinearGradOut<'a> {
+pub(in crate::check::ops) fn gradients<'a>(b: &Bound<'a>) -> LinearGradOut<'a> {
     LinearGradOut {
         input: b.optional_out("grad_input"),
         linear_weight: b.optional_out("grad_linear_weight"),
