@@ -63,6 +63,7 @@ pub use spec::cross_entropy::{
     CrossEntropy, CrossEntropyGrad, CrossEntropyGradients, CrossEntropyOut, CrossEntropyOutput,
     CrossEntropyUpstream, TopKOut,
 };
+pub use spec::divergence::Divergence;
 pub use spec::elementwise::{Elementwise, ElementwiseGrad, ElementwiseGradOut, Wrt};
 pub use spec::gaussian_nll::{GaussianNll, GaussianNllLoss};
 pub use spec::grad_output::GradOutput;

@@ -2,7 +2,7 @@
 //
 //   x, y    = log_softmax(scale * a), log_softmax(teacher * b)
 //   G, H    = slopes to x and y (divergence.cuh), good but for a multiple of Q and of P
-//   loss[n] = sum_v G + H, or of Kullback-Leibler terms
+//   loss[n] = sum_v G + H, or of Kullback-Leibler terms, or |P - Q| / 2 (beta 2)
 //   da[n,v] = g[n] * scale * (G - Q * sum G),  db[n,v] = g[n] * teacher * (H - P * sum H)
 //
 // The rows' normalisers come first, then, of the rows that are still there, the slopes' sums, then
@@ -139,8 +139,13 @@ struct JsDivLogits {
       const Slopes s = mixture.template slopes<NARROW>(q, p, u);
       return {q, p, s.at_x + s.at_y, s.at_x, s.at_y};
     }
-    const bool forward = beta == 0.f;
+    const bool forward = beta != 1.f;
     const KlTerms t = kl_terms<NARROW>(forward ? q : p, forward ? p : q, forward ? ln_p : ln_q, forward ? u : -u);
+    if (beta > 1.f) {
+      // Total variation: at_q is Q - P, and of equals neither gives way.
+      const float side = t.at_q > 0.f ? 0.5f : t.at_q < 0.f ? -0.5f : 0.f;
+      return {q, p, side * t.at_q, side * q, -side * p};
+    }
     return {q, p, t.loss, forward ? t.at_q : t.at_p, forward ? t.at_p : t.at_q};
   }
 

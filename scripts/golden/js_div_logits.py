@@ -29,7 +29,9 @@ def case(make, file, name, shape=(4, 6), dtype="f32", beta=0.5, reduction="batch
     x, y = make.widened(a), make.widened(b)
     p, q = torch.log_softmax(teacher * y, dim), torch.log_softmax(scale * x, dim)
     divergence = lambda q, p: F.kl_div(q, p, reduction="none", log_target=True)
-    if beta == 0.0:
+    if beta == 2.0:  # total variation
+        loss = (p.exp() - q.exp()).abs() / 2
+    elif beta == 0.0:
         loss = divergence(q, p)
     elif beta == 1.0:
         loss = divergence(p, q)
@@ -65,11 +67,21 @@ def cases(make, file):
     case(make, file, "all", (6, 11), beta=0.9, scale=2.0, teacher=0.25, labelled=True,
          upstream=False)
 
+    for dtype, reduction in itertools.product(make.DTYPES, reductions):
+        case(make, file, f"variation_{dtype}_{reduction}", (5, 9), dtype=dtype, reduction=reduction, beta=2.0,
+             scale=0.7, teacher=1.5, labelled=reduction == "none")
+
     def near(a, b):
         b.copy_(a + 1e-3 * b)
     case(make, file, "near", edit=near, reduction="none")
+    case(make, file, "near_variation", (4, 40), edit=near, reduction="none", beta=2.0)
+    # A class that both exclude, and one that either does.
+    def masked(a, b):
+        a[0, :2], b[0, 1:3] = -INF, -INF
+    case(make, file, "masked_variation", edit=masked, reduction="none", beta=2.0)
 
     def confident(a, b):
         a[:, 0] += 40.0
         b[:, 1] += 40.0
     case(make, file, "confident", edit=confident, reduction="none")
+    case(make, file, "confident_variation", edit=confident, reduction="none", beta=2.0)

@@ -1,4 +1,4 @@
-//! Jensen–Shannon divergence from logits: options, checks and the maths in words.
+//! Jensen–Shannon divergence from logits, and total variation: options, checks and the maths in words.
 //!
 //! With x = log_softmax(s·a) the model, y = log_softmax(s_T·b) the teacher, M = β·P + (1 − β)·Q,
 //! the slopes G_c = ∂ℓ/∂x_c and H_c = ∂ℓ/∂y_c of [`JsDiv`](crate::JsDiv) give, a row,
@@ -15,7 +15,8 @@
 //! A model is as a rule near its teacher, and then all of these are small. What they are made of
 //! is x − y, which comes from the difference of the logits and of the log-sum-exps; at β = 0 and 1
 //! slopes are taken but for what the normalisation takes away again: G = Q − P and H = P·(y − x)
-//! for KL(P‖Q), whose terms P·(e^(x − y) − 1 − (x − y)) are never negative.
+//! for KL(P‖Q), whose terms P·(e^(x − y) − 1 − (x − y)) are never negative. The total variation ½·Σ |P − Q| has
+//! the same Q − P = P·(e^(x − y) − 1), and slopes G = ½·Q·sign(Q − P) and H = −½·P·sign(Q − P).
 
 use crate::base::dtype::DType;
 use crate::base::error::Result;
@@ -25,11 +26,11 @@ use crate::base::tensor::{Tensor, TensorMut, TensorRef};
 use crate::base::validate;
 use crate::spec::class_indices::ClassIndices;
 use crate::spec::counting::Counting;
+use crate::spec::divergence::Divergence;
 use crate::spec::grad_output::GradOutput;
-use crate::spec::js_div::check_beta;
 
 /// Generalised Jensen–Shannon divergence between the softmax of a model's logits and that of a
-/// teacher's (as [`JsDiv`](crate::JsDiv), which takes log-probabilities).
+/// teacher's (as [`JsDiv`](crate::JsDiv), which takes log-probabilities), or another [`Divergence`].
 ///
 /// | tensor | shape | dtype |
 /// |---|---|---|
@@ -57,7 +58,7 @@ use crate::spec::js_div::check_beta;
 /// ```
 #[derive(Debug, Clone, PartialEq)]
 pub struct JsDivLogits<'w> {
-    pub(crate) beta: f32,
+    pub(crate) divergence: Divergence,
     pub(crate) reduction: Reduction,
     pub(crate) logit_scale: f32,
     pub(crate) teacher_scale: f32,
@@ -68,7 +69,7 @@ pub struct JsDivLogits<'w> {
 impl Default for JsDivLogits<'_> {
     fn default() -> Self {
         JsDivLogits {
-            beta: 0.5,
+            divergence: Divergence::Js(0.5),
             reduction: Reduction::BatchMean,
             logit_scale: 1.0,
             teacher_scale: 1.0,
@@ -105,8 +106,13 @@ pub struct JsDivLogitsGrad {
 impl<'w> JsDivLogits<'w> {
     /// β in [0, 1], the teacher's share of the mixture: 0 is KL(teacher‖model), 1 is
     /// KL(model‖teacher). Default 0.5.
-    pub fn beta(mut self, beta: f32) -> Self {
-        self.beta = beta;
+    pub fn beta(self, beta: f32) -> Self {
+        self.divergence(Divergence::Js(beta))
+    }
+
+    /// Another divergence, or this one of another β. Default [`Divergence::Js`] of 0.5.
+    pub fn divergence(mut self, divergence: Divergence) -> Self {
+        self.divergence = divergence;
         self
     }
 
@@ -131,9 +137,10 @@ impl<'w> JsDivLogits<'w> {
     /// A class for each row, or `ignore_index` where the row does not count. Default: every row
     /// does.
     pub fn labels(self, labels: TensorRef<'_>) -> JsDivLogits<'_> {
-        let JsDivLogits { beta, reduction, logit_scale, teacher_scale, ignore_index, .. } = self;
+        let JsDivLogits { divergence, reduction, logit_scale, teacher_scale, ignore_index, .. } =
+            self;
         let labels = Some(labels);
-        JsDivLogits { beta, reduction, logit_scale, teacher_scale, labels, ignore_index }
+        JsDivLogits { divergence, reduction, logit_scale, teacher_scale, labels, ignore_index }
     }
 
     /// The label of rows that do not count; any integer. Default −100.
@@ -148,7 +155,7 @@ impl<'w> JsDivLogits<'w> {
         logits: &TensorRef<'_>,
         target: &TensorRef<'a>,
     ) -> Result<CheckedJsDiv<'a>> {
-        check_beta(self.beta)?;
+        self.divergence.check()?;
         validate::scale("logit_scale", self.logit_scale)?;
         validate::scale("teacher_scale", self.teacher_scale)?;
         validate::float("logits", logits)?;

@@ -9,6 +9,7 @@ pub(crate) mod broadcast;
 pub(crate) mod class_indices;
 pub(crate) mod counting;
 pub(crate) mod cross_entropy;
+pub(crate) mod divergence;
 pub(crate) mod elementwise;
 pub(crate) mod gaussian_nll;
 pub(crate) mod grad_output;

@@ -5,7 +5,9 @@ use crate::data::{Data, FLOATS, Rng};
 use crate::golden::Golden;
 use crate::harness::{Case, Expected, Got, bits, check, devices};
 use warploss::check::reference::{self, JsDivLogitsReference};
-use warploss::{DType, Device, GradOutput, JsDivLogits, JsDivLogitsGradOut, Reduction, Result};
+use warploss::{
+    DType, Device, Divergence, GradOutput, JsDivLogits, JsDivLogitsGradOut, Reduction, Result,
+};
 
 #[derive(Debug, Clone)]
 pub(crate) struct JsDivLogitsCase {
@@ -15,6 +17,7 @@ pub(crate) struct JsDivLogitsCase {
     pub(crate) ignore_index: i64,
     pub(crate) upstream: Upstream,
     pub(crate) reduction: Reduction,
+    /// 2: the total variation.
     pub(crate) beta: f32,
     pub(crate) logit_scale: f32,
     pub(crate) teacher_scale: f32,
@@ -106,8 +109,12 @@ impl JsDivLogitsCase {
     }
 
     fn options(&self) -> JsDivLogits<'_> {
+        let divergence = match self.beta {
+            2.0 => Divergence::TotalVariation,
+            beta => Divergence::Js(beta),
+        };
         let options = JsDivLogits::default()
-            .beta(self.beta)
+            .divergence(divergence)
             .reduction(self.reduction)
             .logit_scale(self.logit_scale)
             .teacher_scale(self.teacher_scale)
@@ -227,6 +234,11 @@ fn js_div_logits_agrees_with_the_reference() {
 }
 
 #[test]
+fn a_total_variation_agrees_with_the_reference() {
+    (0..60).for_each(|seed| check(&JsDivLogitsCase { beta: 2.0, ..JsDivLogitsCase::random(seed) }));
+}
+
+#[test]
 fn js_div_logits_gives_the_same_bits_on_any_number_of_threads() {
     for seed in 0..20 {
         let case = JsDivLogitsCase::random(seed);
@@ -240,8 +252,8 @@ fn js_div_logits_gives_the_same_bits_on_any_number_of_threads() {
     }
 }
 
-/// What holds whatever the logits are: 0 between equals, symmetry at β = ½, never negative, at
-/// most ln 2, and blind to an offset of either row.
+/// What holds whatever the logits are: 0 between equals, symmetry at β = ½ and of the total variation, never
+/// negative, at most ln 2 or 1, and blind to an offset of either row.
 #[test]
 fn the_divergence_is_a_divergence() {
     let (rows, classes) = (6, 700);
@@ -249,9 +261,12 @@ fn the_divergence_is_a_divergence() {
     let numbers = |rng: &mut Rng| (0..rows * classes).map(|_| 3.0 * rng.normal()).collect();
     let (x, y): (Vec<f64>, Vec<f64>) = (numbers(&mut rng), numbers(&mut rng));
     let shape = [rows, classes];
-    for (name, device) in devices() {
+    let most = [(0.5, std::f64::consts::LN_2), (2.0, 1.0)];
+    for ((beta, most), (name, device)) in
+        most.into_iter().flat_map(|b| devices().iter().map(move |d| (b, d)))
+    {
         let losses = |x: &[f64], y: &[f64]| -> Vec<f64> {
-            let case = JsDivLogitsCase::new(DType::F32, &shape, x, y);
+            let case = JsDivLogitsCase { beta, ..JsDivLogitsCase::new(DType::F32, &shape, x, y) };
             let op = case.options().reduction(Reduction::None);
             let loss = op.forward(device, case.logits.view(), case.target.view()).unwrap();
             loss.view().to_f64().unwrap()
@@ -262,7 +277,7 @@ fn the_divergence_is_a_divergence() {
         };
         let there = losses(&x, &y);
         near(&there, &losses(&y, &x));
-        assert!(there.iter().all(|&l| 0.0 < l && l <= std::f64::consts::LN_2), "{name} {there:?}");
+        assert!(there.iter().all(|&l| 0.0 < l && l <= most), "{name} {there:?}");
         let shifted: Vec<f64> = x.iter().map(|x| x + 64.0).collect();
         near(&there, &losses(&shifted, &y));
     }

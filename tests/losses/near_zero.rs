@@ -111,6 +111,36 @@ fn a_model_near_its_teacher_keeps_the_digits_of_loss_and_gradients() {
     }
 }
 
+/// Its slopes have no digits to lose, but a side each, which nobody can tell of a class that is on neither.
+#[test]
+fn a_total_variation_near_0_keeps_its_digits() {
+    let classes = 5000;
+    for variation in VARIATIONS {
+        let Variation { name, model, offset, scales } = variation;
+        for noise in NOISE {
+            let mut rng = Rng(13);
+            let y = rounded((0..classes).map(|_| offset + 2.0 * rng.normal()));
+            let x = rounded(y.iter().map(|&y| model(y, noise * rng.normal())));
+            let case = JsDivLogitsCase {
+                beta: 2.0,
+                logit_scale: scales[0],
+                teacher_scale: scales[1],
+                ..JsDivLogitsCase::new(DType::F32, &[1, classes], &x, &y)
+            };
+            let expected = case.expected()[0].values[0];
+            assert!(expected > 0.1 * noise, "{expected}");
+            for (device, on) in devices() {
+                let got = case.in_place(on, false).expect("a legal call")[0].values[0];
+                let error = (got - expected).abs();
+                assert!(
+                    error <= 0.02 * expected,
+                    "{name}, {noise:e} on {device}: {got:e}, {expected:e}"
+                );
+            }
+        }
+    }
+}
+
 /// Rows with a class that has nearly all, and with masked classes in both.
 #[test]
 fn a_certain_or_masked_model_near_its_teacher_keeps_digits() {
@@ -146,7 +176,7 @@ fn a_beta_next_to_an_end_keeps_the_digits_of_its_gradients() {
     }
 }
 
-/// Equal rows diverge by nothing, at the ends as well, and no row by less.
+/// Equal rows diverge by nothing, at the ends and in total variation as well, and no row by less.
 #[test]
 fn no_divergence_is_negative() {
     let classes = 2100;
@@ -154,7 +184,7 @@ fn no_divergence_is_negative() {
     let y = rounded((0..classes).map(|_| 3.0 * rng.normal()));
     for noise in [0.0, 1e-7, 1e-6, 1e-5, 1e-4, 1e-2, 1.0] {
         let x = rounded(y.iter().map(|y| y + noise * rng.normal()));
-        for beta in [0.0, 1.0] {
+        for beta in [0.0, 1.0, 2.0] {
             for (name, device) in devices() {
                 let case = JsDivLogitsCase {
                     beta,

@@ -6,9 +6,9 @@ use crate::base::reduction::Reduction;
 use crate::base::tensor::Tensor;
 use crate::check::bench::js_div_logits::JsDivLogitsBench;
 use crate::check::bench::{Kind, Measured};
-use crate::check::call::Role;
 use crate::check::call::bound::Bound;
 use crate::check::call::draft::Draft;
+use crate::check::call::{Role, Setpoint};
 use crate::check::case::{Call, Case, Draw, First};
 use crate::check::draw::labels::{grad_output, rows_of};
 use crate::check::draw::targets::Targets;
@@ -18,6 +18,7 @@ use crate::check::outcome::{Expected, Outcome, Quantity, roughness};
 use crate::check::random::Random;
 use crate::check::{reference, typed};
 use crate::device::Device;
+use crate::spec::divergence::Divergence;
 use crate::spec::js_div_logits::{JsDivLogits, JsDivLogitsGradOut};
 use std::fmt;
 
@@ -57,7 +58,7 @@ impl Call for JsDivLogitsCall {
     fn describe(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let JsDivLogitsCall { labels, options, grad_output, .. } = self;
         let labels = labels.as_ref().map(Tensor::dtype);
-        write!(f, ", beta {}, {}, labels {labels:?}", options.beta, options.reduction)?;
+        write!(f, ", {:?}, {}, labels {labels:?}", options.divergence, options.reduction)?;
         write!(f, ", logit_scale {}", options.logit_scale)?;
         write!(f, ", teacher_scale {}", options.teacher_scale)?;
         write!(f, ", ignore_index {}, grad_output {grad_output}", options.ignore_index)
@@ -124,6 +125,9 @@ fn case(random: &mut Random, first: &First<'_>) -> Result<Box<dyn Call>> {
         .reduction(reduction)
         .logit_scale(random.pick(scales))
         .teacher_scale(random.pick(&[1.0, 0.25, 1.5]));
+    if random.one_in(5) {
+        options = options.divergence(Divergence::TotalVariation);
+    }
     let mut labels = None;
     if random.one_in(2) {
         let Targets { indices, ignore_index } = Targets::draw(random, classes, &rows)?;
@@ -171,6 +175,8 @@ fn draw(d: &mut Draft) {
     }
     let reduction = d.reduction(true);
     d.number("beta", 0.5, &[0.1, 0.9, 0.0, 1.0, 1e-3, 1e-6]);
+    let variation = d.random.one_in(5);
+    d.set("total_variation", Setpoint::Flag(variation));
     d.number("logit_scale", 1.0, &[0.7, 2.0]);
     d.number("teacher_scale", 1.0, &[0.25, 1.5]);
     let (loss, letters) = shape.loss(reduction);
@@ -195,6 +201,10 @@ fn loss<'a>(b: &Bound<'a>) -> JsDivLogits<'a> {
         .logit_scale(b.float("logit_scale"))
         .teacher_scale(b.float("teacher_scale"))
         .ignore_index(b.integer("ignore_index"));
+    let loss = match b.flag("total_variation") {
+        true => loss.divergence(Divergence::TotalVariation),
+        false => loss,
+    };
     match b.optional("labels") {
         Some(labels) => loss.labels(labels),
         None => loss,

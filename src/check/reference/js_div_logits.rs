@@ -4,6 +4,7 @@ use super::elementwise::vanishes;
 use super::js_div::js_slopes;
 use super::{Lines, Softmax};
 use crate::base::reduction::Reduction;
+use crate::spec::divergence::Divergence;
 use crate::spec::js_div_logits::JsDivLogits;
 
 /// What the divergence should give.
@@ -71,15 +72,30 @@ pub fn js_div_logits(
         let finite = x.iter().chain(&y).filter(|z| z.is_finite());
         let unsure = finite.fold(0.0, |m: f64, z| m.max(z.abs())) * 2f64.powi(-30);
         let undefined = (q.undefined() || p.undefined()) && !x.is_empty();
-        let mut slopes: Vec<[f64; 2]> =
-            (0..x.len()).map(|j| js_slopes(options.beta, -q.nll(x[j]), -p.nll(y[j]))).collect();
+        let mut slopes: Vec<[f64; 2]> = (0..x.len())
+            .map(|j| own_slopes(options.divergence, -q.nll(x[j]), -p.nll(y[j])))
+            .collect();
         // What a slope is as large as, whatever is taken off it.
         let size = |slopes: &[[f64; 2]], k: usize| slopes.iter().map(|s| s[k].abs()).sum::<f64>();
         let sizes = [0, 1].map(|k| size(&slopes, k));
         let own_sizes = slopes.clone();
         let mut losses: Vec<f64> = slopes.iter().map(|s| s[0] + s[1]).collect();
-        if options.beta == 0.0 || options.beta == 1.0 {
-            let forward = options.beta == 0.0;
+        // Of total variation, what slopes may be off by: a class that is hardly on either side. Of rows that are
+        // the same each has exactly none.
+        let alike = a == b && scales[0] == scales[1];
+        let mut doubt = vec![0.0; x.len()];
+        if options.divergence == Divergence::TotalVariation {
+            for (j, loss) in losses.iter_mut().enumerate() {
+                let (x, y) = (-q.nll(x[j]), -p.nll(y[j]));
+                let [difference, ..] = centred_kl(x, y);
+                *loss = difference.abs() / 2.0;
+                let hardly = (x - y).abs() <= 1024.0 * unsure && !alike;
+                doubt[j] = if hardly { q.probability(j).max(p.probability(j)) } else { 0.0 };
+            }
+        }
+        let beta = options.divergence.beta();
+        if beta == 0.0 || beta == 1.0 {
+            let forward = beta == 0.0;
             for (j, (slopes, loss)) in slopes.iter_mut().zip(&mut losses).enumerate() {
                 let (x, y) = (-q.nll(x[j]), -p.nll(y[j]));
                 let [at_q, at_p, own] = if forward { centred_kl(x, y) } else { centred_kl(y, x) };
@@ -101,7 +117,9 @@ pub fn js_div_logits(
                     let share = if vanishes(share) { 0.0 } else { share };
                     let size = (factor * own_sizes[j][k]).abs()
                         + (factor * share).abs() * (sizes[k] + unsure);
-                    (factor * (own - share * totals[k]), size)
+                    let doubt = doubt[j] + share * doubt.iter().sum::<f64>();
+                    let doubt = if doubt == 0.0 { 0.0 } else { factor.abs() * doubt * IN_DOUBT };
+                    (factor * (own - share * totals[k]), size + doubt)
                 })
                 .unzip()
         };
@@ -117,6 +135,21 @@ pub fn js_div_logits(
         result.loss_size = reduce(&result.loss_size);
     }
     result
+}
+
+/// A slope that may be another one is no better than itself, whatever f32 could tell of it.
+const IN_DOUBT: f64 = 1e8;
+
+/// Slopes of a class to ln Q = x and to ln P = y, by definition.
+fn own_slopes(divergence: Divergence, x: f64, y: f64) -> [f64; 2] {
+    match divergence {
+        Divergence::TotalVariation => {
+            let [difference, ..] = centred_kl(x, y);
+            let side = if difference == 0.0 { 0.0 } else { difference.signum() / 2.0 };
+            [side * x.exp(), -side * y.exp()]
+        }
+        of => js_slopes(of.beta(), x, y),
+    }
 }
 
 /// Slopes of KL(P‖Q) to ln Q = x, but for a multiple of Q, and to ln P = y, but for one of P, which
@@ -148,5 +181,20 @@ mod tests {
         let slopes = [0.25 * (2.0f64 / 3.0).ln(), 0.25 * 2f64.ln()];
         near(out.grad_logits[0], slopes[0] - 0.5 * (slopes[0] + slopes[1]));
         near(out.grad_target[0], 0.0);
+    }
+
+    #[test]
+    fn a_total_variation_by_hand() {
+        // Q = (1/2, 1/2), P = (3/4, 1/4): slopes (−1/4, 1/4) to ln Q, which are the gradient as they add up to 0,
+        // and (3/8, −1/8) to ln P.
+        let (x, y) = ([0.0, 0.0], [3f64.ln(), 0.0]);
+        let options = JsDivLogits::default().divergence(Divergence::TotalVariation);
+        let out = js_div_logits(&options, &[2], (&x, &y), None, &[1.0]);
+        let near = |got: f64, expected: f64| assert!((got - expected).abs() < 1e-15, "{got}");
+        near(out.loss[0], 0.25);
+        near(out.grad_logits[0], -0.25);
+        near(out.grad_target[0], 0.375 - 0.75 * 0.25);
+        let equal = js_div_logits(&options, &[2], (&x, &x), None, &[1.0]);
+        assert_eq!((equal.loss, equal.grad_logits), (vec![0.0], vec![0.0; 2]));
     }
 }

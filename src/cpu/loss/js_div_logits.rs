@@ -23,11 +23,11 @@ use crate::cpu::threads::{Spread, SyncPtr};
 use crate::spec::grad_output::GradOutput;
 use crate::spec::js_div_logits::{CheckedJsDiv, JsDivLogitsGradOut};
 use kernels::{Centre, Gradient, Sums};
-use terms::{Difference, Divergence, Norm, Pair};
+use terms::{Difference, Norm, Pair, Slopes};
 
 /// Numbers of the batch that every row uses.
 struct Batch<'a> {
-    divergence: Divergence,
+    divergence: Slopes,
     scales: [f32; 2],
     /// What says which rows count.
     targets: Option<Targets<'a>>,
@@ -48,7 +48,7 @@ impl<'a> Batch<'a> {
             targets = Some(read);
         }
         Ok(Batch {
-            divergence: Divergence::new(options.beta),
+            divergence: Slopes::new(options.divergence),
             scales: [options.logit_scale, options.teacher_scale],
             targets,
             upstream,

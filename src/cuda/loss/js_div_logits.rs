@@ -139,7 +139,7 @@ impl<'a, 'p: 'a> Call<'a, 'p> {
             totals: self.census.totals(),
             scale: options.logit_scale,
             teacher: options.teacher_scale,
-            beta: options.beta,
+            beta: options.divergence.beta(),
             share: checked.share() as f32,
             mean: checked.averages().into(),
             ..JsDivLogitsArgs::default()

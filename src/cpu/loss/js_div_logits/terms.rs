@@ -3,6 +3,7 @@
 use crate::cpu::loss::js_div::JsDiv;
 use crate::cpu::row::state::RowSum;
 use crate::cpu::simd::{EXP_M1_NEAR, Simd, exp_m1_beyond_linear, exp_nonpositive};
+use crate::spec::divergence::Divergence;
 
 /// What makes a row's logits its log-probabilities: (x − max)·scale − log_sum.
 #[derive(Debug, Clone, Copy)]
@@ -91,23 +92,26 @@ impl Difference {
     }
 }
 
-/// Which divergence.
+/// What a class adds, by which divergence.
 #[derive(Clone, Copy)]
-pub(crate) enum Divergence {
+pub(crate) enum Slopes {
     /// KL(P‖Q): β = 0.
     Forward,
     /// KL(Q‖P): β = 1.
     Reverse,
     /// Everything between.
     Mixed(JsDiv),
+    /// ½·Σ |P − Q|.
+    Variation,
 }
 
-impl Divergence {
-    pub(crate) fn new(beta: f32) -> Divergence {
-        match beta {
-            0.0 => Divergence::Forward,
-            1.0 => Divergence::Reverse,
-            beta => Divergence::Mixed(JsDiv::of_share(beta)),
+impl Slopes {
+    pub(crate) fn new(divergence: Divergence) -> Slopes {
+        match divergence {
+            Divergence::Kl | Divergence::Js(0.0) => Slopes::Forward,
+            Divergence::ReverseKl | Divergence::Js(1.0) => Slopes::Reverse,
+            Divergence::Js(beta) => Slopes::Mixed(JsDiv::of_share(beta)),
+            Divergence::TotalVariation => Slopes::Variation,
         }
     }
 }
@@ -115,7 +119,7 @@ impl Divergence {
 /// Which divergence, and what both rows are normalised by.
 #[derive(Clone, Copy)]
 pub(crate) struct Pair {
-    pub(crate) divergence: Divergence,
+    pub(crate) divergence: Slopes,
     pub(crate) x: Norm,
     pub(crate) y: Norm,
     pub(crate) difference: Difference,
@@ -142,17 +146,26 @@ impl Pair {
         let (q, p) = (exp_nonpositive(s, x), exp_nonpositive(s, y));
         let u = self.difference.of(s, [a, b], [x, y]);
         match self.divergence {
-            Divergence::Forward => {
+            Slopes::Forward => {
                 let [loss, at_x, at_y] = kl(s, [q, p], y, u);
                 Terms { loss, at_x, at_y, q, p }
             }
-            Divergence::Reverse => {
+            Slopes::Reverse => {
                 let [loss, at_y, at_x] = kl(s, [p, q], x, s.sub(s.splat(0.0), u));
                 Terms { loss, at_x, at_y, q, p }
             }
-            Divergence::Mixed(js) => {
+            Slopes::Mixed(js) => {
                 let (at_x, at_y) = js.slopes(s, [q, p], u);
                 Terms { loss: s.add(at_x, at_y), at_x, at_y, q, p }
+            }
+            Slopes::Variation => {
+                let (zero, half) = (s.splat(0.0), s.splat(0.5));
+                let [_, difference, _] = kl(s, [q, p], y, u);
+                // Of equals neither gives way.
+                let side = s.select_eq(difference, zero, zero, half);
+                let side = s.select_lt(difference, zero, s.sub(zero, half), side);
+                let loss = s.mul(side, difference);
+                Terms { loss, at_x: s.mul(side, q), at_y: s.sub(zero, s.mul(side, p)), q, p }
             }
         }
     }
