@@ -46,7 +46,8 @@ impl<'p> RowNumbers<'p> {
 
     /// As the census checks them.
     pub(super) fn factors(&self) -> RowFactors {
-        RowFactors { temperature: self.args.temperature, row_weight: self.args.row_weight }
+        let LinearRowsArgs { temperature, row_weight, .. } = self.args;
+        RowFactors { temperature, row_weight, ..RowFactors::default() }
     }
 
     /// Address of what is below 0 where a row does not count; 0: all do.
