@@ -59,6 +59,7 @@ pub use spec::adaptive_log_softmax::{
 };
 pub use spec::bce::{Bce, BceLoss};
 pub use spec::bce_with_logits::{BceWithLogits, BceWithLogitsLoss};
+pub use spec::class_subset::{ClassSubset, MissingTarget};
 pub use spec::cross_entropy::{
     CrossEntropy, CrossEntropyGrad, CrossEntropyGradients, CrossEntropyOut, CrossEntropyOutput,
     CrossEntropyUpstream, TopKOut,
@@ -94,6 +95,7 @@ pub use spec::sampled_softmax::{NegativeSampler, SampledParameters, SampledSoftm
 pub use spec::sigmoid_focal::{SigmoidFocal, SigmoidFocalLoss};
 pub use spec::smooth_l1::{SmoothL1, SmoothL1Loss};
 pub use spec::soft_margin::{SoftMargin, SoftMarginLoss};
+pub use spec::subset_cross_entropy::{SubsetCrossEntropy, SubsetGrad, SubsetGradOut, SubsetInput};
 
 /// The README's example, compiled and run as a test.
 #[cfg(doctest)]

@@ -40,7 +40,9 @@ WL_FN void linear_divide_body(const LinearRowsArgs& a) {
 WL_FN void weigh_loss(void* losses, bool wide, wl_i64 row, double weight) {
   if (!losses) return;
   const double loss = wide ? wl_ld((const double*)losses + row) : (double)wl_ld((const float*)losses + row);
-  store_loss(losses, wide, row, weight == 0. ? 0. : loss * weight);
+  // -0 is the weight of a class, which leaves a row that is NaN what it is.
+  const bool silent = weight == 0. && !(loss != loss && 1. / weight < 0.);
+  store_loss(losses, wide, row, silent ? 0. : loss * weight);
 }
 
 // Losses times weights, in place. A weight of 0 silences an infinite loss, and what an ignored row has is not used.

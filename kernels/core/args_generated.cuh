@@ -658,6 +658,62 @@ WL_OFFSET(LinearRowsArgs, stride, 184); WL_OFFSET(LinearRowsArgs, target_kind, 1
 WL_OFFSET(LinearRowsArgs, wide, 196); WL_OFFSET(LinearRowsArgs, over_temperature, 200);
 WL_OFFSET(LinearRowsArgs, pad, 204);
 
+// Rows that bring the classes over which their softmax goes.
+struct SubsetArgs {
+  const void* ids;          // Ids of classes, k a row.
+  const void* counts;       // How many of a row count; null: all.
+  const void* target;       // Class indices; null where the targets are probabilities.
+  const void* weight;       // Of classes, or null.
+  const float* row_weight;  // Of rows, or null.
+  wl_i64* labels;           // Per row: its target, or the ignored one where that is not listed.
+  wl_i64* places;           // Per row: where in its list the target is, or -1 where the row does not count.
+  float* factors;           // Per row: its weight times that of its class; null: nobody reads it.
+  wl_i64* wrong;            // Per row: what is wrong with it.
+  wl_i64* listed;           // Classes of rows, rising.
+  wl_i64* slots;            // The row of each of them.
+  wl_i64* sources;          // Where among the given ids each stood; null: nobody asks.
+  const void* x;            // Hidden rows, given logits, or probabilities.
+  const void* matrix;       // The classifier; null where logits are given.
+  const void* bias;         // Its bias, or null.
+  float* z;                 // Of listed classes: logits, or their gradient, or probabilities.
+  void* to;
+  wl_i64* found;            // Places of classes, which become their ids.
+  Status* status;
+  wl_i64 n;
+  wl_i64 k;                 // Ids a row.
+  wl_i64 columns;           // Places of a list that may hold a class.
+  wl_i64 stride;            // Elements between lists.
+  wl_i64 classes;
+  wl_i64 features;
+  wl_i64 ignore_index;
+  wl_i64 ids_stride;        // Elements between rows; 0: all rows have the same ids.
+  wl_i64 x_stride;
+  wl_i64 matrix_stride;
+  wl_i64 to_stride;
+  wl_u32 ids_kind;
+  wl_u32 counts_kind;
+  wl_u32 target_kind;
+  wl_u32 weight_kind;
+  wl_u32 kind;              // Of x, matrix, bias and to.
+  wl_u32 ignores_missing;   // A row whose target is not listed does not count.
+  wl_u32 add;               // To what is there.
+  wl_u32 pad;
+};
+static_assert(sizeof(SubsetArgs) == 272, "SubsetArgs");
+WL_OFFSET(SubsetArgs, ids, 0); WL_OFFSET(SubsetArgs, counts, 8); WL_OFFSET(SubsetArgs, target, 16);
+WL_OFFSET(SubsetArgs, weight, 24); WL_OFFSET(SubsetArgs, row_weight, 32); WL_OFFSET(SubsetArgs, labels, 40);
+WL_OFFSET(SubsetArgs, places, 48); WL_OFFSET(SubsetArgs, factors, 56); WL_OFFSET(SubsetArgs, wrong, 64);
+WL_OFFSET(SubsetArgs, listed, 72); WL_OFFSET(SubsetArgs, slots, 80); WL_OFFSET(SubsetArgs, sources, 88);
+WL_OFFSET(SubsetArgs, x, 96); WL_OFFSET(SubsetArgs, matrix, 104); WL_OFFSET(SubsetArgs, bias, 112);
+WL_OFFSET(SubsetArgs, z, 120); WL_OFFSET(SubsetArgs, to, 128); WL_OFFSET(SubsetArgs, found, 136);
+WL_OFFSET(SubsetArgs, status, 144); WL_OFFSET(SubsetArgs, n, 152); WL_OFFSET(SubsetArgs, k, 160);
+WL_OFFSET(SubsetArgs, columns, 168); WL_OFFSET(SubsetArgs, stride, 176); WL_OFFSET(SubsetArgs, classes, 184);
+WL_OFFSET(SubsetArgs, features, 192); WL_OFFSET(SubsetArgs, ignore_index, 200); WL_OFFSET(SubsetArgs, ids_stride, 208);
+WL_OFFSET(SubsetArgs, x_stride, 216); WL_OFFSET(SubsetArgs, matrix_stride, 224); WL_OFFSET(SubsetArgs, to_stride, 232);
+WL_OFFSET(SubsetArgs, ids_kind, 240); WL_OFFSET(SubsetArgs, counts_kind, 244); WL_OFFSET(SubsetArgs, target_kind, 248);
+WL_OFFSET(SubsetArgs, weight_kind, 252); WL_OFFSET(SubsetArgs, kind, 256); WL_OFFSET(SubsetArgs, ignores_missing, 260);
+WL_OFFSET(SubsetArgs, add, 264); WL_OFFSET(SubsetArgs, pad, 268);
+
 // Negative log-likelihood: position k of block n has class c at `n * stride + c * class_stride + k`.
 struct NllArgs {
   const void* x;

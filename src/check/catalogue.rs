@@ -102,6 +102,8 @@ catalogue! {
     LinearCrossEntropy ops::linear_cross_entropy::ENTRY,
     /// [`crate::LinearLogprobEntropy`].
     LinearLogprobEntropy ops::linear_logprob_entropy::ENTRY,
+    /// [`crate::SubsetCrossEntropy`], and [`crate::LinearCrossEntropy`] over lists of classes.
+    SubsetCrossEntropy ops::class_subset::ENTRY,
 }
 
 impl Op {

@@ -19,7 +19,7 @@ pub(crate) use elements::ElementwiseArgs;
 pub(crate) use kind::kind;
 pub(crate) use layers::{
     BinArgs, DistributionArgs, EmbeddingArgs, LinearRowsArgs, MAX_CLUSTERS, PanelArgs, SampledArgs,
-    SegmentArgs, SortArgs, TileArgs,
+    SegmentArgs, SortArgs, SubsetArgs, TileArgs,
 };
 pub(crate) use nll::NllArgs;
 pub(crate) use parts::PartArgument;
@@ -41,4 +41,5 @@ arguments! {
     CrossEntropyArgs LogprobEntropyArgs SoftCrossEntropyArgs JsDivLogitsArgs
     LogSoftmaxArgs LogSumExpArgs InformationArgs MultiMarginArgs NllArgs BatchArgs RankArgs MergeArgs PermuteArgs ElementwiseArgs
     BinArgs DistributionArgs EmbeddingArgs SampledArgs SortArgs SegmentArgs TileArgs PanelArgs LinearRowsArgs
+    SubsetArgs
 }

@@ -108,11 +108,17 @@ impl Backend for Cpu {
         checked: &CheckedLinear<'_>,
         call: linear_cross_entropy::Call<'_>,
     ) -> Result<()> {
-        Cpu::linear_cross_entropy(self, checked, call)
+        match &checked.subset {
+            Some(subset) => self.class_subset((checked, subset), call),
+            None => Cpu::linear_cross_entropy(self, checked, call),
+        }
     }
 
     fn linear_plan(&self, checked: &CheckedLinear<'_>, backward: bool) -> Result<LinearPlan> {
-        Cpu::linear_plan(self, checked, backward)
+        match checked.subset {
+            Some(_) => self.class_subset_plan(checked, backward),
+            None => Cpu::linear_plan(self, checked, backward),
+        }
     }
 
     fn logprob_entropy(

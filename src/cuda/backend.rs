@@ -202,11 +202,17 @@ impl Backend for CudaBackend {
         checked: &CheckedLinear<'_>,
         call: linear_cross_entropy::Call<'_>,
     ) -> Result<()> {
-        self.call().linear_cross_entropy(checked, call)
+        match &checked.subset {
+            Some(subset) => self.call().class_subset((checked, subset), call),
+            None => self.call().linear_cross_entropy(checked, call),
+        }
     }
 
     fn linear_plan(&self, checked: &CheckedLinear<'_>, backward: bool) -> Result<LinearPlan> {
-        self.call().linear_plan(checked, backward)
+        match checked.subset {
+            Some(_) => self.call().class_subset_plan(checked, backward),
+            None => self.call().linear_plan(checked, backward),
+        }
     }
 
     fn logprob_entropy(

@@ -120,7 +120,7 @@ impl LinearCrossEntropy<'_> {
 }
 
 impl CheckedLinear<'_> {
-    fn allocate(&self, device: &Device) -> Result<CrossEntropyOutput> {
+    pub(super) fn allocate(&self, device: &Device) -> Result<CrossEntropyOutput> {
         let (loss, rows) = (self.of_logits.loss_shape(), self.of_logits.rows);
         let zeros = |name, shape| device.zeros(name, f32::DTYPE, shape, &self.input.input);
         Ok(CrossEntropyOutput {

@@ -20,3 +20,4 @@ pub(crate) mod output_layer;
 pub(crate) mod ranks;
 mod row_state;
 mod sampled_softmax;
+mod subset_cross_entropy;

@@ -12,6 +12,7 @@
 //! | `numerics…`, `elementwise_numerics`, `ends`, `near_zero`, `empty`, `determinism`, `errors…`, `targets`, `views` | behaviours, a test is named for each |
 //! | `schedules`, `soft_schedules`, `elementwise_cuda`, `blocks` | how a device goes through rows, elements and host tensors, on emulated cards |
 //! | `linear_golden`, `linear_logprob_entropy` | PyTorch's answers as files have them; a layer without parameters of its own |
+//! | `class_subset` | lists of classes that rows bring |
 //! | `linear_device` | cross entropy of hidden states: chunks and budgets on emulated cards |
 //! | `softcap` | the approximate one |
 //! | `short`, `lanes` | short rows on the CPU; long sums at every instruction set |
@@ -24,6 +25,7 @@ mod bce;
 #[cfg(feature = "emulator")]
 mod blocks;
 mod catalogue;
+mod class_subset;
 mod cross_entropy;
 mod data;
 mod determinism;

@@ -2,6 +2,7 @@
 
 pub(in crate::check) mod labels;
 pub(in crate::check) mod layer;
+pub(in crate::check) mod lists;
 pub(in crate::check) mod targets;
 
 use super::random::Random;

@@ -5,6 +5,7 @@ pub(super) mod adaptive_embedding;
 pub(super) mod adaptive_log_softmax;
 pub(super) mod bce;
 pub(super) mod bce_with_logits;
+pub(super) mod class_subset;
 pub(super) mod cross_entropy;
 pub(super) mod gaussian_nll;
 pub(super) mod hinge_embedding;

@@ -8,6 +8,7 @@ mod adaptive_embedding;
 mod adaptive_log_softmax;
 mod bce;
 mod bce_with_logits;
+mod class_subset;
 mod cross_entropy;
 mod elementwise;
 mod gaussian_nll;
@@ -38,6 +39,7 @@ pub use adaptive_embedding::{EmbeddingReference, adaptive_embedding};
 pub use adaptive_log_softmax::{AdaptiveReference, adaptive_log_softmax};
 pub use bce::bce;
 pub use bce_with_logits::bce_with_logits;
+pub use class_subset::{ListData, class_subset};
 pub use cross_entropy::{CrossEntropyReference, coarseness, cross_entropy};
 pub use elementwise::{
     Element, ElementwiseCall, ElementwiseReference, Formula, Point, Values, broadcast, elementwise,

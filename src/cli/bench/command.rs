@@ -28,7 +28,8 @@ one number per row does not.
                  forward-backward (fused, in place) 2 reads, 1 write
   adaptive-log-softmax  forward: input and parameters read; else: their gradients written too. Its
                  targets are Zipf's; the products decide its time, so GFLOP/s are told as well
-  linear-cross-entropy, linear-logprob-entropy  the same, of input and classifier
+  linear-cross-entropy, linear-logprob-entropy  the same, of input and classifier; with --subset K, of
+                 input and K rows of the classifier for each row: gradients are added to what is there
 GB/s are 10^9 model bytes a second in the median run. share_of_copy sets them against copying one
 large buffer to another in the same run (bytes read and written both count); the table also sets
 them against summing a buffer and scaling one in place. Data that fits the cache exceeds 1.
@@ -61,6 +62,10 @@ pub(in crate::cli) struct BenchArgs {
     /// Features of the input of adaptive-log-softmax and the linear losses [default: 512]
     #[arg(long, value_name = "D", requires = "op", allow_hyphen_values = true, value_parser = at_least_one)]
     hidden: Option<usize>,
+
+    /// Classes that each row of linear-cross-entropy lists [default: none, all count]
+    #[arg(long, value_name = "K", requires = "op", allow_hyphen_values = true, value_parser = at_least_one)]
+    subset: Option<usize>,
 
     /// First class of each cluster of adaptive-log-softmax [default: 2000,10000,100000 below V]
     #[arg(
@@ -161,7 +166,7 @@ impl BenchArgs {
         match op.parts().1 {
             Kind::Products(Layer::AdaptiveLogSoftmax) => {}
             Kind::Products(Layer::LinearCrossEntropy | Layer::LinearLogprobEntropy) => {
-                return Ok(vec![line]);
+                return Ok(vec![Line { subset: self.subset.unwrap_or(0), ..line }]);
             }
             Kind::Rows(_) | Kind::Elements(_) => return Ok(vec![Line { hidden: 0, ..line }]),
         }
@@ -182,6 +187,7 @@ impl BenchArgs {
             ("--classes", self.classes.is_some()),
             ("--elements", self.elements.is_some()),
             ("--hidden", self.hidden.is_some()),
+            ("--subset", self.subset.is_some()),
             ("--cutoffs", self.cutoffs.is_some()),
             ("--capacities", self.capacities.is_some()),
         ];
@@ -191,7 +197,10 @@ impl BenchArgs {
             Kind::Products(Layer::AdaptiveLogSoftmax) => {
                 (&["--rows", "--classes", "--hidden", "--cutoffs", "--capacities"], 1_000_000)
             }
-            Kind::Products(Layer::LinearCrossEntropy | Layer::LinearLogprobEntropy) => {
+            Kind::Products(Layer::LinearCrossEntropy) => {
+                (&["--rows", "--classes", "--hidden", "--subset"], 128_256)
+            }
+            Kind::Products(Layer::LinearLogprobEntropy) => {
                 (&["--rows", "--classes", "--hidden"], 128_256)
             }
         };

@@ -14,6 +14,8 @@ pub(super) struct Line {
     pub(super) classes: usize,
     /// Features of the input; 0 where the input is logits.
     pub(super) hidden: usize,
+    /// Classes that each row lists; 0: all count.
+    pub(super) subset: usize,
     pub(super) cutoffs: Vec<usize>,
     pub(super) capacities: Option<Vec<usize>>,
 }
@@ -39,12 +41,17 @@ impl Line {
         rows: usize,
         classes: usize,
     ) -> Line {
-        Line { op, pass, dtype, rows, classes, hidden: 0, cutoffs: Vec::new(), capacities: None }
+        let (hidden, subset, cutoffs, capacities) = (0, 0, Vec::new(), None);
+        Line { op, pass, dtype, rows, classes, hidden, subset, cutoffs, capacities }
     }
 
     pub(super) fn describe(&self) -> String {
         let Line { op, pass, dtype, rows, classes, .. } = self;
         let hidden = if self.hidden > 0 { format!(" × {}", self.hidden) } else { String::new() };
-        format!("{} {} {dtype} {rows}{hidden} × {classes}", op.parts().0, pass.name())
+        let subset = match self.subset {
+            0 => String::new(),
+            k => format!(", {k} of them a row"),
+        };
+        format!("{} {} {dtype} {rows}{hidden} × {classes}{subset}", op.parts().0, pass.name())
     }
 }

@@ -11,6 +11,7 @@ use crate::cli::failure::Failure;
 use crate::cli::memory;
 use crate::device::Device;
 use crate::measure::{Budget, Pass, time_by};
+use crate::spec::class_subset::ClassSubset;
 use crate::spec::cross_entropy::{CrossEntropy, CrossEntropyOut};
 use crate::spec::linear_cross_entropy::{LinearCrossEntropy, LinearGradOut, LinearInput};
 use crate::spec::linear_logprob_entropy::LinearLogprobEntropy;
@@ -33,6 +34,8 @@ struct Data {
     grad_weight: Tensor,
     target: Vec<i64>,
     targets: Tensor,
+    /// Classes that rows list, where not all count; on the device as well.
+    lists: Option<(Vec<i64>, Tensor)>,
     /// The mean loss; or log-probabilities and entropies.
     results: [Tensor; 2],
     lse: Tensor,
@@ -40,6 +43,9 @@ struct Data {
 
 pub(super) fn measure(line: &Line, device: &Device, budget: &Budget) -> Result<Measured, Failure> {
     let (rows, classes, hidden) = (line.rows as u128, line.classes as u128, line.hidden as u128);
+    // Of the classifier each row takes its own.
+    let of_row = if line.subset > 0 { line.subset as u128 } else { classes };
+    let taken = if line.subset > 0 { rows * of_row } else { classes };
     let elements = hidden * (rows + classes);
     let size = line.dtype.size() as u128;
     memory::require(2 * elements * size + 24 * rows, &line.describe())?;
@@ -56,8 +62,8 @@ pub(super) fn measure(line: &Line, device: &Device, budget: &Budget) -> Result<M
         // The logits are made again.
         Pass::Backward | Pass::ForwardBackward => (2, 3.0),
     };
-    let bytes = (passes * elements * size) as u64;
-    let operations = Some(products * 2.0 * (rows * classes * hidden) as f64);
+    let bytes = (passes * hidden * (rows + taken) * size) as u64;
+    let operations = Some(products * 2.0 * (rows * of_row * hidden) as f64);
     Ok(Measured { line: line.clone(), timing, bytes, operations, row_kernels: None })
 }
 
@@ -75,6 +81,14 @@ impl Data {
         let weight = device.hold(random("linear_weight", [classes, hidden])?)?;
         let zeros = |like: &Tensor| device.hold(Tensor::zeros("gradient", dtype, like.shape())?);
         let target = zipf(rows, classes);
+        let lists = match line.subset {
+            0 => None,
+            k => {
+                let ids = listed(&target, classes, k);
+                let tensor = device.hold(Tensor::from_vec(ids.clone(), &[rows, k])?)?;
+                Some((ids, tensor))
+            }
+        };
         let per_row = || device.hold(Tensor::from_vec(vec![0f32; rows], &[rows])?);
         let tokens = matches!(line.op.parts().1, Kind::Products(Layer::LinearLogprobEntropy));
         let (loss, results) = match tokens {
@@ -96,6 +110,7 @@ impl Data {
             weight,
             targets: device.hold(Tensor::from_vec(target.clone(), &[rows])?)?,
             target,
+            lists,
             results,
             lse: per_row()?,
         })
@@ -103,7 +118,11 @@ impl Data {
 
     fn run(&mut self, pass: Pass, device: &Device) -> Result<(), Error> {
         let input = LinearInput::new(self.input.view(), self.weight.view(), self.targets.view());
+        let lists = self.lists.as_ref().map(|(_, ids)| ClassSubset::per_row(ids.view(), None));
+        let input = LinearInput { subset: lists, ..input };
         let gradients = LinearGradOut {
+            // Nobody clears what few rows are added to.
+            accumulate: self.lists.is_some(),
             input: Some(self.grad_input.view_mut()),
             linear_weight: Some(self.grad_weight.view_mut()),
             ..LinearGradOut::default()
@@ -150,7 +169,17 @@ impl Data {
         let x = of(&self.input)?;
         let class = |j: usize| weight.part(j * hidden..(j + 1) * hidden);
         let logit = |j: usize| scale * class(j).iter().zip(&x).map(|(w, x)| w * x).sum::<f64>();
-        let z: Vec<f64> = (0..classes).map(logit).collect();
+        let classes: Vec<usize> = match &self.lists {
+            None => (0..classes).collect(),
+            Some((ids, _)) => {
+                let own = &ids[row * line.subset..][..line.subset];
+                let mut own: Vec<usize> = own.iter().map(|&id| id as usize).collect();
+                own.sort_unstable();
+                own.dedup();
+                own
+            }
+        };
+        let z: Vec<f64> = classes.iter().map(|&j| logit(j)).collect();
         let max = z.iter().fold(f64::NEG_INFINITY, |m, &z| m.max(z));
         let lse = max + z.iter().map(|z| (z - max).exp()).sum::<f64>().ln();
         if line.pass != Pass::Backward {
@@ -164,7 +193,7 @@ impl Data {
         }
         let entropy = z.iter().map(|z| (lse - z) * (z - lse).exp()).sum::<f64>();
         let mut expected = vec![0.0; hidden];
-        for (j, z) in z.iter().enumerate() {
+        for (&j, z) in classes.iter().zip(&z) {
             let own = f64::from(u8::from(j == self.target[row] as usize));
             let (p, logp) = ((z - lse).exp(), z - lse);
             let slope =
@@ -182,4 +211,17 @@ impl Data {
         }
         Ok(None)
     }
+}
+
+/// k classes of each row, its target and others from everywhere.
+fn listed(target: &[i64], classes: usize, k: usize) -> Vec<i64> {
+    let mut state = 7u64;
+    let mut next = || {
+        state =
+            state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        ((state >> 33) as usize % classes) as i64
+    };
+    let mut row =
+        |own: i64| -> Vec<i64> { std::iter::once(own).chain((1..k).map(|_| next())).collect() };
+    target.iter().flat_map(|&own| row(own)).collect()
 }

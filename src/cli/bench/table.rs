@@ -46,6 +46,9 @@ impl Measured {
         if let Some(operations) = self.operations {
             put("hidden", self.line.hidden.into());
             put("cutoffs", self.line.cutoffs.clone().into());
+            if self.line.subset > 0 {
+                put("subset", self.line.subset.into());
+            }
             put("gflop_per_s", number::f64(operations / self.timing.median / 1e9));
         }
         put("device", device.name().into());

@@ -9,6 +9,7 @@ use crate::base::tensor::{Tensor, TensorMut};
 use crate::cli::failure::Failure;
 use crate::cli::file::Input;
 use crate::cli::memory;
+use crate::spec::class_subset::{ClassSubset, MissingTarget};
 use crate::spec::cross_entropy::{CrossEntropy, CrossEntropyOut, CrossEntropyUpstream, TopKOut};
 use crate::spec::grad_output::GradOutput;
 use crate::spec::linear_cross_entropy::{LinearCrossEntropy, LinearGradOut, LinearInput};
@@ -21,7 +22,8 @@ use std::time::Instant;
 Reads input (hidden states [D] or [N, D]), linear_weight (the classifier [V, D]), target (class
 indices, or probabilities [N, V]) and, where the file has them, linear_bias [V], weight [V],
 temperature [N], row_weight [N] and, with --grad, grad_output, grad_logprob and grad_entropy (each
-one per row). Writes what --write names, of loss, lse, z_loss, logprob, entropy, argmax, rank and,
+one per row). With ids, [N, K] or [S] for all rows (-1: none), and counts [N], the softmax goes over
+those classes alone, and probabilities are [N, K] or [N, S]. Writes what --write names, of loss, lse, z_loss, logprob, entropy, argmax, rank and,
 with --top-k, top_k (log-probabilities) and top_k_ids; with --grad also grad_input,
 grad_linear_weight, grad_linear_bias, and grad_target for probabilities. No logits are in memory
 but those of a chunk of rows.
@@ -38,6 +40,15 @@ pub(super) struct LinearCrossEntropyArgs {
     #[command(flatten)]
     of_products: OfProducts,
 
+    /// What a row is whose target is not among its ids
+    #[arg(
+        long,
+        value_name = "error|append|ignore",
+        default_value = "error",
+        hide_possible_values = true
+    )]
+    missing_target: MissingArg,
+
     /// The likeliest classes of each row, as many
     #[arg(long, value_name = "K", default_value_t = 0)]
     top_k: usize,
@@ -45,6 +56,14 @@ pub(super) struct LinearCrossEntropyArgs {
     /// Which results to write
     #[arg(long, value_name = "NAME,…", value_delimiter = ',', default_value = "loss,lse")]
     write: Vec<Written>,
+}
+
+/// `--missing-target`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum MissingArg {
+    Error,
+    Append,
+    Ignore,
 }
 
 /// `--write`.
@@ -74,6 +93,8 @@ const NAMES: &[(&str, &str)] = &[
     ("logit_scale", "--logit-scale"),
     linear::NAMES[0],
     linear::NAMES[1],
+    ("ids", "ids"),
+    ("counts", "counts"),
     ("top_k.classes", "--top-k"),
     ("rank", "--write rank"),
     ("argmax", "--write argmax"),
@@ -103,6 +124,7 @@ impl Evaluate for LinearCrossEntropyArgs {
         let find = |name: &str| call.inputs.find_floats(name);
         let (bias, weight) = (find("linear_bias")?, find("weight")?);
         let (temperature, row_weight) = (find("temperature")?, find("row_weight")?);
+        let lists = [call.inputs.find_indices("ids")?, call.inputs.find_indices("counts")?];
         let given = match self.common.grad {
             true => [find("grad_output")?, find("grad_logprob")?, find("grad_entropy")?],
             false => [None, None, None],
@@ -111,6 +133,7 @@ impl Evaluate for LinearCrossEntropyArgs {
         input.linear_bias = bias.as_ref().map(Input::view).transpose()?;
         input.temperature = temperature.as_ref().map(Input::view).transpose()?;
         input.row_weight = row_weight.as_ref().map(Input::view).transpose()?;
+        input.subset = self.subset(&lists)?;
         let mut of_logits = self.of_logits.options(self.common.reduction());
         if let Some(weight) = &weight {
             of_logits = of_logits.weight(weight.view()?);
@@ -166,7 +189,7 @@ impl Evaluate for LinearCrossEntropyArgs {
             reduction: self.common.reduction(),
             loss: one_number(&results.loss),
             rows,
-            ignored: target.count(self.of_logits.ignore_index),
+            ignored: target.count(self.of_logits.ignore_index) + self.unlisted(&target, &lists),
             seconds,
             tensors: Vec::new(),
         };
@@ -195,6 +218,43 @@ impl LinearCrossEntropyArgs {
         LinearCrossEntropy::from(of_logits)
             .max_workspace_bytes(self.of_products.workspace())
             .path(self.of_products.path())
+    }
+
+    /// Lists of classes, where the file has any.
+    fn subset<'a>(
+        &self,
+        lists: &'a [Option<Input<'_>>; 2],
+    ) -> Result<Option<ClassSubset<'a>>, Failure> {
+        let [Some(ids), counts] = lists else { return Ok(None) };
+        let counts = counts.as_ref().map(Input::view).transpose()?;
+        let subset = match (ids.shape(), counts) {
+            ([_], None) => ClassSubset::shared(ids.view()?),
+            (_, counts) => ClassSubset::per_row(ids.view()?, counts),
+        };
+        Ok(Some(subset.missing_target(match self.missing_target {
+            MissingArg::Error => MissingTarget::Error,
+            MissingArg::Append => MissingTarget::Append,
+            MissingArg::Ignore => MissingTarget::Ignore,
+        })))
+    }
+
+    /// Rows that count for nothing as their targets are not listed; of a call that has been made.
+    fn unlisted(&self, target: &Input<'_>, [ids, counts]: &[Option<Input<'_>>; 2]) -> usize {
+        let index = |of: &Input<'_>, at: usize| of.host().indices().map_or(-1, |of| of.get(at));
+        let (Some(ids), MissingArg::Ignore) = (ids, self.missing_target) else { return 0 };
+        if target.dtype().is_float() {
+            return 0;
+        }
+        let k = ids.shape().last().copied().unwrap_or(0);
+        let shared = ids.shape().len() == 1;
+        let rows = (0..target.elements()).filter(|&row| {
+            let own = index(target, row);
+            let count = counts.as_ref().map_or(k, |counts| index(counts, row) as usize);
+            let first = if shared { 0 } else { row * k };
+            let listed = || (first..first + count).any(|at| index(ids, at) == own);
+            own != self.of_logits.ignore_index && !listed()
+        });
+        rows.count()
     }
 
     /// Memory for what is asked for: losses of one shape, the rest of rows of the other.

@@ -92,6 +92,20 @@ batch! {
     LinearDivide = LinearRows "linear_divide",
     /// Losses of rows times their weights.
     LinearLosses = LinearRows "linear_losses",
+    /// Lists of classes in order.
+    SubsetLists = Subset "subset_lists",
+    /// The first list that is wrong.
+    SubsetVerdict = Subset "subset_verdict",
+    /// Logits of listed classes.
+    SubsetLogits = Subset "subset_logits",
+    /// Hidden rows' gradient by those of listed classes.
+    SubsetInput = Subset "subset_input",
+    /// The gradient of given logits.
+    SubsetScatter = Subset "subset_scatter",
+    /// Places in lists become classes.
+    SubsetClasses = Subset "subset_classes",
+    /// Probabilities of listed classes, or their gradient.
+    SubsetSoft = Subset "subset_soft",
     /// Each part with its class.
     SortKeys = Sort "sort_keys",
     /// How often each digit is in a tile.

@@ -79,6 +79,8 @@ modules! {
     Panels = "batch/panels.cu" "PanelArgs",
     /// Rows of logits that are products, and what they have beside them.
     LinearRows = "batch/linear_rows.cu" "LinearRowsArgs",
+    /// Rows that bring lists of classes.
+    Subset = "batch/subset.cu" "SubsetArgs",
     /// Parts sorted by class.
     Sort = "batch/sort.cu" "SortArgs",
     /// Rows added up by class.

@@ -98,7 +98,10 @@ impl Results {
             if !self.weight.get().is_null() {
                 let weight = f64::from(self.weight.get().add(row).read());
                 // A weight of 0 silences an infinite loss.
-                let of = |loss: f64| if weight == 0.0 { 0.0 } else { weight * loss };
+                // −0 is that of a class, which leaves a row that is NaN what it is.
+                let silent =
+                    |loss: f64| weight == 0.0 && !(weight.is_sign_negative() && loss.is_nan());
+                let of = |loss: f64| if silent(loss) { 0.0 } else { weight * loss };
                 (loss, z_loss) = (of(loss), of(z_loss));
             }
             if !self.wide.get().is_null() {

@@ -2,7 +2,7 @@
 
 mod classes;
 mod plan;
-mod rows;
+pub(super) mod rows;
 mod soft;
 
 use crate::base::error::Result;

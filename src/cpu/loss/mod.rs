@@ -4,6 +4,7 @@ pub(crate) mod adaptive_embedding;
 pub(crate) mod adaptive_log_softmax;
 pub(crate) mod bce;
 pub(crate) mod bce_with_logits;
+mod class_subset;
 pub(crate) mod cross_entropy;
 mod elementwise;
 pub(crate) mod gaussian_nll;

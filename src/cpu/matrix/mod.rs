@@ -6,5 +6,6 @@ pub(crate) mod chunks;
 pub(crate) mod convert;
 pub(crate) mod gradient;
 pub(crate) mod linear_softmax;
+pub(crate) mod listed;
 pub(crate) mod product;
 pub(crate) mod scratch;

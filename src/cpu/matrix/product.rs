@@ -160,9 +160,9 @@ pub(super) fn lines(tensor: &TensorRef<'_>) -> [usize; 3] {
 /// A matrix of any float type, row by row.
 #[derive(Clone, Copy)]
 pub(crate) struct Matrix<'a> {
-    data: HostRef<'a>,
-    level: Level,
-    stride: usize,
+    pub(super) data: HostRef<'a>,
+    pub(super) level: Level,
+    pub(super) stride: usize,
     pub(crate) rows: usize,
     pub(crate) columns: usize,
 }

@@ -234,9 +234,19 @@ impl<'p> Batch<'p> {
         let upstream = Upstream::new(cuda, "grad_output", grad_output)?;
         let of = (Some(&target), weight.as_ref());
         let census = cuda.census_of_rows(&checked.counting(), of, factors)?;
-        let full = options.softcap.is_some() || options.label_smoothing > 0.0;
-        let loss = if full { Loss::CrossEntropyFull } else { Loss::CrossEntropy };
-        Ok(Batch { loss, target, weight, upstream, census })
+        Ok(Batch { loss: kernel(options), target, weight, upstream, census })
+    }
+
+    /// The same of places in lists of classes, that somebody else has counted and weighed.
+    pub(crate) fn of_places(
+        cuda: &'p Cuda,
+        (checked, target): (&Checked<'_>, Indices<'p>),
+        grad_output: &GradOutput<'p>,
+        census: Census<'p>,
+    ) -> Result<Self> {
+        let upstream = Upstream::new(cuda, "grad_output", grad_output)?;
+        let loss = kernel(checked.options);
+        Ok(Batch { loss, target, weight: None, upstream, census })
     }
 
     /// The arguments but for the operands and what is written.
@@ -254,6 +264,12 @@ impl<'p> Batch<'p> {
         args.rows.classes = count("logits", checked.classes)?;
         Ok(args)
     }
+}
+
+/// The kernels of a loss alone.
+fn kernel(options: &CrossEntropy<'_>) -> Loss {
+    let full = options.softcap.is_some() || options.label_smoothing > 0.0;
+    if full { Loss::CrossEntropyFull } else { Loss::CrossEntropy }
 }
 
 /// Logit scale and soft-cap as kernels have them.

@@ -4,9 +4,9 @@
 //! Rows that are ignored are not compacted away: how many are left is on the device, where the host never asks,
 //! so that products would go over as many slots as there are rows all the same. They are gathered as zeros.
 
-mod budget;
+pub(super) mod budget;
 mod chunks;
-mod rows;
+pub(super) mod rows;
 
 use crate::base::dtype::DType;
 use crate::base::error::Result;

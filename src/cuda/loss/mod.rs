@@ -2,6 +2,7 @@
 
 pub(crate) mod adaptive_embedding;
 pub(crate) mod adaptive_log_softmax;
+pub(crate) mod class_subset;
 pub(crate) mod cross_entropy;
 pub(crate) mod elementwise;
 pub(crate) mod information;

@@ -14,7 +14,9 @@ use crate::cuda::schedule::rows::{Work, data};
 use crate::cuda::schedule::upstream::Upstream;
 use crate::cuda::stream::Cuda;
 use crate::cuda::stream::memory::Input;
-use crate::spec::cross_entropy::{Checked, CrossEntropyGradients, CrossEntropyOut, SoftTarget};
+use crate::spec::cross_entropy::{
+    Checked, CrossEntropy, CrossEntropyGradients, CrossEntropyOut, SoftTarget,
+};
 use crate::spec::grad_output::GradOutput;
 
 impl Cuda {
@@ -130,18 +132,21 @@ impl<'p> SoftBatch<'p> {
         let options = checked.options;
         let weight = options.weight.map(|w| cuda.input("weight", w)).transpose()?;
         let upstream = Upstream::new(cuda, "grad_output", grad_output)?;
-        let full = options.softcap.is_some()
-            || options.label_smoothing > 0.0
-            || weight.is_some()
-            || of_target;
-        let loss = match options.teacher_scale {
-            Some(_) => Loss::Distillation,
-            None if full => Loss::SoftCrossEntropyFull,
-            None => Loss::SoftCrossEntropy,
-        };
         let of = (None, weight.as_ref());
         let census = cuda.census_of_rows(&checked.counting(), of, factors)?;
-        Ok(SoftBatch { loss, weight, upstream, census })
+        Ok(SoftBatch { loss: kernel(options, of_target), weight, upstream, census })
+    }
+
+    /// The same, without weights of classes, of rows that somebody else has counted and weighed.
+    pub(crate) fn with_census(
+        cuda: &'p Cuda,
+        checked: &Checked<'_, SoftTarget<'_>>,
+        grad_output: &GradOutput<'p>,
+        of_target: bool,
+        census: Census<'p>,
+    ) -> Result<Self> {
+        let upstream = Upstream::new(cuda, "grad_output", grad_output)?;
+        Ok(SoftBatch { loss: kernel(checked.options, of_target), weight: None, upstream, census })
     }
 
     /// All but where rows lie.
@@ -163,5 +168,18 @@ impl<'p> SoftBatch<'p> {
             teacher: options.teacher_scale.unwrap_or(0.0),
             ..SoftCrossEntropyArgs::default()
         })
+    }
+}
+
+/// The kernels, with the gradient of probabilities or without.
+fn kernel(options: &CrossEntropy<'_>, of_target: bool) -> Loss {
+    let full = options.softcap.is_some()
+        || options.label_smoothing > 0.0
+        || options.weight.is_some()
+        || of_target;
+    match options.teacher_scale {
+        Some(_) => Loss::Distillation,
+        None if full => Loss::SoftCrossEntropyFull,
+        None => Loss::SoftCrossEntropy,
     }
 }

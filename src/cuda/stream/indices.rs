@@ -1,5 +1,6 @@
 //! Class indices on a CUDA device: what kernels that read indices are given, and nothing else.
 
+use crate::base::dtype::DType;
 use crate::base::error::Result;
 use crate::code::args;
 use crate::cuda::stream::Cuda;
@@ -9,25 +10,34 @@ use crate::spec::class_indices::ClassIndices;
 /// Class indices that kernels read; as [`Input`].
 #[derive(Debug)]
 pub(crate) struct Indices<'p> {
-    input: Input<'p>,
+    address: u64,
+    dtype: DType,
     argument: &'static str,
+    _input: Option<Input<'p>>,
 }
 
 impl Cuda {
     pub(crate) fn indices<'p>(&'p self, indices: ClassIndices<'p>) -> Result<Indices<'p>> {
         let argument = indices.argument();
-        Ok(Indices { input: self.input(argument, indices.tensor())?, argument })
+        let input = self.input(argument, indices.tensor())?;
+        let (address, dtype) = (input.address, input.dtype);
+        Ok(Indices { address, dtype, argument, _input: Some(input) })
     }
 }
 
 impl Indices<'_> {
+    /// Those (i64) that a call has made itself, at this address, of what the caller calls `argument`.
+    pub(crate) fn of_workspace(argument: &'static str, address: u64) -> Self {
+        Indices { address, dtype: DType::I64, argument, _input: None }
+    }
+
     pub(crate) fn address(&self) -> u64 {
-        self.input.address
+        self.address
     }
 
     /// The number that stands for the dtype in a kernel.
     pub(crate) fn kind(&self) -> u32 {
-        args::kind(self.input.dtype)
+        args::kind(self.dtype)
     }
 
     pub(crate) fn argument(&self) -> &'static str {

@@ -4,6 +4,7 @@ use crate::base::error::{Count, Error, Result};
 use crate::base::validate::Range;
 use crate::code::args::Status;
 use crate::cuda::driver::{Driver, not_captured};
+use crate::spec::class_subset::CheckedSubset;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 /// Bytes of a status word.
@@ -70,6 +71,13 @@ pub(crate) unsafe fn read(driver: &dyn Driver, address: u64) -> Result<()> {
             expected: "finite numbers > 0".into(),
             got: format!("{} at row {}", f32::from_bits(field(2) as u32), field(1)),
         }),
+        12 => {
+            let at = (field(1) as usize, field(4) as usize);
+            Err(CheckedSubset::bad_id(field(3) as usize, at, field(2)))
+        }
+        13 => Err(CheckedSubset::bad_count(field(3) as usize, field(1) as usize, field(2))),
+        14 => Err(CheckedSubset::no_target(field(1) as usize, field(2))),
+        15 => Err(CheckedSubset::no_class(field(1) as usize)),
         _ => Err(Error::Value {
             argument: "capacities",
             expected: format!("at most {} of cluster {}", Count(field(3), "row"), field(1)),

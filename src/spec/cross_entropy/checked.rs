@@ -76,6 +76,19 @@ impl CrossEntropy<'_> {
         target: &TensorRef<'a>,
     ) -> Result<Checked<'a, Target<'a>>> {
         self.check_options()?;
+        validate::class_weight(self.weight.as_ref(), classes, (dtype, owner))?;
+        self.check_listed((dtype, owner), [classes, classes], rows, target)
+    }
+
+    /// The same of rows that have so many classes, and probabilities of so many; whatever class weights are of.
+    pub(crate) fn check_listed<'a>(
+        &'a self,
+        (dtype, owner): (DType, &'static str),
+        [classes, probabilities]: [usize; 2],
+        rows: Shape,
+        target: &TensorRef<'a>,
+    ) -> Result<Checked<'a, Target<'a>>> {
+        self.check_options()?;
         if let Some(scale) = self.teacher_scale {
             return Err(Error::Value {
                 argument: "teacher_scale",
@@ -83,12 +96,11 @@ impl CrossEntropy<'_> {
                 got: scale.to_string(),
             });
         }
-        validate::class_weight(self.weight.as_ref(), classes, (dtype, owner))?;
         let class_dim = rows.len();
         let (target, rows) = match target.dtype().is_float() {
             true => {
                 let mut shape = rows;
-                shape.push(classes);
+                shape.push(probabilities);
                 validate::shape("target", target, shape, "probabilities of all classes")?;
                 validate::dtype("target", target, &[dtype], owner)?;
                 self.check_not_ignoring()?;

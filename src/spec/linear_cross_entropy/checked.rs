@@ -4,6 +4,7 @@ use crate::base::error::{Error, Result};
 use crate::base::shape::Shape;
 use crate::base::tensor::TensorRef;
 use crate::base::validate;
+use crate::spec::class_subset::CheckedSubset;
 use crate::spec::cross_entropy::CrossEntropyUpstream;
 use crate::spec::cross_entropy::checked::{Checked, Target};
 use crate::spec::linear_cross_entropy::{LinearCrossEntropy, LinearGradOut, LinearInput};
@@ -14,8 +15,10 @@ use crate::spec::output_layer::places;
 pub(crate) struct CheckedLinear<'a> {
     pub(crate) options: &'a LinearCrossEntropy<'a>,
     pub(crate) input: LinearInput<'a>,
-    /// The loss over logits `[N, V]` (their dtype here: the input's, that of what is checked beside them).
+    /// The loss over logits `[N, V]`, or of listed classes alone (their dtype here: the input's, that of what is checked beside them).
     pub(crate) of_logits: Checked<'a, Target<'a>>,
+    /// The lists, where the softmax does not go over all classes.
+    pub(crate) subset: Option<CheckedSubset<'a>>,
     /// N.
     pub(crate) rows: usize,
     /// D.
@@ -30,16 +33,41 @@ impl LinearCrossEntropy<'_> {
         let (rows, row_shape) = rows_of(&of.input)?;
         let features = of.input.shape().last().copied().unwrap_or(0);
         let classes = check_classifier(of, features)?;
-        let dtype = of.input.dtype();
-        let of_logits =
-            self.of_logits.check_rows((dtype, "the input's"), (classes, row_shape), &of.target)?;
+        self.check_classes(of, (classes, false), (rows, row_shape))
+    }
+
+    /// The same of logits that stand for hidden states.
+    pub(crate) fn check_given<'a>(&'a self, of: &LinearInput<'a>) -> Result<CheckedLinear<'a>> {
+        validate::row("logits", &of.input)?;
+        let (rows, row_shape) = rows_of(&of.input)?;
+        let classes = of.input.shape().last().copied().unwrap_or(0);
+        self.check_classes(of, (classes, true), (rows, row_shape))
+    }
+
+    /// What comes with rows that have so many classes.
+    fn check_classes<'a>(
+        &'a self,
+        of: &LinearInput<'a>,
+        (classes, given): (usize, bool),
+        (rows, row_shape): (usize, Shape),
+    ) -> Result<CheckedLinear<'a>> {
+        let features = of.input.shape().last().copied().unwrap_or(0);
+        let dtype = (of.input.dtype(), if given { "the logits'" } else { "the input's" });
+        let sizes = (classes, row_shape);
+        let (of_logits, subset) = match of.subset {
+            None => (self.of_logits.check_rows(dtype, sizes, &of.target)?, None),
+            Some(lists) => {
+                let (of_logits, lists) = lists.check(&self.of_logits, dtype, sizes, &of.target)?;
+                (of_logits, Some(CheckedSubset { given, ..lists }))
+            }
+        };
         for (argument, tensor) in [("temperature", &of.temperature), ("row_weight", &of.row_weight)]
         {
             if let Some(tensor) = tensor {
                 validate::f32_output(argument, tensor, row_shape, "one a row")?;
             }
         }
-        Ok(CheckedLinear { options: self, input: *of, of_logits, rows, features })
+        Ok(CheckedLinear { options: self, input: *of, of_logits, subset, rows, features })
     }
 }
 
@@ -77,7 +105,7 @@ fn check_classifier(of: &LinearInput<'_>, features: usize) -> Result<usize> {
 }
 
 impl<'a> CheckedLinear<'a> {
-    /// V.
+    /// V, or how many classes a list has at most.
     pub(crate) fn classes(&self) -> usize {
         self.of_logits.classes
     }
@@ -103,12 +131,14 @@ impl<'a> CheckedLinear<'a> {
                 got: format!("{} {}", grad.dtype(), grad.shape()),
             });
         }
+        let given = self.subset.is_some_and(|subset| subset.given);
         for (argument, grad) in gradients.each() {
-            let (owner, name) = match argument {
-                "grad_input" => (Some(input), "the input's"),
-                "grad_linear_weight" => (Some(linear_weight), "the classifier's"),
-                "grad_linear_bias" => (linear_bias.as_ref(), "the bias's"),
-                _ => (None, ""),
+            let (argument, owner, name) = match argument {
+                "grad_input" if given => ("grad_logits", Some(input), "the logits'"),
+                "grad_input" => (argument, Some(input), "the input's"),
+                "grad_linear_weight" => (argument, Some(linear_weight), "the classifier's"),
+                "grad_linear_bias" => (argument, linear_bias.as_ref(), "the bias's"),
+                _ => (argument, None, ""),
             };
             let Some(owner) = owner else { continue };
             let grad = grad.as_ref();

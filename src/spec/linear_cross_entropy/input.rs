@@ -1,6 +1,7 @@
 //! What is read.
 
 use crate::base::tensor::TensorRef;
+use crate::spec::class_subset::ClassSubset;
 
 /// Hidden states, the classifier that makes logits of them, and what they are to be.
 ///
@@ -21,24 +22,26 @@ pub struct LinearInput<'a> {
     pub linear_weight: TensorRef<'a>,
     /// `[V]`.
     pub linear_bias: Option<TensorRef<'a>>,
-    /// Class indices, `[]` or `[N]`; or class probabilities, `[V]` or `[N, V]`.
+    /// Class indices, `[]` or `[N]`; or class probabilities, `[V]` or `[N, V]`; of listed classes `[K]` or `[N, K]`.
     pub target: TensorRef<'a>,
     /// τ > 0 of each row, finite, f32: logits are divided by it. Default 1 each.
     pub temperature: Option<TensorRef<'a>>,
     /// u ≥ 0 of each row, finite, f32: the row's loss is multiplied by it, and the mean divides by what they add
     /// up to. Default 1 each.
     pub row_weight: Option<TensorRef<'a>>,
+    /// The classes over which the softmax of each row goes. Default: all.
+    pub subset: Option<ClassSubset<'a>>,
 }
 
 impl<'a> LinearInput<'a> {
-    /// Without bias, temperatures and weights of rows.
+    /// Without bias, temperatures and weights of rows, over all classes.
     pub fn new(
         input: TensorRef<'a>,
         linear_weight: TensorRef<'a>,
         target: TensorRef<'a>,
     ) -> LinearInput<'a> {
-        let (linear_bias, temperature, row_weight) = (None, None, None);
-        LinearInput { input, linear_weight, linear_bias, target, temperature, row_weight }
+        let (linear_bias, temperature, row_weight, subset) = (None, None, None, None);
+        LinearInput { input, linear_weight, linear_bias, target, temperature, row_weight, subset }
     }
 
     /// With a bias.
@@ -59,9 +62,16 @@ impl<'a> LinearInput<'a> {
         self
     }
 
+    /// Over listed classes alone; of the classifier only their rows are read.
+    pub fn subset(mut self, subset: ClassSubset<'a>) -> Self {
+        self.subset = Some(subset);
+        self
+    }
+
     /// All tensors that there are, but for input and target.
     pub(super) fn others(&self) -> impl Iterator<Item = TensorRef<'a>> {
         let optional = [self.linear_bias, self.temperature, self.row_weight];
-        std::iter::once(self.linear_weight).chain(optional.into_iter().flatten())
+        let lists = self.subset.into_iter().flat_map(|subset| subset.tensors().collect::<Vec<_>>());
+        std::iter::once(self.linear_weight).chain(optional.into_iter().flatten()).chain(lists)
     }
 }

@@ -15,11 +15,11 @@ use warploss::{
 };
 
 /// All results of a call, whatever the loss: by name.
-type Results = Vec<(&'static str, Tensor)>;
+pub(crate) type Results = Vec<(&'static str, Tensor)>;
 
 /// A forward and backward pass with everything that can be asked for: of losses that are one a row or not, and
 /// with k likeliest classes.
-fn everything(
+pub(crate) fn everything(
     device: &Device,
     loss: &LinearCrossEntropy<'_>,
     input: &LinearInput<'_>,
@@ -107,6 +107,6 @@ fn views<'a>(out: &'a mut [(&'static str, Tensor); 9], soft: bool) -> CrossEntro
     }
 }
 
-fn bits(tensor: &Tensor) -> Vec<u64> {
+pub(crate) fn bits(tensor: &Tensor) -> Vec<u64> {
     values(tensor).into_iter().map(|v| if v.is_nan() { 1 } else { v.to_bits() }).collect()
 }

@@ -10,15 +10,15 @@ use crate::spec::linear_cross_entropy::CheckedLinear;
 use std::ops::Range;
 
 /// The rows of a batch that are kept, and those that are not.
-pub(super) struct Rows {
-    pub(super) kept: Vec<usize>,
-    pub(super) ignored: Vec<usize>,
+pub(in crate::cpu::loss) struct Rows {
+    pub(in crate::cpu::loss) kept: Vec<usize>,
+    pub(in crate::cpu::loss) ignored: Vec<usize>,
     /// 1/τ of each kept row.
-    pub(super) scales: Option<Vec<f32>>,
+    pub(in crate::cpu::loss) scales: Option<Vec<f32>>,
 }
 
 /// Upstream gradients of the kept rows with respect to results of logits over τ.
-pub(super) enum OfRows {
+pub(in crate::cpu::loss) enum OfRows {
     Number(f32),
     Each(Vec<f32>),
 }
@@ -26,7 +26,7 @@ pub(super) enum OfRows {
 impl Rows {
     /// # Errors
     /// A kept row's temperature or weight that is out of range.
-    pub(super) fn new(
+    pub(in crate::cpu::loss) fn new(
         checked: &CheckedLinear<'_>,
         is_kept: impl Fn(usize) -> bool,
     ) -> Result<Rows> {
@@ -48,7 +48,7 @@ impl Rows {
     }
 
     /// What `upstream` and the rows' scales, and `weights`, make together.
-    pub(super) fn upstream(
+    pub(in crate::cpu::loss) fn upstream(
         &self,
         upstream: &Upstream<'_>,
         weights: Option<&[f32]>,
@@ -57,7 +57,7 @@ impl Rows {
     }
 
     /// The same over these scales: none, of what temperatures do not divide.
-    pub(super) fn upstream_over(
+    pub(in crate::cpu::loss) fn upstream_over(
         &self,
         scales: Option<&[f32]>,
         upstream: &Upstream<'_>,
@@ -80,7 +80,7 @@ impl Rows {
 
 impl OfRows {
     /// Those of some of the kept rows.
-    pub(super) fn part(&self, rows: &Range<usize>) -> Upstream<'_> {
+    pub(in crate::cpu::loss) fn part(&self, rows: &Range<usize>) -> Upstream<'_> {
         match self {
             OfRows::Number(number) => Upstream::Number(*number),
             OfRows::Each(each) => Upstream::PerRow(HostRef::F32(&each[rows.clone()])),

@@ -13,12 +13,13 @@ use crate::spec::cross_entropy::checked::Target;
 use crate::spec::linear_cross_entropy::{CheckedLinear, LinearPath, small_budget};
 
 /// What the pool's blocks are multiples of, and how many a call takes at most.
-const GRAIN: usize = 512;
+pub(in crate::cuda::loss) const GRAIN: usize = 512;
 const BLOCKS: usize = 24;
 /// Bytes of a row that a split's part has at the least (`PART_BYTES` of plans).
-const PART_BYTES: usize = 16 * 1024;
+pub(in crate::cuda::loss) const PART_BYTES: usize = 16 * 1024;
 /// Kernels that leave the most of a part.
-const WIDEST: [Loss; 2] = [Loss::CrossEntropyTop, Loss::SoftCrossEntropyFull];
+pub(in crate::cuda::loss) const WIDEST: [Loss; 2] =
+    [Loss::CrossEntropyTop, Loss::SoftCrossEntropyFull];
 
 /// What a call takes beside its inputs, outputs and gradients.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -15,21 +15,24 @@ use crate::cuda::stream::memory::Input;
 use crate::spec::linear_cross_entropy::CheckedLinear;
 
 /// Bytes of a row: its mark, and three upstream gradients.
-pub(super) const BYTES: usize = 8 + 3 * 4;
+pub(in crate::cuda::loss) const BYTES: usize = 8 + 3 * 4;
 /// Pieces of memory that those are in.
-pub(super) const PIECES: usize = 4;
+pub(in crate::cuda::loss) const PIECES: usize = 4;
 
 /// Temperatures and weights of rows, and what they make of upstream gradients.
-pub(super) struct RowNumbers<'p> {
+pub(in crate::cuda::loss) struct RowNumbers<'p> {
     cuda: &'p Cuda,
     temperature: Option<Input<'p>>,
-    row_weight: Option<Input<'p>>,
+    _row_weight: Option<Input<'p>>,
     args: LinearRowsArgs,
     memory: Workspace<'p>,
 }
 
 impl<'p> RowNumbers<'p> {
-    pub(super) fn new(cuda: &'p Cuda, checked: &CheckedLinear<'p>) -> Result<RowNumbers<'p>> {
+    pub(in crate::cuda::loss) fn new(
+        cuda: &'p Cuda,
+        checked: &CheckedLinear<'p>,
+    ) -> Result<RowNumbers<'p>> {
         let of = &checked.input;
         let temperature = of.temperature.map(|t| cuda.input("temperature", t)).transpose()?;
         let row_weight = of.row_weight.map(|t| cuda.input("row_weight", t)).transpose()?;
@@ -41,21 +44,26 @@ impl<'p> RowNumbers<'p> {
             ..LinearRowsArgs::default()
         };
         let memory = Workspace::new(cuda, checked.rows);
-        Ok(RowNumbers { cuda, temperature, row_weight, args, memory })
+        Ok(RowNumbers { cuda, temperature, _row_weight: row_weight, args, memory })
     }
 
     /// As the census checks them.
-    pub(super) fn factors(&self) -> RowFactors {
+    pub(in crate::cuda::loss) fn factors(&self) -> RowFactors {
         let LinearRowsArgs { temperature, row_weight, .. } = self.args;
         RowFactors { temperature, row_weight, ..RowFactors::default() }
     }
 
     /// Address of what is below 0 where a row does not count; 0: all do.
-    pub(super) fn marks(&self) -> u64 {
+    pub(in crate::cuda::loss) fn marks(&self) -> u64 {
         self.args.marks
     }
 
-    pub(super) fn has_temperature(&self) -> bool {
+    /// Has losses multiplied by numbers at this address in the place of the rows' weights.
+    pub(in crate::cuda::loss) fn weigh_by(&mut self, factors: u64) {
+        self.args.row_weight = factors;
+    }
+
+    pub(in crate::cuda::loss) fn has_temperature(&self) -> bool {
         self.temperature.is_some()
     }
 
@@ -64,7 +72,7 @@ impl<'p> RowNumbers<'p> {
     ///
     /// # Safety
     /// The call's shapes were checked.
-    pub(super) unsafe fn prepare(
+    pub(in crate::cuda::loss) unsafe fn prepare(
         &mut self,
         target: Option<(&LabelArgs, i64)>,
         upstream: &mut [&mut UpstreamArgs],
@@ -76,7 +84,7 @@ impl<'p> RowNumbers<'p> {
             (self.args.ignore_index, self.args.classes) = (labels.ignore_index, classes);
             self.args.marks = self.memory.packed(1, DType::I64)?.address;
         }
-        let scaled = over_temperature || self.row_weight.is_some();
+        let scaled = over_temperature || self.args.row_weight != 0;
         let args = &mut self.args;
         args.over_temperature = over_temperature.into();
         let named = [
@@ -102,7 +110,7 @@ impl<'p> RowNumbers<'p> {
     ///
     /// # Safety
     /// The panel is f32 device memory of those rows and columns.
-    pub(super) unsafe fn divide(
+    pub(in crate::cuda::loss) unsafe fn divide(
         &self,
         panel: Panel,
         from: usize,
@@ -125,8 +133,8 @@ impl<'p> RowNumbers<'p> {
     ///
     /// # Safety
     /// The outputs have a number a row, which launches before this one have written.
-    pub(super) unsafe fn weigh(&self, out: &LossOutputs) -> Result<()> {
-        if self.row_weight.is_none() || out.loss == 0 {
+    pub(in crate::cuda::loss) unsafe fn weigh(&self, out: &LossOutputs) -> Result<()> {
+        if self.args.row_weight == 0 || out.loss == 0 {
             return Ok(());
         }
         let LossOutputs { loss, z_loss, wide, .. } = *out;

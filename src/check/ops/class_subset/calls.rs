@@ -1,0 +1,279 @@
+//! Calls of one form each, right and wrong: of hidden states, whose checks those of logits share.
+
+use crate::base::dtype::DType;
+use crate::base::error::Result;
+use crate::base::reduction::Reduction;
+use crate::base::tensor::TensorRef;
+use crate::check::call::bound::Bound;
+use crate::check::call::clusters::{draw_gradients, named_gradients};
+use crate::check::call::draft::Draft;
+use crate::check::call::{Role, Setpoint};
+use crate::check::draw::lists::DrawnLists;
+use crate::check::entry::Reference;
+use crate::check::ops::cross_entropy::upstream;
+use crate::check::outcome::{Expected, Quantity};
+use crate::check::reference::{self, LinearData, LinearTarget, ListData};
+use crate::spec::class_subset::{ClassSubset, MissingTarget};
+use crate::spec::cross_entropy::{
+    CrossEntropy, CrossEntropyOut, CrossEntropyOutput, CrossEntropyUpstream,
+};
+use crate::spec::linear_cross_entropy::{LinearCrossEntropy, LinearGradOut, LinearInput};
+
+const FORMS: [&str; 4] = ["forward", "forward_into", "forward_backward_into", "backward_into"];
+
+pub(super) fn draw(d: &mut Draft) {
+    let form = d.form(&FORMS);
+    let features = d.random.pick(&[1, 2, 3, 8, 17]);
+    let classes = d.random.pick(&[1, 2, 3, 5, 12, 40, 300]);
+    let rows = d.random.below(7);
+    let (shape, letters) = match d.random.one_in(8) {
+        true => (vec![features], ""),
+        false => (vec![rows, features], "N"),
+    };
+    let rows = shape[..shape.len() - 1].to_vec();
+    let input_letters = format!("{letters}D");
+    let data = d.features(&shape);
+    d.given(("input", Role::Read), (d.dtype, &shape, &input_letters), data);
+    let data = d.normal(&[classes, features], 0.4);
+    d.given(("linear_weight", Role::Read), (d.dtype, &[classes, features], "CD"), data);
+    let mut parameters = vec![("linear_weight".to_owned(), vec![classes, features])];
+    if d.random.one_in(2) {
+        let data = d.normal(&[classes], 0.4);
+        d.given(("linear_bias", Role::Read), (d.dtype, &[classes], "C"), data);
+        parameters.push(("linear_bias".to_owned(), vec![classes]));
+    }
+    let soft = d.random.one_in(4);
+    draw_lists(d, (&rows, letters), classes, soft);
+    d.weight("weight", &[classes], "C");
+    if let Some(weight) = d.call.tensors.last_mut() {
+        weight.present &= !soft;
+    }
+    draw_rows(d, &rows, letters);
+    let reduction = d.reduction(false);
+    let weighted = d.call.tensors.iter().any(|given| given.name == "weight" && given.present);
+    let squared: &[f64] = if weighted { &[] } else { &[1e-4, 0.1] };
+    d.number("lse_square_scale", 0.0, squared);
+    d.number("logit_scale", 1.0, &[0.5, 2.0]);
+    d.option("softcap", Setpoint::Unset, &[Setpoint::Number(30.0)]);
+    let loss: (&[usize], &str) = match reduction {
+        Reduction::None => (&rows, letters),
+        Reduction::Sum | Reduction::Mean | Reduction::BatchMean => (&[], ""),
+    };
+    draw_results(d, loss, (&rows, letters), soft);
+    if form.ends_with("backward_into") {
+        draw_gradients(d, ("grad_input", &shape, &input_letters), &parameters);
+    }
+}
+
+/// Targets, or probabilities, and lists that go with them.
+fn draw_lists(d: &mut Draft, (rows, letters): (&[usize], &str), classes: usize, soft: bool) {
+    let count = rows.iter().product();
+    let mut targets = Vec::new();
+    if !soft {
+        d.targets("target", classes, rows, letters);
+        let ignored = d.call.settings.last().map_or(-100, |setting| match setting.value {
+            Setpoint::Integer(ignored) => ignored,
+            _ => -100,
+        });
+        let values = d.call.tensors.last().map_or(&[][..], |given| &given.values);
+        let kept = |&target: &f64| if target as i64 == ignored { -1 } else { target as i64 };
+        targets = values.iter().map(kept).collect();
+    }
+    let lists = DrawnLists::draw(&mut d.random, classes, (count, (!soft).then_some(&targets[..])));
+    if soft {
+        let sizes = [rows, &[lists.k]].concat();
+        let share = 1.0 / lists.k as f64;
+        let data = d.normal(&sizes, share).into_iter().map(f64::abs).collect();
+        d.given(("target", Role::Read), (d.dtype, &sizes, &format!("{letters}K")), data);
+    }
+    d.set("missing_target", Setpoint::Integer(lists.missing as i64));
+    d.set("shared", Setpoint::Integer(lists.shared.into()));
+    let (shape, own) = (lists.shape(rows), if lists.shared { "K" } else { &format!("{letters}K") });
+    let ids = d.given(("ids", Role::Read), (lists.dtype, &shape, own), lists.ids.clone());
+    ids.padding = 0;
+    if let Some(counts) = lists.counts {
+        d.given(("counts", Role::Read), (DType::I64, rows, letters), counts).padding = 0;
+    }
+}
+
+/// What a row may have: a temperature, and a weight.
+fn draw_rows(d: &mut Draft, rows: &[usize], letters: &str) {
+    for (name, values) in [("temperature", [0.5, 1.0, 2.0]), ("row_weight", [0.0, 1.0, 2.5])] {
+        let count = rows.iter().product::<usize>();
+        let data = (0..count).map(|_| d.random.pick(&values)).collect();
+        let present = d.random.one_in(3);
+        let given = d.given((name, Role::Read), (DType::F32, rows, letters), data);
+        (given.optional, given.present) = (true, present);
+    }
+}
+
+/// Upstream gradients, and memory for results.
+fn draw_results(
+    d: &mut Draft,
+    (loss, loss_letters): (&[usize], &str),
+    (rows, letters): (&[usize], &str),
+    soft: bool,
+) {
+    let form = d.call.form;
+    if form.contains("backward") {
+        d.upstream("grad_output", loss, loss_letters);
+        for name in ["grad_logprob", "grad_entropy"] {
+            match soft {
+                true => d.number(name, 0.0, &[]),
+                false => d.upstream_or(name, 0.0, rows, letters),
+            }
+        }
+    }
+    if form.starts_with("forward") && form.ends_with("into") {
+        d.out("loss", DType::F32, loss, loss_letters);
+        d.optional_out("lse", DType::F32, rows, letters);
+        d.optional_out("z_loss", DType::F32, loss, loss_letters);
+        for (name, dtype) in [
+            ("logprob", DType::F32),
+            ("entropy", DType::F32),
+            ("argmax", DType::I64),
+            ("rank", DType::I64),
+        ] {
+            d.optional_out(name, dtype, rows, letters);
+            if let Some(last) = d.call.tensors.last_mut() {
+                last.present &= !soft;
+            }
+        }
+    }
+}
+
+fn loss<'a>(b: &Bound<'a>) -> LinearCrossEntropy<'a> {
+    let loss = CrossEntropy::default()
+        .reduction(b.reduction())
+        .lse_square_scale(b.number("lse_square_scale"))
+        .logit_scale(b.float("logit_scale"))
+        .softcap(b.optional_number("softcap").map(|cap| cap as f32))
+        .ignore_index(b.optional_integer("ignore_index").unwrap_or(-100));
+    LinearCrossEntropy::from(match b.optional("weight") {
+        Some(weight) => loss.weight(weight),
+        None => loss,
+    })
+}
+
+fn missing(b: &Bound<'_>) -> MissingTarget {
+    let of = b.optional_integer("missing_target").unwrap_or(0);
+    MissingTarget::ALL.into_iter().find(|&rule| rule as i64 == of).unwrap_or_default()
+}
+
+fn shared(b: &Bound<'_>) -> bool {
+    b.optional_integer("shared") == Some(1)
+}
+
+fn input<'a>(b: &Bound<'a>) -> LinearInput<'a> {
+    let subset = match shared(b) {
+        true => ClassSubset::shared(b.tensor("ids")),
+        false => ClassSubset::per_row(b.tensor("ids"), b.optional("counts")),
+    };
+    LinearInput {
+        linear_bias: b.optional("linear_bias"),
+        temperature: b.optional("temperature"),
+        row_weight: b.optional("row_weight"),
+        subset: Some(subset.missing_target(missing(b))),
+        ..LinearInput::new(b.tensor("input"), b.tensor("linear_weight"), b.tensor("target"))
+    }
+}
+
+fn outputs<'a>(b: &Bound<'a>) -> CrossEntropyOut<'a> {
+    CrossEntropyOut {
+        lse: b.optional_out("lse"),
+        z_loss: b.optional_out("z_loss"),
+        logprob: b.optional_out("logprob"),
+        entropy: b.optional_out("entropy"),
+        argmax: b.optional_out("argmax"),
+        rank: b.optional_out("rank"),
+        ..CrossEntropyOut::loss(b.out("loss"))
+    }
+}
+
+fn gradients<'a>(b: &Bound<'a>) -> LinearGradOut<'a> {
+    LinearGradOut {
+        input: b.optional_out("grad_input"),
+        linear_weight: b.optional_out("grad_linear_weight"),
+        linear_bias: b.optional_out("grad_linear_bias"),
+        accumulate: b.flag("accumulate"),
+        ..LinearGradOut::default()
+    }
+}
+
+pub(super) fn run(b: &Bound<'_>) -> Result<()> {
+    let (loss, input, device) = (loss(b), input(b), b.device);
+    match b.call.form {
+        "forward" => {
+            let CrossEntropyOutput { loss, lse, z_loss } = loss.forward(device, &input)?;
+            b.give("loss", loss);
+            b.give("lse", lse);
+            b.give("z_loss", z_loss);
+        }
+        "forward_into" => loss.forward_into(device, &input, outputs(b))?,
+        "forward_backward_into" => {
+            let out = outputs(b);
+            loss.forward_backward_into(device, &input, upstream(b), gradients(b), out)?;
+        }
+        _ => loss.backward_into(device, &input, upstream(b), gradients(b))?,
+    }
+    Ok(())
+}
+
+pub(super) fn expect(b: &Bound<'_>) -> Result<Reference> {
+    let of = input(b);
+    let owned = |tensor: Option<TensorRef<'_>>| tensor.map(|tensor| tensor.to_f64()).transpose();
+    let (input, weight) = (of.input.to_f64()?, of.linear_weight.to_f64()?);
+    let (bias, temperature) = (owned(of.linear_bias)?, owned(of.temperature)?);
+    let row_weight = owned(of.row_weight)?;
+    let soft = of.target.dtype().is_float();
+    let target = if soft { of.target.to_f64()? } else { Vec::new() };
+    let indices = if soft { Vec::new() } else { reference::indices(of.target)? };
+    // A pass without gradients has no upstream ones.
+    let [g, a, e] = match b.call.form.contains("backward") {
+        true => {
+            let CrossEntropyUpstream { grad_output, grad_logprob, grad_entropy } = upstream(b);
+            let [g, a, e] = [grad_output, grad_logprob, grad_entropy].map(reference::upstream);
+            [g?, a?, e?]
+        }
+        false => [vec![1.0], vec![0.0], vec![0.0]],
+    };
+    let ids = b.tensor("ids");
+    let counts = b.optional("counts").map(reference::indices).transpose()?;
+    let lists = ListData {
+        ids: &reference::indices(ids)?,
+        k: ids.shape().last().copied().unwrap_or(0),
+        counts: counts.as_deref(),
+        shared: shared(b),
+        missing: missing(b),
+        given: false,
+    };
+    let data = LinearData {
+        input: &input,
+        features: of.input.shape().last().copied().unwrap_or(1),
+        weight: &weight,
+        classes: of.linear_weight.shape()[0],
+        bias: bias.as_deref(),
+        target: match soft {
+            true => LinearTarget::Probabilities(&target),
+            false => LinearTarget::Classes(&indices),
+        },
+        temperature: temperature.as_deref(),
+        row_weight: row_weight.as_deref(),
+        upstream: [&g, &a, &e],
+    };
+    let out = reference::class_subset(&loss(b).of_logits, &data, &lists);
+    let bias = of.linear_bias.map(|_| ("linear_bias".to_owned(), out.grad_bias));
+    let grads = [Some(("linear_weight".to_owned(), out.grad_weight)), bias];
+    Ok(Reference {
+        gradients: named_gradients(b, grads.into_iter().flatten())?,
+        ..vec![
+            Expected::product(Quantity::Loss, out.loss),
+            Expected::product(Quantity::ZLoss, out.z_loss),
+            Expected::product(Quantity::Lse, out.lse),
+            Expected::product(Quantity::Output, out.logprob),
+            Expected::product(Quantity::Entropy, out.entropy),
+            Expected::product(Quantity::Gradient, out.grad_input),
+        ]
+        .into()
+    })
+}
