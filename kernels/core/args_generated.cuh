@@ -600,6 +600,34 @@ WL_OFFSET(TileArgs, to, 552); WL_OFFSET(TileArgs, width, 560); WL_OFFSET(TileArg
 WL_OFFSET(TileArgs, hidden_stride, 576); WL_OFFSET(TileArgs, weight_stride, 584); WL_OFFSET(TileArgs, to_stride, 592);
 WL_OFFSET(TileArgs, splits, 600); WL_OFFSET(TileArgs, to_kind, 608); WL_OFFSET(TileArgs, add, 612);
 
+// Rows whose logits are products of any number of features; hidden rows and weights are of one type of 16 bits.
+struct LinearTileArgs {
+  CrossEntropyArgs row;      // The rows and the loss's options; x and y stand unused.
+  const void* hidden;        // `[rows, width]`.
+  const void* weight;        // `[classes, width]`.
+  const float* temperature;  // What divides a row's logits, or null.
+  float* partials;           // `[4 * splits, rows, words of a state]`.
+  float* targets;            // Per row that counts: its target's logit.
+  float* slopes;             // Per row: what its gradient is made of; null: there is no backward pass.
+  float* gradient;           // The gradient of the logits, `[rows, end - begin]`; an even number of elements between
+                             // rows, the first of which is at a multiple of 8 bytes.
+  wl_i64 width;
+  wl_i64 hidden_stride;      // Elements between rows.
+  wl_i64 weight_stride;      // Elements between rows.
+  wl_i64 gradient_stride;    // Elements between rows.
+  wl_i64 begin;              // Classes that are gone through, from `begin` to `end`, in so many parts.
+  wl_i64 end;
+  wl_i64 splits;
+};
+static_assert(sizeof(LinearTileArgs) == 624, "LinearTileArgs");
+WL_OFFSET(LinearTileArgs, row, 0); WL_OFFSET(LinearTileArgs, hidden, 512); WL_OFFSET(LinearTileArgs, weight, 520);
+WL_OFFSET(LinearTileArgs, temperature, 528); WL_OFFSET(LinearTileArgs, partials, 536);
+WL_OFFSET(LinearTileArgs, targets, 544); WL_OFFSET(LinearTileArgs, slopes, 552);
+WL_OFFSET(LinearTileArgs, gradient, 560); WL_OFFSET(LinearTileArgs, width, 568);
+WL_OFFSET(LinearTileArgs, hidden_stride, 576); WL_OFFSET(LinearTileArgs, weight_stride, 584);
+WL_OFFSET(LinearTileArgs, gradient_stride, 592); WL_OFFSET(LinearTileArgs, begin, 600);
+WL_OFFSET(LinearTileArgs, end, 608); WL_OFFSET(LinearTileArgs, splits, 616);
+
 // Rows of a matrix from and to other places.
 struct PanelArgs {
   const void* from;     // Or null: zeros.

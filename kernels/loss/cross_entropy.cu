@@ -30,20 +30,33 @@ enum CrossEntropyParts {
   WL_TOKENS,   // log-probability, entropy and their gradients too
 };
 
+struct CrossEntropySlopes {
+  static constexpr int WORDS = 4;
+  float max, prob, smooth;
+  float target;  // the target's own
+};
+struct TokenSlopes : CrossEntropySlopes {
+  static constexpr int WORDS = 5;
+  float bend;
+};
+
 template <CrossEntropyParts PARTS>
 struct CrossEntropyOf {
   typedef TargetRows<CrossEntropyArgs, true> Rows;
   typedef Smoothed State;
+  typedef CrossEntropySlopes Slopes;
 };
 template <>
 struct CrossEntropyOf<WL_PLAIN> {
   typedef TargetRows<CrossEntropyArgs, false> Rows;
   typedef Lse State;
+  typedef CrossEntropySlopes Slopes;
 };
 template <>
 struct CrossEntropyOf<WL_TOKENS> {
   typedef EntropyRows<TargetRows<CrossEntropyArgs, true>> Rows;
   typedef SmoothedOver<Moments> State;
+  typedef TokenSlopes Slopes;
 };
 
 template <CrossEntropyParts PARTS>
@@ -254,19 +267,19 @@ struct CrossEntropy : CrossEntropyOf<PARTS>::Rows {
   }
 
   // What a row's gradient is made of once it is finished, for who comes back to the row.
-  struct Slopes {
-    static constexpr int WORDS = 4;
-    float max, prob, smooth;
-    float target;  // the target's own
-  };
+  typedef typename CrossEntropyOf<PARTS>::Slopes Slopes;
   WL_FN Slopes slopes(const Row& row) const {
-    if (!row.kept) return {};
-    return {row.max, row.prob, row.smooth, target_gradient(row)};
+    Slopes slopes = {};
+    if (!row.kept) return slopes;
+    slopes.max = row.max, slopes.prob = row.prob, slopes.smooth = row.smooth, slopes.target = target_gradient(row);
+    if constexpr (TOKENS) slopes.bend = row.bend;
+    return slopes;
   }
   WL_FN Row recalled(wl_i64 target, const Slopes& slopes) const {
     Row row = {};
     row.target = target, row.kept = target >= 0;
     row.max = slopes.max, row.prob = slopes.prob, row.smooth = slopes.smooth;
+    if constexpr (TOKENS) row.bend = slopes.bend;
     return row;
   }
 };

@@ -18,8 +18,8 @@ pub(crate) use batch::{
 pub(crate) use elements::ElementwiseArgs;
 pub(crate) use kind::kind;
 pub(crate) use layers::{
-    BinArgs, DistributionArgs, EmbeddingArgs, LinearRowsArgs, MAX_CLUSTERS, PanelArgs, SampledArgs,
-    SegmentArgs, SortArgs, SubsetArgs, TileArgs,
+    BinArgs, DistributionArgs, EmbeddingArgs, LinearRowsArgs, LinearTileArgs, MAX_CLUSTERS,
+    PanelArgs, SampledArgs, SegmentArgs, SortArgs, SubsetArgs, TileArgs,
 };
 pub(crate) use nll::NllArgs;
 pub(crate) use parts::PartArgument;
@@ -41,5 +41,5 @@ arguments! {
     CrossEntropyArgs LogprobEntropyArgs SoftCrossEntropyArgs JsDivLogitsArgs
     LogSoftmaxArgs LogSumExpArgs InformationArgs MultiMarginArgs NllArgs BatchArgs RankArgs MergeArgs PermuteArgs ElementwiseArgs
     BinArgs DistributionArgs EmbeddingArgs SampledArgs SortArgs SegmentArgs TileArgs PanelArgs LinearRowsArgs
-    SubsetArgs
+    LinearTileArgs SubsetArgs
 }

@@ -281,6 +281,40 @@ pub(crate) struct TileArgs {
     pub(crate) add: u32,
 }
 
+/// Rows whose logits are products of any number of features; hidden rows and weights are of one type of 16 bits.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct LinearTileArgs {
+    /// The rows and the loss's options; x and y stand unused.
+    pub(crate) row: CrossEntropyArgs,
+    /// `[rows, width]`.
+    pub(crate) hidden: In,
+    /// `[classes, width]`.
+    pub(crate) weight: In,
+    /// What divides a row's logits, or null.
+    pub(crate) temperature: InF32,
+    /// `[4 * splits, rows, words of a state]`.
+    pub(crate) partials: OutF32,
+    /// Per row that counts: its target's logit.
+    pub(crate) targets: OutF32,
+    /// Per row: what its gradient is made of; null: there is no backward pass.
+    pub(crate) slopes: OutF32,
+    /// The gradient of the logits, `[rows, end - begin]`; an even number of elements between rows, the first of which
+    /// is at a multiple of 8 bytes.
+    pub(crate) gradient: OutF32,
+    pub(crate) width: i64,
+    /// Elements between rows.
+    pub(crate) hidden_stride: i64,
+    /// Elements between rows.
+    pub(crate) weight_stride: i64,
+    /// Elements between rows.
+    pub(crate) gradient_stride: i64,
+    /// Classes that are gone through, from `begin` to `end`, in so many parts.
+    pub(crate) begin: i64,
+    pub(crate) end: i64,
+    pub(crate) splits: i64,
+}
+
 /// Rows of a matrix from and to other places.
 #[repr(C)]
 #[derive(Debug, Clone, Copy, Default)]

@@ -137,6 +137,20 @@ batch! {
     TileFullHiddenBf16 = LinearSoftmax "tile_full_hidden_bf16",
     TileFullWeightF16 = LinearSoftmax "tile_full_weight_f16",
     TileFullWeightBf16 = LinearSoftmax "tile_full_weight_bf16",
+    /// What a split's classes leave of each row's softmax; of any number of features.
+    LinearForwardF16 = LinearCrossEntropy "linear_forward_f16",
+    LinearForwardBf16 = LinearCrossEntropy "linear_forward_bf16",
+    /// The rows' losses of all splits, and what their gradients are made of.
+    LinearFinish = LinearCrossEntropy "linear_finish",
+    /// The gradient of the logits of some classes.
+    LinearGradientF16 = LinearCrossEntropy "linear_gradient_f16",
+    LinearGradientBf16 = LinearCrossEntropy "linear_gradient_bf16",
+    /// The same with all that may be asked of rows.
+    LinearFullForwardF16 = LinearCrossEntropy "linear_full_forward_f16",
+    LinearFullForwardBf16 = LinearCrossEntropy "linear_full_forward_bf16",
+    LinearFullFinish = LinearCrossEntropy "linear_full_finish",
+    LinearFullGradientF16 = LinearCrossEntropy "linear_full_gradient_f16",
+    LinearFullGradientBf16 = LinearCrossEntropy "linear_full_gradient_bf16",
     /// Of each row of an index its class by frequency, and its slot.
     EmbeddingPlaces = Embedding "embedding_places",
     /// What targets and negatives have beside their products; targets that are never drawn.

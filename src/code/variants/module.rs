@@ -87,6 +87,8 @@ modules! {
     Segments = "batch/segment_sum.cu" "SegmentArgs",
     /// A softmax whose logits are products of few features.
     LinearSoftmax = "loss/linear_softmax.cu" "TileArgs",
+    /// A softmax whose logits are products of any number of features.
+    LinearCrossEntropy = "loss/linear_cross_entropy.cu" "LinearTileArgs",
     Embedding = "batch/adaptive_embedding.cu" "EmbeddingArgs",
     Sampled = "loss/sampled_softmax.cu" "SampledArgs",
 }

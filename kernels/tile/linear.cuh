@@ -1,0 +1,210 @@
+// A softmax over products of any number of features, whose logits never reach memory: each pass makes them anew, a
+// tile at a time (pipeline.cuh), and hands them to the functor of a loss with a target (schedule/functor.cuh), which
+// gives what tile/softmax.cuh asks of it. Hidden rows and weights are of T, logits and their gradient f32.
+//
+// Blocks own hidden rows, and classes are cut into splits. What a row's classes leave behind are states: one of each
+// split and of each of the warps that share it, put together in order.
+#pragma once
+#include "core/args.cuh"
+#include "core/reduce.cuh"
+#include "tile/fragment.cuh"
+#include "tile/pipeline.cuh"
+
+// Row tiles whose blocks come after one another, split by split: together their rows and the classes that they go
+// through at a time stay in L2.
+#define WL_LINEAR_GROUP 32
+
+struct LinearBlock {
+  wl_i64 first;       // row
+  wl_i64 split;
+  wl_i64 begin, end;  // classes
+
+  WL_FN LinearBlock(const LinearTileArgs& a) {
+    const wl_i64 tiles = (a.row.rows.count + WL_PIPE_OWN - 1) / WL_PIPE_OWN, group = WL_LINEAR_GROUP * a.splits;
+    const wl_i64 before = wl_block() / group * WL_LINEAR_GROUP, in = wl_block() % group;
+    const wl_i64 beside = tiles - before < WL_LINEAR_GROUP ? tiles - before : WL_LINEAR_GROUP;
+    first = (before + in % beside) * WL_PIPE_OWN, split = in / beside;
+    const wl_i64 others = (a.end - a.begin + WL_PIPE_OTHER - 1) / WL_PIPE_OTHER, each = (others + a.splits - 1) / a.splits;
+    begin = a.begin + split * each * WL_PIPE_OTHER;
+    const wl_i64 stop = begin + each * WL_PIPE_OTHER;
+    end = stop < a.end ? stop : a.end;
+  }
+};
+
+// A row's columns of a tile that a lane has.
+typedef FragmentColumns<16, 2> LinearColumns;
+
+// What a block knows of its rows: classes (-1: the row does not count, and is not read) and 1/τ.
+struct LinearRows {
+  wl_shared<wl_i64> targets;
+  wl_shared<float> scales;
+
+  template <class Op>
+  WL_FN void load(const LinearTileArgs& a, const Op& op, wl_i64 first) const {
+    if (wl_thread() < WL_PIPE_OWN) {
+      const wl_i64 row = first + wl_thread();
+      const wl_i64 target = row < a.row.rows.count ? op.kept_target(row) : -1;
+      targets[wl_thread()] = target;
+      scales[wl_thread()] = target >= 0 && a.temperature ? 1.f / wl_ld(a.temperature + row) : 1.f;
+    }
+    wl_syncthreads();  // all rows are known
+  }
+  WL_FN bool reads(wl_u32 row) const { return targets[row] >= 0; }
+};
+
+// Products begin with the bias of their classes.
+WL_FN void begin_with_bias(const LinearTileArgs& a, const LinearColumns& columns, PipeProducts& z) {
+  float bias[16];
+  WL_UNROLL for (int e = 0; e < 16; e++) bias[e] = 0.f;
+  if (a.row.bias) {
+    WL_UNROLL for (int e = 0; e < 16; e++) bias[e] = columns.holds(e) ? wl_ld(a.row.bias + columns.column(e)) : 0.f;
+  }
+  WL_UNROLL for (int m = 0; m < 4; m++) {
+    WL_UNROLL for (int n = 0; n < 8; n++) {
+      WL_UNROLL for (int e = 0; e < 4; e++) z[m][n][e] = bias[2 * n + e % 2];
+    }
+  }
+}
+
+// Goes through the block's tiles; calls `each(row, x, columns)` for the lane's part of each row of the block: logits,
+// and -inf where there is no column.
+template <class T, class Each>
+WL_FN void through_logits(const LinearTileArgs& a, const LinearBlock& block, const LinearRows& rows, Each each) {
+  const MatrixView<T> hidden(a.hidden, a.row.rows.count, a.hidden_stride, a.width);
+  const MatrixView<T> weight(a.weight, a.row.rows.classes, a.weight_stride, a.width);
+  WL_PIPELINE(T, pipeline, hidden, weight, block.first);
+  pipeline.start(block.begin, block.end, [&](wl_u32 row) { return rows.reads(row); });
+  WL_UNROLL_N(1) for (wl_i64 begin = block.begin; begin < block.end; begin += WL_PIPE_OTHER) {
+    const LinearColumns columns(begin + pipeline.other_of_warp() + fragment_column(), block.end);
+    PipeProducts z;
+    begin_with_bias(a, columns, z);
+    pipeline.add_products(z);
+    WL_UNROLL for (int m = 0; m < 4; m++) {
+      WL_UNROLL for (int r = 0; r < 2; r++) {
+        const wl_u32 row = pipeline.own_of_warp() + 16 * m + 8 * r + fragment_row();
+        const float scale = rows.scales[row];
+        float x[16];
+        WL_UNROLL for (int e = 0; e < 16; e++) x[e] = z[m][e / 2][2 * r + e % 2] * scale;
+        if (!columns.whole()) {
+          WL_UNROLL for (int e = 0; e < 16; e++) x[e] = columns.holds(e) ? x[e] : -wl_inf();
+        }
+        each(row, x, columns);
+      }
+    }
+  }
+  wl_cp_async_wait<0>();
+}
+
+// States of a block's rows, one for each of the warps that share a row: its lanes' own affair.
+template <class State>
+struct LinearStates {
+  wl_shared<float> words;
+
+  static WL_FN wl_u32 place(wl_u32 row) { return (wl_warp() % WL_PIPE_ACROSS * WL_PIPE_OWN + row) * State::WORDS; }
+  WL_FN State get(wl_u32 row) const {
+    Words<State> of;
+    WL_UNROLL for (int i = 0; i < State::WORDS; i++) of.w[i] = words[place(row) + i];
+    return wl_bit_cast<State>(of);
+  }
+  WL_FN void put(wl_u32 row, const State& state) const {
+    const Words<State> of = wl_bit_cast<Words<State>>(state);
+    WL_UNROLL for (int i = 0; i < State::WORDS; i++) words[place(row) + i] = of.w[i];
+  }
+};
+
+// The rows that a lane answers for: each 8th of its warp's.
+template <class Each>
+WL_FN void each_own_row(Each each) {
+  if (wl_lane() % 4 != 0) return;
+  const wl_u32 first = WL_PIPE_WARP * (wl_warp() / WL_PIPE_ACROSS) + fragment_row();
+  WL_UNROLL_N(1) for (wl_u32 row = first; row < first + WL_PIPE_WARP; row += 8) each(row);
+}
+
+// What each split's classes leave of each row, and the targets' logits.
+template <class Op, class T>
+WL_FN void linear_forward(const LinearTileArgs& a) {
+  typedef typename Op::State State;
+  WL_SMEM(wl_i64, targets, WL_PIPE_OWN);
+  WL_SMEM(float, scales, WL_PIPE_OWN);
+  WL_SMEM(float, words, WL_PIPE_ACROSS * WL_PIPE_OWN * State::WORDS);
+  const LinearBlock block(a);
+  const Op op(a.row);
+  const LinearRows rows = {targets, scales};
+  const LinearStates<State> states = {words};
+  rows.load(a, op, block.first);
+  each_own_row([&](wl_u32 row) { states.put(row, State::empty()); });
+  through_logits<T>(a, block, rows, [&](wl_u32 row, float (&x)[16], const LinearColumns& columns) {
+    const typename Op::Row of = op.recalled(targets[row], {});
+    const int lane = columns.has(of.target) ? columns.lane(of.target) : -1;
+    if (lane >= 0) {
+      float at = 0.f;
+      WL_UNROLL for (int e = 0; e < 16; e++) at = e == lane ? x[e] : at;
+      wl_st(a.targets + block.first + row, at);
+    }
+    State state = State::empty();
+    op.push(state, of, x, columns);
+    state = reduce_lanes<4>(state, op.k);
+    if (wl_lane() % 4 != 0) return;
+    State all = states.get(row);
+    all.merge(state, op.k);
+    states.put(row, all);
+  });
+  each_own_row([&](wl_u32 row) {
+    if (block.first + row >= a.row.rows.count) return;
+    const wl_i64 part = block.split * WL_PIPE_ACROSS + wl_warp() % WL_PIPE_ACROSS;
+    store_words(a.partials + (part * a.row.rows.count + block.first + row) * State::WORDS, states.get(row));
+  });
+}
+
+// A row a thread: its numbers, and what its gradient is made of.
+template <class Op>
+WL_FN void linear_finish(const LinearTileArgs& a) {
+  typedef typename Op::State State;
+  const Op op(a.row);
+  for (wl_i64 index = first_of_grid(); index < a.row.rows.count; index += step_of_grid()) {
+    typename Op::Row row = op.begin(index, [&](wl_i64) { return wl_ld(a.targets + index); });
+    if (row.kept) {
+      State state = State::empty();
+      for (wl_i64 part = 0; part < a.splits * WL_PIPE_ACROSS; part++) {
+        state.merge(load_words<State>(a.partials + (part * a.row.rows.count + index) * State::WORDS), op.k);
+      }
+      op.finish(state, row);
+    }
+    op.write(row);
+    if (a.slopes) store_words(a.slopes + Op::Slopes::WORDS * index, op.slopes(row));
+  }
+}
+
+// The gradient of the logits of classes `begin` to `end`, once rows are finished.
+template <class Op, class T>
+WL_FN void linear_gradient(const LinearTileArgs& a) {
+  typedef typename Op::Slopes Slopes;
+  WL_SMEM(wl_i64, targets, WL_PIPE_OWN);
+  WL_SMEM(float, scales, WL_PIPE_OWN);
+  WL_SMEM(Slopes, slopes, WL_PIPE_OWN);
+  const LinearBlock block(a);
+  const Op op(a.row);
+  const LinearRows rows = {targets, scales};
+  if (wl_thread() < WL_PIPE_OWN && block.first + wl_thread() < a.row.rows.count) {
+    slopes[wl_thread()] = load_words<Slopes>(a.slopes + Slopes::WORDS * (block.first + wl_thread()));
+  }
+  rows.load(a, op, block.first);
+  through_logits<T>(a, block, rows, [&](wl_u32 row, float (&x)[16], const LinearColumns& columns) {
+    if (block.first + row >= a.row.rows.count) return;
+    const Slopes made_of = slopes[row];
+    const typename Op::Row of = op.recalled(targets[row], made_of);
+    float out[16];
+    WL_UNROLL for (int e = 0; e < 16; e++) out[e] = 0.f;
+    if (of.kept) {
+      op.gradient(of, x, columns, out);
+      columns.set(of.target, out, made_of.target);
+    }
+    // Pairs: rows of the gradient begin at, and are, whole ones.
+    float* const to = a.gradient + (block.first + row) * a.gradient_stride + (columns.first - a.begin);
+    WL_UNROLL for (int e = 0; e < 16; e += 2) {
+      if (!columns.holds(e)) continue;
+      const wl_f32x2 two = {out[e], columns.holds(e + 1) ? out[e + 1] : 0.f};
+      wl_st((wl_u64*)(to + columns.offset(e)), wl_bit_cast<wl_u64>(two));
+    }
+  });
+}
