@@ -606,7 +606,7 @@ struct LinearTileArgs {
   const void* hidden;        // `[rows, width]`.
   const void* weight;        // `[classes, width]`.
   const float* temperature;  // What divides a row's logits, or null.
-  float* partials;           // `[4 * splits, rows, words of a state]`.
+  float* partials;           // `[splits, rows, words of a state]`.
   float* targets;            // Per row that counts: its target's logit.
   float* slopes;             // Per row: what its gradient is made of; null: there is no backward pass.
   float* gradient;           // The gradient of the logits, `[rows, end - begin]`; an even number of elements between

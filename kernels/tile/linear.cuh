@@ -2,8 +2,8 @@
 // tile at a time (pipeline.cuh), and hands them to the functor of a loss with a target (schedule/functor.cuh), which
 // gives what tile/softmax.cuh asks of it. Hidden rows and weights are of T, logits and their gradient f32.
 //
-// Blocks own hidden rows, and classes are cut into splits. What a row's classes leave behind are states: one of each
-// split and of each of the warps that share it, put together in order.
+// Blocks own hidden rows, and classes are cut into splits, of which there are as many whatever the rows: what a split
+// leaves of a row is a state, and all of them are put together in order. So a row's numbers are its own.
 #pragma once
 #include "core/args.cuh"
 #include "core/reduce.cuh"
@@ -95,30 +95,22 @@ WL_FN void through_logits(const LinearTileArgs& a, const LinearBlock& block, con
   wl_cp_async_wait<0>();
 }
 
-// States of a block's rows, one for each of the warps that share a row: its lanes' own affair.
+// States of a block's rows, one for each of the warps that share a row.
 template <class State>
 struct LinearStates {
   wl_shared<float> words;
 
-  static WL_FN wl_u32 place(wl_u32 row) { return (wl_warp() % WL_PIPE_ACROSS * WL_PIPE_OWN + row) * State::WORDS; }
-  WL_FN State get(wl_u32 row) const {
+  static WL_FN wl_u32 place(wl_u32 part, wl_u32 row) { return (part * WL_PIPE_OWN + row) * State::WORDS; }
+  WL_FN State get(wl_u32 part, wl_u32 row) const {
     Words<State> of;
-    WL_UNROLL for (int i = 0; i < State::WORDS; i++) of.w[i] = words[place(row) + i];
+    WL_UNROLL for (int i = 0; i < State::WORDS; i++) of.w[i] = words[place(part, row) + i];
     return wl_bit_cast<State>(of);
   }
-  WL_FN void put(wl_u32 row, const State& state) const {
+  WL_FN void put(wl_u32 part, wl_u32 row, const State& state) const {
     const Words<State> of = wl_bit_cast<Words<State>>(state);
-    WL_UNROLL for (int i = 0; i < State::WORDS; i++) words[place(row) + i] = of.w[i];
+    WL_UNROLL for (int i = 0; i < State::WORDS; i++) words[place(part, row) + i] = of.w[i];
   }
 };
-
-// The rows that a lane answers for: each 8th of its warp's.
-template <class Each>
-WL_FN void each_own_row(Each each) {
-  if (wl_lane() % 4 != 0) return;
-  const wl_u32 first = WL_PIPE_WARP * (wl_warp() / WL_PIPE_ACROSS) + fragment_row();
-  WL_UNROLL_N(1) for (wl_u32 row = first; row < first + WL_PIPE_WARP; row += 8) each(row);
-}
 
 // What each split's classes leave of each row, and the targets' logits.
 template <class Op, class T>
@@ -131,8 +123,10 @@ WL_FN void linear_forward(const LinearTileArgs& a) {
   const Op op(a.row);
   const LinearRows rows = {targets, scales};
   const LinearStates<State> states = {words};
+  for (wl_u32 i = wl_thread(); i < WL_PIPE_ACROSS * WL_PIPE_OWN; i += wl_threads()) {
+    states.put(i / WL_PIPE_OWN, i % WL_PIPE_OWN, State::empty());
+  }
   rows.load(a, op, block.first);
-  each_own_row([&](wl_u32 row) { states.put(row, State::empty()); });
   through_logits<T>(a, block, rows, [&](wl_u32 row, float (&x)[16], const LinearColumns& columns) {
     const typename Op::Row of = op.recalled(targets[row], {});
     const int lane = columns.has(of.target) ? columns.lane(of.target) : -1;
@@ -145,15 +139,17 @@ WL_FN void linear_forward(const LinearTileArgs& a) {
     op.push(state, of, x, columns);
     state = reduce_lanes<4>(state, op.k);
     if (wl_lane() % 4 != 0) return;
-    State all = states.get(row);
+    const wl_u32 part = wl_warp() % WL_PIPE_ACROSS;
+    State all = states.get(part, row);
     all.merge(state, op.k);
-    states.put(row, all);
+    states.put(part, row, all);
   });
-  each_own_row([&](wl_u32 row) {
-    if (block.first + row >= a.row.rows.count) return;
-    const wl_i64 part = block.split * WL_PIPE_ACROSS + wl_warp() % WL_PIPE_ACROSS;
-    store_words(a.partials + (part * a.row.rows.count + block.first + row) * State::WORDS, states.get(row));
-  });
+  wl_syncthreads();  // all warps' states are there
+  const wl_u32 row = wl_thread();
+  if (row >= WL_PIPE_OWN || block.first + row >= a.row.rows.count) return;
+  State all = State::empty();
+  WL_UNROLL for (wl_u32 part = 0; part < WL_PIPE_ACROSS; part++) all.merge(states.get(part, row), op.k);
+  store_words(a.partials + (block.split * a.row.rows.count + block.first + row) * State::WORDS, all);
 }
 
 // A row a thread: its numbers, and what its gradient is made of.
@@ -165,8 +161,8 @@ WL_FN void linear_finish(const LinearTileArgs& a) {
     typename Op::Row row = op.begin(index, [&](wl_i64) { return wl_ld(a.targets + index); });
     if (row.kept) {
       State state = State::empty();
-      for (wl_i64 part = 0; part < a.splits * WL_PIPE_ACROSS; part++) {
-        state.merge(load_words<State>(a.partials + (part * a.row.rows.count + index) * State::WORDS), op.k);
+      for (wl_i64 split = 0; split < a.splits; split++) {
+        state.merge(load_words<State>(a.partials + (split * a.row.rows.count + index) * State::WORDS), op.k);
       }
       op.finish(state, row);
     }

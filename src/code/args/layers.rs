@@ -293,7 +293,7 @@ pub(crate) struct LinearTileArgs {
     pub(crate) weight: In,
     /// What divides a row's logits, or null.
     pub(crate) temperature: InF32,
-    /// `[4 * splits, rows, words of a state]`.
+    /// `[splits, rows, words of a state]`.
     pub(crate) partials: OutF32,
     /// Per row that counts: its target's logit.
     pub(crate) targets: OutF32,

@@ -161,5 +161,26 @@ batch! {
     SampledInput = Sampled "sampled_input",
 }
 
+/// Bytes of the stages that large products come through (`WL_PIPE_WORDS`).
+const PIPELINE: u32 = 3 * (128 + 256) * 32 * 2;
+
+impl Batch {
+    /// Bytes of shared memory that a block asks for beside what it has.
+    #[allow(dead_code)] // Launches ask, the build script does not.
+    pub(crate) const fn dynamic_shared(self) -> u32 {
+        match self {
+            Batch::LinearForwardF16
+            | Batch::LinearForwardBf16
+            | Batch::LinearGradientF16
+            | Batch::LinearGradientBf16
+            | Batch::LinearFullForwardF16
+            | Batch::LinearFullForwardBf16
+            | Batch::LinearFullGradientF16
+            | Batch::LinearFullGradientBf16 => PIPELINE,
+            _ => 0,
+        }
+    }
+}
+
 /// Threads of every block of [`Batch`].
 pub(crate) const BATCH_THREADS: u32 = 256;

@@ -6,7 +6,10 @@
 
 pub(super) mod budget;
 mod chunks;
+mod path;
 pub(super) mod rows;
+mod slabs;
+mod tiled;
 
 use crate::base::dtype::DType;
 use crate::base::error::Result;
@@ -24,12 +27,12 @@ use crate::cuda::stream::Cuda;
 use crate::cuda::stream::memory::Output;
 use crate::spec::cross_entropy::checked::Target;
 use crate::spec::cross_entropy::{Checked, CrossEntropyOut, CrossEntropyUpstream, SoftTarget};
-use crate::spec::linear_cross_entropy::{
-    Call, CheckedLinear, LinearGradOut, LinearPath, LinearPlan,
-};
+use crate::spec::linear_cross_entropy::{Call, CheckedLinear, LinearGradOut, LinearPlan};
 use budget::Budget;
 use chunks::{Chunks, Gradients, Probabilities};
+use path::{Asked, Path};
 use rows::RowNumbers;
+use tiled::Tiled;
 
 /// What gradients are to be made of, and where they go.
 struct Backward<'a, 'p> {
@@ -81,15 +84,17 @@ impl Cuda {
             Call::Forward { out } => (CrossEntropyUpstream::default(), None, Some(out)),
             Call::Backward { upstream, gradients, out } => (upstream, Some(gradients), out),
         };
-        let budget = Budget::new(checked, gradients.is_some())?;
+        let asked = Asked::of(gradients.is_some(), out.as_ref());
+        let path = Path::of(self.driver.card(), checked, asked)?;
         let back = gradients.map(|gradients| Backward::new(self, gradients)).transpose()?;
         match checked.of_logits.target {
             Target::Classes(classes) => {
                 let of_logits = checked.of_logits.with(classes);
-                self.linear_classes(checked, (&of_logits, &budget), &upstream, (back, out))
+                self.linear_classes(checked, (&of_logits, &path), &upstream, (back, out))
             }
             Target::Soft(soft) => {
                 let of_logits = checked.of_logits.with(soft);
+                let budget = Budget::new(checked, asked.back)?;
                 self.linear_soft(checked, (&of_logits, &budget), &upstream, (back, out))
             }
         }
@@ -100,18 +105,14 @@ impl Cuda {
         checked: &CheckedLinear<'_>,
         backward: bool,
     ) -> Result<LinearPlan> {
-        let budget = Budget::new(checked, backward)?;
-        Ok(LinearPlan {
-            path: LinearPath::Chunked,
-            chunk_rows: budget.rows,
-            workspace_bytes: budget.bytes,
-        })
+        let asked = Asked::of(backward, None);
+        Ok(Path::of(self.driver.card(), checked, asked)?.plan())
     }
 
     fn linear_classes<'a, 'p: 'a>(
         &'p self,
         checked: &CheckedLinear<'p>,
-        (of_logits, budget): (&Checked<'p>, &Budget),
+        (of_logits, path): (&Checked<'p>, &Path),
         upstream: &CrossEntropyUpstream<'p>,
         (back, out): (Option<Backward<'a, 'p>>, Option<CrossEntropyOut<'a>>),
     ) -> Result<()> {
@@ -133,8 +134,17 @@ impl Cuda {
         // SAFETY: shapes were checked (`CheckedLinear`); outputs are borrowed exclusively.
         unsafe {
             numbers.prepare(Some(of), &mut given, true)?;
-            let chunks = Chunks::new(self, checked, budget, &numbers)?;
-            self.linear_rows(&chunks, (loss, work), args, back.as_ref())?;
+            match path {
+                _ if checked.rows == 0 => self.no_rows(checked, back.as_ref())?,
+                Path::Chunked(budget) => {
+                    let chunks = Chunks::new(self, checked, budget, &numbers)?;
+                    self.linear_rows(&chunks, (loss, work), args, back.as_ref())?;
+                }
+                Path::Tiled(slabs) => {
+                    let tiled = Tiled::new(self, checked, (slabs, loss), &numbers)?;
+                    tiled.run(args, back.as_ref().map(Backward::gradients))?;
+                }
+            }
             numbers.weigh(&args.out)?;
         }
         self.add_up_rows(sum)?;
@@ -178,12 +188,29 @@ impl Cuda {
                 gradient: grad_target.map(Panel::from),
             })?;
             let kernels = (batch.loss, work(back.is_some()));
-            self.linear_rows(&chunks, kernels, args, back.as_ref())?;
+            match checked.rows {
+                0 => self.no_rows(checked, back.as_ref())?,
+                _ => self.linear_rows(&chunks, kernels, args, back.as_ref())?,
+            }
             numbers.weigh(&args.out)?;
         }
         self.add_up_rows(sum)?;
         let results = results.map(Results::outputs).into_iter().flatten();
         self.read_back(results.chain(back.map(Backward::outputs).into_iter().flatten()))
+    }
+
+    /// Gradients of no rows.
+    ///
+    /// # Safety
+    /// Gradients were checked to have the shapes of what they belong to, and are borrowed exclusively.
+    unsafe fn no_rows(
+        &self,
+        checked: &CheckedLinear<'_>,
+        back: Option<&Backward<'_, '_>>,
+    ) -> Result<()> {
+        let Some(back) = back else { return Ok(()) };
+        // SAFETY: the caller's contract.
+        unsafe { back.gradients().clear(self, [checked.classes(), checked.features]) }
     }
 
     /// All chunks, by a plan of all rows: no row's numbers depend on its chunk.
@@ -198,10 +225,6 @@ impl Cuda {
         back: Option<&Backward<'_, '_>>,
     ) -> Result<()> {
         let gradients = back.map(Backward::gradients);
-        if args.rows().count == 0 {
-            // SAFETY: gradients were checked to have the shapes of what they belong to.
-            return unsafe { chunks.nothing(gradients) };
-        }
         let lie = Lie::Whole { aligned: chunks.aligned() };
         let (kernels, at_once) = ((loss, Data::F32, work), chunks.longest());
         let planned = self.planned(kernels, args.rows(), lie, at_once)?;

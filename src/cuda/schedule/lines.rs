@@ -203,7 +203,8 @@ impl Cuda {
         let kernel = self.driver.kernel(Variant::Batch(batch))?;
         let threads = crate::code::variants::BATCH_THREADS;
         let turn = if batch == Batch::Census { Turn::Leads } else { Turn::Alone };
-        let launch = Launch { kernel, blocks, threads, cluster: 1, shared: 0, turn, args };
+        let shared = batch.dynamic_shared();
+        let launch = Launch { kernel, blocks, threads, cluster: 1, shared, turn, args };
         // SAFETY: `args` is the kernel's own struct, and the memory that it names is as long as it
         // says: the caller's promise.
         unsafe { self.driver.launch(launch) }

@@ -2,6 +2,7 @@
 //! the device. The oracle is the CPU's loss over logits that the test multiplies out in f64.
 
 mod results;
+mod tiled;
 
 use warploss::emulator::Description;
 use warploss::{
@@ -181,16 +182,16 @@ fn products_back<T: Number>(data: &Data<T>, dz: &[f32], tau: bool) -> [Vec<f64>;
     out
 }
 
-/// A mean with factors of rows against the same by rows that stand alone.
+/// A mean with factors of rows, by the path that a budget leaves, against the same by rows that stand alone.
 fn agrees<T: Number>(
     sizes: [usize; 3],
     (options, weight): (&CrossEntropy<'_>, Option<&[f32]>),
-    budget: usize,
+    (path, budget): (LinearPath, usize),
 ) {
     let (data, device) = (Data::<T>::new(sizes, true), card());
     let resident = Resident::new(&device, &data, false);
     let [n, _, v] = sizes;
-    let loss = LinearCrossEntropy::from(options.clone()).max_workspace_bytes(budget);
+    let loss = LinearCrossEntropy::from(options.clone()).max_workspace_bytes(budget).path(path);
     let got = loss.forward_backward(&device, &resident.input(true), 0.5).unwrap();
 
     let alone = options.clone().reduction(Reduction::None);
@@ -235,10 +236,11 @@ fn every_dtype_by_every_option_in_several_chunks() {
         .logit_scale(1.25);
     let squared = CrossEntropy::default().lse_square_scale(1e-2);
     for budget in [100_000, 1 << 20] {
+        let by = (LinearPath::Chunked, budget);
         for options in [(&weighted, Some(&weight[..])), (&squared, None)] {
-            agrees::<f32>([37, 21, CLASSES], options, budget);
-            agrees::<bf16>([37, 21, CLASSES], options, budget);
-            agrees::<f16>([37, 24, CLASSES], options, budget);
+            agrees::<f32>([37, 21, CLASSES], options, by);
+            agrees::<bf16>([37, 21, CLASSES], options, by);
+            agrees::<f16>([37, 24, CLASSES], options, by);
         }
     }
 }
@@ -262,7 +264,7 @@ fn rows_give_the_same_bits_whatever_their_chunk() {
         };
         let all = run(1 << 30);
         assert_eq!(all.0, sizes[0]);
-        let least = least(&device, &resident.input(true));
+        let least = least(&device, &resident.input(true), LinearPath::Chunked);
         let one = run(least);
         assert_eq!(one.0, 1);
         let budgets = (1..).map(|turn| least + turn * least / 4);
@@ -274,8 +276,8 @@ fn rows_give_the_same_bits_whatever_their_chunk() {
 }
 
 /// The least budget, as the error names it.
-fn least(device: &Device, input: &LinearInput<'_>) -> usize {
-    let loss = LinearCrossEntropy::default().max_workspace_bytes(1);
+fn least(device: &Device, input: &LinearInput<'_>, path: LinearPath) -> usize {
+    let loss = LinearCrossEntropy::default().max_workspace_bytes(1).path(path);
     let error = loss.forward_backward(device, input, 1.0).unwrap_err().to_string();
     let number = error.split("at least ").nth(1).and_then(|rest| rest.split(' ').next());
     number.unwrap_or_else(|| panic!("{error}")).parse().unwrap()
@@ -283,21 +285,21 @@ fn least(device: &Device, input: &LinearInput<'_>) -> usize {
 
 #[test]
 fn a_budget_is_kept_to_and_the_least_one_does() {
-    fn keeps<T: Number>(sizes: [usize; 3], soft: bool) {
+    fn keeps<T: Number>(sizes: [usize; 3], (soft, path): (bool, LinearPath)) {
         let data = Data::<T>::new(sizes, false);
         let few = {
             let device = card();
             let resident = Resident::new(&device, &data, soft);
-            least(&device, &resident.input(true))
+            least(&device, &resident.input(true), path)
         };
         for budget in [few, few + few / 2, 4 * few, 1 << 26] {
             let device = card();
             let resident = Resident::new(&device, &data, soft);
             let input = resident.input(true);
             let options = CrossEntropy::default().label_smoothing(0.1);
-            let loss = LinearCrossEntropy::from(options).max_workspace_bytes(budget);
+            let loss = LinearCrossEntropy::from(options).max_workspace_bytes(budget).path(path);
             let plan = loss.plan(&device, &input, true).unwrap();
-            assert_eq!(plan.path, LinearPath::Chunked);
+            assert_eq!(plan.path, path);
             assert!(plan.workspace_bytes <= budget, "{plan:?} of {budget}");
             device.trim();
             let got = loss.forward_backward(&device, &input, 1.0).unwrap();
@@ -307,10 +309,13 @@ fn a_budget_is_kept_to_and_the_least_one_does() {
             assert!(taken > 0 && taken <= plan.workspace_bytes, "{taken} of {plan:?}");
         }
     }
-    keeps::<f32>([23, 12, 501], false);
-    keeps::<bf16>([23, 12, 501], false);
-    keeps::<f16>([23, 12, 501], false);
-    keeps::<bf16>([11, 8, 6000], false);
-    keeps::<bf16>([23, 12, 501], true);
-    keeps::<f32>([11, 12, 5001], true);
+    let [chunked, tiled] = [LinearPath::Chunked, LinearPath::Tiled].map(|path| (false, path));
+    keeps::<f32>([23, 12, 501], chunked);
+    keeps::<bf16>([23, 12, 501], chunked);
+    keeps::<f16>([23, 12, 501], chunked);
+    keeps::<bf16>([11, 8, 6000], chunked);
+    keeps::<bf16>([23, 12, 501], (true, LinearPath::Chunked));
+    keeps::<f32>([11, 12, 5001], (true, LinearPath::Chunked));
+    keeps::<bf16>([140, 12, 1301], tiled);
+    keeps::<f16>([23, 13, 701], tiled);
 }

@@ -203,7 +203,7 @@ fn nobody_waits_and_a_graph_gives_the_same_bits() {
 }
 
 #[test]
-fn no_rows_one_class_and_a_path_that_is_not_there() {
+fn no_rows_one_class_and_a_path_that_does_not_take_them() {
     let device = card();
     let data = Data::<f32>::new([3, 2, 1], false);
     let resident = Resident::new(&device, &data, false);
@@ -219,7 +219,8 @@ fn no_rows_one_class_and_a_path_that_is_not_there() {
     assert!(got.output.loss.item().unwrap().is_nan());
     assert_eq!(host::<f32>(&got.linear_weight), [0.0; 2]);
 
+    // What tiles do not take is told of.
     let tiled = LinearCrossEntropy::default().path(LinearPath::Tiled);
     let error = tiled.forward(&device, &resident.input(false)).unwrap_err().to_string();
-    assert!(error.contains("path") && error.contains("tiled"), "{error}");
+    assert!(error.contains("path") && error.contains("tiled takes f16 or bf16"), "{error}");
 }

@@ -10,7 +10,7 @@ use crate::code::variants::Loss;
 use crate::cuda::matrix::factors::{SUM, two_parts};
 use crate::cuda::matrix::products::padded;
 use crate::spec::cross_entropy::checked::Target;
-use crate::spec::linear_cross_entropy::{CheckedLinear, LinearPath, small_budget};
+use crate::spec::linear_cross_entropy::{CheckedLinear, small_budget};
 
 /// What the pool's blocks are multiples of, and how many a call takes at most.
 pub(in crate::cuda::loss) const GRAIN: usize = 512;
@@ -36,11 +36,8 @@ pub(super) struct Budget {
 
 impl Budget {
     /// # Errors
-    /// One that does not do for a row; a path that there is none of.
+    /// One that does not do for a row.
     pub(super) fn new(checked: &CheckedLinear<'_>, back: bool) -> Result<Budget> {
-        if checked.options.path == LinearPath::Tiled {
-            checked.options.path.refuse("CUDA", "auto or chunked")?;
-        }
         let (all, n) = (checked.options.workspace, checked.rows);
         let sizes = Sizes::new(checked, back);
         let (fixed, row) = (sizes.fixed(), sizes.row());
@@ -67,19 +64,19 @@ impl Budget {
 }
 
 /// A call's sizes.
-struct Sizes {
-    n: usize,
-    features: usize,
-    classes: usize,
-    dtype: DType,
-    soft: bool,
-    back: bool,
+pub(super) struct Sizes {
+    pub(super) n: usize,
+    pub(super) features: usize,
+    pub(super) classes: usize,
+    pub(super) dtype: DType,
+    pub(super) soft: bool,
+    pub(super) back: bool,
     /// Whether class weights are of 16 bits.
     narrow_weights: bool,
 }
 
 impl Sizes {
-    fn new(checked: &CheckedLinear<'_>, back: bool) -> Sizes {
+    pub(super) fn new(checked: &CheckedLinear<'_>, back: bool) -> Sizes {
         Sizes {
             n: checked.rows,
             features: checked.features,
@@ -95,12 +92,12 @@ impl Sizes {
         }
     }
 
-    fn narrow(&self) -> bool {
+    pub(super) fn narrow(&self) -> bool {
         self.dtype != DType::F32
     }
 
     /// Bytes that no chunk changes: the numbers of rows, their losses in f64, the sums of a bias.
-    fn fixed(&self) -> usize {
+    pub(super) fn fixed(&self) -> usize {
         let chunks = self.n.div_ceil(4096) + self.classes.div_ceil(4096);
         let census = size_of::<Totals>() + 28 * (chunks + 1);
         let bias = if self.back { 4 * padded(self.classes) } else { 0 };
@@ -136,7 +133,7 @@ impl Sizes {
     }
 
     /// The least bytes of a row of weights in two parts, or of one of a sum.
-    fn least_room(&self) -> usize {
+    pub(super) fn least_room(&self) -> usize {
         match self.back && self.narrow() {
             true => (2 * two_parts(self.features)).max(4 * padded(self.features)),
             false => 0,

@@ -24,6 +24,22 @@ pub(super) struct Gradients {
     pub(super) bias: Option<Sum>,
 }
 
+impl Gradients {
+    /// Those of no rows.
+    ///
+    /// # Safety
+    /// They have the shapes of what they belong to, and are borrowed exclusively.
+    pub(super) unsafe fn clear(&self, cuda: &Cuda, sizes: [usize; 2]) -> Result<()> {
+        for (sum, sizes) in [(self.weight, sizes), (self.bias, [1, sizes[0]])] {
+            if let Some(Sum { to, add: false }) = sum {
+                // SAFETY: the gradient has these sizes: the caller's promise.
+                unsafe { cuda.zeros(to, sizes)? };
+            }
+        }
+        Ok(())
+    }
+}
+
 /// Probabilities of all rows, and their gradient.
 #[derive(Clone, Copy)]
 pub(super) struct Probabilities {
@@ -117,22 +133,6 @@ impl<'c, 'p> Chunks<'c, 'p> {
     /// Rows of the longest chunk.
     pub(super) fn longest(&self) -> usize {
         self.budget.rows
-    }
-
-    /// Gradients of no rows.
-    ///
-    /// # Safety
-    /// Gradients have the shapes of what they belong to, and are borrowed exclusively.
-    pub(super) unsafe fn nothing(&self, gradients: Option<Gradients>) -> Result<()> {
-        let Some(Gradients { weight, bias, .. }) = gradients else { return Ok(()) };
-        let of = [(weight, [self.classes, self.features]), (bias, [1, self.classes])];
-        for (sum, sizes) in of {
-            if let Some(Sum { to, add: false }) = sum {
-                // SAFETY: the gradient has these sizes: the caller's promise.
-                unsafe { self.cuda.zeros(to, sizes)? };
-            }
-        }
-        Ok(())
     }
 
     /// Puts all launches on the stream; `args` is filled but for where rows lie.

@@ -63,6 +63,11 @@ impl<'p> RowNumbers<'p> {
         self.args.row_weight = factors;
     }
 
+    /// Address of the rows' temperatures; 0: none.
+    pub(super) fn temperature(&self) -> u64 {
+        self.args.temperature
+    }
+
     pub(in crate::cuda::loss) fn has_temperature(&self) -> bool {
         self.temperature.is_some()
     }

@@ -1,0 +1,81 @@
+//! Which way a call's logits are made.
+
+use super::budget::{Budget, Sizes};
+use super::slabs::Slabs;
+use crate::base::error::Result;
+use crate::code::card::Card;
+use crate::spec::cross_entropy::CrossEntropyOut;
+use crate::spec::linear_cross_entropy::{CheckedLinear, LinearPath, LinearPlan};
+
+/// Rows of a chunk of which products read the classifier as fast as they multiply: of fewer, a forward pass that
+/// reads it once for all rows is ahead. Not measured on a card.
+const ROWS: usize = 256;
+/// What has no products beside those of a tile's.
+const TAKES: &str = "auto or chunked (tiled takes f16 or bf16 and class indices, and gives no ranks or likeliest classes)";
+
+/// A path with its budget.
+pub(super) enum Path {
+    Chunked(Budget),
+    Tiled(Slabs),
+}
+
+/// What a call asks for.
+#[derive(Clone, Copy)]
+pub(super) struct Asked {
+    pub(super) back: bool,
+    /// Whether rows' classes are compared.
+    pub(super) order: bool,
+}
+
+impl Asked {
+    pub(super) fn of(back: bool, out: Option<&CrossEntropyOut<'_>>) -> Asked {
+        let order = |out: &CrossEntropyOut<'_>| {
+            out.argmax.is_some() || out.rank.is_some() || out.top_k.is_some()
+        };
+        Asked { back, order: out.is_some_and(order) }
+    }
+}
+
+impl Path {
+    /// # Errors
+    /// A budget that is too small, a path that cannot give what is asked for.
+    pub(super) fn of(card: &Card, checked: &CheckedLinear<'_>, asked: Asked) -> Result<Path> {
+        let sizes = Sizes::new(checked, asked.back);
+        let takes = sizes.narrow() && !sizes.soft && !asked.order;
+        let tiled = || Slabs::new(checked, &sizes).map(Path::Tiled);
+        let chunked = || Budget::new(checked, asked.back);
+        match checked.options.path {
+            LinearPath::Tiled if !takes => {
+                checked.options.path.refuse("CUDA for these tensors", TAKES)?;
+                chunked().map(Path::Chunked)
+            }
+            LinearPath::Tiled => tiled(),
+            LinearPath::Auto if takes => match chunked() {
+                Ok(budget) if !few_rows(card, &budget, &sizes) => Ok(Path::Chunked(budget)),
+                Ok(budget) => tiled().or(Ok(Path::Chunked(budget))),
+                Err(small) => tiled().map_err(|_| small),
+            },
+            _ => chunked().map(Path::Chunked),
+        }
+    }
+
+    pub(super) fn plan(&self) -> LinearPlan {
+        match self {
+            Path::Chunked(budget) => LinearPlan {
+                path: LinearPath::Chunked,
+                chunk_rows: budget.rows,
+                workspace_bytes: budget.bytes,
+            },
+            Path::Tiled(slabs) => {
+                LinearPlan { path: LinearPath::Tiled, chunk_rows: 0, workspace_bytes: slabs.bytes }
+            }
+        }
+    }
+}
+
+/// Whether chunks of a forward pass are short. A library's products on sm_90 and sm_100 are of instructions that
+/// tiles here do not use, and stay ahead.
+fn few_rows(card: &Card, budget: &Budget, sizes: &Sizes) -> bool {
+    let behind = matches!(card.arch, 90..=119);
+    !behind && !sizes.back && budget.rows < ROWS.min(sizes.n)
+}

@@ -1,0 +1,102 @@
+//! What a call takes whose logits are made tile by tile: states of rows, and for a backward pass the gradient of
+//! the logits of some classes at a time (a slab), for all rows.
+
+use super::budget::Sizes;
+use crate::base::dtype::DType;
+use crate::base::error::Result;
+use crate::code::variants::Loss;
+use crate::cuda::matrix::factors::{SUM, two_parts};
+use crate::cuda::matrix::products::padded;
+use crate::spec::linear_cross_entropy::{CheckedLinear, small_budget};
+
+/// Rows and classes of a tile (`WL_PIPE_OWN`, `WL_PIPE_OTHER`).
+pub(super) const ROWS: usize = 128;
+pub(super) const CLASSES: usize = 256;
+/// Words of what a row's gradient is made of, at most (`TokenSlopes`).
+const SLOPES: usize = 5;
+/// Words of a row's state at most.
+const WORDS: usize = Loss::CrossEntropyTokens.words();
+/// Parts of the classes at most, and tiles of a part at the least: the classes alone say how many there are, as a
+/// row's numbers depend on it. So few rows have blocks enough for a GPU, and many are not held up by what a block
+/// begins with.
+const SPLITS: usize = 64;
+const TILES: usize = 2;
+/// Blocks of memory beside those of [`Sizes::fixed`], each of which is a multiple of a grain.
+const GRAINS: usize = 12 * 512;
+
+/// How a call goes through classes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Slabs {
+    /// Parts of the classes that blocks go through at the same time.
+    pub(super) splits: usize,
+    /// Classes whose logits' gradient is there at once; 0 without a backward pass.
+    pub(super) classes: usize,
+    /// Bytes of sums on their way to 16 bits.
+    pub(super) room: usize,
+    /// All of it, at most.
+    pub(super) bytes: usize,
+}
+
+impl Slabs {
+    /// # Errors
+    /// A budget that does not do for a tile of classes.
+    pub(super) fn new(checked: &CheckedLinear<'_>, sizes: &Sizes) -> Result<Slabs> {
+        let all = checked.options.workspace;
+        let splits = sizes.classes.div_ceil(TILES * CLASSES).clamp(1, SPLITS);
+        let fixed = sizes.fixed().saturating_add(of_rows(sizes, splits)).saturating_add(GRAINS);
+        let one = if sizes.back { of_slab(sizes, CLASSES.min(sizes.classes)) } else { 0 };
+        let least_room = sizes.least_room();
+        let least = fixed.saturating_add(one).saturating_add(least_room);
+        if all < least {
+            return Err(small_budget(least, all));
+        }
+        let room = match least_room {
+            0 => 0,
+            least_room => (all / 8).min(SUM).clamp(least_room, all - fixed - one),
+        };
+        let slab = if sizes.back { slab_of(sizes, all - fixed - room) } else { 0 };
+        let bytes = fixed + room + of_slab(sizes, slab);
+        Ok(Slabs { splits, classes: slab, room, bytes })
+    }
+}
+
+/// Bytes of what all rows have beside their numbers: states, targets' logits, what gradients are made of, the hidden
+/// rows that are read, their parts, and their gradient.
+fn of_rows(sizes: &Sizes, splits: usize) -> usize {
+    let mut row = 4 + 4 * WORDS * splits;
+    if sizes.back {
+        let features = padded(sizes.features);
+        row += 4 * SLOPES + sizes.dtype.size() * features + 4 * features;
+        row += if sizes.dtype == DType::F16 { 2 * two_parts(sizes.features) } else { 0 };
+    }
+    sizes.n.saturating_mul(row)
+}
+
+/// Elements between rows of a slab's gradient: pairs are written at once.
+pub(super) fn stride(classes: usize) -> usize {
+    padded(classes.next_multiple_of(2))
+}
+
+/// Bytes of a slab of so many classes: its gradient, in f32 and in parts, and the parts of its weights.
+fn of_slab(sizes: &Sizes, classes: usize) -> usize {
+    if classes == 0 {
+        return 0;
+    }
+    let rows = sizes.n.saturating_mul(4 * stride(classes) + 2 * two_parts(classes));
+    let parts = if sizes.dtype == DType::F16 { 2 * two_parts(sizes.features) } else { 0 };
+    rows.saturating_add(classes.saturating_mul(parts))
+}
+
+/// Whole tiles of classes that there is room for.
+fn slab_of(sizes: &Sizes, left: usize) -> usize {
+    let tiles = sizes.classes.div_ceil(CLASSES);
+    let (mut fits, mut too_many) = (1, tiles + 1);
+    while fits + 1 < too_many {
+        let middle = fits.midpoint(too_many);
+        let takes = of_slab(sizes, (middle * CLASSES).min(sizes.classes));
+        if takes <= left { fits = middle } else { too_many = middle }
+    }
+    // Slabs of one length, so that none is much shorter than products like.
+    let slabs = tiles.div_ceil(fits).max(1);
+    (tiles.div_ceil(slabs) * CLASSES).min(sizes.classes)
+}

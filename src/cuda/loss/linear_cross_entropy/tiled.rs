@@ -1,0 +1,285 @@
+//! Rows whose logits never reach memory: a pass over all classes for their numbers, and for a backward pass another,
+//! which leaves the logits' gradient of a slab of classes at a time to the driver's products. So each row of the
+//! classifier's gradient is made at once, of all rows. `kernels/loss/linear_cross_entropy.cu`.
+
+use super::chunks::Gradients;
+use super::rows::RowNumbers;
+use super::slabs::{CLASSES, ROWS, Slabs, stride};
+use crate::base::dtype::DType;
+use crate::base::error::Result;
+use crate::code::args;
+use crate::code::args::{CrossEntropyArgs, LinearTileArgs};
+use crate::code::variants::{Batch, Loss};
+use crate::cuda::driver::product::Panel;
+use crate::cuda::matrix::accumulator::Sum;
+use crate::cuda::matrix::clusters::blocks;
+use crate::cuda::matrix::factors::{Factor, SUM};
+use crate::cuda::matrix::products::{Bias, Places, Workspace};
+use crate::cuda::stream::Cuda;
+use crate::cuda::stream::memory::Input;
+use crate::spec::linear_cross_entropy::CheckedLinear;
+
+/// The kernels of a type, and words of their states and of what gradients are made of.
+struct Kernels {
+    forward: Batch,
+    finish: Batch,
+    gradient: Batch,
+    state: usize,
+    slopes: usize,
+}
+
+impl Kernels {
+    /// Those that give what `loss` does, for hidden rows and weights of 16 bits.
+    fn of(dtype: DType, loss: Loss) -> Kernels {
+        use Batch::*;
+        let half = dtype == DType::F16;
+        let pick = |f16, bf16| if half { f16 } else { bf16 };
+        match loss {
+            Loss::CrossEntropy => Kernels {
+                forward: pick(LinearForwardF16, LinearForwardBf16),
+                finish: LinearFinish,
+                gradient: pick(LinearGradientF16, LinearGradientBf16),
+                state: loss.words(),
+                slopes: 4,
+            },
+            _ => Kernels {
+                forward: pick(LinearFullForwardF16, LinearFullForwardBf16),
+                finish: LinearFullFinish,
+                gradient: pick(LinearFullGradientF16, LinearFullGradientBf16),
+                state: Loss::CrossEntropyTokens.words(),
+                slopes: 5,
+            },
+        }
+    }
+}
+
+/// A call's inputs, with memory for what its launches hand on.
+pub(super) struct Tiled<'c, 'p> {
+    cuda: &'p Cuda,
+    numbers: &'c RowNumbers<'p>,
+    slabs: &'c Slabs,
+    kernels: Kernels,
+    n: usize,
+    features: usize,
+    classes: usize,
+    dtype: DType,
+    input: Input<'p>,
+    weight: Input<'p>,
+    bias: Bias<'p>,
+    _given: Option<Input<'p>>,
+    /// Addresses.
+    partials: u64,
+    targets: u64,
+    slopes: u64,
+    _memory: Workspace<'p>,
+}
+
+/// Memory for the products back; factors as in chunks.
+struct Back<'p> {
+    /// Hidden rows, 0 where they are not read, as products take them.
+    x: Factor,
+    /// The gradient of a slab's logits, f32.
+    logits: Panel,
+    logits_factor: Panel,
+    weight_factor: Panel,
+    /// f32.
+    d_x: Panel,
+    /// Sums of columns; f32.
+    sums: Panel,
+    to: Gradients,
+    _memory: [Workspace<'p>; 3],
+}
+
+impl<'c, 'p> Tiled<'c, 'p> {
+    /// # Safety
+    /// The call's shapes were checked.
+    pub(super) unsafe fn new(
+        cuda: &'p Cuda,
+        checked: &CheckedLinear<'p>,
+        (slabs, loss): (&'c Slabs, Loss),
+        numbers: &'c RowNumbers<'p>,
+    ) -> Result<Tiled<'c, 'p>> {
+        let of = &checked.input;
+        let (dtype, classes) = (of.input.dtype(), checked.classes());
+        let kernels = Kernels::of(dtype, loss);
+        let given = of.linear_bias.map(|bias| cuda.input("linear_bias", bias)).transpose()?;
+        // SAFETY: a bias was checked to have an element a class: the caller's promise.
+        let bias = unsafe { cuda.bias(given.as_ref().map(Panel::from), classes)? };
+        let mut memory = Workspace::new(cuda, checked.rows);
+        let back = slabs.classes > 0;
+        Ok(Tiled {
+            cuda,
+            numbers,
+            slabs,
+            n: checked.rows,
+            features: checked.features,
+            classes,
+            dtype,
+            input: cuda.input("input", of.input)?,
+            weight: cuda.input("linear_weight", of.linear_weight)?,
+            bias,
+            _given: given,
+            partials: memory.packed(slabs.splits * kernels.state, DType::F32)?.address,
+            targets: memory.packed(1, DType::F32)?.address,
+            slopes: if back { memory.packed(kernels.slopes, DType::F32)?.address } else { 0 },
+            kernels,
+            _memory: memory,
+        })
+    }
+
+    fn args(&self, row: CrossEntropyArgs) -> LinearTileArgs {
+        let [hidden, weight] = [&self.input, &self.weight].map(Panel::from);
+        LinearTileArgs {
+            row: CrossEntropyArgs { bias: self.bias.address, ..row },
+            hidden: hidden.address,
+            weight: weight.address,
+            temperature: self.numbers.temperature(),
+            partials: self.partials,
+            targets: self.targets,
+            slopes: self.slopes,
+            width: self.features as i64,
+            hidden_stride: hidden.stride as i64,
+            weight_stride: weight.stride as i64,
+            end: self.classes as i64,
+            splits: self.slabs.splits as i64,
+            ..LinearTileArgs::default()
+        }
+    }
+
+    /// Blocks that each own some rows and a split of the classes.
+    ///
+    /// # Safety
+    /// The arguments name memory that is as long as their sizes say.
+    unsafe fn launch(&self, kernel: Batch, args: &LinearTileArgs) -> Result<()> {
+        let grid = self.n.div_ceil(ROWS).saturating_mul(args.splits as usize);
+        let grid = u32::try_from(grid).unwrap_or(u32::MAX);
+        // SAFETY: these are the kernel's own arguments: the caller's promise for the rest.
+        unsafe { self.cuda.launch_batch(kernel, grid, args::bytes(args)) }
+    }
+
+    /// Puts all launches on the stream; `row` is filled but for the bias.
+    ///
+    /// # Safety
+    /// The call's shapes were checked, what `row` names is as long as they say, and outputs are borrowed
+    /// exclusively; there is a row.
+    pub(super) unsafe fn run(
+        &self,
+        row: CrossEntropyArgs,
+        gradients: Option<Gradients>,
+    ) -> Result<()> {
+        let args = self.args(row);
+        // SAFETY: inputs were checked to have these sizes; the workspace is as long as rows and splits need, and
+        // what gradients are made of is written before they are.
+        unsafe {
+            self.launch(self.kernels.forward, &args)?;
+            self.cuda.launch_batch(self.kernels.finish, blocks(self.n), args::bytes(&args))?;
+            let Some(to) = gradients else { return Ok(()) };
+            let back = self.back(to)?;
+            if self.classes == 0 {
+                self.cuda.zeros(back.d_x, [self.n, self.features])?;
+            }
+            for first in (0..self.classes).step_by(self.slabs.classes.max(1)) {
+                let some = self.slabs.classes.min(self.classes - first);
+                let slab = LinearTileArgs {
+                    gradient: back.logits.address,
+                    gradient_stride: back.logits.stride as i64,
+                    begin: first as i64,
+                    end: (first + some) as i64,
+                    splits: some.div_ceil(CLASSES) as i64,
+                    ..args
+                };
+                self.launch(self.kernels.gradient, &slab)?;
+                self.products(&back, first, some)?;
+            }
+            self.settle(&back)
+        }
+    }
+
+    /// # Safety
+    /// As for [`Tiled::run`], here and below.
+    unsafe fn back(&self, to: Gradients) -> Result<Back<'p>> {
+        let (n, features, dtype) = (self.n, self.features, self.dtype);
+        let mut of_rows = Workspace::new(self.cuda, n);
+        let mut of_classes = Workspace::new(self.cuda, self.slabs.classes);
+        let mut one = Workspace::new(self.cuda, 1);
+        let if_there = |there: bool, n: usize| if there { n } else { 0 };
+        let (of_weight, of_x) = (to.weight.is_some(), to.input.is_some());
+        let x = of_rows.panel(if_there(of_weight, features), dtype)?;
+        let x_factor = of_rows.factor(if_there(of_weight, features), dtype, dtype)?;
+        let sums = one.panel(if_there(to.bias.is_some(), self.classes), DType::F32)?;
+        let panels = [Panel::from(&self.input), x];
+        // SAFETY: input and buffer have all rows, and each row has a mark.
+        let x = unsafe {
+            if of_weight {
+                self.cuda.panel(Batch::PanelGather, panels, [n, features], self.marks(), false)?;
+                self.cuda.factor(x, x_factor, [n, features], dtype)?
+            } else {
+                Factor::whole(x)
+            }
+        };
+        Ok(Back {
+            x,
+            logits: of_rows.packed(stride(self.slabs.classes), DType::F32)?,
+            logits_factor: of_rows.factor(self.slabs.classes, DType::F32, dtype)?,
+            weight_factor: of_classes.factor(if_there(of_x, features), dtype, dtype)?,
+            d_x: of_rows.panel(if_there(of_x, features), DType::F32)?,
+            sums,
+            to,
+            _memory: [of_rows, of_classes, one],
+        })
+    }
+
+    fn marks(&self) -> Places {
+        Places { rows: 0, marks: self.numbers.marks() }
+    }
+
+    /// What a slab adds to the rows' gradient, and its share of the others.
+    ///
+    /// # Safety
+    /// As above; the slab's gradient is on the stream.
+    unsafe fn products(&self, back: &Back<'p>, first: usize, some: usize) -> Result<()> {
+        let Tiled { cuda, n, features, dtype, .. } = *self;
+        // SAFETY: gradients have the sizes of what they belong to, and the buffers all rows and the slab's classes.
+        unsafe {
+            if back.to.bias.is_some() {
+                let panels = [back.logits, back.sums.after_column(first)];
+                let (sizes, places) = ([n, some], Places::default());
+                cuda.panel(Batch::PanelColumnSums, panels, sizes, places, false)?;
+            }
+            if back.to.input.is_none() && back.to.weight.is_none() {
+                return Ok(());
+            }
+            let slopes = cuda.factor(back.logits, back.logits_factor, [n, some], dtype)?;
+            if let Some(Sum { to, add }) = back.to.weight {
+                let factors = [slopes.transposed(), back.x];
+                let sizes = ([some, features, n], add);
+                cuda.multiply(factors, to.starting_at(first), sizes, self.slabs.room)?;
+            }
+            if back.to.input.is_some() {
+                let weight = Panel::from(&self.weight).starting_at(first);
+                let weight = cuda.factor(weight, back.weight_factor, [some, features], dtype)?;
+                let sizes = ([n, features, some], first > 0);
+                cuda.multiply([slopes, weight], back.d_x, sizes, SUM)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Rounds what was added up.
+    ///
+    /// # Safety
+    /// As above, when all slabs are on the stream.
+    unsafe fn settle(&self, back: &Back<'p>) -> Result<()> {
+        // SAFETY: gradients have the sizes of what they belong to.
+        unsafe {
+            if let Some(Sum { to, add }) = back.to.input {
+                // What is not read has no gradient, whatever zeros times the classifier are.
+                let (panels, sizes) = ([back.d_x, to], [self.n, self.features]);
+                self.cuda.panel(Batch::PanelRound, panels, sizes, self.marks(), add)?;
+            }
+            let Some(Sum { to, add }) = back.to.bias else { return Ok(()) };
+            let (panels, sizes) = ([back.sums, to], [1, self.classes]);
+            self.cuda.panel(Batch::PanelRound, panels, sizes, Places::default(), add)
+        }
+    }
+}
