@@ -58,13 +58,23 @@ struct Pipeline {
   WL_FN void bring() {
     if (coming < end) {
       const wl_u32 row = wl_thread() / 4, part = wl_thread() % 4, place = to + piece(row, part);
-      WL_UNROLL for (int i = 0; i < 6; i++) {
-        const wl_i64 at_column = column + 8 * part;
-        const wl_u32 at_place = place + 64 * WL_PIPE_ROW * i;
-        if (i < 2) {
-          own.bring(read[i % 2] ? first + 64 * i + row : own.rows, at_column, memory, at_place);
-        } else {
-          other.bring(coming + 64 * (i - 2) + row, at_column, memory, at_place);
+      if (own.packed && other.packed) {
+        const wl_i64 after = own.width - column - 8 * part, rows = other.rows - coming - row;
+        const wl_u32 bytes = after < 0 ? 0u : after < 8 ? 2 * (wl_u32)after : 16u;
+        const T *const own_at = own.values + (first + row) * own.stride + 8 * part + column;
+        const T *const other_at = other.values + (coming + row) * other.stride + 8 * part + column;
+        WL_UNROLL for (int i = 0; i < 2; i++) {
+          wl_cp_async16_of(memory, place + OTHERS * i, own_at + 64 * i * own.stride, read[i] ? bytes : 0u);
+        }
+        WL_UNROLL for (int i = 0; i < 4; i++) {
+          wl_cp_async16_of(memory, place + OTHERS * (i + 2), other_at + 64 * i * other.stride, 64 * i < rows ? bytes : 0u);
+        }
+      } else {
+        WL_UNROLL for (int i = 0; i < 2; i++) {
+          own.bring(read[i] ? first + 64 * i + row : own.rows, column + 8 * part, memory, place + OTHERS * i);
+        }
+        WL_UNROLL for (int i = 0; i < 4; i++) {
+          other.bring(coming + 64 * i + row, column + 8 * part, memory, place + OTHERS * (i + 2));
         }
       }
       to = next(to);
@@ -73,6 +83,7 @@ struct Pipeline {
     }
     wl_cp_async_commit();
   }
+  static constexpr wl_u32 OTHERS = 64 * WL_PIPE_ROW;  // words to the next row of a thread
   static WL_FN wl_u32 next(wl_u32 stage) { return stage + WL_PIPE_STAGE < WL_PIPE_WORDS ? stage + WL_PIPE_STAGE : 0u; }
 
   // Adds a tile's products. All threads call it.

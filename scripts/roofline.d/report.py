@@ -2,7 +2,7 @@
 
 import collections, dataclasses, re
 
-import model, queues, sass
+import model, products, queues, sass
 
 
 @dataclasses.dataclass
@@ -200,7 +200,7 @@ def excuses(hot, named, plain):
         yield f"- `{pattern}` (from {least:.0%} on): {reason}."
 
 
-def render(crate, hot, elements, used):
+def render(crate, hot, elements, tiles, used):
     count = sum(len(kernels) for kernels in used.values())
     options, excused = (
         list(excuses(hot[model.H100.arch], named, plain)) or ["nobody."]
@@ -229,6 +229,9 @@ def render(crate, hot, elements, used):
         "the latencies and launches that a call had when a row waited for its target, exchanges in a cluster for fences,",
         "and a call was five launches. **An estimate, not measured.**", "",
         *calls(crate, hot, used), "",
+        "## Products of many features", "",
+        products.__doc__.strip(), "",
+        *products.rows(tiles), "",
         f"## Hot loops on sm_{model.H100.arch}", "",
         "Per pack of 16 bytes of logits; `blocks` at the most threads a block may have and without dynamic shared memory;",
         "LDG to STG count 128-bit accesses. The last columns: the memory's time over that of the tightest unit, with all",

@@ -42,7 +42,8 @@ def tally(ops):
             kinds[memory] += base == memory and wide
         # Loads of what is read once: the tensors themselves, not what belongs to their columns.
         kinds["stream"] += base == "LDG" and wide and ".NA" in op
-        kinds["LDGSTS"] += base == "LDGSTS"
+        for products in ("LDGSTS", "LDSM", "HMMA"):
+            kinds[products] += base == products
         kinds["narrow"] += base in ("LDG", "STG") and not wide
         kinds["one stored"] += base == "STG" and not wide
         kinds["local"] += base in ("LDL", "STL")
@@ -166,6 +167,28 @@ class Graph:
 
 def reads(kinds):
     return kinds["stream"] + kinds["LDS"] + kinds["LDGSTS"]
+
+
+def pipeline(lines):
+    """A round of the loop that multiplies what comes by LDGSTS, the shortest; and the instructions of the loop that it
+    lies in, all of which stand outside of it. None: there is no such loop."""
+    rank = lambda kinds: (kinds["HMMA"] + kinds["LDGSTS"], -kinds["instructions"])
+    rounds = [way(rank, None) for way in Graph(lines).loops()]
+    rounds = [kinds for kinds in rounds if kinds["HMMA"] and kinds["LDGSTS"]]
+    code, labels = instructions(lines)
+    products = [i for i, (_, op, _) in enumerate(code) if op.startswith("HMMA")]
+    if len(rounds) != 1 or not products:
+        return None
+    turns = []
+    for i, (_, op, rest) in enumerate(code):
+        target = re.search(r"`\((\.L_\w+)\)", rest) if op.split(".")[0] == "BRA" else None
+        if target and labels.get(target[1], i) <= products[0] and i >= products[-1]:
+            turns.append((labels[target[1]], i))
+    turns.sort(key=lambda turn: turn[1] - turn[0])
+    if not turns:
+        return None
+    inner, outer = turns[0], turns[-1]
+    return rounds[0], (outer[1] - outer[0]) - (inner[1] - inner[0])
 
 
 def longest(kinds):

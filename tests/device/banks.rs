@@ -34,7 +34,9 @@ fn run(
     let args = Args { x: from, y: to, rows, stride, width };
     // SAFETY: five words without padding.
     let args = unsafe { std::slice::from_raw_parts((&raw const args).cast(), size_of::<Args>()) };
-    let (grid, cluster, shared, leads, early) = ([1, 1], 1, 0, false, false);
+    // Stages, which other kernels do not ask for.
+    let shared = if kernel.contains("stages") { 3 * (128 + 256) * 32 * 2 } else { 0 };
+    let (grid, cluster, leads, early) = ([1, 1], 1, false, false);
     let launch = Launch { kernel, grid, threads, cluster, shared, leads, early, args };
     let stats = emulator.launch(&launch)?;
     let mut bytes = vec![0; 4 * written];
@@ -126,6 +128,45 @@ fn a_tile_that_comes_too_soon_is_caught() {
         rows(shape).iter().flat_map(|&v| bf16::from_f32(v).to_le_bytes()).collect();
     for seed in [None, Some(1), Some(2), Some(77)] {
         let fault = run(("fault_tiles_too_soon", 256, seed), &bytes, shape, 64 * 16).unwrap_err();
+        assert_eq!(fault.kind, FaultKind::SharedRace, "{seed:?}: {fault}");
+    }
+}
+
+/// `x·xᵀ` of the first 128 rows.
+fn products(x: &[f32], [rows, stride, width]: [usize; 3]) -> Vec<f32> {
+    let row = |row: usize| &x[row * stride..][..width];
+    let dot = |a: usize, b: usize| row(a).iter().zip(row(b)).map(|(a, b)| a * b).sum::<f32>();
+    (0..rows.min(128))
+        .flat_map(|a| (0..rows).map(move |b| (a, b)))
+        .map(|(a, b)| dot(a, b))
+        .collect()
+}
+
+#[test]
+fn stages_of_products_lose_no_turn() {
+    // Rows that begin at multiples of 16 bytes, and such as do not; tiles and stages that are not full.
+    for shape in [[300, 64, 64], [257, 40, 33], [128, 96, 95], [65, 13, 13], [3, 200, 200]] {
+        let (x, count) = (rows(shape), shape[0].min(128) * shape[0]);
+        let expected = products(&x, shape);
+        let half = x.iter().flat_map(|&v| f16::from_f32(v).to_le_bytes()).collect::<Vec<_>>();
+        let brain = x.iter().flat_map(|&v| bf16::from_f32(v).to_le_bytes()).collect::<Vec<_>>();
+        for (kernel, bytes) in [("test_stages_f16", &half), ("test_stages_bf16", &brain)] {
+            for seed in [None, Some(7)] {
+                let (got, stats) = run((kernel, 256, seed), bytes, shape, count).unwrap();
+                assert_eq!(got, expected, "{kernel}, {shape:?}, {seed:?}");
+                assert_eq!(stats.bank_conflicts, 0, "{kernel}, {shape:?}, {seed:?}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_stage_that_comes_too_soon_is_caught() {
+    let shape = [64, 160, 160];
+    let bytes: Vec<u8> =
+        rows(shape).iter().flat_map(|&v| bf16::from_f32(v).to_le_bytes()).collect();
+    for seed in [None, Some(1), Some(77)] {
+        let fault = run(("fault_stages_too_soon", 256, seed), &bytes, shape, 64 * 64).unwrap_err();
         assert_eq!(fault.kind, FaultKind::SharedRace, "{seed:?}: {fault}");
     }
 }

@@ -1,6 +1,6 @@
 // Shared memory by banks: accesses that lose turns which are known, and tiles of products, which lose none
 // (tests/device/banks.rs).
-#include "tile/product.cuh"
+#include "tile/pipeline.cuh"
 
 struct BankArgs {
   const void* x;
@@ -59,3 +59,29 @@ WL_KERNEL(test_tiles_f32, BankArgs, 256, 1) { through_tiles<f32, false>(args); }
 WL_KERNEL(test_tiles_f16, BankArgs, 256, 1) { through_tiles<f16, false>(args); }
 WL_KERNEL(test_tiles_bf16, BankArgs, 256, 1) { through_tiles<bf16, false>(args); }
 WL_KERNEL(fault_tiles_too_soon, BankArgs, 256, 1) { through_tiles<bf16, true>(args); }
+
+// x·xᵀ of the first 128 rows, by stages. SOON: a stage comes to where the one is that is read.
+template <class T, bool SOON>
+WL_FN void through_stages(const BankArgs& args) {
+  const MatrixView<T> x(args.x, args.rows, args.stride, args.width);
+  WL_PIPELINE(T, pipeline, x, x, 0);
+  pipeline.start(0, args.rows, [&](wl_u32 row) { return row < args.rows; });
+  if (SOON) pipeline.bring();
+  for (wl_i64 begin = 0; begin < args.rows; begin += WL_PIPE_OTHER) {
+    PipeProducts z = {};
+    pipeline.add_products(z);
+    for (int m = 0; m < 4; m++) {
+      for (int n = 0; n < 8; n++) {
+        for (int e = 0; e < 4; e++) {
+          const wl_i64 row = pipeline.own_of_warp() + 16 * m + fragment_row() + 8 * (e / 2);
+          const wl_i64 column = begin + pipeline.other_of_warp() + 8 * n + fragment_column() + e % 2;
+          if (row < args.rows && column < args.rows) wl_st(args.y + row * args.rows + column, z[m][n][e]);
+        }
+      }
+    }
+  }
+  wl_cp_async_wait<0>();
+}
+WL_KERNEL(test_stages_f16, BankArgs, 256, 1) { through_stages<f16, false>(args); }
+WL_KERNEL(test_stages_bf16, BankArgs, 256, 1) { through_stages<bf16, false>(args); }
+WL_KERNEL(fault_stages_too_soon, BankArgs, 256, 1) { through_stages<bf16, true>(args); }
