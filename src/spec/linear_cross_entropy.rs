@@ -69,6 +69,7 @@ pub struct LinearCrossEntropy<'w> {
     pub(crate) of_logits: CrossEntropy<'w>,
     pub(crate) path: LinearPath,
     pub(crate) workspace: usize,
+    pub(crate) round_grad_logits: bool,
 }
 
 /// How logits are made that are never all in memory.
@@ -107,7 +108,12 @@ impl Default for LinearCrossEntropy<'_> {
 
 impl<'w> From<CrossEntropy<'w>> for LinearCrossEntropy<'w> {
     fn from(of_logits: CrossEntropy<'w>) -> Self {
-        LinearCrossEntropy { of_logits, path: LinearPath::Auto, workspace: WORKSPACE }
+        LinearCrossEntropy {
+            of_logits,
+            path: LinearPath::Auto,
+            workspace: WORKSPACE,
+            round_grad_logits: false,
+        }
     }
 }
 
@@ -116,6 +122,15 @@ impl LinearCrossEntropy<'_> {
     /// as that allows; the results do not depend on it.
     pub fn max_workspace_bytes(mut self, bytes: usize) -> Self {
         self.workspace = bytes;
+        self
+    }
+
+    /// Whether the logits' gradient may be rounded to bf16 before the products that it goes into, where tensors are
+    /// of 16 bits and that saves products: on a GPU each of them is two otherwise, of a number's two parts. It is
+    /// what most fused kernels do; a gradient is then off by up to 2⁻⁹ of the size of its terms, before its own
+    /// rounding. Default false.
+    pub fn round_grad_logits(mut self, round: bool) -> Self {
+        self.round_grad_logits = round;
         self
     }
 

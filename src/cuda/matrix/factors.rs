@@ -21,6 +21,8 @@ pub(crate) const SUM: usize = 16 << 20;
 /// Which part stands where, side by side.
 type Layout = &'static [u32];
 const TWO: Layout = &[0, 1];
+/// The first part alone: the number, rounded to bf16.
+const ONE: Layout = &[0];
 
 /// Of rows and of weights in 16 bits: every pair of parts that counts meets in one product, whose terms are
 /// those of all pairs.
@@ -120,6 +122,26 @@ impl Cuda {
         unsafe { self.cut(from, memory, sizes, TWO)? };
         let second = memory.after_column(sizes[1].next_multiple_of(PACK));
         Ok(Factor { parts: [memory, second], count: 2 })
+    }
+
+    /// The same of the first part alone, if `round` says so.
+    ///
+    /// # Safety
+    /// As for [`Cuda::product`].
+    pub(crate) unsafe fn slopes_factor(
+        &self,
+        (from, round): (Panel, bool),
+        memory: Panel,
+        sizes: [usize; 2],
+        call: DType,
+    ) -> Result<Factor> {
+        if !round || !apart(from.dtype, call) {
+            // SAFETY: the caller's contract.
+            return unsafe { self.factor(from, memory, sizes, call) };
+        }
+        // SAFETY: as for a factor, whose memory has more columns.
+        unsafe { self.cut(from, memory, sizes, ONE)? };
+        Ok(Factor::whole(memory))
     }
 
     /// `c = a·b`, or added to c, rounded once where c is of 16 bits: by a sum of so many bytes.

@@ -179,3 +179,30 @@ fn evaluation_takes_memory_by_rows_alone() {
     let plain = chunked.forward(&device, &input).unwrap();
     near("loss", &host::<f32>(&got.loss), &host::<f32>(&plain.loss), 1e-5);
 }
+
+/// Off by no more than bf16's rounding of each term, and by that indeed.
+#[test]
+fn a_rounded_gradient_of_logits_is_as_good_as_bf16() {
+    let device = card();
+    let data = Data::<bf16>::new([21, 40, 300], true);
+    let resident = Resident::new(&device, &data, false);
+    let input = resident.input(true);
+    for path in [TILED, LinearPath::Chunked] {
+        let loss = LinearCrossEntropy::default().path(path);
+        let exact = loss.forward_backward(&device, &input, 1.0).unwrap();
+        let rounded = loss.round_grad_logits(true).forward_backward(&device, &input, 1.0).unwrap();
+        let losses = [&exact, &rounded].map(|grad| grad.output.loss.item().unwrap());
+        assert_eq!(losses[0], losses[1]);
+        for (exact, rounded) in
+            [(&exact.input, &rounded.input), (&exact.linear_weight, &rounded.linear_weight)]
+        {
+            let (exact, rounded) = (host::<bf16>(exact), host::<bf16>(rounded));
+            assert_ne!(exact, rounded);
+            let largest = exact.iter().fold(0.0, |m: f64, v| m.max(v.abs()));
+            for (exact, rounded) in exact.iter().zip(&rounded) {
+                let far = 2.0 * bf16::OFF * exact.abs() + bf16::OFF * largest;
+                assert!((exact - rounded).abs() <= far, "{rounded}, not {exact} ± {far}");
+            }
+        }
+    }
+}

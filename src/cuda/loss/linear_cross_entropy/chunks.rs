@@ -56,6 +56,8 @@ pub(super) struct Chunks<'c, 'p> {
     features: usize,
     classes: usize,
     dtype: DType,
+    /// Whether the logits' gradient is rounded to 16 bits.
+    round: bool,
     input: Input<'p>,
     weight: Input<'p>,
     bias: Option<Input<'p>>,
@@ -105,6 +107,7 @@ impl<'c, 'p> Chunks<'c, 'p> {
             features: checked.features,
             classes: checked.classes(),
             dtype: of.input.dtype(),
+            round: checked.options.round_grad_logits,
             input: cuda.input("input", of.input)?,
             weight: cuda.input("linear_weight", of.linear_weight)?,
             bias,
@@ -297,7 +300,8 @@ impl<'c, 'p> Chunks<'c, 'p> {
                 return Ok(());
             }
             let sizes = [n, classes];
-            let slopes = cuda.factor(self.logits, back.logits_factor, sizes, self.dtype)?;
+            let given = (self.logits, self.round);
+            let slopes = cuda.slopes_factor(given, back.logits_factor, sizes, self.dtype)?;
             if let Some(weight) = &back.weight {
                 let x: Factor = cuda.factor(x, back.x_factor, [n, features], self.dtype)?;
                 let (c, add) = weight.target(first);

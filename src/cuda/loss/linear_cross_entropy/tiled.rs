@@ -63,6 +63,8 @@ pub(super) struct Tiled<'c, 'p> {
     features: usize,
     classes: usize,
     dtype: DType,
+    /// Whether the logits' gradient is rounded to 16 bits.
+    round: bool,
     input: Input<'p>,
     weight: Input<'p>,
     bias: Bias<'p>,
@@ -115,6 +117,7 @@ impl<'c, 'p> Tiled<'c, 'p> {
             features: checked.features,
             classes,
             dtype,
+            round: checked.options.round_grad_logits,
             input: cuda.input("input", of.input)?,
             weight: cuda.input("linear_weight", of.linear_weight)?,
             bias,
@@ -249,7 +252,8 @@ impl<'c, 'p> Tiled<'c, 'p> {
             if back.to.input.is_none() && back.to.weight.is_none() {
                 return Ok(());
             }
-            let slopes = cuda.factor(back.logits, back.logits_factor, [n, some], dtype)?;
+            let (given, memory) = ((back.logits, self.round), back.logits_factor);
+            let slopes = cuda.slopes_factor(given, memory, [n, some], dtype)?;
             if let Some(Sum { to, add }) = back.to.weight {
                 let factors = [slopes.transposed(), back.x];
                 let sizes = ([some, features, n], add);
