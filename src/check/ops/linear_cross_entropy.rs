@@ -19,7 +19,9 @@ use crate::check::typed;
 use crate::check::values::Values;
 use crate::device::Device;
 use crate::spec::cross_entropy::{CrossEntropy, CrossEntropyOut, CrossEntropyUpstream};
-use crate::spec::linear_cross_entropy::{LinearCrossEntropy, LinearGradOut, LinearInput};
+use crate::spec::linear_cross_entropy::{
+    LinearCrossEntropy, LinearGradOut, LinearInput, LinearPath,
+};
 use std::fmt;
 
 pub(in crate::check) const ENTRY: Entry = Entry {
@@ -82,9 +84,14 @@ impl LinearCall {
     }
 
     /// Loss, log-probability and entropy, and all gradients, into memory of their own.
-    fn all(&self, device: &Device, input: TensorRef<'_>) -> Result<Vec<Outcome>> {
-        let pass = "all of it, forward-backward";
-        let (loss, view) = (LinearCrossEntropy::from(self.loss()), self.input(input));
+    fn all(
+        &self,
+        device: &Device,
+        input: TensorRef<'_>,
+        (pass, path): (&'static str, LinearPath),
+    ) -> Result<Vec<Outcome>> {
+        let loss = LinearCrossEntropy::from(self.loss()).path(path);
+        let view = self.input(input);
         let checked = loss.check(&view)?;
         let rows = checked.of_logits.rows;
         let zeros = |shape| Tensor::zeros("result", DType::F32, shape);
@@ -196,7 +203,11 @@ impl Call for LinearCall {
             Outcome::new(Quantity::ZLoss, "forward", out.z_loss.view())?,
             Outcome::new(Quantity::Lse, "forward", out.lse.view())?,
         ];
-        outcomes.extend(self.all(device, input)?);
+        outcomes.extend(self.all(device, input, ("all of it", LinearPath::Auto))?);
+        // Where the device has tiles for it.
+        if loss.path(LinearPath::Tiled).plan(device, &self.input(input), true).is_ok() {
+            outcomes.extend(self.all(device, input, ("all of it, tiled", LinearPath::Tiled))?);
+        }
         Ok(outcomes)
     }
 
