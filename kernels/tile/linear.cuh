@@ -39,15 +39,17 @@ struct LinearRows {
   wl_shared<wl_i64> targets;
   wl_shared<float> scales;
 
+  // Returns whether there is a row that counts.
   template <class Op>
-  WL_FN void load(const LinearTileArgs& a, const Op& op, wl_i64 first) const {
+  WL_FN bool load(const LinearTileArgs& a, const Op& op, wl_i64 first) const {
+    wl_i64 target = -1;
     if (wl_thread() < WL_PIPE_OWN) {
       const wl_i64 row = first + wl_thread();
-      const wl_i64 target = row < a.row.rows.count ? op.kept_target(row) : -1;
+      if (row < a.row.rows.count) target = op.kept_target(row);
       targets[wl_thread()] = target;
       scales[wl_thread()] = target >= 0 && a.temperature ? 1.f / wl_ld(a.temperature + row) : 1.f;
     }
-    wl_syncthreads();  // all rows are known
+    return wl_syncthreads_or(target >= 0);  // all rows are known
   }
   WL_FN bool reads(wl_u32 row) const { return targets[row] >= 0; }
 };
@@ -126,7 +128,8 @@ WL_FN void linear_forward(const LinearTileArgs& a) {
   for (wl_u32 i = wl_thread(); i < WL_PIPE_ACROSS * WL_PIPE_OWN; i += wl_threads()) {
     states.put(i / WL_PIPE_OWN, i % WL_PIPE_OWN, State::empty());
   }
-  rows.load(a, op, block.first);
+  // Nobody reads a state of a row that does not count.
+  if (!rows.load(a, op, block.first)) return;
   through_logits<T>(a, block, rows, [&](wl_u32 row, float (&x)[16], const LinearColumns& columns) {
     const typename Op::Row of = op.recalled(targets[row], {});
     const int lane = columns.has(of.target) ? columns.lane(of.target) : -1;
@@ -171,6 +174,14 @@ WL_FN void linear_finish(const LinearTileArgs& a) {
   }
 }
 
+// That of a block's rows where none counts.
+WL_FN void no_gradient(const LinearTileArgs& a, const LinearBlock& block) {
+  for (wl_u32 row = wl_warp(); row < WL_PIPE_OWN && block.first + row < a.row.rows.count; row += wl_warps()) {
+    float* const to = a.gradient + (block.first + row) * a.gradient_stride;
+    for (wl_i64 c = block.begin + wl_lane(); c < block.end; c += 32) wl_st(to + (c - a.begin), 0.f);
+  }
+}
+
 // The gradient of the logits of classes `begin` to `end`, once rows are finished.
 template <class Op, class T>
 WL_FN void linear_gradient(const LinearTileArgs& a) {
@@ -184,7 +195,7 @@ WL_FN void linear_gradient(const LinearTileArgs& a) {
   if (wl_thread() < WL_PIPE_OWN && block.first + wl_thread() < a.row.rows.count) {
     slopes[wl_thread()] = load_words<Slopes>(a.slopes + Slopes::WORDS * (block.first + wl_thread()));
   }
-  rows.load(a, op, block.first);
+  if (!rows.load(a, op, block.first)) return no_gradient(a, block);
   through_logits<T>(a, block, rows, [&](wl_u32 row, float (&x)[16], const LinearColumns& columns) {
     if (block.first + row >= a.row.rows.count) return;
     const Slopes made_of = slopes[row];

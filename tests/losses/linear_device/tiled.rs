@@ -115,6 +115,26 @@ fn a_row_has_the_same_bits_whatever_is_beside_it_and_whatever_the_budget() {
     }
 }
 
+/// A tile of rows of which none counts is gone by, and has no gradient.
+#[test]
+fn rows_that_do_not_count_by_whole_tiles() {
+    let [n, d, v] = [400, 9, 600];
+    let mut data = Data::<bf16>::new([n, d, v], true);
+    for row in (0..n).filter(|row| (120..290).contains(row)) {
+        data.target[row] = -100;
+        data.x[row * d..][..d].fill(bf16::NAN);
+    }
+    let device = card();
+    let resident = Resident::new(&device, &data, false);
+    let tiled = run(&resident, &device, TILED, 1 << 26);
+    let chunked = run(&resident, &device, LinearPath::Chunked, 1 << 26);
+    for (i, (tiled, chunked)) in tiled.iter().zip(&chunked).enumerate() {
+        let off = if i < 4 { 1e-5 } else { 2.0 * bf16::OFF };
+        near(&format!("output {i}"), tiled, chunked, off);
+    }
+    assert!(tiled[4][128 * d..256 * d].iter().all(|&g| g == 0.0));
+}
+
 /// Common offsets of 2^24, a distribution that is all but certain, masked classes, none that counts.
 #[test]
 fn extremes() {
