@@ -161,7 +161,7 @@ fn stages_of_products_lose_no_turn() {
 }
 
 #[test]
-fn a_stage_that_comes_too_soon_is_caught() {
+fn a_stage_that_is_read_before_all_have_met_is_caught() {
     let shape = [64, 160, 160];
     let bytes: Vec<u8> =
         rows(shape).iter().flat_map(|&v| bf16::from_f32(v).to_le_bytes()).collect();

@@ -60,15 +60,16 @@ WL_KERNEL(test_tiles_f16, BankArgs, 256, 1) { through_tiles<f16, false>(args); }
 WL_KERNEL(test_tiles_bf16, BankArgs, 256, 1) { through_tiles<bf16, false>(args); }
 WL_KERNEL(fault_tiles_too_soon, BankArgs, 256, 1) { through_tiles<bf16, true>(args); }
 
-// x·xᵀ of the first 128 rows, by stages. SOON: a stage comes to where the one is that is read.
+// x·xᵀ of the first 128 rows, by stages. SOON: the first is multiplied by who has brought a share of it, without a
+// barrier.
 template <class T, bool SOON>
 WL_FN void through_stages(const BankArgs& args) {
   const MatrixView<T> x(args.x, args.rows, args.stride, args.width);
   WL_PIPELINE(T, pipeline, x, x, 0);
   pipeline.start(0, args.rows, [&](wl_u32 row) { return row < args.rows; });
-  if (SOON) pipeline.bring();
   for (wl_i64 begin = 0; begin < args.rows; begin += WL_PIPE_OTHER) {
     PipeProducts z = {};
+    if (SOON) wl_cp_async_wait<0>(), pipeline.multiply(z);
     pipeline.add_products(z);
     for (int m = 0; m < 4; m++) {
       for (int n = 0; n < 8; n++) {
