@@ -77,6 +77,9 @@ pub use spec::l1::{L1, L1Loss};
 pub use spec::linear_cross_entropy::{
     LinearCrossEntropy, LinearGrad, LinearGradOut, LinearInput, LinearPath, LinearPlan,
 };
+pub use spec::linear_distillation::{
+    DistillationGrad, DistillationGradOut, DistillationInput, LinearDistillation, LinearHead,
+};
 pub use spec::linear_logprob_entropy::{LinearLogprobEntropy, LinearLogprobEntropyGrad};
 pub use spec::log_softmax::LogSoftmax;
 pub use spec::logprob_entropy::{

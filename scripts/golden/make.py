@@ -11,6 +11,7 @@ PyTorch and warploss are known to differ (ignored rows of NaN, 0 times infinity)
 are tests of their own.
 """
 
+import importlib
 import itertools
 import json
 import pathlib
@@ -21,12 +22,7 @@ import torch
 import torch.nn.functional as F
 from safetensors.torch import save_file
 
-import adaptive_log_softmax
 import elementwise
-import js_div_logits
-import linear_cross_entropy
-import linear_logprob_entropy
-import multi_margin
 
 DTYPES = {"f32": torch.float32, "f16": torch.float16, "bf16": torch.bfloat16}
 INDICES = {"i64": torch.int64, "i32": torch.int32, "u32": torch.uint32, "u8": torch.uint8}
@@ -427,6 +423,9 @@ def logprob_entropy_cases(file):
 
 ELEMENTWISE = ("mse", "l1", "smooth_l1", "huber", "bce_with_logits", "kl_div", "js_div", "soft_margin",
                "hinge_embedding", "bce", "poisson_nll", "sigmoid_focal", "gaussian_nll")
+# Losses whose cases are a file of their name.
+OF_THEIR_OWN = ("multi_margin", "js_div_logits", "linear_cross_entropy", "linear_distillation", "linear_logprob_entropy",
+                "adaptive_log_softmax")
 
 
 def main():
@@ -438,9 +437,8 @@ def main():
         ("log_softmax", lambda f: line_cases(f, lambda x, d, _: torch.log_softmax(x, d[0]))),
         ("logsumexp", lambda f: line_cases(f, lambda x, d, k: torch.logsumexp(x, d, k))),
         ("logprob_entropy", logprob_entropy_cases),
-        *((of.__name__, lambda f, of=of: of.cases(sys.modules[__name__], f))
-          for of in (multi_margin, js_div_logits, linear_cross_entropy, linear_logprob_entropy,
-                     adaptive_log_softmax)),
+        *((loss, lambda f, loss=loss: importlib.import_module(loss).cases(sys.modules[__name__], f))
+          for loss in OF_THEIR_OWN),
         *((loss, lambda f: elementwise.cases(sys.modules[__name__], f)) for loss in ELEMENTWISE),
     ):
         file = File(loss)

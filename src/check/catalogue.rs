@@ -104,6 +104,8 @@ catalogue! {
     LinearLogprobEntropy ops::linear_logprob_entropy::ENTRY,
     /// [`crate::SubsetCrossEntropy`], and [`crate::LinearCrossEntropy`] over lists of classes.
     SubsetCrossEntropy ops::class_subset::ENTRY,
+    /// [`crate::LinearDistillation`].
+    LinearDistillation ops::linear_distillation::ENTRY,
 }
 
 impl Op {

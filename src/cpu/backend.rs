@@ -11,6 +11,7 @@ use crate::spec::cross_entropy::{self, Checked, CheckedShard, SoftTarget};
 use crate::spec::information::{self, CheckedInformation};
 use crate::spec::js_div_logits::{self, CheckedJsDiv};
 use crate::spec::linear_cross_entropy::{self, CheckedLinear, LinearPlan};
+use crate::spec::linear_distillation::{self, CheckedDistillation};
 use crate::spec::log_softmax::{self, CheckedLines};
 use crate::spec::multi_margin::{self, CheckedMargin};
 use crate::spec::nll::{self, CheckedNll};
@@ -119,6 +120,22 @@ impl Backend for Cpu {
             Some(_) => self.class_subset_plan(checked, backward),
             None => Cpu::linear_plan(self, checked, backward),
         }
+    }
+
+    fn linear_distillation(
+        &self,
+        checked: &CheckedDistillation<'_>,
+        call: linear_distillation::Call<'_>,
+    ) -> Result<()> {
+        Cpu::linear_distillation(self, checked, call)
+    }
+
+    fn distillation_plan(
+        &self,
+        checked: &CheckedDistillation<'_>,
+        back: [bool; 2],
+    ) -> Result<LinearPlan> {
+        Cpu::distillation_plan(self, checked, back)
     }
 
     fn logprob_entropy(

@@ -15,6 +15,7 @@ use crate::spec::cross_entropy::{self, Checked, CheckedShard, SoftTarget};
 use crate::spec::information::{self, CheckedInformation};
 use crate::spec::js_div_logits::{self, CheckedJsDiv};
 use crate::spec::linear_cross_entropy::{self, CheckedLinear, LinearPlan};
+use crate::spec::linear_distillation::{self, CheckedDistillation};
 use crate::spec::log_softmax::{self, CheckedLines};
 use crate::spec::multi_margin::{self, CheckedMargin};
 use crate::spec::nll::{self, CheckedNll};
@@ -213,6 +214,22 @@ impl Backend for CudaBackend {
             Some(_) => self.call().class_subset_plan(checked, backward),
             None => self.call().linear_plan(checked, backward),
         }
+    }
+
+    fn linear_distillation(
+        &self,
+        checked: &CheckedDistillation<'_>,
+        call: linear_distillation::Call<'_>,
+    ) -> Result<()> {
+        self.call().linear_distillation(checked, call)
+    }
+
+    fn distillation_plan(
+        &self,
+        checked: &CheckedDistillation<'_>,
+        back: [bool; 2],
+    ) -> Result<LinearPlan> {
+        self.call().distillation_plan(checked, back)
     }
 
     fn logprob_entropy(

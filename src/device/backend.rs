@@ -11,6 +11,7 @@ use crate::spec::cross_entropy::{self, Checked, CheckedShard, SoftTarget};
 use crate::spec::information::{self, CheckedInformation};
 use crate::spec::js_div_logits::{self, CheckedJsDiv};
 use crate::spec::linear_cross_entropy::{self, CheckedLinear, LinearPlan};
+use crate::spec::linear_distillation::{self, CheckedDistillation};
 use crate::spec::log_softmax::{self, CheckedLines};
 use crate::spec::multi_margin::{self, CheckedMargin};
 use crate::spec::nll::{self, CheckedNll};
@@ -208,6 +209,30 @@ pub(crate) trait Backend: Debug + Send + Sync {
     /// Those that it has before it reads anything.
     fn linear_plan(&self, _checked: &CheckedLinear<'_>, _backward: bool) -> Result<LinearPlan> {
         absent(self.name(), "linear cross entropy")
+    }
+
+    /// A divergence of rows of logits that are products of both sides, and gradients of either's factors.
+    ///
+    /// # Errors
+    /// What is wrong with values; memory that cannot be had.
+    fn linear_distillation(
+        &self,
+        _checked: &CheckedDistillation<'_>,
+        _call: linear_distillation::Call<'_>,
+    ) -> Result<()> {
+        absent(self.name(), "distillation from hidden states")
+    }
+
+    /// What [`Backend::linear_distillation`] would do, with gradients of student and teacher or without.
+    ///
+    /// # Errors
+    /// A budget that is too small.
+    fn distillation_plan(
+        &self,
+        _checked: &CheckedDistillation<'_>,
+        _back: [bool; 2],
+    ) -> Result<LinearPlan> {
+        absent(self.name(), "distillation from hidden states")
     }
 
     /// Log-probability of the target, and entropy of the row.

@@ -19,7 +19,7 @@ impl<'w> JsDivLogits<'w> {
         logits: TensorRef<'_>,
         target: TensorRef<'_>,
     ) -> Result<Tensor> {
-        let shape = self.check(&logits, &target)?.loss_shape();
+        let shape = self.check(&logits, &target)?.of_rows.loss_shape();
         let mut loss = device.zeros("loss", f32::DTYPE, shape, &logits)?;
         self.forward_into(device, logits, target, loss.view_mut())?;
         Ok(loss)
@@ -37,7 +37,7 @@ impl<'w> JsDivLogits<'w> {
         loss: TensorMut<'_>,
     ) -> Result<()> {
         let checked = self.check(&logits, &target)?;
-        validate::f32_output("loss", &loss.as_ref(), checked.loss_shape(), "reduction")?;
+        validate::f32_output("loss", &loss.as_ref(), checked.of_rows.loss_shape(), "reduction")?;
         device
             .backend("logits", &[logits.place(), loss.place()])?
             .js_div_logits(&checked, Call::Forward { logits, loss })
@@ -75,7 +75,7 @@ impl<'w> JsDivLogits<'w> {
     ) -> Result<()> {
         let checked = self.check(&logits, &target)?;
         let (grad_output, gradients) = (grad_output.into(), gradients.into());
-        grad_output.check(checked.loss_shape(), logits.dtype())?;
+        grad_output.check(checked.of_rows.loss_shape(), logits.dtype())?;
         let grad = gradients.logits.as_ref();
         validate::shape("grad_logits", &grad, logits.shape(), "the logits'")?;
         validate::dtype("grad_logits", &grad, &[logits.dtype()], "the logits'")?;
@@ -101,8 +101,8 @@ impl<'w> JsDivLogits<'w> {
         let (gradients, grad_output) = (logits.into(), grad_output.into());
         let logits = gradients.logits.as_ref();
         let checked = self.check(&logits, &target)?;
-        validate::f32_output("loss", &loss.as_ref(), checked.loss_shape(), "reduction")?;
-        grad_output.check(checked.loss_shape(), logits.dtype())?;
+        validate::f32_output("loss", &loss.as_ref(), checked.of_rows.loss_shape(), "reduction")?;
+        grad_output.check(checked.of_rows.loss_shape(), logits.dtype())?;
         checked.check_grad_target(&gradients)?;
         device
             .backend("logits", &[logits.place(), loss.place()])?
@@ -121,7 +121,7 @@ impl<'w> JsDivLogits<'w> {
         target: TensorRef<'_>,
         grad_output: impl Into<GradOutput<'g>>,
     ) -> Result<JsDivLogitsGrad> {
-        let shape = self.check(&logits.view(), &target)?.loss_shape();
+        let shape = self.check(&logits.view(), &target)?.of_rows.loss_shape();
         let mut loss = device.zeros("loss", f32::DTYPE, shape, &logits.view())?;
         let (view, out) = (logits.view_mut(), loss.view_mut());
         self.forward_backward_in_place(device, view, target, grad_output, out)?;

@@ -51,7 +51,7 @@ impl LinearCrossEntropy<'_> {
     ) -> Result<LinearGrad> {
         let checked = self.check(input)?;
         let mut output = checked.allocate(device)?;
-        let mut gradients = LinearGradients::new(device, input)?;
+        let mut gradients = LinearGradients::of(device, input)?;
         self.forward_backward_into(device, input, upstream, gradients.out(), output.out())?;
         let LinearGradients { input, linear_weight, linear_bias } = gradients;
         Ok(LinearGrad { output, input, linear_weight, linear_bias })

@@ -13,14 +13,23 @@ pub(super) struct LinearGradients {
 }
 
 impl LinearGradients {
-    pub(super) fn new(device: &Device, of: &LinearInput<'_>) -> Result<LinearGradients> {
+    pub(super) fn new(
+        device: &Device,
+        [input, linear_weight]: [&TensorRef<'_>; 2],
+        linear_bias: &Option<TensorRef<'_>>,
+    ) -> Result<LinearGradients> {
         let zeros = |name, of: &TensorRef<'_>| device.zeros(name, of.dtype(), of.shape(), of);
-        let bias = of.linear_bias.as_ref();
+        let bias = linear_bias.as_ref();
         Ok(LinearGradients {
-            input: zeros("grad_input", &of.input)?,
-            linear_weight: zeros("grad_linear_weight", &of.linear_weight)?,
+            input: zeros("grad_input", input)?,
+            linear_weight: zeros("grad_linear_weight", linear_weight)?,
             linear_bias: bias.map(|bias| zeros("grad_linear_bias", bias)).transpose()?,
         })
+    }
+
+    /// Of what a linear loss reads.
+    pub(super) fn of(device: &Device, input: &LinearInput<'_>) -> Result<LinearGradients> {
+        LinearGradients::new(device, [&input.input, &input.linear_weight], &input.linear_bias)
     }
 
     pub(super) fn out(&mut self) -> LinearGradOut<'_> {

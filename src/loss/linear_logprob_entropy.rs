@@ -75,7 +75,7 @@ impl LinearLogprobEntropy {
         upstream: LogprobEntropyUpstream<'_>,
     ) -> Result<LinearLogprobEntropyGrad> {
         let mut output = self.output(device, input)?;
-        let mut gradients = LinearGradients::new(device, input)?;
+        let mut gradients = LinearGradients::of(device, input)?;
         self.forward_backward_into(device, input, upstream, gradients.out(), output.out())?;
         let LinearGradients { input, linear_weight, linear_bias } = gradients;
         Ok(LinearLogprobEntropyGrad { output, input, linear_weight, linear_bias })

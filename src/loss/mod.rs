@@ -9,6 +9,7 @@ pub mod information;
 pub(crate) mod io;
 mod js_div_logits;
 mod linear_cross_entropy;
+mod linear_distillation;
 mod linear_gradients;
 mod linear_logprob_entropy;
 mod log_softmax;

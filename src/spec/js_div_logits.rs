@@ -155,23 +155,30 @@ impl<'w> JsDivLogits<'w> {
         logits: &TensorRef<'_>,
         target: &TensorRef<'a>,
     ) -> Result<CheckedJsDiv<'a>> {
-        self.divergence.check()?;
-        validate::scale("logit_scale", self.logit_scale)?;
-        validate::scale("teacher_scale", self.teacher_scale)?;
+        self.check_options()?;
         validate::float("logits", logits)?;
         let shape = logits.shape();
         let (class_dim, rows) = validate::classes("logits", shape)?;
         validate::shape("target", target, shape, "the logits', of a teacher")?;
         validate::dtype("target", target, &[logits.dtype()], "the logits'")?;
-        let mut row_shape = rows;
+        let of_rows = self.check_rows(shape[class_dim], rows)?;
+        Ok(CheckedJsDiv { of_rows, dtype: logits.dtype(), class_dim, target: *target })
+    }
+
+    fn check_options(&self) -> Result<()> {
+        self.divergence.check()?;
+        validate::scale("logit_scale", self.logit_scale)?;
+        validate::scale("teacher_scale", self.teacher_scale)
+    }
+
+    /// The same where logits are yet to be made: so many classes in rows of this shape.
+    pub(crate) fn check_rows(&self, classes: usize, row_shape: Shape) -> Result<JsDivRows<'_>> {
+        self.check_options()?;
         let labels = self.labels.as_ref();
-        let labels = labels.map(|l| ClassIndices::of_rows("labels", l, rows, "one a row"));
+        let labels = labels.map(|l| ClassIndices::of_rows("labels", l, row_shape, "one a row"));
         let labels = labels.transpose()?;
-        if let Some(labels) = &labels {
-            row_shape = labels.shape();
-        }
-        let (dtype, classes, target) = (logits.dtype(), shape[class_dim], *target);
-        Ok(CheckedJsDiv { options: self, dtype, class_dim, classes, target, labels, row_shape })
+        let row_shape = labels.as_ref().map_or(row_shape, ClassIndices::shape);
+        Ok(JsDivRows { options: self, classes, labels, row_shape })
     }
 }
 
@@ -179,20 +186,26 @@ impl<'w> JsDivLogits<'w> {
 /// else.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct CheckedJsDiv<'a> {
-    pub(crate) options: &'a JsDivLogits<'a>,
+    pub(crate) of_rows: JsDivRows<'a>,
     pub(crate) dtype: DType,
     /// The logits' dimension of classes: 0 or 1.
     pub(crate) class_dim: usize,
-    pub(crate) classes: usize,
     /// The teacher's logits.
     pub(crate) target: TensorRef<'a>,
+}
+
+/// Which rows count, and for what: whatever their logits come from.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct JsDivRows<'a> {
+    pub(crate) options: &'a JsDivLogits<'a>,
+    pub(crate) classes: usize,
     /// What says which rows count.
     pub(crate) labels: Option<ClassIndices<'a>>,
     /// The shape of what has one value a row.
     pub(crate) row_shape: Shape,
 }
 
-impl<'a> CheckedJsDiv<'a> {
+impl<'a> JsDivRows<'a> {
     pub(crate) fn rows(&self) -> usize {
         self.row_shape.iter().product()
     }
@@ -226,7 +239,9 @@ impl<'a> CheckedJsDiv<'a> {
             reduction: if self.averages() { Reduction::Mean } else { Reduction::Sum },
         }
     }
+}
 
+impl CheckedJsDiv<'_> {
     pub(crate) fn check_grad_target(&self, gradients: &JsDivLogitsGradOut<'_>) -> Result<()> {
         let Some(grad) = &gradients.target else {
             return Ok(());

@@ -25,7 +25,7 @@ use crate::base::error::{Error, Result};
 use crate::spec::cross_entropy::CrossEntropy;
 
 pub(crate) use call::Call;
-pub(crate) use checked::CheckedLinear;
+pub(crate) use checked::{CheckedLinear, check_classifier, rows_of};
 pub use input::LinearInput;
 pub use outputs::{LinearGrad, LinearGradOut};
 

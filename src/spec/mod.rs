@@ -22,6 +22,7 @@ pub(crate) mod js_div_logits;
 pub(crate) mod kl_div;
 pub(crate) mod l1;
 pub(crate) mod linear_cross_entropy;
+pub(crate) mod linear_distillation;
 pub(crate) mod linear_logprob_entropy;
 pub(crate) mod log_softmax;
 pub(crate) mod logprob_entropy;

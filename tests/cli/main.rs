@@ -9,6 +9,7 @@ mod differential;
 mod eval;
 mod eval_adaptive;
 mod eval_elementwise;
+mod eval_linear;
 mod eval_lists;
 mod messages;
 mod plan;

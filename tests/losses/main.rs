@@ -11,7 +11,7 @@
 //! | `golden`, `properties`, `gradients` | one table each, a loss is a row |
 //! | `numerics…`, `elementwise_numerics`, `ends`, `near_zero`, `empty`, `determinism`, `errors…`, `targets`, `views` | behaviours, a test is named for each |
 //! | `schedules`, `soft_schedules`, `elementwise_cuda`, `blocks` | how a device goes through rows, elements and host tensors, on emulated cards |
-//! | `linear_golden`, `linear_logprob_entropy` | PyTorch's answers as files have them; a layer without parameters of its own |
+//! | `linear_golden`, `linear_logprob_entropy`, `linear_distillation` | PyTorch's answers as files have them; losses of hidden states |
 //! | `class_subset` | lists of classes that rows bring |
 //! | `linear_device` | cross entropy of hidden states: chunks and budgets on emulated cards |
 //! | `softcap` | the approximate one |
@@ -50,6 +50,7 @@ mod lanes;
 mod linear_cross_entropy;
 #[cfg(feature = "emulator")]
 mod linear_device;
+mod linear_distillation;
 mod linear_golden;
 mod linear_logprob_entropy;
 mod log_softmax;

@@ -44,6 +44,7 @@ pub(crate) enum Layer {
     AdaptiveLogSoftmax,
     LinearCrossEntropy,
     LinearLogprobEntropy,
+    LinearDistillation,
 }
 
 /// A measured op.

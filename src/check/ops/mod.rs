@@ -16,6 +16,7 @@ pub(super) mod js_div_logits;
 pub(super) mod kl_div;
 pub(super) mod l1;
 pub(super) mod linear_cross_entropy;
+pub(super) mod linear_distillation;
 pub(super) mod linear_logprob_entropy;
 pub(super) mod log_softmax;
 pub(super) mod logprob_entropy;

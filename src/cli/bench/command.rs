@@ -30,6 +30,7 @@ one number per row does not.
                  targets are Zipf's; the products decide its time, so GFLOP/s are told as well
   linear-cross-entropy, linear-logprob-entropy  the same, of input and classifier; with --subset K, of
                  input and K rows of the classifier for each row: gradients are added to what is there
+  linear-distillation  the same, of input and classifier of both sides
 GB/s are 10^9 model bytes a second in the median run. share_of_copy sets them against copying one
 large buffer to another in the same run (bytes read and written both count); the table also sets
 them against summing a buffer and scaling one in place. Data that fits the cache exceeds 1.
@@ -165,6 +166,7 @@ impl BenchArgs {
         let line = Line { hidden: self.hidden.unwrap_or(512), ..line };
         match op.parts().1 {
             Kind::Products(Layer::AdaptiveLogSoftmax) => {}
+            Kind::Products(Layer::LinearDistillation) => return Ok(vec![line]),
             Kind::Products(Layer::LinearCrossEntropy | Layer::LinearLogprobEntropy) => {
                 return Ok(vec![Line { subset: self.subset.unwrap_or(0), ..line }]);
             }
@@ -200,7 +202,7 @@ impl BenchArgs {
             Kind::Products(Layer::LinearCrossEntropy) => {
                 (&["--rows", "--classes", "--hidden", "--subset"], 128_256)
             }
-            Kind::Products(Layer::LinearLogprobEntropy) => {
+            Kind::Products(Layer::LinearLogprobEntropy | Layer::LinearDistillation) => {
                 (&["--rows", "--classes", "--hidden"], 128_256)
             }
         };

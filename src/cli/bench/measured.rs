@@ -4,7 +4,7 @@ use crate::base::error::Error;
 use crate::check::bench::data::Data;
 use crate::check::bench::{Bench, Kind, Layer};
 use crate::cli::bench::line::{Line, Measured};
-use crate::cli::bench::{adaptive_log_softmax, linear_cross_entropy};
+use crate::cli::bench::{adaptive_log_softmax, linear_cross_entropy, linear_distillation};
 use crate::cli::failure::Failure;
 use crate::cli::memory;
 use crate::device::Device;
@@ -26,6 +26,9 @@ impl Line {
             Kind::Rows(bench) | Kind::Elements(bench) => bench,
             Kind::Products(Layer::AdaptiveLogSoftmax) => {
                 return adaptive_log_softmax::measure(self, device, budget);
+            }
+            Kind::Products(Layer::LinearDistillation) => {
+                return linear_distillation::measure(self, device, budget);
             }
             Kind::Products(Layer::LinearCrossEntropy | Layer::LinearLogprobEntropy) => {
                 return linear_cross_entropy::measure(self, device, budget);

@@ -4,6 +4,7 @@ pub(super) mod adaptive_log_softmax;
 mod command;
 mod line;
 mod linear_cross_entropy;
+mod linear_distillation;
 mod lines;
 mod measured;
 mod ops;

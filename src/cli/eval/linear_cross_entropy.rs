@@ -1,6 +1,7 @@
 //! `warploss eval linear-cross-entropy`.
 
 use super::call::{Call, Common, Evaluate, Evaluation, bytes, one_number, zeros};
+use super::distill::Distil;
 use super::linear::{self, OfProducts};
 use super::of_logits::OfLogits;
 use crate::base::dtype::DType;
@@ -28,6 +29,12 @@ with --top-k, top_k (log-probabilities) and top_k_ids; with --grad also grad_inp
 grad_linear_weight, grad_linear_bias, and grad_target for probabilities. No logits are in memory
 but those of a chunk of rows.
 
+With --distill the loss is a divergence from a teacher: it reads teacher_input [N, E] and
+teacher_weight [V, E] and, where the file has them, teacher_bias [V] and teacher_temperature [N];
+target, if there is one, only says which rows count. Writes loss; with --grad also the gradients of
+the student's tensors, and grad_teacher_input, grad_teacher_weight and grad_teacher_bias. The
+default reduction is batchmean.
+
 Example:
   warploss eval linear-cross-entropy --input hidden.safetensors --write loss,lse,rank --output out.safetensors")]
 pub(super) struct LinearCrossEntropyArgs {
@@ -48,6 +55,9 @@ pub(super) struct LinearCrossEntropyArgs {
         hide_possible_values = true
     )]
     missing_target: MissingArg,
+
+    #[command(flatten)]
+    distil: Distil,
 
     /// The likeliest classes of each row, as many
     #[arg(long, value_name = "K", default_value_t = 0)]
@@ -118,6 +128,14 @@ impl Evaluate for LinearCrossEntropyArgs {
 
     fn evaluate(&self, call: &Call<'_>) -> Result<Evaluation, Failure> {
         self.common.no_classes("the classes are linear_weight's rows")?;
+        match self.distil.distill {
+            Some(divergence) => {
+                self.check_distilled()?;
+                let options = (&self.common, &self.of_logits, &self.of_products);
+                return self.distil.evaluate(divergence, options, call);
+            }
+            None => self.distil.check_without()?,
+        }
         let [hidden, linear_weight] =
             [call.inputs.floats("input")?, call.inputs.floats("linear_weight")?];
         let target = call.inputs.either("target")?;
@@ -214,6 +232,22 @@ fn upstream<'a>(given: &'a [Option<Input<'_>>; 3]) -> Result<CrossEntropyUpstrea
 }
 
 impl LinearCrossEntropyArgs {
+    /// A divergence has no options of targets, and no results of theirs.
+    fn check_distilled(&self) -> Result<(), Failure> {
+        let of_results = [
+            ("--write", self.write != [Written::Loss, Written::Lse]),
+            ("--top-k", self.top_k != 0),
+        ];
+        let said = of_results.into_iter().find(|(_, said)| *said).map(|(name, _)| name);
+        match self.of_logits.of_targets().or(said) {
+            None => Ok(()),
+            Some(name) => {
+                let expected = "expected none beside --distill (it compares distributions)";
+                Err(Failure::input(format!("{name}: {expected}, got one")))
+            }
+        }
+    }
+
     fn loss<'w>(&self, of_logits: CrossEntropy<'w>) -> LinearCrossEntropy<'w> {
         LinearCrossEntropy::from(of_logits)
             .max_workspace_bytes(self.of_products.workspace())

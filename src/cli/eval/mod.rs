@@ -9,6 +9,7 @@ mod call;
 mod columns;
 mod cross_entropy;
 mod described;
+mod distill;
 mod js_div;
 mod linear;
 mod linear_cross_entropy;

@@ -30,10 +30,20 @@ pub(super) struct OfLogits {
 
     /// Multiply the logits by this first (an inverse temperature)
     #[arg(long, value_name = "S", default_value_t = 1.0, allow_hyphen_values = true)]
-    logit_scale: f32,
+    pub(super) logit_scale: f32,
 }
 
 impl OfLogits {
+    /// The first option that is not as by default, and that a divergence does not have.
+    pub(super) fn of_targets(&self) -> Option<&'static str> {
+        let said = [
+            ("--label-smoothing", self.label_smoothing != 0.0),
+            ("--z-loss", self.z_loss != 0.0),
+            ("--softcap", self.softcap != 0.0),
+        ];
+        said.into_iter().find(|(_, said)| *said).map(|(name, _)| name)
+    }
+
     pub(super) fn options(&self, reduction: Reduction) -> CrossEntropy<'static> {
         CrossEntropy::default()
             .reduction(reduction)

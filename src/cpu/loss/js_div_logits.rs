@@ -12,6 +12,7 @@ use crate::cpu::batch::lines::{Line, LineOp, Operands, Sink, Source, each_line_o
 use crate::cpu::batch::numbers::{Upstream, read};
 use crate::cpu::batch::targets::Targets;
 use crate::cpu::loss::log_softmax::fill;
+use crate::cpu::matrix::chunks::Logits;
 use crate::cpu::processor::{Cpu, each_float, host_f32};
 use crate::cpu::row::cuts::{Segments, Slots};
 use crate::cpu::row::logit::Transform;
@@ -21,25 +22,47 @@ use crate::cpu::row::work::{Also, Row};
 use crate::cpu::simd::{Lanes, Level};
 use crate::cpu::threads::{Spread, SyncPtr};
 use crate::spec::grad_output::GradOutput;
-use crate::spec::js_div_logits::{CheckedJsDiv, JsDivLogitsGradOut};
+use crate::spec::js_div_logits::{CheckedJsDiv, JsDivLogitsGradOut, JsDivRows};
 use kernels::{Centre, Gradient, Sums};
 use terms::{Difference, Norm, Pair, Slopes};
 
+/// What multiplies rows' logits.
+#[derive(Clone, Copy)]
+pub(in crate::cpu::loss) enum Scale<'a> {
+    Number(f32),
+    Each(&'a [f32]),
+}
+
+impl Scale<'_> {
+    fn of(&self, row: usize) -> f32 {
+        match self {
+            Scale::Number(scale) => *scale,
+            Scale::Each(each) => each[row],
+        }
+    }
+}
+
 /// Numbers of the batch that every row uses.
-struct Batch<'a> {
+#[derive(Clone, Copy)]
+pub(in crate::cpu::loss) struct Batch<'a> {
     divergence: Slopes,
-    scales: [f32; 2],
+    /// Of the model and of the teacher.
+    scales: [Scale<'a>; 2],
     /// What says which rows count.
     targets: Option<Targets<'a>>,
     upstream: Upstream<'a>,
     /// Multiplies a row's loss, and its upstream gradient.
     share: f64,
-    /// Rows that count, where the sum is divided by them; else 1.
+    /// Rows that count, where the sum is divided by them, or what they weigh; else 1.
     rows: f64,
 }
 
 impl<'a> Batch<'a> {
-    fn new(cpu: &Cpu, checked: &CheckedJsDiv<'a>, upstream: Upstream<'a>) -> Result<Batch<'a>> {
+    pub(in crate::cpu::loss) fn new(
+        cpu: &Cpu,
+        checked: &JsDivRows<'a>,
+        upstream: Upstream<'a>,
+    ) -> Result<Batch<'a>> {
         let options = checked.options;
         let (mut targets, mut rows) = (None, checked.rows());
         if let Some(labels) = checked.labels {
@@ -49,7 +72,7 @@ impl<'a> Batch<'a> {
         }
         Ok(Batch {
             divergence: Slopes::new(options.divergence),
-            scales: [options.logit_scale, options.teacher_scale],
+            scales: [options.logit_scale, options.teacher_scale].map(Scale::Number),
             targets,
             upstream,
             share: checked.share(),
@@ -57,12 +80,33 @@ impl<'a> Batch<'a> {
         })
     }
 
-    fn keeps(&self, row: usize) -> bool {
+    /// The same, of which all rows count and weigh this together, where a mean divides by that.
+    pub(in crate::cpu::loss) fn weighing(self, checked: &JsDivRows<'_>, weight: f64) -> Batch<'a> {
+        let rows = if checked.averages() { weight } else { 1.0 };
+        Batch { targets: None, rows, ..self }
+    }
+
+    /// Some of those rows.
+    pub(in crate::cpu::loss) fn part<'p>(
+        &self,
+        upstream: Upstream<'p>,
+        scales: [Scale<'p>; 2],
+    ) -> Batch<'p> {
+        let Batch { divergence, share, rows, .. } = *self;
+        Batch { divergence, scales, targets: None, upstream, share, rows }
+    }
+
+    /// A row's loss, of the divergence that it is.
+    pub(in crate::cpu::loss) fn loss(&self, loss: f64) -> f32 {
+        (self.share * loss) as f32
+    }
+
+    pub(in crate::cpu::loss) fn keeps(&self, row: usize) -> bool {
         self.targets.is_none_or(|targets| targets.class(row).is_some())
     }
 
     /// What is divided by no rows is NaN.
-    fn mean(&self, sum: f64) -> f32 {
+    pub(in crate::cpu::loss) fn mean(&self, sum: f64) -> f32 {
         (self.share * sum / self.rows) as f32
     }
 }
@@ -73,6 +117,8 @@ struct JsDivOf<'a> {
     batch: &'a Batch<'a>,
     /// One a row, or null.
     loss: SyncPtr<f32>,
+    /// The divergence itself, in f64; one a row, or null.
+    wide: SyncPtr<f64>,
 }
 
 impl LineOp for JsDivOf<'_> {
@@ -85,7 +131,11 @@ impl LineOp for JsDivOf<'_> {
         let put = |loss: f64| {
             if !self.loss.get().is_null() {
                 // SAFETY: the losses have an element a row.
-                unsafe { self.loss.get().add(line.index).write((batch.share * loss) as f32) };
+                unsafe { self.loss.get().add(line.index).write(batch.loss(loss)) };
+            }
+            if !self.wide.get().is_null() {
+                // SAFETY: these have an element a row too.
+                unsafe { self.wide.get().add(line.index).write(loss) };
             }
         };
         let (y, out, out_target) = (line.a.cast::<X>(), line.y.cast::<X>(), line.b.cast::<X>());
@@ -116,7 +166,8 @@ impl LineOp for JsDivOf<'_> {
                 weights: std::ptr::null(),
                 also: Also::default(),
             };
-            let [s, s_t] = batch.scales;
+            let scales = batch.scales.map(|scale| scale.of(line.index));
+            let [s, s_t] = scales;
             let sums = [of(line.x, s).sum(None), of(y, s_t).sum(None)];
             if sums.iter().any(RowSum::undefined) {
                 put(f64::NAN);
@@ -124,7 +175,7 @@ impl LineOp for JsDivOf<'_> {
                 return fill_all(f32::NAN);
             }
             let [x_norm, y_norm] = [Norm::new(&sums[0], s), Norm::new(&sums[1], s_t)];
-            let difference = Difference::new(&sums, batch.scales);
+            let difference = Difference::new(&sums, scales);
             let divergence = batch.divergence;
             let pair = Pair { divergence, x: x_norm, y: y_norm, difference };
             let rows = Rows { x: line.x, y, len: line.len, pair, spread: line.spread };
@@ -216,7 +267,7 @@ impl<T: Lanes> Rows<T> {
 
     /// # Safety
     /// As for [`Rows::sums`], and as many elements are writable at the outputs (the second may be
-    /// null), which are x itself or overlap nothing that is read.
+    /// null), which are x and y themselves or overlap nothing that is read.
     unsafe fn gradients(
         &self,
         level: Level,
@@ -268,11 +319,12 @@ impl Cpu {
         let target = target.ok_or(Error::Place { argument, expected, got })?;
         let a = Source { base: target.as_ptr(), lines: rows(checked, &checked.target) };
         let operands = Operands { x, a: Some(a), y: outputs.logits, b: outputs.target };
-        let none = checked.options.reduction == Reduction::None;
+        let none = checked.of_rows.options.reduction == Reduction::None;
         let mut loss = loss;
         let per_row = loss.as_mut().filter(|_| none).map(|loss| loss.as_mut_ptr());
         let loss_rows = SyncPtr(per_row.unwrap_or(std::ptr::null_mut()));
-        let op = JsDivOf { level: self.level, batch, loss: loss_rows };
+        let wide = SyncPtr(std::ptr::null_mut());
+        let op = JsDivOf { level: self.level, batch, loss: loss_rows, wide };
         // SAFETY: views hold their shapes, which were checked to agree; outputs are borrowed
         // exclusively, and in place the output is the input itself.
         let total = unsafe { each_line_of(self, operands, &op) };
@@ -282,13 +334,42 @@ impl Cpu {
         Ok(())
     }
 
+    /// Divergences of rows of logits, one a row, and where `back` says so their gradients in place: the model's,
+    /// and the teacher's beside them.
+    pub(in crate::cpu::loss) fn js_div_of_rows(
+        &self,
+        batch: &Batch<'_>,
+        [x, y]: [Logits<'_>; 2],
+        back: [bool; 2],
+        losses: &mut [f64],
+    ) {
+        debug_assert!(losses.len() == x.rows.len() && x.rows == y.rows && x.classes == y.classes);
+        let lines = [x.lines(x.stride), y.lines(y.stride)];
+        let bases = [x.data.as_mut_ptr(), y.data.as_mut_ptr()];
+        let [model, teacher] =
+            [0, 1].map(|i| Source { base: bases[i].cast_const(), lines: lines[i] });
+        let sink = |i: usize| Sink { base: bases[i], lines: lines[i] };
+        let operands = Operands {
+            x: model,
+            a: Some(teacher),
+            y: (back[0] || back[1]).then(|| sink(0)),
+            b: back[1].then(|| sink(1)),
+        };
+        let (loss, wide) = (SyncPtr(std::ptr::null_mut()), SyncPtr(losses.as_mut_ptr()));
+        // SAFETY: both have the same rows and classes, borrowed exclusively, and what is written is what is read;
+        // there is a loss for each row.
+        unsafe {
+            each_line_of(self, operands, &JsDivOf { level: self.level, batch, loss, wide });
+        }
+    }
+
     pub(crate) fn js_div_logits_forward(
         &self,
         checked: &CheckedJsDiv<'_>,
         logits: TensorRef<'_>,
         loss: TensorMut<'_>,
     ) -> Result<()> {
-        let batch = Batch::new(self, checked, Upstream::Number(1.0))?;
+        let batch = Batch::new(self, &checked.of_rows, Upstream::Number(1.0))?;
         let loss = host_f32(loss, "loss")?;
         let lines = rows(checked, &logits);
         each_float!(logits.host_data(), "logits", HostRef, x => {
@@ -305,7 +386,7 @@ impl Cpu {
         grad_output: GradOutput<'_>,
         gradients: JsDivLogitsGradOut<'_>,
     ) -> Result<()> {
-        let batch = Batch::new(self, checked, Upstream::new(&grad_output)?)?;
+        let batch = Batch::new(self, &checked.of_rows, Upstream::new(&grad_output)?)?;
         let lines = rows(checked, &logits);
         let y_lines = rows(checked, &gradients.logits.as_ref());
         each_float!(logits.host_data(), "logits", HostRef, x => {
@@ -325,7 +406,7 @@ impl Cpu {
         grad_output: GradOutput<'_>,
         loss: TensorMut<'_>,
     ) -> Result<()> {
-        let batch = Batch::new(self, checked, Upstream::new(&grad_output)?)?;
+        let batch = Batch::new(self, &checked.of_rows, Upstream::new(&grad_output)?)?;
         let loss = host_f32(loss, "loss")?;
         let lines = rows(checked, &gradients.logits.as_ref());
         each_float!(gradients.logits.into_host_data(), "logits", HostMut, x => {

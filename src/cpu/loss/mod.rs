@@ -16,6 +16,7 @@ pub(crate) mod js_div_logits;
 pub(crate) mod kl_div;
 pub(crate) mod l1;
 mod linear_cross_entropy;
+mod linear_distillation;
 pub(crate) mod log_softmax;
 pub(crate) mod logprob_entropy;
 pub(crate) mod logsumexp;

@@ -10,24 +10,21 @@ mod classifier;
 mod hidden;
 mod part;
 mod tiles;
+mod walk;
 
 pub(crate) use crate::cpu::matrix::chunks::hidden::WIDENED;
 pub(crate) use crate::cpu::matrix::chunks::part::{
     Chunks, Gradients, Logits, TILE, block_rows, stride,
 };
 pub(crate) use crate::cpu::matrix::chunks::tiles::{Cut, Read, Tile, WIDENED_OF_TILE};
+pub(crate) use crate::cpu::matrix::chunks::walk::{Turn, Walk};
 
 use crate::base::error::Result;
-use crate::cpu::matrix::chunks::classifier::Parameters;
-use crate::cpu::matrix::chunks::part::Part;
 use crate::cpu::matrix::gradient::Gradient;
 use crate::cpu::matrix::product::Panel;
 use crate::cpu::matrix::scratch::{with_large, with_scratch};
 use crate::cpu::processor::Cpu;
 use std::ops::Range;
-
-/// Turns logits into their gradient, or reads them.
-pub(crate) type Turn<'t> = &'t mut dyn FnMut(Logits<'_>) -> Result<()>;
 
 impl Chunks<'_> {
     /// Has `turn` read all logits, chunk by chunk; with gradients, of what it makes of them.
@@ -35,29 +32,11 @@ impl Chunks<'_> {
     /// # Errors
     /// Those of `turn`; memory that cannot be had.
     pub(crate) fn run(&self, gradients: Option<&Gradients<'_>>, turn: Turn<'_>) -> Result<()> {
-        let (classes, rows) = (self.classes(), self.rows.len());
-        let stride = stride(classes);
-        let chunk = self.chunk.clamp(1, rows.max(1));
-        let mut parameters = Parameters::new(self, gradients, chunk)?;
-        let hidden = if self.in_place().is_some() { 0 } else { chunk * self.features() };
-        let result = with_large("logits of a chunk", chunk * stride + hidden, |memory| {
-            let (logits, hidden) = memory.split_at_mut(chunk * stride);
-            for from in (0..rows).step_by(chunk) {
-                let rows = from..(from + chunk).min(rows);
-                let part = Part { chunks: self, hidden: self.hidden(&rows, hidden), rows, stride };
-                let data = &mut logits[..part.rows.len() * stride];
-                part.logits(data);
-                turn(Logits { rows: part.rows.clone(), classes, stride, data })?;
-                if let Some(gradients) = gradients {
-                    parameters.add(&part, data);
-                    if let Some(input) = &gradients.input {
-                        part.hidden_gradient(data, input)?;
-                    }
-                }
-            }
-            Ok(())
+        let mut walk = Walk::new(self, gradients)?;
+        let result = with_large("logits of a chunk", walk.memory(), |memory| {
+            walk.steps().try_for_each(|rows| walk.step(rows, memory, &mut *turn))
         })?;
-        parameters.settle();
+        walk.settle();
         result
     }
 

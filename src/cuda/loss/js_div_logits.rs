@@ -8,7 +8,7 @@ use crate::base::tensor::{TensorMut, TensorRef};
 use crate::code::args::{JsDivLogitsArgs, LabelArgs, RowOperands};
 use crate::code::variants::Loss;
 use crate::cuda::loss::cross_entropy::labels;
-use crate::cuda::schedule::batch::Census;
+use crate::cuda::schedule::batch::{Census, RowFactors};
 use crate::cuda::schedule::blocks::RowTensors;
 use crate::cuda::schedule::lines::count;
 use crate::cuda::schedule::operands::{ReadRows, WriteRows, along};
@@ -18,7 +18,7 @@ use crate::cuda::stream::Cuda;
 use crate::cuda::stream::indices::Indices;
 use crate::cuda::stream::memory::Output;
 use crate::spec::grad_output::GradOutput;
-use crate::spec::js_div_logits::{CheckedJsDiv, JsDivLogitsGradOut};
+use crate::spec::js_div_logits::{CheckedJsDiv, JsDivLogitsGradOut, JsDivRows};
 
 impl Cuda {
     pub(crate) fn js_div_logits_forward(
@@ -70,9 +70,9 @@ impl Cuda {
         (x, y): (Option<&ReadRows<'p>>, Option<WriteRows<'a, 'p>>),
         loss: Option<Output<'a, 'p>>,
     ) -> Result<()> {
-        let mut args = call.args(checked)?;
+        let mut args = call.of_rows.args(&checked.of_rows)?;
         let rows = args.rows.count as usize;
-        let per_row = checked.options.reduction == Reduction::None;
+        let per_row = checked.of_rows.options.reduction == Reduction::None;
         let workspace;
         if let Some(loss) = &loss {
             args.loss = match per_row {
@@ -84,11 +84,10 @@ impl Cuda {
             };
         }
         if let (Some(loss), false) = (&loss, per_row) {
-            args.schedule.sum = call.census.sum(([args.loss, 0], false), [loss.address, 0]);
+            args.schedule.sum = call.of_rows.census.sum(([args.loss, 0], false), [loss.address, 0]);
         }
         let kernels = (Loss::JsDivLogits, data(checked.dtype)?, Work::Fused);
-        let Call { target, grad_target, census: _census, labels: _labels, upstream: _upstream } =
-            call;
+        let Call { target, grad_target, of_rows: _of_rows } = call;
         let beside = Some(&target);
         let tensors = RowTensors { x, upstream: None, beside, y, grad_beside: grad_target };
         // SAFETY: shapes, strides and lengths were checked (`CheckedJsDiv`); outputs are borrowed
@@ -102,9 +101,7 @@ impl Cuda {
 struct Call<'a, 'p> {
     target: ReadRows<'p>,
     grad_target: Option<WriteRows<'a, 'p>>,
-    labels: Option<Indices<'p>>,
-    upstream: Upstream<'p>,
-    census: Census<'p>,
+    of_rows: OfRows<'p>,
 }
 
 impl<'a, 'p: 'a> Call<'a, 'p> {
@@ -115,23 +112,47 @@ impl<'a, 'p: 'a> Call<'a, 'p> {
         grad_target: Option<TensorMut<'a>>,
     ) -> Result<Self> {
         let target = cuda.read_rows("target", checked.target, along(checked.class_dim))?;
-        let labels = checked.labels.map(|labels| cuda.indices(labels)).transpose()?;
-        let upstream = Upstream::new(cuda, "grad_output", grad_output)?;
         let grad_target = grad_target
             .map(|t| cuda.write_rows("grad_target", t, false, along(checked.class_dim)))
             .transpose()?;
-        let census = cuda.census(&checked.counting(), labels.as_ref(), None)?;
-        Ok(Call { target, grad_target, labels, upstream, census })
+        let of_rows = OfRows::new(cuda, &checked.of_rows, grad_output, RowFactors::default())?;
+        Ok(Call { target, grad_target, of_rows })
+    }
+}
+
+/// What is known of rows beside their logits.
+pub(crate) struct OfRows<'p> {
+    labels: Option<Indices<'p>>,
+    upstream: Upstream<'p>,
+    pub(crate) census: Census<'p>,
+}
+
+impl<'p> OfRows<'p> {
+    pub(crate) fn new(
+        cuda: &'p Cuda,
+        of: &JsDivRows<'p>,
+        grad_output: &GradOutput<'p>,
+        factors: RowFactors,
+    ) -> Result<OfRows<'p>> {
+        let labels = of.labels.map(|labels| cuda.indices(labels)).transpose()?;
+        let upstream = Upstream::new(cuda, "grad_output", grad_output)?;
+        let census = cuda.census_of_rows(&of.counting(), (labels.as_ref(), None), factors)?;
+        Ok(OfRows { labels, upstream, census })
+    }
+
+    /// Notes what is wrong with factors that the rows have besides.
+    pub(crate) fn check(&self, cuda: &Cuda, of: &JsDivRows<'_>, factors: RowFactors) -> Result<()> {
+        cuda.census_of_rows(&of.counting(), (self.labels.as_ref(), None), factors).map(drop)
     }
 
     /// All but where rows lie.
-    fn args(&self, checked: &CheckedJsDiv<'_>) -> Result<JsDivLogitsArgs> {
-        let options = checked.options;
+    pub(crate) fn args(&self, of: &JsDivRows<'_>) -> Result<JsDivLogitsArgs> {
+        let options = of.options;
         let ignored = |indices| labels(indices, options.ignore_index);
         Ok(JsDivLogitsArgs {
             rows: RowOperands {
-                count: count("target", checked.rows())?,
-                classes: count("logits", checked.classes)?,
+                count: count("target", of.rows())?,
+                classes: count("logits", of.classes)?,
                 ..RowOperands::default()
             },
             upstream: self.upstream.args(),
@@ -140,8 +161,8 @@ impl<'a, 'p: 'a> Call<'a, 'p> {
             scale: options.logit_scale,
             teacher: options.teacher_scale,
             beta: options.divergence.beta(),
-            share: checked.share() as f32,
-            mean: checked.averages().into(),
+            share: of.share() as f32,
+            mean: of.averages().into(),
             ..JsDivLogitsArgs::default()
         })
     }

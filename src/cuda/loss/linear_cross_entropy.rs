@@ -5,7 +5,7 @@
 //! so that products would go over as many slots as there are rows all the same. They are gathered as zeros.
 
 pub(super) mod budget;
-mod chunks;
+pub(super) mod chunks;
 mod path;
 pub(super) mod rows;
 mod slabs;
@@ -252,7 +252,7 @@ impl Cuda {
     }
 
     /// Where the rows' losses are no results themselves.
-    fn add_up_rows(&self, sum: SumArgs) -> Result<()> {
+    pub(in crate::cuda::loss) fn add_up_rows(&self, sum: SumArgs) -> Result<()> {
         if sum.tickets == 0 { Ok(()) } else { self.add_up(sum) }
     }
 }

@@ -8,6 +8,7 @@ pub(crate) mod elementwise;
 pub(crate) mod information;
 pub(crate) mod js_div_logits;
 pub(crate) mod linear_cross_entropy;
+mod linear_distillation;
 pub(crate) mod log_softmax;
 pub(crate) mod logprob_entropy;
 pub(crate) mod logsumexp;

@@ -30,16 +30,16 @@ impl LinearCrossEntropy<'_> {
     pub(crate) fn check<'a>(&'a self, of: &LinearInput<'a>) -> Result<CheckedLinear<'a>> {
         validate::float("input", &of.input)?;
         validate::row("input", &of.input)?;
-        let (rows, row_shape) = rows_of(&of.input)?;
-        let features = of.input.shape().last().copied().unwrap_or(0);
-        let classes = check_classifier(of, features)?;
+        let (rows, row_shape) = rows_of("input", &of.input)?;
+        let names = ["linear_weight", "linear_bias"];
+        let classes = check_classifier(names, &of.input, (&of.linear_weight, &of.linear_bias))?;
         self.check_classes(of, (classes, false), (rows, row_shape))
     }
 
     /// The same of logits that stand for hidden states.
     pub(crate) fn check_given<'a>(&'a self, of: &LinearInput<'a>) -> Result<CheckedLinear<'a>> {
         validate::row("logits", &of.input)?;
-        let (rows, row_shape) = rows_of(&of.input)?;
+        let (rows, row_shape) = rows_of("input", &of.input)?;
         let classes = of.input.shape().last().copied().unwrap_or(0);
         self.check_classes(of, (classes, true), (rows, row_shape))
     }
@@ -72,34 +72,38 @@ impl LinearCrossEntropy<'_> {
 }
 
 /// How many rows there are, and the shape of what has one value a row.
-fn rows_of(input: &TensorRef<'_>) -> Result<(usize, Shape)> {
+pub(crate) fn rows_of(argument: &'static str, input: &TensorRef<'_>) -> Result<(usize, Shape)> {
     match *input.shape() {
         [_] => Ok((1, Shape::SCALAR)),
         [rows, _] => Ok((rows, input.shape().without(1))),
         _ => {
             let expected = "1 or 2".into();
-            Err(Error::Rank { argument: "input", expected, got: input.rank() })
+            Err(Error::Rank { argument, expected, got: input.rank() })
         }
     }
 }
 
-/// The classifier is one of these features; its classes.
-fn check_classifier(of: &LinearInput<'_>, features: usize) -> Result<usize> {
-    let (weight, dtype) = (&of.linear_weight, of.input.dtype());
+/// The classifier, and a bias where there is one, are of the input's features; its classes.
+pub(crate) fn check_classifier(
+    [argument, of_bias]: [&'static str; 2],
+    input: &TensorRef<'_>,
+    (weight, bias): (&TensorRef<'_>, &Option<TensorRef<'_>>),
+) -> Result<usize> {
+    let (features, dtype) = (input.shape().last().copied().unwrap_or(0), input.dtype());
     let [classes, columns] = *weight.shape() else {
         let expected = "2".into();
-        return Err(Error::Rank { argument: "linear_weight", expected, got: weight.rank() });
+        return Err(Error::Rank { argument, expected, got: weight.rank() });
     };
     if columns != features {
         let expected = format!("[V, {features}] (the input's features)");
-        return Err(Error::Shape { argument: "linear_weight", expected, got: weight.shape() });
+        return Err(Error::Shape { argument, expected, got: weight.shape() });
     }
-    validate::dtype("linear_weight", weight, &[dtype], "the input's")?;
-    validate::row("linear_weight", weight)?;
-    if let Some(bias) = &of.linear_bias {
-        validate::shape("linear_bias", bias, weight.shape().without(1), "one a class")?;
-        validate::dtype("linear_bias", bias, &[dtype], "the input's")?;
-        validate::contiguous("linear_bias", bias)?;
+    validate::dtype(argument, weight, &[dtype], "the input's")?;
+    validate::row(argument, weight)?;
+    if let Some(bias) = bias {
+        validate::shape(of_bias, bias, weight.shape().without(1), "one a class")?;
+        validate::dtype(of_bias, bias, &[dtype], "the input's")?;
+        validate::contiguous(of_bias, bias)?;
     }
     Ok(classes)
 }

@@ -71,7 +71,7 @@ impl<T: Lanes> Kernel for Gradient<T> {
         while i < self.len {
             let n = S::LANES.min(self.len - i);
             // SAFETY: whoever makes a `Gradient` vouches for `len` elements at its pointers, and
-            // that what is written is x, element by element, or apart from what is read.
+            // that what is written is x or y, element by element, or apart from what is read.
             unsafe {
                 let out = f32::NEG_INFINITY;
                 let a = load_lanes(s, self.x.add(i), n, out);

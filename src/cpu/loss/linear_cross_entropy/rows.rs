@@ -32,18 +32,9 @@ impl Rows {
     ) -> Result<Rows> {
         let (kept, ignored): (Vec<usize>, Vec<usize>) =
             (0..checked.rows).partition(|&row| is_kept(row));
-        let scales = match checked.input.temperature {
-            Some(tensor) => {
-                let legal = |t: f32| t > 0.0 && t.is_finite() && (1.0 / t).is_finite();
-                let given = in_range("temperature", tensor, &kept, legal, "finite numbers > 0")?;
-                Some(kept.iter().map(|&row| 1.0 / given[row]).collect())
-            }
-            None => None,
-        };
-        if let Some(tensor) = checked.input.row_weight {
-            let legal = |u: f32| u >= 0.0 && u.is_finite();
-            in_range("row_weight", tensor, &kept, legal, "finite numbers ≥ 0")?;
-        }
+        let given = temperatures("temperature", checked.input.temperature, &kept)?;
+        let scales = given.map(|given| kept.iter().map(|&row| 1.0 / given[row]).collect());
+        weights(checked.input.row_weight, &kept)?;
         Ok(Rows { kept, ignored, scales })
     }
 
@@ -86,6 +77,27 @@ impl OfRows {
             OfRows::Each(each) => Upstream::PerRow(HostRef::F32(&each[rows.clone()])),
         }
     }
+}
+
+/// Temperatures of all rows, those of kept ones legal.
+pub(in crate::cpu::loss) fn temperatures<'a>(
+    argument: &'static str,
+    tensor: Option<TensorRef<'a>>,
+    kept: &[usize],
+) -> Result<Option<&'a [f32]>> {
+    let legal = |t: f32| t > 0.0 && t.is_finite() && (1.0 / t).is_finite();
+    let given = tensor.map(|t| in_range(argument, t, kept, legal, "finite numbers > 0"));
+    given.transpose()
+}
+
+/// Weights of all rows, those of kept ones legal.
+pub(in crate::cpu::loss) fn weights<'a>(
+    tensor: Option<TensorRef<'a>>,
+    kept: &[usize],
+) -> Result<Option<&'a [f32]>> {
+    let legal = |u: f32| u >= 0.0 && u.is_finite();
+    let given = tensor.map(|t| in_range("row_weight", t, kept, legal, "finite numbers ≥ 0"));
+    given.transpose()
 }
 
 /// One f32 a row, each kept one's in its range.

@@ -70,6 +70,12 @@ pub(crate) struct Logits<'l> {
 }
 
 impl Logits<'_> {
+    /// The same for a while.
+    pub(crate) fn again(&mut self) -> Logits<'_> {
+        let Logits { classes, stride, .. } = *self;
+        Logits { rows: self.rows.clone(), classes, stride, data: &mut *self.data }
+    }
+
     /// How rows of so many classes lie, `stride` elements apart.
     pub(crate) fn lines(&self, stride: usize) -> Lines {
         let shape = Shape::new(&[self.rows.len(), self.classes]).unwrap_or(Shape::SCALAR);

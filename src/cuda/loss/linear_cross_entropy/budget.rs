@@ -20,38 +20,60 @@ pub(in crate::cuda::loss) const PART_BYTES: usize = 16 * 1024;
 /// Kernels that leave the most of a part.
 pub(in crate::cuda::loss) const WIDEST: [Loss; 2] =
     [Loss::CrossEntropyTop, Loss::SoftCrossEntropyFull];
+/// As much as the divergence of two rows leaves.
+const _: () = assert!(words(Loss::JsDivLogits) <= words(WIDEST[0]));
+
+const fn words(loss: Loss) -> usize {
+    loss.words() + 1 + loss.second_words()
+}
 
 /// What a call takes beside its inputs, outputs and gradients.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Budget {
+pub(in crate::cuda::loss) struct Budget {
     /// Rows of a chunk.
-    pub(super) rows: usize,
+    pub(in crate::cuda::loss) rows: usize,
     /// Bytes of what is made of weights for a product, and of sums on their way to 16 bits.
     pub(super) room: usize,
     /// Whether the classifier's gradient is f32 until the end.
     pub(super) wide: bool,
     /// All of it, at most.
-    pub(super) bytes: usize,
+    pub(in crate::cuda::loss) bytes: usize,
+}
+
+/// What a call takes, in bytes.
+#[derive(Debug, Clone, Copy, Default)]
+pub(in crate::cuda::loss) struct Needs {
+    /// Whatever the chunk.
+    pub(in crate::cuda::loss) fixed: usize,
+    /// For each of a chunk's rows.
+    pub(in crate::cuda::loss) row: usize,
+    /// What products need at the least.
+    pub(in crate::cuda::loss) least_room: usize,
+    /// Gradients of classifiers in f32, where those are of another type.
+    pub(in crate::cuda::loss) wide: usize,
 }
 
 impl Budget {
     /// # Errors
     /// One that does not do for a row.
     pub(super) fn new(checked: &CheckedLinear<'_>, back: bool) -> Result<Budget> {
-        let (all, n) = (checked.options.workspace, checked.rows);
-        let sizes = Sizes::new(checked, back);
-        let (fixed, row) = (sizes.fixed(), sizes.row());
-        let least = fixed.saturating_add(sizes.least_room()).saturating_add(row);
+        let needs = Sizes::new(checked, back).needs();
+        Budget::of(needs, checked.rows, checked.options.workspace)
+    }
+
+    /// For so many rows, of all these bytes.
+    pub(in crate::cuda::loss) fn of(needs: Needs, n: usize, all: usize) -> Result<Budget> {
+        let Needs { fixed, row, least_room, wide } = needs;
+        let least = fixed.saturating_add(least_room).saturating_add(row);
         if all < least {
             return Err(small_budget(least, all));
         }
         let most_room = all - fixed - row;
-        let room = match sizes.least_room() {
+        let room = match least_room {
             0 => 0,
             least => (all / 8).min(SUM).clamp(least, most_room),
         };
         let left = all - fixed - room;
-        let wide = sizes.wide();
         // Where all rows go at once their gradient is rounded once as it is.
         let takes = wide > 0 && left / row < n && wide <= left / 2;
         let taken = if takes { wide } else { 0 };
@@ -64,15 +86,15 @@ impl Budget {
 }
 
 /// A call's sizes.
-pub(super) struct Sizes {
-    pub(super) n: usize,
-    pub(super) features: usize,
-    pub(super) classes: usize,
-    pub(super) dtype: DType,
-    pub(super) soft: bool,
-    pub(super) back: bool,
+pub(in crate::cuda::loss) struct Sizes {
+    pub(in crate::cuda::loss) n: usize,
+    pub(in crate::cuda::loss) features: usize,
+    pub(in crate::cuda::loss) classes: usize,
+    pub(in crate::cuda::loss) dtype: DType,
+    pub(in crate::cuda::loss) soft: bool,
+    pub(in crate::cuda::loss) back: bool,
     /// Whether class weights are of 16 bits.
-    narrow_weights: bool,
+    pub(in crate::cuda::loss) narrow_weights: bool,
 }
 
 impl Sizes {
@@ -89,6 +111,15 @@ impl Sizes {
                 .options
                 .weight
                 .is_some_and(|weight| weight.dtype() != DType::F32),
+        }
+    }
+
+    pub(in crate::cuda::loss) fn needs(&self) -> Needs {
+        Needs {
+            fixed: self.fixed(),
+            row: self.row(),
+            least_room: self.least_room(),
+            wide: self.wide(),
         }
     }
 
@@ -127,7 +158,7 @@ impl Sizes {
     /// Bytes that kernels leave of a row that is split.
     fn parts(&self) -> usize {
         let parts = (4 * self.classes).div_ceil(PART_BYTES).min(MAX_PARTS) + 1;
-        let words = WIDEST.map(|loss| loss.words() + 1 + loss.second_words());
+        let words = WIDEST.map(words);
         let words = if self.soft { words[1] } else { words[0] };
         8 + if parts > 2 { parts * 4 * words } else { 0 }
     }

@@ -18,10 +18,17 @@ use crate::spec::linear_cross_entropy::CheckedLinear;
 
 /// Gradients of hidden rows, classifier and bias.
 #[derive(Clone, Copy)]
-pub(super) struct Gradients {
-    pub(super) input: Option<Sum>,
-    pub(super) weight: Option<Sum>,
-    pub(super) bias: Option<Sum>,
+pub(in crate::cuda::loss) struct Gradients {
+    pub(in crate::cuda::loss) input: Option<Sum>,
+    pub(in crate::cuda::loss) weight: Option<Sum>,
+    pub(in crate::cuda::loss) bias: Option<Sum>,
+}
+
+/// What rows of logits are products of.
+pub(in crate::cuda::loss) struct Factors<'p> {
+    pub(in crate::cuda::loss) input: Input<'p>,
+    pub(in crate::cuda::loss) weight: Input<'p>,
+    pub(in crate::cuda::loss) bias: Option<Input<'p>>,
 }
 
 impl Gradients {
@@ -29,7 +36,7 @@ impl Gradients {
     ///
     /// # Safety
     /// They have the shapes of what they belong to, and are borrowed exclusively.
-    pub(super) unsafe fn clear(&self, cuda: &Cuda, sizes: [usize; 2]) -> Result<()> {
+    pub(in crate::cuda::loss) unsafe fn clear(&self, cuda: &Cuda, sizes: [usize; 2]) -> Result<()> {
         for (sum, sizes) in [(self.weight, sizes), (self.bias, [1, sizes[0]])] {
             if let Some(Sum { to, add: false }) = sum {
                 // SAFETY: the gradient has these sizes: the caller's promise.
@@ -48,7 +55,7 @@ pub(super) struct Probabilities {
 }
 
 /// A call's inputs, with memory for the longest chunk.
-pub(super) struct Chunks<'c, 'p> {
+pub(in crate::cuda::loss) struct Chunks<'c, 'p> {
     cuda: &'p Cuda,
     numbers: &'c RowNumbers<'p>,
     budget: &'c Budget,
@@ -65,8 +72,16 @@ pub(super) struct Chunks<'c, 'p> {
     /// f32 rows for probabilities of 16 bits, and for their gradient.
     wide: [Option<Panel>; 2],
     /// Logits, then their gradient; f32.
-    logits: Panel,
+    pub(in crate::cuda::loss) logits: Panel,
     memory: Workspace<'p>,
+}
+
+/// A batch on its way: memory for a chunk's hidden rows, and what is being made of all rows.
+pub(in crate::cuda::loss) struct Walk<'w, 'c, 'p> {
+    chunks: &'w Chunks<'c, 'p>,
+    x: Option<Panel>,
+    back: Option<Back<'p>>,
+    _memory: Workspace<'p>,
 }
 
 /// Memory for the products back. Factors are memory for what lies before them, as products take it.
@@ -84,9 +99,9 @@ struct Back<'p> {
 
 /// Rows of a chunk: how many, and from which on.
 #[derive(Clone, Copy)]
-struct Part {
-    from: usize,
-    n: usize,
+pub(in crate::cuda::loss) struct Part {
+    pub(in crate::cuda::loss) from: usize,
+    pub(in crate::cuda::loss) n: usize,
 }
 
 impl<'c, 'p> Chunks<'c, 'p> {
@@ -97,23 +112,39 @@ impl<'c, 'p> Chunks<'c, 'p> {
         numbers: &'c RowNumbers<'p>,
     ) -> Result<Chunks<'c, 'p>> {
         let of = &checked.input;
+        let factors = Factors {
+            bias: of.linear_bias.map(|bias| cuda.input("linear_bias", bias)).transpose()?,
+            input: cuda.input("input", of.input)?,
+            weight: cuda.input("linear_weight", of.linear_weight)?,
+        };
+        let sizes = [checked.rows, checked.classes(), checked.features];
+        let round = checked.options.round_grad_logits;
+        Ok(Chunks { round, ..Chunks::of(cuda, factors, sizes, (budget, numbers))? })
+    }
+
+    /// Of so many rows, classes and features.
+    pub(in crate::cuda::loss) fn of(
+        cuda: &'p Cuda,
+        Factors { input, weight, bias }: Factors<'p>,
+        [n, classes, features]: [usize; 3],
+        (budget, numbers): (&'c Budget, &'c RowNumbers<'p>),
+    ) -> Result<Chunks<'c, 'p>> {
         let mut memory = Workspace::new(cuda, budget.rows);
-        let bias = of.linear_bias.map(|bias| cuda.input("linear_bias", bias)).transpose()?;
         Ok(Chunks {
             cuda,
             numbers,
             budget,
-            n: checked.rows,
-            features: checked.features,
-            classes: checked.classes(),
-            dtype: of.input.dtype(),
-            round: checked.options.round_grad_logits,
-            input: cuda.input("input", of.input)?,
-            weight: cuda.input("linear_weight", of.linear_weight)?,
+            n,
+            features,
+            classes,
+            dtype: input.dtype,
+            round: false,
+            input,
+            weight,
             bias,
             probabilities: None,
             wide: [None; 2],
-            logits: memory.panel(checked.classes(), DType::F32)?,
+            logits: memory.panel(classes, DType::F32)?,
             memory,
         })
     }
@@ -129,7 +160,7 @@ impl<'c, 'p> Chunks<'c, 'p> {
     }
 
     /// Whether each row of logits begins with a pack, of however many.
-    pub(super) fn aligned(&self) -> bool {
+    pub(in crate::cuda::loss) fn aligned(&self) -> bool {
         begin_with_a_pack((self.logits.address, self.logits.stride), self.n, 4)
     }
 
@@ -149,30 +180,23 @@ impl<'c, 'p> Chunks<'c, 'p> {
         args: A,
         gradients: Option<Gradients>,
     ) -> Result<()> {
-        let rows = self.budget.rows;
-        let mut of_rows = Workspace::new(self.cuda, rows);
-        let x = match self.numbers.marks() {
-            0 => None,
-            _ => Some(of_rows.panel(self.features, self.dtype)?),
-        };
-        let back = gradients.map(|to| self.back(to)).transpose()?;
-        for from in (0..self.n).step_by(rows) {
-            let part = Part { from, n: rows.min(self.n - from) };
-            // SAFETY: the caller's contract; buffers have as many rows as the longest chunk.
+        let walk = Walk::new(self, gradients)?;
+        for part in self.parts() {
+            // SAFETY: shapes were checked and outputs are borrowed exclusively, says the caller; chunks come in order.
             unsafe {
-                let x = self.hidden(part, x)?;
-                self.logits(part, x)?;
-                self.loss(part, planned, args, back.is_some())?;
-                if let Some(back) = &back {
-                    self.products(part, x, back)?;
-                }
+                let x = walk.logits(part)?;
+                self.loss(part, planned, args, gradients.is_some())?;
+                walk.products(part, x, self.logits)?;
             }
         }
-        match &back {
-            // SAFETY: every chunk's product is on the stream; the gradients have their owners' sizes.
-            Some(back) => unsafe { self.settle(back) },
-            None => Ok(()),
-        }
+        // SAFETY: the caller's contract; every chunk's product is on the stream.
+        unsafe { walk.settle() }
+    }
+
+    /// Its chunks, in order.
+    pub(in crate::cuda::loss) fn parts(&self) -> impl Iterator<Item = Part> + use<> {
+        let (all, rows) = (self.n, self.budget.rows);
+        (0..all).step_by(rows).map(move |from| Part { from, n: rows.min(all - from) })
     }
 
     fn back(&self, to: Gradients) -> Result<Back<'p>> {
@@ -280,11 +304,11 @@ impl<'c, 'p> Chunks<'c, 'p> {
         }
     }
 
-    /// Adds to the gradients of classifier and bias, and writes that of the rows.
+    /// Adds to the gradients of classifier and bias, and writes that of the rows, of the gradient of their logits.
     ///
     /// # Safety
     /// As above.
-    unsafe fn products(&self, part: Part, x: Panel, back: &Back<'p>) -> Result<()> {
+    unsafe fn products(&self, part: Part, [x, slopes]: [Panel; 2], back: &Back<'p>) -> Result<()> {
         let Part { from, n } = part;
         let (cuda, classes, features) = (self.cuda, self.classes, self.features);
         let (first, room) = (from == 0, self.budget.room);
@@ -292,7 +316,7 @@ impl<'c, 'p> Chunks<'c, 'p> {
         // launches before have written.
         unsafe {
             if back.to.bias.is_some() {
-                let panels = [self.logits, back.sums];
+                let panels = [slopes, back.sums];
                 let places = Places::default();
                 cuda.panel(Batch::PanelColumnSums, panels, [n, classes], places, !first)?;
             }
@@ -300,7 +324,7 @@ impl<'c, 'p> Chunks<'c, 'p> {
                 return Ok(());
             }
             let sizes = [n, classes];
-            let given = (self.logits, self.round);
+            let given = (slopes, self.round);
             let slopes = cuda.slopes_factor(given, back.logits_factor, sizes, self.dtype)?;
             if let Some(weight) = &back.weight {
                 let x: Factor = cuda.factor(x, back.x_factor, [n, features], self.dtype)?;
@@ -328,6 +352,63 @@ impl<'c, 'p> Chunks<'c, 'p> {
             let Some(Sum { to, add }) = back.to.bias else { return Ok(()) };
             let (panels, sizes) = ([back.sums, to], [1, self.classes]);
             self.cuda.panel(Batch::PanelRound, panels, sizes, Places::default(), add)
+        }
+    }
+}
+
+impl<'w, 'c, 'p> Walk<'w, 'c, 'p> {
+    pub(in crate::cuda::loss) fn new(
+        chunks: &'w Chunks<'c, 'p>,
+        gradients: Option<Gradients>,
+    ) -> Result<Walk<'w, 'c, 'p>> {
+        let mut memory = Workspace::new(chunks.cuda, chunks.budget.rows);
+        let x = match chunks.numbers.marks() {
+            0 => None,
+            _ => Some(memory.panel(chunks.features, chunks.dtype)?),
+        };
+        let back = gradients.map(|to| chunks.back(to)).transpose()?;
+        Ok(Walk { chunks, x, back, _memory: memory })
+    }
+
+    /// Makes the logits of some rows, whose hidden states it returns.
+    ///
+    /// # Safety
+    /// The call's shapes were checked, and outputs are borrowed exclusively.
+    pub(in crate::cuda::loss) unsafe fn logits(&self, part: Part) -> Result<Panel> {
+        // SAFETY: the caller's contract; buffers have as many rows as the longest chunk.
+        unsafe {
+            let x = self.chunks.hidden(part, self.x)?;
+            self.chunks.logits(part, x)?;
+            Ok(x)
+        }
+    }
+
+    /// Multiplies out the gradient of the logits of some rows with these hidden states.
+    ///
+    /// # Safety
+    /// As for [`Walk::logits`], of those rows; they come in order.
+    pub(in crate::cuda::loss) unsafe fn products(
+        &self,
+        part: Part,
+        x: Panel,
+        slopes: Panel,
+    ) -> Result<()> {
+        match &self.back {
+            // SAFETY: the part's rows are there and their gradient was made, says the caller.
+            Some(back) => unsafe { self.chunks.products(part, [x, slopes], back) },
+            None => Ok(()),
+        }
+    }
+
+    /// Writes what is not in its place yet.
+    ///
+    /// # Safety
+    /// As for [`Walk::logits`], when all chunks are on the stream.
+    pub(in crate::cuda::loss) unsafe fn settle(&self) -> Result<()> {
+        match &self.back {
+            // SAFETY: the caller's contract; gradients have their owners' sizes.
+            Some(back) => unsafe { self.chunks.settle(back) },
+            None => Ok(()),
         }
     }
 }

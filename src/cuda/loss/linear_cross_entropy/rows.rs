@@ -2,6 +2,7 @@
 
 use crate::base::dtype::DType;
 use crate::base::error::Result;
+use crate::base::tensor::TensorRef;
 use crate::code::args;
 use crate::code::args::{LabelArgs, LinearRowsArgs, LossOutputs, UpstreamArgs};
 use crate::code::variants::Batch;
@@ -34,17 +35,37 @@ impl<'p> RowNumbers<'p> {
         checked: &CheckedLinear<'p>,
     ) -> Result<RowNumbers<'p>> {
         let of = &checked.input;
-        let temperature = of.temperature.map(|t| cuda.input("temperature", t)).transpose()?;
-        let row_weight = of.row_weight.map(|t| cuda.input("row_weight", t)).transpose()?;
+        RowNumbers::of(cuda, checked.rows, ("temperature", of.temperature), of.row_weight)
+    }
+
+    /// Of so many rows.
+    pub(in crate::cuda::loss) fn of(
+        cuda: &'p Cuda,
+        rows: usize,
+        (argument, temperature): (&'static str, Option<TensorRef<'p>>),
+        row_weight: Option<TensorRef<'p>>,
+    ) -> Result<RowNumbers<'p>> {
+        let temperature = temperature.map(|t| cuda.input(argument, t)).transpose()?;
+        let row_weight = row_weight.map(|t| cuda.input("row_weight", t)).transpose()?;
         let address = |input: &Option<Input<'p>>| input.as_ref().map_or(0, |t| t.address);
         let args = LinearRowsArgs {
             temperature: address(&temperature),
             row_weight: address(&row_weight),
-            n: count("input", checked.rows)?,
+            n: count("input", rows)?,
             ..LinearRowsArgs::default()
         };
-        let memory = Workspace::new(cuda, checked.rows);
+        let memory = Workspace::new(cuda, rows);
         Ok(RowNumbers { cuda, temperature, _row_weight: row_weight, args, memory })
+    }
+
+    /// The same rows on another side, with temperatures of their own and these marks.
+    pub(in crate::cuda::loss) fn beside(
+        &self,
+        named: (&'static str, Option<TensorRef<'p>>),
+    ) -> Result<RowNumbers<'p>> {
+        let mut other = RowNumbers::of(self.cuda, self.args.n as usize, named, None)?;
+        other.args.marks = self.args.marks;
+        Ok(other)
     }
 
     /// As the census checks them.
