@@ -209,7 +209,7 @@ impl Cuda {
         back: Option<&Backward<'_, '_>>,
     ) -> Result<()> {
         let Some(back) = back else { return Ok(()) };
-        // SAFETY: the caller's contract.
+        // SAFETY: gradients have the shapes of what they belong to: the caller's promise, by `CheckedLinear`.
         unsafe { back.gradients().clear(self, [checked.classes(), checked.features]) }
     }
 

@@ -136,7 +136,7 @@ impl Cuda {
         call: DType,
     ) -> Result<Factor> {
         if !round || !apart(from.dtype, call) {
-            // SAFETY: the caller's contract.
+            // SAFETY: `from` is initialised device memory of these sizes, and `memory` a factor's: the caller's promise.
             return unsafe { self.factor(from, memory, sizes, call) };
         }
         // SAFETY: as for a factor, whose memory has more columns.
