@@ -167,6 +167,8 @@ fn a_stage_that_is_read_before_all_have_met_is_caught() {
         rows(shape).iter().flat_map(|&v| bf16::from_f32(v).to_le_bytes()).collect();
     for seed in [None, Some(1), Some(77)] {
         let fault = run(("fault_stages_too_soon", 256, seed), &bytes, shape, 64 * 64).unwrap_err();
-        assert_eq!(fault.kind, FaultKind::SharedRace, "{seed:?}: {fault}");
+        // Whichever thread is first finds what others have not brought yet.
+        let kinds = [FaultKind::SharedRace, FaultKind::SharedUninitialised];
+        assert!(kinds.contains(&fault.kind), "{seed:?}: {fault}");
     }
 }

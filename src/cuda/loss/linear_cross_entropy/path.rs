@@ -4,12 +4,15 @@ use super::budget::{Budget, Sizes};
 use super::slabs::Slabs;
 use crate::base::error::Result;
 use crate::code::card::Card;
+use crate::code::variants::Batch;
 use crate::spec::cross_entropy::CrossEntropyOut;
 use crate::spec::linear_cross_entropy::{CheckedLinear, LinearPath, LinearPlan};
 
 /// Rows of a chunk of which products read the classifier as fast as they multiply: of fewer, a forward pass that
 /// reads it once for all rows is ahead. Not measured on a card.
 const ROWS: usize = 256;
+/// Bytes of shared memory that a block of tiles takes: stages of products, and states of its rows.
+const SHARED: usize = Batch::LinearFullForwardF16.dynamic_shared() as usize + (12 << 10);
 /// What has no products beside those of a tile's.
 const TAKES: &str = "auto or chunked (tiled takes f16 or bf16 and class indices, and gives no ranks or likeliest classes)";
 
@@ -41,7 +44,8 @@ impl Path {
     /// A budget that is too small, a path that cannot give what is asked for.
     pub(super) fn of(card: &Card, checked: &CheckedLinear<'_>, asked: Asked) -> Result<Path> {
         let sizes = Sizes::new(checked, asked.back);
-        let takes = sizes.narrow() && !sizes.soft && !asked.order;
+        let fits = card.shared_per_block >= SHARED;
+        let takes = fits && sizes.narrow() && !sizes.soft && !asked.order;
         let tiled = || Slabs::new(checked, &sizes).map(Path::Tiled);
         let chunked = || Budget::new(checked, asked.back);
         match checked.options.path {
