@@ -115,14 +115,15 @@ impl DistillationCall {
         let mut outcomes = vec![
             Outcome::new(Quantity::Loss, pass, one.view())?,
             Outcome::new(Quantity::Gradient, pass, dx.view())?,
-            Outcome::new(Quantity::TargetGradient, pass, dx_t.view())?,
         ];
+        // Each side is judged by its own dtype.
+        let parameters = [Some(dw_t), db_t].into_iter().flatten().filter(|_| self.finite);
+        let parts = std::iter::once(dx_t).chain(parameters);
+        let of_teacher = layer::all_gradients(view.teacher.input.dtype(), pass, parts)?;
+        outcomes.push(Outcome { quantity: Quantity::TargetGradient, ..of_teacher });
         if self.finite {
-            let parts = [Some(dw), db, Some(dw_t), db_t].into_iter().flatten();
-            // What is coarser of the two dtypes says how far all may be off.
-            let dtypes = [input.dtype(), view.teacher.input.dtype()];
-            let coarse = [DType::BF16, DType::F16].into_iter().find(|d| dtypes.contains(d));
-            outcomes.push(layer::all_gradients(coarse.unwrap_or(DType::F32), pass, parts)?);
+            let parts = [Some(dw), db].into_iter().flatten();
+            outcomes.push(layer::all_gradients(input.dtype(), pass, parts)?);
         }
         Ok(outcomes)
     }
@@ -149,15 +150,19 @@ impl Call for DistillationCall {
         let packed = layer::packed(case)?;
         let (view, loss) = (self.input(packed.view())?, self.loss());
         let (of_loss, [student, teacher]) = right(&loss.of_logits, &view, self.grad_output.view())?;
+        let bias = |head: &Head, of| head.bias.is_some().then_some(of);
+        let mut of_teacher = teacher.input;
+        if self.finite {
+            of_teacher.extend(teacher.weight);
+            bias(&self.teacher, teacher.bias).into_iter().for_each(|db| of_teacher.extend(db));
+        }
         let mut expected = vec![
             Expected::product(Quantity::Loss, of_loss),
             Expected::product(Quantity::Gradient, student.input),
-            Expected::product(Quantity::TargetGradient, teacher.input),
+            Expected::product(Quantity::TargetGradient, of_teacher),
         ];
         if self.finite {
-            let biases = [(&self.student, student.bias), (&self.teacher, teacher.bias)];
-            let [db, db_t] = biases.map(|(head, bias)| head.bias.is_some().then_some(bias));
-            let parts = [Some(student.weight), db, Some(teacher.weight), db_t];
+            let parts = [Some(student.weight), bias(&self.student, student.bias)];
             expected.push(layer::gradients(parts.into_iter().flatten()));
         }
         Ok(expected)
