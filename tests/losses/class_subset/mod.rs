@@ -10,8 +10,8 @@ use crate::adaptive_log_softmax::{floats, noise, values};
 use crate::harness::devices;
 use crate::linear_cross_entropy::{Results, bits, everything};
 use warploss::{
-    ClassSubset, CrossEntropy, CrossEntropyUpstream, DType, Device, LinearCrossEntropy,
-    LinearInput, Reduction, Tensor,
+    ClassSubset, CrossEntropy, CrossEntropyUpstream, DType, LinearCrossEntropy, LinearInput,
+    Reduction, Tensor,
 };
 
 const ROWS: usize = 23;
@@ -252,7 +252,7 @@ fn a_card_takes_no_more_than_was_said() {
     use warploss::emulator::Description;
     let (k, data) = (40, Data::new(DType::BF16));
     let lists = ids(some(k), &[ROWS, k]);
-    let device = Device::emulated(Description::h100(), Some(3)).unwrap();
+    let device = warploss::Device::emulated(Description::h100(), Some(3)).unwrap();
     let up = |tensor: &Tensor| device.upload(tensor.view()).unwrap();
     let [x, w, target, lists] = [&data.x, &data.w, &data.target, &lists].map(up);
     let subset = ClassSubset::per_row(lists.view(), None);
