@@ -161,7 +161,7 @@ impl LinearPath {
     }
 
     /// An error that says which paths there are, for one that a device does not have.
-    pub(crate) fn refuse(self, device: &'static str, has: &'static str) -> Result<()> {
+    pub(crate) fn refuse<T>(self, device: &'static str, has: &'static str) -> Result<T> {
         let got = format!("{} on {device}", self.name());
         Err(Error::Value { argument: "path", expected: has.into(), got })
     }

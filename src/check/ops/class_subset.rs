@@ -12,6 +12,7 @@ use crate::check::draw::lists::{DrawnLists, Lists};
 use crate::check::draw::targets::Targets;
 use crate::check::draw::{Upstream, layer, upstream};
 use crate::check::entry::{Calls, Entry, Traits};
+use crate::check::ops::linear_cross_entropy::per_row;
 use crate::check::outcome::{Expected, Outcome, Quantity};
 use crate::check::random::Random;
 use crate::check::reference::{self, LinearData, LinearTarget};
@@ -287,17 +288,6 @@ impl SubsetCall {
         }
         Ok(())
     }
-}
-
-/// One number a row, of rows of this shape.
-fn per_row(
-    random: &mut Random,
-    rows: &[usize],
-    one: impl Fn(&mut Random) -> f64,
-) -> Result<Option<Tensor>> {
-    let values: Vec<f64> = (0..rows.iter().product()).map(|_| one(random)).collect();
-    let tensor = typed::tensor(DType::F32, rows, &values)?;
-    Ok((!random.one_in(2)).then_some(tensor))
 }
 
 fn case(random: &mut Random, first: &First<'_>) -> Result<Box<dyn Call>> {

@@ -220,7 +220,7 @@ impl Call for LinearCall {
 }
 
 /// One number a row, of rows of this shape.
-fn per_row(
+pub(in crate::check::ops) fn per_row(
     random: &mut Random,
     rows: &[usize],
     one: impl Fn(&mut Random) -> f64,

@@ -8,20 +8,15 @@ mod soft;
 
 use crate::base::error::Result;
 use crate::cpu::loss::class_subset::lists::Lists;
+use crate::cpu::loss::linear_cross_entropy::Backward;
 use crate::cpu::matrix::chunks::stride;
 use crate::cpu::processor::Cpu;
 use crate::spec::class_subset::CheckedSubset;
+use crate::spec::cross_entropy::CrossEntropyOut;
 use crate::spec::cross_entropy::checked::Target;
-use crate::spec::cross_entropy::{CrossEntropyOut, CrossEntropyUpstream};
 use crate::spec::linear_cross_entropy::{
-    Call, CheckedLinear, LinearGradOut, LinearPath, LinearPlan, small_budget,
+    Call, CheckedLinear, LinearPath, LinearPlan, small_budget,
 };
-
-/// What a call makes beside its results.
-struct Backward<'a> {
-    upstream: CrossEntropyUpstream<'a>,
-    gradients: LinearGradOut<'a>,
-}
 
 impl Cpu {
     pub(crate) fn class_subset(
@@ -51,7 +46,7 @@ impl Cpu {
         backward: bool,
     ) -> Result<LinearPlan> {
         if checked.options.path == LinearPath::Tiled {
-            checked.options.path.refuse("lists of classes", "auto or chunked")?;
+            return checked.options.path.refuse("lists of classes", "auto or chunked");
         }
         let (rows, columns) = (checked.rows, checked.classes());
         let soft = matches!(checked.of_logits.target, Target::Soft(_));

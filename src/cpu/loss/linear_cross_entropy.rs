@@ -1,6 +1,6 @@
 //! Cross entropy of hidden rows and a classifier on the CPU: the loss over logits, a chunk of them at a time.
 
-mod classes;
+pub(in crate::cpu::loss) mod classes;
 mod plan;
 pub(super) mod rows;
 mod soft;
@@ -17,9 +17,9 @@ use crate::spec::cross_entropy::{CrossEntropyOut, CrossEntropyUpstream};
 use crate::spec::linear_cross_entropy::{Call, CheckedLinear, LinearGradOut};
 
 /// What a call makes beside its results.
-struct Backward<'a> {
-    upstream: CrossEntropyUpstream<'a>,
-    gradients: LinearGradOut<'a>,
+pub(in crate::cpu::loss) struct Backward<'a> {
+    pub(in crate::cpu::loss) upstream: CrossEntropyUpstream<'a>,
+    pub(in crate::cpu::loss) gradients: LinearGradOut<'a>,
 }
 
 impl Cpu {

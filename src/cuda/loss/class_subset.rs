@@ -6,7 +6,6 @@ mod budget;
 mod lists;
 
 use crate::base::error::Result;
-use crate::base::tensor::TensorMut;
 use crate::code::args;
 use crate::code::args::{PartArgument, SubsetArgs, SumArgs};
 use crate::code::variants::{Batch as BatchKernel, Data, Loss};
@@ -15,54 +14,23 @@ use crate::cuda::loss::class_subset::budget::bytes;
 use crate::cuda::loss::class_subset::lists::Lists;
 use crate::cuda::loss::cross_entropy::{Batch, Pass, Results};
 use crate::cuda::loss::linear_cross_entropy::rows::RowNumbers;
+use crate::cuda::loss::linear_cross_entropy::{Backward, work};
 use crate::cuda::loss::soft_cross_entropy::SoftBatch;
 use crate::cuda::matrix::clusters::blocks;
 use crate::cuda::matrix::segment_sum::{Rest, Segments, Table};
 use crate::cuda::schedule::rows::Work;
 use crate::cuda::stream::Cuda;
-use crate::cuda::stream::memory::Output;
 use crate::spec::class_subset::CheckedSubset;
 use crate::spec::cross_entropy::checked::Target;
 use crate::spec::cross_entropy::{
     Checked, CrossEntropy, CrossEntropyOut, CrossEntropyUpstream, SoftTarget,
 };
 use crate::spec::linear_cross_entropy::{
-    Call, CheckedLinear, LinearGradOut, LinearPath, LinearPlan, small_budget,
+    Call, CheckedLinear, LinearPath, LinearPlan, small_budget,
 };
 
 /// What of the places in lists stands for none.
 const NO_PLACE: i64 = -1;
-
-/// Where gradients go.
-struct Backward<'a, 'p> {
-    input: Option<Output<'a, 'p>>,
-    weight: Option<Output<'a, 'p>>,
-    bias: Option<Output<'a, 'p>>,
-    target: Option<Output<'a, 'p>>,
-    accumulate: bool,
-    accumulate_input: bool,
-}
-
-impl<'a, 'p: 'a> Backward<'a, 'p> {
-    fn new(cuda: &'p Cuda, gradients: LinearGradOut<'a>) -> Result<Self> {
-        let LinearGradOut { accumulate, accumulate_input, .. } = gradients;
-        let new = |name, to: Option<TensorMut<'a>>, add| {
-            to.map(|to| cuda.output(name, to, add)).transpose()
-        };
-        Ok(Backward {
-            input: new("grad_input", gradients.input, accumulate_input)?,
-            weight: new("grad_linear_weight", gradients.linear_weight, accumulate)?,
-            bias: new("grad_linear_bias", gradients.linear_bias, accumulate)?,
-            target: new("grad_target", gradients.target, false)?,
-            accumulate,
-            accumulate_input,
-        })
-    }
-
-    fn outputs(self) -> [Option<Output<'a, 'p>>; 4] {
-        [self.input, self.weight, self.bias, self.target]
-    }
-}
 
 impl Cuda {
     pub(crate) fn class_subset(
@@ -99,7 +67,7 @@ impl Cuda {
         backward: bool,
     ) -> Result<LinearPlan> {
         if checked.options.path == LinearPath::Tiled {
-            checked.options.path.refuse("lists of classes", "auto or chunked")?;
+            return checked.options.path.refuse("lists of classes", "auto or chunked");
         }
         let (bytes, budget) = (bytes(checked, backward), checked.options.workspace);
         if bytes > budget {
@@ -148,7 +116,7 @@ impl Cuda {
             lists.name_classes((args.ranks.argmax, 1))?;
             lists.name_classes((args.tokens.top_classes, top))?;
         }
-        self.add_up_listed(sum)?;
+        self.add_up_rows(sum)?;
         // SAFETY: shapes were checked (`CheckedLinear`), and outputs are borrowed exclusively.
         back.as_ref().map_or(Ok(()), |back| unsafe { self.listed_gradients(&lists, back) })?;
         let gradients = back.map(Backward::outputs).into_iter().flatten();
@@ -199,7 +167,7 @@ impl Cuda {
             }
             numbers.weigh(&args.out)?;
         }
-        self.add_up_listed(sum)?;
+        self.add_up_rows(sum)?;
         if let Some(back) = &back {
             // SAFETY: shapes were checked (`CheckedLinear`), and outputs are borrowed exclusively.
             unsafe {
@@ -275,11 +243,6 @@ impl Cuda {
         Ok(())
     }
 
-    /// Where the rows' losses are no results themselves.
-    fn add_up_listed(&self, sum: SumArgs) -> Result<()> {
-        if sum.tickets == 0 { Ok(()) } else { self.add_up(sum) }
-    }
-
     /// Puts a kernel of lists on the stream, unless there are no elements.
     ///
     /// # Safety
@@ -296,8 +259,4 @@ impl Cuda {
         // SAFETY: these are the kernel's own arguments, whose memory is as long: the caller's promise.
         unsafe { self.launch_batch(kernel, blocks(elements), args::bytes(args)) }
     }
-}
-
-fn work(back: bool) -> Work {
-    if back { Work::Fused } else { Work::Forward }
 }

@@ -35,17 +35,17 @@ use rows::RowNumbers;
 use tiled::Tiled;
 
 /// What gradients are to be made of, and where they go.
-struct Backward<'a, 'p> {
-    input: Option<Output<'a, 'p>>,
-    weight: Option<Output<'a, 'p>>,
-    bias: Option<Output<'a, 'p>>,
-    target: Option<Output<'a, 'p>>,
-    accumulate: bool,
-    accumulate_input: bool,
+pub(in crate::cuda::loss) struct Backward<'a, 'p> {
+    pub(in crate::cuda::loss) input: Option<Output<'a, 'p>>,
+    pub(in crate::cuda::loss) weight: Option<Output<'a, 'p>>,
+    pub(in crate::cuda::loss) bias: Option<Output<'a, 'p>>,
+    pub(in crate::cuda::loss) target: Option<Output<'a, 'p>>,
+    pub(in crate::cuda::loss) accumulate: bool,
+    pub(in crate::cuda::loss) accumulate_input: bool,
 }
 
 impl<'a, 'p: 'a> Backward<'a, 'p> {
-    fn new(cuda: &'p Cuda, gradients: LinearGradOut<'a>) -> Result<Self> {
+    pub(in crate::cuda::loss) fn new(cuda: &'p Cuda, gradients: LinearGradOut<'a>) -> Result<Self> {
         let LinearGradOut { accumulate, accumulate_input, .. } = gradients;
         let new = |name, to: Option<TensorMut<'a>>, add| {
             to.map(|to| cuda.output(name, to, add)).transpose()
@@ -69,7 +69,7 @@ impl<'a, 'p: 'a> Backward<'a, 'p> {
         }
     }
 
-    fn outputs(self) -> [Option<Output<'a, 'p>>; 4] {
+    pub(in crate::cuda::loss) fn outputs(self) -> [Option<Output<'a, 'p>>; 4] {
         [self.input, self.weight, self.bias, self.target]
     }
 }
@@ -257,6 +257,6 @@ impl Cuda {
     }
 }
 
-fn work(back: bool) -> Work {
+pub(in crate::cuda::loss) fn work(back: bool) -> Work {
     if back { Work::Fused } else { Work::Forward }
 }

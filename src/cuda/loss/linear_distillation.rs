@@ -106,7 +106,7 @@ impl Cuda {
     ) -> Result<Budget> {
         let options = checked.options;
         if options.path == LinearPath::Tiled {
-            options.path.refuse("CUDA", "auto or chunked")?;
+            return options.path.refuse("CUDA", "auto or chunked");
         }
         let mut all = Needs::default();
         for (head, back) in [&checked.student, &checked.teacher].into_iter().zip(back) {

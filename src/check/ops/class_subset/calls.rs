@@ -3,21 +3,21 @@
 use crate::base::dtype::DType;
 use crate::base::error::Result;
 use crate::base::reduction::Reduction;
-use crate::base::tensor::TensorRef;
 use crate::check::call::bound::Bound;
-use crate::check::call::clusters::{draw_gradients, named_gradients};
+use crate::check::call::clusters::draw_gradients;
 use crate::check::call::draft::Draft;
 use crate::check::call::{Role, Setpoint};
 use crate::check::draw::lists::DrawnLists;
 use crate::check::entry::Reference;
 use crate::check::ops::cross_entropy::upstream;
-use crate::check::outcome::{Expected, Quantity};
-use crate::check::reference::{self, LinearData, LinearTarget, ListData};
-use crate::spec::class_subset::{ClassSubset, MissingTarget};
-use crate::spec::cross_entropy::{
-    CrossEntropy, CrossEntropyOut, CrossEntropyOutput, CrossEntropyUpstream,
+use crate::check::ops::linear_cross_entropy::calls as linear;
+use crate::check::ops::linear_cross_entropy::calls::{
+    draw_results, draw_rows, expect_by, gradients,
 };
-use crate::spec::linear_cross_entropy::{LinearCrossEntropy, LinearGradOut, LinearInput};
+use crate::check::reference::{self, ListData};
+use crate::spec::class_subset::{ClassSubset, MissingTarget};
+use crate::spec::cross_entropy::{CrossEntropy, CrossEntropyOut, CrossEntropyOutput};
+use crate::spec::linear_cross_entropy::{LinearCrossEntropy, LinearInput};
 
 const FORMS: [&str; 4] = ["forward", "forward_into", "forward_backward_into", "backward_into"];
 
@@ -59,7 +59,8 @@ pub(super) fn draw(d: &mut Draft) {
         Reduction::None => (&rows, letters),
         Reduction::Sum | Reduction::Mean | Reduction::BatchMean => (&[], ""),
     };
-    draw_results(d, loss, (&rows, letters), soft);
+    let ranks = [("argmax", DType::I64), ("rank", DType::I64)];
+    draw_results(d, loss, (&rows, letters), soft, &ranks);
     if form.ends_with("backward_into") {
         draw_gradients(d, ("grad_input", &shape, &input_letters), &parameters);
     }
@@ -96,52 +97,6 @@ fn draw_lists(d: &mut Draft, (rows, letters): (&[usize], &str), classes: usize, 
     }
 }
 
-/// What a row may have: a temperature, and a weight.
-fn draw_rows(d: &mut Draft, rows: &[usize], letters: &str) {
-    for (name, values) in [("temperature", [0.5, 1.0, 2.0]), ("row_weight", [0.0, 1.0, 2.5])] {
-        let count = rows.iter().product::<usize>();
-        let data = (0..count).map(|_| d.random.pick(&values)).collect();
-        let present = d.random.one_in(3);
-        let given = d.given((name, Role::Read), (DType::F32, rows, letters), data);
-        (given.optional, given.present) = (true, present);
-    }
-}
-
-/// Upstream gradients, and memory for results.
-fn draw_results(
-    d: &mut Draft,
-    (loss, loss_letters): (&[usize], &str),
-    (rows, letters): (&[usize], &str),
-    soft: bool,
-) {
-    let form = d.call.form;
-    if form.contains("backward") {
-        d.upstream("grad_output", loss, loss_letters);
-        for name in ["grad_logprob", "grad_entropy"] {
-            match soft {
-                true => d.number(name, 0.0, &[]),
-                false => d.upstream_or(name, 0.0, rows, letters),
-            }
-        }
-    }
-    if form.starts_with("forward") && form.ends_with("into") {
-        d.out("loss", DType::F32, loss, loss_letters);
-        d.optional_out("lse", DType::F32, rows, letters);
-        d.optional_out("z_loss", DType::F32, loss, loss_letters);
-        for (name, dtype) in [
-            ("logprob", DType::F32),
-            ("entropy", DType::F32),
-            ("argmax", DType::I64),
-            ("rank", DType::I64),
-        ] {
-            d.optional_out(name, dtype, rows, letters);
-            if let Some(last) = d.call.tensors.last_mut() {
-                last.present &= !soft;
-            }
-        }
-    }
-}
-
 fn loss<'a>(b: &Bound<'a>) -> LinearCrossEntropy<'a> {
     let loss = CrossEntropy::default()
         .reduction(b.reduction())
@@ -169,34 +124,14 @@ fn input<'a>(b: &Bound<'a>) -> LinearInput<'a> {
         true => ClassSubset::shared(b.tensor("ids")),
         false => ClassSubset::per_row(b.tensor("ids"), b.optional("counts")),
     };
-    LinearInput {
-        linear_bias: b.optional("linear_bias"),
-        temperature: b.optional("temperature"),
-        row_weight: b.optional("row_weight"),
-        subset: Some(subset.missing_target(missing(b))),
-        ..LinearInput::new(b.tensor("input"), b.tensor("linear_weight"), b.tensor("target"))
-    }
+    linear::input(b).subset(subset.missing_target(missing(b)))
 }
 
 fn outputs<'a>(b: &Bound<'a>) -> CrossEntropyOut<'a> {
     CrossEntropyOut {
-        lse: b.optional_out("lse"),
-        z_loss: b.optional_out("z_loss"),
-        logprob: b.optional_out("logprob"),
-        entropy: b.optional_out("entropy"),
         argmax: b.optional_out("argmax"),
         rank: b.optional_out("rank"),
-        ..CrossEntropyOut::loss(b.out("loss"))
-    }
-}
-
-fn gradients<'a>(b: &Bound<'a>) -> LinearGradOut<'a> {
-    LinearGradOut {
-        input: b.optional_out("grad_input"),
-        linear_weight: b.optional_out("grad_linear_weight"),
-        linear_bias: b.optional_out("grad_linear_bias"),
-        accumulate: b.flag("accumulate"),
-        ..LinearGradOut::default()
+        ..linear::outputs(b)
     }
 }
 
@@ -220,23 +155,6 @@ pub(super) fn run(b: &Bound<'_>) -> Result<()> {
 }
 
 pub(super) fn expect(b: &Bound<'_>) -> Result<Reference> {
-    let of = input(b);
-    let owned = |tensor: Option<TensorRef<'_>>| tensor.map(|tensor| tensor.to_f64()).transpose();
-    let (input, weight) = (of.input.to_f64()?, of.linear_weight.to_f64()?);
-    let (bias, temperature) = (owned(of.linear_bias)?, owned(of.temperature)?);
-    let row_weight = owned(of.row_weight)?;
-    let soft = of.target.dtype().is_float();
-    let target = if soft { of.target.to_f64()? } else { Vec::new() };
-    let indices = if soft { Vec::new() } else { reference::indices(of.target)? };
-    // A pass without gradients has no upstream ones.
-    let [g, a, e] = match b.call.form.contains("backward") {
-        true => {
-            let CrossEntropyUpstream { grad_output, grad_logprob, grad_entropy } = upstream(b);
-            let [g, a, e] = [grad_output, grad_logprob, grad_entropy].map(reference::upstream);
-            [g?, a?, e?]
-        }
-        false => [vec![1.0], vec![0.0], vec![0.0]],
-    };
     let ids = b.tensor("ids");
     let counts = b.optional("counts").map(reference::indices).transpose()?;
     let lists = ListData {
@@ -247,33 +165,5 @@ pub(super) fn expect(b: &Bound<'_>) -> Result<Reference> {
         missing: missing(b),
         given: false,
     };
-    let data = LinearData {
-        input: &input,
-        features: of.input.shape().last().copied().unwrap_or(1),
-        weight: &weight,
-        classes: of.linear_weight.shape()[0],
-        bias: bias.as_deref(),
-        target: match soft {
-            true => LinearTarget::Probabilities(&target),
-            false => LinearTarget::Classes(&indices),
-        },
-        temperature: temperature.as_deref(),
-        row_weight: row_weight.as_deref(),
-        upstream: [&g, &a, &e],
-    };
-    let out = reference::class_subset(&loss(b).of_logits, &data, &lists);
-    let bias = of.linear_bias.map(|_| ("linear_bias".to_owned(), out.grad_bias));
-    let grads = [Some(("linear_weight".to_owned(), out.grad_weight)), bias];
-    Ok(Reference {
-        gradients: named_gradients(b, grads.into_iter().flatten())?,
-        ..vec![
-            Expected::product(Quantity::Loss, out.loss),
-            Expected::product(Quantity::ZLoss, out.z_loss),
-            Expected::product(Quantity::Lse, out.lse),
-            Expected::product(Quantity::Output, out.logprob),
-            Expected::product(Quantity::Entropy, out.entropy),
-            Expected::product(Quantity::Gradient, out.grad_input),
-        ]
-        .into()
-    })
+    expect_by(b, |data| reference::class_subset(&loss(b).of_logits, data, &lists))
 }

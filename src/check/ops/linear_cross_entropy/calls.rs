@@ -11,7 +11,7 @@ use crate::check::call::{Role, Setpoint};
 use crate::check::entry::Reference;
 use crate::check::ops::cross_entropy::upstream;
 use crate::check::outcome::{Expected, Quantity};
-use crate::check::reference::{self, LinearData, LinearTarget};
+use crate::check::reference::{self, LinearData, LinearReference, LinearTarget};
 use crate::spec::cross_entropy::{
     CrossEntropy, CrossEntropyOut, CrossEntropyOutput, CrossEntropyUpstream,
 };
@@ -64,14 +64,14 @@ pub(super) fn draw(d: &mut Draft) {
         Reduction::None => (&rows, letters),
         Reduction::Sum | Reduction::Mean | Reduction::BatchMean => (&[], ""),
     };
-    draw_results(d, loss, (&rows, letters), soft);
+    draw_results(d, loss, (&rows, letters), soft, &[]);
     if form.ends_with("backward_into") {
         draw_gradients(d, ("grad_input", &shape, &input_letters), &parameters);
     }
 }
 
 /// What a row may have: a temperature, and a weight.
-fn draw_rows(d: &mut Draft, rows: &[usize], letters: &str) {
+pub(in crate::check::ops) fn draw_rows(d: &mut Draft, rows: &[usize], letters: &str) {
     for (name, values) in [("temperature", [0.5, 1.0, 2.0]), ("row_weight", [0.0, 1.0, 2.5])] {
         let count = rows.iter().product::<usize>();
         let data = (0..count).map(|_| d.random.pick(&values)).collect();
@@ -81,12 +81,13 @@ fn draw_rows(d: &mut Draft, rows: &[usize], letters: &str) {
     }
 }
 
-/// Upstream gradients, and memory for results.
-fn draw_results(
+/// Upstream gradients, and memory for results: with `others`, for those besides that belong to a target.
+pub(in crate::check::ops) fn draw_results(
     d: &mut Draft,
     (loss, loss_letters): (&[usize], &str),
     (rows, letters): (&[usize], &str),
     soft: bool,
+    others: &[(&'static str, DType)],
 ) {
     let form = d.call.form;
     if form.contains("backward") {
@@ -102,8 +103,9 @@ fn draw_results(
         d.out("loss", DType::F32, loss, loss_letters);
         d.optional_out("lse", DType::F32, rows, letters);
         d.optional_out("z_loss", DType::F32, loss, loss_letters);
-        for name in ["logprob", "entropy"] {
-            d.optional_out(name, DType::F32, rows, letters);
+        let tokens = [("logprob", DType::F32), ("entropy", DType::F32)];
+        for &(name, dtype) in tokens.iter().chain(others) {
+            d.optional_out(name, dtype, rows, letters);
             if let Some(last) = d.call.tensors.last_mut() {
                 last.present &= !soft;
             }
@@ -138,7 +140,7 @@ pub(in crate::check::ops) fn input<'a>(b: &Bound<'a>) -> LinearInput<'a> {
     }
 }
 
-fn outputs<'a>(b: &Bound<'a>) -> CrossEntropyOut<'a> {
+pub(in crate::check::ops) fn outputs<'a>(b: &Bound<'a>) -> CrossEntropyOut<'a> {
     CrossEntropyOut {
         lse: b.optional_out("lse"),
         z_loss: b.optional_out("z_loss"),
@@ -187,6 +189,14 @@ pub(super) fn run(b: &Bound<'_>) -> Result<()> {
 }
 
 pub(super) fn expect(b: &Bound<'_>) -> Result<Reference> {
+    expect_by(b, |data| reference::linear_cross_entropy(&loss(b).of_logits, data))
+}
+
+/// What a reference says of the call's numbers.
+pub(in crate::check::ops) fn expect_by(
+    b: &Bound<'_>,
+    right: impl FnOnce(&LinearData<'_>) -> LinearReference,
+) -> Result<Reference> {
     let of = input(b);
     let owned = |tensor: Option<TensorRef<'_>>| tensor.map(|tensor| tensor.to_f64()).transpose();
     let (input, weight) = (of.input.to_f64()?, of.linear_weight.to_f64()?);
@@ -218,7 +228,7 @@ pub(super) fn expect(b: &Bound<'_>) -> Result<Reference> {
         row_weight: row_weight.as_deref(),
         upstream: [&g, &a, &e],
     };
-    let out = reference::linear_cross_entropy(&loss(b).of_logits, &data);
+    let out = right(&data);
     let bias = of.linear_bias.map(|_| ("linear_bias".to_owned(), out.grad_bias));
     let grads = [Some(("linear_weight".to_owned(), out.grad_weight)), bias];
     Ok(Reference {

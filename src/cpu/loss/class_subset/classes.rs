@@ -5,11 +5,12 @@ use crate::base::host::IndexRef;
 use crate::base::tensor::{TensorMut, TensorRef};
 use crate::cpu::batch::numbers::{Batch, Sums, Upstream};
 use crate::cpu::batch::results::{Buffers, Results};
-use crate::cpu::batch::targets::{Census, Targets, Weights};
-use crate::cpu::loss::class_subset::Backward;
+use crate::cpu::batch::targets::{Targets, Weights};
 use crate::cpu::loss::class_subset::lists::{Lists, filled};
 use crate::cpu::loss::class_subset::products::Listed;
 use crate::cpu::loss::cross_entropy::{Pass, TokenResults, TokenUpstream};
+use crate::cpu::loss::linear_cross_entropy::Backward;
+use crate::cpu::loss::linear_cross_entropy::classes::{put_ignored, weighted};
 use crate::cpu::loss::linear_cross_entropy::rows::Rows;
 use crate::cpu::matrix::chunks::{Logits, stride};
 use crate::cpu::matrix::scratch::with_large;
@@ -107,34 +108,14 @@ impl Cpu {
             self.cross_entropy_of_rows(&batch, pass, logits, back.is_some());
             back.map_or(Ok(()), |back| listed.gradients(data, back.gradients))
         })??;
-        for &row in &rows.ignored {
-            // SAFETY: results have an element a row, and nobody else writes any now.
-            unsafe {
-                results.unweighted().put(row, (0.0, 0.0), 0.0, &mut Sums::default());
-                results.ranks.put(row, None);
-                if let Some(tokens) = &tokens {
-                    tokens.put_ignored(row);
-                }
-            }
-        }
+        // SAFETY: results have an element a row, and nobody else writes any now.
+        unsafe { put_ignored(&rows.ignored, results, tokens.as_ref()) };
         if let Some(buffers) = &mut buffers {
             buffers.finish(&batch.scaling, &Sums::of(&losses), batch.lambda > 0.0);
         }
         named.finish(&lists, asked);
         Ok(())
     }
-}
-
-/// The census with weights of rows.
-fn weighted(batch: &Batch<'_>, rows: &Rows, weights: &[f32]) -> Census {
-    let mut census = Census { kept: rows.kept.len(), weight: 0.0, rows: 0.0 };
-    for &row in &rows.kept {
-        let weight = f64::from(weights[row]);
-        let of_class = batch.targets.class(row).map_or(0.0, |class| batch.weights.get(class));
-        census.weight += weight * of_class;
-        census.rows += weight;
-    }
-    census
 }
 
 /// What multiplies each row's loss: its weight times that of its class. `None`: nothing does.

@@ -85,16 +85,8 @@ impl Cpu {
                 self.through_logits(checked, &rows, gradients, &mut turn)?;
             }
         }
-        for &row in &rows.ignored {
-            // SAFETY: results have an element a row, and nobody else writes any now.
-            unsafe {
-                results.unweighted().put(row, (0.0, 0.0), 0.0, &mut Sums::default());
-                results.ranks.put(row, None);
-                if let Some(tokens) = &tokens {
-                    tokens.put_ignored(row);
-                }
-            }
-        }
+        // SAFETY: results have an element a row, and nobody else writes any now.
+        unsafe { put_ignored(&rows.ignored, results, tokens.as_ref()) };
         if let Some(buffers) = &mut buffers {
             buffers.finish(&batch.scaling, &Sums::of(&losses), batch.lambda > 0.0);
         }
@@ -155,8 +147,29 @@ impl Classes<'_> {
     }
 }
 
+/// What rows that do not count have: zeros, and no rank.
+///
+/// # Safety
+/// The results have an element a row, and nobody else writes any.
+pub(in crate::cpu::loss) unsafe fn put_ignored(
+    ignored: &[usize],
+    results: Results,
+    tokens: Option<&TokenResults>,
+) {
+    for &row in ignored {
+        // SAFETY: a row that the results have an element of: the caller's promise.
+        unsafe {
+            results.unweighted().put(row, (0.0, 0.0), 0.0, &mut Sums::default());
+            results.ranks.put(row, None);
+            if let Some(tokens) = tokens {
+                tokens.put_ignored(row);
+            }
+        }
+    }
+}
+
 /// The census with weights of rows.
-fn weighted(batch: &Batch<'_>, rows: &Rows, weights: &[f32]) -> Census {
+pub(in crate::cpu::loss) fn weighted(batch: &Batch<'_>, rows: &Rows, weights: &[f32]) -> Census {
     let mut census = Census { kept: rows.kept.len(), weight: 0.0, rows: 0.0 };
     for &row in &rows.kept {
         let weight = f64::from(weights[row]);

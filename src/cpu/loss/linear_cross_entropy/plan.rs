@@ -48,10 +48,11 @@ impl Cpu {
         match (path, in_tiles) {
             (_, Ok(Some(chunking))) => return Ok(chunking),
             (LinearPath::Tiled, Err(small)) => return Err(small),
-            (LinearPath::Tiled, Ok(None)) => path.refuse(
-                "cpu",
-                "auto or chunked (tiled: results alone, of class indices among more than 256)",
-            )?,
+            (LinearPath::Tiled, Ok(None)) => {
+                let has =
+                    "auto or chunked (tiled: results alone, of class indices among more than 256)";
+                return path.refuse("cpu", has);
+            }
             _ => {}
         }
         let (rows, budget) = (checked.rows.max(1), checked.options.workspace);

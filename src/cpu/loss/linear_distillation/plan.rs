@@ -37,7 +37,7 @@ impl Cpu {
     ) -> Result<Chunking> {
         let options = checked.options;
         if options.path == LinearPath::Tiled {
-            options.path.refuse("cpu", "auto or chunked")?;
+            return options.path.refuse("cpu", "auto or chunked");
         }
         let (rows, budget) = (checked.rows().max(1), options.workspace);
         let sides = [(&checked.student, back[0]), (&checked.teacher, back[1])];

@@ -50,8 +50,7 @@ impl Path {
         let chunked = || Budget::new(checked, asked.back);
         match checked.options.path {
             LinearPath::Tiled if !takes => {
-                checked.options.path.refuse("CUDA for these tensors", TAKES)?;
-                chunked().map(Path::Chunked)
+                checked.options.path.refuse("CUDA for these tensors", TAKES)
             }
             LinearPath::Tiled => tiled(),
             LinearPath::Auto if takes => match chunked() {
