@@ -31,7 +31,7 @@ fn linear_logprob_entropy_writes_both_and_gradients_of_all() {
     folder.eval("linear-logprob-entropy").json();
     assert_close(&folder.read("logprob").2[..1], &[0.9f32.ln()], 1e-6);
     let result = folder.eval("linear-logprob-entropy --reduction sum");
-    assert!(result.error(2).starts_with("--reduction: expected none"), "{result:?}");
+    assert!(result.error(2).starts_with("warploss: --reduction: expected none"), "{result:?}");
 }
 
 #[test]

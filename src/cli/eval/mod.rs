@@ -65,14 +65,14 @@ enum ByHand {
     CrossEntropy(cross_entropy::CrossEntropyArgs),
     /// Cross entropy between hidden states times a classifier, and class indices or probabilities
     LinearCrossEntropy(linear_cross_entropy::LinearCrossEntropyArgs),
-    /// Log-probability of the target and entropy of each row of hidden states times a classifier
-    LinearLogprobEntropy(linear_logprob_entropy::LinearLogprobEntropyArgs),
     /// Log-probabilities along a dimension
     LogSoftmax(log_softmax::LogSoftmaxArgs),
     /// Logarithm of the sum of exponentials along dimensions
     Logsumexp(logsumexp::LogsumexpArgs),
     /// Log-probability of the target and entropy of each row of logits
     LogprobEntropy(logprob_entropy::LogprobEntropyArgs),
+    /// Log-probability of the target and entropy of each row of hidden states times a classifier
+    LinearLogprobEntropy(linear_logprob_entropy::LinearLogprobEntropyArgs),
     /// Adaptive log-softmax over many classes: loss, log-probabilities or predictions
     AdaptiveLogSoftmax(adaptive_log_softmax::AdaptiveLogSoftmaxArgs),
 }
@@ -84,10 +84,10 @@ impl From<ByHand> for Op {
             ByHand::Nll(op) => ("nll", Box::new(op)),
             ByHand::CrossEntropy(op) => ("cross-entropy", Box::new(op)),
             ByHand::LinearCrossEntropy(op) => ("linear-cross-entropy", Box::new(op)),
-            ByHand::LinearLogprobEntropy(op) => ("linear-logprob-entropy", Box::new(op)),
             ByHand::LogSoftmax(op) => ("log-softmax", Box::new(op)),
             ByHand::Logsumexp(op) => ("logsumexp", Box::new(op)),
             ByHand::LogprobEntropy(op) => ("logprob-entropy", Box::new(op)),
+            ByHand::LinearLogprobEntropy(op) => ("linear-logprob-entropy", Box::new(op)),
             ByHand::AdaptiveLogSoftmax(op) => ("adaptive-log-softmax", Box::new(op)),
         };
         Op { name, op }
