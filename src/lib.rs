@@ -59,7 +59,7 @@ pub use spec::adaptive_log_softmax::{
 };
 pub use spec::bce::{Bce, BceLoss};
 pub use spec::bce_with_logits::{BceWithLogits, BceWithLogitsLoss};
-pub use spec::class_subset::{ClassSubset, MissingTarget};
+pub use spec::class_subset::{ClassSubset, MissingTarget, Rest};
 pub use spec::cross_entropy::{
     CrossEntropy, CrossEntropyGrad, CrossEntropyGradients, CrossEntropyOut, CrossEntropyOutput,
     CrossEntropyUpstream, TopKOut,

@@ -742,6 +742,31 @@ WL_OFFSET(SubsetArgs, ids_kind, 240); WL_OFFSET(SubsetArgs, counts_kind, 244); W
 WL_OFFSET(SubsetArgs, weight_kind, 252); WL_OFFSET(SubsetArgs, kind, 256); WL_OFFSET(SubsetArgs, ignores_missing, 260);
 WL_OFFSET(SubsetArgs, add, 264); WL_OFFSET(SubsetArgs, pad, 268);
 
+// Rows with lists of classes, beside which all others stand as one.
+struct RestArgs {
+  LogitArgs logits;
+  const wl_i64* listed;     // Classes of rows, rising.
+  float* x;                 // Logits of all classes, then their gradient.
+  float* z;                 // Of listed classes and, behind their last place, of the rest: logits less the row's shift,
+                            // then their gradient.
+  float* slopes;            // Their slopes by a soft-cap; null: there is none.
+  float* probabilities;     // Their probabilities.
+  float* of_probabilities;  // The gradient of those, or null.
+  float* sums;              // Per row: its shift and what its rest is, less that.
+  float* lse;               // Per row, less its shift; or null.
+  wl_i64 n;
+  wl_i64 columns;           // Places of a list and one.
+  wl_i64 stride;            // Elements between lists.
+  wl_i64 classes;
+  wl_i64 x_stride;
+};
+static_assert(sizeof(RestArgs) == 136, "RestArgs");
+WL_OFFSET(RestArgs, logits, 0); WL_OFFSET(RestArgs, listed, 32); WL_OFFSET(RestArgs, x, 40); WL_OFFSET(RestArgs, z, 48);
+WL_OFFSET(RestArgs, slopes, 56); WL_OFFSET(RestArgs, probabilities, 64); WL_OFFSET(RestArgs, of_probabilities, 72);
+WL_OFFSET(RestArgs, sums, 80); WL_OFFSET(RestArgs, lse, 88); WL_OFFSET(RestArgs, n, 96);
+WL_OFFSET(RestArgs, columns, 104); WL_OFFSET(RestArgs, stride, 112); WL_OFFSET(RestArgs, classes, 120);
+WL_OFFSET(RestArgs, x_stride, 128);
+
 // Negative log-likelihood: position k of block n has class c at `n * stride + c * class_stride + k`.
 struct NllArgs {
   const void* x;
@@ -798,6 +823,26 @@ struct TokenOutputs {
 };
 static_assert(sizeof(TokenOutputs) == 24, "TokenOutputs");
 WL_OFFSET(TokenOutputs, logprob, 0); WL_OFFSET(TokenOutputs, entropy, 8); WL_OFFSET(TokenOutputs, lse, 16);
+
+// Rows whose likeliest classes are asked for.
+struct TopArgs {
+  LogitArgs logits;
+  LabelArgs target;
+  const void* x;
+  wl_i64* top_classes;  // `[n, k]`.
+  float* top_logprob;   // `[n, k]`.
+  wl_i64 n;
+  wl_i64 classes;
+  wl_i64 stride;        // Elements between rows.
+  wl_i64 k;
+  wl_u32 kind;
+  wl_u32 pad;
+};
+static_assert(sizeof(TopArgs) == 120, "TopArgs");
+WL_OFFSET(TopArgs, logits, 0); WL_OFFSET(TopArgs, target, 32); WL_OFFSET(TopArgs, x, 56);
+WL_OFFSET(TopArgs, top_classes, 64); WL_OFFSET(TopArgs, top_logprob, 72); WL_OFFSET(TopArgs, n, 80);
+WL_OFFSET(TopArgs, classes, 88); WL_OFFSET(TopArgs, stride, 96); WL_OFFSET(TopArgs, k, 104);
+WL_OFFSET(TopArgs, kind, 112); WL_OFFSET(TopArgs, pad, 116);
 
 // Log-probability of the target and entropy.
 struct LogprobEntropyArgs {

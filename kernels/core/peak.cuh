@@ -8,6 +8,7 @@
 #include "core/lse.cuh"
 
 struct Peak {
+  static constexpr int WORDS = 2;
   float max, rest;
 
   static WL_FN Peak empty() { return {-wl_inf(), -1.f}; }

@@ -7,7 +7,7 @@
 #pragma once
 #include "loss/ranked.cuh"
 
-#define WL_MOST_TOP 16  // MOST_TOP in src/spec/cross_entropy/tokens.rs
+#define WL_MOST_TOP 16  // MOST_LISTED in src/code/args/rows.rs; of more, loss/top_classes.cu has them
 
 // Makes a sorted list of one that rises to some place and falls from there, by `order(i, j)` for i < j.
 template <class Order>
@@ -103,6 +103,7 @@ struct Top : Op {
   WL_FN Row begin(wl_i64 index, Logit logit) const {
     Row row = {};
     static_cast<typename Op::Row&>(row) = Op::begin(index, logit);
+    row.floor = wl_inf();
     return row;
   }
 

@@ -7,6 +7,7 @@ mod batch;
 mod elements;
 mod kind;
 mod layers;
+mod lists;
 mod nll;
 mod parts;
 mod rows;
@@ -19,15 +20,16 @@ pub(crate) use elements::ElementwiseArgs;
 pub(crate) use kind::kind;
 pub(crate) use layers::{
     BinArgs, DistributionArgs, EmbeddingArgs, LinearRowsArgs, LinearTileArgs, MAX_CLUSTERS,
-    PanelArgs, SampledArgs, SegmentArgs, SortArgs, SubsetArgs, TileArgs,
+    PanelArgs, SampledArgs, SegmentArgs, SortArgs, TileArgs,
 };
+pub(crate) use lists::{RestArgs, SubsetArgs};
 pub(crate) use nll::NllArgs;
 pub(crate) use parts::PartArgument;
 pub(crate) use rows::{
     BesideArgs, CrossEntropyArgs, InformationArgs, JsDivLogitsArgs, LabelArgs, LogSoftmaxArgs,
     LogSumExpArgs, LogitArgs, LogprobEntropyArgs, LossOutputs, MultiMarginArgs, RankOutputs,
     RowArgument, RowOperands, ShardArgs, SmoothingArgs, SoftCrossEntropyArgs, TokenArgs,
-    TokenOutputs, UpstreamArgs, WeightArgs,
+    TokenOutputs, TopArgs, UpstreamArgs, WeightArgs,
 };
 
 macro_rules! arguments {
@@ -41,5 +43,5 @@ arguments! {
     CrossEntropyArgs LogprobEntropyArgs SoftCrossEntropyArgs JsDivLogitsArgs
     LogSoftmaxArgs LogSumExpArgs InformationArgs MultiMarginArgs NllArgs BatchArgs RankArgs MergeArgs PermuteArgs ElementwiseArgs
     BinArgs DistributionArgs EmbeddingArgs SampledArgs SortArgs SegmentArgs TileArgs PanelArgs LinearRowsArgs
-    LinearTileArgs SubsetArgs
+    LinearTileArgs SubsetArgs RestArgs TopArgs
 }

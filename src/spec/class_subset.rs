@@ -10,6 +10,14 @@
 //! classes are those among the listed. Logits of other classes, and their rows of a classifier, are not read.
 //! Lists are put in the order of their classes first, so that neither the order of ids nor an id that comes
 //! twice changes a bit.
+//!
+//! Against probabilities q of the listed classes all others may stand as one ([`Rest::Bucket`]), so that p sums to 1
+//! over what is listed and the rest:
+//!
+//! ```text
+//! p_rj = e^(z_rj − lse over all classes)    p_rest = 1 − Σ p_rj    q_rest = max(0, 1 − Σ q_rj)
+//! loss_r = −Σ_{j ∈ L_r} q_rj ln p_rj − q_rest ln p_rest
+//! ```
 
 use crate::base::dtype::DType;
 use crate::base::error::{Error, Result};
@@ -54,6 +62,33 @@ pub struct ClassSubset<'a> {
     counts: Option<TensorRef<'a>>,
     shared: bool,
     missing: MissingTarget,
+    rest: Rest,
+}
+
+/// What classes that a row does not list are, where the target holds probabilities of those that it does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub enum Rest {
+    /// Nothing: the softmax goes over the listed alone.
+    #[default]
+    Excluded,
+    /// One class more, which has what the listed leave of 1: of the probabilities, 0 at the least, and of the
+    /// softmax over all classes. All logits are made and read then, as without lists. Of a row that lists every
+    /// class there is no rest, whatever its probabilities add up to.
+    Bucket,
+}
+
+impl Rest {
+    /// Every rule, in the order of their declaration.
+    pub const ALL: [Rest; 2] = [Rest::Excluded, Rest::Bucket];
+
+    /// As the command line has it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Rest::Excluded => "excluded",
+            Rest::Bucket => "bucket",
+        }
+    }
 }
 
 /// What a row is whose list has not got its target.
@@ -87,18 +122,25 @@ impl MissingTarget {
 impl<'a> ClassSubset<'a> {
     /// A list for each row, of which the first `counts` places hold ids; without counts all do.
     pub fn per_row(ids: TensorRef<'a>, counts: Option<TensorRef<'a>>) -> ClassSubset<'a> {
-        ClassSubset { ids, counts, shared: false, missing: MissingTarget::Error }
+        let (missing, rest) = (MissingTarget::Error, Rest::Excluded);
+        ClassSubset { ids, counts, shared: false, missing, rest }
     }
 
     /// One list for all rows.
     pub fn shared(ids: TensorRef<'a>) -> ClassSubset<'a> {
-        ClassSubset { ids, counts: None, shared: true, missing: MissingTarget::Error }
+        ClassSubset { shared: true, ..ClassSubset::per_row(ids, None) }
     }
 
     /// What a row is whose target is not listed. Default [`MissingTarget::Error`]. Probabilities have no target
     /// that could be missing.
     pub fn missing_target(mut self, missing: MissingTarget) -> Self {
         self.missing = missing;
+        self
+    }
+
+    /// What classes are that a row does not list. Default [`Rest::Excluded`]; class indices know no other.
+    pub fn rest(mut self, rest: Rest) -> Self {
+        self.rest = rest;
         self
     }
 
@@ -126,9 +168,10 @@ impl<'a> ClassSubset<'a> {
             counts.map(|counts| ClassIndices::of_rows("counts", counts, rows, "one a row"));
         validate::class_weight(options.weight.as_ref(), classes, (dtype, owner))?;
         let (soft, append) = (target.dtype().is_float(), self.missing == MissingTarget::Append);
-        let columns = if append && !soft { k + 1 } else { k };
+        let bucket = self.rest == Rest::Bucket;
+        let columns = if (append && !soft) || bucket { k + 1 } else { k };
         let of_logits = options.check_listed((dtype, owner), [columns, k], rows, target)?;
-        check_options(options, soft)?;
+        check_options(options, (soft, bucket))?;
         let subset = CheckedSubset {
             ids,
             counts: counts.transpose()?,
@@ -137,6 +180,7 @@ impl<'a> ClassSubset<'a> {
             classes,
             k,
             columns,
+            bucket,
             given: false,
         };
         Ok((of_logits, subset))
@@ -161,8 +205,22 @@ impl<'a> ClassSubset<'a> {
 }
 
 /// Options that lists do not have.
-fn check_options(options: &CrossEntropy<'_>, soft: bool) -> Result<()> {
+fn check_options(options: &CrossEntropy<'_>, (soft, bucket): (bool, bool)) -> Result<()> {
     let (epsilon, lambda) = (options.label_smoothing, options.lse_square_scale);
+    if bucket && !soft {
+        return Err(Error::Value {
+            argument: "rest",
+            expected: "excluded (against class indices)".into(),
+            got: Rest::Bucket.name().into(),
+        });
+    }
+    if bucket && lambda != 0.0 {
+        return Err(Error::Value {
+            argument: "lse_square_scale",
+            expected: "0 (where all classes beside a list are one)".into(),
+            got: lambda.to_string(),
+        });
+    }
     if epsilon != 0.0 {
         return Err(Error::Value {
             argument: "label_smoothing",
@@ -201,8 +259,10 @@ pub(crate) struct CheckedSubset<'a> {
     pub(crate) classes: usize,
     /// Ids of a list.
     pub(crate) k: usize,
-    /// Classes of a list, at most.
+    /// Classes of a list, at most; the last stands for all others where `bucket` says so.
     pub(crate) columns: usize,
+    /// Whether all other classes are one.
+    pub(crate) bucket: bool,
     /// Whether the input is logits itself, and there is no classifier.
     pub(crate) given: bool,
 }

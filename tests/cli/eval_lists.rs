@@ -67,3 +67,32 @@ fn counts_and_probabilities_go_with_the_ids() {
     let error = bad.eval("linear-cross-entropy --device cpu").error(2).to_owned();
     assert!(error.contains("ids") && error.contains("99 at row 1, place 1"), "{error}");
 }
+
+#[test]
+fn the_rest_of_the_classes_is_one_more_where_the_option_says_so() {
+    let folder = Folder::new();
+    folder.write(&[
+        f32s("input", &[1, 2], &[1.0, 0.5]),
+        f32s("linear_weight", &[4, 2], &[0.0, 1.0, 2.0, -1.0, 1.0, 0.0, -1.0, 0.5]),
+        f32s("target", &[1, 2], &[0.5, 0.25]),
+        i64s("ids", &[1, 2], &[1, 2]),
+    ]);
+    let eval = |rest: &str| {
+        let line = format!("linear-cross-entropy --device cpu {rest}");
+        folder.eval(&line).json()["loss"].as_f64().unwrap()
+    };
+    let z = [0.5f64, 1.5, 1.0, -0.75];
+    let lse = |z: &[f64]| z.iter().map(|z| z.exp()).sum::<f64>().ln();
+    let (of_list, all, rest) = (lse(&z[1..3]), lse(&z), lse(&[z[0], z[3]]));
+    let excluded = 0.5 * (of_list - z[1]) + 0.25 * (of_list - z[2]);
+    let bucket = 0.5 * (all - z[1]) + 0.25 * (all - z[2]) + 0.25 * (all - rest);
+    assert!((eval("") - excluded).abs() < 1e-6);
+    assert!((eval("--rest bucket") - bucket).abs() < 1e-6);
+    folder.write(&[
+        f32s("input", &[1, 1], &[1.0]),
+        f32s("linear_weight", &[2, 1], &[0.0, 1.0]),
+        i64s("target", &[1], &[0]),
+    ]);
+    let error = folder.eval("linear-cross-entropy --device cpu --rest bucket").error(2).to_owned();
+    assert!(error.contains("--rest") && error.contains("ids"), "{error}");
+}

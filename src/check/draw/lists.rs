@@ -6,7 +6,7 @@ use crate::base::tensor::Tensor;
 use crate::check::random::Random;
 use crate::check::reference::{self, ListData};
 use crate::check::typed;
-use crate::spec::class_subset::{ClassSubset, MissingTarget};
+use crate::spec::class_subset::{ClassSubset, MissingTarget, Rest};
 
 /// Ids, as a tensor has them, and what goes with them.
 #[derive(Debug)]
@@ -18,6 +18,7 @@ pub(in crate::check) struct DrawnLists {
     pub(in crate::check) counts: Option<Vec<f64>>,
     pub(in crate::check) shared: bool,
     pub(in crate::check) missing: MissingTarget,
+    pub(in crate::check) rest: Rest,
 }
 
 /// What is no class, where a place is not read.
@@ -42,7 +43,10 @@ impl DrawnLists {
             _ => DType::I64,
         };
         let signed = dtype != DType::U32;
-        let mut drawn = DrawnLists { dtype, ids: Vec::new(), k, counts: None, shared, missing };
+        // Of class indices there is no rest.
+        let rest = if targets.is_some() { Rest::Excluded } else { random.pick(&Rest::ALL) };
+        let ids = Vec::new();
+        let mut drawn = DrawnLists { dtype, ids, k, counts: None, shared, missing, rest };
         if all {
             drawn.ids = (0..classes).map(|class| class as f64).collect();
             (1..classes).for_each(|at| drawn.ids.swap(at, random.below(at + 1)));
@@ -99,6 +103,7 @@ impl DrawnLists {
             counts: counts.transpose()?,
             shared: self.shared,
             missing: self.missing,
+            rest: self.rest,
         })
     }
 }
@@ -110,6 +115,7 @@ pub(in crate::check) struct Lists {
     pub(in crate::check) counts: Option<Tensor>,
     pub(in crate::check) shared: bool,
     pub(in crate::check) missing: MissingTarget,
+    pub(in crate::check) rest: Rest,
 }
 
 /// What the reference is told of them.
@@ -119,6 +125,7 @@ pub(in crate::check) struct OwnedLists {
     counts: Option<Vec<i64>>,
     shared: bool,
     missing: MissingTarget,
+    rest: Rest,
 }
 
 impl Lists {
@@ -127,7 +134,7 @@ impl Lists {
             true => ClassSubset::shared(self.ids.view()),
             false => ClassSubset::per_row(self.ids.view(), self.counts.as_ref().map(Tensor::view)),
         };
-        subset.missing_target(self.missing)
+        subset.missing_target(self.missing).rest(self.rest)
     }
 
     pub(in crate::check) fn owned(&self) -> Result<OwnedLists> {
@@ -138,19 +145,21 @@ impl Lists {
             counts: counts.transpose()?,
             shared: self.shared,
             missing: self.missing,
+            rest: self.rest,
         })
     }
 }
 
 impl OwnedLists {
     pub(in crate::check) fn data(&self, given: bool) -> ListData<'_> {
-        let OwnedLists { ids, k, counts, shared, missing } = self;
+        let OwnedLists { ids, k, counts, shared, missing, rest } = self;
         ListData {
             ids,
             k: *k,
             counts: counts.as_deref(),
             shared: *shared,
             missing: *missing,
+            rest: *rest,
             given,
         }
     }

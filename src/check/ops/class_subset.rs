@@ -18,6 +18,7 @@ use crate::check::random::Random;
 use crate::check::reference::{self, LinearData, LinearTarget};
 use crate::check::typed;
 use crate::device::Device;
+use crate::spec::class_subset::Rest;
 use crate::spec::cross_entropy::{CrossEntropy, CrossEntropyOut, CrossEntropyUpstream};
 use crate::spec::linear_cross_entropy::{LinearCrossEntropy, LinearGradOut, LinearInput};
 use crate::spec::subset_cross_entropy::{SubsetCrossEntropy, SubsetGradOut, SubsetInput};
@@ -158,6 +159,7 @@ impl Call for SubsetCall {
         let (ids, missing) = (lists.ids.view(), lists.missing.name());
         write!(f, ", ids {} {} shared {}", ids.dtype(), ids.shape(), lists.shared)?;
         write!(f, ", counts {}, missing_target {missing}", lists.counts.is_some())?;
+        write!(f, ", rest {}", lists.rest.name())?;
         write!(f, ", probabilities {}", self.probabilities.is_some())?;
         let rows = [self.temperature.is_some(), self.row_weight.is_some()];
         write!(f, ", temperature and row_weight {rows:?}")?;
@@ -264,7 +266,7 @@ impl SubsetCall {
         let lists = owned.data(self.weight.is_none());
         let indices = reference::indices(self.labels.target.view())?;
         let one = |row: usize| match self.probabilities {
-            Some(_) => Some(lists.classes(row).into_iter().map(|(class, _)| class).collect()),
+            Some(_) => Some(lists.reads(row, self.classes)),
             None => lists.with_target(row, indices[row], self.labels.ignore_index),
         };
         Ok((0..rows).map(one).collect())
@@ -308,13 +310,18 @@ fn case(random: &mut Random, first: &First<'_>) -> Result<Box<dyn Call>> {
     let kept = |target: i64| if target == ignore_index { -1 } else { target };
     let targets: Vec<i64> =
         reference::indices(labels.target.view())?.into_iter().map(kept).collect();
-    let drawn = DrawnLists::draw(random, classes, (targets.len(), (!soft).then_some(&targets[..])));
+    let given = (!soft).then_some(&targets[..]);
+    let mut drawn = DrawnLists::draw(random, classes, (targets.len(), given));
+    if !values.moderate() {
+        // A rest that is masked altogether has no shares.
+        drawn.rest = Rest::Excluded;
+    }
     let caps: &[Option<f32>] = if values.moderate() { &[None, None, Some(30.0)] } else { &[None] };
-    let weighted = labels.weight.is_some();
+    let squares = labels.weight.is_none() && drawn.rest == Rest::Excluded;
     let options = CrossEntropy::default()
         .ignore_index(labels.ignore_index)
         .reduction(reduction)
-        .lse_square_scale(if weighted { 0.0 } else { random.pick(&[0.0, 0.0, 1e-4, 0.1]) })
+        .lse_square_scale(if squares { random.pick(&[0.0, 0.0, 1e-4, 0.1]) } else { 0.0 })
         .logit_scale(random.pick(&[1.0, 0.5, 2.0]))
         .softcap(random.pick(caps));
     let deviation = layer::deviation(random, values, dtype);

@@ -1,12 +1,14 @@
 //! Cross entropy over lists of classes: each row by itself, with the rows of a classifier that it lists.
 
+use super::Softmax;
+use super::cross_entropy::transform;
 use super::linear_cross_entropy::{
     LinearData, LinearReference, LinearTarget, linear_cross_entropy,
 };
 use super::products::WithSizes;
 use crate::base::reduction::Reduction;
 use crate::base::tensor::Tensor;
-use crate::spec::class_subset::MissingTarget;
+use crate::spec::class_subset::{MissingTarget, Rest};
 use crate::spec::cross_entropy::CrossEntropy;
 
 /// What rows list.
@@ -22,6 +24,8 @@ pub struct ListData<'a> {
     pub shared: bool,
     /// Of a row whose target is not listed.
     pub missing: MissingTarget,
+    /// What all others are.
+    pub rest: Rest,
     /// Whether the input is logits, `[N, V]`, and there is no classifier.
     pub given: bool,
 }
@@ -40,6 +44,14 @@ impl ListData<'_> {
         classes.sort_unstable();
         classes.dedup_by_key(|&mut (class, _)| class);
         classes
+    }
+
+    /// The classes of so many that a row's probabilities have to do with.
+    pub fn reads(&self, row: usize, classes: usize) -> Vec<usize> {
+        match self.rest {
+            Rest::Excluded => self.classes(row).into_iter().map(|(class, _)| class).collect(),
+            Rest::Bucket => (0..classes).collect(),
+        }
     }
 
     /// The same with a row's target where that is appended; `None` of a row that does not count.
@@ -85,9 +97,7 @@ pub fn class_subset(
     let of_classes = options.weight.map(|weight| weight.to_f64().expect("weights in host memory"));
     let list_of = |row: usize| match of.target {
         LinearTarget::Classes(target) => lists.with_target(row, target[row], options.ignore_index),
-        LinearTarget::Probabilities(_) => {
-            Some(lists.classes(row).into_iter().map(|(class, _)| class).collect())
-        }
+        LinearTarget::Probabilities(_) => Some(lists.reads(row, classes)),
     };
     let u = |row: usize| of.row_weight.map_or(1.0, |weights| weights[row]);
     let w = |row: usize| match (of.target, &of_classes) {
@@ -185,10 +195,11 @@ impl Row {
         };
         let place = |target: i64| self.list.iter().position(|&class| class as i64 == target);
         let (mut target, mut probabilities) = ([0], Vec::new());
+        let listed = lists.classes(row);
         match of.target {
             LinearTarget::Classes(all) => target = [place(all[row]).expect("listed") as i64],
             LinearTarget::Probabilities(q) => {
-                let places = lists.classes(row).into_iter().map(|(_, place)| place);
+                let places = listed.iter().map(|&(_, place)| place);
                 probabilities = places.map(|place| q[row * lists.k + place]).collect();
             }
         }
@@ -198,6 +209,10 @@ impl Row {
         let temperature = one(of.temperature);
         // Where nothing weighs anything the mean is NaN, and so are all gradients.
         let row_weight = if divisor.is_nan() { None } else { one(of.row_weight) };
+        let rest = (lists.rest == Rest::Bucket).then(|| {
+            let tau = temperature.map_or(1.0, |t| t[0]);
+            RestOfRow::new(&self.logits(&options, tau), &listed, &mut probabilities)
+        });
         let data = LinearData {
             input: &self.input,
             features: self.input.len(),
@@ -212,7 +227,20 @@ impl Row {
             row_weight: row_weight.as_ref().map(|u| &u[..]),
             upstream: [&g, &a, &b],
         };
-        linear_cross_entropy(&options, &data)
+        let mut out = linear_cross_entropy(&options, &data);
+        if let Some(rest) = rest {
+            rest.settle(&mut out, &listed, (row_weight.map_or(1.0, |u| u[0]), g[0]));
+        }
+        out
+    }
+
+    /// z of every class of the row.
+    fn logits(&self, options: &CrossEntropy<'_>, tau: f64) -> Vec<f64> {
+        let products = self.weight.chunks_exact(self.input.len()).enumerate().map(|(i, w)| {
+            let product: f64 = w.iter().zip(&self.input).map(|(w, x)| w * x).sum();
+            product + self.bias.as_ref().map_or(0.0, |bias| bias[i])
+        });
+        products.map(|x| transform(options, x / tau).0).collect()
     }
 
     /// Puts a row's results, and its gradients, among those of all.
@@ -239,5 +267,51 @@ impl Row {
             }
         }
         to.grad_input.extend(if given { dx } else { out.grad_input.clone() });
+    }
+}
+
+/// All classes that a row does not list, as one.
+struct RestOfRow {
+    /// What the target leaves to it.
+    q: f64,
+    /// ln p.
+    ln_p: f64,
+    /// Σ r ln r of its classes' shares of it.
+    own: f64,
+}
+
+impl RestOfRow {
+    /// Has the probabilities of listed classes become those of all, of which the rest's lie where it lies: their
+    /// gradient of z is the same.
+    fn new(z: &[f64], listed: &[(usize, usize)], q: &mut Vec<f64>) -> RestOfRow {
+        let mut all = vec![None; z.len()];
+        listed.iter().zip(q.iter()).for_each(|(&(class, _), &q)| all[class] = Some(q));
+        let rest: Vec<f64> =
+            z.iter().zip(&all).filter(|(_, q)| q.is_none()).map(|(&z, _)| z).collect();
+        let softmax = Softmax::new(&rest);
+        let lse = |of: &Softmax| of.max + of.total.ln();
+        let left = if rest.is_empty() { 0.0 } else { (1.0 - q.iter().sum::<f64>()).max(0.0) };
+        let ln_r = |z: f64| z - lse(&softmax);
+        let share = |z: f64| if left == 0.0 { 0.0 } else { left * ln_r(z).exp() };
+        *q = z.iter().zip(&all).map(|(&z, q)| q.unwrap_or_else(|| share(z))).collect();
+        let times_own = |z: &f64| ln_r(*z).exp() * ln_r(*z);
+        RestOfRow {
+            q: left,
+            ln_p: lse(&softmax) - lse(&Softmax::new(z)),
+            own: if left == 0.0 { 0.0 } else { rest.iter().map(times_own).sum() },
+        }
+    }
+
+    /// The loss of all classes is off by what the rest's own are; what is left of 1 has every listed class in it.
+    fn settle(&self, out: &mut LinearReference, listed: &[(usize, usize)], (u, g): (f64, f64)) {
+        out.loss.values[0] += u * self.q * self.own;
+        out.loss.sizes[0] += (u * self.q * self.own).abs();
+        let mut of_listed = WithSizes::zeros(listed.len());
+        for (i, &(class, _)) in listed.iter().enumerate() {
+            let by = if self.q > 0.0 { u * g * self.ln_p } else { 0.0 };
+            let (value, size) = (out.grad_target.values[class], out.grad_target.sizes[class]);
+            of_listed.add(i, value + by, size + by.abs());
+        }
+        out.grad_target = of_listed;
     }
 }

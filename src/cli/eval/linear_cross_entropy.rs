@@ -10,7 +10,7 @@ use crate::base::tensor::{Tensor, TensorMut};
 use crate::cli::failure::Failure;
 use crate::cli::file::Input;
 use crate::cli::memory;
-use crate::spec::class_subset::{ClassSubset, MissingTarget};
+use crate::spec::class_subset::{ClassSubset, MissingTarget, Rest};
 use crate::spec::cross_entropy::{CrossEntropy, CrossEntropyOut, CrossEntropyUpstream, TopKOut};
 use crate::spec::grad_output::GradOutput;
 use crate::spec::linear_cross_entropy::{LinearCrossEntropy, LinearGradOut, LinearInput};
@@ -56,6 +56,15 @@ pub(super) struct LinearCrossEntropyArgs {
     )]
     missing_target: MissingArg,
 
+    /// What classes beside ids are, where the target holds probabilities of those
+    #[arg(
+        long,
+        value_name = "excluded|bucket",
+        default_value = "excluded",
+        hide_possible_values = true
+    )]
+    rest: RestArg,
+
     #[command(flatten)]
     distil: Distil,
 
@@ -74,6 +83,13 @@ enum MissingArg {
     Error,
     Append,
     Ignore,
+}
+
+/// `--rest`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum RestArg {
+    Excluded,
+    Bucket,
 }
 
 /// `--write`.
@@ -105,6 +121,7 @@ const NAMES: &[(&str, &str)] = &[
     linear::NAMES[1],
     ("ids", "ids"),
     ("counts", "counts"),
+    ("rest", "--rest"),
     ("top_k.classes", "--top-k"),
     ("rank", "--write rank"),
     ("argmax", "--write argmax"),
@@ -259,16 +276,27 @@ impl LinearCrossEntropyArgs {
         &self,
         lists: &'a [Option<Input<'_>>; 2],
     ) -> Result<Option<ClassSubset<'a>>, Failure> {
-        let [Some(ids), counts] = lists else { return Ok(None) };
+        let [Some(ids), counts] = lists else {
+            return match self.rest {
+                RestArg::Excluded => Ok(None),
+                RestArg::Bucket => {
+                    Err(Failure::input("--rest: expected excluded (without ids), got bucket"))
+                }
+            };
+        };
         let counts = counts.as_ref().map(Input::view).transpose()?;
         let subset = match (ids.shape(), counts) {
             ([_], None) => ClassSubset::shared(ids.view()?),
             (_, counts) => ClassSubset::per_row(ids.view()?, counts),
         };
-        Ok(Some(subset.missing_target(match self.missing_target {
+        let subset = subset.missing_target(match self.missing_target {
             MissingArg::Error => MissingTarget::Error,
             MissingArg::Append => MissingTarget::Append,
             MissingArg::Ignore => MissingTarget::Ignore,
+        });
+        Ok(Some(subset.rest(match self.rest {
+            RestArg::Excluded => Rest::Excluded,
+            RestArg::Bucket => Rest::Bucket,
         })))
     }
 

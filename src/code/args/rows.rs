@@ -158,6 +158,26 @@ pub(crate) struct TokenArgs {
     pub(crate) pad: u32,
 }
 
+/// Rows whose likeliest classes are asked for.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct TopArgs {
+    pub(crate) logits: LogitArgs,
+    pub(crate) target: LabelArgs,
+    pub(crate) x: In,
+    /// `[n, k]`.
+    pub(crate) top_classes: OutI64,
+    /// `[n, k]`.
+    pub(crate) top_logprob: OutF32,
+    pub(crate) n: i64,
+    pub(crate) classes: i64,
+    /// Elements between rows.
+    pub(crate) stride: i64,
+    pub(crate) k: i64,
+    pub(crate) kind: u32,
+    pub(crate) pad: u32,
+}
+
 /// How a row's target stands among the classes.
 #[repr(C)]
 #[derive(Debug, Clone, Copy, Default)]
@@ -364,10 +384,14 @@ pub(crate) trait RowArgument: Argument {
     fn schedule(&mut self) -> &mut RowSchedule;
     /// Forgets a saved log-sum-exp: rows are summed again.
     fn forget_lse(&mut self) {}
+    /// Takes what asks for more likeliest classes than the rows' own kernels name.
+    fn take_top(&mut self) -> Option<TopArgs> {
+        None
+    }
 }
 
 macro_rules! row_arguments {
-    ($($name:ident $({$($lse:ident).+})?)*) => {$(
+    ($($name:ident $({$($lse:ident).+})? $([$top:ident])?)*) => {$(
         impl RowArgument for $name {
             fn rows(&mut self) -> &mut RowOperands {
                 &mut self.rows
@@ -378,11 +402,14 @@ macro_rules! row_arguments {
             $(fn forget_lse(&mut self) {
                 self.$($lse).+ = 0;
             })?
+            $(fn take_top(&mut self) -> Option<TopArgs> {
+                $name::$top(self)
+            })?
         }
     )*};
 }
 row_arguments! {
-    CrossEntropyArgs {out.lse}
+    CrossEntropyArgs {out.lse} [many_likeliest]
     LogprobEntropyArgs {out.lse}
     SoftCrossEntropyArgs
     JsDivLogitsArgs
@@ -390,4 +417,29 @@ row_arguments! {
     LogSumExpArgs
     InformationArgs
     MultiMarginArgs
+}
+
+/// The most likeliest classes that a thread keeps (`WL_MOST_TOP`).
+const MOST_LISTED: u32 = 16;
+
+impl CrossEntropyArgs {
+    fn many_likeliest(&mut self) -> Option<TopArgs> {
+        let TokenArgs { k, top_classes, top_logprob, .. } = self.tokens;
+        if k <= MOST_LISTED {
+            return None;
+        }
+        self.tokens.k = 0;
+        Some(TopArgs {
+            logits: self.logits,
+            target: self.target,
+            x: self.rows.x,
+            top_classes,
+            top_logprob,
+            n: self.rows.count,
+            classes: self.rows.classes,
+            stride: self.rows.x_stride,
+            k: k.into(),
+            ..TopArgs::default()
+        })
+    }
 }

@@ -106,6 +106,12 @@ batch! {
     SubsetClasses = Subset "subset_classes",
     /// Probabilities of listed classes, or their gradient.
     SubsetSoft = Subset "subset_soft",
+    /// Logits of listed classes and of all others as one.
+    RestSums = Rest "rest_sums",
+    /// Their gradient, spread over all classes.
+    RestSpread = Rest "rest_spread",
+    /// The likeliest classes of rows.
+    Top = Top "top_classes",
     /// Each part with its class.
     SortKeys = Sort "sort_keys",
     /// How often each digit is in a tile.

@@ -81,6 +81,10 @@ modules! {
     LinearRows = "batch/linear_rows.cu" "LinearRowsArgs",
     /// Rows that bring lists of classes.
     Subset = "batch/subset.cu" "SubsetArgs",
+    /// All classes that rows do not list, as one.
+    Rest = "loss/class_subset.cu" "RestArgs",
+    /// Likeliest classes of rows.
+    Top = "loss/top_classes.cu" "TopArgs",
     /// Parts sorted by class.
     Sort = "batch/sort.cu" "SortArgs",
     /// Rows added up by class.

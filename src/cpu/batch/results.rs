@@ -60,6 +60,20 @@ impl Results {
         Results { places, ranks: self.ranks.at(places), ..self }
     }
 
+    /// Adds to a log-sum-exp that was written.
+    ///
+    /// # Safety
+    /// As for [`Results::put`], of any row that was put.
+    pub(crate) unsafe fn shift_lse(&self, row: usize, by: f64) {
+        if !self.lse.get().is_null() {
+            // SAFETY: there is an element a row, and nobody else writes this one: the caller's promise.
+            unsafe {
+                let lse = self.lse.get().add(row);
+                lse.write((f64::from(lse.read()) + by) as f32);
+            }
+        }
+    }
+
     /// Writes one row's results and adds them up.
     ///
     /// # Safety

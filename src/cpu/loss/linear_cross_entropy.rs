@@ -46,7 +46,7 @@ impl Cpu {
     }
 
     /// Has `turn` go through the logits of the kept rows, and multiplies out what it makes of them.
-    fn through_logits(
+    pub(in crate::cpu::loss) fn through_logits(
         &self,
         checked: &CheckedLinear<'_>,
         rows: &Rows,

@@ -1,7 +1,7 @@
 //! The k largest logits of a row, in the order of ranks: the larger before the smaller, NaN before every
 //! number, of equals the lower column first.
 
-use crate::cpu::row::cuts::{Segments, Slots};
+use crate::cpu::row::cuts::Segments;
 use crate::cpu::row::hole::Hole;
 use crate::cpu::row::ranks::is_ahead;
 use crate::cpu::row::work::Row;
@@ -13,39 +13,38 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// The first k of what was offered, in order.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub(crate) struct Top {
     k: usize,
-    len: usize,
-    values: [f32; MOST_TOP],
-    columns: [usize; MOST_TOP],
+    values: Vec<f32>,
+    columns: Vec<usize>,
 }
 
 impl Top {
     fn new(k: usize) -> Top {
-        Top { k, len: 0, values: [0.0; MOST_TOP], columns: [0; MOST_TOP] }
+        Top { k, values: Vec::with_capacity(k), columns: Vec::with_capacity(k) }
     }
 
     /// The logits, with their columns.
     pub(crate) fn each(&self) -> impl Iterator<Item = (f32, usize)> + '_ {
-        self.values.iter().copied().zip(self.columns).take(self.len)
+        self.values.iter().copied().zip(self.columns.iter().copied())
     }
 
     /// The k-th, where there are so many.
     fn last(&self) -> Option<f32> {
-        (self.len == self.k).then(|| self.values[self.k - 1])
+        (self.values.len() == self.k).then(|| self.values.last().copied()).flatten()
     }
 
     pub(crate) fn offer(&mut self, value: f32, column: usize) {
-        let ahead = |i: usize| is_ahead((value, column), (self.values[i], self.columns[i]));
-        let at = (0..self.len).find(|&i| ahead(i)).unwrap_or(self.len);
+        let behind = |i: usize| !is_ahead((value, column), (self.values[i], self.columns[i]));
+        let at = (0..self.values.len()).rev().find(|&i| behind(i)).map_or(0, |i| i + 1);
         if at == self.k {
             return;
         }
-        self.len = self.k.min(self.len + 1);
-        self.values.copy_within(at..self.len - 1, at + 1);
-        self.columns.copy_within(at..self.len - 1, at + 1);
-        (self.values[at], self.columns[at]) = (value, column);
+        self.values.truncate(self.k - 1);
+        self.columns.truncate(self.k - 1);
+        self.values.insert(at, value);
+        self.columns.insert(at, column);
     }
 }
 
@@ -81,17 +80,12 @@ impl Floor {
 #[inline(never)]
 pub(crate) unsafe fn top_of<T: Lanes>(row: &Row<T>, hole: &Hole, k: usize) -> Top {
     let segments = Segments::new(row.len, Some(hole.column));
-    let (level, x, floor) =
-        (row.level, SyncPtr(row.x.cast_mut()), Floor(AtomicU32::new(Floor::NONE)));
-    let mut slots = Slots::<Top>::new();
-    let parts = slots.fill(&segments, row.spread, |_, columns| {
-        let mut top = Top::new(k);
+    let (level, x, gathering) = (row.level, SyncPtr(row.x.cast_mut()), Gathering::new(k));
+    segments.each(row.spread, |_, columns| {
         // SAFETY: the columns lie inside the row, which is only read: the caller's promise.
-        unsafe { take(level, x.get().add(columns.start).cast_const(), columns, &floor, &mut top) };
-        top
+        unsafe { gathering.offer(level, x.get().add(columns.start).cast_const(), columns) };
     });
-    let mut top = Top::new(k);
-    parts.iter().flat_map(Top::each).for_each(|(value, column)| top.offer(value, column));
+    let mut top = gathering.top.into_inner().unwrap_or_else(PoisonError::into_inner);
     top.offer(hole.logit, hole.column);
     top
 }
@@ -103,6 +97,10 @@ pub(crate) struct Gathering {
 }
 
 impl Gathering {
+    /// Bytes of one, at most.
+    pub(crate) const BYTES: usize =
+        size_of::<Gathering>() + MOST_TOP * (size_of::<f32>() + size_of::<usize>());
+
     pub(crate) fn new(k: usize) -> Gathering {
         Gathering { floor: Floor(AtomicU32::new(Floor::NONE)), top: Mutex::new(Top::new(k)) }
     }
@@ -115,7 +113,7 @@ impl Gathering {
         let mut own = Top::new(self.found().k);
         // SAFETY: the caller's promise.
         unsafe { take(level, x, columns, &self.floor, &mut own) };
-        if own.len == 0 {
+        if own.values.is_empty() {
             return;
         }
         let mut top = self.found();

@@ -2,6 +2,7 @@
 //! they list, the row kernels of the losses over logits in place on those, and their gradient multiplied out. Rows
 //! of the classifier that nobody lists are not touched.
 
+mod bucket;
 mod budget;
 mod lists;
 
@@ -10,6 +11,7 @@ use crate::code::args;
 use crate::code::args::{PartArgument, SubsetArgs, SumArgs};
 use crate::code::variants::{Batch as BatchKernel, Data, Loss};
 use crate::cuda::driver::product::Panel;
+use crate::cuda::loss::class_subset::bucket::Bucket;
 use crate::cuda::loss::class_subset::budget::bytes;
 use crate::cuda::loss::class_subset::lists::Lists;
 use crate::cuda::loss::cross_entropy::{Batch, Pass, Results};
@@ -46,7 +48,11 @@ impl Cuda {
         let back = gradients.map(|gradients| Backward::new(self, gradients)).transpose()?;
         // Weights of classes are among those of rows; places are what is ignored.
         let of = checked.of_logits.options;
-        let options = CrossEntropy { weight: None, ignore_index: NO_PLACE, ..of.clone() };
+        let mut options = CrossEntropy { weight: None, ignore_index: NO_PLACE, ..of.clone() };
+        if subset.bucket && options.softcap.take().is_some() {
+            // Logits are capped, and so scaled, before they are added up.
+            options.logit_scale = 1.0;
+        }
         let of_logits = Checked { options: &options, ..checked.of_logits.clone() };
         match checked.of_logits.target {
             Target::Classes(classes) => {
@@ -60,7 +66,8 @@ impl Cuda {
         }
     }
 
-    /// All rows' logits are there at once: there are as many as were listed.
+    /// All rows' logits are there at once: there are as many as were listed. Where the rest has a part, a chunk of
+    /// rows has those of all classes besides.
     pub(crate) fn class_subset_plan(
         &self,
         checked: &CheckedLinear<'_>,
@@ -68,6 +75,11 @@ impl Cuda {
     ) -> Result<LinearPlan> {
         if checked.options.path == LinearPath::Tiled {
             return checked.options.path.refuse("lists of classes", "auto or chunked");
+        }
+        if let Some(subset) = checked.subset.filter(|subset| subset.bucket) {
+            let budget = bucket::budget((checked, &subset), backward)?;
+            let (chunk_rows, workspace_bytes) = (budget.rows, budget.bytes);
+            return Ok(LinearPlan { path: LinearPath::Chunked, chunk_rows, workspace_bytes });
         }
         let (bytes, budget) = (bytes(checked, backward), checked.options.workspace);
         if bytes > budget {
@@ -161,14 +173,21 @@ impl Cuda {
                 (of.values, of.stride) = (beside.values, beside.stride);
                 (of.gradient, of.gradient_stride) = (beside.gradient, beside.stride);
             }
-            self.listed_rows(&lists, &numbers, (batch.loss, work(back.is_some())), args)?;
+            let kernels = (batch.loss, work(back.is_some()));
+            match subset.bucket {
+                true => {
+                    let bucket = Bucket::new(self, (checked, subset), &numbers, back.is_some())?;
+                    bucket.run(&lists, kernels, args, back.as_ref())?;
+                }
+                false => self.listed_rows(&lists, &numbers, kernels, args)?,
+            }
             if let Some(to) = grad_target {
                 lists.write_probabilities(beside.gradient, Panel::from(to))?;
             }
             numbers.weigh(&args.out)?;
         }
         self.add_up_rows(sum)?;
-        if let Some(back) = &back {
+        if let Some(back) = back.as_ref().filter(|_| !subset.bucket) {
             // SAFETY: shapes were checked (`CheckedLinear`), and outputs are borrowed exclusively.
             unsafe {
                 numbers.divide(lists.z(), 0, lists.sizes())?;
@@ -229,7 +248,7 @@ impl Cuda {
             }
             let segments = Segments::sort(self, [(0, 0), lists.parts()], classes)?;
             let rest = Rest {
-                rows: Some(lists.x()),
+                rows: lists.x(),
                 slots: lists.slots(),
                 of: [0, n],
                 factors: lists.z().address,

@@ -60,7 +60,7 @@ impl<'a, 'p: 'a> Backward<'a, 'p> {
         })
     }
 
-    fn gradients(&self) -> Gradients {
+    pub(in crate::cuda::loss) fn gradients(&self) -> Gradients {
         let to = |add| move |out: &Output<'_, '_>| Sum { to: Panel::from(out), add };
         Gradients {
             input: self.input.as_ref().map(to(self.accumulate_input)),

@@ -7,4 +7,5 @@ pub(crate) mod lines;
 pub(crate) mod operands;
 mod place;
 pub(crate) mod rows;
+mod top;
 pub(crate) mod upstream;

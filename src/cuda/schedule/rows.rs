@@ -199,6 +199,11 @@ impl Planned<'_> {
 
     /// As [`Planned::launch`], whose contract it has.
     unsafe fn put<A: RowArgument>(&self, mut args: A) -> Result<()> {
+        if let Some(top) = args.take_top() {
+            // Before the rows are overwritten.
+            // SAFETY: the caller's contract, of the same rows.
+            unsafe { self.cuda.top_classes(self.data, top)? };
+        }
         let (rows, work) = (args.rows().count as usize, self.work);
         let plan = self.plan.over(rows);
         let schedule = args.schedule();

@@ -5,10 +5,10 @@ use crate::base::tensor::{TensorMut, TensorRef};
 use crate::spec::grad_output::GradOutput;
 
 /// The most classes of a row that a call names ([`TopKOut`]).
-pub(crate) const MOST_TOP: usize = 16;
+pub(crate) const MOST_TOP: usize = 128;
 
 /// Where the k likeliest classes of each row go, likeliest first; k, the last dimension, is from 1 to
-/// 16 and no more than there are classes.
+/// 128 and no more than there are classes.
 ///
 /// Classes are ordered as by [`Ranks`](crate::Ranks): of equals the lower index is first, and NaN is
 /// larger than every number.

@@ -4,6 +4,7 @@
 mod distillation;
 mod errors;
 mod missing;
+mod rest;
 mod untouched;
 
 use crate::adaptive_log_softmax::{floats, noise, values};

@@ -9,7 +9,7 @@ use warploss::{
 
 #[test]
 fn every_result_is_that_of_the_logits() {
-    let (rows, features, classes, k) = (37, 6, 210, 16);
+    let (rows, features, classes, k) = (37, 6, 210, 100);
     // Whole numbers: no product is rounded, and many logits are equal.
     let whole =
         |seed, n| -> Vec<f64> { noise(seed, n).iter().map(|v| (3.0 * v).round()).collect() };

@@ -15,9 +15,11 @@ use crate::check::ops::linear_cross_entropy::calls::{
     draw_results, draw_rows, expect_by, gradients,
 };
 use crate::check::reference::{self, ListData};
-use crate::spec::class_subset::{ClassSubset, MissingTarget};
+use crate::spec::class_subset::{ClassSubset, MissingTarget, Rest};
 use crate::spec::cross_entropy::{CrossEntropy, CrossEntropyOut, CrossEntropyOutput};
 use crate::spec::linear_cross_entropy::{LinearCrossEntropy, LinearInput};
+
+const BUCKET: Setpoint = Setpoint::Integer(Rest::Bucket as i64);
 
 const FORMS: [&str; 4] = ["forward", "forward_into", "forward_backward_into", "backward_into"];
 
@@ -51,7 +53,8 @@ pub(super) fn draw(d: &mut Draft) {
     draw_rows(d, &rows, letters);
     let reduction = d.reduction(false);
     let weighted = d.call.tensors.iter().any(|given| given.name == "weight" && given.present);
-    let squared: &[f64] = if weighted { &[] } else { &[1e-4, 0.1] };
+    let bucket = d.call.settings.iter().any(|s| s.name == "rest" && s.value == BUCKET);
+    let squared: &[f64] = if weighted || bucket { &[] } else { &[1e-4, 0.1] };
     d.number("lse_square_scale", 0.0, squared);
     d.number("logit_scale", 1.0, &[0.5, 2.0]);
     d.option("softcap", Setpoint::Unset, &[Setpoint::Number(30.0)]);
@@ -88,6 +91,7 @@ fn draw_lists(d: &mut Draft, (rows, letters): (&[usize], &str), classes: usize, 
         d.given(("target", Role::Read), (d.dtype, &sizes, &format!("{letters}K")), data);
     }
     d.set("missing_target", Setpoint::Integer(lists.missing as i64));
+    d.set("rest", Setpoint::Integer(lists.rest as i64));
     d.set("shared", Setpoint::Integer(lists.shared.into()));
     let (shape, own) = (lists.shape(rows), if lists.shared { "K" } else { &format!("{letters}K") });
     let ids = d.given(("ids", Role::Read), (lists.dtype, &shape, own), lists.ids.clone());
@@ -115,6 +119,11 @@ fn missing(b: &Bound<'_>) -> MissingTarget {
     MissingTarget::ALL.into_iter().find(|&rule| rule as i64 == of).unwrap_or_default()
 }
 
+fn rest(b: &Bound<'_>) -> Rest {
+    let of = b.optional_integer("rest").unwrap_or(0);
+    Rest::ALL.into_iter().find(|&rule| rule as i64 == of).unwrap_or_default()
+}
+
 fn shared(b: &Bound<'_>) -> bool {
     b.optional_integer("shared") == Some(1)
 }
@@ -124,7 +133,7 @@ fn input<'a>(b: &Bound<'a>) -> LinearInput<'a> {
         true => ClassSubset::shared(b.tensor("ids")),
         false => ClassSubset::per_row(b.tensor("ids"), b.optional("counts")),
     };
-    linear::input(b).subset(subset.missing_target(missing(b)))
+    linear::input(b).subset(subset.missing_target(missing(b)).rest(rest(b)))
 }
 
 fn outputs<'a>(b: &Bound<'a>) -> CrossEntropyOut<'a> {
@@ -163,6 +172,7 @@ pub(super) fn expect(b: &Bound<'_>) -> Result<Reference> {
         counts: counts.as_deref(),
         shared: shared(b),
         missing: missing(b),
+        rest: rest(b),
         given: false,
     };
     expect_by(b, |data| reference::class_subset(&loss(b).of_logits, data, &lists))

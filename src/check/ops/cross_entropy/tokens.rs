@@ -84,7 +84,7 @@ impl Tokens {
             })
         };
         let (grad_logprob, grad_entropy) = (grad(first.dtype)?, grad(first.dtype)?);
-        let k = random.pick(&[0, 1, 2, 5, 16]).min(classes);
+        let k = random.pick(&[0, 1, 2, 5, 16, 17, 128]).min(classes);
         Ok(Tokens { k, grad_logprob, grad_entropy })
     }
 

@@ -5,6 +5,7 @@ use crate::cpu::batch::lines::{Sink, Source};
 use crate::cpu::batch::numbers::{Sums, Upstream};
 use crate::cpu::batch::results::{Buffers, Results};
 use crate::cpu::batch::targets::Census;
+use crate::cpu::loss::class_subset::bucket::{Bucket, Columns};
 use crate::cpu::loss::class_subset::lists::Lists;
 use crate::cpu::loss::class_subset::products::Listed;
 use crate::cpu::loss::linear_cross_entropy::Backward;
@@ -15,10 +16,11 @@ use crate::cpu::matrix::gradient::Gradient;
 use crate::cpu::matrix::product::Matrix;
 use crate::cpu::matrix::scratch::{with_large, with_scratch};
 use crate::cpu::processor::{Cpu, host_f32_ref};
+use crate::cpu::row::logit::Transform;
 use crate::cpu::threads::SyncPtr;
 use crate::spec::class_subset::CheckedSubset;
 use crate::spec::cross_entropy::{Checked, CrossEntropyOut, CrossEntropyUpstream, SoftTarget};
-use crate::spec::linear_cross_entropy::CheckedLinear;
+use crate::spec::linear_cross_entropy::{CheckedLinear, LinearPlan};
 
 impl Cpu {
     pub(super) fn listed_soft(
@@ -27,6 +29,7 @@ impl Cpu {
         of_logits: Checked<'_, SoftTarget<'_>>,
         mut back: Option<Backward<'_>>,
         out: Option<CrossEntropyOut<'_>>,
+        plan: LinearPlan,
     ) -> Result<()> {
         let given = back.as_ref().map_or(CrossEntropyUpstream::default(), |back| back.upstream);
         let upstream = Upstream::new(&given.grad_output)?;
@@ -67,11 +70,40 @@ impl Cpu {
         };
         let size = checked.rows.saturating_mul(listed.stride);
         let of_gradient = if grad_target.is_some() { size } else { 0 };
-        with_large("logits of listed classes", 2 * size + of_gradient, |memory| {
+        let of_slopes = if subset.bucket && back.is_some() { size } else { 0 };
+        with_large("logits of listed classes", 2 * size + of_gradient + of_slopes, |memory| {
             let (data, beside) = memory.split_at_mut(size);
-            let (probabilities, gradient) = beside.split_at_mut(size);
-            listed.logits(data);
+            let (probabilities, beside) = beside.split_at_mut(size);
+            let (gradient, slopes) = beside.split_at_mut(of_gradient);
             target.in_order(probabilities);
+            if subset.bucket {
+                let bucket = Bucket {
+                    cpu: self,
+                    lists: &lists,
+                    rows: &rows,
+                    classes: subset.classes,
+                    stride: listed.stride,
+                    transform: batch.transform,
+                    batch: Batch { transform: Transform::IDENTITY, ..batch },
+                    upstream: &of_loss,
+                    results,
+                    backward: back.is_some(),
+                };
+                let mut columns = Columns { z: data, slopes, probabilities, gradient };
+                let gradients = back.map(|back| back.gradients);
+                self.through_all(
+                    (checked, subset),
+                    &plan,
+                    (&rows, self.listed_bytes(checked, bucket.backward)),
+                    gradients,
+                    &mut |logits| bucket.turn(logits, &mut columns),
+                )?;
+                if let Some(to) = &grad_target {
+                    target.write(to, columns.gradient);
+                }
+                return Ok(());
+            }
+            listed.logits(data);
             let (classes, stride) = (subset.columns, listed.stride);
             let logits = Logits { rows: all.clone(), classes, stride, data: &mut *data };
             let (lines, base) = (logits.lines(stride), logits.data.as_mut_ptr());

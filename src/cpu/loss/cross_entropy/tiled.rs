@@ -38,7 +38,7 @@ impl States {
 
     /// Bytes of a row.
     pub(crate) fn bytes(classes: usize) -> usize {
-        States::segments(classes) * size_of::<Part>() + size_of::<f32>() + size_of::<Gathering>()
+        States::segments(classes) * size_of::<Part>() + size_of::<f32>() + Gathering::BYTES
     }
 
     /// For so many rows at most, each with so many likeliest classes.
@@ -180,7 +180,7 @@ impl Tiled<'_> {
             let hole = batch.hole_of(self.target(row).get().read(), class, class);
             let sum = RowSum::merge(batch.transform, parts.iter().copied(), Some(hole));
             let top = self.tops.get(row).map(|top| {
-                let mut top = *top.found();
+                let mut top = top.found().clone();
                 top.offer(hole.logit, class);
                 top
             });

@@ -35,6 +35,17 @@ impl Cpu {
         self.chunks_of(checked, backward).map(|chunking| chunking.plan)
     }
 
+    /// Bytes that chunks take at the least.
+    pub(in crate::cpu::loss) fn least_of_chunks(
+        &self,
+        checked: &CheckedLinear<'_>,
+        backward: bool,
+    ) -> usize {
+        // What is added up over rows is added up over whole blocks.
+        let block = if backward { block_rows(checked.classes()) } else { 1 };
+        Sizes::new(checked, backward, self.threads()).of(block.min(checked.rows.max(1)))
+    }
+
     /// The plan, with what of it only products know.
     pub(super) fn chunks_of(
         &self,
@@ -59,7 +70,7 @@ impl Cpu {
         let sizes = Sizes::new(checked, backward, self.threads());
         // What is added up over rows is added up over whole blocks.
         let block = if backward { block_rows(checked.classes()) } else { 1 };
-        let least = sizes.of(block.min(rows));
+        let least = self.least_of_chunks(checked, backward);
         if least > budget {
             return Err(small_budget(least, budget));
         }

@@ -23,11 +23,15 @@ pub(super) fn bytes(checked: &CheckedLinear<'_>, back: bool) -> usize {
     let mut place = 8 + 8 + 4;
     place += if soft { 8 + 4 } else { 0 };
     place += if soft && back { 4 } else { 0 };
+    let bucket = checked.subset.is_some_and(|subset| subset.bucket);
+    // What multiplies a listed class's gradient under a soft-cap.
+    place += if bucket && back { 4 } else { 0 };
     // Twice a class and its part, while they are sorted.
-    place += if back { 32 } else { 0 };
-    let sorted = if back { 1024 * (n.saturating_mul(stride).div_ceil(SORTED) + 1) } else { 0 };
-    // Label, place, weight and what is wrong; losses in f64; marks and upstream gradients.
-    let row = 8 + 8 + 4 + 8 + 16 + rows::BYTES + split(columns, soft);
+    let sorts = back && !bucket;
+    place += if sorts { 32 } else { 0 };
+    let sorted = if sorts { 1024 * (n.saturating_mul(stride).div_ceil(SORTED) + 1) } else { 0 };
+    // Label, place, weight and what is wrong; losses in f64; what the rest is; marks and upstream gradients.
+    let row = 8 + 8 + 4 + 8 + 16 + if bucket { 8 } else { 0 } + rows::BYTES + split(columns, soft);
     let chunks = n.div_ceil(4096) + classes.div_ceil(4096);
     let census = size_of::<Totals>() + 28 * (chunks + 1);
     n.saturating_mul(stride.saturating_mul(place).saturating_add(row))

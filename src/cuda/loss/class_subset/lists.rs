@@ -25,7 +25,7 @@ const MOST_BLOCKS: usize = 1 << 16;
 pub(super) struct Lists<'p> {
     cuda: &'p Cuda,
     args: SubsetArgs,
-    x: Input<'p>,
+    x: Option<Input<'p>>,
     weight_of_classes: Option<Input<'p>>,
     classes: usize,
     columns: usize,
@@ -50,12 +50,17 @@ impl<'p> Lists<'p> {
         numbers: &RowNumbers<'p>,
     ) -> Result<Lists<'p>> {
         let (of, n) = (&checked.input, checked.rows);
-        let x = cuda.input(if subset.given { "logits" } else { "input" }, of.input)?;
-        let matrix = match subset.given {
-            true => None,
-            false => Some(cuda.input("linear_weight", of.linear_weight)?),
+        // Where all classes have logits somebody else makes them.
+        let x = match (subset.given, subset.bucket) {
+            (true, _) => Some(cuda.input("logits", of.input)?),
+            (false, false) => Some(cuda.input("input", of.input)?),
+            (false, true) => None,
         };
-        let bias = of.linear_bias.map(|bias| cuda.input("linear_bias", bias)).transpose()?;
+        let (matrix, bias) = match subset.given || subset.bucket {
+            true => (None, None),
+            false => (Some(cuda.input("linear_weight", of.linear_weight)?), of.linear_bias),
+        };
+        let bias = bias.map(|bias| cuda.input("linear_bias", bias)).transpose()?;
         let options = checked.of_logits.options;
         let weight = options.weight.map(|weight| cuda.input("weight", weight)).transpose()?;
         let ids = cuda.indices(subset.ids)?;
@@ -71,6 +76,7 @@ impl<'p> Lists<'p> {
         let row_weights = target.is_some() && weight.is_some();
         let address = |input: &Option<Input<'p>>| input.as_ref().map_or(0, |t| t.address);
         let indices = |of: &Option<Indices<'p>>| of.as_ref().map_or(0, Indices::address);
+        let stride_of = |of: &Option<Input<'p>>| of.as_ref().map_or(0, |of| of.row_stride as i64);
         let kinds = |of: &Option<Indices<'p>>| of.as_ref().map_or(0, Indices::kind);
         let args = SubsetArgs {
             ids: ids.address(),
@@ -91,26 +97,26 @@ impl<'p> Lists<'p> {
                 Some(_) => 0,
                 None => packed(stride, DType::I64)?,
             },
-            x: x.address,
+            x: address(&x),
             matrix: address(&matrix),
             bias: address(&bias),
             z: packed(stride, DType::F32)?,
             status: cuda.status()?,
             n: count("input", n)?,
             k: count("ids", subset.k)?,
-            columns: count("ids", columns)?,
+            columns: count("ids", if subset.bucket { subset.k } else { columns })?,
             stride: count("ids", stride)?,
             classes: count("linear_weight", subset.classes)?,
             features: count("input", checked.features)?,
             ignore_index: options.ignore_index,
             ids_stride: if subset.shared { 0 } else { subset.k as i64 },
-            x_stride: x.row_stride as i64,
-            matrix_stride: matrix.as_ref().map_or(0, |m| m.row_stride as i64),
+            x_stride: stride_of(&x),
+            matrix_stride: stride_of(&matrix),
             ids_kind: ids.kind(),
             counts_kind: kinds(&counts),
             target_kind: kinds(&target),
             weight_kind: weight.as_ref().map_or(0, |w| args::kind(w.dtype)),
-            kind: args::kind(x.dtype),
+            kind: args::kind(of.input.dtype()),
             ignores_missing: (subset.missing == MissingTarget::Ignore).into(),
             ..SubsetArgs::default()
         };
@@ -143,9 +149,9 @@ impl<'p> Lists<'p> {
         Panel::packed(self.args.z, DType::F32, self.args.stride as usize)
     }
 
-    /// The hidden rows.
-    pub(super) fn x(&self) -> Panel {
-        Panel::from(&self.x)
+    /// The hidden rows, or given logits, where it is here that they are read.
+    pub(super) fn x(&self) -> Option<Panel> {
+        self.x.as_ref().map(Panel::from)
     }
 
     /// Each row's target, or the ignored one.
@@ -273,7 +279,7 @@ impl<'p> Lists<'p> {
         let mut args = SubsetArgs { z: values, to: 0, ..self.args };
         (args.x, args.x_stride) = (from.address, from.stride as i64);
         // SAFETY: probabilities are as many as ids, says the caller, and sources are among those.
-        unsafe { self.launch(Batch::SubsetSoft, self.columns, &args)? };
+        unsafe { self.launch(Batch::SubsetSoft, args.columns as usize, &args)? };
         Ok(Beside { values, gradient, stride: self.args.stride })
     }
 
@@ -287,7 +293,7 @@ impl<'p> Lists<'p> {
         // SAFETY: `to` has a place for each id, says the caller, and sources are among those.
         unsafe {
             self.cuda.zeros(to, [self.n, self.args.k as usize])?;
-            self.launch(Batch::SubsetSoft, self.columns, &args)
+            self.launch(Batch::SubsetSoft, args.columns as usize, &args)
         }
     }
 

@@ -104,6 +104,11 @@ pub(in crate::cuda::loss) struct Part {
     pub(in crate::cuda::loss) n: usize,
 }
 
+/// All rows, so many at a time.
+pub(in crate::cuda::loss) fn parts(all: usize, rows: usize) -> impl Iterator<Item = Part> + use<> {
+    (0..all).step_by(rows.max(1)).map(move |from| Part { from, n: rows.min(all - from) })
+}
+
 impl<'c, 'p> Chunks<'c, 'p> {
     pub(super) fn new(
         cuda: &'p Cuda,
@@ -111,15 +116,25 @@ impl<'c, 'p> Chunks<'c, 'p> {
         budget: &'c Budget,
         numbers: &'c RowNumbers<'p>,
     ) -> Result<Chunks<'c, 'p>> {
+        Chunks::of_classes(cuda, checked, checked.classes(), (budget, numbers))
+    }
+
+    /// Of a classifier of so many classes.
+    pub(in crate::cuda::loss) fn of_classes(
+        cuda: &'p Cuda,
+        checked: &CheckedLinear<'p>,
+        classes: usize,
+        all: (&'c Budget, &'c RowNumbers<'p>),
+    ) -> Result<Chunks<'c, 'p>> {
         let of = &checked.input;
         let factors = Factors {
             bias: of.linear_bias.map(|bias| cuda.input("linear_bias", bias)).transpose()?,
             input: cuda.input("input", of.input)?,
             weight: cuda.input("linear_weight", of.linear_weight)?,
         };
-        let sizes = [checked.rows, checked.classes(), checked.features];
+        let sizes = [checked.rows, classes, checked.features];
         let round = checked.options.round_grad_logits;
-        Ok(Chunks { round, ..Chunks::of(cuda, factors, sizes, (budget, numbers))? })
+        Ok(Chunks { round, ..Chunks::of(cuda, factors, sizes, all)? })
     }
 
     /// Of so many rows, classes and features.
@@ -195,8 +210,7 @@ impl<'c, 'p> Chunks<'c, 'p> {
 
     /// Its chunks, in order.
     pub(in crate::cuda::loss) fn parts(&self) -> impl Iterator<Item = Part> + use<> {
-        let (all, rows) = (self.n, self.budget.rows);
-        (0..all).step_by(rows).map(move |from| Part { from, n: rows.min(all - from) })
+        parts(self.n, self.budget.rows)
     }
 
     fn back(&self, to: Gradients) -> Result<Back<'p>> {
