@@ -4,6 +4,7 @@
 #pragma once
 #include "core/args.cuh"
 #include "core/dtype.cuh"
+#include "core/scan.cuh"
 
 // In f64: a product of the three may leave f32 on its way to one that does not.
 WL_FN void scaled_upstream(const UpstreamArgs& a, wl_i64 row, double factor, float* to) {
@@ -26,6 +27,34 @@ WL_FN void linear_rows_body(const LinearRowsArgs& a) {
     scaled_upstream(a.of_loss, row, weight * scale, a.given_loss);
     scaled_upstream(a.of_logprob, row, scale, a.given_logprob);
     scaled_upstream(a.of_entropy, row, scale, a.given_entropy);
+  }
+}
+
+#define WL_PACKED_EACH 8
+
+// One block: the rows that count in their order, and from the end on those that do not; each with its mark.
+WL_FN void linear_pack_body(const LinearRowsArgs& a) {
+  WL_SMEM(wl_u32, of_warps, 32);
+  wl_i64 count = 0;
+  for (wl_i64 base = 0; base < a.n; base += WL_PACKED_EACH * wl_threads()) {
+    const wl_i64 first = base + WL_PACKED_EACH * wl_thread();
+    wl_i64 marks[WL_PACKED_EACH];
+    wl_u32 here = 0;
+    WL_UNROLL for (int e = 0; e < WL_PACKED_EACH; e++) {
+      marks[e] = first + e < a.n ? wl_ld(a.marks + first + e) : -1;
+      here += marks[e] >= 0;
+    }
+    wl_u32 all;
+    wl_i64 before = count + sum_before(here, of_warps, all);
+    WL_UNROLL for (int e = 0; e < WL_PACKED_EACH; e++) {
+      const wl_i64 row = first + e;
+      if (row >= a.n) continue;
+      const wl_i64 slot = marks[e] >= 0 ? before : a.n - 1 - (row - before);
+      wl_st(a.slot_rows + slot, row);
+      wl_st(a.slot_marks + slot, marks[e]);
+      before += marks[e] >= 0;
+    }
+    count += all;
   }
 }
 

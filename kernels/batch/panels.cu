@@ -24,11 +24,11 @@ WL_FN void panel_scatter_add_body(const PanelArgs& a) {
   }
 }
 
-// to[i] = from[i], rounded, or added to what is there; 0 where nothing is.
+// to[rows[i]] = from[i], rounded, or added to what is there; 0 where nothing is. Each row comes once.
 WL_FN void panel_round_body(const PanelArgs& a) {
   for (Elements at(a.columns); at.row < a.n; at.next()) {
     const bool there = a.from && (!a.marks || wl_ld(a.marks + at.row) >= 0);
-    const wl_i64 to = at.row * a.to_stride + at.column;
+    const wl_i64 to = (a.rows ? wl_ld(a.rows + at.row) : at.row) * a.to_stride + at.column;
     const float v = there ? load_float(a.from, a.from_kind, at.row * a.from_stride + at.column) : 0.f;
     store_float(a.to, a.to_kind, to, a.add ? load_float(a.to, a.to_kind, to) + v : v);
   }

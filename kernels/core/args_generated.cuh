@@ -600,34 +600,6 @@ WL_OFFSET(TileArgs, to, 552); WL_OFFSET(TileArgs, width, 560); WL_OFFSET(TileArg
 WL_OFFSET(TileArgs, hidden_stride, 576); WL_OFFSET(TileArgs, weight_stride, 584); WL_OFFSET(TileArgs, to_stride, 592);
 WL_OFFSET(TileArgs, splits, 600); WL_OFFSET(TileArgs, to_kind, 608); WL_OFFSET(TileArgs, add, 612);
 
-// Rows whose logits are products of any number of features; hidden rows and weights are of one type of 16 bits.
-struct LinearTileArgs {
-  CrossEntropyArgs row;      // The rows and the loss's options; x and y stand unused.
-  const void* hidden;        // `[rows, width]`.
-  const void* weight;        // `[classes, width]`.
-  const float* temperature;  // What divides a row's logits, or null.
-  float* partials;           // `[splits, rows, words of a state]`.
-  float* targets;            // Per row that counts: its target's logit.
-  float* slopes;             // Per row: what its gradient is made of; null: there is no backward pass.
-  float* gradient;           // The gradient of the logits, `[rows, end - begin]`; an even number of elements between
-                             // rows, the first of which is at a multiple of 8 bytes.
-  wl_i64 width;
-  wl_i64 hidden_stride;      // Elements between rows.
-  wl_i64 weight_stride;      // Elements between rows.
-  wl_i64 gradient_stride;    // Elements between rows.
-  wl_i64 begin;              // Classes that are gone through, from `begin` to `end`, in so many parts.
-  wl_i64 end;
-  wl_i64 splits;
-};
-static_assert(sizeof(LinearTileArgs) == 624, "LinearTileArgs");
-WL_OFFSET(LinearTileArgs, row, 0); WL_OFFSET(LinearTileArgs, hidden, 512); WL_OFFSET(LinearTileArgs, weight, 520);
-WL_OFFSET(LinearTileArgs, temperature, 528); WL_OFFSET(LinearTileArgs, partials, 536);
-WL_OFFSET(LinearTileArgs, targets, 544); WL_OFFSET(LinearTileArgs, slopes, 552);
-WL_OFFSET(LinearTileArgs, gradient, 560); WL_OFFSET(LinearTileArgs, width, 568);
-WL_OFFSET(LinearTileArgs, hidden_stride, 576); WL_OFFSET(LinearTileArgs, weight_stride, 584);
-WL_OFFSET(LinearTileArgs, gradient_stride, 592); WL_OFFSET(LinearTileArgs, begin, 600);
-WL_OFFSET(LinearTileArgs, end, 608); WL_OFFSET(LinearTileArgs, splits, 616);
-
 // Rows of a matrix from and to other places.
 struct PanelArgs {
   const void* from;     // Or null: zeros.
@@ -649,12 +621,54 @@ WL_OFFSET(PanelArgs, marks, 24); WL_OFFSET(PanelArgs, n, 32); WL_OFFSET(PanelArg
 WL_OFFSET(PanelArgs, from_stride, 48); WL_OFFSET(PanelArgs, to_stride, 56); WL_OFFSET(PanelArgs, from_kind, 64);
 WL_OFFSET(PanelArgs, to_kind, 68); WL_OFFSET(PanelArgs, add, 72); WL_OFFSET(PanelArgs, parts, 76);
 
+// Rows whose logits are products of any number of features; hidden rows and weights are of one type of 16 bits.
+struct LinearTileArgs {
+  CrossEntropyArgs row;      // The rows and the loss's options; x and y stand unused.
+  const void* hidden;        // `[rows, width]`.
+  const void* weight;        // `[classes, width]`.
+  const float* temperature;  // What divides a row's logits, or null.
+  const wl_i64* slot_rows;   // Rows that count come first, in their order: a slot's row,
+  const wl_i64* slot_marks;  // and its class, or -1 where it does not count.
+  float* partials;           // `[splits, slots, words of a state]`.
+  float* targets;            // Per slot that counts: its target's logit.
+  float* slopes;             // Per slot: what its gradient is made of; null: there is no backward pass.
+  float* limits;             // Per slot: what pieces of 64 classes must reach to have a gradient (`LinearLimits`);
+                             // null: nothing.
+  wl_u32* flags;             // Per tile of 128 slots and 256 classes of the slab: which pieces have a gradient; null:
+                             // all do.
+  void* gradient;            // The gradient of the logits, `[slots, end - begin]`, bf16; an even number of elements
+                             // between rows, the first of which is at a multiple of 4 bytes.
+  void* gradient_rest;       // What that lacks of f32, laid out like it, or null: nobody asks.
+  wl_i64 width;
+  wl_i64 hidden_stride;      // Elements between rows.
+  wl_i64 weight_stride;      // Elements between rows.
+  wl_i64 gradient_stride;    // Elements between rows.
+  wl_i64 begin;              // Classes that are gone through, from `begin` to `end`, in so many parts.
+  wl_i64 end;
+  wl_i64 splits;
+  float bound;               // Of `limits`.
+  wl_u32 pad;
+};
+static_assert(sizeof(LinearTileArgs) == 672, "LinearTileArgs");
+WL_OFFSET(LinearTileArgs, row, 0); WL_OFFSET(LinearTileArgs, hidden, 512); WL_OFFSET(LinearTileArgs, weight, 520);
+WL_OFFSET(LinearTileArgs, temperature, 528); WL_OFFSET(LinearTileArgs, slot_rows, 536);
+WL_OFFSET(LinearTileArgs, slot_marks, 544); WL_OFFSET(LinearTileArgs, partials, 552);
+WL_OFFSET(LinearTileArgs, targets, 560); WL_OFFSET(LinearTileArgs, slopes, 568); WL_OFFSET(LinearTileArgs, limits, 576);
+WL_OFFSET(LinearTileArgs, flags, 584); WL_OFFSET(LinearTileArgs, gradient, 592);
+WL_OFFSET(LinearTileArgs, gradient_rest, 600); WL_OFFSET(LinearTileArgs, width, 608);
+WL_OFFSET(LinearTileArgs, hidden_stride, 616); WL_OFFSET(LinearTileArgs, weight_stride, 624);
+WL_OFFSET(LinearTileArgs, gradient_stride, 632); WL_OFFSET(LinearTileArgs, begin, 640);
+WL_OFFSET(LinearTileArgs, end, 648); WL_OFFSET(LinearTileArgs, splits, 656); WL_OFFSET(LinearTileArgs, bound, 664);
+WL_OFFSET(LinearTileArgs, pad, 668);
+
 // Rows of logits that are products, and what they have beside them.
 struct LinearRowsArgs {
   const void* target;        // Class indices; null where every row counts.
   const float* temperature;  // What divides a row's logits, or null.
   const float* row_weight;   // What multiplies a row's loss, or null.
   wl_i64* marks;             // Per row: its class, or -1 where it does not count.
+  wl_i64* slot_rows;         // The rows that count, in their order, and then the others,
+  wl_i64* slot_marks;        // and the marks of these.
   UpstreamArgs of_loss;
   UpstreamArgs of_logprob;
   UpstreamArgs of_entropy;
@@ -674,17 +688,45 @@ struct LinearRowsArgs {
   wl_u32 over_temperature;   // Upstream gradients are divided as logits are.
   wl_u32 pad;
 };
-static_assert(sizeof(LinearRowsArgs) == 208, "LinearRowsArgs");
+static_assert(sizeof(LinearRowsArgs) == 224, "LinearRowsArgs");
 WL_OFFSET(LinearRowsArgs, target, 0); WL_OFFSET(LinearRowsArgs, temperature, 8);
-WL_OFFSET(LinearRowsArgs, row_weight, 16); WL_OFFSET(LinearRowsArgs, marks, 24); WL_OFFSET(LinearRowsArgs, of_loss, 32);
-WL_OFFSET(LinearRowsArgs, of_logprob, 56); WL_OFFSET(LinearRowsArgs, of_entropy, 80);
-WL_OFFSET(LinearRowsArgs, given_loss, 104); WL_OFFSET(LinearRowsArgs, given_logprob, 112);
-WL_OFFSET(LinearRowsArgs, given_entropy, 120); WL_OFFSET(LinearRowsArgs, z, 128); WL_OFFSET(LinearRowsArgs, loss, 136);
-WL_OFFSET(LinearRowsArgs, z_loss, 144); WL_OFFSET(LinearRowsArgs, n, 152); WL_OFFSET(LinearRowsArgs, classes, 160);
-WL_OFFSET(LinearRowsArgs, ignore_index, 168); WL_OFFSET(LinearRowsArgs, columns, 176);
-WL_OFFSET(LinearRowsArgs, stride, 184); WL_OFFSET(LinearRowsArgs, target_kind, 192);
-WL_OFFSET(LinearRowsArgs, wide, 196); WL_OFFSET(LinearRowsArgs, over_temperature, 200);
-WL_OFFSET(LinearRowsArgs, pad, 204);
+WL_OFFSET(LinearRowsArgs, row_weight, 16); WL_OFFSET(LinearRowsArgs, marks, 24);
+WL_OFFSET(LinearRowsArgs, slot_rows, 32); WL_OFFSET(LinearRowsArgs, slot_marks, 40);
+WL_OFFSET(LinearRowsArgs, of_loss, 48); WL_OFFSET(LinearRowsArgs, of_logprob, 72);
+WL_OFFSET(LinearRowsArgs, of_entropy, 96); WL_OFFSET(LinearRowsArgs, given_loss, 120);
+WL_OFFSET(LinearRowsArgs, given_logprob, 128); WL_OFFSET(LinearRowsArgs, given_entropy, 136);
+WL_OFFSET(LinearRowsArgs, z, 144); WL_OFFSET(LinearRowsArgs, loss, 152); WL_OFFSET(LinearRowsArgs, z_loss, 160);
+WL_OFFSET(LinearRowsArgs, n, 168); WL_OFFSET(LinearRowsArgs, classes, 176);
+WL_OFFSET(LinearRowsArgs, ignore_index, 184); WL_OFFSET(LinearRowsArgs, columns, 192);
+WL_OFFSET(LinearRowsArgs, stride, 200); WL_OFFSET(LinearRowsArgs, target_kind, 208);
+WL_OFFSET(LinearRowsArgs, wide, 212); WL_OFFSET(LinearRowsArgs, over_temperature, 216);
+WL_OFFSET(LinearRowsArgs, pad, 220);
+
+// Products of a matrix of which pieces are zeros, `[m, k]` or turned `[k, m]`, with one `[k, n]`; each of bf16 parts.
+struct BlockSparseArgs {
+  const void* a;
+  const void* a_rest;   // The second part, or null.
+  const void* b;
+  const void* b_rest;   // The second part, or null.
+  const wl_u32* flags;  // Per tile of 128 by 256 of a: a bit for each 32 rows and 64 columns, 0 where zeros are.
+  void* c;              // `[m, n]`.
+  wl_i64 m;
+  wl_i64 n;
+  wl_i64 k;
+  wl_i64 a_stride;      // Elements between rows.
+  wl_i64 b_stride;      // Elements between rows.
+  wl_i64 c_stride;      // Elements between rows.
+  wl_i64 tiles;         // Of a row of tiles.
+  wl_u32 add;           // To what is there.
+  wl_u32 pad;
+};
+static_assert(sizeof(BlockSparseArgs) == 112, "BlockSparseArgs");
+WL_OFFSET(BlockSparseArgs, a, 0); WL_OFFSET(BlockSparseArgs, a_rest, 8); WL_OFFSET(BlockSparseArgs, b, 16);
+WL_OFFSET(BlockSparseArgs, b_rest, 24); WL_OFFSET(BlockSparseArgs, flags, 32); WL_OFFSET(BlockSparseArgs, c, 40);
+WL_OFFSET(BlockSparseArgs, m, 48); WL_OFFSET(BlockSparseArgs, n, 56); WL_OFFSET(BlockSparseArgs, k, 64);
+WL_OFFSET(BlockSparseArgs, a_stride, 72); WL_OFFSET(BlockSparseArgs, b_stride, 80);
+WL_OFFSET(BlockSparseArgs, c_stride, 88); WL_OFFSET(BlockSparseArgs, tiles, 96); WL_OFFSET(BlockSparseArgs, add, 104);
+WL_OFFSET(BlockSparseArgs, pad, 108);
 
 // Rows that bring the classes over which their softmax goes.
 struct SubsetArgs {

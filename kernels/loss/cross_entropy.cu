@@ -282,4 +282,9 @@ struct CrossEntropy : CrossEntropyOf<PARTS>::Rows {
     if constexpr (TOKENS) row.bend = slopes.bend;
     return row;
   }
+  // Whether a logit's exponential, relative to the row's largest, is so large; what is NaN is.
+  WL_FN bool reaches(const Row& row, float x, float limit) const {
+    const float key = FULL && capped ? Capped(x, a.logits).key : x;
+    return !(wl_ex2((key - row.max) * k) < limit);
+  }
 };

@@ -2,7 +2,7 @@
 // Launches: src/cuda/loss/linear_cross_entropy/tiled.rs.
 #pragma once
 #include "loss/cross_entropy.cu"
-#include "tile/linear.cuh"
+#include "tile/linear_gradient.cuh"
 
 WL_FN void linear_forward_f16_body(const LinearTileArgs& a) { linear_forward<CrossEntropy<WL_PLAIN>, f16>(a); }
 WL_FN void linear_forward_bf16_body(const LinearTileArgs& a) { linear_forward<CrossEntropy<WL_PLAIN>, bf16>(a); }

@@ -34,25 +34,31 @@ struct LinearBlock {
 // A row's columns of a tile that a lane has.
 typedef FragmentColumns<16, 2> LinearColumns;
 
-// What a block knows of its rows: classes (-1: the row does not count, and is not read) and 1/τ.
+// What a block knows of its rows: where they are in the batch, classes (-1: the row does not count, and is not read)
+// and 1/τ.
 struct LinearRows {
+  wl_shared<wl_i64> places;
   wl_shared<wl_i64> targets;
   wl_shared<float> scales;
 
   // Returns whether there is a row that counts.
-  template <class Op>
-  WL_FN bool load(const LinearTileArgs& a, const Op& op, wl_i64 first) const {
+  WL_FN bool load(const LinearTileArgs& a, wl_i64 first) const {
     wl_i64 target = -1;
     if (wl_thread() < WL_PIPE_OWN) {
-      const wl_i64 row = first + wl_thread();
-      if (row < a.row.rows.count) target = op.kept_target(row);
-      targets[wl_thread()] = target;
-      scales[wl_thread()] = target >= 0 && a.temperature ? 1.f / wl_ld(a.temperature + row) : 1.f;
+      const wl_i64 slot = first + wl_thread();
+      if (slot < a.row.rows.count) target = wl_ld(a.slot_marks + slot);
+      const wl_i64 place = target >= 0 ? wl_ld(a.slot_rows + slot) : -1;
+      places[wl_thread()] = place, targets[wl_thread()] = target;
+      scales[wl_thread()] = place >= 0 && a.temperature ? 1.f / wl_ld(a.temperature + place) : 1.f;
     }
     return wl_syncthreads_or(target >= 0);  // all rows are known
   }
-  WL_FN bool reads(wl_u32 row) const { return targets[row] >= 0; }
 };
+#define WL_LINEAR_ROWS(name)                    \
+  WL_SMEM(wl_i64, name##_places, WL_PIPE_OWN);  \
+  WL_SMEM(wl_i64, name##_targets, WL_PIPE_OWN); \
+  WL_SMEM(float, name##_scales, WL_PIPE_OWN);   \
+  const LinearRows name = {name##_places, name##_targets, name##_scales}
 
 // Products begin with the bias of their classes.
 WL_FN void begin_with_bias(const LinearTileArgs& a, const LinearColumns& columns, PipeProducts& z) {
@@ -68,33 +74,39 @@ WL_FN void begin_with_bias(const LinearTileArgs& a, const LinearColumns& columns
   }
 }
 
-// Goes through the block's tiles; calls `each(row, x, columns)` for the lane's part of each row of the block: logits,
-// and -inf where there is no column.
+// Goes through the block's tiles; calls `each(z, columns)` for the warp's products, the lane's columns of which these
+// are.
 template <class T, class Each>
-WL_FN void through_logits(const LinearTileArgs& a, const LinearBlock& block, const LinearRows& rows, Each each) {
+WL_FN void through_tiles(const LinearTileArgs& a, const LinearBlock& block, const LinearRows& rows, Each each) {
   const MatrixView<T> hidden(a.hidden, a.row.rows.count, a.hidden_stride, a.width);
   const MatrixView<T> weight(a.weight, a.row.rows.classes, a.weight_stride, a.width);
-  WL_PIPELINE(T, pipeline, hidden, weight, block.first);
-  pipeline.start(block.begin, block.end, [&](wl_u32 row) { return rows.reads(row); });
+  WL_PIPELINE(T, pipeline, hidden, weight);
+  pipeline.start(block.begin, block.end, [&](wl_u32 row) { return rows.places[row]; });
   WL_UNROLL_N(1) for (wl_i64 begin = block.begin; begin < block.end; begin += WL_PIPE_OTHER) {
     const LinearColumns columns(begin + pipeline.other_of_warp() + fragment_column(), block.end);
     PipeProducts z;
     begin_with_bias(a, columns, z);
     pipeline.add_products(z);
-    WL_UNROLL for (int m = 0; m < 4; m++) {
-      WL_UNROLL for (int r = 0; r < 2; r++) {
-        const wl_u32 row = pipeline.own_of_warp() + 16 * m + 8 * r + fragment_row();
-        const float scale = rows.scales[row];
-        float x[16];
-        WL_UNROLL for (int e = 0; e < 16; e++) x[e] = z[m][e / 2][2 * r + e % 2] * scale;
-        if (!columns.whole()) {
-          WL_UNROLL for (int e = 0; e < 16; e++) x[e] = columns.holds(e) ? x[e] : -wl_inf();
-        }
-        each(row, x, columns);
-      }
-    }
+    each(z, columns);
   }
   wl_cp_async_wait<0>();
+}
+
+// Calls `each(row, x)` for the lane's part of each row of the block: logits, and -inf where there is no column.
+template <class Each>
+WL_FN void each_row(const LinearRows& rows, const PipeProducts& z, const LinearColumns& columns, Each each) {
+  WL_UNROLL for (int m = 0; m < 4; m++) {
+    WL_UNROLL for (int r = 0; r < 2; r++) {
+      const wl_u32 row = Pipeline<f16>::own_of_warp() + 16 * m + 8 * r + fragment_row();
+      const float scale = rows.scales[row];
+      float x[16];
+      WL_UNROLL for (int e = 0; e < 16; e++) x[e] = z[m][e / 2][2 * r + e % 2] * scale;
+      if (!columns.whole()) {
+        WL_UNROLL for (int e = 0; e < 16; e++) x[e] = columns.holds(e) ? x[e] : -wl_inf();
+      }
+      each(row, x);
+    }
+  }
 }
 
 // States of a block's rows, one for each of the warps that share a row.
@@ -114,38 +126,38 @@ struct LinearStates {
   }
 };
 
-// What each split's classes leave of each row, and the targets' logits.
+// What each split's classes leave of each row, and the targets' logits, slot by slot.
 template <class Op, class T>
 WL_FN void linear_forward(const LinearTileArgs& a) {
   typedef typename Op::State State;
-  WL_SMEM(wl_i64, targets, WL_PIPE_OWN);
-  WL_SMEM(float, scales, WL_PIPE_OWN);
+  WL_LINEAR_ROWS(rows);
   WL_SMEM(float, words, WL_PIPE_ACROSS * WL_PIPE_OWN * State::WORDS);
   const LinearBlock block(a);
   const Op op(a.row);
-  const LinearRows rows = {targets, scales};
   const LinearStates<State> states = {words};
   for (wl_u32 i = wl_thread(); i < WL_PIPE_ACROSS * WL_PIPE_OWN; i += wl_threads()) {
     states.put(i / WL_PIPE_OWN, i % WL_PIPE_OWN, State::empty());
   }
   // Nobody reads a state of a row that does not count.
-  if (!rows.load(a, op, block.first)) return;
-  through_logits<T>(a, block, rows, [&](wl_u32 row, float (&x)[16], const LinearColumns& columns) {
-    const typename Op::Row of = op.recalled(targets[row], {});
-    const int lane = columns.has(of.target) ? columns.lane(of.target) : -1;
-    if (lane >= 0) {
-      float at = 0.f;
-      WL_UNROLL for (int e = 0; e < 16; e++) at = e == lane ? x[e] : at;
-      wl_st(a.targets + block.first + row, at);
-    }
-    State state = State::empty();
-    op.push(state, of, x, columns);
-    state = reduce_lanes<4>(state, op.k);
-    if (wl_lane() % 4 != 0) return;
-    const wl_u32 part = wl_warp() % WL_PIPE_ACROSS;
-    State all = states.get(part, row);
-    all.merge(state, op.k);
-    states.put(part, row, all);
+  if (!rows.load(a, block.first)) return;
+  through_tiles<T>(a, block, rows, [&](const PipeProducts& z, const LinearColumns& columns) {
+    each_row(rows, z, columns, [&](wl_u32 row, float (&x)[16]) {
+      const typename Op::Row of = op.recalled(rows.targets[row], {});
+      const int lane = columns.has(of.target) ? columns.lane(of.target) : -1;
+      if (lane >= 0) {
+        float at = 0.f;
+        WL_UNROLL for (int e = 0; e < 16; e++) at = e == lane ? x[e] : at;
+        wl_st(a.targets + block.first + row, at);
+      }
+      State state = State::empty();
+      op.push(state, of, x, columns);
+      state = reduce_lanes<4>(state, op.k);
+      if (wl_lane() % 4 != 0) return;
+      const wl_u32 part = wl_warp() % WL_PIPE_ACROSS;
+      State all = states.get(part, row);
+      all.merge(state, op.k);
+      states.put(part, row, all);
+    });
   });
   wl_syncthreads();  // all warps' states are there
   const wl_u32 row = wl_thread();
@@ -155,63 +167,38 @@ WL_FN void linear_forward(const LinearTileArgs& a) {
   store_words(a.partials + (block.split * a.row.rows.count + block.first + row) * State::WORDS, all);
 }
 
+// What a row's piece of WL_PIPE_WARP classes must reach to have a gradient: a bound on |p - [the target]|.
+struct LinearLimits {
+  static constexpr int WORDS = 2;
+  float exponential;  // of any other class, relative to the row's largest
+  float target;       // not 0: the target's own does
+
+  // A z-loss has the target's p in the gradient, however near to 1.
+  template <class Row>
+  static WL_FN LinearLimits of(const Row& row, const LinearTileArgs& a) {
+    const float limit = a.bound * row.total;
+    const bool reached = !(row.rest < limit) || a.row.options.lambda > 0.;
+    return {limit, row.kept && reached ? 1.f : 0.f};
+  }
+};
+
 // A row a thread: its numbers, and what its gradient is made of.
 template <class Op>
 WL_FN void linear_finish(const LinearTileArgs& a) {
   typedef typename Op::State State;
   const Op op(a.row);
-  for (wl_i64 index = first_of_grid(); index < a.row.rows.count; index += step_of_grid()) {
-    typename Op::Row row = op.begin(index, [&](wl_i64) { return wl_ld(a.targets + index); });
+  for (wl_i64 slot = first_of_grid(); slot < a.row.rows.count; slot += step_of_grid()) {
+    const wl_i64 index = wl_ld(a.slot_rows + slot);
+    typename Op::Row row = op.begin(index, [&](wl_i64) { return wl_ld(a.targets + slot); });
     if (row.kept) {
       State state = State::empty();
       for (wl_i64 split = 0; split < a.splits; split++) {
-        state.merge(load_words<State>(a.partials + (split * a.row.rows.count + index) * State::WORDS), op.k);
+        state.merge(load_words<State>(a.partials + (split * a.row.rows.count + slot) * State::WORDS), op.k);
       }
       op.finish(state, row);
     }
     op.write(row);
-    if (a.slopes) store_words(a.slopes + Op::Slopes::WORDS * index, op.slopes(row));
+    if (a.slopes) store_words(a.slopes + Op::Slopes::WORDS * slot, op.slopes(row));
+    if (a.limits) store_words(a.limits + LinearLimits::WORDS * slot, LinearLimits::of(row, a));
   }
-}
-
-// That of a block's rows where none counts.
-WL_FN void no_gradient(const LinearTileArgs& a, const LinearBlock& block) {
-  for (wl_u32 row = wl_warp(); row < WL_PIPE_OWN && block.first + row < a.row.rows.count; row += wl_warps()) {
-    float* const to = a.gradient + (block.first + row) * a.gradient_stride;
-    for (wl_i64 c = block.begin + wl_lane(); c < block.end; c += 32) wl_st(to + (c - a.begin), 0.f);
-  }
-}
-
-// The gradient of the logits of classes `begin` to `end`, once rows are finished.
-template <class Op, class T>
-WL_FN void linear_gradient(const LinearTileArgs& a) {
-  typedef typename Op::Slopes Slopes;
-  WL_SMEM(wl_i64, targets, WL_PIPE_OWN);
-  WL_SMEM(float, scales, WL_PIPE_OWN);
-  WL_SMEM(Slopes, slopes, WL_PIPE_OWN);
-  const LinearBlock block(a);
-  const Op op(a.row);
-  const LinearRows rows = {targets, scales};
-  if (wl_thread() < WL_PIPE_OWN && block.first + wl_thread() < a.row.rows.count) {
-    slopes[wl_thread()] = load_words<Slopes>(a.slopes + Slopes::WORDS * (block.first + wl_thread()));
-  }
-  if (!rows.load(a, op, block.first)) return no_gradient(a, block);
-  through_logits<T>(a, block, rows, [&](wl_u32 row, float (&x)[16], const LinearColumns& columns) {
-    if (block.first + row >= a.row.rows.count) return;
-    const Slopes made_of = slopes[row];
-    const typename Op::Row of = op.recalled(targets[row], made_of);
-    float out[16];
-    WL_UNROLL for (int e = 0; e < 16; e++) out[e] = 0.f;
-    if (of.kept) {
-      op.gradient(of, x, columns, out);
-      columns.set(of.target, out, made_of.target);
-    }
-    // Pairs: rows of the gradient begin at, and are, whole ones.
-    float* const to = a.gradient + (block.first + row) * a.gradient_stride + (columns.first - a.begin);
-    WL_UNROLL for (int e = 0; e < 16; e += 2) {
-      if (!columns.holds(e)) continue;
-      const wl_f32x2 two = {out[e], columns.holds(e + 1) ? out[e + 1] : 0.f};
-      wl_st((wl_u64*)(to + columns.offset(e)), wl_bit_cast<wl_u64>(two));
-    }
-  });
 }

@@ -31,9 +31,8 @@ template <class T>
 struct Pipeline {
   wl_shared<wl_u32> memory;
   MatrixView<T> own, other;
-  wl_i64 first;    // own row of the block
-  wl_i64 end;      // of the other rows
-  wl_u32 read[2];  // whether the thread's own rows are
+  wl_i64 end;             // of the other rows
+  const T* own_rows[2];   // of the thread; null: not read
   // What is brought next, and where to; what is multiplied next.
   wl_i64 coming;
   wl_i64 column;
@@ -44,13 +43,16 @@ struct Pipeline {
   static WL_FN wl_u32 own_of_warp() { return WL_PIPE_WARP * (wl_warp() / WL_PIPE_ACROSS); }
   static WL_FN wl_u32 other_of_warp() { return WL_PIPE_WARP * (wl_warp() % WL_PIPE_ACROSS); }
 
-  // The first stages of other rows `begin` to `end` are on their way. `reads(row)`: whether an own row of the block is
-  // read; of one that is not, zeros are multiplied.
-  template <class Reads>
-  WL_FN void start(wl_i64 begin, wl_i64 stop, Reads reads) {
+  // The first stages of other rows `begin` to `end` are on their way. `place(i)`: which row is the block's own i-th;
+  // below 0: none, and zeros are multiplied.
+  template <class Place>
+  WL_FN void start(wl_i64 begin, wl_i64 stop, Place place) {
     coming = own.width > 0 ? begin : stop;
     end = stop, column = 0, to = at = 0;
-    WL_UNROLL for (int i = 0; i < 2; i++) read[i] = reads(64 * i + wl_thread() / 4);
+    WL_UNROLL for (int i = 0; i < 2; i++) {
+      const wl_i64 row = place(64 * i + wl_thread() / 4);
+      own_rows[i] = row < 0 ? nullptr : own.row(row);
+    }
     WL_UNROLL for (int i = 0; i < WL_PIPE_STAGES - 1; i++) bring();
   }
 
@@ -61,20 +63,20 @@ struct Pipeline {
       if (own.packed && other.packed) {
         const wl_i64 after = own.width - column - 8 * part, rows = other.rows - coming - row;
         const wl_u32 bytes = after < 0 ? 0u : after < 8 ? 2 * (wl_u32)after : 16u;
-        const T *const own_at = own.values + (first + row) * own.stride + 8 * part + column;
-        const T *const other_at = other.values + (coming + row) * other.stride + 8 * part + column;
+        const T* const other_at = other.values + (coming + row) * other.stride + 8 * part + column;
         WL_UNROLL for (int i = 0; i < 2; i++) {
-          wl_cp_async16_of(memory, place + OTHERS * i, own_at + 64 * i * own.stride, read[i] ? bytes : 0u);
+          const wl_u32 own_bytes = own_rows[i] ? bytes : 0u;
+          wl_cp_async16_of(memory, place + OTHERS * i, own_rows[i] + 8 * part + column, own_bytes);
         }
         WL_UNROLL for (int i = 0; i < 4; i++) {
           wl_cp_async16_of(memory, place + OTHERS * (i + 2), other_at + 64 * i * other.stride, 64 * i < rows ? bytes : 0u);
         }
       } else {
         WL_UNROLL for (int i = 0; i < 2; i++) {
-          own.bring(read[i] ? first + 64 * i + row : own.rows, column + 8 * part, memory, place + OTHERS * i);
+          own.bring(own_rows[i], column + 8 * part, memory, place + OTHERS * i);
         }
         WL_UNROLL for (int i = 0; i < 4; i++) {
-          other.bring(coming + 64 * i + row, column + 8 * part, memory, place + OTHERS * (i + 2));
+          other.bring(other.row(coming + 64 * i + row), column + 8 * part, memory, place + OTHERS * (i + 2));
         }
       }
       to = next(to);
@@ -116,6 +118,6 @@ struct Pipeline {
   }
 };
 
-#define WL_PIPELINE(T, name, own, other, first)                 \
+#define WL_PIPELINE(T, name, own, other)                        \
   WL_DYNAMIC_SMEM(wl_u32, name##_stages, 0, WL_PIPE_WORDS);     \
-  Pipeline<T> name = {name##_stages, own, other, first, 0, {}, 0, 0, 0, 0}
+  Pipeline<T> name = {name##_stages, own, other, 0, {}, 0, 0, 0, 0}

@@ -71,12 +71,13 @@ struct MatrixView {
     }
   }
 
-  // 16 bytes of a row on their way to shared memory.
-  WL_FN void bring(wl_i64 row, wl_i64 column, wl_shared<wl_u32> to, wl_u32 at) const {
+  WL_FN const T* row(wl_i64 index) const { return index < rows ? values + index * stride : nullptr; }
+  // 16 bytes of a row on their way to shared memory; of null, zeros.
+  WL_FN void bring(const T* row, wl_i64 column, wl_shared<wl_u32> to, wl_u32 at) const {
     constexpr int LANES = Dtype<T>::LANES;
-    const wl_i64 after = row < rows ? width - column : 0;
+    const wl_i64 after = row ? width - column : 0;
     const int left = after < 0 ? 0 : after < LANES ? (int)after : LANES;
-    const T* from = values + (left > 0 ? row * stride + column : 0);
+    const T* from = left > 0 ? row + column : values;
     if (packed) return wl_cp_async16_of(to, at, from, left * (int)sizeof(T));
     float v[LANES];
     WL_UNROLL for (int e = 0; e < LANES; e++) v[e] = e < left ? Dtype<T>::load(from + e) : 0.f;
@@ -130,7 +131,7 @@ struct Tile {
     WL_UNROLL_N(1) for (wl_u32 u = wl_anew(wl_thread()); u < units(); u += wl_threads()) {
       const Unit unit(u);
       WL_UNROLL for (int i = 0; i < PIECES; i++) {
-        from.bring(first + unit.row, unit.column + i * Dtype<T>::LANES, CUT ? raw : rows,
+        from.bring(from.row(first + unit.row), unit.column + i * Dtype<T>::LANES, CUT ? raw : rows,
                    CUT ? 4 * (i * WL_TILE_UNITS + u) : to + unit.at());
       }
     }

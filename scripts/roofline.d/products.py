@@ -1,13 +1,13 @@
-"""A block of 8 warps makes 128 by 256 products of 32 features in a round (kernels/tile/pipeline.cuh). In clocks of a
-multiprocessor that has one such block:
+"""A block of 8 warps makes 128 by 256 products of 32 features in a round (kernels/tile/pipeline.cuh,
+kernels/tile/block_sparse.cuh). In clocks of a multiprocessor that has one such block:
 
     tensor   HMMA * 8 / 4 * clocks of one (four tensor cores; 2048 pairs of numbers each)
     shared   (LDSM + LDGSTS) * 8 * 512 bytes / 128 a clock; no access has two lanes in a bank (tests/device/banks.rs)
     issue    instructions * 8 / 4
     L2       24 KiB a round, in bytes a clock
 
-The share is that of the tensor cores in the largest of the three, and in a tile of 4096 features with all code that
-stands outside of the loop, every option's, issued by all warps and nothing beside it. Pairs a clock and multiprocessor:
+The share is that of the tensor cores in the largest of the three, and in a tile of 4096 features (or rows or classes
+that are summed over) with all code that stands outside of the loop, every option's, issued by all warps and nothing beside it. Pairs a clock and multiprocessor:
 the data sheet's on sm_80 and sm_120; on sm_90 62 % of it, as mma.sync was measured there by others
 (arXiv:2402.13499). An upper bound, no prediction.
 """
@@ -16,7 +16,7 @@ import dataclasses, re
 
 import sass
 
-KERNEL = re.compile(r"linear_(full_)?(forward|gradient)_bf16")
+KERNEL = re.compile(r"linear_(full_)?(forward|gradient)_bf16|block_sparse_(f32|turned_bf16)")
 # Architecture: pairs of 16-bit numbers that a multiprocessor multiplies in a clock.
 PAIRS = {80: 1024, 90: 0.62 * 2048, 120: 256}
 LIMIT = 0.85

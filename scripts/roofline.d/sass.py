@@ -83,6 +83,10 @@ class Graph:
         for start, successors in self.next.items():
             self.next[start] = [s for s in successors if s in self.ops]
 
+    def leave_out(self, nodes):
+        self.ops = {node: ops for node, ops in self.ops.items() if node not in nodes}
+        self.next = {node: [s for s in self.next[node] if s in self.ops] for node in self.ops}
+
     def _components(self, nodes):
         """Strongly connected components (Tarjan), without recursion."""
         index, low, stack, on, found = {}, {}, [], set(), []
@@ -171,10 +175,13 @@ def reads(kinds):
 
 def pipeline(lines):
     """A round of the loop that multiplies what comes by LDGSTS, the shortest; and the instructions of the loop that it
-    lies in, all of which stand outside of it. None: there is no such loop."""
+    lies in, or where it lies in none of the kernel, all of which stand outside of it. None: there is no such loop."""
     rank = lambda kinds: (kinds["HMMA"] + kinds["LDGSTS"], -kinds["instructions"])
-    rounds = [way(rank, None) for way in Graph(lines).loops()]
-    rounds = [kinds for kinds in rounds if kinds["HMMA"] and kinds["LDGSTS"]]
+    graph, rounds = Graph(lines), []
+    while not rounds and (ways := graph.loops()):
+        rounds = [kinds for kinds in (way(rank, None) for way in ways) if kinds["HMMA"] and kinds["LDGSTS"]]
+        # Loops between rounds look for what comes next, and are no part of most.
+        graph.leave_out({node for way in ways for node in way.args[1]})
     code, labels = instructions(lines)
     products = [i for i, (_, op, _) in enumerate(code) if op.startswith("HMMA")]
     if len(rounds) != 1 or not products:
@@ -187,7 +194,7 @@ def pipeline(lines):
     turns.sort(key=lambda turn: turn[1] - turn[0])
     if not turns:
         return None
-    inner, outer = turns[0], turns[-1]
+    inner, outer = turns[0], turns[-1] if len(turns) > 1 else (0, len(code))
     return rounds[0], (outer[1] - outer[0]) - (inner[1] - inner[0])
 
 

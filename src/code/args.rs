@@ -7,6 +7,7 @@ mod batch;
 mod elements;
 mod kind;
 mod layers;
+mod linear;
 mod lists;
 mod nll;
 mod parts;
@@ -19,9 +20,10 @@ pub(crate) use batch::{
 pub(crate) use elements::ElementwiseArgs;
 pub(crate) use kind::kind;
 pub(crate) use layers::{
-    BinArgs, DistributionArgs, EmbeddingArgs, LinearRowsArgs, LinearTileArgs, MAX_CLUSTERS,
-    PanelArgs, SampledArgs, SegmentArgs, SortArgs, TileArgs,
+    BinArgs, DistributionArgs, EmbeddingArgs, MAX_CLUSTERS, PanelArgs, SampledArgs, SegmentArgs,
+    SortArgs, TileArgs,
 };
+pub(crate) use linear::{BlockSparseArgs, LinearRowsArgs, LinearTileArgs};
 pub(crate) use lists::{RestArgs, SubsetArgs};
 pub(crate) use nll::NllArgs;
 pub(crate) use parts::PartArgument;
@@ -43,5 +45,5 @@ arguments! {
     CrossEntropyArgs LogprobEntropyArgs SoftCrossEntropyArgs JsDivLogitsArgs
     LogSoftmaxArgs LogSumExpArgs InformationArgs MultiMarginArgs NllArgs BatchArgs RankArgs MergeArgs PermuteArgs ElementwiseArgs
     BinArgs DistributionArgs EmbeddingArgs SampledArgs SortArgs SegmentArgs TileArgs PanelArgs LinearRowsArgs
-    LinearTileArgs SubsetArgs RestArgs TopArgs
+    LinearTileArgs BlockSparseArgs SubsetArgs RestArgs TopArgs
 }

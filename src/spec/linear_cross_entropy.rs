@@ -70,6 +70,7 @@ pub struct LinearCrossEntropy<'w> {
     pub(crate) path: LinearPath,
     pub(crate) workspace: usize,
     pub(crate) round_grad_logits: bool,
+    pub(crate) gradient_filter: Option<f32>,
 }
 
 /// How logits are made that are never all in memory.
@@ -113,6 +114,7 @@ impl<'w> From<CrossEntropy<'w>> for LinearCrossEntropy<'w> {
             path: LinearPath::Auto,
             workspace: WORKSPACE,
             round_grad_logits: false,
+            gradient_filter: None,
         }
     }
 }
@@ -131,6 +133,18 @@ impl LinearCrossEntropy<'_> {
     /// rounding. Default false.
     pub fn round_grad_logits(mut self, round: bool) -> Self {
         self.round_grad_logits = round;
+        self
+    }
+
+    /// A bound below which a backward pass takes no notice of a class: where |p - y| is below it for all of a row's
+    /// classes from 64·i to 64·i + 63 (p: the softmax of the row's logits, as the loss has them; y: 1 for the
+    /// target, else 0; with a z-loss the target always counts), the gradient of these logits is 0. It depends neither
+    /// on other rows nor on the path. On a GPU ([`LinearPath::Tiled`] alone has it there) products go by what
+    /// has no other, 128 rows by 64 classes or 32 rows by 128 classes at a time; how much that saves, and what it costs in the gradients, depends
+    /// on how peaked distributions are: see `benches/NOTES.md`. For class indices without label smoothing or lists of
+    /// classes. Default `None`; 1e-5 is about what a gradient of bf16 would not show.
+    pub fn gradient_filter(mut self, bound: Option<f32>) -> Self {
+        self.gradient_filter = bound;
         self
     }
 

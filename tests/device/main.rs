@@ -12,3 +12,5 @@ mod gpu;
 mod launches;
 #[cfg(feature = "emulator")]
 mod residency;
+#[cfg(feature = "emulator")]
+mod sparse;

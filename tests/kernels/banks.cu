@@ -65,8 +65,8 @@ WL_KERNEL(fault_tiles_too_soon, BankArgs, 256, 1) { through_tiles<bf16, true>(ar
 template <class T, bool SOON>
 WL_FN void through_stages(const BankArgs& args) {
   const MatrixView<T> x(args.x, args.rows, args.stride, args.width);
-  WL_PIPELINE(T, pipeline, x, x, 0);
-  pipeline.start(0, args.rows, [&](wl_u32 row) { return row < args.rows; });
+  WL_PIPELINE(T, pipeline, x, x);
+  pipeline.start(0, args.rows, [&](wl_u32 row) { return row < args.rows ? (wl_i64)row : -1; });
   for (wl_i64 begin = 0; begin < args.rows; begin += WL_PIPE_OTHER) {
     PipeProducts z = {};
     if (SOON) wl_cp_async_wait<0>(), pipeline.multiply(z);

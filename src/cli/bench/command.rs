@@ -68,6 +68,10 @@ pub(in crate::cli) struct BenchArgs {
     #[arg(long, value_name = "K", requires = "op", allow_hyphen_values = true, value_parser = at_least_one)]
     subset: Option<usize>,
 
+    /// Bound on |p - y| below which linear-cross-entropy gives a row's piece of 64 classes no gradient [default: none]
+    #[arg(long, value_name = "BOUND", requires = "op", allow_hyphen_values = true, value_parser = bound)]
+    filter: Option<f32>,
+
     /// First class of each cluster of adaptive-log-softmax [default: 2000,10000,100000 below V]
     #[arg(
         long,
@@ -144,6 +148,11 @@ pub(in crate::cli) fn at_least_one(text: &str) -> Result<usize, String> {
     text.parse().ok().filter(|&n| n > 0).ok_or_else(|| "expected a whole number ≥ 1".into())
 }
 
+fn bound(text: &str) -> Result<f32, String> {
+    let legal = |bound: &f32| (0.0..=1.0).contains(bound);
+    text.parse().ok().filter(legal).ok_or_else(|| "expected a number in [0, 1]".into())
+}
+
 fn seconds(text: &str) -> Result<f64, String> {
     let legal = |s: &f64| (0.0..=3600.0).contains(s);
     text.parse().ok().filter(legal).ok_or_else(|| "expected a number in [0, 3600]".into())
@@ -168,7 +177,12 @@ impl BenchArgs {
             Kind::Products(Layer::AdaptiveLogSoftmax) => {}
             Kind::Products(Layer::LinearDistillation) => return Ok(vec![line]),
             Kind::Products(Layer::LinearCrossEntropy | Layer::LinearLogprobEntropy) => {
-                return Ok(vec![Line { subset: self.subset.unwrap_or(0), ..line }]);
+                let subset = self.subset.unwrap_or(0);
+                if let (1.., Some(bound)) = (subset, self.filter) {
+                    let got = format!("--filter {bound} with --subset {subset}");
+                    return Err(Failure::input(format!("{got}: expected one of the two")));
+                }
+                return Ok(vec![Line { subset, filter: self.filter, ..line }]);
             }
             Kind::Rows(_) | Kind::Elements(_) => return Ok(vec![Line { hidden: 0, ..line }]),
         }
@@ -190,6 +204,7 @@ impl BenchArgs {
             ("--elements", self.elements.is_some()),
             ("--hidden", self.hidden.is_some()),
             ("--subset", self.subset.is_some()),
+            ("--filter", self.filter.is_some()),
             ("--cutoffs", self.cutoffs.is_some()),
             ("--capacities", self.capacities.is_some()),
         ];
@@ -200,7 +215,7 @@ impl BenchArgs {
                 (&["--rows", "--classes", "--hidden", "--cutoffs", "--capacities"], 1_000_000)
             }
             Kind::Products(Layer::LinearCrossEntropy) => {
-                (&["--rows", "--classes", "--hidden", "--subset"], 128_256)
+                (&["--rows", "--classes", "--hidden", "--subset", "--filter"], 128_256)
             }
             Kind::Products(Layer::LinearLogprobEntropy | Layer::LinearDistillation) => {
                 (&["--rows", "--classes", "--hidden"], 128_256)

@@ -16,6 +16,8 @@ pub(super) struct Line {
     pub(super) hidden: usize,
     /// Classes that each row lists; 0: all count.
     pub(super) subset: usize,
+    /// The bound below which pieces of rows have no gradient.
+    pub(super) filter: Option<f32>,
     pub(super) cutoffs: Vec<usize>,
     pub(super) capacities: Option<Vec<usize>>,
 }
@@ -41,8 +43,8 @@ impl Line {
         rows: usize,
         classes: usize,
     ) -> Line {
-        let (hidden, subset, cutoffs, capacities) = (0, 0, Vec::new(), None);
-        Line { op, pass, dtype, rows, classes, hidden, subset, cutoffs, capacities }
+        let (hidden, subset, filter, cutoffs, capacities) = (0, 0, None, Vec::new(), None);
+        Line { op, pass, dtype, rows, classes, hidden, subset, filter, cutoffs, capacities }
     }
 
     pub(super) fn describe(&self) -> String {
@@ -52,6 +54,14 @@ impl Line {
             0 => String::new(),
             k => format!(", {k} of them a row"),
         };
-        format!("{} {} {dtype} {rows}{hidden} × {classes}{subset}", op.parts().0, pass.name())
+        let filter = match self.filter {
+            None => String::new(),
+            Some(bound) => format!(", filtered by {bound}"),
+        };
+        format!(
+            "{} {} {dtype} {rows}{hidden} × {classes}{subset}{filter}",
+            op.parts().0,
+            pass.name()
+        )
     }
 }

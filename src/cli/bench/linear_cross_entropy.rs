@@ -98,7 +98,9 @@ impl Data {
             }
             false => {
                 let mean = Tensor::from_vec(vec![0f32], &[])?;
-                let loss = CrossEntropy::default().logit_scale(scale).into();
+                let loss: LinearCrossEntropy<'_> =
+                    CrossEntropy::default().logit_scale(scale).into();
+                let loss = loss.gradient_filter(line.filter);
                 (Loss::CrossEntropy(loss), [device.hold(mean.clone())?, device.hold(mean)?])
             }
         };
@@ -191,9 +193,19 @@ impl Data {
         if line.pass == Pass::Forward {
             return Ok(None);
         }
+        let left_out = line.filter.map(|bound| {
+            let far = |j: usize| {
+                ((z[j] - lse).exp() - f64::from(u8::from(j == self.target[row] as usize))).abs()
+            };
+            let piece = |at: usize| (at..classes.len().min(at + 64)).all(|j| far(j) < bound.into());
+            (0..classes.len()).step_by(64).map(piece).collect::<Vec<_>>()
+        });
         let entropy = z.iter().map(|z| (lse - z) * (z - lse).exp()).sum::<f64>();
         let mut expected = vec![0.0; hidden];
         for (&j, z) in classes.iter().zip(&z) {
+            if left_out.as_ref().is_some_and(|left_out| left_out[j / 64]) {
+                continue;
+            }
             let own = f64::from(u8::from(j == self.target[row] as usize));
             let (p, logp) = ((z - lse).exp(), z - lse);
             let slope =

@@ -49,6 +49,9 @@ impl Measured {
             if self.line.subset > 0 {
                 put("subset", self.line.subset.into());
             }
+            if let Some(bound) = self.line.filter {
+                put("filter", number::f64(bound.into()));
+            }
             put("gflop_per_s", number::f64(operations / self.timing.median / 1e9));
         }
         put("device", device.name().into());

@@ -3,7 +3,7 @@
 use super::address::{
     In, InF32, InF64, InI64, InU32, Out, OutF32, OutI64, OutStatus, OutTotals, OutU32,
 };
-use super::rows::{CrossEntropyArgs, UpstreamArgs};
+use super::rows::CrossEntropyArgs;
 
 /// Most clusters of a layer.
 pub(crate) const MAX_CLUSTERS: usize = 32;
@@ -281,40 +281,6 @@ pub(crate) struct TileArgs {
     pub(crate) add: u32,
 }
 
-/// Rows whose logits are products of any number of features; hidden rows and weights are of one type of 16 bits.
-#[repr(C)]
-#[derive(Debug, Clone, Copy, Default)]
-pub(crate) struct LinearTileArgs {
-    /// The rows and the loss's options; x and y stand unused.
-    pub(crate) row: CrossEntropyArgs,
-    /// `[rows, width]`.
-    pub(crate) hidden: In,
-    /// `[classes, width]`.
-    pub(crate) weight: In,
-    /// What divides a row's logits, or null.
-    pub(crate) temperature: InF32,
-    /// `[splits, rows, words of a state]`.
-    pub(crate) partials: OutF32,
-    /// Per row that counts: its target's logit.
-    pub(crate) targets: OutF32,
-    /// Per row: what its gradient is made of; null: there is no backward pass.
-    pub(crate) slopes: OutF32,
-    /// The gradient of the logits, `[rows, end - begin]`; an even number of elements between rows, the first of which
-    /// is at a multiple of 8 bytes.
-    pub(crate) gradient: OutF32,
-    pub(crate) width: i64,
-    /// Elements between rows.
-    pub(crate) hidden_stride: i64,
-    /// Elements between rows.
-    pub(crate) weight_stride: i64,
-    /// Elements between rows.
-    pub(crate) gradient_stride: i64,
-    /// Classes that are gone through, from `begin` to `end`, in so many parts.
-    pub(crate) begin: i64,
-    pub(crate) end: i64,
-    pub(crate) splits: i64,
-}
-
 /// Rows of a matrix from and to other places.
 #[repr(C)]
 #[derive(Debug, Clone, Copy, Default)]
@@ -336,43 +302,4 @@ pub(crate) struct PanelArgs {
     pub(crate) add: u32,
     /// Which bf16 part stands where (panel_parts): a digit of 2 bits each.
     pub(crate) parts: u32,
-}
-
-/// Rows of logits that are products, and what they have beside them.
-#[repr(C)]
-#[derive(Debug, Clone, Copy, Default)]
-pub(crate) struct LinearRowsArgs {
-    /// Class indices; null where every row counts.
-    pub(crate) target: In,
-    /// What divides a row's logits, or null.
-    pub(crate) temperature: InF32,
-    /// What multiplies a row's loss, or null.
-    pub(crate) row_weight: InF32,
-    /// Per row: its class, or -1 where it does not count.
-    pub(crate) marks: OutI64,
-    pub(crate) of_loss: UpstreamArgs,
-    pub(crate) of_logprob: UpstreamArgs,
-    pub(crate) of_entropy: UpstreamArgs,
-    /// The same, a row each; null: nobody reads it.
-    pub(crate) given_loss: OutF32,
-    pub(crate) given_logprob: OutF32,
-    pub(crate) given_entropy: OutF32,
-    /// Rows that are divided.
-    pub(crate) z: OutF32,
-    /// Rows' losses, doubles where they are wide.
-    pub(crate) loss: Out,
-    /// The same, or null.
-    pub(crate) z_loss: Out,
-    pub(crate) n: i64,
-    pub(crate) classes: i64,
-    pub(crate) ignore_index: i64,
-    /// Of z.
-    pub(crate) columns: i64,
-    /// Elements between rows of z.
-    pub(crate) stride: i64,
-    pub(crate) target_kind: u32,
-    pub(crate) wide: u32,
-    /// Upstream gradients are divided as logits are.
-    pub(crate) over_temperature: u32,
-    pub(crate) pad: u32,
 }

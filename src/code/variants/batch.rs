@@ -88,6 +88,8 @@ batch! {
     PanelColumnSums = Panels "panel_column_sums",
     /// Marks of rows, and their upstream gradients with temperatures and weights in them.
     LinearRows = LinearRows "linear_rows",
+    /// The rows that count, and then the others.
+    LinearPack = LinearRows "linear_pack",
     /// Rows over their temperatures.
     LinearDivide = LinearRows "linear_divide",
     /// Losses of rows times their weights.
@@ -157,6 +159,13 @@ batch! {
     LinearFullFinish = LinearCrossEntropy "linear_full_finish",
     LinearFullGradientF16 = LinearCrossEntropy "linear_full_gradient_f16",
     LinearFullGradientBf16 = LinearCrossEntropy "linear_full_gradient_bf16",
+    /// Products of a matrix of which tiles are zeros.
+    BlockSparseF32 = BlockSparse "block_sparse_f32",
+    /// The same of that matrix turned.
+    BlockSparseTurnedF16 = BlockSparse "block_sparse_turned_f16",
+    BlockSparseTurnedBf16 = BlockSparse "block_sparse_turned_bf16",
+    /// The sums of its columns.
+    BlockSparseSums = BlockSparse "block_sparse_sums",
     /// Of each row of an index its class by frequency, and its slot.
     EmbeddingPlaces = Embedding "embedding_places",
     /// What targets and negatives have beside their products; targets that are never drawn.
@@ -182,7 +191,10 @@ impl Batch {
             | Batch::LinearFullForwardF16
             | Batch::LinearFullForwardBf16
             | Batch::LinearFullGradientF16
-            | Batch::LinearFullGradientBf16 => PIPELINE,
+            | Batch::LinearFullGradientBf16
+            | Batch::BlockSparseF32
+            | Batch::BlockSparseTurnedF16
+            | Batch::BlockSparseTurnedBf16 => PIPELINE,
             _ => 0,
         }
     }

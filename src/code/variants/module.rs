@@ -93,6 +93,8 @@ modules! {
     LinearSoftmax = "loss/linear_softmax.cu" "TileArgs",
     /// A softmax whose logits are products of any number of features.
     LinearCrossEntropy = "loss/linear_cross_entropy.cu" "LinearTileArgs",
+    /// Products of matrices of which tiles are zeros.
+    BlockSparse = "batch/block_sparse.cu" "BlockSparseArgs",
     Embedding = "batch/adaptive_embedding.cu" "EmbeddingArgs",
     Sampled = "loss/sampled_softmax.cu" "SampledArgs",
 }

@@ -1,6 +1,7 @@
 //! Cross entropy of hidden rows and a classifier on the CPU: the loss over logits, a chunk of them at a time.
 
 pub(in crate::cpu::loss) mod classes;
+mod filter;
 mod plan;
 pub(super) mod rows;
 mod soft;

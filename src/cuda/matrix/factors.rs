@@ -55,6 +55,33 @@ impl Factor {
         Factor { parts: [panel; 2], count: 1 }
     }
 
+    /// What is cut into parts.
+    pub(crate) fn of_parts(first: Panel, second: Option<Panel>) -> Factor {
+        let count = if second.is_some() { 2 } else { 1 };
+        Factor { parts: [first, second.unwrap_or(first)], count }
+    }
+
+    /// The first part alone.
+    pub(crate) fn rounded(self) -> Factor {
+        Factor { count: 1, ..self }
+    }
+
+    /// Those of its parts; 0 where there is none.
+    pub(crate) fn addresses(self) -> [u64; 2] {
+        let [first, second] = self.parts.map(|part| part.address);
+        [first, if self.count > 1 { second } else { 0 }]
+    }
+
+    /// Elements between rows.
+    pub(crate) fn stride(self) -> usize {
+        self.parts[0].stride
+    }
+
+    /// Its parts.
+    pub(crate) fn parts(&self) -> &[Panel] {
+        &self.parts[..self.count]
+    }
+
     fn map(self, of: impl Fn(Panel) -> Panel) -> Factor {
         Factor { parts: self.parts.map(of), ..self }
     }

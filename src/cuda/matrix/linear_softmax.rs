@@ -243,9 +243,10 @@ impl Part<'_, '_> {
     /// As above.
     unsafe fn kept(&self, rows: Panel) -> Result<()> {
         let Softmax { cuda, width, .. } = *self.softmax;
+        let places = Places { rows: 0, ..self.places() };
         // SAFETY: `rows` is a buffer of the chunk's n rows of `width`, initialised by the product
         // before.
-        unsafe { cuda.panel(Batch::PanelRound, [rows; 2], [self.n, width], self.places(), false) }
+        unsafe { cuda.panel(Batch::PanelRound, [rows; 2], [self.n, width], places, false) }
     }
 
     /// Losses of the rows, and with a backward pass the logits' gradient in their place.

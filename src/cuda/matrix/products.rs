@@ -31,6 +31,8 @@ impl From<&Output<'_, '_>> for Panel {
 const LINE: usize = 64;
 /// And of this where a line would be padding for a good part: 16 bytes of 16-bit numbers.
 const PACK: usize = 8;
+/// Columns that a block adds up.
+pub(crate) const BLOCK_COLUMNS: usize = 32;
 
 /// Elements between rows of a panel of workspace of so many columns. What is narrower than a pack lies packed.
 pub(crate) fn padded(columns: usize) -> usize {
@@ -185,7 +187,7 @@ impl Cuda {
             return Ok(());
         }
         let blocks = match kernel {
-            Batch::PanelColumnSums => (args.columns as usize).div_ceil(32),
+            Batch::PanelColumnSums => (args.columns as usize).div_ceil(BLOCK_COLUMNS),
             _ => elements.div_ceil(BATCH_THREADS as usize).min(MAX_BLOCKS),
         };
         let blocks = u32::try_from(blocks).unwrap_or(u32::MAX);

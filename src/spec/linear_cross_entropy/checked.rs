@@ -61,6 +61,7 @@ impl LinearCrossEntropy<'_> {
                 (of_logits, Some(CheckedSubset { given, ..lists }))
             }
         };
+        self.check_filter(of, &of_logits.target)?;
         for (argument, tensor) in [("temperature", &of.temperature), ("row_weight", &of.row_weight)]
         {
             if let Some(tensor) = tensor {
@@ -68,6 +69,25 @@ impl LinearCrossEntropy<'_> {
             }
         }
         Ok(CheckedLinear { options: self, input: *of, of_logits, subset, rows, features })
+    }
+
+    /// What gives every class a gradient, however small its probability, has none that could be left out.
+    fn check_filter(&self, of: &LinearInput<'_>, target: &Target<'_>) -> Result<()> {
+        let Some(bound) = self.gradient_filter else { return Ok(()) };
+        let refuse = |expected: &str, got: String| {
+            let expected = expected.into();
+            Err(Error::Value { argument: "gradient_filter", expected, got })
+        };
+        let with = |what: &str| refuse("none", format!("{bound} with {what}"));
+        match target {
+            _ if !(0.0..=1.0).contains(&bound) => refuse("from 0 to 1", bound.to_string()),
+            _ if self.of_logits.label_smoothing != 0.0 => {
+                with(&format!("label_smoothing {}", self.of_logits.label_smoothing))
+            }
+            _ if of.subset.is_some() => with("lists of classes"),
+            Target::Soft(_) => with("probabilities for a target"),
+            Target::Classes(_) => Ok(()),
+        }
     }
 }
 

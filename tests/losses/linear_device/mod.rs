@@ -1,6 +1,7 @@
 //! Cross entropy of hidden states and a classifier on emulated cards: chunks, budgets, who waits, what is found on
 //! the device. The oracle is the CPU's loss over logits that the test multiplies out in f64.
 
+mod filter;
 mod results;
 mod tiled;
 

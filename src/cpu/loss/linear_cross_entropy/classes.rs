@@ -7,6 +7,7 @@ use crate::cpu::batch::results::{Buffers, Results};
 use crate::cpu::batch::targets::{Census, Targets};
 use crate::cpu::loss::cross_entropy::{Pass, States, TokenResults, TokenUpstream};
 use crate::cpu::loss::linear_cross_entropy::Backward;
+use crate::cpu::loss::linear_cross_entropy::filter::Filter;
 use crate::cpu::loss::linear_cross_entropy::rows::{OfRows, Rows};
 use crate::cpu::matrix::chunks::{Chunks, Cut, Logits};
 use crate::cpu::processor::{Cpu, host_f32_ref};
@@ -26,6 +27,8 @@ struct Classes<'a> {
     /// Whether anything but the loss has a gradient.
     token_gradients: bool,
     back: bool,
+    /// Below which bound pieces of rows have no gradient.
+    filter: Option<f32>,
 }
 
 impl Cpu {
@@ -59,6 +62,7 @@ impl Cpu {
             token_gradients: given.of_tokens(),
             batch,
             back: back.is_some(),
+            filter: checked.options.gradient_filter.filter(|_| back.is_some()),
         };
         let mut losses = vec![[0.0; 2]; checked.rows];
         let tokens = out.as_mut().map(TokenResults::of).transpose()?.flatten();
@@ -131,7 +135,7 @@ impl Classes<'_> {
     }
 
     /// Results of some rows of logits, and their gradient in place.
-    fn turn(&self, logits: Logits<'_>, results: Results, tokens: Option<TokenResults>) {
+    fn turn(&self, mut logits: Logits<'_>, results: Results, tokens: Option<TokenResults>) {
         let mut batch = self.of_rows(&logits.rows);
         batch.scaling.upstream = self.upstream.part(&logits.rows);
         let [logprob, entropy] = &self.of_tokens;
@@ -143,7 +147,11 @@ impl Classes<'_> {
             None if !self.token_gradients => Pass::Forward(results),
             tokens => Pass::Tokens(results, tokens.unwrap_or_default(), of_tokens),
         };
-        self.cpu.cross_entropy_of_rows(&batch, pass, logits, self.back);
+        let filter = self.filter.map(|bound| Filter::of(self.cpu, &batch, &logits, bound));
+        self.cpu.cross_entropy_of_rows(&batch, pass, logits.again(), self.back);
+        if let Some(filter) = filter {
+            filter.clear(logits);
+        }
     }
 }
 

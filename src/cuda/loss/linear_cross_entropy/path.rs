@@ -2,7 +2,7 @@
 
 use super::budget::{Budget, Sizes};
 use super::slabs::Slabs;
-use crate::base::error::Result;
+use crate::base::error::{Error, Result};
 use crate::code::card::Card;
 use crate::code::variants::Batch;
 use crate::spec::cross_entropy::CrossEntropyOut;
@@ -12,7 +12,7 @@ use crate::spec::linear_cross_entropy::{CheckedLinear, LinearPath, LinearPlan};
 /// reads it once for all rows is ahead. Not measured on a card.
 const ROWS: usize = 256;
 /// Bytes of shared memory that a block of tiles takes: stages of products, and states of its rows.
-const SHARED: usize = Batch::LinearFullForwardF16.dynamic_shared() as usize + (12 << 10);
+const SHARED: usize = Batch::LinearFullForwardF16.dynamic_shared() as usize + (13 << 10);
 /// What has no products beside those of a tile's.
 const TAKES: &str = "auto or chunked (tiled takes f16 or bf16 and class indices, and gives no ranks or likeliest classes)";
 
@@ -48,7 +48,14 @@ impl Path {
         let takes = fits && sizes.narrow() && !sizes.soft && !asked.order;
         let tiled = || Slabs::new(checked, &sizes).map(Path::Tiled);
         let chunked = || Budget::new(checked, asked.back);
+        let filters = asked.back && checked.options.gradient_filter.is_some();
         match checked.options.path {
+            LinearPath::Auto if filters && takes => tiled(),
+            LinearPath::Auto | LinearPath::Chunked if filters => Err(Error::Value {
+                argument: "gradient_filter",
+                expected: format!("none, or path tiled; path {TAKES}"),
+                got: format!("path {} on CUDA for these tensors", checked.options.path.name()),
+            }),
             LinearPath::Tiled if !takes => {
                 checked.options.path.refuse("CUDA for these tensors", TAKES)
             }

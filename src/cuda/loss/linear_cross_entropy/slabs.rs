@@ -2,9 +2,11 @@
 //! the logits of some classes at a time (a slab), for all rows.
 
 use super::budget::Sizes;
+use super::rows::SLOT;
 use crate::base::dtype::DType;
 use crate::base::error::Result;
 use crate::code::variants::Loss;
+use crate::cuda::matrix::block_sparse::tiles;
 use crate::cuda::matrix::factors::{SUM, two_parts};
 use crate::cuda::matrix::products::padded;
 use crate::spec::linear_cross_entropy::{CheckedLinear, small_budget};
@@ -12,8 +14,9 @@ use crate::spec::linear_cross_entropy::{CheckedLinear, small_budget};
 /// Rows and classes of a tile (`WL_PIPE_OWN`, `WL_PIPE_OTHER`).
 pub(super) const ROWS: usize = 128;
 pub(super) const CLASSES: usize = 256;
-/// Words of what a row's gradient is made of, at most (`TokenSlopes`).
+/// Words of what a row's gradient is made of, at most (`TokenSlopes`), and of what it must reach (`LinearLimits`).
 const SLOPES: usize = 5;
+pub(super) const LIMITS: usize = 2;
 /// Words of a row's state at most.
 const WORDS: usize = Loss::CrossEntropyTokens.words();
 /// Parts of the classes at most, and tiles of a part at the least: the classes alone say how many there are, as a
@@ -22,7 +25,7 @@ const WORDS: usize = Loss::CrossEntropyTokens.words();
 const SPLITS: usize = 64;
 const TILES: usize = 2;
 /// Blocks of memory beside those of [`Sizes::fixed`], each of which is a multiple of a grain.
-const GRAINS: usize = 12 * 512;
+const GRAINS: usize = 16 * 512;
 
 /// How a call goes through classes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -60,29 +63,31 @@ impl Slabs {
     }
 }
 
-/// Bytes of what all rows have beside their numbers: states, targets' logits, what gradients are made of, the hidden
-/// rows that are read, their parts, and their gradient.
+/// Bytes of what all rows have beside their numbers: slots, states, targets' logits, what gradients are made of, the
+/// hidden rows that are read, their parts, and their gradient.
 fn of_rows(sizes: &Sizes, splits: usize) -> usize {
-    let mut row = 4 + 4 * WORDS * splits;
+    let mut row = SLOT + 4 + 4 * WORDS * splits;
     if sizes.back {
         let features = padded(sizes.features);
-        row += 4 * SLOPES + sizes.dtype.size() * features + 4 * features;
+        row += 4 * (SLOPES + LIMITS) + sizes.dtype.size() * features + 4 * features;
         row += if sizes.dtype == DType::F16 { 2 * two_parts(sizes.features) } else { 0 };
     }
     sizes.n.saturating_mul(row)
 }
 
-/// Elements between rows of a slab's gradient: pairs are written at once.
+/// Elements between rows of a part of a slab's gradient: each begins at a multiple of 16 bytes.
 pub(super) fn stride(classes: usize) -> usize {
-    padded(classes.next_multiple_of(2))
+    padded(classes.next_multiple_of(8))
 }
 
-/// Bytes of a slab of so many classes: its gradient, in f32 and in parts, and the parts of its weights.
+/// Bytes of a slab of so many classes: the parts of its gradient, flags of its tiles, and the parts of its weights.
 fn of_slab(sizes: &Sizes, classes: usize) -> usize {
     if classes == 0 {
         return 0;
     }
-    let rows = sizes.n.saturating_mul(4 * stride(classes) + 2 * two_parts(classes));
+    let [down, across] = tiles([sizes.n, classes]);
+    let flags = 4 * down.saturating_mul(across);
+    let rows = sizes.n.saturating_mul(4 * stride(classes)).saturating_add(flags);
     let parts = if sizes.dtype == DType::F16 { 2 * two_parts(sizes.features) } else { 0 };
     rows.saturating_add(classes.saturating_mul(parts))
 }
