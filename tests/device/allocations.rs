@@ -45,7 +45,7 @@ fn allocations(work: impl FnOnce()) -> usize {
 }
 
 /// Bytes that `work` held at most beyond what was held before.
-fn peak(work: impl FnOnce()) -> usize {
+pub(crate) fn peak(work: impl FnOnce()) -> usize {
     let before = LIVE.load(Relaxed);
     PEAK.store(before, Relaxed);
     work();
@@ -282,12 +282,17 @@ const ALONE: &str = "WARPLOSS_TEST_ALONE";
 
 #[test]
 fn the_steady_state_allocates_nothing_and_peaks_stay_of_the_order_of_rows() {
+    let test = "the_steady_state_allocates_nothing_and_peaks_stay_of_the_order_of_rows";
+    alone(module_path!(), test, count);
+}
+
+/// Runs a test, of this name in its module, in a process of its own.
+pub(crate) fn alone(module: &str, test: &str, work: impl FnOnce()) {
     if std::env::var_os(ALONE).is_some() {
-        return count();
+        return work();
     }
-    let module = module_path!().split_once("::").map_or("", |(_, module)| module);
-    let test =
-        format!("{module}::the_steady_state_allocates_nothing_and_peaks_stay_of_the_order_of_rows");
+    let module = module.split_once("::").map_or("", |(_, module)| module);
+    let test = format!("{module}::{test}");
     let program = std::env::current_exe().expect("this program");
     let alone = std::process::Command::new(program)
         .args([&test[..], "--exact", "--nocapture"])

@@ -10,6 +10,7 @@ mod emulator;
 mod gpu;
 #[cfg(feature = "emulator")]
 mod launches;
+mod linear_memory;
 #[cfg(feature = "emulator")]
 mod residency;
 #[cfg(feature = "emulator")]

@@ -8,11 +8,15 @@
 
 mod classifier;
 mod hidden;
+mod packs;
+mod pairs;
 mod part;
+mod products;
 mod tiles;
 mod walk;
 
 pub(crate) use crate::cpu::matrix::chunks::hidden::WIDENED;
+pub(crate) use crate::cpu::matrix::chunks::packs::beyond_wide;
 pub(crate) use crate::cpu::matrix::chunks::part::{
     Chunks, Gradients, Logits, TILE, block_rows, stride,
 };
@@ -20,6 +24,9 @@ pub(crate) use crate::cpu::matrix::chunks::tiles::{Cut, Read, Tile, WIDENED_OF_T
 pub(crate) use crate::cpu::matrix::chunks::walk::{Turn, Walk};
 
 use crate::base::error::Result;
+use crate::cpu::matrix::chunks::packs::packed_rows;
+use crate::cpu::matrix::chunks::pairs::Pairs;
+use crate::cpu::matrix::chunks::part::{Factors, Hidden};
 use crate::cpu::matrix::gradient::Gradient;
 use crate::cpu::matrix::product::Panel;
 use crate::cpu::matrix::scratch::{with_large, with_scratch};
@@ -45,8 +52,43 @@ impl Chunks<'_> {
         (self.rows.len() == self.input.rows).then(|| self.input.f32_panel()).flatten()
     }
 
+    /// Elements of memory for so many hidden rows, as logits and then the classifier's gradient need them.
+    fn hidden_len(&self, rows: usize, pairs: Option<Pairs<'_>>) -> usize {
+        let wide = if self.in_place().is_some() { 0 } else { rows * self.features() };
+        pairs.map_or(wide, |_| wide.max(packed_rows(self, rows)))
+    }
+
+    /// Some hidden rows in such memory, for logits.
+    fn hidden<'p>(
+        &self,
+        rows: &Range<usize>,
+        pairs: Option<Pairs<'p>>,
+        memory: &mut [f32],
+    ) -> Hidden<'p> {
+        match pairs {
+            Some(pairs) => Hidden::Pairs(pairs, self.pack(pairs, rows, memory)),
+            None => Hidden::Wide(self.wide(rows, memory)),
+        }
+    }
+
+    /// The same rows for the classifier's gradient, in the same memory: pairs make it where no number is endless.
+    fn factors<'p>(
+        &self,
+        (rows, hidden): (&Range<usize>, Hidden<'p>),
+        finite: bool,
+        memory: &mut [f32],
+    ) -> Factors<'p> {
+        match hidden {
+            Hidden::Wide(panel) => Factors::Wide(panel),
+            Hidden::Pairs(pairs, _) if finite => {
+                Factors::Pairs(pairs, self.pack_blocks(pairs, rows, memory))
+            }
+            Hidden::Pairs(..) => Factors::Wide(self.wide(rows, memory)),
+        }
+    }
+
     /// Some hidden rows in f32.
-    fn hidden(&self, rows: &Range<usize>, memory: &mut [f32]) -> Panel {
+    fn wide(&self, rows: &Range<usize>, memory: &mut [f32]) -> Panel {
         if let Some(panel) = self.in_place() {
             // SAFETY: a row of the panel, which has all of them.
             return unsafe { panel.at(rows.start, 0) };

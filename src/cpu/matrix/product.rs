@@ -277,6 +277,14 @@ impl<'a> Matrix<'a> {
         }
     }
 
+    /// All elements, and how far apart rows begin, if they are bf16.
+    pub(crate) fn bf16(&self) -> Option<(&'a [half::bf16], usize)> {
+        match self.data {
+            HostRef::BF16(data) => Some((data, self.stride)),
+            _ => None,
+        }
+    }
+
     /// All elements, where they are f32 next to one another.
     pub(crate) fn contiguous(&self) -> Option<&'a [f32]> {
         match self.data {

@@ -4,6 +4,7 @@
 mod errors;
 mod extremes;
 mod golden;
+mod pairs;
 mod same_bits;
 mod same_logits;
 mod tiled;

@@ -14,7 +14,7 @@ pub(super) const FEATURES: usize = 70;
 pub(super) struct Batch {
     pub(super) input: Tensor,
     pub(super) weight: Tensor,
-    bias: Tensor,
+    pub(super) bias: Tensor,
     target: Tensor,
     temperature: Tensor,
     row_weight: Tensor,
@@ -73,7 +73,7 @@ impl Batch {
         }
     }
 
-    fn upstream(&self, rows: usize) -> CrossEntropyUpstream<'_> {
+    pub(super) fn upstream(&self, rows: usize) -> CrossEntropyUpstream<'_> {
         let [a, b] = &self.of_tokens;
         let [a, b]: [TensorRef<'_>; 2] = [a, b].map(|t| t.view().first_rows(rows).unwrap());
         CrossEntropyUpstream {

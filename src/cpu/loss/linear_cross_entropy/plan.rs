@@ -3,7 +3,9 @@
 use crate::base::dtype::DType;
 use crate::base::error::Result;
 use crate::cpu::loss::cross_entropy::States;
-use crate::cpu::matrix::chunks::{Cut, TILE, WIDENED, WIDENED_OF_TILE, block_rows, stride};
+use crate::cpu::matrix::chunks::{
+    Cut, TILE, WIDENED, WIDENED_OF_TILE, beyond_wide, block_rows, stride,
+};
 use crate::cpu::processor::Cpu;
 use crate::cpu::row::tile::SHORT;
 use crate::spec::cross_entropy::checked::Target;
@@ -20,7 +22,8 @@ const TILES: usize = 32 << 20;
 const MOST: usize = 512;
 /// What is kept of rows whose tiles come by before those of the next rows do.
 const BAND: usize = 24 << 20;
-/// What a product takes for itself, a thread.
+/// What a product takes for itself, a thread: it is counted where a budget has room for it, and else is beside it,
+/// as what a thread itself takes is.
 const PRODUCT: usize = 4 << 20;
 /// Rows of a chunk without gradients at least, if there is room for them: of fewer the classifier's way from
 /// memory costs more than its products.
@@ -74,6 +77,12 @@ impl Cpu {
         if least > budget {
             return Err(small_budget(least, budget));
         }
+        // A gradient of 16 bits that is made of several chunks is rounded once where there is room for its sum.
+        let with_sum = Sizes { fixed: sizes.fixed.saturating_add(sizes.sum), ..sizes };
+        let needs = Some(with_sum.of(block.min(rows))).filter(|&needs| needs <= budget);
+        let products = PRODUCT * self.threads();
+        let products = if budget - needs.unwrap_or(least) >= products { products } else { 0 };
+        let budget = budget - products;
         let logits = 4 * stride(checked.classes());
         let wanted = match backward {
             true => TURNED / logits,
@@ -83,14 +92,13 @@ impl Cpu {
             let most = (budget - sizes.fixed) / sizes.row;
             (wanted.min(most) / block * block).max(block).min(rows)
         };
-        // A gradient of 16 bits that is made of several chunks is rounded once where there is room for its sum.
-        let with_sum = Sizes { fixed: sizes.fixed.saturating_add(sizes.sum), ..sizes };
         let several = sizes.sum > 0 && chunk(&sizes) < rows;
         let wide = several && with_sum.of(block.min(rows)) <= budget;
         let sizes = if wide { with_sum } else { sizes };
         let chunk_rows = chunk(&sizes);
         let path = LinearPath::Chunked;
-        let plan = LinearPlan { path, chunk_rows, workspace_bytes: sizes.of(chunk_rows) };
+        let workspace_bytes = sizes.of(chunk_rows) + products;
+        let plan = LinearPlan { path, chunk_rows, workspace_bytes };
         Ok(Chunking { plan, wide, cut: None })
     }
 }
@@ -118,6 +126,7 @@ impl Cpu {
         let (classes, threads) = (checked.classes(), self.threads());
         let narrow = checked.input.input.dtype() != DType::F32;
         let of_task = PRODUCT + if narrow { 4 * WIDENED_OF_TILE } else { 0 };
+        // Packs are within that: their products take less.
         let fixed = 8 * classes + 96 * rows + of_task * threads;
         // A row of every thread's tile, and one of the band: its hidden states and parts.
         let of_tile = 4 * block(classes).min(classes) * threads;
@@ -154,9 +163,10 @@ impl Sizes {
         let passes = if backward { 2 } else { 1 };
         // A class's bias and its gradient; what is known of a row; a task's tile of weights or of their gradient,
         // and what is widened for all tasks.
-        let of_task = if narrow { 4 * TILE * features } else { 4 * TILE };
+        let of_task = if narrow { 4 * TILE.min(classes) * features } else { 4 * TILE };
         let shared = if narrow { 4 * WIDENED.min(classes) * features } else { 0 };
-        let fixed = 8 * classes + 96 * rows + of_task * threads + shared;
+        let packed = if narrow { beyond_wide(features) } else { 0 };
+        let fixed = 8 * classes + 96 * rows + of_task * threads + shared + packed;
         // Logits, the hidden row, and its gradient; probabilities in f32, and their gradient.
         let soft = matches!(checked.of_logits.target, Target::Soft(_));
         let beside = if soft { 4 * passes * classes } else { 0 };

@@ -2,7 +2,7 @@
 
 use crate::base::dtype::DType;
 use crate::base::error::Result;
-use crate::cpu::matrix::chunks::{TILE, WIDENED, block_rows, stride};
+use crate::cpu::matrix::chunks::{TILE, WIDENED, beyond_wide, block_rows, stride};
 use crate::cpu::processor::Cpu;
 use crate::cpu::row::room::ROOM;
 use crate::spec::linear_cross_entropy::{LinearPath, LinearPlan, small_budget};
@@ -91,10 +91,10 @@ impl Sizes {
         let (mut of_task, mut shared) = (0, 0);
         for (head, back) in sides {
             let (features, narrow) = (head.features, head.of.input.dtype() != DType::F32);
-            of_task = of_task.max(if narrow { 4 * TILE * features } else { 4 * TILE });
+            of_task = of_task.max(if narrow { 4 * TILE.min(classes) * features } else { 4 * TILE });
             shared = shared.max(if narrow { 4 * WIDENED.min(classes) * features } else { 0 });
             // A class's bias and its gradient.
-            sizes.fixed += 8 * classes;
+            sizes.fixed += 8 * classes + if narrow { beyond_wide(features) } else { 0 };
             // Logits, the hidden row, and its gradient.
             sizes.row += 4 * stride(classes) + if back { 8 * features } else { 4 * features };
             let elements = classes.saturating_mul(features);

@@ -76,7 +76,8 @@ pub(crate) fn packed_len(side: usize, k: usize, parts: Parts) -> usize {
 }
 
 impl Packed {
-    pub(super) fn new(parts: Parts, [side, k]: [usize; 2], memory: &mut [f32]) -> Packed {
+    /// For a factor of so many rows or columns and terms, which is to be filled.
+    pub(crate) fn new(parts: Parts, [side, k]: [usize; 2], memory: &mut [f32]) -> Packed {
         assert!(memory.len() >= packed_len(side, k, parts), "memory for a packed factor");
         let skip = memory.as_ptr().align_offset(4 * SIDE).min(SIDE);
         let data = SyncPtr(memory[skip..].as_mut_ptr().cast());
@@ -91,6 +92,17 @@ impl Packed {
         let at = (side / SIDE * self.steps + step) * WORDS * self.parts.count();
         // SAFETY: panels lie one after another, and this one is of the factor, says the caller.
         unsafe { self.data.get().add(at).cast_const() }
+    }
+
+    /// The factor from a row or column on, which is a multiple of 16.
+    ///
+    /// # Safety
+    /// It is one of the factor, or one past it.
+    pub(crate) unsafe fn from(self, side: usize) -> Packed {
+        assert!(side.is_multiple_of(SIDE), "panels are of {SIDE} rows");
+        // SAFETY: a panel of the factor, or one past it: the caller's promise.
+        let data = unsafe { self.panel(side, 0) };
+        Packed { data: SyncPtr(data.cast_mut()), ..self }
     }
 
     /// Where it begins.

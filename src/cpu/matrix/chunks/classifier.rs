@@ -2,10 +2,10 @@
 //! chunks they come in.
 
 use crate::base::error::Result;
-use crate::cpu::matrix::chunks::part::{Chunks, Gradients, Part, Shared, block_rows};
+use crate::cpu::matrix::chunks::part::{Chunks, Factors, Gradients, Part, Shared, block_rows};
 use crate::cpu::matrix::gradient::Gradient;
 use crate::cpu::matrix::product::{Panel, whole};
-use crate::cpu::matrix::scratch::{with_scratch, zeros};
+use crate::cpu::matrix::scratch::{keep, take, with_scratch, zeros};
 use crate::cpu::threads::SyncPtr;
 use std::ops::Range;
 
@@ -35,14 +35,22 @@ impl<'a> Parameters<'a> {
             chunks,
             weight,
             bias,
-            wide: zeros("gradient of the classifier in f32", wide)?,
+            wide: match wide {
+                0 => Vec::new(),
+                _ => take("gradient of the classifier in f32", wide)?,
+            },
             bias_sums: zeros("gradient of the bias", bias.map_or(0, |_| chunks.classes()))?,
             first: true,
         })
     }
 
-    /// Adds what a part's rows make.
-    pub(super) fn add(&mut self, part: &Part<'_>, logits: &[f32]) {
+    /// Whether anything is made of rows.
+    pub(super) fn wanted(&self) -> bool {
+        self.weight.is_some() || self.bias.is_some()
+    }
+
+    /// Adds what a part's rows make, which are there as factors too.
+    pub(super) fn add(&mut self, part: &Part<'_>, hidden: &Factors<'_>, logits: &[f32]) {
         let tiles = part.of_classes();
         let logits = Panel::of(logits, part.stride);
         let wide = Panel::of_mut(&mut self.wide, self.chunks.features());
@@ -56,12 +64,12 @@ impl<'a> Parameters<'a> {
                 match weight {
                     Some(_) if summed => {
                         let to = wide.at(classes.start, 0);
-                        products(part, to, logits, &classes, !first);
+                        products((part, hidden), to, logits, &classes, !first);
                     }
                     Some(weight) => {
                         with_scratch([weight.scratch(classes.len())], |[scratch]| {
                             weight.grow(classes.clone(), scratch, !first, |to, add| {
-                                products(part, to, logits, &classes, add);
+                                products((part, hidden), to, logits, &classes, add);
                             });
                         });
                     }
@@ -76,7 +84,7 @@ impl<'a> Parameters<'a> {
     }
 
     /// Writes what is not in its place yet; zeros, if no row came by.
-    pub(super) fn settle(&self) {
+    pub(super) fn settle(self) {
         let cpu = self.chunks.cpu;
         if let Some(weight) = self.weight {
             match () {
@@ -90,6 +98,9 @@ impl<'a> Parameters<'a> {
         if let Some(bias) = self.bias {
             bias.write_row(&self.bias_sums);
         }
+        if !self.wide.is_empty() {
+            keep(self.wide);
+        }
     }
 }
 
@@ -97,17 +108,30 @@ impl<'a> Parameters<'a> {
 ///
 /// # Safety
 /// The panels have these rows and classes, and nobody else touches `to`.
-unsafe fn products(part: &Part<'_>, to: Panel, logits: Panel, classes: &Range<usize>, add: bool) {
+unsafe fn products(
+    (part, hidden): (&Part<'_>, &Factors<'_>),
+    to: Panel,
+    logits: Panel,
+    classes: &Range<usize>,
+    add: bool,
+) {
     let features = part.chunks.features();
     if classes.is_empty() || features == 0 {
         return;
     }
+    let hidden = match hidden {
+        Factors::Wide(hidden) => hidden,
+        Factors::Pairs(pairs, blocks) => {
+            // SAFETY: the caller's promise.
+            return unsafe { part.products_by((*pairs, blocks), to, logits, classes, add) };
+        }
+    };
     let block = block_rows(part.chunks.classes());
     for at in (0..part.rows.len()).step_by(block) {
         let n = block.min(part.rows.len() - at);
         // SAFETY: rows of both: the caller's promise.
         unsafe {
-            let factors = [logits.at(at, classes.start).transposed(), part.hidden.at(at, 0)];
+            let factors = [logits.at(at, classes.start).transposed(), hidden.at(at, 0)];
             whole(add || at > 0, to, factors, [classes.len(), features, n]);
         }
     }

@@ -2,7 +2,9 @@
 
 use crate::base::lines::Lines;
 use crate::base::shape::Shape;
+use crate::cpu::matrix::bf16::Packed;
 use crate::cpu::matrix::by_rows::product_by_rows;
+use crate::cpu::matrix::chunks::pairs::Pairs;
 use crate::cpu::matrix::gradient::Gradient;
 use crate::cpu::matrix::product::{Matrix, Panel};
 use crate::cpu::matrix::scratch::with_scratch;
@@ -14,7 +16,7 @@ use std::ops::Range;
 pub(super) const CLASSES: usize = 1024;
 /// Those of a tile at most: the last takes what is left over.
 pub(crate) const TILE: usize = 2 * CLASSES;
-/// Rows of a tile.
+/// Rows that a task multiplies, where there are so many.
 pub(super) const ROWS: usize = 512;
 /// Tasks that a step is cut into at least, where it is large enough.
 const TASKS: usize = 16;
@@ -28,6 +30,11 @@ const LINE: usize = 16;
 pub(crate) fn block_rows(classes: usize) -> usize {
     let most = BLOCK_BYTES / (4 * stride(classes));
     (1 << most.max(8).ilog2()).min(BLOCK)
+}
+
+/// How long pieces of a length are that has as few of them as possible, of so many at most, and all alike.
+pub(super) fn even(len: usize, most: usize) -> usize {
+    len.div_ceil(len.div_ceil(most).max(1)).max(1)
 }
 
 /// Elements from a row of logits to the next.
@@ -97,7 +104,7 @@ impl Chunks<'_> {
 pub(super) struct Part<'a> {
     pub(super) chunks: &'a Chunks<'a>,
     pub(super) rows: Range<usize>,
-    pub(super) hidden: Panel,
+    pub(super) hidden: Hidden<'a>,
     /// Of the logits.
     pub(super) stride: usize,
 }
@@ -120,6 +127,22 @@ impl Pieces {
     }
 }
 
+/// A part's hidden rows, as the products of logits take them.
+#[derive(Clone, Copy)]
+pub(super) enum Hidden<'a> {
+    /// In f32.
+    Wide(Panel),
+    /// By pairs.
+    Pairs(Pairs<'a>, Packed),
+}
+
+/// The same, as the products of the classifier's gradient take them.
+pub(super) enum Factors<'a> {
+    Wide(Panel),
+    /// Block by block.
+    Pairs(Pairs<'a>, Vec<Packed>),
+}
+
 impl Part<'_> {
     pub(super) fn of_classes(&self) -> Pieces {
         Pieces { len: self.chunks.classes(), each: CLASSES }
@@ -131,26 +154,57 @@ impl Part<'_> {
         let tiles = self.of_classes();
         // A tile of weights is widened once for all rows of a task.
         let tasks = TASKS.div_ceil(tiles.count()).min(rows.div_ceil(ROWS)).max(1);
-        let of_task = rows.div_ceil(tasks);
+        let of_task = rows.div_ceil(tasks).next_multiple_of(16);
         let out = Panel::of_mut(out, self.stride);
         chunks.cpu.share(tiles.count() * tasks, 1, &|task| {
             let classes = tiles.of(task / tasks);
             let first = task % tasks * of_task;
             let last = (first + of_task).min(rows);
+            let hidden = match self.hidden {
+                Hidden::Wide(hidden) => hidden,
+                Hidden::Pairs(pairs, left) => {
+                    // SAFETY: rows and classes of this task alone; a task's first row is a multiple of 16.
+                    return unsafe { self.logits_to((pairs, left), out, first..last, classes) };
+                }
+            };
             with_scratch([chunks.weight.scratch(classes.len())], |[wide]| {
                 let weight = chunks.weight.panel(classes.clone(), wide).transposed();
-                for at in (first..last).step_by(ROWS) {
-                    let n = ROWS.min(last - at);
+                // All at once, as a product brings its weights into their order anew each time.
+                let each = even(last.saturating_sub(first), 2 * ROWS);
+                for at in (first..last).step_by(each) {
+                    let n = each.min(last - at);
                     let sizes = [n, classes.len(), chunks.features()];
                     // SAFETY: rows and classes of this task alone, which all three have.
                     unsafe {
                         let to = out.at(at, classes.start);
-                        product_by_rows(false, to, [self.hidden.at(at, 0), weight], sizes);
+                        product_by_rows(false, to, [hidden.at(at, 0), weight], sizes);
                         self.adjust(to, at..at + n, classes.clone());
                     }
                 }
             });
         });
+    }
+
+    /// Logits of some rows and classes by pairs.
+    ///
+    /// # Safety
+    /// `out` has all of the part's, of which nobody else uses these; the first row is a multiple of 16.
+    unsafe fn logits_to(
+        &self,
+        packs: (Pairs<'_>, Packed),
+        out: Panel,
+        rows: Range<usize>,
+        classes: Range<usize>,
+    ) {
+        if rows.is_empty() {
+            return;
+        }
+        // SAFETY: the caller's promise.
+        unsafe {
+            let to = out.at(rows.start, classes.start);
+            self.logits_by(packs, to, rows.clone(), classes.clone());
+            self.adjust(to, rows, classes);
+        }
     }
 
     /// Adds the bias, and multiplies by the rows' scales.

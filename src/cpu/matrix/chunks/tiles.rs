@@ -3,7 +3,7 @@
 
 use crate::base::error::Result;
 use crate::cpu::matrix::by_rows::product_by_rows;
-use crate::cpu::matrix::chunks::part::{CLASSES, Chunks, Part};
+use crate::cpu::matrix::chunks::part::{CLASSES, Chunks, Hidden, Part};
 use crate::cpu::matrix::product::Panel;
 use crate::cpu::matrix::scratch::{with_large, with_scratch};
 use std::ops::Range;
@@ -52,11 +52,12 @@ impl Chunks<'_> {
     ) -> Result<()> {
         let rows = self.rows.len();
         let band = cut.band.clamp(1, rows.max(1));
-        let hidden = if self.in_place().is_some() { 0 } else { band * self.features() };
+        let pairs = self.pairs();
+        let hidden = self.hidden_len(band, pairs);
         with_large("hidden rows in f32", hidden, |memory| {
             for from in (0..rows).step_by(band) {
                 let rows = from..(from + band).min(rows);
-                let hidden = self.hidden(&rows, memory);
+                let hidden = self.hidden(&rows, pairs, memory);
                 work(&Band {
                     part: Part { chunks: self, rows, hidden, stride: cut.classes },
                     cut,
@@ -77,7 +78,10 @@ impl Band<'_> {
     pub(crate) fn tiles(&self, read: Read<'_>) {
         let (chunks, rows) = (self.part.chunks, self.part.rows.len());
         let groups = rows.div_ceil(self.cut.rows.max(1)).max(1);
-        let of_group = rows.div_ceil(groups);
+        let of_group = match self.part.hidden {
+            Hidden::Wide(_) => rows.div_ceil(groups),
+            Hidden::Pairs(..) => rows.div_ceil(groups).next_multiple_of(16),
+        };
         let blocks = chunks.classes().div_ceil(self.cut.classes);
         // Tasks that follow one another have the same classes.
         chunks.cpu.share(blocks * groups, 1, &|task| {
@@ -87,7 +91,10 @@ impl Band<'_> {
             if rows.is_empty() {
                 return;
             }
-            let wide = if chunks.weight.scratch(1) > 0 { WIDENED_OF_TILE } else { 0 };
+            let wide = match self.part.hidden {
+                Hidden::Wide(_) if chunks.weight.scratch(1) > 0 => WIDENED_OF_TILE,
+                _ => 0,
+            };
             with_scratch([rows.len() * classes.len(), wide], |[tile, wide]| {
                 let logits = Panel::of_mut(tile, classes.len());
                 // SAFETY: this task's memory, of so many rows and classes.
@@ -100,8 +107,15 @@ impl Band<'_> {
     /// # Safety
     /// The panel has those rows and classes, which there are, and nobody else uses it.
     unsafe fn fill(&self, to: Panel, rows: Range<usize>, classes: Range<usize>, wide: &mut [f32]) {
-        let Part { chunks, hidden, .. } = &self.part;
-        let features = chunks.features();
+        let (chunks, features) = (self.part.chunks, self.part.chunks.features());
+        let hidden = match self.part.hidden {
+            Hidden::Wide(hidden) => hidden,
+            // SAFETY: the caller's promise; a group's first row is a multiple of 16.
+            Hidden::Pairs(pairs, left) => unsafe {
+                self.part.logits_by((pairs, left), to, rows.clone(), classes.clone());
+                return self.part.adjust(to, rows, classes);
+            },
+        };
         for class in classes.clone().step_by(CLASSES) {
             let some = class..(class + CLASSES).min(classes.end);
             for feature in (0..features.max(1)).step_by(FEATURES) {
@@ -123,10 +137,18 @@ impl Band<'_> {
     /// Each row's logit of one class, with the bits that it has in its tile.
     pub(crate) fn logits_of(&self, classes: &[usize], out: &mut [f32]) {
         let (chunks, features) = (self.part.chunks, self.part.chunks.features());
+        let out = &mut out[..classes.len()];
         let of_some = classes.chunks(LOOKED_UP).zip(out.chunks_mut(LOOKED_UP));
         let mut of_some: Vec<_> = of_some.collect();
         chunks.cpu.share_items(&mut of_some, |task, (classes, out)| {
             let n = classes.len();
+            let hidden = match self.part.hidden {
+                Hidden::Wide(hidden) => hidden,
+                Hidden::Pairs(pairs, left) => {
+                    self.part.logits_of_rows((pairs, left), task * LOOKED_UP, classes, out);
+                    return self.adjust_each(task * LOOKED_UP, classes, out);
+                }
+            };
             let pieces = features.min(FEATURES);
             with_scratch([n * pieces, n * n], |[weight, logits]| {
                 let to = Panel::of_mut(logits, n);
@@ -140,20 +162,24 @@ impl Band<'_> {
                     let gathered = Panel::of_mut(weight, width).transposed();
                     // SAFETY: rows of the band and their features; the scratch has the rest.
                     unsafe {
-                        let hidden = self.part.hidden.at(task * LOOKED_UP, feature);
+                        let hidden = hidden.at(task * LOOKED_UP, feature);
                         product_by_rows(feature > 0, to, [hidden, gathered], [n, n, width]);
                     }
                 }
-                for (i, (out, &class)) in out.iter_mut().zip(*classes).enumerate() {
-                    let row = task * LOOKED_UP + i;
-                    // SAFETY: one element of this task's memory, taken for that of its class.
-                    unsafe {
-                        let to = to.at(i, i);
-                        self.part.adjust(to, row..row + 1, class..class + 1);
-                        *out = to.row(0, 1)[0];
-                    }
+                for (i, out) in out.iter_mut().enumerate() {
+                    *out = logits[i * n + i];
                 }
             });
+            self.adjust_each(task * LOOKED_UP, classes, out);
         });
+    }
+
+    /// Adds each row's bias, and multiplies by its scale, of one class a row.
+    fn adjust_each(&self, first: usize, classes: &[usize], logits: &mut [f32]) {
+        for (i, &class) in classes.iter().enumerate() {
+            let to = Panel::of_mut(&mut logits[i..], 1);
+            // SAFETY: one element, taken for that of its class.
+            unsafe { self.part.adjust(to, first + i..first + i + 1, class..class + 1) };
+        }
     }
 }

@@ -2,6 +2,7 @@
 
 use crate::base::error::Result;
 use crate::cpu::matrix::chunks::classifier::Parameters;
+use crate::cpu::matrix::chunks::pairs::Pairs;
 use crate::cpu::matrix::chunks::part::{Chunks, Gradients, Logits, Part, stride};
 use std::ops::Range;
 
@@ -17,6 +18,10 @@ pub(crate) struct Walk<'a> {
     stride: usize,
     /// Rows at once, at most.
     chunk: usize,
+    /// What makes the logits, where that is pairs; and the hidden rows' gradient; and whether they make that of the
+    /// classifier too.
+    pairs: [Option<Pairs<'a>>; 2],
+    finite: bool,
 }
 
 impl<'a> Walk<'a> {
@@ -28,7 +33,13 @@ impl<'a> Walk<'a> {
     ) -> Result<Walk<'a>> {
         let chunk = chunks.chunk.clamp(1, chunks.rows.len().max(1));
         let parameters = Parameters::new(chunks, gradients, chunk)?;
-        Ok(Walk { chunks, gradients, parameters, stride: stride(chunks.classes()), chunk })
+        let pairs = chunks.pairs();
+        let wanted = gradients.map_or([false; 2], |g| [g.input.is_some(), g.weight.is_some()]);
+        let of_hidden = pairs.filter(|&pairs| wanted[0] && chunks.finite_weights(pairs));
+        let finite = pairs.is_some_and(|pairs| wanted[1] && chunks.finite_rows(pairs));
+        let stride = stride(chunks.classes());
+        let pairs = [pairs, of_hidden];
+        Ok(Walk { chunks, gradients, parameters, stride, chunk, pairs, finite })
     }
 
     /// The rows of each step: of all but the last whole blocks.
@@ -39,8 +50,7 @@ impl<'a> Walk<'a> {
 
     /// f32 elements of memory that a step needs.
     pub(crate) fn memory(&self) -> usize {
-        let hidden = if self.chunks.in_place().is_some() { 0 } else { self.chunks.features() };
-        self.chunk * (self.stride + hidden)
+        self.chunk * self.stride + self.chunks.hidden_len(self.chunk, self.pairs[0])
     }
 
     /// Has `turn` read some rows' logits; with gradients, of what it makes of them.
@@ -54,16 +64,20 @@ impl<'a> Walk<'a> {
         turn: Turn<'_>,
     ) -> Result<()> {
         let (chunks, stride) = (self.chunks, self.stride);
-        let (logits, hidden) = memory.split_at_mut(self.chunk * stride);
-        let part = Part { chunks, hidden: chunks.hidden(&rows, hidden), rows, stride };
+        let (logits, memory) = memory.split_at_mut(self.chunk * stride);
+        let hidden = chunks.hidden(&rows, self.pairs[0], memory);
+        let part = Part { chunks, hidden, rows, stride };
         let data = &mut logits[..part.rows.len() * stride];
         part.logits(data);
         let (rows, classes) = (part.rows.clone(), chunks.classes());
         turn(Logits { rows, classes, stride, data: &mut *data })?;
         if let Some(gradients) = self.gradients {
-            self.parameters.add(&part, data);
+            if self.parameters.wanted() {
+                let hidden = chunks.factors((&part.rows, hidden), self.finite, memory);
+                self.parameters.add(&part, &hidden, data);
+            }
             if let Some(input) = &gradients.input {
-                part.hidden_gradient(data, input)?;
+                part.hidden_gradient(data, self.pairs[1], input)?;
             }
         }
         Ok(())
