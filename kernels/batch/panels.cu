@@ -34,6 +34,19 @@ WL_FN void panel_round_body(const PanelArgs& a) {
   }
 }
 
+// to[i] + rest[i] = from[i], or that and what both held: rounded, and what the rounding left, rounded. Of an infinity,
+// and of what rounds to one, nothing is left.
+WL_FN void panel_compensate_body(const PanelArgs& a) {
+  for (Elements at(a.columns); at.row < a.n; at.next()) {
+    const wl_i64 to = at.row * a.to_stride + at.column, left = at.row * a.rest_stride + at.column;
+    float v = load_float(a.from, a.from_kind, at.row * a.from_stride + at.column);
+    if (a.add) v = load_float(a.to, a.to_kind, to) + (load_float(a.rest, a.to_kind, left) + v);
+    store_float(a.to, a.to_kind, to, v);
+    const float rest = v - load_float(a.to, a.to_kind, to);
+    store_float(a.rest, a.to_kind, left, wl_abs(rest) <= 3.402823466e38f ? rest : 0.f);
+  }
+}
+
 // Eight columns of a row, of which those beyond `columns` are 0.
 template <class T>
 WL_FN void eight(const PanelArgs& a, wl_i64 row, wl_i64 column, float (&v)[8]) {

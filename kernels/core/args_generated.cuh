@@ -614,12 +614,15 @@ struct PanelArgs {
   wl_u32 to_kind;
   wl_u32 add;           // To what is there.
   wl_u32 parts;         // Which bf16 part stands where (panel_parts): a digit of 2 bits each.
+  void* rest;           // What rounding left (panel_compensate), of `to`'s kind.
+  wl_i64 rest_stride;
 };
-static_assert(sizeof(PanelArgs) == 80, "PanelArgs");
+static_assert(sizeof(PanelArgs) == 96, "PanelArgs");
 WL_OFFSET(PanelArgs, from, 0); WL_OFFSET(PanelArgs, to, 8); WL_OFFSET(PanelArgs, rows, 16);
 WL_OFFSET(PanelArgs, marks, 24); WL_OFFSET(PanelArgs, n, 32); WL_OFFSET(PanelArgs, columns, 40);
 WL_OFFSET(PanelArgs, from_stride, 48); WL_OFFSET(PanelArgs, to_stride, 56); WL_OFFSET(PanelArgs, from_kind, 64);
 WL_OFFSET(PanelArgs, to_kind, 68); WL_OFFSET(PanelArgs, add, 72); WL_OFFSET(PanelArgs, parts, 76);
+WL_OFFSET(PanelArgs, rest, 80); WL_OFFSET(PanelArgs, rest_stride, 88);
 
 // Rows whose logits are products of any number of features; hidden rows and weights are of one type of 16 bits.
 struct LinearTileArgs {

@@ -302,4 +302,7 @@ pub(crate) struct PanelArgs {
     pub(crate) add: u32,
     /// Which bf16 part stands where (panel_parts): a digit of 2 bits each.
     pub(crate) parts: u32,
+    /// What rounding left (panel_compensate), of `to`'s kind.
+    pub(crate) rest: Out,
+    pub(crate) rest_stride: i64,
 }

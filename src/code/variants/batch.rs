@@ -82,6 +82,8 @@ batch! {
     PanelScatterAdd = Panels "panel_scatter_add",
     /// Rows rounded.
     PanelRound = Panels "panel_round",
+    /// Rows rounded, and what that leaves kept.
+    PanelCompensate = Panels "panel_compensate",
     /// Rows as bf16 parts.
     PanelParts = Panels "panel_parts",
     /// The sum of each column.

@@ -215,7 +215,7 @@ pub(crate) fn panel_args(
         from_kind: args::kind(from.dtype),
         to_kind: args::kind(to.dtype),
         add: add.into(),
-        parts: 0,
+        ..PanelArgs::default()
     }
 }
 
