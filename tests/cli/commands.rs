@@ -47,6 +47,9 @@ fn usage_errors_are_one_line() {
         ("bench kl", "cross-entropy"),
         ("bench --rows 5", "OP"),
         ("bench cross-entropy --rows 0", "--rows"),
+        ("bench cross-entropy --filter 0.1", "--filter"),
+        ("bench linear-cross-entropy --filter 2", "--filter"),
+        ("bench linear-cross-entropy --filter 0.1 --subset 4", "--subset"),
         ("bench cross-entropy --dtype f64", "--dtype"),
         ("bench cross-entropy --seconds -1", "--seconds"),
         ("check nothing", "cross-entropy"),
@@ -207,6 +210,11 @@ fn bench_measures_on_the_device() {
             assert!(object["read_gb_per_s"].is_null(), "{object}");
         }
     }
+    // Its gradient is checked against f64 with the same pieces left out.
+    let line = "linear-cross-entropy --rows 40 --hidden 16 --classes 1003 --dtype bf16";
+    let filtered = format!("bench {line} --filter 1e-3 --seconds 0 --json --device emulated");
+    let object = warploss(&filtered).json();
+    assert!((object["filter"].as_f64().unwrap() - 1e-3).abs() < 1e-9, "{object}");
 }
 
 #[test]

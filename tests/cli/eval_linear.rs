@@ -60,9 +60,33 @@ fn a_teacher_takes_the_place_of_targets() {
         ("--distill kl --label-smoothing 0.1", "--label-smoothing: expected none beside --distill"),
         ("--distill js --beta 2", "--beta: expected a number in [0, 1]"),
         ("--distill kl --write rank", "--write: expected none beside --distill"),
+        ("--distill kl --filter 1e-5", "--filter: expected none beside --distill"),
         ("--teacher-scale 2", "--teacher-scale: expected --distill as well"),
     ] {
         let result = folder.eval(&format!("linear-cross-entropy {options}"));
+        assert!(result.error(2).contains(named), "{options}: {result:?}");
+    }
+}
+
+#[test]
+fn a_filter_leaves_out_what_is_below_its_bound() {
+    let folder = Folder::new();
+    let tensors = vec![
+        f32s("input", &[2, 2], &logs(&[1.0, 3.0, 1.0, 1.0])),
+        f32s("linear_weight", &[2, 2], &IDENTITY),
+        i64s("target", &[2], &[1, 0]),
+    ];
+    folder.write(&tensors);
+    let line = "linear-cross-entropy --grad --reduction sum --device cpu";
+    folder.eval(&format!("{line} --filter 0.2")).json();
+    assert_close(&folder.read("grad_input").2, &[0.25, -0.25, -0.5, 0.5], 1e-6);
+    folder.eval(&format!("{line} --filter 0.3")).json();
+    assert_close(&folder.read("grad_input").2, &[0.0, 0.0, -0.5, 0.5], 1e-6);
+    for (options, named) in [
+        ("--filter 2", "--filter: expected from 0 to 1, got 2"),
+        ("--filter 0.1 --label-smoothing 0.2", "got 0.1 with label_smoothing 0.2"),
+    ] {
+        let result = folder.eval(&format!("{line} {options}"));
         assert!(result.error(2).contains(named), "{options}: {result:?}");
     }
 }

@@ -192,27 +192,31 @@ impl Case {
     }
 
     /// Compares what a kernel leaves with sums in f64, and with what it leaves where every tile is gone through.
-    fn holds(&self, kernel: &str, (size, wide): (usize, fn(&[u8]) -> f64), off: f64) {
+    fn holds(
+        &self,
+        kernel: &str,
+        (size, wide): (usize, fn(&[u8]) -> f64),
+        (off, add): (f64, bool),
+    ) {
         let turned = kernel.contains("turned");
         let [m, n, _] = self.product(turned);
         let (expected, stride) = (self.expected(turned), self.strides[2]);
         // 1 and 2 in the type's bits, or 0.
         let there: Vec<u8> = (0..m * stride).flat_map(|_| self.there(size)).collect();
-        for (add, before) in [(false, 0.0), (true, wide(&self.there(size)))] {
-            let got = self.run((kernel, None), (&there, size, add), true);
-            let all = self.run((kernel, Some(7)), (&there, size, add), false);
-            assert!(got == all, "{kernel}, {:?}: other bits", self.sizes);
-            for (row, column) in (0..m).flat_map(|row| (0..n).map(move |c| (row, c))) {
-                let at = size * (row * stride + column);
-                let (got, [sum, sizes]) = (wide(&got[at..at + size]), expected[row * n + column]);
-                let far = off * (sum + before).abs() + 1e-5 * sizes + 1e-30;
-                let wanted = sum + before;
-                assert!((got - wanted).abs() <= far, "{kernel}[{row}, {column}]: {got}, {wanted}");
-            }
-            // What lies between rows is nobody's.
-            for at in (0..m).flat_map(|row| size * (row * stride + n)..size * (row + 1) * stride) {
-                assert_eq!(got[at], there[at]);
-            }
+        let before = if add { wide(&self.there(size)) } else { 0.0 };
+        let got = self.run((kernel, None), (&there, size, add), true);
+        let all = self.run((kernel, Some(7)), (&there, size, add), false);
+        assert!(got == all, "{kernel}, {:?}: other bits", self.sizes);
+        for (row, column) in (0..m).flat_map(|row| (0..n).map(move |c| (row, c))) {
+            let at = size * (row * stride + column);
+            let (got, [sum, sizes]) = (wide(&got[at..at + size]), expected[row * n + column]);
+            let wanted = sum + before;
+            let far = off * wanted.abs() + 1e-5 * sizes + 1e-30;
+            assert!((got - wanted).abs() <= far, "{kernel}[{row}, {column}]: {got}, {wanted}");
+        }
+        // What lies between rows is nobody's.
+        for at in (0..m).flat_map(|row| size * (row * stride + n)..size * (row + 1) * stride) {
+            assert_eq!(got[at], there[at]);
         }
     }
 
@@ -239,19 +243,21 @@ fn bf16_of(bytes: &[u8]) -> f64 {
 /// number of parts.
 #[test]
 fn zeros_are_gone_by_and_leave_every_bit() {
-    let cases = [
-        ([260, 600], 270, [600, 272, 270], [2, 1]),
-        ([129, 550], 40, [552, 40, 41], [1, 1]),
-        ([300, 257], 33, [264, 33, 40], [2, 2]),
-        ([130, 513], 8, [520, 8, 8], [1, 2]),
-        ([3, 9], 1, [16, 1, 1], [2, 1]),
+    type Kernel = (&'static str, (usize, fn(&[u8]) -> f64), f64);
+    let plain: Kernel = ("test_sparse_f32", (4, f32_of), 1e-6);
+    let half: Kernel = ("test_sparse_turned_f16", (2, f16_of), 1.0 / 2048.0);
+    let brain: Kernel = ("test_sparse_turned_bf16", (2, bf16_of), 1.0 / 256.0);
+    let cases: [(Kernel, bool, _, _, _, _); 6] = [
+        (plain, false, [140, 520], 260, [520, 264, 260], [2, 1]),
+        (plain, true, [129, 300], 33, [304, 33, 35], [1, 2]),
+        (brain, true, [140, 300], 40, [304, 40, 41], [2, 1]),
+        (half, false, [200, 257], 33, [264, 33, 40], [2, 2]),
+        (plain, false, [3, 9], 1, [16, 1, 1], [2, 2]),
+        (brain, false, [3, 9], 1, [16, 1, 1], [1, 1]),
     ];
-    for (sizes, n, strides, parts) in cases {
-        let case = Case { parts, ..Case::new(sizes, false, n, strides) };
-        case.holds("test_sparse_f32", (4, f32_of), 1e-6);
-        let case = Case { parts, ..Case::new(sizes, true, n, strides) };
-        case.holds("test_sparse_turned_f16", (2, f16_of), 1.0 / 2048.0);
-        case.holds("test_sparse_turned_bf16", (2, bf16_of), 1.0 / 256.0);
+    for ((kernel, number, off), add, sizes, n, strides, parts) in cases {
+        let case = Case::new(sizes, kernel.contains("turned"), n, strides);
+        Case { parts, ..case }.holds(kernel, number, (off, add));
     }
 }
 

@@ -65,6 +65,10 @@ pub(super) struct LinearCrossEntropyArgs {
     )]
     rest: RestArg,
 
+    /// Bound on |p - y| below which a row's piece of 64 classes has no gradient
+    #[arg(long, value_name = "BOUND", allow_hyphen_values = true)]
+    filter: Option<f32>,
+
     #[command(flatten)]
     distil: Distil,
 
@@ -119,6 +123,7 @@ const NAMES: &[(&str, &str)] = &[
     ("logit_scale", "--logit-scale"),
     linear::NAMES[0],
     linear::NAMES[1],
+    ("gradient_filter", "--filter"),
     ("ids", "ids"),
     ("counts", "counts"),
     ("rest", "--rest"),
@@ -254,6 +259,7 @@ impl LinearCrossEntropyArgs {
         let of_results = [
             ("--write", self.write != [Written::Loss, Written::Lse]),
             ("--top-k", self.top_k != 0),
+            ("--filter", self.filter.is_some()),
         ];
         let said = of_results.into_iter().find(|(_, said)| *said).map(|(name, _)| name);
         match self.of_logits.of_targets().or(said) {
@@ -269,6 +275,7 @@ impl LinearCrossEntropyArgs {
         LinearCrossEntropy::from(of_logits)
             .max_workspace_bytes(self.of_products.workspace())
             .path(self.of_products.path())
+            .gradient_filter(self.filter)
     }
 
     /// Lists of classes, where the file has any.

@@ -16,6 +16,10 @@ const SHARED: usize = Batch::LinearFullForwardF16.dynamic_shared() as usize + (1
 /// What has no products beside those of a tile's.
 const TAKES: &str = "auto or chunked (tiled takes f16 or bf16 and class indices, and gives no ranks or likeliest classes)";
 
+/// What has a gradient filter.
+const FILTERS: &str =
+    "none, or path tiled (f16 or bf16 and class indices, no ranks or likeliest classes)";
+
 /// A path with its budget.
 pub(super) enum Path {
     Chunked(Budget),
@@ -53,7 +57,7 @@ impl Path {
             LinearPath::Auto if filters && takes => tiled(),
             LinearPath::Auto | LinearPath::Chunked if filters => Err(Error::Value {
                 argument: "gradient_filter",
-                expected: format!("none, or path tiled; path {TAKES}"),
+                expected: FILTERS.into(),
                 got: format!("path {} on CUDA for these tensors", checked.options.path.name()),
             }),
             LinearPath::Tiled if !takes => {
