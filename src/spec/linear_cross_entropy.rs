@@ -27,6 +27,7 @@ use crate::spec::cross_entropy::CrossEntropy;
 pub(crate) use call::Call;
 pub(crate) use checked::{CheckedLinear, check_classifier, rows_of};
 pub use input::LinearInput;
+pub(crate) use outputs::REST;
 pub use outputs::{LinearGrad, LinearGradOut};
 
 /// Cross entropy between hidden states times a classifier, and class indices or class probabilities, in nats;
@@ -121,7 +122,8 @@ impl<'w> From<CrossEntropy<'w>> for LinearCrossEntropy<'w> {
 
 impl LinearCrossEntropy<'_> {
     /// Bytes that a call may take beside its inputs, outputs and gradients. Default 512 MiB. Chunks are as long
-    /// as that allows; the results do not depend on it.
+    /// as that allows; the results do not depend on it. On the CPU a thread's products take up to 4 MiB of their own,
+    /// within it where there is room for that.
     pub fn max_workspace_bytes(mut self, bytes: usize) -> Self {
         self.workspace = bytes;
         self

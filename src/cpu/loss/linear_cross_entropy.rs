@@ -15,7 +15,7 @@ use crate::cpu::matrix::scratch::zeros;
 use crate::cpu::processor::Cpu;
 use crate::spec::cross_entropy::checked::Target;
 use crate::spec::cross_entropy::{CrossEntropyOut, CrossEntropyUpstream};
-use crate::spec::linear_cross_entropy::{Call, CheckedLinear, LinearGradOut};
+use crate::spec::linear_cross_entropy::{Call, CheckedLinear, LinearGradOut, REST};
 
 /// What a call makes beside its results.
 pub(in crate::cpu::loss) struct Backward<'a> {
@@ -102,9 +102,12 @@ impl Cpu {
             tensor.map(|tensor| named(name, tensor, accumulate)).transpose()
         };
         let input = out.input.map(|tensor| named("grad_input", tensor, accumulate_input));
+        let weight = parameter("grad_linear_weight", out.linear_weight)?;
         let gradients = Gradients {
             input: input.transpose()?,
-            weight: parameter("grad_linear_weight", out.linear_weight)?,
+            weight: weight
+                .map(|weight| weight.keeping(REST, out.linear_weight_rest))
+                .transpose()?,
             bias: parameter("grad_linear_bias", out.linear_bias)?,
             wide,
         };

@@ -19,6 +19,37 @@ pub(crate) fn round<T: Lanes>(level: Level, from: &[f32], to: &mut [T], add: boo
     }
 }
 
+/// Elements that are gone through at once.
+const SOME: usize = 256;
+
+/// A row of f32, or the sum of it and of what `to` and `rest` hold: rounded, and what that leaves, rounded. Of an
+/// infinity, and of what is rounded to one, nothing is left. The row is gone afterwards.
+pub(crate) fn round_keeping<T: Lanes>(
+    level: Level,
+    from: &mut [f32],
+    (to, rest): (&mut [T], &mut [T]),
+    add: bool,
+) {
+    let pieces = from.chunks_mut(SOME).zip(to.chunks_mut(SOME)).zip(rest.chunks_mut(SOME));
+    for ((from, to), rest) in pieces {
+        let mut memory = [0.0; SOME];
+        let wide = &mut memory[..from.len()];
+        if add {
+            for held in [&*rest, &*to] {
+                widen(level, held, wide);
+                from.iter_mut().zip(&*wide).for_each(|(sum, held)| *sum += held);
+            }
+        }
+        round(level, from, to, false);
+        widen(level, to, wide);
+        for (left, sum) in wide.iter_mut().zip(&*from) {
+            *left = sum - *left;
+            *left = if left.is_finite() { *left } else { 0.0 };
+        }
+        round(level, wide, rest, false);
+    }
+}
+
 struct Convert<A, B, const ADD: bool> {
     x: *const A,
     out: *mut B,
@@ -49,7 +80,7 @@ impl<A: Lanes, B: Lanes, const ADD: bool> Kernel for Convert<A, B, ADD> {
 
 #[cfg(test)]
 mod tests {
-    use super::{round, widen};
+    use super::{round, round_keeping, widen};
     use crate::cpu::simd::{Lanes, Level};
     use half::{bf16, f16};
 
@@ -83,6 +114,40 @@ mod tests {
                 }
             }
         }
+    }
+
+    fn keeps<T: Lanes>() {
+        for level in Level::available() {
+            for len in [1, 17, 256, 700] {
+                let mut wide = numbers(len);
+                wide[0] = f32::INFINITY;
+                wide[len / 2] = f32::MAX;
+                let narrow = |by: f32| -> Vec<T> {
+                    wide.iter().rev().map(|&v| T::from_f32((v * by).clamp(-9.0, 9.0))).collect()
+                };
+                for add in [false, true] {
+                    let (to, rest) = (narrow(1.0), narrow(0.001));
+                    let (mut got, mut left, mut from) = (to.clone(), rest.clone(), wide.clone());
+                    round_keeping(level, &mut from, (&mut got, &mut left), add);
+                    for i in 0..len {
+                        let held = if add { [rest[i].to_f32(), to[i].to_f32()] } else { [0.0; 2] };
+                        let sum = (wide[i] + held[0]) + held[1];
+                        let near = T::from_f32(sum).to_f32();
+                        let of_rest = if (sum - near).is_finite() { sum - near } else { 0.0 };
+                        let expected = [near, T::from_f32(of_rest).to_f32()];
+                        let got = [got[i].to_f32(), left[i].to_f32()];
+                        let same = got.iter().zip(expected).all(|(&g, e)| is_same(g, e));
+                        assert!(same, "{} {i}: {got:?}, not {expected:?}", level.name());
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn what_rounding_leaves_is_kept() {
+        keeps::<f16>();
+        keeps::<bf16>();
     }
 
     #[test]

@@ -21,6 +21,8 @@ pub(crate) struct Gradient<'a> {
     pub(crate) columns: usize,
     /// Whether what is written is added to what is there.
     add: bool,
+    /// What rounding leaves, and how far apart its rows are.
+    rest: Option<(Typed, usize)>,
     memory: std::marker::PhantomData<&'a mut f32>,
 }
 
@@ -31,6 +33,33 @@ enum Typed {
     BF16(SyncPtr<bf16>),
 }
 
+impl Typed {
+    fn of(argument: &'static str, tensor: TensorMut<'_>) -> Result<Typed> {
+        match tensor.into_host_data() {
+            Some(HostMut::F32(data)) => Ok(Typed::F32(SyncPtr(data.as_mut_ptr()))),
+            Some(HostMut::F16(data)) => Ok(Typed::F16(SyncPtr(data.as_mut_ptr()))),
+            Some(HostMut::BF16(data)) => Ok(Typed::BF16(SyncPtr(data.as_mut_ptr()))),
+            _ => {
+                let expected = "host floating-point";
+                Err(Error::Place { argument, expected, got: "other" })
+            }
+        }
+    }
+
+    /// # Safety
+    /// There are so many elements from there on, which nobody else touches.
+    unsafe fn clear(self, at: usize, len: usize) {
+        // SAFETY: the caller's promise; of all three types no bits are 0.
+        unsafe {
+            match self {
+                Typed::F32(data) => data.get().add(at).write_bytes(0, len),
+                Typed::F16(data) => data.get().add(at).write_bytes(0, len),
+                Typed::BF16(data) => data.get().add(at).write_bytes(0, len),
+            }
+        }
+    }
+}
+
 impl<'a> Gradient<'a> {
     pub(crate) fn new(
         cpu: &Cpu,
@@ -39,17 +68,22 @@ impl<'a> Gradient<'a> {
         add: bool,
     ) -> Result<Gradient<'a>> {
         let [rows, columns, stride] = lines(&tensor.as_ref());
-        let data = match tensor.into_host_data() {
-            Some(HostMut::F32(data)) => Typed::F32(SyncPtr(data.as_mut_ptr())),
-            Some(HostMut::F16(data)) => Typed::F16(SyncPtr(data.as_mut_ptr())),
-            Some(HostMut::BF16(data)) => Typed::BF16(SyncPtr(data.as_mut_ptr())),
-            _ => {
-                let expected = "host floating-point";
-                return Err(Error::Place { argument, expected, got: "other" });
-            }
-        };
+        let data = Typed::of(argument, tensor)?;
         let memory = std::marker::PhantomData;
-        Ok(Gradient { data, level: cpu.level, stride, rows, columns, add, memory })
+        Ok(Gradient { data, level: cpu.level, stride, rows, columns, add, rest: None, memory })
+    }
+
+    /// The same, which keeps what rounding leaves in a tensor of its shape and type.
+    pub(crate) fn keeping(
+        self,
+        argument: &'static str,
+        rest: Option<TensorMut<'a>>,
+    ) -> Result<Gradient<'a>> {
+        let rest = rest.map(|rest| {
+            let [.., stride] = lines(&rest.as_ref());
+            Typed::of(argument, rest).map(|data| (data, stride))
+        });
+        Ok(Gradient { rest: rest.transpose()?, ..self })
     }
 
     /// Elements of memory that [`Gradient::rows`] needs for so many rows.
@@ -97,8 +131,20 @@ impl<'a> Gradient<'a> {
                         add,
                     );
                 }
-                Typed::F16(data) => self.rounded(data, (rows, add), scratch, make),
-                Typed::BF16(data) => self.rounded(data, (rows, add), scratch, make),
+                Typed::F16(data) => {
+                    let rest = self.rest.and_then(|(rest, stride)| match rest {
+                        Typed::F16(rest) => Some((rest, stride)),
+                        Typed::F32(_) | Typed::BF16(_) => None,
+                    });
+                    self.rounded((data, rest), (rows, add), scratch, make);
+                }
+                Typed::BF16(data) => {
+                    let rest = self.rest.and_then(|(rest, stride)| match rest {
+                        Typed::BF16(rest) => Some((rest, stride)),
+                        Typed::F32(_) | Typed::F16(_) => None,
+                    });
+                    self.rounded((data, rest), (rows, add), scratch, make);
+                }
             }
         }
     }
@@ -134,10 +180,10 @@ impl<'a> Gradient<'a> {
     }
 
     /// # Safety
-    /// As for [`Gradient::rows`]; `data` is the matrix's.
+    /// As for [`Gradient::rows`]; `data` is the matrix's, and the other what keeps its rest.
     unsafe fn rounded<T: Lanes>(
         &self,
-        data: SyncPtr<T>,
+        (data, rest): (SyncPtr<T>, Option<(SyncPtr<T>, usize)>),
         (rows, add): (Range<usize>, bool),
         scratch: &mut [f32],
         make: impl FnOnce(Panel, bool),
@@ -146,13 +192,19 @@ impl<'a> Gradient<'a> {
         if self.columns == 0 {
             return;
         }
-        for (row, wide) in rows.zip(scratch.chunks_exact(self.columns)) {
-            // SAFETY: `data` is the matrix's, whose rows are `stride` elements apart and `columns`
-            // long; these are touched by nobody else: the caller's promise.
-            let out = unsafe {
-                std::slice::from_raw_parts_mut(data.get().add(row * self.stride), self.columns)
-            };
-            convert::round(self.level, wide, out, add);
+        // SAFETY: of both tensors the rows are as many elements apart and `columns` long; these are touched by nobody
+        // else: the caller's promise.
+        let row = |data: SyncPtr<T>, at: usize| unsafe {
+            std::slice::from_raw_parts_mut(data.get().add(at), self.columns)
+        };
+        for (at, wide) in rows.zip(scratch.chunks_exact_mut(self.columns)) {
+            let out = row(data, at * self.stride);
+            match rest {
+                Some((rest, stride)) => {
+                    convert::round_keeping(self.level, wide, (out, row(rest, at * stride)), add);
+                }
+                None => convert::round(self.level, wide, out, add),
+            }
         }
     }
 
@@ -238,13 +290,11 @@ impl<'a> Gradient<'a> {
         cpu.share(self.rows.div_ceil(per_task), 1, &|task| {
             let rows = task * per_task..((task + 1) * per_task).min(self.rows);
             for row in rows {
-                // SAFETY: a row of the matrix, which is borrowed exclusively; each comes once.
+                // SAFETY: a row of the matrix, and of what keeps its rest, both borrowed exclusively; each comes once.
                 unsafe {
-                    let at = row * self.stride;
-                    match self.data {
-                        Typed::F32(d) => d.get().add(at).write_bytes(0, self.columns),
-                        Typed::F16(d) => d.get().add(at).write_bytes(0, self.columns),
-                        Typed::BF16(d) => d.get().add(at).write_bytes(0, self.columns),
+                    self.data.clear(row * self.stride, self.columns);
+                    if let Some((rest, stride)) = self.rest {
+                        rest.clear(row * stride, self.columns);
                     }
                 }
             }

@@ -45,6 +45,9 @@ impl Cuda {
             Call::Backward { upstream, gradients, out } => (upstream, Some(gradients), out),
         };
         self.class_subset_plan(checked, gradients.is_some())?;
+        if let Some(to) = &gradients {
+            to.check_no_rest("lists of classes on CUDA keep none")?;
+        }
         let back = gradients.map(|gradients| Backward::new(self, gradients)).transpose()?;
         // Weights of classes are among those of rows; places are what is ignored.
         let of = checked.of_logits.options;

@@ -27,7 +27,7 @@ use crate::cuda::stream::Cuda;
 use crate::cuda::stream::memory::Output;
 use crate::spec::cross_entropy::checked::Target;
 use crate::spec::cross_entropy::{Checked, CrossEntropyOut, CrossEntropyUpstream, SoftTarget};
-use crate::spec::linear_cross_entropy::{Call, CheckedLinear, LinearGradOut, LinearPlan};
+use crate::spec::linear_cross_entropy::{Call, CheckedLinear, LinearGradOut, LinearPlan, REST};
 use budget::Budget;
 use chunks::{Chunks, Gradients, Probabilities};
 use path::{Asked, Path};
@@ -38,6 +38,8 @@ use tiled::Tiled;
 pub(in crate::cuda::loss) struct Backward<'a, 'p> {
     pub(in crate::cuda::loss) input: Option<Output<'a, 'p>>,
     pub(in crate::cuda::loss) weight: Option<Output<'a, 'p>>,
+    /// What rounding leaves of it.
+    pub(in crate::cuda::loss) rest: Option<Output<'a, 'p>>,
     pub(in crate::cuda::loss) bias: Option<Output<'a, 'p>>,
     pub(in crate::cuda::loss) target: Option<Output<'a, 'p>>,
     pub(in crate::cuda::loss) accumulate: bool,
@@ -53,6 +55,7 @@ impl<'a, 'p: 'a> Backward<'a, 'p> {
         Ok(Backward {
             input: new("grad_input", gradients.input, accumulate_input)?,
             weight: new("grad_linear_weight", gradients.linear_weight, accumulate)?,
+            rest: new(REST, gradients.linear_weight_rest, accumulate)?,
             bias: new("grad_linear_bias", gradients.linear_bias, accumulate)?,
             target: new("grad_target", gradients.target, false)?,
             accumulate,
@@ -65,12 +68,13 @@ impl<'a, 'p: 'a> Backward<'a, 'p> {
         Gradients {
             input: self.input.as_ref().map(to(self.accumulate_input)),
             weight: self.weight.as_ref().map(to(self.accumulate)),
+            rest: self.rest.as_ref().map(Panel::from),
             bias: self.bias.as_ref().map(to(self.accumulate)),
         }
     }
 
-    pub(in crate::cuda::loss) fn outputs(self) -> [Option<Output<'a, 'p>>; 4] {
-        [self.input, self.weight, self.bias, self.target]
+    pub(in crate::cuda::loss) fn outputs(self) -> [Option<Output<'a, 'p>>; 5] {
+        [self.input, self.weight, self.rest, self.bias, self.target]
     }
 }
 
@@ -84,7 +88,8 @@ impl Cuda {
             Call::Forward { out } => (CrossEntropyUpstream::default(), None, Some(out)),
             Call::Backward { upstream, gradients, out } => (upstream, Some(gradients), out),
         };
-        let asked = Asked::of(gradients.is_some(), out.as_ref());
+        let rest = gradients.as_ref().is_some_and(|to| to.linear_weight_rest.is_some());
+        let asked = Asked { rest, ..Asked::of(gradients.is_some(), out.as_ref()) };
         let path = Path::of(self.driver.card(), checked, asked)?;
         let back = gradients.map(|gradients| Backward::new(self, gradients)).transpose()?;
         match checked.of_logits.target {
@@ -94,7 +99,7 @@ impl Cuda {
             }
             Target::Soft(soft) => {
                 let of_logits = checked.of_logits.with(soft);
-                let budget = Budget::new(checked, asked.back)?;
+                let budget = Budget::new(checked, [asked.back, asked.rest])?;
                 self.linear_soft(checked, (&of_logits, &budget), &upstream, (back, out))
             }
         }

@@ -119,7 +119,7 @@ impl Cuda {
                 back,
                 narrow_weights: false,
             };
-            let Needs { fixed, row, least_room, wide } = sizes.needs();
+            let Needs { fixed, row, least_room, wide, .. } = sizes.needs();
             all.fixed = all.fixed.saturating_add(fixed);
             all.row += row;
             // A side's products after the other's.
@@ -231,6 +231,7 @@ impl<'a, 'p: 'a> Side<'a, 'p> {
         Gradients {
             input: self.input.as_ref().map(to(self.accumulate_input)),
             weight: self.weight.as_ref().map(to(self.accumulate)),
+            rest: None,
             bias: self.bias.as_ref().map(to(self.accumulate)),
         }
     }

@@ -24,6 +24,8 @@ pub(crate) struct Growing<'p> {
     sizes: [usize; 2],
     /// The f32 sum, which is rounded at the end.
     wide: Option<(Panel, Block<'p>)>,
+    /// Where what that leaves is kept.
+    rest: Option<Panel>,
 }
 
 impl<'p> Growing<'p> {
@@ -32,19 +34,30 @@ impl<'p> Growing<'p> {
         cuda: &'p Cuda,
         sum: Sum,
         sizes: [usize; 2],
+        of: (usize, usize),
+    ) -> Result<Growing<'p>> {
+        Growing::keeping(cuda, (sum, None), sizes, of)
+    }
+
+    /// The same; what rounding leaves is kept where that is told, and the sum then f32 whatever the budget.
+    pub(crate) fn keeping(
+        cuda: &'p Cuda,
+        (sum, rest): (Sum, Option<Panel>),
+        sizes: [usize; 2],
         (chunks, budget): (usize, usize),
     ) -> Result<Growing<'p>> {
         let stride = padded(sizes[1]);
         let bytes = sizes[0].saturating_mul(stride).saturating_mul(4);
         let narrow = sum.to.dtype != DType::F32;
-        let wide = match narrow && (chunks > 1 || sum.add) && bytes <= budget {
+        let fits = (chunks > 1 || sum.add) && bytes <= budget;
+        let wide = match narrow && (fits || rest.is_some()) {
             true => {
                 let block = cuda.pool.take("workspace", bytes)?;
                 Some((Panel::packed(block.address(), DType::F32, stride), block))
             }
             false => None,
         };
-        Ok(Growing { sum, sizes, wide })
+        Ok(Growing { sum, sizes, wide, rest })
     }
 
     /// Where a chunk's product goes, and whether it is added.
@@ -60,19 +73,25 @@ impl<'p> Growing<'p> {
     /// # Safety
     /// The gradient has the sizes, and each chunk's product was put on the stream.
     pub(crate) unsafe fn settle(&self, cuda: &Cuda, chunks: usize) -> Result<()> {
-        let Growing { sum, sizes, wide } = self;
+        let Growing { sum, sizes, wide, rest } = self;
         // SAFETY: the gradient has `sizes`, and so has the f32 sum beside it, which the chunks'
         // products on the stream have initialised: the caller's promise.
         unsafe {
-            match wide {
+            match (wide, rest) {
                 // Nothing was added at all.
                 _ if chunks == 0 && sum.add => Ok(()),
-                _ if chunks == 0 => cuda.zeros(sum.to, *sizes),
-                Some((wide, _)) => {
+                _ if chunks == 0 => {
+                    rest.map_or(Ok(()), |rest| cuda.zeros(rest, *sizes))?;
+                    cuda.zeros(sum.to, *sizes)
+                }
+                (Some((wide, _)), Some(rest)) => {
+                    cuda.round_keeping([*wide, sum.to, *rest], *sizes, sum.add)
+                }
+                (Some((wide, _)), None) => {
                     let (panels, places) = ([*wide, sum.to], Places::default());
                     cuda.panel(Batch::PanelRound, panels, *sizes, places, sum.add)
                 }
-                None => Ok(()),
+                (None, _) => Ok(()),
             }
         }
     }

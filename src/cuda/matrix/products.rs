@@ -175,6 +175,22 @@ impl Cuda {
         unsafe { self.launch_panel(kernel, elements, args) }
     }
 
+    /// Rounds rows, or their sums with what two panels hold, to one of them, and keeps in the other what that leaves.
+    ///
+    /// # Safety
+    /// As for [`Cuda::panel`], of all three.
+    pub(crate) unsafe fn round_keeping(
+        &self,
+        [from, to, rest]: [Panel; 3],
+        [n, columns]: [usize; 2],
+        add: bool,
+    ) -> Result<()> {
+        let args = panel_args([from, to], [n, columns], Places::default(), add);
+        let args = PanelArgs { rest: rest.address, rest_stride: rest.stride as i64, ..args };
+        // SAFETY: the panels are device memory of n rows and as many columns: the caller's promise.
+        unsafe { self.launch_panel(Batch::PanelCompensate, n.saturating_mul(columns), args) }
+    }
+
     /// # Safety
     /// As for [`Cuda::panel`]; the arguments are of that many elements, or of packs of them.
     pub(crate) unsafe fn launch_panel(

@@ -1,5 +1,6 @@
 //! What is checked before a device sees it.
 
+use crate::base::dtype::DType;
 use crate::base::error::{Error, Result};
 use crate::base::shape::Shape;
 use crate::base::tensor::TensorRef;
@@ -7,7 +8,7 @@ use crate::base::validate;
 use crate::spec::class_subset::CheckedSubset;
 use crate::spec::cross_entropy::CrossEntropyUpstream;
 use crate::spec::cross_entropy::checked::{Checked, Target};
-use crate::spec::linear_cross_entropy::{LinearCrossEntropy, LinearGradOut, LinearInput};
+use crate::spec::linear_cross_entropy::{LinearCrossEntropy, LinearGradOut, LinearInput, REST};
 use crate::spec::output_layer::places;
 
 /// Inputs that have passed the checks: only [`LinearCrossEntropy`] makes one, and a device takes nothing else.
@@ -155,12 +156,18 @@ impl<'a> CheckedLinear<'a> {
                 got: format!("{} {}", grad.dtype(), grad.shape()),
             });
         }
+        if gradients.linear_weight.is_none() {
+            gradients.check_no_rest("there is no grad_linear_weight")?;
+        }
+        if linear_weight.dtype() == DType::F32 {
+            gradients.check_no_rest("rounding leaves nothing of an f32 grad_linear_weight")?;
+        }
         let given = self.subset.is_some_and(|subset| subset.given);
         for (argument, grad) in gradients.each() {
             let (argument, owner, name) = match argument {
                 "grad_input" if given => ("grad_logits", Some(input), "the logits'"),
                 "grad_input" => (argument, Some(input), "the input's"),
-                "grad_linear_weight" => (argument, Some(linear_weight), "the classifier's"),
+                "grad_linear_weight" | REST => (argument, Some(linear_weight), "the classifier's"),
                 "grad_linear_bias" => (argument, linear_bias.as_ref(), "the bias's"),
                 _ => (argument, None, ""),
             };

@@ -1,5 +1,6 @@
 //! Where gradients go, and what an allocating call returns.
 
+use crate::base::error::{Error, Result};
 use crate::base::tensor::{Tensor, TensorMut};
 use crate::spec::cross_entropy::CrossEntropyOutput;
 
@@ -10,6 +11,11 @@ pub struct LinearGradOut<'a> {
     pub input: Option<TensorMut<'a>>,
     /// The classifier's shape and dtype, row stride free.
     pub linear_weight: Option<TensorMut<'a>>,
+    /// What rounding has left of the classifier's gradient, where that is of 16 bits: its shape and dtype, row stride
+    /// free. A call that adds then rounds the f32 sum of its part and of what both hold, and leaves the rest here: many
+    /// calls come to what one rounding of their sum does, where each would lose its own. Without `accumulate` it is
+    /// only written. On a GPU such a call sums the gradient in f32 within its budget.
+    pub linear_weight_rest: Option<TensorMut<'a>>,
     /// The bias's shape and dtype.
     pub linear_bias: Option<TensorMut<'a>>,
     /// The gradient with respect to probabilities; their shape and dtype, row stride free.
@@ -33,12 +39,27 @@ pub struct LinearGrad {
     pub linear_bias: Option<Tensor>,
 }
 
+/// What rounding left of the classifier's gradient.
+pub(crate) const REST: &str = "grad_linear_weight_rest";
+
 impl<'a> LinearGradOut<'a> {
+    /// # Errors
+    /// The call, which is of something, keeps nothing of what rounding leaves.
+    pub(crate) fn check_no_rest(&self, of: &str) -> Result<()> {
+        let Some(rest) = &self.linear_weight_rest else { return Ok(()) };
+        Err(Error::Value {
+            argument: REST,
+            expected: format!("none ({of})"),
+            got: format!("{} {}", rest.dtype(), rest.shape()),
+        })
+    }
+
     /// All gradients that there are, by name.
     pub(super) fn each(&self) -> impl Iterator<Item = (&'static str, &TensorMut<'a>)> {
         let named = [
             ("grad_input", &self.input),
             ("grad_linear_weight", &self.linear_weight),
+            (REST, &self.linear_weight_rest),
             ("grad_linear_bias", &self.linear_bias),
             ("grad_target", &self.target),
         ];

@@ -119,6 +119,7 @@ impl<'a> CheckedHead<'a> {
     /// Gradients have the shapes and the dtypes of what they belong to.
     fn check_gradients(&self, out: &LinearGradOut<'_>) -> Result<()> {
         let names = self.names;
+        out.check_no_rest("a distillation keeps none")?;
         if let Some(grad) = &out.target {
             return Err(none("grad_target", "there is no target", &grad.as_ref()));
         }

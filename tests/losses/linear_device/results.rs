@@ -179,7 +179,7 @@ fn nobody_waits_and_a_graph_gives_the_same_bits() {
             linear_bias: Some(b.view_mut()),
             accumulate: true,
             accumulate_input: true,
-            target: None,
+            ..LinearGradOut::default()
         };
         let out = CrossEntropyOut::loss(total.view_mut());
         loss.forward_backward_into(&device, &resident.input(true), 1.0, gradients, out)

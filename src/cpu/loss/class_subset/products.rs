@@ -10,7 +10,7 @@ use crate::cpu::matrix::product::Matrix;
 use crate::cpu::matrix::scratch::with_scratch;
 use crate::cpu::processor::Cpu;
 use crate::cpu::threads::SyncPtr;
-use crate::spec::linear_cross_entropy::{CheckedLinear, LinearGradOut};
+use crate::spec::linear_cross_entropy::{CheckedLinear, LinearGradOut, REST};
 use rayon::prelude::*;
 
 /// Hidden rows and a classifier, or logits that are given, and the lists of their classes.
@@ -90,6 +90,8 @@ impl<'a> Listed<'a> {
             clear_rows(self.cpu, &input, &self.rows.ignored);
         }
         let weight = named("grad_linear_weight", to.linear_weight, accumulate)?;
+        let weight =
+            weight.map(|weight| weight.keeping(REST, to.linear_weight_rest)).transpose()?;
         let bias = named("grad_linear_bias", to.linear_bias, accumulate)?;
         if weight.is_none() && bias.is_none() {
             return Ok(());

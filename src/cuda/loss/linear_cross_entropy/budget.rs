@@ -51,31 +51,34 @@ pub(in crate::cuda::loss) struct Needs {
     pub(in crate::cuda::loss) least_room: usize,
     /// Gradients of classifiers in f32, where those are of another type.
     pub(in crate::cuda::loss) wide: usize,
+    /// Whether they are, whatever else there is room for.
+    pub(in crate::cuda::loss) must: bool,
 }
 
 impl Budget {
     /// # Errors
     /// One that does not do for a row.
-    pub(super) fn new(checked: &CheckedLinear<'_>, back: bool) -> Result<Budget> {
-        let needs = Sizes::new(checked, back).needs();
+    pub(super) fn new(checked: &CheckedLinear<'_>, [back, must]: [bool; 2]) -> Result<Budget> {
+        let needs = Needs { must, ..Sizes::new(checked, back).needs() };
         Budget::of(needs, checked.rows, checked.options.workspace)
     }
 
     /// For so many rows, of all these bytes.
     pub(in crate::cuda::loss) fn of(needs: Needs, n: usize, all: usize) -> Result<Budget> {
-        let Needs { fixed, row, least_room, wide } = needs;
-        let least = fixed.saturating_add(least_room).saturating_add(row);
+        let Needs { fixed, row, least_room, wide, must } = needs;
+        let at_once = if must { wide } else { 0 };
+        let least = fixed.saturating_add(least_room).saturating_add(row).saturating_add(at_once);
         if all < least {
             return Err(small_budget(least, all));
         }
-        let most_room = all - fixed - row;
+        let most_room = all - fixed - row - at_once;
         let room = match least_room {
             0 => 0,
             least => (all / 8).min(SUM).clamp(least, most_room),
         };
         let left = all - fixed - room;
         // Where all rows go at once their gradient is rounded once as it is.
-        let takes = wide > 0 && left / row < n && wide <= left / 2;
+        let takes = must || wide > 0 && left / row < n && wide <= left / 2;
         let taken = if takes { wide } else { 0 };
         let most = ((left - taken) / row).max(1);
         // Chunks of one length, so that none is much shorter than products like.
@@ -120,6 +123,7 @@ impl Sizes {
             row: self.row(),
             least_room: self.least_room(),
             wide: self.wide(),
+            must: false,
         }
     }
 

@@ -21,6 +21,8 @@ use crate::spec::linear_cross_entropy::CheckedLinear;
 pub(in crate::cuda::loss) struct Gradients {
     pub(in crate::cuda::loss) input: Option<Sum>,
     pub(in crate::cuda::loss) weight: Option<Sum>,
+    /// Where what rounding leaves of the classifier's is kept.
+    pub(in crate::cuda::loss) rest: Option<Panel>,
     pub(in crate::cuda::loss) bias: Option<Sum>,
 }
 
@@ -43,7 +45,11 @@ impl Gradients {
                 unsafe { cuda.zeros(to, sizes)? };
             }
         }
-        Ok(())
+        match (self.rest, self.weight) {
+            // SAFETY: it has the classifier's sizes: the caller's promise.
+            (Some(rest), Some(Sum { add: false, .. })) => unsafe { cuda.zeros(rest, sizes) },
+            _ => Ok(()),
+        }
     }
 }
 
@@ -220,7 +226,8 @@ impl<'c, 'p> Chunks<'c, 'p> {
         let room = if self.budget.wide { usize::MAX } else { 0 };
         let of = (self.n.div_ceil(rows), room);
         let sizes = [self.classes, self.features];
-        let weight = to.weight.map(|sum| Growing::new(self.cuda, sum, sizes, of)).transpose()?;
+        let growing = |sum| Growing::keeping(self.cuda, (sum, to.rest), sizes, of);
+        let weight = to.weight.map(growing).transpose()?;
         let if_there = |there: bool, n: usize| if there { n } else { 0 };
         let [of_x, of_sums] = [to.input, to.bias].map(|sum| sum.is_some());
         Ok(Back {

@@ -14,7 +14,7 @@ const ROWS: usize = 256;
 /// Bytes of shared memory that a block of tiles takes: stages of products, and states of its rows.
 const SHARED: usize = Batch::LinearFullForwardF16.dynamic_shared() as usize + (13 << 10);
 /// What has no products beside those of a tile's.
-const TAKES: &str = "auto or chunked (tiled takes f16 or bf16 and class indices, and gives no ranks or likeliest classes)";
+const TAKES: &str = "auto or chunked (tiled takes f16 or bf16 and class indices, and gives no ranks, likeliest classes or grad_linear_weight_rest)";
 
 /// What has a gradient filter.
 const FILTERS: &str =
@@ -32,6 +32,8 @@ pub(super) struct Asked {
     pub(super) back: bool,
     /// Whether rows' classes are compared.
     pub(super) order: bool,
+    /// Whether what rounding leaves of the classifier's gradient is kept.
+    pub(super) rest: bool,
 }
 
 impl Asked {
@@ -39,7 +41,7 @@ impl Asked {
         let order = |out: &CrossEntropyOut<'_>| {
             out.argmax.is_some() || out.rank.is_some() || out.top_k.is_some()
         };
-        Asked { back, order: out.is_some_and(order) }
+        Asked { back, order: out.is_some_and(order), rest: false }
     }
 }
 
@@ -49,9 +51,9 @@ impl Path {
     pub(super) fn of(card: &Card, checked: &CheckedLinear<'_>, asked: Asked) -> Result<Path> {
         let sizes = Sizes::new(checked, asked.back);
         let fits = card.shared_per_block >= SHARED;
-        let takes = fits && sizes.narrow() && !sizes.soft && !asked.order;
+        let takes = fits && sizes.narrow() && !sizes.soft && !asked.order && !asked.rest;
         let tiled = || Slabs::new(checked, &sizes).map(Path::Tiled);
-        let chunked = || Budget::new(checked, asked.back);
+        let chunked = || Budget::new(checked, [asked.back, asked.rest]);
         let filters = asked.back && checked.options.gradient_filter.is_some();
         match checked.options.path {
             LinearPath::Auto if filters && takes => tiled(),
