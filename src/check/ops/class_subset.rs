@@ -312,7 +312,7 @@ fn case(random: &mut Random, first: &First<'_>) -> Result<Box<dyn Call>> {
         reference::indices(labels.target.view())?.into_iter().map(kept).collect();
     let given = (!soft).then_some(&targets[..]);
     let mut drawn = DrawnLists::draw(random, classes, (targets.len(), given));
-    if !values.moderate() {
+    if !(values.moderate() && values.finite()) {
         // A rest that is masked altogether has no shares.
         drawn.rest = Rest::Excluded;
     }

@@ -294,7 +294,10 @@ impl RestOfRow {
         let ln_r = |z: f64| z - lse(&softmax);
         let share = |z: f64| if left == 0.0 { 0.0 } else { left * ln_r(z).exp() };
         *q = z.iter().zip(&all).map(|(&z, q)| q.unwrap_or_else(|| share(z))).collect();
-        let times_own = |z: &f64| ln_r(*z).exp() * ln_r(*z);
+        let times_own = |z: &f64| match *z == f64::NEG_INFINITY {
+            true => 0.0,
+            false => ln_r(*z).exp() * ln_r(*z),
+        };
         RestOfRow {
             q: left,
             ln_p: lse(&softmax) - lse(&Softmax::new(z)),
