@@ -24,9 +24,36 @@ class Unit:
                     todo.append(texts[name])
         return sorted(found.items())
 
+    def depends_on(self):
+        """The text that the machine code is made of: of the header that has all kernels' arguments, its own."""
+        texts = {"": code(self.source), **{name: code(text) for name, text in self.included()}}
+        shared = texts.pop(ARGUMENTS, "")
+        kept, structs = [], {}
+        for paragraph in shared.split("\n\n"):
+            name = re.search(r"^struct (\w+) \{", paragraph, re.M)
+            if name:
+                structs[name[1]] = paragraph
+            else:
+                kept.append(paragraph)
+        todo = list(texts.values())
+        while todo:
+            for name in structs.keys() & set(re.findall(r"\w+", todo.pop())):
+                kept.append(structs.pop(name))
+                todo.append(kept[-1])
+        return sorted(texts.items()), sorted(kept)
+
     def options(self):
         # The crate's own (src/code/nvrtc.rs), and the assembler's report of what it used.
         return [f"--gpu-architecture=sm_{self.arch}", "--std=c++17", "-default-device", "-Xptxas=-v"]
+
+
+# Each kernel's arguments, in paragraphs of a struct each.
+ARGUMENTS = "core/args_generated.cuh"
+
+
+def code(text):
+    """Without comments."""
+    return re.sub(r"[ \t]*//[^\n]*", "", text)
 
 
 def headers(folder):
@@ -110,7 +137,7 @@ def compile_all(library, units, folder, processes):
     version = Nvrtc(library).version()
     stale, kept = [], []
     for unit in units:
-        parts = [version, unit.source, unit.included(), unit.options()]
+        parts = [version, unit.depends_on(), unit.options()]
         key = hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:32]
         path = folder / f"{unit.name}_{unit.arch}_{key}.cubin"
         (kept if path.exists() else stale).append((unit, path))

@@ -200,18 +200,18 @@ def excuses(hot, named, plain):
         yield f"- `{pattern}` (from {least:.0%} on): {reason}."
 
 
-def render(crate, hot, elements, tiles, used):
-    count = sum(len(kernels) for kernels in used.values())
+def render(crate, archs, hot, elements, tiles, used):
+    count = sum(k["oldest"] <= arch for k in crate["kernels"] for arch in archs)
     options, excused = (
         list(excuses(hot[model.H100.arch], named, plain)) or ["nobody."]
         for named, plain in ((model.OPTIONS, False), (model.EXCUSED, True))
     )
-    archs = ", ".join(f"sm_{a}" for a in sorted(used))
+    named = ", ".join(f"sm_{a}" for a in sorted(archs))
     lines = [
         "# What the machine code promises", "",
         "Made by `scripts/roofline --write`, which compiles every kernel and reads the code. **Nothing here was",
         "measured.**", "",
-        f"{count} kernels in all, for {archs}: no warning, no spill, no local memory.", "",
+        f"{count} kernels in all, for {named}: no warning, no spill, no local memory.", "",
         "## Model", "", model.__doc__.strip(), "",
         "| card | architecture | bandwidth | copy | multiprocessors | clock | bytes a clock of one |",
         "|---|---|---|---|---|---|---|",
