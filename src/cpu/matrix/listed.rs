@@ -9,26 +9,50 @@ use crate::cpu::simd::{Kernel, Lanes, Pieces, Simd, load_lanes, store_lanes};
 const SUMS: usize = 4;
 
 impl Matrix<'_> {
-    /// The product of a row and `x`, which is as long.
-    pub(crate) fn dot(&self, row: usize, x: &[f32]) -> f32 {
+    /// The product of a row and `x`, which is as long; `next` is the row that comes next, as rows that lie anywhere
+    /// are on their way before they are needed.
+    pub(crate) fn dot(&self, row: usize, x: &[f32], next: Option<usize>) -> f32 {
         let at = row * self.stride..row * self.stride + self.columns;
         match self.data {
-            HostRef::F32(data) => self.level.run(Dot { x, w: &data[at] }),
-            HostRef::F16(data) => self.level.run(Dot { x, w: &data[at] }),
-            HostRef::BF16(data) => self.level.run(Dot { x, w: &data[at] }),
+            HostRef::F32(data) => {
+                self.level.run(Dot { x, w: &data[at], next: self.ahead(data, next) })
+            }
+            HostRef::F16(data) => {
+                self.level.run(Dot { x, w: &data[at], next: self.ahead(data, next) })
+            }
+            HostRef::BF16(data) => {
+                self.level.run(Dot { x, w: &data[at], next: self.ahead(data, next) })
+            }
             HostRef::I64(_) | HostRef::I32(_) | HostRef::U32(_) | HostRef::U8(_) => 0.0,
         }
     }
 
-    /// Adds a row times `factor` to `out`, which is as long.
-    pub(crate) fn add_multiple(&self, row: usize, factor: f32, out: &mut [f32]) {
+    /// Adds a row times `factor` to `out`, which is as long; `next` as in [`Matrix::dot`].
+    pub(crate) fn add_multiple(
+        &self,
+        row: usize,
+        factor: f32,
+        out: &mut [f32],
+        next: Option<usize>,
+    ) {
         let at = row * self.stride..row * self.stride + self.columns;
         match self.data {
-            HostRef::F32(data) => self.level.run(Add { x: &data[at], factor, out }),
-            HostRef::F16(data) => self.level.run(Add { x: &data[at], factor, out }),
-            HostRef::BF16(data) => self.level.run(Add { x: &data[at], factor, out }),
+            HostRef::F32(data) => {
+                self.level.run(Add { x: &data[at], factor, out, next: self.ahead(data, next) })
+            }
+            HostRef::F16(data) => {
+                self.level.run(Add { x: &data[at], factor, out, next: self.ahead(data, next) })
+            }
+            HostRef::BF16(data) => {
+                self.level.run(Add { x: &data[at], factor, out, next: self.ahead(data, next) })
+            }
             HostRef::I64(_) | HostRef::I32(_) | HostRef::U32(_) | HostRef::U8(_) => {}
         }
+    }
+
+    /// Where a row begins that is asked for, never read.
+    fn ahead<T>(&self, data: &[T], row: Option<usize>) -> *const T {
+        row.map_or(data.as_ptr(), |row| data.as_ptr().wrapping_add(row * self.stride))
     }
 
     /// One element in f32.
@@ -40,6 +64,7 @@ impl Matrix<'_> {
 struct Dot<'a, T> {
     x: &'a [f32],
     w: &'a [T],
+    next: *const T,
 }
 
 impl<T: Lanes> Kernel for Dot<'_, T> {
@@ -58,6 +83,7 @@ impl<T: Lanes> Kernel for Dot<'_, T> {
                     // SAFETY: both have `len` elements, of which this vector's are before `end`.
                     unsafe {
                         let at = i + k * S::LANES;
+                        s.prefetch(self.next.wrapping_add(at));
                         *sum = s.fma(s.load(x.add(at)), T::load(s, w.add(at)), *sum);
                     }
                 }
@@ -83,6 +109,7 @@ struct Add<'a, T> {
     x: &'a [T],
     factor: f32,
     out: &'a mut [f32],
+    next: *const T,
 }
 
 impl<T: Lanes> Kernel for Add<'_, T> {
@@ -95,6 +122,7 @@ impl<T: Lanes> Kernel for Add<'_, T> {
         let mut i = 0;
         while i < len {
             let n = S::LANES.min(len - i);
+            s.prefetch(self.next.wrapping_add(i));
             // SAFETY: both have `len` elements, of which these n are.
             unsafe {
                 let sum = load_lanes(s, out.add(i).cast_const(), n, 0.0);
@@ -119,10 +147,10 @@ mod tests {
                 let w: Vec<T> = numbers(len + 7, 0.11).skip(7).map(T::from_f32).collect();
                 let terms = || x.iter().zip(&w).map(|(&x, w)| f64::from(x) * f64::from(w.to_f32()));
                 let (sum, size): (f64, f64) = (terms().sum(), terms().map(f64::abs).sum());
-                let got = f64::from(level.run(Dot { x: &x, w: &w }));
+                let got = f64::from(level.run(Dot { x: &x, w: &w, next: w.as_ptr() }));
                 assert!((got - sum).abs() <= 2e-6 * size, "{} of {len}: {got} {sum}", level.name());
                 let mut out = x.clone();
-                level.run(Add { x: &w, factor: -1.5, out: &mut out });
+                level.run(Add { x: &w, factor: -1.5, out: &mut out, next: w.as_ptr() });
                 for (i, out) in out.iter().enumerate() {
                     let expected = f64::from(x[i]) - 1.5 * f64::from(w[i].to_f32());
                     assert!((f64::from(*out) - expected).abs() < 1e-5, "{i} of {len}");

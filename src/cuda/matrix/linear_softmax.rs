@@ -1,13 +1,15 @@
 //! One softmax whose logits are products, an adaptive softmax's head or a cluster of it: products to
 //! logits, a cross entropy over them in place, products back; chunk by chunk, so that no buffer exceeds
 //! the budget. Logits, hidden rows and gradients on their way are f32 whatever the input's type
-//! (`factors.rs`). Clusters of few features do without logits (`tiles.rs`).
+//! (`factors.rs`). Clusters of few features do without logits (`tiles.rs`), and so does a forward pass of 16-bit
+//! rows, where few of their logits fit the budget at once (`wide.rs`).
 //!
 //! A slot without a row has hidden rows and gradients of 0, whatever the weights are: so a cluster that no
 //! row uses has no part in any result.
 
 pub(crate) mod rows;
 pub(crate) mod tiles;
+mod wide;
 
 use crate::base::dtype::DType;
 use crate::base::error::Result;
@@ -17,10 +19,12 @@ use crate::cuda::matrix::accumulator::{Growing, Sum};
 use crate::cuda::matrix::clusters::Slots;
 use crate::cuda::matrix::factors::{Factor, SUM};
 use crate::cuda::matrix::products::{Linear, Places, Workspace, padded};
+use crate::cuda::matrix::wide_tiles;
 use crate::cuda::schedule::rows::{Work, data};
 use crate::cuda::stream::Cuda;
 use rows::Rows;
 use tiles::{Kernels, Products, Tiles};
+use wide::Wide;
 
 /// A softmax over `classes`, of rows of the input or of what a projection makes of them.
 pub(crate) struct Softmax<'p> {
@@ -36,6 +40,16 @@ pub(crate) struct Softmax<'p> {
     pub(crate) features: usize,
     pub(crate) width: usize,
     pub(crate) classes: usize,
+}
+
+/// How a softmax's logits are made.
+enum Way {
+    /// All of a chunk's, in memory.
+    Stored,
+    /// Of few features, where they are needed.
+    Narrow(Kernels),
+    /// Of any number, for results alone.
+    Wide,
 }
 
 /// Where a softmax's gradients go.
@@ -73,24 +87,29 @@ impl<'p> Softmax<'p> {
         self.input.dtype
     }
 
-    /// Columns of logits that are in memory at once.
-    fn stored(&self) -> usize {
-        if self.tiles().is_some() { 0 } else { self.classes }
+    /// How logits are made.
+    fn way(&self, back: bool) -> Way {
+        // For a cluster, whose number of rows is on the device.
+        let narrow = self.projection.and_then(|_| Kernels::of(self.dtype(), self.width, false));
+        if let Some(kernels) = narrow {
+            return Way::Narrow(kernels);
+        }
+        let card = self.cuda.driver.card();
+        let takes = self.projection.is_none() && self.dtype() != DType::F32 && !back;
+        let sizes = [self.slots.len, self.chunk(self.classes)];
+        match takes && wide_tiles::fit(card) && wide_tiles::lead(card, sizes) {
+            true => Way::Wide,
+            false => Way::Stored,
+        }
     }
 
-    /// The kernels that do without logits, if there are any: for a cluster, whose number of rows is on the
-    /// device.
-    fn tiles(&self) -> Option<Kernels> {
-        self.projection.and_then(|_| Kernels::of(self.dtype(), self.width, false))
-    }
-
-    /// Rows of a chunk: as many as the budget has room for logits, and for rows of the input.
-    fn chunk(&self) -> usize {
-        let row = 4usize.saturating_mul(padded(self.stored()).max(self.features));
+    /// Rows of a chunk: as many as the budget has room for so many numbers of each, and for rows of the input.
+    fn chunk(&self, columns: usize) -> usize {
+        let row = 4usize.saturating_mul(padded(columns).max(self.features));
         (self.budget / row.max(1)).clamp(1, self.slots.len.max(1))
     }
 
-    fn buffers(&self, rows: usize, back: bool) -> Result<Buffers<'p>> {
+    fn buffers(&self, rows: usize, stored: usize, back: bool) -> Result<Buffers<'p>> {
         let mut workspace = Workspace::new(self.cuda, rows);
         let (dtype, tail) = (self.dtype(), self.projection.is_some());
         let if_back = |n: usize| if back { n } else { 0 };
@@ -99,8 +118,8 @@ impl<'p> Softmax<'p> {
         let x_factor = workspace.factor(if_back(self.features), dtype, dtype)?;
         let hidden = if tail { workspace.panel(self.width, DType::F32)? } else { x };
         let hidden_factor = workspace.factor(of_tail(self.width), DType::F32, dtype)?;
-        let logits = workspace.panel(self.stored(), DType::F32)?;
-        let logits_factor = workspace.factor(if_back(self.stored()), DType::F32, dtype)?;
+        let logits = workspace.panel(stored, DType::F32)?;
+        let logits_factor = workspace.factor(if_back(stored), DType::F32, dtype)?;
         let d_hidden = workspace.panel(of_tail(self.width), DType::F32)?;
         let d_hidden_factor = workspace.factor(of_tail(self.width), DType::F32, dtype)?;
         let d_x = workspace.panel(of_tail(self.features), DType::F32)?;
@@ -125,7 +144,12 @@ impl<'p> Softmax<'p> {
     /// # Safety
     /// The call's shapes were checked, rows are in their slots, and outputs are borrowed exclusively.
     pub(crate) unsafe fn run(&self, back: Option<Gradients>) -> Result<()> {
-        let (cuda, chunk) = (self.cuda, self.chunk());
+        let (cuda, way) = (self.cuda, self.way(back.is_some()));
+        let stored = if matches!(way, Way::Stored) { self.classes } else { 0 };
+        let chunk = self.chunk(match way {
+            Way::Wide => wide::columns(self.classes),
+            Way::Narrow(_) | Way::Stored => stored,
+        });
         let chunks = self.slots.len.div_ceil(chunk);
         let (width, classes) = (self.width, self.classes);
         let grow = |sum: Option<Sum>, sizes| {
@@ -140,10 +164,14 @@ impl<'p> Softmax<'p> {
         // SAFETY: the layer's shapes were checked, says the caller.
         let added = unsafe { cuda.bias(self.linear.bias, classes)? };
         let (rows, backward) = (chunk.min(self.slots.len), back.is_some());
-        let buffers = self.buffers(rows, backward)?;
+        let buffers = self.buffers(rows, stored, backward)?;
         let sizes = [rows, classes, width];
-        let tiles = self.tiles().map(|of| Tiles::new(cuda, of, sizes, self.budget, backward));
-        let tiles = tiles.transpose()?;
+        let (mut tiles, mut wide) = (None, None);
+        match way {
+            Way::Narrow(of) => tiles = Some(Tiles::new(cuda, of, sizes, self.budget, backward)?),
+            Way::Wide => wide = Some(Wide::new(cuda, self.dtype(), [rows, classes])?),
+            Way::Stored => {}
+        }
         // SAFETY: shapes were checked, rows are in their slots and outputs are borrowed
         // exclusively, says the caller; the buffers were taken for as many rows as the longest
         // chunk.
@@ -153,9 +181,10 @@ impl<'p> Softmax<'p> {
                 let (first, bias) = (number == 0, added.address);
                 let part = Part { softmax: self, from, n, first, bias, buffers: &buffers };
                 part.hidden()?;
-                match &tiles {
-                    Some(tiles) => tiles.forward(&part.products(backward))?,
-                    None => part.cross_entropy(backward)?,
+                match (&tiles, &wide) {
+                    (Some(tiles), _) => tiles.forward(&part.products(backward))?,
+                    (None, Some(wide)) => wide.forward(&part.wide_products())?,
+                    (None, None) => part.cross_entropy(backward)?,
                 }
                 part.losses()?;
                 let Some(back) = &back else { continue };
@@ -294,6 +323,16 @@ impl Part<'_, '_> {
             width: self.softmax.width,
             count: self.softmax.slots.count,
             from: self.from,
+        }
+    }
+
+    /// And where the rows are the input's own.
+    fn wide_products(&self) -> wide::Products {
+        wide::Products {
+            rows: self.rows(false).args(),
+            hidden: self.buffers.hidden,
+            weight: self.softmax.linear.weight,
+            features: self.softmax.width,
         }
     }
 

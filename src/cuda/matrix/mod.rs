@@ -7,3 +7,4 @@ pub(crate) mod factors;
 pub(crate) mod linear_softmax;
 pub(crate) mod products;
 pub(crate) mod segment_sum;
+pub(crate) mod wide_tiles;

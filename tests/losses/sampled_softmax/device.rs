@@ -116,3 +116,48 @@ fn sampled_calls_are_not_captured_and_calls_of_all_classes_are() {
         }
     }
 }
+
+/// Where few rows of logits fit, a forward pass over all classes makes them tile by tile and has none in memory; one
+/// with gradients, and of f32, goes on with those that fit.
+#[test]
+fn results_alone_go_without_logits_where_few_rows_of_them_fit() {
+    let (rows, sampler) = (300, NegativeSampler::all(CLASSES).unwrap());
+    for (number, dtype, wide) in
+        [(16, DType::F16, true), (17, DType::BF16, true), (18, DType::F32, false)]
+    {
+        let case = Case::new(number, ("all", sampler.clone()), dtype, rows);
+        // All rows at once, or a few: of 20 features or of 130 logits each.
+        let [large, small] = [1 << 20, 24_000].map(|workspace| {
+            let card = Device::emulated(Description::a100(), Some(3)).unwrap();
+            let loss = case.loss.clone().workspace(workspace);
+            let view = case.parameters.view();
+            let of = |n: usize| {
+                let shape = [n, FEATURES];
+                let x = match dtype {
+                    DType::F16 => Tensor::from_vec(
+                        case.input.as_slice::<f16>().unwrap()[..n * FEATURES].to_vec(),
+                        &shape,
+                    ),
+                    DType::BF16 => Tensor::from_vec(
+                        case.input.as_slice::<bf16>().unwrap()[..n * FEATURES].to_vec(),
+                        &shape,
+                    ),
+                    _ => Tensor::from_vec(
+                        case.input.as_slice::<f32>().unwrap()[..n * FEATURES].to_vec(),
+                        &shape,
+                    ),
+                };
+                let target = case.target.as_slice::<i64>().unwrap()[..n].to_vec();
+                let target = Tensor::from_vec(target, &[n]).unwrap();
+                let output = loss.forward(&card, &view, x.unwrap().view(), target.view());
+                output.unwrap().output
+            };
+            let (all, first) = (of(rows), of(290));
+            // What a row gives is its own.
+            assert_eq!(all.as_slice::<f32>().unwrap()[..290], *first.as_slice::<f32>().unwrap());
+            assert_within(&case.name, &all, &case.expected.output.values, 2e-5);
+            card.schedules().iter().any(|note| note.contains("CrossEntropy"))
+        });
+        assert!(large && small != wide, "{}: {large}, {small}", case.name);
+    }
+}

@@ -72,9 +72,10 @@ impl<'a> Listed<'a> {
         };
         with_scratch([self.input.columns], |[x]| {
             self.input.widen(row, x);
-            for (z, &id) in z.iter_mut().zip(list) {
+            for (j, (z, &id)) in z.iter_mut().zip(list).enumerate() {
                 let bias = self.bias.as_ref().map_or(0.0, |bias| bias.element(0, id as usize));
-                *z = weight.dot(id as usize, x) + bias;
+                let next = list.get(j + 1).map(|&id| id as usize);
+                *z = weight.dot(id as usize, x, next) + bias;
             }
         });
     }
@@ -130,7 +131,11 @@ impl<'a> Listed<'a> {
                             return;
                         };
                         sum.fill(0.0);
-                        listed().for_each(|(&id, &g)| weight.add_multiple(id as usize, g, sum));
+                        let list = self.lists.of(row);
+                        listed().enumerate().for_each(|(j, (&id, &g))| {
+                            let next = list.get(j + 1).map(|&id| id as usize);
+                            weight.add_multiple(id as usize, g, sum, next);
+                        });
                         out.iter_mut().zip(&*sum).for_each(|(out, sum)| *out += sum);
                     });
                 }
@@ -200,9 +205,12 @@ impl<'a> Listed<'a> {
     fn class_sum(&self, from: &[f32], parts: &[u64], (out, sum): (&mut [f32], &mut [f32])) {
         for parts in parts.chunks(PARTS) {
             sum.fill(0.0);
-            for &part in parts {
-                let kept = (part & u64::from(u32::MAX)) as usize / self.lists.columns;
-                self.input.add_multiple(self.rows.kept[kept], self.factor(from, part), sum);
+            let row = |part: u64| {
+                self.rows.kept[(part & u64::from(u32::MAX)) as usize / self.lists.columns]
+            };
+            for (i, &part) in parts.iter().enumerate() {
+                let next = parts.get(i + 1).map(|&part| row(part));
+                self.input.add_multiple(row(part), self.factor(from, part), sum, next);
             }
             out.iter_mut().zip(&*sum).for_each(|(out, sum)| *out += sum);
         }

@@ -4,15 +4,10 @@ use super::budget::{Budget, Sizes};
 use super::slabs::Slabs;
 use crate::base::error::{Error, Result};
 use crate::code::card::Card;
-use crate::code::variants::Batch;
+use crate::cuda::matrix::wide_tiles;
 use crate::spec::cross_entropy::CrossEntropyOut;
 use crate::spec::linear_cross_entropy::{CheckedLinear, LinearPath, LinearPlan};
 
-/// Rows of a chunk of which products read the classifier as fast as they multiply: of fewer, a forward pass that
-/// reads it once for all rows is ahead. Not measured on a card.
-const ROWS: usize = 256;
-/// Bytes of shared memory that a block of tiles takes: stages of products, and states of its rows.
-const SHARED: usize = Batch::LinearFullForwardF16.dynamic_shared() as usize + (13 << 10);
 /// What has no products beside those of a tile's.
 const TAKES: &str = "auto or chunked (tiled takes f16 or bf16 and class indices, and gives no ranks, likeliest classes or grad_linear_weight_rest)";
 
@@ -50,10 +45,12 @@ impl Path {
     /// A budget that is too small, a path that cannot give what is asked for.
     pub(super) fn of(card: &Card, checked: &CheckedLinear<'_>, asked: Asked) -> Result<Path> {
         let sizes = Sizes::new(checked, asked.back);
-        let fits = card.shared_per_block >= SHARED;
+        let fits = wide_tiles::fit(card);
         let takes = fits && sizes.narrow() && !sizes.soft && !asked.order && !asked.rest;
         let tiled = || Slabs::new(checked, &sizes).map(Path::Tiled);
         let chunked = || Budget::new(checked, [asked.back, asked.rest]);
+        let few_rows =
+            |budget: &Budget| !sizes.back && wide_tiles::lead(card, [sizes.n, budget.rows]);
         let filters = asked.back && checked.options.gradient_filter.is_some();
         match checked.options.path {
             LinearPath::Auto if filters && takes => tiled(),
@@ -67,7 +64,7 @@ impl Path {
             }
             LinearPath::Tiled => tiled(),
             LinearPath::Auto if takes => match chunked() {
-                Ok(budget) if !few_rows(card, &budget, &sizes) => Ok(Path::Chunked(budget)),
+                Ok(budget) if !few_rows(&budget) => Ok(Path::Chunked(budget)),
                 Ok(budget) => tiled().or(Ok(Path::Chunked(budget))),
                 Err(small) => tiled().map_err(|_| small),
             },
@@ -87,11 +84,4 @@ impl Path {
             }
         }
     }
-}
-
-/// Whether chunks of a forward pass are short. A library's products on sm_90 and sm_100 are of instructions that
-/// tiles here do not use, and stay ahead.
-fn few_rows(card: &Card, budget: &Budget, sizes: &Sizes) -> bool {
-    let behind = matches!(card.arch, 90..=119);
-    !behind && !sizes.back && budget.rows < ROWS.min(sizes.n)
 }

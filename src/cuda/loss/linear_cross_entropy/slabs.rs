@@ -9,21 +9,14 @@ use crate::code::variants::Loss;
 use crate::cuda::matrix::block_sparse::tiles;
 use crate::cuda::matrix::factors::{SUM, two_parts};
 use crate::cuda::matrix::products::padded;
+use crate::cuda::matrix::wide_tiles::{CLASSES, splits};
 use crate::spec::linear_cross_entropy::{CheckedLinear, small_budget};
 
-/// Rows and classes of a tile (`WL_PIPE_OWN`, `WL_PIPE_OTHER`).
-pub(super) const ROWS: usize = 128;
-pub(super) const CLASSES: usize = 256;
 /// Words of what a row's gradient is made of, at most (`TokenSlopes`), and of what it must reach (`LinearLimits`).
 const SLOPES: usize = 5;
 pub(super) const LIMITS: usize = 2;
 /// Words of a row's state at most.
 const WORDS: usize = Loss::CrossEntropyTokens.words();
-/// Parts of the classes at most, and tiles of a part at the least: the classes alone say how many there are, as a
-/// row's numbers depend on it. So few rows have blocks enough for a GPU, and many are not held up by what a block
-/// begins with.
-const SPLITS: usize = 64;
-const TILES: usize = 2;
 /// Blocks of memory beside those of [`Sizes::fixed`], each of which is a multiple of a grain.
 const GRAINS: usize = 16 * 512;
 
@@ -45,7 +38,7 @@ impl Slabs {
     /// A budget that does not do for a tile of classes.
     pub(super) fn new(checked: &CheckedLinear<'_>, sizes: &Sizes) -> Result<Slabs> {
         let all = checked.options.workspace;
-        let splits = sizes.classes.div_ceil(TILES * CLASSES).clamp(1, SPLITS);
+        let splits = splits(sizes.classes);
         let fixed = sizes.fixed().saturating_add(of_rows(sizes, splits)).saturating_add(GRAINS);
         let one = if sizes.back { of_slab(sizes, CLASSES.min(sizes.classes)) } else { 0 };
         let least_room = sizes.least_room();

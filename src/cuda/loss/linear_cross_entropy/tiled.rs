@@ -5,7 +5,7 @@
 
 use super::chunks::Gradients;
 use super::rows::{RowNumbers, Slots};
-use super::slabs::{CLASSES, LIMITS, ROWS, Slabs, stride};
+use super::slabs::{LIMITS, Slabs, stride};
 use crate::base::dtype::DType;
 use crate::base::error::Result;
 use crate::code::args;
@@ -17,6 +17,7 @@ use crate::cuda::matrix::block_sparse::{BlockSparse, tiles};
 use crate::cuda::matrix::clusters::blocks;
 use crate::cuda::matrix::factors::{Factor, SUM};
 use crate::cuda::matrix::products::{Bias, Places, Workspace};
+use crate::cuda::matrix::wide_tiles::{CLASSES, ROWS};
 use crate::cuda::stream::Cuda;
 use crate::cuda::stream::memory::Input;
 use crate::spec::linear_cross_entropy::CheckedLinear;
