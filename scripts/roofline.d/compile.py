@@ -1,6 +1,6 @@
 """NVIDIA's run-time compiler over ctypes: units to machine code, several at a time, kept on disk."""
 
-import ctypes, dataclasses, hashlib, json, pathlib, re
+import ctypes, dataclasses, functools, hashlib, json, pathlib, re
 from concurrent.futures import ProcessPoolExecutor
 
 
@@ -37,7 +37,7 @@ class Unit:
                 kept.append(paragraph)
         todo = list(texts.values())
         while todo:
-            for name in structs.keys() & set(re.findall(r"\w+", todo.pop())):
+            for name in structs.keys() & words(todo.pop()):
                 kept.append(structs.pop(name))
                 todo.append(kept[-1])
         return sorted(texts.items()), sorted(kept)
@@ -51,9 +51,15 @@ class Unit:
 ARGUMENTS = "core/args_generated.cuh"
 
 
+@functools.cache
 def code(text):
     """Without comments."""
     return re.sub(r"[ \t]*//[^\n]*", "", text)
+
+
+@functools.cache
+def words(text):
+    return frozenset(re.findall(r"\w+", text))
 
 
 def headers(folder):

@@ -103,6 +103,22 @@ pub(crate) struct SoftOperands<T> {
     pub(crate) outputs: Outputs<T>,
 }
 
+impl<T> SoftOperands<T> {
+    /// Logits, probabilities and (or null) the gradient of those, which all lie alike; that of the logits is in place
+    /// where there is a backward pass.
+    pub(crate) fn beside(lines: Lines, [x, target, gradient]: [*mut T; 3], backward: bool) -> Self {
+        let sink = |base| Sink { base, lines };
+        SoftOperands {
+            x: Source { base: x.cast_const(), lines },
+            target: Source { base: target.cast_const(), lines },
+            outputs: Outputs {
+                logits: backward.then(|| sink(x)),
+                target: (!gradient.is_null()).then(|| sink(gradient)),
+            },
+        }
+    }
+}
+
 impl Cpu {
     fn soft<T: Lanes>(
         &self,

@@ -12,19 +12,17 @@ impl Matrix<'_> {
     /// The product of a row and `x`, which is as long; `next` is the row that comes next, as rows that lie anywhere
     /// are on their way before they are needed.
     pub(crate) fn dot(&self, row: usize, x: &[f32], next: Option<usize>) -> f32 {
-        let at = row * self.stride..row * self.stride + self.columns;
         match self.data {
-            HostRef::F32(data) => {
-                self.level.run(Dot { x, w: &data[at], next: self.ahead(data, next) })
-            }
-            HostRef::F16(data) => {
-                self.level.run(Dot { x, w: &data[at], next: self.ahead(data, next) })
-            }
-            HostRef::BF16(data) => {
-                self.level.run(Dot { x, w: &data[at], next: self.ahead(data, next) })
-            }
+            HostRef::F32(data) => self.dot_in(data, row, x, next),
+            HostRef::F16(data) => self.dot_in(data, row, x, next),
+            HostRef::BF16(data) => self.dot_in(data, row, x, next),
             HostRef::I64(_) | HostRef::I32(_) | HostRef::U32(_) | HostRef::U8(_) => 0.0,
         }
+    }
+
+    fn dot_in<T: Lanes>(&self, data: &[T], row: usize, x: &[f32], next: Option<usize>) -> f32 {
+        let w = &data[row * self.stride..][..self.columns];
+        self.level.run(Dot { x, w, next: self.ahead(data, next) })
     }
 
     /// Adds a row times `factor` to `out`, which is as long; `next` as in [`Matrix::dot`].
@@ -35,19 +33,23 @@ impl Matrix<'_> {
         out: &mut [f32],
         next: Option<usize>,
     ) {
-        let at = row * self.stride..row * self.stride + self.columns;
         match self.data {
-            HostRef::F32(data) => {
-                self.level.run(Add { x: &data[at], factor, out, next: self.ahead(data, next) })
-            }
-            HostRef::F16(data) => {
-                self.level.run(Add { x: &data[at], factor, out, next: self.ahead(data, next) })
-            }
-            HostRef::BF16(data) => {
-                self.level.run(Add { x: &data[at], factor, out, next: self.ahead(data, next) })
-            }
+            HostRef::F32(data) => self.add_in(data, (row, factor), out, next),
+            HostRef::F16(data) => self.add_in(data, (row, factor), out, next),
+            HostRef::BF16(data) => self.add_in(data, (row, factor), out, next),
             HostRef::I64(_) | HostRef::I32(_) | HostRef::U32(_) | HostRef::U8(_) => {}
         }
+    }
+
+    fn add_in<T: Lanes>(
+        &self,
+        data: &[T],
+        (row, factor): (usize, f32),
+        out: &mut [f32],
+        next: Option<usize>,
+    ) {
+        let x = &data[row * self.stride..][..self.columns];
+        self.level.run(Add { x, factor, out, next: self.ahead(data, next) });
     }
 
     /// Where a row begins that is asked for, never read.

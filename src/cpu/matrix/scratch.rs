@@ -24,7 +24,7 @@ pub(crate) fn with_scratch<const N: usize, R>(
         rest = after;
         piece
     }));
-    KEPT.with_borrow_mut(|kept| kept.push(memory));
+    keep(memory);
     result
 }
 

@@ -1,11 +1,18 @@
 //! Rows of 16 bits and a classifier whose products are made tile by tile, of any number of features
-//! (`kernels/tile/linear.cuh`): sizes of tiles, and where results alone are better made so.
+//! (`kernels/tile/linear.cuh`): sizes of tiles, where results alone are better made so, and the launches.
 
+use crate::base::dtype::DType;
+use crate::base::error::Result;
+use crate::code::args;
+use crate::code::args::{LinearRowsArgs, LinearTileArgs};
 use crate::code::card::Card;
 use crate::code::variants::Batch;
+use crate::cuda::matrix::clusters::blocks;
+use crate::cuda::matrix::products::Workspace;
+use crate::cuda::stream::Cuda;
 
 /// Rows and classes of a tile (`WL_PIPE_OWN`, `WL_PIPE_OTHER`).
-pub(crate) const ROWS: usize = 128;
+const ROWS: usize = 128;
 pub(crate) const CLASSES: usize = 256;
 /// Parts of the classes at most, and tiles of a part at the least: the classes alone say how many there are, as a
 /// row's numbers depend on it. So few rows have blocks enough for a GPU, and many are not held up by what a block
@@ -33,4 +40,53 @@ pub(crate) fn fit(card: &Card) -> bool {
 pub(crate) fn lead(card: &Card, [rows, chunk]: [usize; 2]) -> bool {
     let behind = matches!(card.arch, 90..=119);
     !behind && chunk < FEW.min(rows)
+}
+
+/// Bytes of a slot.
+pub(crate) const SLOT: usize = 16;
+
+/// A call's rows, those that count first.
+pub(crate) struct Slots<'p> {
+    /// Addresses of each slot's row (i64), and of its mark (i64).
+    pub(crate) rows: u64,
+    pub(crate) marks: u64,
+    _memory: Workspace<'p>,
+}
+
+impl<'p> Slots<'p> {
+    /// Puts the rows that count before the others, in their order.
+    ///
+    /// # Safety
+    /// There are n marks (i64) at the address, one at the least.
+    pub(crate) unsafe fn pack(cuda: &'p Cuda, marks: u64, n: i64) -> Result<Slots<'p>> {
+        let mut memory = Workspace::new(cuda, n as usize);
+        let [slot_rows, slot_marks] =
+            [memory.packed(1, DType::I64)?.address, memory.packed(1, DType::I64)?.address];
+        let args = LinearRowsArgs { marks, slot_rows, slot_marks, n, ..LinearRowsArgs::default() };
+        // SAFETY: these are the kernel's own arguments, and each row has its mark and its slot.
+        unsafe { cuda.launch_batch(Batch::LinearPack, 1, args::bytes(&args))? };
+        Ok(Slots { rows: slot_rows, marks: slot_marks, _memory: memory })
+    }
+}
+
+/// Blocks that each own some rows and a split of the classes.
+///
+/// # Safety
+/// The arguments name memory that is as long as their sizes say.
+pub(crate) unsafe fn launch(cuda: &Cuda, kernel: Batch, args: &LinearTileArgs) -> Result<()> {
+    let rows = args.row.rows.count as usize;
+    let grid = rows.div_ceil(ROWS).saturating_mul(args.splits as usize);
+    let grid = u32::try_from(grid).unwrap_or(u32::MAX);
+    // SAFETY: these are the kernel's own arguments: the caller's promise for the rest.
+    unsafe { cuda.launch_batch(kernel, grid, args::bytes(args)) }
+}
+
+/// A thread a row.
+///
+/// # Safety
+/// As for [`launch`].
+pub(crate) unsafe fn finish(cuda: &Cuda, kernel: Batch, args: &LinearTileArgs) -> Result<()> {
+    let rows = args.row.rows.count as usize;
+    // SAFETY: these are the kernel's own arguments: the caller's promise for the rest.
+    unsafe { cuda.launch_batch(kernel, blocks(rows), args::bytes(args)) }
 }

@@ -4,11 +4,10 @@
 //! What the loss sees are values of z, in f64 until they are less the row's largest: a common offset costs no digits.
 
 use crate::base::error::Result;
-use crate::cpu::batch::lines::{Sink, Source};
 use crate::cpu::batch::results::Results;
 use crate::cpu::loss::class_subset::lists::{Lists, filled};
 use crate::cpu::loss::linear_cross_entropy::rows::{OfRows, Rows};
-use crate::cpu::loss::soft_cross_entropy::{Batch, Outputs, SoftOperands};
+use crate::cpu::loss::soft_cross_entropy::{Batch, SoftOperands};
 use crate::cpu::matrix::chunks::{Logits, Turn, stride};
 use crate::cpu::matrix::gradient::Gradient;
 use crate::cpu::matrix::product::Matrix;
@@ -31,10 +30,7 @@ use crate::spec::linear_cross_entropy::{
 const WIDENED: usize = 32 << 20;
 
 /// The call over all classes, of what the lists leave of the budget.
-pub(super) struct OverAll<'a> {
-    options: LinearCrossEntropy<'a>,
-    lists: usize,
-}
+struct OverAll<'a>(LinearCrossEntropy<'a>);
 
 /// What the loss sees of the rows of a call.
 pub(super) struct Bucket<'a> {
@@ -172,15 +168,8 @@ impl Bucket<'_> {
             data: &mut [],
         };
         let lines = columns.lines(self.stride);
-        let sink = |to: SyncPtr<f32>| Sink { base: to.get(), lines };
-        let operands = SoftOperands {
-            x: Source { base: z.get().cast_const(), lines },
-            target: Source { base: q.get().cast_const(), lines },
-            outputs: Outputs {
-                logits: self.backward.then(|| sink(z)),
-                target: (!gradient.get().is_null()).then(|| sink(gradient)),
-            },
-        };
+        let columns = [z, q, gradient].map(SyncPtr::get);
+        let operands = SoftOperands::beside(lines, columns, self.backward);
         self.cpu.soft_cross_entropy_of_rows(&batch, operands, Some(self.results.at(places)));
     }
 
@@ -211,23 +200,22 @@ impl Bucket<'_> {
 
 impl<'a> OverAll<'a> {
     /// What is left of the budget where lists have taken so many bytes.
-    pub(super) fn new(checked: &CheckedLinear<'a>, lists: usize) -> OverAll<'a> {
+    fn new(checked: &CheckedLinear<'a>, lists: usize) -> OverAll<'a> {
         let of_logits: CrossEntropy<'a> = checked.options.of_logits.clone();
         let workspace = checked.options.workspace.saturating_sub(lists);
         let path = LinearPath::Chunked;
-        let options = LinearCrossEntropy { of_logits, path, workspace, ..*checked.options };
-        OverAll { options, lists }
+        OverAll(LinearCrossEntropy { of_logits, path, workspace, ..*checked.options })
     }
 
     /// The same call, of all classes.
-    pub(super) fn call<'s>(
+    fn call<'s>(
         &'s self,
         (checked, subset): (&CheckedLinear<'s>, &CheckedSubset<'_>),
     ) -> CheckedLinear<'s> {
         let Checked { dtype, class_dim, target, rows, .. } = checked.of_logits;
-        let options = &self.options.of_logits;
+        let options = &self.0.of_logits;
         CheckedLinear {
-            options: &self.options,
+            options: &self.0,
             input: LinearInput { subset: None, ..checked.input },
             of_logits: Checked { options, dtype, class_dim, classes: subset.classes, target, rows },
             subset: None,
@@ -258,7 +246,7 @@ impl Cpu {
         }
         let over_all = OverAll::new(checked, lists);
         let call = over_all.call((checked, subset));
-        let least = over_all.lists.saturating_add(self.least_of_chunks(&call, backward));
+        let least = lists.saturating_add(self.least_of_chunks(&call, backward));
         if least > budget {
             return Err(small_budget(least, budget));
         }
@@ -271,11 +259,12 @@ impl Cpu {
         &self,
         (checked, subset): (&CheckedLinear<'_>, &CheckedSubset<'_>),
         plan: &LinearPlan,
-        (rows, lists): (&Rows, usize),
+        rows: &Rows,
         gradients: Option<LinearGradOut<'_>>,
         turn: Turn<'_>,
     ) -> Result<()> {
         if !subset.given {
+            let lists = self.listed_bytes(checked, gradients.is_some());
             let over_all = OverAll::new(checked, lists);
             return self.through_logits(&over_all.call((checked, subset)), rows, gradients, turn);
         }

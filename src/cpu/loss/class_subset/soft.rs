@@ -1,7 +1,6 @@
 //! Against probabilities of the listed classes.
 
 use crate::base::error::Result;
-use crate::cpu::batch::lines::{Sink, Source};
 use crate::cpu::batch::numbers::{Sums, Upstream};
 use crate::cpu::batch::results::{Buffers, Results};
 use crate::cpu::batch::targets::Census;
@@ -10,7 +9,7 @@ use crate::cpu::loss::class_subset::lists::Lists;
 use crate::cpu::loss::class_subset::products::Listed;
 use crate::cpu::loss::linear_cross_entropy::Backward;
 use crate::cpu::loss::linear_cross_entropy::rows::Rows;
-use crate::cpu::loss::soft_cross_entropy::{Batch, Outputs, SoftOperands};
+use crate::cpu::loss::soft_cross_entropy::{Batch, SoftOperands};
 use crate::cpu::matrix::chunks::{Logits, stride};
 use crate::cpu::matrix::gradient::Gradient;
 use crate::cpu::matrix::product::Matrix;
@@ -91,13 +90,9 @@ impl Cpu {
                 };
                 let mut columns = Columns { z: data, slopes, probabilities, gradient };
                 let gradients = back.map(|back| back.gradients);
-                self.through_all(
-                    (checked, subset),
-                    &plan,
-                    (&rows, self.listed_bytes(checked, bucket.backward)),
-                    gradients,
-                    &mut |logits| bucket.turn(logits, &mut columns),
-                )?;
+                self.through_all((checked, subset), &plan, &rows, gradients, &mut |logits| {
+                    bucket.turn(logits, &mut columns)
+                })?;
                 if let Some(to) = &grad_target {
                     target.write(to, columns.gradient);
                 }
@@ -106,16 +101,13 @@ impl Cpu {
             listed.logits(data);
             let (classes, stride) = (subset.columns, listed.stride);
             let logits = Logits { rows: all.clone(), classes, stride, data: &mut *data };
-            let (lines, base) = (logits.lines(stride), logits.data.as_mut_ptr());
-            let of_target = Sink { base: gradient.as_mut_ptr(), lines };
-            let operands = SoftOperands {
-                x: Source { base: base.cast_const(), lines },
-                target: Source { base: probabilities.as_ptr(), lines },
-                outputs: Outputs {
-                    logits: back.is_some().then_some(Sink { base, lines }),
-                    target: grad_target.as_ref().map(|_| of_target),
-                },
+            let lines = logits.lines(stride);
+            let of_target = match grad_target {
+                Some(_) => gradient.as_mut_ptr(),
+                None => std::ptr::null_mut(),
             };
+            let columns = [logits.data.as_mut_ptr(), probabilities.as_mut_ptr(), of_target];
+            let operands = SoftOperands::beside(lines, columns, back.is_some());
             self.soft_cross_entropy_of_rows(&batch, operands, Some(results));
             if let Some(to) = &grad_target {
                 target.write(to, gradient);

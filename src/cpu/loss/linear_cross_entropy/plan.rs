@@ -44,9 +44,8 @@ impl Cpu {
         checked: &CheckedLinear<'_>,
         backward: bool,
     ) -> usize {
-        // What is added up over rows is added up over whole blocks.
-        let block = if backward { block_rows(checked.classes()) } else { 1 };
-        Sizes::new(checked, backward, self.threads()).of(block.min(checked.rows.max(1)))
+        let rows = block_of(checked, backward).min(checked.rows.max(1));
+        Sizes::new(checked, backward, self.threads()).of(rows)
     }
 
     /// The plan, with what of it only products know.
@@ -71,9 +70,8 @@ impl Cpu {
         }
         let (rows, budget) = (checked.rows.max(1), checked.options.workspace);
         let sizes = Sizes::new(checked, backward, self.threads());
-        // What is added up over rows is added up over whole blocks.
-        let block = if backward { block_rows(checked.classes()) } else { 1 };
-        let least = self.least_of_chunks(checked, backward);
+        let block = block_of(checked, backward);
+        let least = sizes.of(block.min(rows));
         if least > budget {
             return Err(small_budget(least, budget));
         }
@@ -110,6 +108,11 @@ pub(super) struct Chunking {
     pub(super) wide: bool,
     /// Where logits are made a tile at a time.
     pub(super) cut: Option<Cut>,
+}
+
+/// Rows that a chunk has at the least: what is added up over rows is added up over whole blocks.
+fn block_of(checked: &CheckedLinear<'_>, backward: bool) -> usize {
+    if backward { block_rows(checked.classes()) } else { 1 }
 }
 
 /// Whether rows can be made of the parts that blocks of classes leave: rows of a few classes are summed side by

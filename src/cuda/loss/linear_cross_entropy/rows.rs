@@ -9,6 +9,7 @@ use crate::code::variants::Batch;
 use crate::cuda::driver::product::Panel;
 use crate::cuda::matrix::clusters::blocks;
 use crate::cuda::matrix::products::Workspace;
+use crate::cuda::matrix::wide_tiles::Slots;
 use crate::cuda::schedule::batch::RowFactors;
 use crate::cuda::schedule::lines::count;
 use crate::cuda::stream::Cuda;
@@ -19,16 +20,6 @@ use crate::spec::linear_cross_entropy::CheckedLinear;
 pub(in crate::cuda::loss) const BYTES: usize = 8 + 3 * 4;
 /// Pieces of memory that those are in.
 pub(in crate::cuda::loss) const PIECES: usize = 4;
-
-/// A call's rows, those that count first.
-pub(super) struct Slots<'p> {
-    /// Addresses of each slot's row (i64), and of its mark (i64).
-    pub(super) rows: u64,
-    pub(super) marks: u64,
-    _memory: Workspace<'p>,
-}
-/// Bytes of a slot.
-pub(super) const SLOT: usize = 16;
 
 /// Temperatures and weights of rows, and what they make of upstream gradients.
 pub(in crate::cuda::loss) struct RowNumbers<'p> {
@@ -147,13 +138,8 @@ impl<'p> RowNumbers<'p> {
     /// # Safety
     /// Rows have been marked, one at the least.
     pub(super) unsafe fn pack(&self) -> Result<Slots<'p>> {
-        let mut memory = Workspace::new(self.cuda, self.args.n as usize);
-        let [rows, marks] = [memory.packed(1, DType::I64)?, memory.packed(1, DType::I64)?];
-        let [rows, marks] = [rows.address, marks.address];
-        let args = LinearRowsArgs { slot_rows: rows, slot_marks: marks, ..self.args };
-        // SAFETY: these are the kernel's own arguments, and each row has its mark and its slot.
-        unsafe { self.cuda.launch_batch(Batch::LinearPack, 1, args::bytes(&args))? };
-        Ok(Slots { rows, marks, _memory: memory })
+        // SAFETY: each row has its mark: the caller's promise.
+        unsafe { Slots::pack(self.cuda, self.args.marks, self.args.n) }
     }
 
     /// Divides n rows, from row `from` on, by their temperatures.

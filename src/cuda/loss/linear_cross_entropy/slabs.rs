@@ -2,14 +2,13 @@
 //! the logits of some classes at a time (a slab), for all rows.
 
 use super::budget::Sizes;
-use super::rows::SLOT;
 use crate::base::dtype::DType;
 use crate::base::error::Result;
 use crate::code::variants::Loss;
 use crate::cuda::matrix::block_sparse::tiles;
 use crate::cuda::matrix::factors::{SUM, two_parts};
 use crate::cuda::matrix::products::padded;
-use crate::cuda::matrix::wide_tiles::{CLASSES, splits};
+use crate::cuda::matrix::wide_tiles::{CLASSES, SLOT, splits};
 use crate::spec::linear_cross_entropy::{CheckedLinear, small_budget};
 
 /// Words of what a row's gradient is made of, at most (`TokenSlopes`), and of what it must reach (`LinearLimits`).

@@ -4,20 +4,19 @@
 //! Rows that count go first, so that the others take no tiles. `kernels/loss/linear_cross_entropy.cu`.
 
 use super::chunks::Gradients;
-use super::rows::{RowNumbers, Slots};
+use super::rows::RowNumbers;
 use super::slabs::{LIMITS, Slabs, stride};
 use crate::base::dtype::DType;
 use crate::base::error::Result;
-use crate::code::args;
 use crate::code::args::{CrossEntropyArgs, LinearTileArgs};
 use crate::code::variants::{Batch, Loss};
 use crate::cuda::driver::product::Panel;
 use crate::cuda::matrix::accumulator::Sum;
 use crate::cuda::matrix::block_sparse::{BlockSparse, tiles};
-use crate::cuda::matrix::clusters::blocks;
 use crate::cuda::matrix::factors::{Factor, SUM};
 use crate::cuda::matrix::products::{Bias, Places, Workspace};
-use crate::cuda::matrix::wide_tiles::{CLASSES, ROWS};
+use crate::cuda::matrix::wide_tiles;
+use crate::cuda::matrix::wide_tiles::{CLASSES, Slots};
 use crate::cuda::stream::Cuda;
 use crate::cuda::stream::memory::Input;
 use crate::spec::linear_cross_entropy::CheckedLinear;
@@ -167,17 +166,6 @@ impl<'c, 'p> Tiled<'c, 'p> {
         }
     }
 
-    /// Blocks that each own some rows and a split of the classes.
-    ///
-    /// # Safety
-    /// The arguments name memory that is as long as their sizes say.
-    unsafe fn launch(&self, kernel: Batch, args: &LinearTileArgs) -> Result<()> {
-        let grid = self.n.div_ceil(ROWS).saturating_mul(args.splits as usize);
-        let grid = u32::try_from(grid).unwrap_or(u32::MAX);
-        // SAFETY: these are the kernel's own arguments: the caller's promise for the rest.
-        unsafe { self.cuda.launch_batch(kernel, grid, args::bytes(args)) }
-    }
-
     /// Puts all launches on the stream; `row` is filled but for the bias.
     ///
     /// # Safety
@@ -192,8 +180,8 @@ impl<'c, 'p> Tiled<'c, 'p> {
         // SAFETY: inputs were checked to have these sizes; the workspace is as long as rows and splits need, and
         // what gradients are made of is written before they are.
         unsafe {
-            self.launch(self.kernels.forward, &args)?;
-            self.cuda.launch_batch(self.kernels.finish, blocks(self.n), args::bytes(&args))?;
+            wide_tiles::launch(self.cuda, self.kernels.forward, &args)?;
+            wide_tiles::finish(self.cuda, self.kernels.finish, &args)?;
             let Some(to) = gradients else { return Ok(()) };
             let back = self.back(to)?;
             if self.classes == 0 {
@@ -212,7 +200,7 @@ impl<'c, 'p> Tiled<'c, 'p> {
                     splits: some.div_ceil(CLASSES) as i64,
                     ..args
                 };
-                self.launch(self.kernels.gradient, &slab)?;
+                wide_tiles::launch(self.cuda, self.kernels.gradient, &slab)?;
                 self.products(&back, first, some)?;
             }
             self.settle(&back)
