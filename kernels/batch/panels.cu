@@ -84,6 +84,50 @@ WL_FN void panel_parts_body(const PanelArgs& a) {
   }
 }
 
+// A number of at most 2^15 as the sum of two f16 ones. Both have its sign and, unless it is 0, are not 0 themselves, so
+// that products with an infinite number are that of the number (as `Parts`); infinities and NaN are the first.
+WL_FN void cut_halves(float v, float (&to)[2]) {
+  const float step = 5.9604644775390625e-8f, size = wl_abs(v);  // the smallest f16 number
+  if (!(size > 0.f && size <= 3.402823466e38f)) {
+    to[0] = v, to[1] = 0.f;
+    return;
+  }
+  const float cut = size < 6.103515625e-5f ? (float)(wl_u32)(size / step) * step : wl_f32(wl_bits(size) & 0xffffe000u);
+  const float first = cut > 0.f ? cut : step, rest = size - first;
+  const float sign = v < 0.f ? -1.f : 1.f;
+  to[0] = sign * first, to[1] = sign * (rest > step ? rest : step);
+}
+
+// to[i] = two f16 parts of from[i] · 2^k side by side, each of the next multiple of 8 columns, and rest[i] = 2^k: by
+// which the largest is about 2^14, so that of the others 2^-39 of it is seen. A warp a row.
+WL_FN void panel_halves_body(const PanelArgs& a) {
+  const wl_i64 each = (a.columns + 7) / 8 * 8;
+  for (wl_i64 row = first_of_grid() / 32; row < a.n; row += step_of_grid() / 32) {
+    const float* const from = (const float*)a.from + row * a.from_stride;
+    float most = 0.f;
+    for (wl_i64 c = wl_lane(); c < a.columns; c += 32) {
+      const float size = wl_abs(wl_ld(from + c));
+      most = size <= 3.402823466e38f ? wl_max(most, size) : most;
+    }
+    WL_UNROLL for (wl_u32 lanes = 16; lanes > 0; lanes /= 2) most = wl_max(most, wl_shfl_xor(WL_FULL_MASK, most, lanes));
+    // An exponent of 0 is that of numbers below 2^-126, which 2^126 does not bring further.
+    const int k = 14 - ((int)(wl_bits(most) >> 23) - 127);
+    const float scale = most > 0.f ? wl_f32((wl_u32)(127 + (k < 126 ? k : 126)) << 23) : 1.f;
+    if (wl_lane() == 0) wl_st((float*)a.rest + row, scale);
+    f16* const to = (f16*)a.to + row * a.to_stride;
+    for (wl_i64 c = 8 * wl_lane(); c < each; c += 256) {
+      float v[8], parts[2][8];
+      load_columns(from, c, a.columns, 0.f, v);
+      WL_UNROLL for (int e = 0; e < 8; e++) {
+        float two[2];
+        cut_halves(v[e] * scale, two);
+        parts[0][e] = two[0], parts[1][e] = two[1];
+      }
+      WL_UNROLL for (int i = 0; i < 2; i++) wl_st128(to + i * each + c, Dtype<f16>::narrow<0>(parts[i]));
+    }
+  }
+}
+
 // to[column] = the sum of from[i][column], or that added to it. 32 columns a block: each warp adds every
 // eighth row, and the warps' sums are added in order.
 WL_FN void panel_column_sums_body(const PanelArgs& a) {

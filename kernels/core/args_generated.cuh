@@ -614,7 +614,8 @@ struct PanelArgs {
   wl_u32 to_kind;
   wl_u32 add;           // To what is there.
   wl_u32 parts;         // Which bf16 part stands where (panel_parts): a digit of 2 bits each.
-  void* rest;           // What rounding left (panel_compensate), of `to`'s kind.
+  void* rest;           // What rounding left (panel_compensate), of `to`'s kind; or what rows were multiplied by
+                        // (panel_halves), f32.
   wl_i64 rest_stride;
 };
 static_assert(sizeof(PanelArgs) == 96, "PanelArgs");
@@ -628,7 +629,8 @@ WL_OFFSET(PanelArgs, rest, 80); WL_OFFSET(PanelArgs, rest_stride, 88);
 struct LinearTileArgs {
   CrossEntropyArgs row;      // The rows and the loss's options; x and y stand unused.
   const void* hidden;        // `[rows, width]`.
-  const void* weight;        // `[classes, width]`.
+  const void* weight;        // `[classes, weight_width]`; where hidden rows are wider, they are parts side by side,
+                             // each of the next multiple of 8 features, which meet the same weights.
   const float* temperature;  // What divides a row's logits, or null.
   const wl_i64* slot_rows;   // Rows that count come first, in their order: a slot's row,
   const wl_i64* slot_marks;  // and its class, or -1 where it does not count.
@@ -643,6 +645,7 @@ struct LinearTileArgs {
                              // between rows, the first of which is at a multiple of 4 bytes.
   void* gradient_rest;       // What that lacks of f32, laid out like it, or null: nobody asks.
   wl_i64 width;
+  wl_i64 weight_width;
   wl_i64 hidden_stride;      // Elements between rows.
   wl_i64 weight_stride;      // Elements between rows.
   wl_i64 gradient_stride;    // Elements between rows.
@@ -652,17 +655,17 @@ struct LinearTileArgs {
   float bound;               // Of `limits`.
   wl_u32 pad;
 };
-static_assert(sizeof(LinearTileArgs) == 672, "LinearTileArgs");
+static_assert(sizeof(LinearTileArgs) == 680, "LinearTileArgs");
 WL_OFFSET(LinearTileArgs, row, 0); WL_OFFSET(LinearTileArgs, hidden, 512); WL_OFFSET(LinearTileArgs, weight, 520);
 WL_OFFSET(LinearTileArgs, temperature, 528); WL_OFFSET(LinearTileArgs, slot_rows, 536);
 WL_OFFSET(LinearTileArgs, slot_marks, 544); WL_OFFSET(LinearTileArgs, partials, 552);
 WL_OFFSET(LinearTileArgs, targets, 560); WL_OFFSET(LinearTileArgs, slopes, 568); WL_OFFSET(LinearTileArgs, limits, 576);
 WL_OFFSET(LinearTileArgs, flags, 584); WL_OFFSET(LinearTileArgs, gradient, 592);
 WL_OFFSET(LinearTileArgs, gradient_rest, 600); WL_OFFSET(LinearTileArgs, width, 608);
-WL_OFFSET(LinearTileArgs, hidden_stride, 616); WL_OFFSET(LinearTileArgs, weight_stride, 624);
-WL_OFFSET(LinearTileArgs, gradient_stride, 632); WL_OFFSET(LinearTileArgs, begin, 640);
-WL_OFFSET(LinearTileArgs, end, 648); WL_OFFSET(LinearTileArgs, splits, 656); WL_OFFSET(LinearTileArgs, bound, 664);
-WL_OFFSET(LinearTileArgs, pad, 668);
+WL_OFFSET(LinearTileArgs, weight_width, 616); WL_OFFSET(LinearTileArgs, hidden_stride, 624);
+WL_OFFSET(LinearTileArgs, weight_stride, 632); WL_OFFSET(LinearTileArgs, gradient_stride, 640);
+WL_OFFSET(LinearTileArgs, begin, 648); WL_OFFSET(LinearTileArgs, end, 656); WL_OFFSET(LinearTileArgs, splits, 664);
+WL_OFFSET(LinearTileArgs, bound, 672); WL_OFFSET(LinearTileArgs, pad, 676);
 
 // Rows of logits that are products, and what they have beside them.
 struct LinearRowsArgs {

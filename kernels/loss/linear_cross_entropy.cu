@@ -1,5 +1,5 @@
 // Cross entropy over products of any number of features, whose logits never reach memory.
-// Launches: src/cuda/loss/linear_cross_entropy/tiled.rs.
+// Launches: src/cuda/loss/linear_cross_entropy/tiled.rs, src/cuda/matrix/linear_softmax/wide.rs.
 #pragma once
 #include "loss/cross_entropy.cu"
 #include "tile/linear_gradient.cuh"

@@ -79,7 +79,7 @@ WL_FN void begin_with_bias(const LinearTileArgs& a, const LinearColumns& columns
 template <class T, class Each>
 WL_FN void through_tiles(const LinearTileArgs& a, const LinearBlock& block, const LinearRows& rows, Each each) {
   const MatrixView<T> hidden(a.hidden, a.row.rows.count, a.hidden_stride, a.width);
-  const MatrixView<T> weight(a.weight, a.row.rows.classes, a.weight_stride, a.width);
+  const MatrixView<T> weight(a.weight, a.row.rows.classes, a.weight_stride, a.weight_width);
   WL_PIPELINE(T, pipeline, hidden, weight);
   pipeline.start(block.begin, block.end, [&](wl_u32 row) { return rows.places[row]; });
   WL_UNROLL_N(1) for (wl_i64 begin = block.begin; begin < block.end; begin += WL_PIPE_OTHER) {

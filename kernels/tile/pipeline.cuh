@@ -11,6 +11,9 @@
 // No access has two lanes of a turn in a bank: a row of a stage is 4 pieces of 16 bytes, two rows are 128 bytes, and
 // which piece is where changes every two rows (Piece). A turn is 8 lanes of one piece each: of 8 rows where fragments
 // are read, of 2 where stages are written.
+//
+// Own rows may be longer than the others, which then begin again: parts of a row lie side by side, each of the next
+// multiple of 8 features, and meet the same other row.
 #pragma once
 #include "tile/product.cuh"
 
@@ -35,7 +38,7 @@ struct Pipeline {
   const T* own_rows[2];   // of the thread; null: not read
   // What is brought next, and where to; what is multiplied next.
   wl_i64 coming;
-  wl_i64 column;
+  wl_i64 column, other_column;
   wl_u32 to, at;
 
   // Where a piece of a row lies.
@@ -43,12 +46,18 @@ struct Pipeline {
   static WL_FN wl_u32 own_of_warp() { return WL_PIPE_WARP * (wl_warp() / WL_PIPE_ACROSS); }
   static WL_FN wl_u32 other_of_warp() { return WL_PIPE_WARP * (wl_warp() % WL_PIPE_ACROSS); }
 
+  // Of a piece that begins there.
+  static WL_FN wl_u32 bytes_from(const MatrixView<T>& of, wl_i64 column) {
+    const wl_i64 after = of.width - column;
+    return after < 0 ? 0u : after < 8 ? 2 * (wl_u32)after : 16u;
+  }
+
   // The first stages of other rows `begin` to `end` are on their way. `place(i)`: which row is the block's own i-th;
   // below 0: none, and zeros are multiplied.
   template <class Place>
   WL_FN void start(wl_i64 begin, wl_i64 stop, Place place) {
     coming = own.width > 0 ? begin : stop;
-    end = stop, column = 0, to = at = 0;
+    end = stop, column = other_column = 0, to = at = 0;
     WL_UNROLL for (int i = 0; i < 2; i++) {
       const wl_i64 row = place(64 * i + wl_thread() / 4);
       own_rows[i] = row < 0 ? nullptr : own.row(row);
@@ -60,28 +69,32 @@ struct Pipeline {
   WL_FN void bring() {
     if (coming < end) {
       const wl_u32 row = wl_thread() / 4, part = wl_thread() % 4, place = to + piece(row, part);
+      const wl_i64 again = (other.width + 7) / 8 * 8, ahead = other_column + 8 * part;
+      // Whatever the others begin again with, what an own row has not got takes nothing of.
+      const wl_i64 other_at = column + 8 * part >= own.width ? other.width : ahead < again ? ahead : ahead - again;
       if (own.packed && other.packed) {
-        const wl_i64 after = own.width - column - 8 * part, rows = other.rows - coming - row;
-        const wl_u32 bytes = after < 0 ? 0u : after < 8 ? 2 * (wl_u32)after : 16u;
-        const T* const other_at = other.values + (coming + row) * other.stride + 8 * part + column;
+        const wl_i64 rows = other.rows - coming - row;
+        const wl_u32 bytes = bytes_from(own, column + 8 * part), other_bytes = bytes_from(other, other_at);
+        const T* const other_row = other.values + (coming + row) * other.stride + other_at;
         WL_UNROLL for (int i = 0; i < 2; i++) {
           const wl_u32 own_bytes = own_rows[i] ? bytes : 0u;
           wl_cp_async16_of(memory, place + OTHERS * i, own_rows[i] + 8 * part + column, own_bytes);
         }
         WL_UNROLL for (int i = 0; i < 4; i++) {
-          wl_cp_async16_of(memory, place + OTHERS * (i + 2), other_at + 64 * i * other.stride, 64 * i < rows ? bytes : 0u);
+          wl_cp_async16_of(memory, place + OTHERS * (i + 2), other_row + 64 * i * other.stride, 64 * i < rows ? other_bytes : 0u);
         }
       } else {
         WL_UNROLL for (int i = 0; i < 2; i++) {
           own.bring(own_rows[i], column + 8 * part, memory, place + OTHERS * i);
         }
         WL_UNROLL for (int i = 0; i < 4; i++) {
-          other.bring(other.row(coming + 64 * i + row), column + 8 * part, memory, place + OTHERS * (i + 2));
+          other.bring(other.row(coming + 64 * i + row), other_at, memory, place + OTHERS * (i + 2));
         }
       }
       to = next(to);
-      column += WL_PIPE_FEATURES;
-      if (column >= own.width) column = 0, coming += WL_PIPE_OTHER;
+      column += WL_PIPE_FEATURES, other_column += WL_PIPE_FEATURES;
+      if (other_column >= again) other_column -= again;
+      if (column >= own.width) column = other_column = 0, coming += WL_PIPE_OTHER;
     }
     wl_cp_async_commit();
   }
@@ -120,4 +133,4 @@ struct Pipeline {
 
 #define WL_PIPELINE(T, name, own, other)                        \
   WL_DYNAMIC_SMEM(wl_u32, name##_stages, 0, WL_PIPE_WORDS);     \
-  Pipeline<T> name = {name##_stages, own, other, 0, {}, 0, 0, 0, 0}
+  Pipeline<T> name = {name##_stages, own, other, 0, {}, 0, 0, 0, 0, 0}

@@ -302,7 +302,7 @@ pub(crate) struct PanelArgs {
     pub(crate) add: u32,
     /// Which bf16 part stands where (panel_parts): a digit of 2 bits each.
     pub(crate) parts: u32,
-    /// What rounding left (panel_compensate), of `to`'s kind.
+    /// What rounding left (panel_compensate), of `to`'s kind; or what rows were multiplied by (panel_halves), f32.
     pub(crate) rest: Out,
     pub(crate) rest_stride: i64,
 }

@@ -11,7 +11,8 @@ pub(crate) struct LinearTileArgs {
     pub(crate) row: CrossEntropyArgs,
     /// `[rows, width]`.
     pub(crate) hidden: In,
-    /// `[classes, width]`.
+    /// `[classes, weight_width]`; where hidden rows are wider, they are parts side by side, each of the next multiple of
+    /// 8 features, which meet the same weights.
     pub(crate) weight: In,
     /// What divides a row's logits, or null.
     pub(crate) temperature: InF32,
@@ -35,6 +36,7 @@ pub(crate) struct LinearTileArgs {
     /// What that lacks of f32, laid out like it, or null: nobody asks.
     pub(crate) gradient_rest: Out,
     pub(crate) width: i64,
+    pub(crate) weight_width: i64,
     /// Elements between rows.
     pub(crate) hidden_stride: i64,
     /// Elements between rows.

@@ -86,6 +86,8 @@ batch! {
     PanelCompensate = Panels "panel_compensate",
     /// Rows as bf16 parts.
     PanelParts = Panels "panel_parts",
+    /// Rows as f16 parts, by a power of two.
+    PanelHalves = Panels "panel_halves",
     /// The sum of each column.
     PanelColumnSums = Panels "panel_column_sums",
     /// Marks of rows, and their upstream gradients with temperatures and weights in them.

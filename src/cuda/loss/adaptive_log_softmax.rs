@@ -9,7 +9,7 @@ use crate::base::tensor::TensorMut;
 use crate::cuda::driver::product::Panel;
 use crate::cuda::matrix::accumulator::{InputGradient, Sum};
 use crate::cuda::matrix::clusters::{Bins, Grouping};
-use crate::cuda::matrix::linear_softmax::{Gradients, Softmax};
+use crate::cuda::matrix::linear_softmax::operands::{Gradients, Softmax};
 use crate::cuda::matrix::products::Linear;
 use crate::cuda::stream::Cuda;
 use crate::cuda::stream::memory::{Input, Output};

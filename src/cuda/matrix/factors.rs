@@ -8,6 +8,7 @@
 
 use crate::base::dtype::DType;
 use crate::base::error::Result;
+use crate::code::args::PanelArgs;
 use crate::code::variants::Batch;
 use crate::cuda::driver::product::{Panel, Product};
 use crate::cuda::matrix::products::{Places, Workspace, padded, panel_args};
@@ -23,19 +24,27 @@ type Layout = &'static [u32];
 const TWO: Layout = &[0, 1];
 /// The first part alone: the number, rounded to bf16.
 const ONE: Layout = &[0];
+/// All of f32's digits.
+const THREE: Layout = &[0, 1, 2];
 
 /// Of rows and of weights in 16 bits: every pair of parts that counts meets in one product, whose terms are
 /// those of all pairs.
 fn pairs(weights: DType) -> [Layout; 2] {
     match weights {
         DType::F16 => [&[0, 0, 1, 1, 2], &[0, 1, 0, 1, 0]],
-        _ => [&[0, 1, 2], &[0, 0, 0]],
+        _ => [THREE, &[0, 0, 0]],
     }
 }
 
 /// Columns that parts of so many take.
 fn columns_of(layout: Layout, columns: usize) -> usize {
     layout.len() * columns.next_multiple_of(PACK)
+}
+
+/// Features of f32 rows as tiles multiply them by weights of 16 bits (`kernels/tile/pipeline.cuh`): parts of the weights'
+/// type side by side, two of f16 or three of bf16, which are as good as f32.
+pub(crate) fn tile_terms(weights: DType, columns: usize) -> usize {
+    columns_of(if weights == DType::F16 { TWO } else { THREE }, columns)
 }
 
 /// Elements between rows of a factor of two parts.
@@ -127,6 +136,28 @@ impl Cuda {
         // SAFETY: `from` is device memory of these sizes, and `to` has the layout's columns from
         // 16-byte boundaries on: the caller's promise.
         unsafe { self.launch_panel(Batch::PanelParts, packs, args) }
+    }
+
+    /// Rows of f32 as parts of the type of `to`, which has the columns of [`tile_terms`]; f16 ones are those of the row
+    /// times a power of two, which goes to `scales` (f32, a number a row).
+    ///
+    /// # Safety
+    /// As for [`Cuda::product`]; the rows of `to` begin at 16-byte boundaries.
+    pub(crate) unsafe fn tile_rows(
+        &self,
+        from: Panel,
+        (to, scales): (Panel, u64),
+        sizes: [usize; 2],
+    ) -> Result<()> {
+        if to.dtype != DType::F16 {
+            // SAFETY: `from` is device memory of these sizes, and `to` has the columns of three parts: the caller's promise.
+            return unsafe { self.cut(from, to, sizes, THREE) };
+        }
+        let args = panel_args([from, to], sizes, Places::default(), false);
+        let args = PanelArgs { rest: scales, ..args };
+        // SAFETY: `from` is device memory of these sizes, `to` has the columns of two parts, and `scales` a number a
+        // row: the caller's promise.
+        unsafe { self.launch_panel(Batch::PanelHalves, sizes[0].saturating_mul(32), args) }
     }
 
     /// A matrix of n rows as a factor, in a call of tensors of this type; `memory` is its

@@ -7,4 +7,5 @@ pub(crate) mod factors;
 pub(crate) mod linear_softmax;
 pub(crate) mod products;
 pub(crate) mod segment_sum;
+pub(crate) mod slab_products;
 pub(crate) mod wide_tiles;

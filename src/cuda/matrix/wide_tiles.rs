@@ -8,7 +8,7 @@ use crate::code::args::{LinearRowsArgs, LinearTileArgs};
 use crate::code::card::Card;
 use crate::code::variants::Batch;
 use crate::cuda::matrix::clusters::blocks;
-use crate::cuda::matrix::products::Workspace;
+use crate::cuda::matrix::products::{Places, Workspace};
 use crate::cuda::stream::Cuda;
 
 /// Rows and classes of a tile (`WL_PIPE_OWN`, `WL_PIPE_OTHER`).
@@ -24,6 +24,10 @@ const SHARED: usize = Batch::LinearFullForwardF16.dynamic_shared() as usize + (1
 /// Rows of a chunk of which products read the classifier as fast as they multiply: of fewer, a forward pass that
 /// reads it once for all rows is ahead. Not measured on a card.
 const FEW: usize = 256;
+/// The same with a backward pass: by tiles logits are made twice, four products for three. Of chunks in memory each of
+/// the three goes through the classifier once a chunk, or its gradient in f32, which is read and written: 12 bytes a
+/// weight and chunk, as long as 6 operations a row take of some 300 rows. Not measured on a card.
+const FEW_BACK: usize = 128;
 
 /// Parts that so many classes are gone through in.
 pub(crate) fn splits(classes: usize) -> usize {
@@ -40,6 +44,18 @@ pub(crate) fn fit(card: &Card) -> bool {
 pub(crate) fn lead(card: &Card, [rows, chunk]: [usize; 2]) -> bool {
     let behind = matches!(card.arch, 90..=119);
     !behind && chunk < FEW.min(rows)
+}
+
+/// Whether a backward pass is ahead by tiles, of chunks of so many rows with slabs of so many classes. Each slab goes
+/// through the hidden rows and their gradient, 12 bytes a feature as well, so slabs are to be longer than chunks of
+/// stored logits; and rows of a chunk should fill a tile.
+pub(crate) fn lead_back(
+    card: &Card,
+    [rows, chunk]: [usize; 2],
+    [tiled_rows, slab]: [usize; 2],
+) -> bool {
+    let worth = chunk < FEW_BACK && slab >= 2 * chunk && tiled_rows >= ROWS.min(rows);
+    worth && lead(card, [rows, chunk])
 }
 
 /// Bytes of a slot.
@@ -66,6 +82,11 @@ impl<'p> Slots<'p> {
         // SAFETY: these are the kernel's own arguments, and each row has its mark and its slot.
         unsafe { cuda.launch_batch(Batch::LinearPack, 1, args::bytes(&args))? };
         Ok(Slots { rows: slot_rows, marks: slot_marks, _memory: memory })
+    }
+
+    /// Where the slots' rows are, for panels by slots.
+    pub(crate) fn places(&self) -> Places {
+        Places { rows: self.rows, marks: self.marks }
     }
 }
 

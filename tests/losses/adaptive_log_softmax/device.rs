@@ -3,6 +3,7 @@
 mod bias;
 mod distributions;
 mod narrow;
+mod wide;
 
 use super::*;
 use std::sync::Arc;

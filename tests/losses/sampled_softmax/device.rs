@@ -1,6 +1,7 @@
 //! On an imitated card: the same negatives as on the CPU, and their gradients added up on the device.
 
 mod bias;
+mod wide;
 
 use super::*;
 use warploss::emulator::Description;
@@ -117,8 +118,8 @@ fn sampled_calls_are_not_captured_and_calls_of_all_classes_are() {
     }
 }
 
-/// Where few rows of logits fit, a forward pass over all classes makes them tile by tile and has none in memory; one
-/// with gradients, and of f32, goes on with those that fit.
+/// Where few rows of logits fit, a forward pass over all classes makes them tile by tile and has none in memory; of
+/// f32 it goes on with those that fit.
 #[test]
 fn results_alone_go_without_logits_where_few_rows_of_them_fit() {
     let (rows, sampler) = (300, NegativeSampler::all(CLASSES).unwrap());

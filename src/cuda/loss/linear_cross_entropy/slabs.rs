@@ -5,9 +5,9 @@ use super::budget::Sizes;
 use crate::base::dtype::DType;
 use crate::base::error::Result;
 use crate::code::variants::Loss;
-use crate::cuda::matrix::block_sparse::tiles;
 use crate::cuda::matrix::factors::{SUM, two_parts};
 use crate::cuda::matrix::products::padded;
+use crate::cuda::matrix::slab_products::Extent;
 use crate::cuda::matrix::wide_tiles::{CLASSES, SLOT, splits};
 use crate::spec::linear_cross_entropy::{CheckedLinear, small_budget};
 
@@ -39,7 +39,8 @@ impl Slabs {
         let all = checked.options.workspace;
         let splits = splits(sizes.classes);
         let fixed = sizes.fixed().saturating_add(of_rows(sizes, splits)).saturating_add(GRAINS);
-        let one = if sizes.back { of_slab(sizes, CLASSES.min(sizes.classes)) } else { 0 };
+        let of = extent(sizes);
+        let one = if sizes.back { of.of_slab(CLASSES.min(sizes.classes)) } else { 0 };
         let least_room = sizes.least_room();
         let least = fixed.saturating_add(one).saturating_add(least_room);
         if all < least {
@@ -49,8 +50,8 @@ impl Slabs {
             0 => 0,
             least_room => (all / 8).min(SUM).clamp(least_room, all - fixed - one),
         };
-        let slab = if sizes.back { slab_of(sizes, all - fixed - room) } else { 0 };
-        let bytes = fixed + room + of_slab(sizes, slab);
+        let slab = if sizes.back { of.slab(all - fixed - room) } else { 0 };
+        let bytes = fixed + room + of.of_slab(slab);
         Ok(Slabs { splits, classes: slab, room, bytes })
     }
 }
@@ -67,33 +68,7 @@ fn of_rows(sizes: &Sizes, splits: usize) -> usize {
     sizes.n.saturating_mul(row)
 }
 
-/// Elements between rows of a part of a slab's gradient: each begins at a multiple of 16 bytes.
-pub(super) fn stride(classes: usize) -> usize {
-    padded(classes.next_multiple_of(8))
-}
-
-/// Bytes of a slab of so many classes: the parts of its gradient, flags of its tiles, and the parts of its weights.
-fn of_slab(sizes: &Sizes, classes: usize) -> usize {
-    if classes == 0 {
-        return 0;
-    }
-    let [down, across] = tiles([sizes.n, classes]);
-    let flags = 4 * down.saturating_mul(across);
-    let rows = sizes.n.saturating_mul(4 * stride(classes)).saturating_add(flags);
-    let parts = if sizes.dtype == DType::F16 { 2 * two_parts(sizes.features) } else { 0 };
-    rows.saturating_add(classes.saturating_mul(parts))
-}
-
-/// Whole tiles of classes that there is room for.
-fn slab_of(sizes: &Sizes, left: usize) -> usize {
-    let tiles = sizes.classes.div_ceil(CLASSES);
-    let (mut fits, mut too_many) = (1, tiles + 1);
-    while fits + 1 < too_many {
-        let middle = fits.midpoint(too_many);
-        let takes = of_slab(sizes, (middle * CLASSES).min(sizes.classes));
-        if takes <= left { fits = middle } else { too_many = middle }
-    }
-    // Slabs of one length, so that none is much shorter than products like.
-    let slabs = tiles.div_ceil(fits).max(1);
-    (tiles.div_ceil(slabs) * CLASSES).min(sizes.classes)
+fn extent(sizes: &Sizes) -> Extent {
+    let Sizes { n, features, classes, dtype, .. } = *sizes;
+    Extent { n, features, classes, dtype }
 }

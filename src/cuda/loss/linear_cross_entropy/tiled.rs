@@ -1,22 +1,20 @@
 //! Rows whose logits never reach memory: a pass over all classes for their numbers, and for a backward pass another,
-//! which leaves the logits' gradient of a slab of classes at a time to products: the driver's, or where a filter makes
-//! zeros of tiles, those of `block_sparse.rs`. So each row of the classifier's gradient is made at once, of all rows.
+//! which leaves the logits' gradient of a slab of classes at a time to products (`slab_products.rs`).
 //! Rows that count go first, so that the others take no tiles. `kernels/loss/linear_cross_entropy.cu`.
 
 use super::chunks::Gradients;
 use super::rows::RowNumbers;
-use super::slabs::{LIMITS, Slabs, stride};
+use super::slabs::{LIMITS, Slabs};
 use crate::base::dtype::DType;
 use crate::base::error::Result;
 use crate::code::args::{CrossEntropyArgs, LinearTileArgs};
 use crate::code::variants::{Batch, Loss};
 use crate::cuda::driver::product::Panel;
 use crate::cuda::matrix::accumulator::Sum;
-use crate::cuda::matrix::block_sparse::{BlockSparse, tiles};
-use crate::cuda::matrix::factors::{Factor, SUM};
 use crate::cuda::matrix::products::{Bias, Places, Workspace};
+use crate::cuda::matrix::slab_products::{Extent, Slab, SlabProducts, To};
 use crate::cuda::matrix::wide_tiles;
-use crate::cuda::matrix::wide_tiles::{CLASSES, Slots};
+use crate::cuda::matrix::wide_tiles::Slots;
 use crate::cuda::stream::Cuda;
 use crate::cuda::stream::memory::Input;
 use crate::spec::linear_cross_entropy::CheckedLinear;
@@ -82,21 +80,12 @@ pub(super) struct Tiled<'c, 'p> {
     _memory: Workspace<'p>,
 }
 
-/// Memory for the products back; factors as in chunks.
+/// Memory for the products back.
 struct Back<'p> {
-    /// Hidden rows by slots, 0 where they are not read, as products take them.
-    x: Factor,
-    /// The gradient of a slab's logits.
-    logits: Factor,
-    /// Of its tiles, where there is a bound.
-    flags: u64,
-    weight_factor: Panel,
-    /// f32.
-    d_x: Panel,
-    /// Sums of columns; f32.
-    sums: Panel,
-    to: Gradients,
-    _memory: [Workspace<'p>; 4],
+    products: SlabProducts<'p>,
+    to: To,
+    gradients: Gradients,
+    _memory: [Workspace<'p>; 2],
 }
 
 impl<'c, 'p> Tiled<'c, 'p> {
@@ -158,6 +147,7 @@ impl<'c, 'p> Tiled<'c, 'p> {
             limits: self.limits,
             bound: self.bound.unwrap_or(0.0),
             width: self.features as i64,
+            weight_width: self.features as i64,
             hidden_stride: hidden.stride as i64,
             weight_stride: weight.stride as i64,
             end: self.classes as i64,
@@ -184,149 +174,48 @@ impl<'c, 'p> Tiled<'c, 'p> {
             wide_tiles::finish(self.cuda, self.kernels.finish, &args)?;
             let Some(to) = gradients else { return Ok(()) };
             let back = self.back(to)?;
-            if self.classes == 0 {
-                self.cuda.zeros(back.d_x, [self.n, self.features])?;
-            }
-            for first in (0..self.classes).step_by(self.slabs.classes.max(1)) {
-                let some = self.slabs.classes.min(self.classes - first);
-                let [gradient, gradient_rest] = back.logits.addresses();
-                let slab = LinearTileArgs {
-                    gradient,
-                    gradient_rest,
-                    gradient_stride: back.logits.stride() as i64,
-                    flags: back.flags,
-                    begin: first as i64,
-                    end: (first + some) as i64,
-                    splits: some.div_ceil(CLASSES) as i64,
-                    ..args
-                };
-                wide_tiles::launch(self.cuda, self.kernels.gradient, &slab)?;
-                self.products(&back, first, some)?;
-            }
+            let weight = Panel::from(&self.weight);
+            back.products.run((self.kernels.gradient, &args), weight, &back.to)?;
             self.settle(&back)
         }
     }
 
     /// # Safety
     /// As for [`Tiled::run`], here and below.
-    unsafe fn back(&self, to: Gradients) -> Result<Back<'p>> {
-        let (n, features, dtype) = (self.n, self.features, self.dtype);
-        let mut of_rows = Workspace::new(self.cuda, n);
-        let mut of_classes = Workspace::new(self.cuda, self.slabs.classes);
-        let mut one = Workspace::new(self.cuda, 1);
+    unsafe fn back(&self, gradients: Gradients) -> Result<Back<'p>> {
+        let (cuda, n, features, dtype) = (self.cuda, self.n, self.features, self.dtype);
+        let [hidden, bias] = [&gradients.input, &gradients.bias].map(|sum| sum.is_some());
+        let extent = Extent { n, features, classes: self.classes, dtype };
+        let slab = Slab {
+            classes: self.slabs.classes,
+            round: self.round,
+            filter: self.bound.is_some(),
+            room: self.slabs.room,
+        };
+        let mut of_rows = Workspace::new(cuda, n);
+        let mut one = Workspace::new(cuda, 1);
         let if_there = |there: bool, n: usize| if there { n } else { 0 };
-        let (of_weight, of_x) = (to.weight.is_some(), to.input.is_some());
+        let of_weight = gradients.weight.is_some();
         let x = of_rows.panel(if_there(of_weight, features), dtype)?;
         let x_factor = of_rows.factor(if_there(of_weight, features), dtype, dtype)?;
-        let sums = one.panel(if_there(to.bias.is_some(), self.classes), DType::F32)?;
-        let panels = [Panel::from(&self.input), x];
-        let width = stride(self.slabs.classes);
-        let first = of_rows.packed(width, DType::BF16)?;
-        // Sums of columns are no product that rounding would save.
-        let rest = if self.round && to.bias.is_none() { 0 } else { width };
-        let rest = of_rows.packed(rest, DType::BF16)?;
-        let second = (rest.stride > 0).then_some(rest);
-        let [down, across] = tiles([n, self.slabs.classes]);
-        let mut of_tiles = Workspace::new(self.cuda, down);
-        let flags = match self.bound {
-            Some(_) => of_tiles.packed(across, DType::U32)?.address,
-            None => 0,
+        let sums = one.panel(if_there(bias, self.classes), DType::F32)?;
+        let d_x = of_rows.panel(if_there(hidden, features), DType::F32)?;
+        let weight = match gradients.weight {
+            // SAFETY: input and buffer have all rows, and each slot has a row and a mark.
+            Some(sum) => unsafe {
+                let (panels, sizes) = ([Panel::from(&self.input), x], [n, features]);
+                cuda.panel(Batch::PanelGather, panels, sizes, self.slots.places(), false)?;
+                Some((cuda.factor(x, x_factor, sizes, dtype)?, sum))
+            },
+            None => None,
         };
-        // SAFETY: input and buffer have all rows, and each slot has a row and a mark.
-        let x = unsafe {
-            if of_weight {
-                self.cuda.panel(Batch::PanelGather, panels, [n, features], self.places(), false)?;
-                self.cuda.factor(x, x_factor, [n, features], dtype)?
-            } else {
-                Factor::whole(x)
-            }
-        };
+        let sums = bias.then_some(Sum { to: sums, add: false });
         Ok(Back {
-            x,
-            logits: Factor::of_parts(first, second),
-            flags,
-            weight_factor: of_classes.factor(if_there(of_x, features), dtype, dtype)?,
-            d_x: of_rows.panel(if_there(of_x, features), DType::F32)?,
-            sums,
-            to,
-            _memory: [of_rows, of_classes, of_tiles, one],
+            products: SlabProducts::new(cuda, extent, slab, [hidden, bias])?,
+            to: To { hidden: hidden.then_some(d_x), weight, sums },
+            gradients,
+            _memory: [of_rows, one],
         })
-    }
-
-    fn places(&self) -> Places {
-        Places { rows: self.slots.rows, marks: self.slots.marks }
-    }
-
-    /// The gradient of a slab's logits, as products take it.
-    fn slopes(&self, back: &Back<'p>) -> Factor {
-        if self.round { back.logits.rounded() } else { back.logits }
-    }
-
-    /// What a slab adds to the rows' gradient, and its share of the others.
-    ///
-    /// # Safety
-    /// As above; the slab's gradient is on the stream.
-    unsafe fn products(&self, back: &Back<'p>, first: usize, some: usize) -> Result<()> {
-        let Tiled { cuda, n, features, dtype, .. } = *self;
-        let sizes = [n, some];
-        // SAFETY: gradients have the sizes of what they belong to, and the buffers all rows and the slab's classes.
-        unsafe {
-            let weight = Panel::from(&self.weight).starting_at(first);
-            let weight = match back.to.input {
-                Some(_) => cuda.factor(weight, back.weight_factor, [some, features], dtype)?,
-                None => Factor::whole(weight),
-            };
-            if back.flags == 0 {
-                return self.whole_products(back, weight, first, some);
-            }
-            let of = |factor| BlockSparse { factor, flags: back.flags, sizes };
-            let slopes = of(self.slopes(back));
-            if back.to.bias.is_some() {
-                of(back.logits).column_sums(cuda, back.sums.after_column(first))?;
-            }
-            if let Some(Sum { to, add }) = back.to.weight {
-                slopes.multiply_turned(cuda, back.x, to.starting_at(first), (features, add))?;
-            }
-            if back.to.input.is_some() {
-                slopes.multiply(cuda, weight, back.d_x, (features, first > 0))?;
-            }
-        }
-        Ok(())
-    }
-
-    /// The same by the driver's products.
-    ///
-    /// # Safety
-    /// As above; the weights are the slab's.
-    unsafe fn whole_products(
-        &self,
-        back: &Back<'p>,
-        weight: Factor,
-        first: usize,
-        some: usize,
-    ) -> Result<()> {
-        let Tiled { cuda, n, features, .. } = *self;
-        let slopes = self.slopes(back);
-        // SAFETY: gradients have the sizes of what they belong to, and the buffers all rows and the slab's classes.
-        unsafe {
-            if back.to.bias.is_some() {
-                let (sums, sizes) = (back.sums.after_column(first), [n, some]);
-                for (i, &part) in back.logits.parts().iter().enumerate() {
-                    let (panels, places) = ([part, sums], Places::default());
-                    cuda.panel(Batch::PanelColumnSums, panels, sizes, places, i > 0)?;
-                }
-            }
-            if let Some(Sum { to, add }) = back.to.weight {
-                let factors = [slopes.transposed(), back.x];
-                let sizes = ([some, features, n], add);
-                cuda.multiply(factors, to.starting_at(first), sizes, self.slabs.room)?;
-            }
-            if back.to.input.is_some() {
-                let sizes = ([n, features, some], first > 0);
-                cuda.multiply([slopes, weight], back.d_x, sizes, SUM)?;
-            }
-        }
-        Ok(())
     }
 
     /// Rounds what was added up.
@@ -336,13 +225,15 @@ impl<'c, 'p> Tiled<'c, 'p> {
     unsafe fn settle(&self, back: &Back<'p>) -> Result<()> {
         // SAFETY: gradients have the sizes of what they belong to.
         unsafe {
-            if let Some(Sum { to, add }) = back.to.input {
+            if let (Some(Sum { to, add }), Some(d_x)) = (back.gradients.input, back.to.hidden) {
                 // What is not read has no gradient, whatever zeros times the classifier are.
-                let (panels, sizes) = ([back.d_x, to], [self.n, self.features]);
-                self.cuda.panel(Batch::PanelRound, panels, sizes, self.places(), add)?;
+                let (panels, sizes) = ([d_x, to], [self.n, self.features]);
+                self.cuda.panel(Batch::PanelRound, panels, sizes, self.slots.places(), add)?;
             }
-            let Some(Sum { to, add }) = back.to.bias else { return Ok(()) };
-            let (panels, sizes) = ([back.sums, to], [1, self.classes]);
+            let (Some(Sum { to, add }), Some(sums)) = (back.gradients.bias, back.to.sums) else {
+                return Ok(());
+            };
+            let (panels, sizes) = ([sums.to, to], [1, self.classes]);
             self.cuda.panel(Batch::PanelRound, panels, sizes, Places::default(), add)
         }
     }
