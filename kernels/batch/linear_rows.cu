@@ -1,5 +1,5 @@
 // What rows of logits that are products have beside them: marks, upstream gradients with temperatures and weights
-// in them; logits over temperatures; losses times weights. Values that are out of range are the census's affair.
+// in them; logits over temperatures; losses times weights; what slots have, back in its rows. Values that are out of range are the census's affair.
 // Launches: src/cuda/loss/linear_cross_entropy/rows.rs.
 #pragma once
 #include "core/args.cuh"
@@ -11,22 +11,30 @@ WL_FN void scaled_upstream(const UpstreamArgs& a, wl_i64 row, double factor, flo
   if (!to) return;
   const float given = a.values ? load_float(a.values, a.kind, row * a.stride) : a.number;
   // What has no weight has no gradient, whatever the upstream one.
-  wl_st(to + row, factor == 0. ? 0.f : (float)(given * factor));
+  wl_st(to, factor == 0. ? 0.f : (float)(given * factor));
 }
 
-// Marks of rows, and their upstream gradients over τ; that of the loss times the row's weight.
+// The row of a slot, where rows have been packed.
+WL_FN wl_i64 row_of(const LinearRowsArgs& a, wl_i64 slot) { return a.slot_rows ? wl_ld(a.slot_rows + slot) : slot; }
+
+// Marks of rows (of several class indices, of the last that counts), and upstream gradients over τ, by slots where there are any; that of the loss times the row's weight.
 WL_FN void linear_rows_body(const LinearRowsArgs& a) {
-  for (wl_i64 row = first_of_grid(); row < a.n; row += step_of_grid()) {
+  for (wl_i64 at = first_of_grid(); at < a.n; at += step_of_grid()) {
     if (a.target) {
-      const wl_i64 target = load_index(a.target, a.target_kind, row);
-      const bool kept = target != a.ignore_index && target >= 0 && target < a.classes;
-      wl_st(a.marks + row, kept ? target : (wl_i64)-1);
+      wl_i64 mark = -1;
+      for (wl_i64 i = at * a.positions; i < (at + 1) * a.positions; i++) {
+        const wl_i64 target = load_index(a.target, a.target_kind, i);
+        const bool kept = target != a.ignore_index && target >= 0 && target < a.classes;
+        mark = kept ? target : mark;
+      }
+      wl_st(a.marks + at, mark);
     }
+    const wl_i64 row = row_of(a, at);
     const double weight = a.row_weight ? wl_ld(a.row_weight + row) : 1.f;
     const double scale = a.over_temperature ? 1. / wl_ld(a.temperature + row) : 1.;
-    scaled_upstream(a.of_loss, row, weight * scale, a.given_loss);
-    scaled_upstream(a.of_logprob, row, scale, a.given_logprob);
-    scaled_upstream(a.of_entropy, row, scale, a.given_entropy);
+    scaled_upstream(a.of_loss, row, weight * scale, a.given_loss ? a.given_loss + at : nullptr);
+    scaled_upstream(a.of_logprob, row, scale, a.given_logprob ? a.given_logprob + at : nullptr);
+    scaled_upstream(a.of_entropy, row, scale, a.given_entropy ? a.given_entropy + at : nullptr);
   }
 }
 
@@ -56,13 +64,14 @@ WL_FN void linear_pack_body(const LinearRowsArgs& a) {
     }
     count += all;
   }
+  if (wl_thread() == 0) wl_st(a.count, count);
 }
 
-// Rows over their temperatures, in place.
+// Rows, or what slots have of them, over their temperatures, in place.
 WL_FN void linear_divide_body(const LinearRowsArgs& a) {
   for (Elements at(a.columns); at.row < a.n; at.next()) {
     float* const z = a.z + at.row * a.stride + at.column;
-    wl_st(z, wl_ld(z) / wl_ld(a.temperature + at.row));
+    wl_st(z, wl_ld(z) / wl_ld(a.temperature + row_of(a, at.row)));
   }
 }
 
@@ -81,5 +90,14 @@ WL_FN void linear_losses_body(const LinearRowsArgs& a) {
     const double weight = wl_ld(a.row_weight + row);
     weigh_loss(a.loss, a.wide, row, weight);
     weigh_loss(a.z_loss, a.wide, row, weight);
+  }
+}
+
+// Results of slots, where their rows have them. What rows that do not count have is the same for all.
+WL_FN void linear_results_body(const LinearRowsArgs& a) {
+  for (Elements at(a.columns); at.row < a.n; at.next()) {
+    const bool counts = wl_ld(a.slot_marks + at.row) >= 0;
+    const wl_u32 word = counts ? wl_ld((const wl_u32*)a.from + at.row * a.columns + at.column) : a.missing;
+    wl_st((wl_u32*)a.to + wl_ld(a.slot_rows + at.row) * a.columns + at.column, word);
   }
 }

@@ -675,6 +675,7 @@ struct LinearRowsArgs {
   wl_i64* marks;             // Per row: its class, or -1 where it does not count.
   wl_i64* slot_rows;         // The rows that count, in their order, and then the others,
   wl_i64* slot_marks;        // and the marks of these.
+  wl_i64* count;             // How many count.
   UpstreamArgs of_loss;
   UpstreamArgs of_logprob;
   UpstreamArgs of_entropy;
@@ -684,29 +685,33 @@ struct LinearRowsArgs {
   float* z;                  // Rows that are divided.
   void* loss;                // Rows' losses, doubles where they are wide.
   void* z_loss;              // The same, or null.
+  const void* from;          // What slots have one of each, and rows are to have; words.
+  void* to;
   wl_i64 n;
   wl_i64 classes;
+  wl_i64 positions;          // Class indices of a row.
   wl_i64 ignore_index;
-  wl_i64 columns;            // Of z.
+  wl_i64 columns;            // Of z, or words of what slots have.
   wl_i64 stride;             // Elements between rows of z.
   wl_u32 target_kind;
   wl_u32 wide;
   wl_u32 over_temperature;   // Upstream gradients are divided as logits are.
-  wl_u32 pad;
+  wl_u32 missing;            // Words of a row that does not count.
 };
-static_assert(sizeof(LinearRowsArgs) == 224, "LinearRowsArgs");
+static_assert(sizeof(LinearRowsArgs) == 256, "LinearRowsArgs");
 WL_OFFSET(LinearRowsArgs, target, 0); WL_OFFSET(LinearRowsArgs, temperature, 8);
 WL_OFFSET(LinearRowsArgs, row_weight, 16); WL_OFFSET(LinearRowsArgs, marks, 24);
 WL_OFFSET(LinearRowsArgs, slot_rows, 32); WL_OFFSET(LinearRowsArgs, slot_marks, 40);
-WL_OFFSET(LinearRowsArgs, of_loss, 48); WL_OFFSET(LinearRowsArgs, of_logprob, 72);
-WL_OFFSET(LinearRowsArgs, of_entropy, 96); WL_OFFSET(LinearRowsArgs, given_loss, 120);
-WL_OFFSET(LinearRowsArgs, given_logprob, 128); WL_OFFSET(LinearRowsArgs, given_entropy, 136);
-WL_OFFSET(LinearRowsArgs, z, 144); WL_OFFSET(LinearRowsArgs, loss, 152); WL_OFFSET(LinearRowsArgs, z_loss, 160);
-WL_OFFSET(LinearRowsArgs, n, 168); WL_OFFSET(LinearRowsArgs, classes, 176);
-WL_OFFSET(LinearRowsArgs, ignore_index, 184); WL_OFFSET(LinearRowsArgs, columns, 192);
-WL_OFFSET(LinearRowsArgs, stride, 200); WL_OFFSET(LinearRowsArgs, target_kind, 208);
-WL_OFFSET(LinearRowsArgs, wide, 212); WL_OFFSET(LinearRowsArgs, over_temperature, 216);
-WL_OFFSET(LinearRowsArgs, pad, 220);
+WL_OFFSET(LinearRowsArgs, count, 48); WL_OFFSET(LinearRowsArgs, of_loss, 56); WL_OFFSET(LinearRowsArgs, of_logprob, 80);
+WL_OFFSET(LinearRowsArgs, of_entropy, 104); WL_OFFSET(LinearRowsArgs, given_loss, 128);
+WL_OFFSET(LinearRowsArgs, given_logprob, 136); WL_OFFSET(LinearRowsArgs, given_entropy, 144);
+WL_OFFSET(LinearRowsArgs, z, 152); WL_OFFSET(LinearRowsArgs, loss, 160); WL_OFFSET(LinearRowsArgs, z_loss, 168);
+WL_OFFSET(LinearRowsArgs, from, 176); WL_OFFSET(LinearRowsArgs, to, 184); WL_OFFSET(LinearRowsArgs, n, 192);
+WL_OFFSET(LinearRowsArgs, classes, 200); WL_OFFSET(LinearRowsArgs, positions, 208);
+WL_OFFSET(LinearRowsArgs, ignore_index, 216); WL_OFFSET(LinearRowsArgs, columns, 224);
+WL_OFFSET(LinearRowsArgs, stride, 232); WL_OFFSET(LinearRowsArgs, target_kind, 240);
+WL_OFFSET(LinearRowsArgs, wide, 244); WL_OFFSET(LinearRowsArgs, over_temperature, 248);
+WL_OFFSET(LinearRowsArgs, missing, 252);
 
 // Products of a matrix of which pieces are zeros, `[m, k]` or turned `[k, m]`, with one `[k, n]`; each of bf16 parts.
 struct BlockSparseArgs {

@@ -8,7 +8,7 @@ INF = float("inf")
 
 def case(make, file, name, rows=9, features=7, classes=11, dtype="f32", index="i64", bias=False, soft=False,
          weighted=False, reduction="mean", ignore_index=-100, smoothing=0.0, ignored=True, upstream=None,
-         temperature=False, row_weight=False, peaked=1.0, edit=None):
+         temperature=False, row_weight=False, peaked=1.0, inner=(), edit=None):
     """PyTorch's function in f64 on the values that the dtype holds.
 
     What it lacks (temperatures and weights of rows) is composed of cross entropy over all logits.
@@ -20,13 +20,14 @@ def case(make, file, name, rows=9, features=7, classes=11, dtype="f32", index="i
         return (torch.randn(shape, generator=g, dtype=torch.float64) * scale).to(dt)
 
     shape = () if rows is None else (rows,)
-    x, w = normal(*shape, features, scale=peaked), normal(classes, features)
-    b = normal(classes) if bias else None
+    x, w = normal(*shape, features, scale=peaked), normal(classes, *inner, features)
+    b = normal(classes, *inner) if bias else None
+    of_classes = len(shape)
     if soft:
-        target = torch.rand((*shape, classes), generator=g, dtype=torch.float64)
-        target = (target / target.sum(-1, keepdim=True)).to(dt)
+        target = torch.rand((*shape, classes, *inner), generator=g, dtype=torch.float64)
+        target = (target / target.sum(of_classes, keepdim=True)).to(dt)
     else:
-        target = torch.randint(classes, shape, generator=g)
+        target = torch.randint(classes, (*shape, *inner), generator=g)
         if ignored and rows is not None:
             target[::4] = ignore_index
     tau = torch.rand(shape, generator=g, dtype=torch.float64).add(0.5).to(torch.float32) if temperature else None
@@ -95,6 +96,20 @@ def cases(make, file):
         one(f"smoothing_{reduction}", reduction=reduction, smoothing=0.2, weighted=True)
     for index, label in (("i32", -100), ("u32", 255), ("u8", 255), ("u8", 3)):
         one(f"index_{index}_{label}", index=index, ignore_index=label)
+    # A classifier for each of several positions, some of whose targets are ignored.
+    def some_ignored(x, w, target):
+        if not target.is_floating_point():
+            target.view(len(target), -1)[1::3, 0] = -100
+
+    for soft in (False, True):
+        for reduction in ("none", "sum", "mean"):
+            one(f"positions_{reduction}_{soft}", inner=(3,), soft=soft, reduction=reduction, upstream=True, bias=True,
+                weighted=True, smoothing=0.1, edit=some_ignored)
+        for dtype in make.DTYPES:
+            one(f"positions_{dtype}_{soft}", rows=13, features=9, classes=37, inner=(2, 3), dtype=dtype, soft=soft,
+                bias=True, edit=some_ignored)
+            if dtype != "f16":
+                one(f"positions_long_{dtype}_{soft}", rows=3, features=2, classes=1031, inner=(2,), dtype=dtype, soft=soft)
     for classes in (2, 7, 8, 9, 31, 33, 1025, 2049):
         one(f"classes_{classes}", rows=4, features=5, classes=classes, bias=True)
     one("all_ignored", ignored=False, bias=True, edit=lambda x, w, t: t.fill_(-100), reduction="sum")

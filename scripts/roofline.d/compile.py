@@ -53,8 +53,8 @@ ARGUMENTS = "core/args_generated.cuh"
 
 @functools.cache
 def code(text):
-    """Without comments."""
-    return re.sub(r"[ \t]*//[^\n]*", "", text)
+    """Without comments, and the lines that are nothing else: an empty one would end a paragraph."""
+    return re.sub(r"[ \t]*//[^\n]*", "", re.sub(r"(?m)^[ \t]*//[^\n]*\n", "", text))
 
 
 @functools.cache

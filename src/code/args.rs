@@ -7,6 +7,7 @@ mod batch;
 mod elements;
 mod kind;
 mod layers;
+mod likeliest;
 mod linear;
 mod lists;
 mod nll;
@@ -23,6 +24,7 @@ pub(crate) use layers::{
     BinArgs, DistributionArgs, EmbeddingArgs, MAX_CLUSTERS, PanelArgs, SampledArgs, SegmentArgs,
     SortArgs, TileArgs,
 };
+pub(crate) use likeliest::MOST_LISTED;
 pub(crate) use linear::{BlockSparseArgs, LinearRowsArgs, LinearTileArgs};
 pub(crate) use lists::{RestArgs, SubsetArgs};
 pub(crate) use nll::NllArgs;

@@ -18,7 +18,9 @@ pub struct DriverCalls {
     pub orders: u64,
     /// Kernels launched.
     pub launches: u64,
-    /// Of those, such as may begin before the one before is done.
+    /// Terms of all products of matrices: of an m by k matrix and a k by n one m·n·k.
+    pub terms: u64,
+    /// Of the kernels, such as may begin before the one before is done.
     pub early: u64,
     /// Memory set to zero.
     pub clears: u64,

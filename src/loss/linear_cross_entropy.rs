@@ -73,6 +73,7 @@ impl LinearCrossEntropy<'_> {
         let checked = self.check(input)?;
         checked.of_logits.check_out(&out)?;
         let upstream = upstream.into();
+        let gradients = checked.flat_gradients(gradients)?;
         checked.check_gradients(&upstream, &gradients)?;
         let [input, other] = checked.places();
         let [_, grad] = checked.gradient_places(&gradients);
@@ -95,6 +96,7 @@ impl LinearCrossEntropy<'_> {
     ) -> Result<()> {
         let checked = self.check(input)?;
         let upstream = upstream.into();
+        let gradients = checked.flat_gradients(gradients)?;
         checked.check_gradients(&upstream, &gradients)?;
         let [input, other] = checked.places();
         let [_, grad] = checked.gradient_places(&gradients);

@@ -170,7 +170,8 @@ impl<'a> ClassSubset<'a> {
         let (soft, append) = (target.dtype().is_float(), self.missing == MissingTarget::Append);
         let bucket = self.rest == Rest::Bucket;
         let columns = if (append && !soft) || bucket { k + 1 } else { k };
-        let of_logits = options.check_listed((dtype, owner), [columns, k], rows, target)?;
+        let of_logits =
+            options.check_listed((dtype, owner), [columns, k], (rows, rows.len()), target)?;
         check_options(options, (soft, bucket))?;
         let subset = CheckedSubset {
             ids,

@@ -20,6 +20,7 @@ mod call;
 mod checked;
 mod input;
 mod outputs;
+mod positions;
 
 use crate::base::error::{Error, Result};
 use crate::spec::cross_entropy::CrossEntropy;
@@ -39,14 +40,17 @@ pub use outputs::{LinearGrad, LinearGradOut};
 /// | tensor ([`LinearInput`]) | shape | dtype |
 /// |---|---|---|
 /// | input | `[D]` or `[N, D]`, row stride free | f32, f16, bf16 |
-/// | linear_weight | `[V, D]`, row stride free | the input's |
-/// | linear_bias | `[V]` | the input's |
-/// | target, indices | `[]` or `[1]`, `[N]` | i64, i32, u32, u8 |
-/// | target, probabilities | `[V]` or `[N, V]`, row stride free | the input's |
+/// | linear_weight | `[V, D]`, row stride free; `[V, d1, …, D]` of `[N, D]` | the input's |
+/// | linear_bias | `[V]`; `[V, d1, …]` | the input's |
+/// | target, indices | `[]` or `[1]`, `[N]`; `[N, d1, …]` | i64, i32, u32, u8 |
+/// | target, probabilities | `[V]` or `[N, V]`, row stride free; `[N, V, d1, …]` | the input's |
 /// | temperature, row_weight | one a row | f32 |
 /// | weight (of classes) | `[V]` | f32 or the input's |
-/// | loss, lse, … ([`CrossEntropyOut`](crate::CrossEntropyOut)) | as of logits `[N, V]` | f32, i64 |
+/// | loss, lse, … ([`CrossEntropyOut`](crate::CrossEntropyOut)) | as of logits `[N, V]`; `[N, V, d1, …]` | f32, i64 |
 /// | gradients ([`LinearGradOut`]) | those of what they belong to | the input's |
+///
+/// A classifier of more dimensions than two has one for each position, and a row a loss for each; temperatures, weights
+/// of rows, lists of classes, a gradient filter and [`LinearPath::Tiled`] are for rows that share one.
 ///
 /// Sums are f32 or wider. On the CPU their order depends neither on the number of threads nor on the size of
 /// chunks: the same input gives the same bits, and a row's results do not depend on the other rows of the batch.
@@ -72,6 +76,7 @@ pub struct LinearCrossEntropy<'w> {
     pub(crate) workspace: usize,
     pub(crate) round_grad_logits: bool,
     pub(crate) gradient_filter: Option<f32>,
+    pub(crate) skip_ignored: bool,
 }
 
 /// How logits are made that are never all in memory.
@@ -116,6 +121,7 @@ impl<'w> From<CrossEntropy<'w>> for LinearCrossEntropy<'w> {
             workspace: WORKSPACE,
             round_grad_logits: false,
             gradient_filter: None,
+            skip_ignored: true,
         }
     }
 }
@@ -148,6 +154,16 @@ impl LinearCrossEntropy<'_> {
     /// label smoothing or lists of classes. Default `None`.
     pub fn gradient_filter(mut self, bound: Option<f32>) -> Self {
         self.gradient_filter = bound;
+        self
+    }
+
+    /// Whether ignored rows take no part in a library's products on a GPU. The host then waits, once, until the device
+    /// has counted the others: in a call that goes through several chunks, and for gradients by [`LinearPath::Tiled`].
+    /// Half of the rows ignored are half of the products. While a stream is captured it does not wait, and takes all
+    /// rows for such as count. `false`: no call waits, and ignored rows are multiplied as zeros. A call of one chunk
+    /// and one with a gradient filter never do, nor does the CPU. Default true.
+    pub fn skip_ignored(mut self, skip: bool) -> Self {
+        self.skip_ignored = skip;
         self
     }
 

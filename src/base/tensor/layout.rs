@@ -24,6 +24,26 @@ impl Layout {
         Some(Layout { shape: Shape::new(&sizes)?, row_stride: self.row_stride })
     }
 
+    /// The same elements in another shape; `None` where there are more or fewer, or padding lies between them.
+    pub(crate) fn viewed(self, shape: Shape) -> Option<Layout> {
+        let contiguous = self.row_stride == self.row() || self.shape.first().is_none_or(|&n| n < 2);
+        let as_many = shape.elements() == self.shape.elements();
+        let row_stride = shape.iter().skip(1).product();
+        (contiguous && as_many).then_some(Layout { shape, row_stride })
+    }
+
+    /// The dimensions after the first as one.
+    pub(crate) fn flat(self) -> Layout {
+        match *self.shape {
+            [rows, _, _, ..] => {
+                let mut shape = Shape::SCALAR;
+                [rows, self.row()].into_iter().for_each(|size| shape.push(size));
+                Layout { shape, ..self }
+            }
+            _ => self,
+        }
+    }
+
     /// The one place where a shape and a stride meet a length.
     pub(crate) fn check(sizes: &[usize], row_stride: Option<usize>, len: usize) -> Result<Layout> {
         let argument = "shape";

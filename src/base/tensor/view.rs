@@ -48,6 +48,14 @@ macro_rules! metadata {
         pub fn first_rows(self, rows: usize) -> Option<Self> {
             Some(Self { layout: self.layout.first_rows(rows)?, ..self })
         }
+        /// The same elements in another shape; `None` where padding lies between them, or there are not as many.
+        pub(crate) fn viewed(self, shape: Shape) -> Option<Self> {
+            Some(Self { layout: self.layout.viewed(shape)?, ..self })
+        }
+        /// The dimensions after the first as one.
+        pub(crate) fn flat(self) -> Self {
+            Self { layout: self.layout.flat(), ..self }
+        }
         /// Where the memory lies: `"host"` or `"device"`.
         pub(crate) fn place(&self) -> &'static str {
             match self.memory_ref() {

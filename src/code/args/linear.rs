@@ -68,6 +68,8 @@ pub(crate) struct LinearRowsArgs {
     pub(crate) slot_rows: OutI64,
     /// and the marks of these.
     pub(crate) slot_marks: OutI64,
+    /// How many count.
+    pub(crate) count: OutI64,
     pub(crate) of_loss: UpstreamArgs,
     pub(crate) of_logprob: UpstreamArgs,
     pub(crate) of_entropy: UpstreamArgs,
@@ -81,10 +83,15 @@ pub(crate) struct LinearRowsArgs {
     pub(crate) loss: Out,
     /// The same, or null.
     pub(crate) z_loss: Out,
+    /// What slots have one of each, and rows are to have; words.
+    pub(crate) from: In,
+    pub(crate) to: Out,
     pub(crate) n: i64,
     pub(crate) classes: i64,
+    /// Class indices of a row.
+    pub(crate) positions: i64,
     pub(crate) ignore_index: i64,
-    /// Of z.
+    /// Of z, or words of what slots have.
     pub(crate) columns: i64,
     /// Elements between rows of z.
     pub(crate) stride: i64,
@@ -92,7 +99,8 @@ pub(crate) struct LinearRowsArgs {
     pub(crate) wide: u32,
     /// Upstream gradients are divided as logits are.
     pub(crate) over_temperature: u32,
-    pub(crate) pad: u32,
+    /// Words of a row that does not count.
+    pub(crate) missing: u32,
 }
 
 /// Products of a matrix of which pieces are zeros, `[m, k]` or turned `[k, m]`, with one `[k, n]`; each of bf16 parts.

@@ -86,6 +86,28 @@ impl ShardArgs {
     }
 }
 
+impl CrossEntropyArgs {
+    /// Where each row has something written, how many bytes of it, and whether those name a class.
+    pub(crate) fn written(&mut self) -> [(&mut u64, usize, bool); 9] {
+        let LossOutputs { loss, z_loss, lse, wide, whole: _ } = &mut self.out;
+        let losses = if *wide != 0 { size_of::<f64>() } else { size_of::<f32>() };
+        let RankOutputs { argmax, rank } = &mut self.ranks;
+        let TokenArgs { logprob, entropy, top_classes, top_logprob, k, .. } = &mut self.tokens;
+        let (k, index, number) = (*k as usize, size_of::<i64>(), size_of::<f32>());
+        [
+            (loss, losses, false),
+            (z_loss, losses, false),
+            (lse, number, false),
+            (logprob, number, false),
+            (entropy, number, false),
+            (top_classes, k * index, true),
+            (top_logprob, k * number, false),
+            (argmax, index, true),
+            (rank, index, true),
+        ]
+    }
+}
+
 // Each takes its fields apart by name, so that a new one has to say whether each row has its own.
 impl PartArgument for CrossEntropyArgs {
     fn each_row(&mut self, visit: &mut dyn FnMut(&mut u64, usize)) {

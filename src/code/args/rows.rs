@@ -388,10 +388,14 @@ pub(crate) trait RowArgument: Argument {
     fn take_top(&mut self) -> Option<TopArgs> {
         None
     }
+    /// Whether there are such classes, which are found in rows of one piece.
+    fn has_top(&self) -> bool {
+        false
+    }
 }
 
 macro_rules! row_arguments {
-    ($($name:ident $({$($lse:ident).+})? $([$top:ident])?)*) => {$(
+    ($($name:ident $({$($lse:ident).+})? $([$top:ident $has_top:ident])?)*) => {$(
         impl RowArgument for $name {
             fn rows(&mut self) -> &mut RowOperands {
                 &mut self.rows
@@ -404,12 +408,15 @@ macro_rules! row_arguments {
             })?
             $(fn take_top(&mut self) -> Option<TopArgs> {
                 $name::$top(self)
+            }
+            fn has_top(&self) -> bool {
+                $name::$has_top(self)
             })?
         }
     )*};
 }
 row_arguments! {
-    CrossEntropyArgs {out.lse} [many_likeliest]
+    CrossEntropyArgs {out.lse} [many_likeliest has_many_likeliest]
     LogprobEntropyArgs {out.lse}
     SoftCrossEntropyArgs
     JsDivLogitsArgs
@@ -417,29 +424,4 @@ row_arguments! {
     LogSumExpArgs
     InformationArgs
     MultiMarginArgs
-}
-
-/// The most likeliest classes that a thread keeps (`WL_MOST_TOP`).
-const MOST_LISTED: u32 = 16;
-
-impl CrossEntropyArgs {
-    fn many_likeliest(&mut self) -> Option<TopArgs> {
-        let TokenArgs { k, top_classes, top_logprob, .. } = self.tokens;
-        if k <= MOST_LISTED {
-            return None;
-        }
-        self.tokens.k = 0;
-        Some(TopArgs {
-            logits: self.logits,
-            target: self.target,
-            x: self.rows.x,
-            top_classes,
-            top_logprob,
-            n: self.rows.count,
-            classes: self.rows.classes,
-            stride: self.rows.x_stride,
-            k: k.into(),
-            ..TopArgs::default()
-        })
-    }
 }

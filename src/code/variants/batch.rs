@@ -98,6 +98,8 @@ batch! {
     LinearDivide = LinearRows "linear_divide",
     /// Losses of rows times their weights.
     LinearLosses = LinearRows "linear_losses",
+    /// What slots have, put where their rows are.
+    LinearResults = LinearRows "linear_results",
     /// Lists of classes in order.
     SubsetLists = Subset "subset_lists",
     /// The first list that is wrong.

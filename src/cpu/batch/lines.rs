@@ -134,6 +134,16 @@ const TILE_ELEMENTS: usize = 256 * 1024;
 /// Lines of a tile: a cache line of f32.
 const TILE_LINES: usize = 16;
 
+/// Lines of so many elements that are gathered at once.
+fn tile_lines(len: usize) -> usize {
+    (TILE_ELEMENTS / len.max(1)).clamp(1, TILE_LINES)
+}
+
+/// Bytes that a thread takes to gather lines of so many elements, of two tensors at most.
+pub(crate) fn gathered(len: usize) -> usize {
+    2 * 4 * tile_lines(len) * len
+}
+
 thread_local! {
     /// Tiles of this thread, kept so that calls in the steady state allocate nothing.
     static SCRATCH: RefCell<Vec<f32>> = const { RefCell::new(Vec::new()) };
@@ -313,7 +323,7 @@ impl<X: Lanes, A: Lanes, Y: Lanes, Op: LineOp> Job<'_, X, A, Y, Op> {
     /// As for [`each_line`]; nobody else works on these lines.
     unsafe fn in_tiles(&self, lines: Range<usize>, sum: &mut Op::Sum) {
         let len = self.x.lines.len();
-        let most = (TILE_ELEMENTS / len.max(1)).clamp(1, TILE_LINES);
+        let most = tile_lines(len);
         let operands = if self.a.is_some() { 2 } else { 1 };
         SCRATCH.with_borrow_mut(|scratch| {
             let need = operands * most * len;

@@ -271,7 +271,8 @@ impl Cpu {
         logits: Logits<'_>,
         gradient: bool,
     ) {
-        let (lines, base) = (logits.lines(logits.stride), logits.data.as_mut_ptr());
+        let lines = logits.lines(batch.targets.classes, logits.stride);
+        let base = logits.data.as_mut_ptr();
         let x = Source { base: base.cast_const(), lines };
         self.run(batch, pass, x, gradient.then_some(Sink { base, lines }));
     }

@@ -344,7 +344,7 @@ impl Cpu {
         losses: &mut [f64],
     ) {
         debug_assert!(losses.len() == x.rows.len() && x.rows == y.rows && x.classes == y.classes);
-        let lines = [x.lines(x.stride), y.lines(y.stride)];
+        let lines = [x.lines(x.classes, x.stride), y.lines(y.classes, y.stride)];
         let bases = [x.data.as_mut_ptr(), y.data.as_mut_ptr()];
         let [model, teacher] =
             [0, 1].map(|i| Source { base: bases[i].cast_const(), lines: lines[i] });

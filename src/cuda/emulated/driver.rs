@@ -282,7 +282,11 @@ impl Driver for Emulated {
     }
 
     unsafe fn product(&self, product: &Product) -> Result<()> {
-        self.count(|calls| calls.launches += 1);
+        let [m, n, k] = product.sizes.map(|size| size as u64);
+        self.count(|calls| {
+            calls.launches += 1;
+            calls.terms += m * n * k;
+        });
         self.asked(Asked::Launch);
         self.put(Step::Product(*product))
     }

@@ -122,7 +122,7 @@ impl Cuda {
         if let Some(factors) = lists.factors() {
             numbers.weigh_by(factors);
         }
-        let of_places = (&args.target, args.rows.classes);
+        let of_places = (args.target, args.rows.classes);
         // SAFETY: shapes were checked (`CheckedLinear`); outputs are borrowed exclusively.
         unsafe {
             numbers.prepare(Some(of_places), &mut given, true)?;

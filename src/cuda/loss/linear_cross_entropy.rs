@@ -1,21 +1,26 @@
 //! Cross entropy of logits that are products, on a CUDA device: a chunk of rows after another, products of the
 //! driver's before and after the row kernels of the losses over logits, in place on f32 logits.
 //!
-//! Rows that are ignored are not compacted away: how many are left is on the device, where the host never asks,
-//! so that products would go over as many slots as there are rows all the same. They are gathered as zeros.
+//! Of several chunks of class indices the rows that count come first (`by_slot.rs`), and the others take no product:
+//! the host asks the device how many are left. While the stream is captured it cannot, and those are gathered as zeros,
+//! as they are where one chunk does, or the caller will not have the host wait.
 
 pub(super) mod budget;
+mod by_slot;
 pub(super) mod chunks;
 mod path;
 pub(super) mod rows;
 mod slabs;
 mod tiled;
+mod turn;
 
 use crate::base::dtype::DType;
 use crate::base::error::Result;
 use crate::base::tensor::TensorMut;
 use crate::code::args;
-use crate::code::args::{PartArgument, SumArgs, WeightArgs};
+use crate::code::args::{
+    CrossEntropyArgs, PartArgument, SumArgs, TokenArgs, UpstreamArgs, WeightArgs,
+};
 use crate::code::variants::{Batch as BatchKernel, Data, Loss};
 use crate::cuda::driver::product::Panel;
 use crate::cuda::loss::cross_entropy::{Batch, Pass, Results};
@@ -28,9 +33,10 @@ use crate::cuda::stream::memory::Output;
 use crate::spec::cross_entropy::checked::Target;
 use crate::spec::cross_entropy::{Checked, CrossEntropyOut, CrossEntropyUpstream, SoftTarget};
 use crate::spec::linear_cross_entropy::{Call, CheckedLinear, LinearGradOut, LinearPlan, REST};
-use budget::Budget;
+use budget::{Asked, Budget};
+use by_slot::BySlot;
 use chunks::{Chunks, Gradients, Probabilities};
-use path::{Asked, Path};
+use path::Path;
 use rows::RowNumbers;
 use tiled::Tiled;
 
@@ -99,7 +105,7 @@ impl Cuda {
             }
             Target::Soft(soft) => {
                 let of_logits = checked.of_logits.with(soft);
-                let budget = Budget::new(checked, [asked.back, asked.rest])?;
+                let budget = Budget::new(checked, asked)?;
                 self.linear_soft(checked, (&of_logits, &budget), &upstream, (back, out))
             }
         }
@@ -128,33 +134,60 @@ impl Cuda {
         let sum = pass.name(self, of_logits, &batch, &mut args)?;
         let (loss, work) = pass.kernel(&batch, work(back.is_some()));
         let _weights = self.weights_as_logits(&mut args.weight, of_logits)?;
-        let of = (&args.target, args.rows.classes);
-        let mut given: Vec<_> = Vec::new();
-        if back.is_some() {
-            given.push(&mut args.upstream);
-            if upstream.of_tokens() {
-                given.extend([&mut args.tokens.of_logprob, &mut args.tokens.of_entropy]);
-            }
-        }
+        let (back_of, tokens) = (back.as_ref(), upstream.of_tokens());
+        let (out, of) = (args.out, (args.target, args.rows.classes));
         // SAFETY: shapes were checked (`CheckedLinear`); outputs are borrowed exclusively.
         unsafe {
-            numbers.prepare(Some(of), &mut given, true)?;
             match path {
-                _ if checked.rows == 0 => self.no_rows(checked, back.as_ref())?,
-                Path::Chunked(budget) => {
+                Path::Chunked(budget) if budget.packs => {
+                    numbers.prepare(Some(of), &mut [], true)?;
+                    let slots = numbers.pack()?;
+                    let results = BySlot::new(self, (&slots, checked.rows), &mut args)?;
+                    numbers.by(&slots);
+                    numbers.prepare(None, &mut given(&mut args, back_of, tokens), true)?;
                     let chunks = Chunks::new(self, checked, budget, &numbers)?;
-                    self.linear_rows(&chunks, (loss, work), args, back.as_ref())?;
+                    let kernels = (loss, work);
+                    self.linear_rows(&chunks.packed(results.count), kernels, args, back_of)?;
+                    results.put_back(&numbers)?;
                 }
-                Path::Tiled(slabs) => {
-                    let tiled = Tiled::new(self, checked, (slabs, loss), &numbers)?;
-                    tiled.run(args, back.as_ref().map(Backward::gradients))?;
+                _ => {
+                    numbers.prepare(Some(of), &mut given(&mut args, back_of, tokens), true)?;
+                    self.linear_whole(checked, (path, &numbers), (loss, work), args, back_of)?;
                 }
             }
-            numbers.weigh(&args.out)?;
+            numbers.weigh(&out)?;
         }
         self.add_up_rows(sum)?;
         let gradients = back.map(Backward::outputs).into_iter().flatten();
         self.read_back(pass.outputs().chain(gradients))
+    }
+
+    /// Rows that are marked, in their own order.
+    ///
+    /// # Safety
+    /// The arguments are of the checked call, and outputs are borrowed exclusively.
+    unsafe fn linear_whole(
+        &self,
+        checked: &CheckedLinear<'_>,
+        (path, numbers): (&Path, &RowNumbers<'_>),
+        (loss, work): (Loss, Work),
+        args: CrossEntropyArgs,
+        back: Option<&Backward<'_, '_>>,
+    ) -> Result<()> {
+        // SAFETY: the arguments are of the checked call, and outputs are borrowed exclusively: the caller's promise.
+        unsafe {
+            match path {
+                _ if checked.rows == 0 => self.no_rows(checked, back),
+                Path::Chunked(budget) => {
+                    let chunks = Chunks::new(self, checked, budget, numbers)?;
+                    self.linear_rows(&chunks, (loss, work), args, back)
+                }
+                Path::Tiled(slabs) => {
+                    let tiled = Tiled::new(self, checked, (slabs, loss), numbers)?;
+                    tiled.run(args, back.map(Backward::gradients))
+                }
+            }
+        }
     }
 
     fn linear_soft<'a, 'p: 'a>(
@@ -173,7 +206,7 @@ impl Cuda {
         let mut args = batch.args(of_logits)?;
         let mut sum = SumArgs::default();
         if let Some(results) = &mut results {
-            let rows = (checked.rows, of_logits.options.reduction);
+            let rows = (checked.losses(), of_logits.options.reduction);
             args.out = results.of_rows(self, rows, &args.options)?;
             sum = results.sum(&batch.census, &args.out);
         }
@@ -215,7 +248,7 @@ impl Cuda {
     ) -> Result<()> {
         let Some(back) = back else { return Ok(()) };
         // SAFETY: gradients have the shapes of what they belong to: the caller's promise, by `CheckedLinear`.
-        unsafe { back.gradients().clear(self, [checked.classes(), checked.features]) }
+        unsafe { back.gradients().clear(self, [checked.columns(), checked.features]) }
     }
 
     /// All chunks, by a plan of all rows: no row's numbers depend on its chunk.
@@ -230,8 +263,11 @@ impl Cuda {
         back: Option<&Backward<'_, '_>>,
     ) -> Result<()> {
         let gradients = back.map(Backward::gradients);
-        let lie = Lie::Whole { aligned: chunks.aligned() };
         let (kernels, at_once) = ((loss, Data::F32, work), chunks.longest());
+        let lie = match chunks.positions > 1 && self.side_by_side(kernels, &mut args) {
+            true => Lie::SideBySide,
+            false => Lie::Whole { aligned: chunks.aligned() },
+        };
         let planned = self.planned(kernels, args.rows(), lie, at_once)?;
         // SAFETY: the caller's contract; the plan is for as many rows as the longest chunk has.
         unsafe { chunks.run(&planned, args, gradients) }
@@ -264,4 +300,20 @@ impl Cuda {
 
 pub(in crate::cuda::loss) fn work(back: bool) -> Work {
     if back { Work::Fused } else { Work::Forward }
+}
+
+/// The upstream gradients that a backward pass reads.
+fn given<'g>(
+    args: &'g mut CrossEntropyArgs,
+    back: Option<&Backward<'_, '_>>,
+    tokens: bool,
+) -> Vec<&'g mut UpstreamArgs> {
+    match back {
+        None => Vec::new(),
+        Some(_) if !tokens => vec![&mut args.upstream],
+        Some(_) => {
+            let TokenArgs { of_logprob, of_entropy, .. } = &mut args.tokens;
+            vec![&mut args.upstream, of_logprob, of_entropy]
+        }
+    }
 }

@@ -61,7 +61,7 @@ impl Cuda {
                 }
             }
         }
-        let labels = (&args.labels, args.rows.classes);
+        let labels = (args.labels, args.rows.classes);
         let mut given = Vec::new();
         if back[0] || back[1] {
             given.push(&mut args.upstream);
@@ -113,6 +113,7 @@ impl Cuda {
             let sizes = Sizes {
                 n: checked.rows(),
                 features: head.features,
+                positions: 1,
                 classes: checked.classes(),
                 dtype: head.of.input.dtype(),
                 soft: false,

@@ -128,8 +128,8 @@ impl<'p> SlabProducts<'p> {
         })
     }
 
-    /// Makes the gradient of each slab's logits by a kernel, and all products of it; `tiles` is filled but for slabs, of as
-    /// many rows as there is memory for, or fewer.
+    /// Makes the gradient of each slab's logits by a kernel, and all products of its first n rows; `tiles` is filled but
+    /// for slabs, of as many rows as there is memory for, or fewer.
     ///
     /// # Safety
     /// What `tiles` names is as long as its sizes say, and what gradients are made of is on the stream; the weights are
@@ -137,10 +137,10 @@ impl<'p> SlabProducts<'p> {
     pub(crate) unsafe fn run(
         &self,
         (kernel, tiles): (Batch, &LinearTileArgs),
-        weight: Panel,
+        (n, weight): (usize, Panel),
         to: &To,
     ) -> Result<()> {
-        let (n, classes) = (tiles.row.rows.count as usize, self.extent.classes);
+        let classes = self.extent.classes;
         let [gradient, gradient_rest] = self.logits.addresses();
         // SAFETY: as the caller says; the buffers have the rows and a slab's classes.
         unsafe {

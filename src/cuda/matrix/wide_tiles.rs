@@ -66,7 +66,9 @@ pub(crate) struct Slots<'p> {
     /// Addresses of each slot's row (i64), and of its mark (i64).
     pub(crate) rows: u64,
     pub(crate) marks: u64,
-    _memory: Workspace<'p>,
+    /// Address of how many count (i64).
+    pub(crate) count: u64,
+    _memory: [Workspace<'p>; 2],
 }
 
 impl<'p> Slots<'p> {
@@ -78,10 +80,13 @@ impl<'p> Slots<'p> {
         let mut memory = Workspace::new(cuda, n as usize);
         let [slot_rows, slot_marks] =
             [memory.packed(1, DType::I64)?.address, memory.packed(1, DType::I64)?.address];
-        let args = LinearRowsArgs { marks, slot_rows, slot_marks, n, ..LinearRowsArgs::default() };
+        let mut one = Workspace::new(cuda, 1);
+        let count = one.packed(1, DType::I64)?.address;
+        let args =
+            LinearRowsArgs { marks, slot_rows, slot_marks, count, n, ..LinearRowsArgs::default() };
         // SAFETY: these are the kernel's own arguments, and each row has its mark and its slot.
         unsafe { cuda.launch_batch(Batch::LinearPack, 1, args::bytes(&args))? };
-        Ok(Slots { rows: slot_rows, marks: slot_marks, _memory: memory })
+        Ok(Slots { rows: slot_rows, marks: slot_marks, count, _memory: [memory, one] })
     }
 
     /// Where the slots' rows are, for panels by slots.

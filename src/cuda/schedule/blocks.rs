@@ -114,13 +114,7 @@ impl<'r, 'a, 'p> Passage<'r, 'a, 'p> {
     /// Where the operands' rows lie in block `k`, which begins with row `first`.
     fn places(&self, k: usize, first: usize) -> Places {
         let at = |place: &Option<Place<'_>>| {
-            let at = |place: &Place<'_>| At {
-                address: place.at(k, first),
-                stride: place.stride.1 as i64,
-                side_by_side: place.side_by_side.map_or(0, |lie| lie.lines),
-                step: place.side_by_side.map_or(0, |lie| lie.step),
-            };
-            place.as_ref().map_or(At::default(), at)
+            place.as_ref().map_or(At::default(), |place| place.lie(k, first))
         };
         Places { read: self.read.each_ref().map(at), written: self.written.each_ref().map(at) }
     }
@@ -308,7 +302,7 @@ impl Cuda {
     ) -> Result<[Option<Output<'a, 'p>>; WRITTEN]> {
         let mut operands = tensors.operands(args.rows().count as usize);
         let in_place = operands.in_place;
-        let lie = self.lie(kernels, args.rows(), &operands);
+        let lie = self.lie(kernels, &mut args, &operands);
         operands.as_they_lie = lie == Lie::SideBySide;
         // What comes block by block is added up when all of it is there, and so is nothing.
         let apart = operands.on_host() || operands.rows == 0;

@@ -149,6 +149,18 @@ impl Cuda {
         }
     }
 
+    /// Puts lines that are gathered one after another into memory, or from there where they lie.
+    pub(crate) fn turn(
+        &self,
+        [from, to]: [u64; 2],
+        dtype: DType,
+        lines: &Lines,
+        back: bool,
+    ) -> Result<()> {
+        let Some(dims) = lines.permuted else { return Ok(()) };
+        self.permute(from, to, dtype, lines, dims, back)
+    }
+
     fn permute(
         &self,
         from: u64,

@@ -5,7 +5,7 @@ pub(crate) mod blocks;
 pub(crate) mod elements;
 pub(crate) mod lines;
 pub(crate) mod operands;
-mod place;
+pub(crate) mod place;
 pub(crate) mod rows;
 mod top;
 pub(crate) mod upstream;

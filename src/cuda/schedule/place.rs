@@ -3,6 +3,7 @@
 use crate::base::dtype::DType;
 use crate::base::error::Result;
 use crate::cuda::schedule::lines::{Lines, Rows, SideBySide};
+use crate::cuda::schedule::operands::At;
 use crate::cuda::stream::Cuda;
 use crate::cuda::stream::pool::Block;
 
@@ -60,6 +61,21 @@ impl<'p> Place<'p> {
             side_by_side: None,
             rows: None,
         })
+    }
+
+    /// Whether rows come to memory of its own.
+    pub(crate) fn rings(&self) -> bool {
+        !self.ring.is_empty()
+    }
+
+    /// The same of all rows from that one on, for kernels.
+    pub(crate) fn lie(&self, k: usize, first: usize) -> At {
+        At {
+            address: self.at(k, first),
+            stride: self.stride.1 as i64,
+            side_by_side: self.side_by_side.map_or(0, |lie| lie.lines),
+            step: self.side_by_side.map_or(0, |lie| lie.step),
+        }
     }
 
     /// Where row `first` lies, the first of block `k`.

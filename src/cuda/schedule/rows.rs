@@ -89,17 +89,27 @@ impl Cuda {
     /// How rows lie for these kernels. A schedule that somebody asks for is one of rows in one piece.
     pub(crate) fn lie(
         &self,
-        (loss, data, work): (Loss, Data, Work),
-        rows: &RowOperands,
+        kernels: (Loss, Data, Work),
+        args: &mut impl RowArgument,
         operands: &Operands<'_, '_, '_>,
     ) -> Lie {
-        let shape = shape_of((loss, data, work), rows, true);
-        let plan = || Plan::side_by_side(shape, work.pass(), self.driver.card());
-        let wanted = self.forced.get().is_none() && operands.side_by_side();
-        match wanted.then(plan).flatten() {
-            Some(plan) if loss.has(plan.entry(work.pass())) => Lie::SideBySide,
-            _ => Lie::Whole { aligned: operands.begin_with_a_pack() },
+        match operands.side_by_side() && self.side_by_side(kernels, args) {
+            true => Lie::SideBySide,
+            false => Lie::Whole { aligned: operands.begin_with_a_pack() },
         }
+    }
+
+    /// Whether these kernels have a plan for rows that lie side by side.
+    pub(crate) fn side_by_side(
+        &self,
+        (loss, data, work): (Loss, Data, Work),
+        args: &mut impl RowArgument,
+    ) -> bool {
+        let wanted = self.forced.get().is_none() && !args.has_top();
+        let shape = shape_of((loss, data, work), args.rows(), true);
+        let plan = || Plan::side_by_side(shape, work.pass(), self.driver.card());
+        let plan = wanted.then(plan).flatten();
+        plan.is_some_and(|plan| loss.has(plan.entry(work.pass())))
     }
 
     /// Plans for all rows, of which `at_once` are gone through by a launch.
@@ -186,6 +196,11 @@ impl Cuda {
 }
 
 impl Planned<'_> {
+    /// Whether it is for rows side by side.
+    pub(crate) fn side_by_side(&self) -> bool {
+        matches!(self.plan.schedule, Schedule::SideBySide(_))
+    }
+
     /// Puts the launches for the rows of `args` on the stream: all of those planned for, or some.
     ///
     /// # Safety

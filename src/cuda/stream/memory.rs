@@ -132,4 +132,21 @@ impl Cuda {
         }
         Ok(())
     }
+
+    /// Numbers that kernels counted, each at most `most`: waits for them, but takes them all for
+    /// `most` while the stream is captured.
+    ///
+    /// # Safety
+    /// So many numbers (i64) at the address are initialised.
+    pub(crate) unsafe fn numbers(&self, address: u64, n: usize, most: usize) -> Result<Vec<usize>> {
+        if self.driver.capturing()? {
+            return Ok(vec![most; n]);
+        }
+        let mut bytes = vec![0u8; 8 * n];
+        // SAFETY: n numbers of 8 bytes at the address are initialised, by kernels that are on the
+        // stream: the caller's promise.
+        unsafe { self.driver.copy_out(&mut bytes, address)? };
+        let number = |b: &[u8; 8]| usize::try_from(i64::from_ne_bytes(*b)).unwrap_or(0).min(most);
+        Ok(bytes.as_chunks::<8>().0.iter().map(number).collect())
+    }
 }

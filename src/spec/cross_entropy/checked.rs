@@ -77,15 +77,28 @@ impl CrossEntropy<'_> {
     ) -> Result<Checked<'a, Target<'a>>> {
         self.check_options()?;
         validate::class_weight(self.weight.as_ref(), classes, (dtype, owner))?;
-        self.check_listed((dtype, owner), [classes, classes], rows, target)
+        self.check_listed((dtype, owner), [classes, classes], (rows, rows.len()), target)
     }
 
-    /// The same of rows that have so many classes, and probabilities of so many; whatever class weights are of.
+    /// The same where the classes of a row's logits are dimension 1, and others come after it.
+    pub(crate) fn check_images<'a>(
+        &'a self,
+        (dtype, owner): (DType, &'static str),
+        (classes, rows): (usize, Shape),
+        target: &TensorRef<'a>,
+    ) -> Result<Checked<'a, Target<'a>>> {
+        self.check_options()?;
+        validate::class_weight(self.weight.as_ref(), classes, (dtype, owner))?;
+        self.check_listed((dtype, owner), [classes, classes], (rows, 1), target)
+    }
+
+    /// The same of rows that have so many classes, and probabilities of so many along a dimension; whatever class
+    /// weights are of.
     pub(crate) fn check_listed<'a>(
         &'a self,
         (dtype, owner): (DType, &'static str),
         [classes, probabilities]: [usize; 2],
-        rows: Shape,
+        (rows, class_dim): (Shape, usize),
         target: &TensorRef<'a>,
     ) -> Result<Checked<'a, Target<'a>>> {
         self.check_options()?;
@@ -96,11 +109,12 @@ impl CrossEntropy<'_> {
                 got: scale.to_string(),
             });
         }
-        let class_dim = rows.len();
         let (target, rows) = match target.dtype().is_float() {
             true => {
-                let mut shape = rows;
-                shape.push(probabilities);
+                let (before, after) = rows.split_at(class_dim);
+                let mut shape = Shape::SCALAR;
+                let sizes = before.iter().chain([&probabilities]).chain(after);
+                sizes.for_each(|&size| shape.push(size));
                 validate::shape("target", target, shape, "probabilities of all classes")?;
                 validate::dtype("target", target, &[dtype], owner)?;
                 self.check_not_ignoring()?;

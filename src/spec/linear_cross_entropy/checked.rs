@@ -8,7 +8,10 @@ use crate::base::validate;
 use crate::spec::class_subset::CheckedSubset;
 use crate::spec::cross_entropy::CrossEntropyUpstream;
 use crate::spec::cross_entropy::checked::{Checked, Target};
-use crate::spec::linear_cross_entropy::{LinearCrossEntropy, LinearGradOut, LinearInput, REST};
+use crate::spec::linear_cross_entropy::positions::NAMES;
+use crate::spec::linear_cross_entropy::{
+    LinearCrossEntropy, LinearGradOut, LinearInput, REST, positions,
+};
 use crate::spec::output_layer::places;
 
 /// Inputs that have passed the checks: only [`LinearCrossEntropy`] makes one, and a device takes nothing else.
@@ -20,6 +23,10 @@ pub(crate) struct CheckedLinear<'a> {
     pub(crate) of_logits: Checked<'a, Target<'a>>,
     /// The lists, where the softmax does not go over all classes.
     pub(crate) subset: Option<CheckedSubset<'a>>,
+    /// The classifier's own shape.
+    pub(crate) given: Shape,
+    /// d1·…, where the classifier is `[V, d1, …, D]`; as it is here `[V·d1·…, D]`, with all that is shaped as it.
+    pub(crate) positions: usize,
     /// N.
     pub(crate) rows: usize,
     /// D.
@@ -32,9 +39,30 @@ impl LinearCrossEntropy<'_> {
         validate::float("input", &of.input)?;
         validate::row("input", &of.input)?;
         let (rows, row_shape) = rows_of("input", &of.input)?;
-        let names = ["linear_weight", "linear_bias"];
-        let classes = check_classifier(names, &of.input, (&of.linear_weight, &of.linear_bias))?;
-        self.check_classes(of, (classes, false), (rows, row_shape))
+        let (inner, given) = (positions::of(&of.linear_weight), of.linear_weight.shape());
+        let of = positions::flat(of)?;
+        let columns = check_classifier(NAMES, &of.input, (&of.linear_weight, &of.linear_bias))?;
+        let positions: usize = inner.iter().product();
+        let (dtype, mut all) = ((of.input.dtype(), "the input's"), row_shape);
+        if inner.is_empty() {
+            return self.check_classes(&of, (columns, false), (rows, row_shape));
+        }
+        inner.iter().for_each(|&size| all.push(size));
+        let sizes = (columns / positions, all);
+        let of_logits = self.of_logits.check_images(dtype, sizes, &of.target)?;
+        self.check_filter(&of, (&of_logits.target, positions))?;
+        let (features, subset) = (given[given.len() - 1], None);
+        let input = of;
+        Ok(CheckedLinear {
+            options: self,
+            input,
+            of_logits,
+            subset,
+            given,
+            positions,
+            rows,
+            features,
+        })
     }
 
     /// The same of logits that stand for hidden states.
@@ -62,18 +90,32 @@ impl LinearCrossEntropy<'_> {
                 (of_logits, Some(CheckedSubset { given, ..lists }))
             }
         };
-        self.check_filter(of, &of_logits.target)?;
+        self.check_filter(of, (&of_logits.target, 1))?;
         for (argument, tensor) in [("temperature", &of.temperature), ("row_weight", &of.row_weight)]
         {
             if let Some(tensor) = tensor {
                 validate::f32_output(argument, tensor, row_shape, "one a row")?;
             }
         }
-        Ok(CheckedLinear { options: self, input: *of, of_logits, subset, rows, features })
+        let (given, positions) = (of.linear_weight.shape(), 1);
+        Ok(CheckedLinear {
+            options: self,
+            input: *of,
+            of_logits,
+            subset,
+            given,
+            positions,
+            rows,
+            features,
+        })
     }
 
     /// What gives every class a gradient, however small its probability, has none that could be left out.
-    fn check_filter(&self, of: &LinearInput<'_>, target: &Target<'_>) -> Result<()> {
+    fn check_filter(
+        &self,
+        of: &LinearInput<'_>,
+        (target, positions): (&Target<'_>, usize),
+    ) -> Result<()> {
         let Some(bound) = self.gradient_filter else { return Ok(()) };
         let refuse = |expected: &str, got: String| {
             let expected = expected.into();
@@ -86,6 +128,7 @@ impl LinearCrossEntropy<'_> {
                 with(&format!("label_smoothing {}", self.of_logits.label_smoothing))
             }
             _ if of.subset.is_some() => with("lists of classes"),
+            _ if positions > 1 => with("a linear_weight of more than two dimensions"),
             Target::Soft(_) => with("probabilities for a target"),
             Target::Classes(_) => Ok(()),
         }
@@ -133,6 +176,24 @@ impl<'a> CheckedLinear<'a> {
     /// V, or how many classes a list has at most.
     pub(crate) fn classes(&self) -> usize {
         self.of_logits.classes
+    }
+
+    /// Columns of all rows' logits: V, or V·d1·….
+    pub(crate) fn columns(&self) -> usize {
+        self.classes() * self.positions
+    }
+
+    /// Losses that there are: N, or N·d1·….
+    pub(crate) fn losses(&self) -> usize {
+        self.rows * self.positions
+    }
+
+    /// Gradients that are shaped as what was given, as of a classifier of two dimensions.
+    pub(crate) fn flat_gradients<'g>(
+        &self,
+        gradients: LinearGradOut<'g>,
+    ) -> Result<LinearGradOut<'g>> {
+        positions::flat_gradients((self.given, self.input.linear_weight.shape()), gradients)
     }
 
     /// Where all that is read lies: it must lie together.

@@ -18,11 +18,12 @@ use crate::spec::class_subset::ClassSubset;
 pub struct LinearInput<'a> {
     /// Hidden states, `[D]` or `[N, D]`.
     pub input: TensorRef<'a>,
-    /// The classifier, `[V, D]`.
+    /// The classifier, `[V, D]`; one for each of several positions, `[V, d1, …, D]`, of hidden states `[N, D]`.
     pub linear_weight: TensorRef<'a>,
-    /// `[V]`.
+    /// `[V]`; `[V, d1, …]`.
     pub linear_bias: Option<TensorRef<'a>>,
-    /// Class indices, `[]` or `[N]`; or class probabilities, `[V]` or `[N, V]`; of listed classes `[K]` or `[N, K]`.
+    /// Class indices, `[]` or `[N]`; or class probabilities, `[V]` or `[N, V]`; of listed classes `[K]` or `[N, K]`; of
+    /// several positions `[N, d1, …]` or `[N, V, d1, …]`.
     pub target: TensorRef<'a>,
     /// τ > 0 of each row, finite, f32: logits are divided by it. Default 1 each.
     pub temperature: Option<TensorRef<'a>>,

@@ -9,7 +9,7 @@ use warploss::{
 
 /// An error's words.
 #[track_caller]
-fn refused<T: std::fmt::Debug>(result: Result<T, Error>, words: &[&str]) {
+pub(super) fn refused<T: std::fmt::Debug>(result: Result<T, Error>, words: &[&str]) {
     let text = result.expect_err(words[0]).to_string();
     for word in words {
         assert!(text.contains(word), "{text:?} has no {word:?}");

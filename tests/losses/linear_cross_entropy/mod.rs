@@ -5,6 +5,7 @@ mod errors;
 mod extremes;
 mod golden;
 mod pairs;
+mod positions;
 mod rest;
 mod same_bits;
 mod same_logits;

@@ -2,6 +2,7 @@
 //! the device. The oracle is the CPU's loss over logits that the test multiplies out in f64.
 
 mod filter;
+mod ignored;
 mod results;
 mod tiled;
 

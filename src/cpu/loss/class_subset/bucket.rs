@@ -167,7 +167,7 @@ impl Bucket<'_> {
             stride: self.stride,
             data: &mut [],
         };
-        let lines = columns.lines(self.stride);
+        let lines = columns.lines(columns.classes, self.stride);
         let columns = [z, q, gradient].map(SyncPtr::get);
         let operands = SoftOperands::beside(lines, columns, self.backward);
         self.cpu.soft_cross_entropy_of_rows(&batch, operands, Some(self.results.at(places)));
@@ -219,6 +219,8 @@ impl<'a> OverAll<'a> {
             input: LinearInput { subset: None, ..checked.input },
             of_logits: Checked { options, dtype, class_dim, classes: subset.classes, target, rows },
             subset: None,
+            given: checked.given,
+            positions: checked.positions,
             rows: checked.rows,
             features: checked.features,
         }

@@ -109,7 +109,7 @@ impl Cpu {
             back.map_or(Ok(()), |back| listed.gradients(data, back.gradients))
         })??;
         // SAFETY: results have an element a row, and nobody else writes any now.
-        unsafe { put_ignored(&rows.ignored, results, tokens.as_ref()) };
+        unsafe { put_ignored(rows.ignored_losses(), results, tokens.as_ref()) };
         if let Some(buffers) = &mut buffers {
             buffers.finish(&batch.scaling, &Sums::of(&losses), batch.lambda > 0.0);
         }

@@ -101,7 +101,7 @@ impl Cpu {
             listed.logits(data);
             let (classes, stride) = (subset.columns, listed.stride);
             let logits = Logits { rows: all.clone(), classes, stride, data: &mut *data };
-            let lines = logits.lines(stride);
+            let lines = logits.lines(classes, stride);
             let of_target = match grad_target {
                 Some(_) => gradient.as_mut_ptr(),
                 None => std::ptr::null_mut(),

@@ -56,7 +56,7 @@ impl Cpu {
         let [of_logprob, of_entropy] = tokens.map(|upstream| rows.upstream(&upstream, None));
         let call = Classes {
             cpu: self,
-            labels: rows.kept.iter().map(|&row| targets.indices.get(row)).collect(),
+            labels: rows.losses().iter().map(|&row| targets.indices.get(row)).collect(),
             upstream: rows.upstream(&upstream, weights)?,
             of_tokens: [of_logprob?, of_entropy?],
             token_gradients: given.of_tokens(),
@@ -64,7 +64,7 @@ impl Cpu {
             back: back.is_some(),
             filter: checked.options.gradient_filter.filter(|_| back.is_some()),
         };
-        let mut losses = vec![[0.0; 2]; checked.rows];
+        let mut losses = vec![[0.0; 2]; checked.losses()];
         let tokens = out.as_mut().map(TokenResults::of).transpose()?.flatten();
         let mut buffers = out.map(Buffers::new).transpose()?;
         let results = match &mut buffers {
@@ -80,17 +80,22 @@ impl Cpu {
             })?,
             None => {
                 let mut turn = |logits: Logits<'_>| {
+                    let span = rows.span(&logits.rows);
                     // SAFETY: the list of kept rows is there until all were gone through, and has those of the
                     // part.
-                    let places = unsafe { Places::of(&rows.kept[logits.rows.clone()]) };
-                    call.turn(logits, results.at(places), tokens.map(|tokens| tokens.at(places)));
+                    let places = unsafe { Places::of(&rows.losses()[span.clone()]) };
+                    call.turn(
+                        (logits, span),
+                        results.at(places),
+                        tokens.map(|tokens| tokens.at(places)),
+                    );
                     Ok(())
                 };
                 self.through_logits(checked, &rows, gradients, &mut turn)?;
             }
         }
         // SAFETY: results have an element a row, and nobody else writes any now.
-        unsafe { put_ignored(&rows.ignored, results, tokens.as_ref()) };
+        unsafe { put_ignored(rows.ignored_losses(), results, tokens.as_ref()) };
         if let Some(buffers) = &mut buffers {
             buffers.finish(&batch.scaling, &Sums::of(&losses), batch.lambda > 0.0);
         }
@@ -99,7 +104,7 @@ impl Cpu {
 }
 
 impl Classes<'_> {
-    /// The batch of some of the kept rows.
+    /// The batch of some losses of the kept rows.
     fn of_rows(&self, rows: &Range<usize>) -> Batch<'_> {
         let labels = &self.labels[rows.clone()];
         let indices = IndexRef::I64(labels);
@@ -134,15 +139,18 @@ impl Classes<'_> {
         })
     }
 
-    /// Results of some rows of logits, and their gradient in place.
-    fn turn(&self, mut logits: Logits<'_>, results: Results, tokens: Option<TokenResults>) {
-        let mut batch = self.of_rows(&logits.rows);
-        batch.scaling.upstream = self.upstream.part(&logits.rows);
+    /// Results of some rows of logits with these losses, and their gradient in place.
+    fn turn(
+        &self,
+        (mut logits, losses): (Logits<'_>, Range<usize>),
+        results: Results,
+        tokens: Option<TokenResults>,
+    ) {
+        let mut batch = self.of_rows(&losses);
+        batch.scaling.upstream = self.upstream.part(&losses);
         let [logprob, entropy] = &self.of_tokens;
-        let of_tokens = TokenUpstream {
-            logprob: logprob.part(&logits.rows),
-            entropy: entropy.part(&logits.rows),
-        };
+        let of_tokens =
+            TokenUpstream { logprob: logprob.part(&losses), entropy: entropy.part(&losses) };
         let pass = match tokens {
             None if !self.token_gradients => Pass::Forward(results),
             tokens => Pass::Tokens(results, tokens.unwrap_or_default(), of_tokens),
@@ -160,11 +168,11 @@ impl Classes<'_> {
 /// # Safety
 /// The results have an element a row, and nobody else writes any.
 pub(in crate::cpu::loss) unsafe fn put_ignored(
-    ignored: &[usize],
+    ignored: impl Iterator<Item = usize>,
     results: Results,
     tokens: Option<&TokenResults>,
 ) {
-    for &row in ignored {
+    for row in ignored {
         // SAFETY: a row that the results have an element of: the caller's promise.
         unsafe {
             results.unweighted().put(row, (0.0, 0.0), 0.0, &mut Sums::default());

@@ -2,6 +2,7 @@
 
 use crate::base::dtype::DType;
 use crate::base::error::Result;
+use crate::cpu::batch::lines::gathered;
 use crate::cpu::loss::cross_entropy::States;
 use crate::cpu::matrix::chunks::{
     Cut, TILE, WIDENED, WIDENED_OF_TILE, beyond_wide, block_rows, stride,
@@ -81,7 +82,7 @@ impl Cpu {
         let products = PRODUCT * self.threads();
         let products = if budget - needs.unwrap_or(least) >= products { products } else { 0 };
         let budget = budget - products;
-        let logits = 4 * stride(checked.classes());
+        let logits = 4 * stride(checked.columns());
         let wanted = match backward {
             true => TURNED / logits,
             false => (READ_ONCE / logits).max(LEAST),
@@ -112,14 +113,14 @@ pub(super) struct Chunking {
 
 /// Rows that a chunk has at the least: what is added up over rows is added up over whole blocks.
 fn block_of(checked: &CheckedLinear<'_>, backward: bool) -> usize {
-    if backward { block_rows(checked.classes()) } else { 1 }
+    if backward { block_rows(checked.columns()) } else { 1 }
 }
 
 /// Whether rows can be made of the parts that blocks of classes leave: rows of a few classes are summed side by
 /// side, which is another order.
 fn tiles(checked: &CheckedLinear<'_>, backward: bool) -> bool {
     let hard = matches!(checked.of_logits.target, Target::Classes(_));
-    hard && !backward && checked.classes() > SHORT
+    hard && !backward && checked.positions == 1 && checked.classes() > SHORT
 }
 
 impl Cpu {
@@ -161,7 +162,7 @@ struct Sizes {
 
 impl Sizes {
     fn new(checked: &CheckedLinear<'_>, backward: bool, threads: usize) -> Sizes {
-        let (classes, features, rows) = (checked.classes(), checked.features, checked.rows);
+        let (classes, features) = (checked.columns(), checked.features);
         let narrow = checked.input.input.dtype() != DType::F32;
         let passes = if backward { 2 } else { 1 };
         // A class's bias and its gradient; what is known of a row; a task's tile of weights or of their gradient,
@@ -169,7 +170,10 @@ impl Sizes {
         let of_task = if narrow { 4 * TILE.min(classes) * features } else { 4 * TILE };
         let shared = if narrow { 4 * WIDENED.min(classes) * features } else { 0 };
         let packed = if narrow { beyond_wide(features) } else { 0 };
-        let fixed = 8 * classes + 96 * rows + of_task * threads + shared + packed;
+        // Lines that lie side by side are gone through in a tile of a thread's own.
+        let turned = if checked.positions > 1 { gathered(checked.classes()) } else { 0 };
+        let fixed =
+            8 * classes + 96 * checked.losses() + (of_task + turned) * threads + shared + packed;
         // Logits, the hidden row, and its gradient; probabilities in f32, and their gradient.
         let soft = matches!(checked.of_logits.target, Target::Soft(_));
         let beside = if soft { 4 * passes * classes } else { 0 };

@@ -13,6 +13,10 @@ use std::ops::Range;
 pub(in crate::cpu::loss) struct Rows {
     pub(in crate::cpu::loss) kept: Vec<usize>,
     pub(in crate::cpu::loss) ignored: Vec<usize>,
+    /// Losses of a row, side by side: of kept rows all of them, whichever count.
+    positions: usize,
+    /// Which of all losses those of kept rows are, where a row has several.
+    losses: Vec<usize>,
     /// 1/τ of each kept row.
     pub(in crate::cpu::loss) scales: Option<Vec<f32>>,
 }
@@ -30,12 +34,29 @@ impl Rows {
         checked: &CheckedLinear<'_>,
         is_kept: impl Fn(usize) -> bool,
     ) -> Result<Rows> {
-        let (kept, ignored): (Vec<usize>, Vec<usize>) =
-            (0..checked.rows).partition(|&row| is_kept(row));
+        let positions = checked.positions;
+        let any = |row: &usize| (row * positions..(row + 1) * positions).any(&is_kept);
+        let (kept, ignored): (Vec<usize>, Vec<usize>) = (0..checked.rows).partition(any);
+        let losses = if positions == 1 { Vec::new() } else { of_rows(&kept, positions).collect() };
         let given = temperatures("temperature", checked.input.temperature, &kept)?;
         let scales = given.map(|given| kept.iter().map(|&row| 1.0 / given[row]).collect());
         weights(checked.input.row_weight, &kept)?;
-        Ok(Rows { kept, ignored, scales })
+        Ok(Rows { kept, ignored, positions, losses, scales })
+    }
+
+    /// Losses of the kept rows.
+    pub(in crate::cpu::loss) fn losses(&self) -> &[usize] {
+        if self.positions == 1 { &self.kept } else { &self.losses }
+    }
+
+    /// Those of the others.
+    pub(in crate::cpu::loss) fn ignored_losses(&self) -> impl Iterator<Item = usize> {
+        of_rows(&self.ignored, self.positions)
+    }
+
+    /// Which of [`Rows::losses`] some of the kept rows have.
+    pub(in crate::cpu::loss) fn span(&self, rows: &Range<usize>) -> Range<usize> {
+        rows.start * self.positions..rows.end * self.positions
     }
 
     /// What `upstream` and the rows' scales, and `weights`, make together.
@@ -57,9 +78,9 @@ impl Rows {
         if let (Upstream::Number(number), None, None) = (upstream, scales, weights) {
             return Ok(OfRows::Number(*number));
         }
-        let mut each = zeros("upstream gradients", self.kept.len())?;
-        for (i, (to, &row)) in each.iter_mut().zip(&self.kept).enumerate() {
-            let scale = scales.map_or(1.0, |scales| f64::from(scales[i]));
+        let mut each = zeros("upstream gradients", self.losses().len())?;
+        for (i, (to, &row)) in each.iter_mut().zip(self.losses()).enumerate() {
+            let scale = scales.map_or(1.0, |scales| f64::from(scales[i / self.positions]));
             let weight = weights.map_or(1.0, |weights| f64::from(weights[row]));
             // What has no weight has no gradient, whatever the upstream one.
             let of = if weight == 0.0 { 0.0 } else { f64::from(upstream.of(row)) * weight };
@@ -77,6 +98,11 @@ impl OfRows {
             OfRows::Each(each) => Upstream::PerRow(HostRef::F32(&each[rows.clone()])),
         }
     }
+}
+
+/// Losses of so many positions a row.
+fn of_rows(rows: &[usize], positions: usize) -> impl Iterator<Item = usize> {
+    rows.iter().flat_map(move |&row| row * positions..(row + 1) * positions)
 }
 
 /// Temperatures of all rows, those of kept ones legal.

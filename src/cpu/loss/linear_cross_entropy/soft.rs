@@ -43,10 +43,10 @@ impl Cpu {
         let grad_target = back.as_mut().and_then(|back| back.gradients.target.take());
         let target = Targets {
             cpu: self,
-            given: Matrix::new(self, "target", &of_logits.target.tensor())?,
+            given: Matrix::new(self, "target", &of_logits.target.tensor().flat())?,
             gradient: grad_target.map(|grad| self.of_target(grad)).transpose()?,
         };
-        let mut losses = vec![[0.0; 2]; checked.rows];
+        let mut losses = vec![[0.0; 2]; checked.losses()];
         let mut buffers = out.map(Buffers::new).transpose()?;
         let results = match &mut buffers {
             Some(buffers) => buffers.results(batch.scaling.reduction),
@@ -54,15 +54,16 @@ impl Cpu {
         };
         // SAFETY: both have an element for each row of the batch, and are there until all rows were gone through.
         let results = unsafe { results.weighted(&mut losses, weights) };
-        let with_gradient = back.is_some();
+        let (with_gradient, divided) = (back.is_some(), rows.scales.is_some());
         let mut turn = |logits: Logits<'_>| {
+            let span = rows.span(&logits.rows);
             // SAFETY: the list of rows is there until all were gone through, and has those of the part.
-            let places = unsafe { Places::of(&rows.kept[logits.rows.clone()]) };
+            let places = unsafe { Places::of(&rows.losses()[span.clone()]) };
             let mut batch = batch;
-            batch.scaling.upstream = upstream.part(&logits.rows);
-            let ratios = [&of_target, &upstream].map(|of| of.part(&logits.rows));
-            let call =
-                Call { cpu: self, batch, results: results.at(places), with_gradient, ratios };
+            batch.scaling.upstream = upstream.part(&span);
+            let ratios = divided.then(|| [&of_target, &upstream].map(|of| of.part(&span)));
+            let (classes, results) = (of_logits.classes, results.at(places));
+            let call = Call { cpu: self, batch, classes, results, with_gradient, ratios };
             target.with(logits, call)
         };
         let gradients = back.map(|back| back.gradients);
@@ -74,7 +75,7 @@ impl Cpu {
     }
 
     fn of_target<'a>(&self, grad: TensorMut<'a>) -> Result<Gradient<'a>> {
-        Gradient::new(self, "grad_target", grad, false)
+        Gradient::new(self, "grad_target", grad.flat(), false)
     }
 }
 
@@ -82,10 +83,11 @@ impl Cpu {
 struct Call<'a> {
     cpu: &'a Cpu,
     batch: Batch<'a>,
+    classes: usize,
     results: Results,
     with_gradient: bool,
-    /// Upstream gradients of probabilities, and of logits.
-    ratios: [Upstream<'a>; 2],
+    /// Upstream gradients of probabilities, and of logits, where those differ.
+    ratios: Option<[Upstream<'a>; 2]>,
 }
 
 /// Probabilities, and where their gradient goes.
@@ -106,7 +108,7 @@ impl Targets<'_> {
             let (wide, gradient) = memory.split_at_mut(wide);
             let target = self.given.some(self.cpu, rows.clone(), wide);
             let (target, target_stride) = target.begin();
-            let lines = |stride| logits.lines(stride);
+            let lines = |stride| logits.lines(call.classes, stride);
             let (own, apart) = (lines(logits.stride), lines(classes));
             let beside = lines(target_stride);
             let base = logits.data.as_mut_ptr();
@@ -128,12 +130,21 @@ impl Targets<'_> {
 
     /// Puts the gradient of probabilities in its place. It was made with the logits' upstream gradient, which
     /// has the temperature in it.
-    fn write(&self, to: &Gradient<'_>, rows: Range<usize>, from: &[f32], of: [Upstream<'_>; 2]) {
-        let [of_target, of_logits] = of;
+    fn write(
+        &self,
+        to: &Gradient<'_>,
+        rows: Range<usize>,
+        from: &[f32],
+        of: Option<[Upstream<'_>; 2]>,
+    ) {
+        let ratio = |i| {
+            let Some([of_target, of_logits]) = &of else { return 1.0 };
+            let (own, other) = (f64::from(of_target.of(i)), f64::from(of_logits.of(i)));
+            if own == other { 1.0 } else { (own / other) as f32 }
+        };
         let columns = to.columns;
         self.cpu.share(rows.len(), 1, &|i| {
-            let (own, other) = (f64::from(of_target.of(i)), f64::from(of_logits.of(i)));
-            let ratio = if own == other { 1.0 } else { own / other } as f32;
+            let ratio = ratio(i);
             with_scratch([to.scratch(1)], |[scratch]| {
                 let made = &from[i * columns..][..columns];
                 // SAFETY: a row of this task alone.

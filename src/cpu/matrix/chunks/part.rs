@@ -83,10 +83,10 @@ impl Logits<'_> {
         Logits { rows: self.rows.clone(), classes, stride, data: &mut *self.data }
     }
 
-    /// How rows of so many classes lie, `stride` elements apart.
-    pub(crate) fn lines(&self, stride: usize) -> Lines {
-        let shape = Shape::new(&[self.rows.len(), self.classes]).unwrap_or(Shape::SCALAR);
-        Lines::new(&shape, stride, |d| d == 1)
+    /// How lines of so many classes lie in rows that are `stride` elements apart: one a row, or several side by side.
+    pub(crate) fn lines(&self, classes: usize, stride: usize) -> Lines {
+        let sizes = [self.rows.len(), classes, self.classes.checked_div(classes).unwrap_or(1)];
+        Lines::new(&Shape::new(&sizes).unwrap_or(Shape::SCALAR), stride, |d| d == 1)
     }
 }
 

@@ -34,6 +34,7 @@ pub(super) fn budget(
         false => Sizes {
             n: checked.rows,
             features: checked.features,
+            positions: 1,
             classes: subset.classes,
             dtype: checked.input.input.dtype(),
             soft: false,

@@ -2,7 +2,7 @@
 
 use crate::base::error::{Error, Result};
 use crate::base::tensor::TensorMut;
-use crate::code::args::TokenArgs;
+use crate::code::args::{MOST_LISTED, TokenArgs};
 use crate::code::variants::Loss;
 use crate::cuda::loss::ranks::MOST_CLASSES;
 use crate::cuda::schedule::upstream::Upstream;
@@ -64,11 +64,13 @@ impl<'a, 'p: 'a> Tokens<'a, 'p> {
     /// The kernels that give all of it; `None` where nothing was asked for.
     pub(super) fn loss(&self, ranks: bool) -> Option<Loss> {
         let numbers = self.logprob.is_some() || self.entropy.is_some() || self.upstream;
-        match (&self.top, numbers, ranks) {
-            (Some(_), ..) => Some(Loss::CrossEntropyTop),
-            (None, true, true) => Some(Loss::CrossEntropyTokensRanked),
-            (None, true, false) => Some(Loss::CrossEntropyTokens),
-            (None, false, _) => None,
+        // More of them have a kernel of their own (`RowArgument::take_top`).
+        let few = self.top.as_ref().is_some_and(|top| top.k <= MOST_LISTED);
+        match (few, numbers, ranks) {
+            (true, ..) => Some(Loss::CrossEntropyTop),
+            (false, true, true) => Some(Loss::CrossEntropyTokensRanked),
+            (false, true, false) => Some(Loss::CrossEntropyTokens),
+            (false, false, _) => None,
         }
     }
 

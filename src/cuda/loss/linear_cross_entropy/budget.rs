@@ -1,7 +1,7 @@
 //! How a call's bytes are spent: on what all rows have, on the classifier's gradient on its way, and then on as
 //! many rows of logits as there is room for.
 
-use super::rows;
+use super::{by_slot, rows};
 use crate::base::dtype::DType;
 use crate::base::error::Result;
 use crate::code::args::Totals;
@@ -9,7 +9,9 @@ use crate::code::plan::MAX_PARTS;
 use crate::code::variants::Loss;
 use crate::cuda::matrix::factors::{SUM, two_parts};
 use crate::cuda::matrix::products::padded;
+use crate::cuda::matrix::wide_tiles::SLOT;
 use crate::spec::cross_entropy::checked::Target;
+use crate::spec::cross_entropy::{CrossEntropyOut, TopKOut};
 use crate::spec::linear_cross_entropy::{CheckedLinear, small_budget};
 
 /// What the pool's blocks are multiples of, and how many a call takes at most.
@@ -27,6 +29,28 @@ const fn words(loss: Loss) -> usize {
     loss.words() + 1 + loss.second_words()
 }
 
+/// What a call asks for.
+#[derive(Clone, Copy)]
+pub(super) struct Asked {
+    pub(super) back: bool,
+    /// Whether rows' classes are compared.
+    pub(super) order: bool,
+    /// Whether what rounding leaves of the classifier's gradient is kept.
+    pub(super) rest: bool,
+    /// Likeliest classes of a row.
+    pub(super) top: usize,
+}
+
+impl Asked {
+    pub(super) fn of(back: bool, out: Option<&CrossEntropyOut<'_>>) -> Asked {
+        let order = |out: &CrossEntropyOut<'_>| {
+            out.argmax.is_some() || out.rank.is_some() || out.top_k.is_some()
+        };
+        let top = out.and_then(|out| out.top_k.as_ref()).map_or(0, TopKOut::k);
+        Asked { back, order: out.is_some_and(order), rest: false, top }
+    }
+}
+
 /// What a call takes beside its inputs, outputs and gradients.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::cuda::loss) struct Budget {
@@ -36,6 +60,8 @@ pub(in crate::cuda::loss) struct Budget {
     pub(super) room: usize,
     /// Whether the classifier's gradient is f32 until the end.
     pub(super) wide: bool,
+    /// Whether there is room to put rows that count first, and there are chunks that this saves.
+    pub(super) packs: bool,
     /// All of it, at most.
     pub(in crate::cuda::loss) bytes: usize,
 }
@@ -58,9 +84,23 @@ pub(in crate::cuda::loss) struct Needs {
 impl Budget {
     /// # Errors
     /// One that does not do for a row.
-    pub(super) fn new(checked: &CheckedLinear<'_>, [back, must]: [bool; 2]) -> Result<Budget> {
-        let needs = Needs { must, ..Sizes::new(checked, back).needs() };
-        Budget::of(needs, checked.rows, checked.options.workspace)
+    pub(super) fn new(checked: &CheckedLinear<'_>, asked: Asked) -> Result<Budget> {
+        let sizes = Sizes::new(checked, asked.back);
+        let (n, all) = (checked.rows, checked.options.workspace);
+        let needs = Needs { must: asked.rest, ..sizes.needs() };
+        let budget = Budget::of(needs, n, all)?;
+        let packs = checked.options.skip_ignored && !sizes.soft && sizes.positions == 1;
+        if !packs || budget.rows >= n {
+            return Ok(budget);
+        }
+        // What is known of a row by its slot.
+        let row = SLOT + by_slot::BYTES + asked.top * (8 + 4);
+        let slots = n.saturating_mul(row).saturating_add(by_slot::PIECES * GRAIN);
+        let fixed = needs.fixed.saturating_add(slots);
+        let packed = Budget::of(Needs { fixed, ..needs }, n, all);
+        // Not where that would cost the f32 sums.
+        let packed = packed.ok().filter(|packed| packed.wide == budget.wide);
+        Ok(packed.map_or(budget, |packed| Budget { packs: true, ..packed }))
     }
 
     /// For so many rows, of all these bytes.
@@ -84,7 +124,7 @@ impl Budget {
         // Chunks of one length, so that none is much shorter than products like.
         let rows = n.div_ceil(n.div_ceil(most).max(1));
         let bytes = fixed + room + taken + rows * row;
-        Ok(Budget { rows, room, wide: takes, bytes })
+        Ok(Budget { rows, room, wide: takes, packs: false, bytes })
     }
 }
 
@@ -93,6 +133,8 @@ pub(in crate::cuda::loss) struct Sizes {
     pub(in crate::cuda::loss) n: usize,
     pub(in crate::cuda::loss) features: usize,
     pub(in crate::cuda::loss) classes: usize,
+    /// Losses of a row.
+    pub(in crate::cuda::loss) positions: usize,
     pub(in crate::cuda::loss) dtype: DType,
     pub(in crate::cuda::loss) soft: bool,
     pub(in crate::cuda::loss) back: bool,
@@ -105,7 +147,8 @@ impl Sizes {
         Sizes {
             n: checked.rows,
             features: checked.features,
-            classes: checked.classes(),
+            classes: checked.columns(),
+            positions: checked.positions,
             dtype: checked.input.input.dtype(),
             soft: matches!(checked.of_logits.target, Target::Soft(_)),
             back,
@@ -133,15 +176,16 @@ impl Sizes {
 
     /// Bytes that no chunk changes: the numbers of rows, their losses in f64, the sums of a bias.
     pub(super) fn fixed(&self) -> usize {
-        let chunks = self.n.div_ceil(4096) + self.classes.div_ceil(4096);
+        let losses = self.n * self.positions;
+        let chunks = losses.div_ceil(4096) + self.classes.div_ceil(4096);
         let census = size_of::<Totals>() + 28 * (chunks + 1);
         let bias = if self.back { 4 * padded(self.classes) } else { 0 };
         let weights = if self.narrow_weights { 4 * padded(self.classes) + GRAIN } else { 0 };
-        self.n.saturating_mul(16 + rows::BYTES)
+        losses.saturating_mul(16 + rows::BYTES)
             + census
             + bias
             + weights
-            + (BLOCKS + rows::PIECES) * GRAIN
+            + (BLOCKS + rows::PIECES + if self.positions > 1 { 3 } else { 0 }) * GRAIN
     }
 
     /// Bytes of a row of a chunk.
@@ -153,15 +197,18 @@ impl Sizes {
             bytes += if self.narrow() { 2 * two_parts(self.classes) } else { 0 };
             bytes += if self.dtype == DType::F16 { 2 * two_parts(self.features) } else { 0 };
         }
-        if self.soft && self.narrow() {
-            bytes += if self.back { 8 * classes } else { 4 * classes };
+        let beside = if self.back { 8 * classes } else { 4 * classes };
+        bytes += if self.soft && self.narrow() { beside } else { 0 };
+        if self.positions > 1 {
+            // Lines that are gathered.
+            bytes += 4 * classes + if self.soft { beside } else { 0 };
         }
-        bytes + self.parts()
+        bytes + self.positions * self.parts()
     }
 
     /// Bytes that kernels leave of a row that is split.
     fn parts(&self) -> usize {
-        let parts = (4 * self.classes).div_ceil(PART_BYTES).min(MAX_PARTS) + 1;
+        let parts = (4 * self.classes / self.positions).div_ceil(PART_BYTES).min(MAX_PARTS) + 1;
         let words = WIDEST.map(words);
         let words = if self.soft { words[1] } else { words[0] };
         8 + if parts > 2 { parts * 4 * words } else { 0 }

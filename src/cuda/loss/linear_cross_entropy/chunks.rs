@@ -62,21 +62,25 @@ pub(super) struct Probabilities {
 
 /// A call's inputs, with memory for the longest chunk.
 pub(in crate::cuda::loss) struct Chunks<'c, 'p> {
-    cuda: &'p Cuda,
-    numbers: &'c RowNumbers<'p>,
+    pub(super) cuda: &'p Cuda,
+    pub(super) numbers: &'c RowNumbers<'p>,
     budget: &'c Budget,
     n: usize,
+    /// Rows that are multiplied: the first ones.
+    counted: usize,
     features: usize,
-    classes: usize,
+    pub(super) classes: usize,
+    /// Lines that lie side by side in a row of logits.
+    pub(super) positions: usize,
     dtype: DType,
     /// Whether the logits' gradient is rounded to 16 bits.
     round: bool,
     input: Input<'p>,
     weight: Input<'p>,
     bias: Option<Input<'p>>,
-    probabilities: Option<Probabilities>,
+    pub(super) probabilities: Option<Probabilities>,
     /// f32 rows for probabilities of 16 bits, and for their gradient.
-    wide: [Option<Panel>; 2],
+    pub(super) wide: [Option<Panel>; 2],
     /// Logits, then their gradient; f32.
     pub(in crate::cuda::loss) logits: Panel,
     memory: Workspace<'p>,
@@ -122,7 +126,8 @@ impl<'c, 'p> Chunks<'c, 'p> {
         budget: &'c Budget,
         numbers: &'c RowNumbers<'p>,
     ) -> Result<Chunks<'c, 'p>> {
-        Chunks::of_classes(cuda, checked, checked.classes(), (budget, numbers))
+        let chunks = Chunks::of_classes(cuda, checked, checked.columns(), (budget, numbers))?;
+        Ok(Chunks { positions: checked.positions, ..chunks })
     }
 
     /// Of a classifier of so many classes.
@@ -156,8 +161,10 @@ impl<'c, 'p> Chunks<'c, 'p> {
             numbers,
             budget,
             n,
+            counted: n,
             features,
             classes,
+            positions: 1,
             dtype: input.dtype,
             round: false,
             input,
@@ -170,6 +177,12 @@ impl<'c, 'p> Chunks<'c, 'p> {
         })
     }
 
+    /// Rows have been packed, and so many of them count. Chunks begin where they do if all did: whoever cannot know
+    /// the number adds zeros to the same sums.
+    pub(super) fn packed(self, count: usize) -> Self {
+        Chunks { counted: count, ..self }
+    }
+
     /// The targets are probabilities: those of f32 as they lie, others a chunk at a time in f32.
     pub(super) fn probabilities(&mut self, of: Probabilities) -> Result<()> {
         self.probabilities = Some(of);
@@ -180,14 +193,18 @@ impl<'c, 'p> Chunks<'c, 'p> {
         Ok(())
     }
 
-    /// Whether each row of logits begins with a pack, of however many.
+    /// Whether each row of logits that is gone through begins with a pack, of however many.
     pub(in crate::cuda::loss) fn aligned(&self) -> bool {
-        begin_with_a_pack((self.logits.address, self.logits.stride), self.n, 4)
+        match self.positions {
+            1 => begin_with_a_pack((self.logits.address, self.logits.stride), self.n, 4),
+            // Rows of a workspace, one after another.
+            positions => begin_with_a_pack((0, self.classes / positions), self.n * positions, 4),
+        }
     }
 
-    /// Rows of the longest chunk.
+    /// Losses of the longest chunk.
     pub(super) fn longest(&self) -> usize {
-        self.budget.rows
+        self.budget.rows * self.positions
     }
 
     /// Puts all launches on the stream; `args` is filled but for where rows lie.
@@ -216,7 +233,12 @@ impl<'c, 'p> Chunks<'c, 'p> {
 
     /// Its chunks, in order.
     pub(in crate::cuda::loss) fn parts(&self) -> impl Iterator<Item = Part> + use<> {
-        parts(self.n, self.budget.rows)
+        parts(self.counted, self.budget.rows)
+    }
+
+    /// How many those are.
+    fn count(&self) -> usize {
+        self.counted.div_ceil(self.budget.rows)
     }
 
     fn back(&self, to: Gradients) -> Result<Back<'p>> {
@@ -224,6 +246,7 @@ impl<'c, 'p> Chunks<'c, 'p> {
         let mut of_rows = Workspace::new(self.cuda, rows);
         let mut one = Workspace::new(self.cuda, 1);
         let room = if self.budget.wide { usize::MAX } else { 0 };
+        // As if all rows counted: whoever cannot know how many do gives the same bits.
         let of = (self.n.div_ceil(rows), room);
         let sizes = [self.classes, self.features];
         let growing = |sum| Growing::keeping(self.cuda, (sum, to.rest), sizes, of);
@@ -241,10 +264,9 @@ impl<'c, 'p> Chunks<'c, 'p> {
         })
     }
 
-    fn places(&self, part: Part) -> Places {
-        let marks = self.numbers.marks();
-        let marks = if marks == 0 { 0 } else { marks + 8 * part.from as u64 };
-        Places { rows: 0, marks }
+    /// A panel of all rows, from where places of the part are named.
+    fn of_rows(&self, panel: Panel, places: Places, from: usize) -> Panel {
+        if places.rows == 0 { panel.starting_at(from) } else { panel }
     }
 
     /// The hidden rows: as they lie where all of them count, else gathered, zeros for what is not read.
@@ -252,11 +274,12 @@ impl<'c, 'p> Chunks<'c, 'p> {
     /// # Safety
     /// As for [`Chunks::run`], here and below.
     unsafe fn hidden(&self, part: Part, to: Option<Panel>) -> Result<Panel> {
-        let from = Panel::from(&self.input).starting_at(part.from);
+        let places = self.numbers.places(part.from);
+        let from = self.of_rows(Panel::from(&self.input), places, part.from);
         let Some(x) = to else { return Ok(from) };
         let sizes = [part.n, self.features];
         // SAFETY: input and buffer have the chunk's rows, and each row has a mark.
-        unsafe { self.cuda.panel(Batch::PanelGather, [from, x], sizes, self.places(part), false)? };
+        unsafe { self.cuda.panel(Batch::PanelGather, [from, x], sizes, places, false)? };
         Ok(x)
     }
 
@@ -279,49 +302,6 @@ impl<'c, 'p> Chunks<'c, 'p> {
             let add = self.bias.is_some();
             cuda.product(Product { a: x, b, c, sizes: sizes_of, add })?;
             self.numbers.divide(self.logits, part.from, sizes)
-        }
-    }
-
-    /// The loss over the logits, in place where there is a backward pass.
-    ///
-    /// # Safety
-    /// As above.
-    unsafe fn loss<A: PartArgument>(
-        &self,
-        part: Part,
-        planned: &Planned<'_>,
-        args: A,
-        back: bool,
-    ) -> Result<()> {
-        let (cuda, z) = (self.cuda, self.logits);
-        let (sizes, places) = ([part.n, self.classes], Places::default());
-        let mut args = args.part(part.from, part.n);
-        let rows = args.rows();
-        (rows.x, rows.x_stride) = (z.address, z.stride as i64);
-        if back {
-            (rows.y, rows.y_stride) = (z.address, z.stride as i64);
-        }
-        // SAFETY: probabilities and their gradient have the chunk's rows, and so have the buffers; what the
-        // arguments name is as long as rows and classes say.
-        unsafe {
-            let Some(of) = self.probabilities else { return planned.launch(args) };
-            let [values, gradient] = [Some(of.values), of.gradient]
-                .map(|panel| panel.map(|panel| panel.starting_at(part.from)));
-            let [wide_values, wide_gradient] = self.wide;
-            if let (Some(from), Some(to)) = (values, wide_values) {
-                cuda.panel(Batch::PanelRound, [from, to], sizes, places, false)?;
-            }
-            if let Some(beside) = args.beside() {
-                let at =
-                    |panel: Option<Panel>| panel.map_or((0, 0), |p| (p.address, p.stride as i64));
-                (beside.values, beside.stride) = at(wide_values.or(values));
-                (beside.gradient, beside.gradient_stride) = at(wide_gradient.or(gradient));
-            }
-            planned.launch(args)?;
-            if let (Some(from), Some(to)) = (wide_gradient, gradient) {
-                cuda.panel(Batch::PanelRound, [from, to], sizes, places, false)?;
-            }
-            if back { self.numbers.divide(z, part.from, sizes) } else { Ok(()) }
         }
     }
 
@@ -357,9 +337,23 @@ impl<'c, 'p> Chunks<'c, 'p> {
             let weight = Panel::from(&self.weight);
             cuda.through(slopes, weight, back.d_x, [n, features, classes], room)?;
             // What is not read has no gradient, whatever zeros times the classifier are.
-            let panels = [back.d_x, to.starting_at(from)];
-            cuda.panel(Batch::PanelRound, panels, [n, features], self.places(part), add)
+            let places = self.numbers.places(from);
+            let panels = [back.d_x, self.of_rows(to, places, from)];
+            cuda.panel(Batch::PanelRound, panels, [n, features], places, add)
         }
+    }
+
+    /// What has no place in any chunk has no gradient.
+    ///
+    /// # Safety
+    /// As above.
+    unsafe fn uncounted(&self, back: &Back<'p>) -> Result<()> {
+        let Some(Sum { to, add: false }) = back.to.input else { return Ok(()) };
+        let zeros = Panel { address: 0, ..to };
+        let (sizes, places) =
+            ([self.n - self.counted, self.features], self.numbers.places(self.counted));
+        // SAFETY: the gradient has a row for each of the input's, which the slots name.
+        unsafe { self.cuda.panel(Batch::PanelRound, [zeros, to], sizes, places, false) }
     }
 
     /// # Safety
@@ -368,10 +362,14 @@ impl<'c, 'p> Chunks<'c, 'p> {
         // SAFETY: gradients have the sizes of what they belong to, and sums have been added up.
         unsafe {
             if let Some(weight) = &back.weight {
-                weight.settle(self.cuda, self.n.div_ceil(self.budget.rows))?;
+                weight.settle(self.cuda, self.count())?;
             }
+            self.uncounted(back)?;
             let Some(Sum { to, add }) = back.to.bias else { return Ok(()) };
-            let (panels, sizes) = ([back.sums, to], [1, self.classes]);
+            // Without a chunk there are no sums.
+            let address = if self.counted == 0 { 0 } else { back.sums.address };
+            let panels = [Panel { address, ..back.sums }, to];
+            let sizes = [1, self.classes];
             self.cuda.panel(Batch::PanelRound, panels, sizes, Places::default(), add)
         }
     }

@@ -1,15 +1,14 @@
 //! Which way a call's logits are made.
 
-use super::budget::{Budget, Sizes};
+use super::budget::{Asked, Budget, Sizes};
 use super::slabs::Slabs;
 use crate::base::error::{Error, Result};
 use crate::code::card::Card;
 use crate::cuda::matrix::wide_tiles;
-use crate::spec::cross_entropy::CrossEntropyOut;
 use crate::spec::linear_cross_entropy::{CheckedLinear, LinearPath, LinearPlan};
 
 /// What has no products beside those of a tile's.
-const TAKES: &str = "auto or chunked (tiled takes f16 or bf16 and class indices, and gives no ranks, likeliest classes or grad_linear_weight_rest)";
+const TAKES: &str = "auto or chunked (tiled takes f16 or bf16, class indices and a linear_weight [V, D], and gives no ranks, likeliest classes or grad_linear_weight_rest)";
 
 /// What has a gradient filter.
 const FILTERS: &str =
@@ -21,34 +20,20 @@ pub(super) enum Path {
     Tiled(Slabs),
 }
 
-/// What a call asks for.
-#[derive(Clone, Copy)]
-pub(super) struct Asked {
-    pub(super) back: bool,
-    /// Whether rows' classes are compared.
-    pub(super) order: bool,
-    /// Whether what rounding leaves of the classifier's gradient is kept.
-    pub(super) rest: bool,
-}
-
-impl Asked {
-    pub(super) fn of(back: bool, out: Option<&CrossEntropyOut<'_>>) -> Asked {
-        let order = |out: &CrossEntropyOut<'_>| {
-            out.argmax.is_some() || out.rank.is_some() || out.top_k.is_some()
-        };
-        Asked { back, order: out.is_some_and(order), rest: false }
-    }
-}
-
 impl Path {
     /// # Errors
     /// A budget that is too small, a path that cannot give what is asked for.
     pub(super) fn of(card: &Card, checked: &CheckedLinear<'_>, asked: Asked) -> Result<Path> {
         let sizes = Sizes::new(checked, asked.back);
         let fits = wide_tiles::fit(card);
-        let takes = fits && sizes.narrow() && !sizes.soft && !asked.order && !asked.rest;
+        let takes = fits
+            && sizes.narrow()
+            && !sizes.soft
+            && !asked.order
+            && !asked.rest
+            && checked.positions == 1;
         let tiled = || Slabs::new(checked, &sizes).map(Path::Tiled);
-        let chunked = || Budget::new(checked, [asked.back, asked.rest]);
+        let chunked = || Budget::new(checked, asked);
         let few_rows =
             |budget: &Budget| !sizes.back && wide_tiles::lead(card, [sizes.n, budget.rows]);
         let filters = asked.back && checked.options.gradient_filter.is_some();

@@ -8,7 +8,7 @@ use crate::code::args::{LabelArgs, LinearRowsArgs, LossOutputs, UpstreamArgs};
 use crate::code::variants::Batch;
 use crate::cuda::driver::product::Panel;
 use crate::cuda::matrix::clusters::blocks;
-use crate::cuda::matrix::products::Workspace;
+use crate::cuda::matrix::products::{Places, Workspace};
 use crate::cuda::matrix::wide_tiles::Slots;
 use crate::cuda::schedule::batch::RowFactors;
 use crate::cuda::schedule::lines::count;
@@ -30,13 +30,25 @@ pub(in crate::cuda::loss) struct RowNumbers<'p> {
     memory: Workspace<'p>,
 }
 
+/// Words of each slot at one address that go to its row at another.
+pub(super) struct Written {
+    pub(super) from: u64,
+    pub(super) to: u64,
+    pub(super) words: usize,
+    /// Those of a row that does not count.
+    pub(super) missing: u32,
+}
+
 impl<'p> RowNumbers<'p> {
     pub(in crate::cuda::loss) fn new(
         cuda: &'p Cuda,
         checked: &CheckedLinear<'p>,
     ) -> Result<RowNumbers<'p>> {
         let of = &checked.input;
-        RowNumbers::of(cuda, checked.rows, ("temperature", of.temperature), of.row_weight)
+        let named = ("temperature", of.temperature);
+        let mut numbers = RowNumbers::of(cuda, checked.rows, named, of.row_weight)?;
+        numbers.args.positions = checked.positions as i64;
+        Ok(numbers)
     }
 
     /// Of so many rows.
@@ -53,6 +65,7 @@ impl<'p> RowNumbers<'p> {
             temperature: address(&temperature),
             row_weight: address(&row_weight),
             n: count("input", rows)?,
+            positions: 1,
             ..LinearRowsArgs::default()
         };
         let memory = Workspace::new(cuda, rows);
@@ -94,6 +107,21 @@ impl<'p> RowNumbers<'p> {
         self.temperature.is_some()
     }
 
+    /// Has what comes from now on name the slots of rows, which those that count come first of.
+    pub(super) fn by(&mut self, slots: &Slots<'p>) {
+        (self.args.slot_rows, self.args.slot_marks) = (slots.rows, slots.marks);
+    }
+
+    /// Address of what is below 0 where a slot holds nothing from the n-th on, and of its row; 0: all do, each its own.
+    pub(super) fn places(&self, from: usize) -> Places {
+        let LinearRowsArgs { slot_rows, slot_marks, marks, .. } = self.args;
+        let at = |address: u64| if address == 0 { 0 } else { address + 8 * from as u64 };
+        match slot_rows {
+            0 => Places { rows: 0, marks: at(marks) },
+            rows => Places { rows: at(rows), marks: at(slot_marks) },
+        }
+    }
+
     /// Marks rows of a target of so many classes, and has upstream gradients (of the loss, the log-probability
     /// and the entropy) name those with factors in them.
     ///
@@ -101,7 +129,7 @@ impl<'p> RowNumbers<'p> {
     /// The call's shapes were checked.
     pub(in crate::cuda::loss) unsafe fn prepare(
         &mut self,
-        target: Option<(&LabelArgs, i64)>,
+        target: Option<(LabelArgs, i64)>,
         upstream: &mut [&mut UpstreamArgs],
         over_temperature: bool,
     ) -> Result<()> {
@@ -112,6 +140,7 @@ impl<'p> RowNumbers<'p> {
             self.args.marks = self.memory.packed(1, DType::I64)?.address;
         }
         let scaled = over_temperature || self.args.row_weight != 0;
+        let packed = self.args.slot_rows != 0;
         let args = &mut self.args;
         args.over_temperature = over_temperature.into();
         let named = [
@@ -119,18 +148,26 @@ impl<'p> RowNumbers<'p> {
             (&mut args.of_logprob, &mut args.given_logprob),
             (&mut args.of_entropy, &mut args.given_entropy),
         ];
-        for ((from, to), given) in named.into_iter().zip(upstream.iter_mut()).filter(|_| scaled) {
+        let mut made = target.is_some();
+        for ((from, to), given) in named.into_iter().zip(upstream.iter_mut()) {
+            let each = given.values != 0 && given.stride != 0;
+            if !(scaled || packed && each) {
+                continue;
+            }
+            made = true;
             *from = **given;
             *to = self.memory.packed(1, DType::F32)?.address;
             let kind = args::kind(DType::F32);
             **given = UpstreamArgs { values: *to, stride: 1, kind, number: 0.0 };
         }
-        if target.is_none() && (upstream.is_empty() || !scaled) {
+        if !made {
             return Ok(());
         }
+        let marked = target.map_or(0, |(labels, _)| labels.values);
+        let args = LinearRowsArgs { target: marked, ..self.args };
         // SAFETY: targets, temperatures, weights and upstream gradients have a number a row (the caller's
         // promise), and so has the memory.
-        unsafe { self.launch(Batch::LinearRows, self.args.n as usize, &self.args) }
+        unsafe { self.launch(Batch::LinearRows, self.args.n as usize, &args) }
     }
 
     /// Puts the rows that count before the others, in their order.
@@ -153,8 +190,11 @@ impl<'p> RowNumbers<'p> {
         [n, columns]: [usize; 2],
     ) -> Result<()> {
         let Some(temperature) = &self.temperature else { return Ok(()) };
+        let slot_rows = self.places(from).rows;
+        let skipped = if slot_rows == 0 { 4 * from as u64 } else { 0 };
         let args = LinearRowsArgs {
-            temperature: temperature.address + 4 * from as u64,
+            temperature: temperature.address + skipped,
+            slot_rows,
             z: panel.address,
             n: n as i64,
             columns: columns as i64,
@@ -177,6 +217,18 @@ impl<'p> RowNumbers<'p> {
         let args = LinearRowsArgs { loss, z_loss, wide, ..self.args };
         // SAFETY: losses, weights and marks have a number a row: the caller's promise.
         unsafe { self.launch(Batch::LinearLosses, self.args.n as usize, &args) }
+    }
+
+    /// Puts what slots have where their rows have it.
+    ///
+    /// # Safety
+    /// Each row has as many words, and so has each slot that counts, which launches before have written.
+    pub(super) unsafe fn put_back(&self, written: &Written) -> Result<()> {
+        let Written { from, to, words, missing } = *written;
+        let args = LinearRowsArgs { from, to, columns: words as i64, missing, ..self.args };
+        let elements = (self.args.n as usize).saturating_mul(words);
+        // SAFETY: the caller's promise; slots have been packed.
+        unsafe { self.launch(Batch::LinearResults, elements, &args) }
     }
 
     /// # Safety

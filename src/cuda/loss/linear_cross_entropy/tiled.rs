@@ -67,6 +67,8 @@ pub(super) struct Tiled<'c, 'p> {
     round: bool,
     /// What a row's piece of 64 classes must reach to have a gradient.
     bound: Option<f32>,
+    /// Whether products back are to go over the rows that count alone, of which the host is then told.
+    asks: bool,
     slots: Slots<'p>,
     input: Input<'p>,
     weight: Input<'p>,
@@ -118,6 +120,8 @@ impl<'c, 'p> Tiled<'c, 'p> {
             dtype,
             round: checked.options.round_grad_logits,
             bound,
+            // Where tiles of zeros are known products go by them.
+            asks: checked.options.skip_ignored && bound.is_none(),
             slots,
             input: cuda.input("input", of.input)?,
             weight: cuda.input("linear_weight", of.linear_weight)?,
@@ -174,8 +178,13 @@ impl<'c, 'p> Tiled<'c, 'p> {
             wide_tiles::finish(self.cuda, self.kernels.finish, &args)?;
             let Some(to) = gradients else { return Ok(()) };
             let back = self.back(to)?;
-            let weight = Panel::from(&self.weight);
-            back.products.run((self.kernels.gradient, &args), weight, &back.to)?;
+            let count = match self.asks {
+                true => self.cuda.numbers(self.slots.count, 1, self.n)?.first().copied(),
+                false => None,
+            };
+            // One that does not count is zeros.
+            let of = (count.unwrap_or(self.n).max(1), Panel::from(&self.weight));
+            back.products.run((self.kernels.gradient, &args), of, &back.to)?;
             self.settle(&back)
         }
     }

@@ -191,7 +191,8 @@ impl<'p> Wide<'p> {
     /// As for [`Wide::forward`]; what `to` names has the sizes of what it is the gradient of.
     pub(super) unsafe fn back(&self, pass: &Pass<'p>, to: &To) -> Result<()> {
         let Some(back) = &self.back else { return Ok(()) };
+        let n = pass.tiles.row.rows.count as usize;
         // SAFETY: the weights have the softmax's sizes, and the rest is the caller's promise.
-        unsafe { back.run((self.gradient, &pass.tiles), self.weight, to) }
+        unsafe { back.run((self.gradient, &pass.tiles), (n, self.weight), to) }
     }
 }
