@@ -90,3 +90,49 @@ fn a_filter_leaves_out_what_is_below_its_bound() {
         assert!(result.error(2).contains(named), "{options}: {result:?}");
     }
 }
+
+#[test]
+fn temperatures_and_lists_by_the_names_that_options_give() {
+    let folder = Folder::new();
+    let tensors = vec![
+        f32s("input", &[2, 2], &logs(&[1.0, 3.0, 1.0, 1.0])),
+        f32s("linear_weight", &[3, 2], &[1.0, 0.0, 0.0, 1.0, f32::NAN, 0.0]),
+        i64s("target", &[2], &[1, 0]),
+        f32s("tau", &[2], &[0.5, 1.0]),
+        i64s("kept", &[2], &[0, 1]),
+    ];
+    folder.write(&tensors);
+    let line = "linear-cross-entropy --reduction none --device cpu --subset kept";
+    folder.eval(line).json();
+    assert_close(&folder.read("loss").2, &[-0.75f32.ln(), -0.5f32.ln()], 1e-6);
+    folder.eval(&format!("{line} --rows-temperature tau")).json();
+    assert_close(&folder.read("loss").2, &[-0.9f32.ln(), -0.5f32.ln()], 1e-6);
+    for (options, named) in [
+        ("--rows-temperature none", "none"),
+        ("--rows-temperature kept", "kept"),
+        ("--subset tau", "tau"),
+        ("--distill kl --rows-temperature tau", "--rows-temperature: expected none beside"),
+    ] {
+        let result = folder.eval(&format!("linear-cross-entropy {options}"));
+        assert!(result.error(2).contains(named), "{options}: {result:?}");
+    }
+}
+
+#[test]
+fn a_classifier_for_each_position_has_losses_of_its_own() {
+    let folder = Folder::new();
+    // Logits as they are at the first position, and turned about at the second.
+    let tensors = vec![
+        f32s("input", &[2, 2], &logs(&[1.0, 3.0, 1.0, 1.0])),
+        f32s("linear_weight", &[2, 2, 2], &[1.0, 0.0, 0.0, 1.0, 0.0, 1.0, 1.0, 0.0]),
+        i64s("target", &[2, 2], &[1, 1, 0, -100]),
+    ];
+    folder.write(&tensors);
+    let line = "linear-cross-entropy --reduction none --device cpu --grad";
+    let object = folder.eval(line).json();
+    assert_eq!((&object["rows"], &object["ignored"]), (&4.into(), &1.into()));
+    let losses = [-0.75f32.ln(), -0.25f32.ln(), -0.5f32.ln(), 0.0];
+    assert_close(&folder.read("loss").2, &losses, 1e-6);
+    assert_eq!(folder.read("loss").1, [2, 2]);
+    assert_eq!(folder.read("grad_linear_weight").1, [2, 2, 2]);
+}

@@ -20,7 +20,7 @@ use std::time::Instant;
 /// Options of the op.
 #[derive(Debug, Args)]
 #[command(after_help = "\
-Reads input (hidden states [D] or [N, D]), linear_weight (the classifier [V, D]), target (class
+Reads input (hidden states [D] or [N, D]), linear_weight (the classifier [V, D], or [V, d1, ..., D]), target (class
 indices, or probabilities [N, V]) and, where the file has them, linear_bias [V], weight [V],
 temperature [N], row_weight [N] and, with --grad, grad_output, grad_logprob and grad_entropy (each
 one per row). With ids, [N, K] or [S] for all rows (-1: none), and counts [N], the softmax goes over
@@ -68,6 +68,14 @@ pub(super) struct LinearCrossEntropyArgs {
     /// Bound on |p - y| below which a row's piece of 64 classes has no gradient
     #[arg(long, value_name = "BOUND", allow_hyphen_values = true)]
     filter: Option<f32>,
+
+    /// Tensor with a temperature for each row, which the file then has [default: temperature, if it is there]
+    #[arg(long, value_name = "NAME")]
+    rows_temperature: Option<String>,
+
+    /// Tensor with the classes that rows list, which the file then has [default: ids, if it is there]
+    #[arg(long, value_name = "NAME")]
+    subset: Option<String>,
 
     #[command(flatten)]
     distil: Distil,
@@ -163,8 +171,16 @@ impl Evaluate for LinearCrossEntropyArgs {
         let target = call.inputs.either("target")?;
         let find = |name: &str| call.inputs.find_floats(name);
         let (bias, weight) = (find("linear_bias")?, find("weight")?);
-        let (temperature, row_weight) = (find("temperature")?, find("row_weight")?);
-        let lists = [call.inputs.find_indices("ids")?, call.inputs.find_indices("counts")?];
+        let row_weight = find("row_weight")?;
+        let temperature = match &self.rows_temperature {
+            Some(name) => Some(call.inputs.floats(name)?),
+            None => find("temperature")?,
+        };
+        let ids = match &self.subset {
+            Some(name) => Some(call.inputs.indices(name)?),
+            None => call.inputs.find_indices("ids")?,
+        };
+        let lists = [ids, call.inputs.find_indices("counts")?];
         let given = match self.common.grad {
             true => [find("grad_output")?, find("grad_logprob")?, find("grad_entropy")?],
             false => [None, None, None],
@@ -179,11 +195,12 @@ impl Evaluate for LinearCrossEntropyArgs {
             of_logits = of_logits.weight(weight.view()?);
         }
         let loss = self.loss(of_logits);
-        let renamed = |e: Error| call.renamed(&e, NAMES);
+        let names = self.names();
+        let renamed = |e: Error| call.renamed(&e, &names);
         let checked = loss.check(&input).map_err(renamed)?;
         let upstream = upstream(&given)?;
 
-        let rows = checked.rows;
+        let rows = checked.losses();
         let gradients = match self.common.grad {
             false => 0,
             true => bytes(hidden.dtype(), hidden.shape())
@@ -255,11 +272,22 @@ fn upstream<'a>(given: &'a [Option<Input<'_>>; 3]) -> Result<CrossEntropyUpstrea
 
 impl LinearCrossEntropyArgs {
     /// A divergence has no options of targets, and no results of theirs.
+    /// What arguments are called here.
+    fn names(&self) -> Vec<(&str, &str)> {
+        let given = [("temperature", &self.rows_temperature), ("ids", &self.subset)];
+        let of = |own| {
+            given.iter().find(|(name, _)| *name == own).and_then(|(_, tensor)| tensor.as_deref())
+        };
+        NAMES.iter().map(|&(own, name)| (own, of(own).unwrap_or(name))).collect()
+    }
+
     fn check_distilled(&self) -> Result<(), Failure> {
         let of_results = [
             ("--write", self.write != [Written::Loss, Written::Lse]),
             ("--top-k", self.top_k != 0),
             ("--filter", self.filter.is_some()),
+            ("--rows-temperature", self.rows_temperature.is_some()),
+            ("--subset", self.subset.is_some()),
         ];
         let said = of_results.into_iter().find(|(_, said)| *said).map(|(name, _)| name);
         match self.of_logits.of_targets().or(said) {

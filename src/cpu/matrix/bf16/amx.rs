@@ -58,32 +58,36 @@ impl Amx {
         unsafe {
             asm!("ldtilecfg [{}]", in(reg) &raw const CONFIGURATION, options(nostack, readonly));
         }
-        for column in (0..n).step_by(2 * SIDE) {
-            let columns = (n - column).min(2 * SIDE);
-            for row in (0..m).step_by(2 * SIDE) {
-                let rows = (m - row).min(2 * SIDE);
-                // SAFETY: panels of the factors, the steps theirs; a single panel stands for its missing
-                // neighbour. What is whole is stored in `c`, all else in `sums`, and added or copied from there
-                // where `c` has rows and columns.
-                unsafe {
-                    let pair = |x: Packed, at: usize, len: usize| {
-                        let one = x.panel(at, steps.start);
-                        [one, if len > SIDE { x.panel(at + SIDE, steps.start) } else { one }]
-                    };
-                    let of = [pair(a, row, rows), pair(b, column, columns)];
-                    let c = c.at(row, column);
-                    let whole = !add && rows == 2 * SIDE && columns == 2 * SIDE;
-                    let out = match whole {
-                        true => (c.data.get(), c.rows),
-                        false => (sums.0.as_mut_ptr().cast(), 2 * SIDE),
-                    };
-                    match a.parts {
-                        Parts::One => tile(of, steps.len(), out),
-                        Parts::Two => tile_of_two(of, steps.len(), out),
-                    }
-                    if !whole {
-                        put(c, &sums, [rows, columns], add);
-                    }
+        let [down, across] = [m, n].map(|len| len.div_ceil(2 * SIDE));
+        for block in 0..down * across {
+            // The larger of two factors is brought from afar but once: of two parts the left, which there are few rows of.
+            let (row, column) = match a.parts {
+                Parts::One => (block % down, block / down),
+                Parts::Two => (block / across, block % across),
+            };
+            let [row, column] = [row, column].map(|at| at * 2 * SIDE);
+            let (rows, columns) = ((m - row).min(2 * SIDE), (n - column).min(2 * SIDE));
+            // SAFETY: panels of the factors, the steps theirs; a single panel stands for its missing
+            // neighbour. What is whole is stored in `c`, all else in `sums`, and added or copied from there
+            // where `c` has rows and columns.
+            unsafe {
+                let pair = |x: Packed, at: usize, len: usize| {
+                    let one = x.panel(at, steps.start);
+                    [one, if len > SIDE { x.panel(at + SIDE, steps.start) } else { one }]
+                };
+                let of = [pair(a, row, rows), pair(b, column, columns)];
+                let c = c.at(row, column);
+                let whole = !add && rows == 2 * SIDE && columns == 2 * SIDE;
+                let out = match whole {
+                    true => (c.data.get(), c.rows),
+                    false => (sums.0.as_mut_ptr().cast(), 2 * SIDE),
+                };
+                match a.parts {
+                    Parts::One => tile(of, steps.len(), out),
+                    Parts::Two => tile_of_two(of, steps.len(), out),
+                }
+                if !whole {
+                    put(c, &sums, [rows, columns], add);
                 }
             }
         }
@@ -95,7 +99,8 @@ impl Amx {
 /// Writes, or adds, some rows and columns of the sums.
 ///
 /// # Safety
-/// `c` has them, and nobody else touches them.
+/// `c` has them, and nobody else touches them; the processor has AVX-512.
+#[target_feature(enable = "avx512f")]
 unsafe fn put(c: Panel, sums: &Sums, [rows, columns]: [usize; 2], add: bool) {
     for (row, sums) in sums.0.iter().enumerate().take(rows) {
         // SAFETY: a row of `c`, which has as many: the caller's promise.

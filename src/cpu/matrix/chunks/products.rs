@@ -17,7 +17,7 @@ use std::ops::Range;
 const WEIGHTS: usize = 1 << 19;
 /// Classes whose weights are packed at once at least, and rows that are multiplied at once.
 const LEAST: usize = 32;
-const ROWS: usize = 64;
+const ROWS: usize = 192;
 /// Classes whose gradients are added up at once: a second-level cache holds their sums.
 const SUMMED: usize = 256;
 /// Classes whose weights are packed for all rows, in memory for [`WIDENED`] of them in f32.
