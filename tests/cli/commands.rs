@@ -50,6 +50,7 @@ fn usage_errors_are_one_line() {
         ("bench cross-entropy --filter 0.1", "--filter"),
         ("bench linear-cross-entropy --filter 2", "--filter"),
         ("bench linear-cross-entropy --filter 0.1 --subset 4", "--subset"),
+        ("bench cross-entropy --rows-temperature", "--rows-temperature"),
         ("bench cross-entropy --dtype f64", "--dtype"),
         ("bench cross-entropy --seconds -1", "--seconds"),
         ("check nothing", "cross-entropy"),
@@ -215,6 +216,15 @@ fn bench_measures_on_the_device() {
     let filtered = format!("bench {line} --filter 1e-3 --seconds 0 --json --device emulated");
     let object = warploss(&filtered).json();
     assert!((object["filter"].as_f64().unwrap() - 1e-3).abs() < 1e-9, "{object}");
+    // And so is that of rows with temperatures.
+    for op in ["linear-cross-entropy --subset 5", "linear-cross-entropy", "linear-logprob-entropy"]
+    {
+        let line = "--rows 40 --hidden 16 --classes 1003 --rows-temperature --seconds 0 --json";
+        for device in ["cpu", "emulated"] {
+            let object = warploss(&format!("bench {op} {line} --device {device}")).json();
+            assert_eq!(object["rows_temperature"], true, "{object}");
+        }
+    }
 }
 
 #[test]

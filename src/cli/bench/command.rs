@@ -68,6 +68,10 @@ pub(in crate::cli) struct BenchArgs {
     #[arg(long, value_name = "K", requires = "op", allow_hyphen_values = true, value_parser = at_least_one)]
     subset: Option<usize>,
 
+    /// Has each row of the linear cross entropies a temperature
+    #[arg(long, requires = "op")]
+    rows_temperature: bool,
+
     /// Bound on |p - y| below which linear-cross-entropy gives a row's piece of 64 classes no gradient [default: none]
     #[arg(long, value_name = "BOUND", requires = "op", allow_hyphen_values = true, value_parser = bound)]
     filter: Option<f32>,
@@ -182,7 +186,8 @@ impl BenchArgs {
                     let got = format!("--filter {bound} with --subset {subset}");
                     return Err(Failure::input(format!("{got}: expected one of the two")));
                 }
-                return Ok(vec![Line { subset, filter: self.filter, ..line }]);
+                let (filter, rows_temperature) = (self.filter, self.rows_temperature);
+                return Ok(vec![Line { subset, filter, rows_temperature, ..line }]);
             }
             Kind::Rows(_) | Kind::Elements(_) => return Ok(vec![Line { hidden: 0, ..line }]),
         }
@@ -204,6 +209,7 @@ impl BenchArgs {
             ("--elements", self.elements.is_some()),
             ("--hidden", self.hidden.is_some()),
             ("--subset", self.subset.is_some()),
+            ("--rows-temperature", self.rows_temperature),
             ("--filter", self.filter.is_some()),
             ("--cutoffs", self.cutoffs.is_some()),
             ("--capacities", self.capacities.is_some()),
@@ -214,10 +220,14 @@ impl BenchArgs {
             Kind::Products(Layer::AdaptiveLogSoftmax) => {
                 (&["--rows", "--classes", "--hidden", "--cutoffs", "--capacities"], 1_000_000)
             }
-            Kind::Products(Layer::LinearCrossEntropy) => {
-                (&["--rows", "--classes", "--hidden", "--subset", "--filter"], 128_256)
+            Kind::Products(Layer::LinearCrossEntropy) => (
+                &["--rows", "--classes", "--hidden", "--subset", "--rows-temperature", "--filter"],
+                128_256,
+            ),
+            Kind::Products(Layer::LinearLogprobEntropy) => {
+                (&["--rows", "--classes", "--hidden", "--rows-temperature"], 128_256)
             }
-            Kind::Products(Layer::LinearLogprobEntropy | Layer::LinearDistillation) => {
+            Kind::Products(Layer::LinearDistillation) => {
                 (&["--rows", "--classes", "--hidden"], 128_256)
             }
         };

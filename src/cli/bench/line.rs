@@ -16,6 +16,8 @@ pub(super) struct Line {
     pub(super) hidden: usize,
     /// Classes that each row lists; 0: all count.
     pub(super) subset: usize,
+    /// Whether each row has a temperature.
+    pub(super) rows_temperature: bool,
     /// The bound below which pieces of rows have no gradient.
     pub(super) filter: Option<f32>,
     pub(super) cutoffs: Vec<usize>,
@@ -44,7 +46,20 @@ impl Line {
         classes: usize,
     ) -> Line {
         let (hidden, subset, filter, cutoffs, capacities) = (0, 0, None, Vec::new(), None);
-        Line { op, pass, dtype, rows, classes, hidden, subset, filter, cutoffs, capacities }
+        let rows_temperature = false;
+        Line {
+            op,
+            pass,
+            dtype,
+            rows,
+            classes,
+            hidden,
+            subset,
+            rows_temperature,
+            filter,
+            cutoffs,
+            capacities,
+        }
     }
 
     pub(super) fn describe(&self) -> String {
@@ -54,12 +69,13 @@ impl Line {
             0 => String::new(),
             k => format!(", {k} of them a row"),
         };
+        let tempered = if self.rows_temperature { ", a temperature each" } else { "" };
         let filter = match self.filter {
             None => String::new(),
             Some(bound) => format!(", filtered by {bound}"),
         };
         format!(
-            "{} {} {dtype} {rows}{hidden} × {classes}{subset}{filter}",
+            "{} {} {dtype} {rows}{hidden} × {classes}{subset}{tempered}{filter}",
             op.parts().0,
             pass.name()
         )

@@ -36,6 +36,7 @@ struct Data {
     targets: Tensor,
     /// Classes that rows list, where not all count; on the device as well.
     lists: Option<(Vec<i64>, Tensor)>,
+    temperature: Option<Tensor>,
     /// The mean loss; or log-probabilities and entropies.
     results: [Tensor; 2],
     lse: Tensor,
@@ -89,6 +90,9 @@ impl Data {
                 Some((ids, tensor))
             }
         };
+        let temperature = line.rows_temperature.then(|| {
+            device.hold(Tensor::from_vec((0..rows).map(temperature_of).collect(), &[rows])?)
+        });
         let per_row = || device.hold(Tensor::from_vec(vec![0f32; rows], &[rows])?);
         let tokens = matches!(line.op.parts().1, Kind::Products(Layer::LinearLogprobEntropy));
         let (loss, results) = match tokens {
@@ -113,6 +117,7 @@ impl Data {
             targets: device.hold(Tensor::from_vec(target.clone(), &[rows])?)?,
             target,
             lists,
+            temperature: temperature.transpose()?,
             results,
             lse: per_row()?,
         })
@@ -121,7 +126,8 @@ impl Data {
     fn run(&mut self, pass: Pass, device: &Device) -> Result<(), Error> {
         let input = LinearInput::new(self.input.view(), self.weight.view(), self.targets.view());
         let lists = self.lists.as_ref().map(|(_, ids)| ClassSubset::per_row(ids.view(), None));
-        let input = LinearInput { subset: lists, ..input };
+        let temperature = self.temperature.as_ref().map(Tensor::view);
+        let input = LinearInput { subset: lists, temperature, ..input };
         let gradients = LinearGradOut {
             // Nobody clears what few rows are added to.
             accumulate: self.lists.is_some(),
@@ -165,7 +171,8 @@ impl Data {
             Loss::CrossEntropy(loss) => ([-1.0 / rows as f32, 0.0], &loss.of_logits),
             Loss::Tokens(op, worth) => (*worth, &op.linear.of_logits),
         };
-        let scale = f64::from(of_logits.logit_scale);
+        let tau = if line.rows_temperature { temperature_of(row) } else { 1.0 };
+        let scale = f64::from(of_logits.logit_scale) / f64::from(tau);
         let weight = data::host(&self.weight)?;
         let of = |tensor: &Tensor| data::part(tensor, row * hidden..(row + 1) * hidden);
         let x = of(&self.input)?;
@@ -223,6 +230,11 @@ impl Data {
         }
         Ok(None)
     }
+}
+
+/// From 0.5 to 2, as policies are sampled.
+fn temperature_of(row: usize) -> f32 {
+    0.5 + (row * 7 % 16) as f32 / 10.0
 }
 
 /// k classes of each row, its target and others from everywhere.

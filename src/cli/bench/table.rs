@@ -49,6 +49,9 @@ impl Measured {
             if self.line.subset > 0 {
                 put("subset", self.line.subset.into());
             }
+            if self.line.rows_temperature {
+                put("rows_temperature", true.into());
+            }
             if let Some(bound) = self.line.filter {
                 put("filter", number::f64(bound.into()));
             }
