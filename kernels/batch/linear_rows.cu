@@ -1,5 +1,6 @@
 // What rows of logits that are products have beside them: marks, upstream gradients with temperatures and weights
-// in them; logits over temperatures; losses times weights; what slots have, back in its rows. Values that are out of range are the census's affair.
+// in them; logits over temperatures; losses times weights; what slots have, back in their rows. Values that are out of
+// range are the census's affair.
 // Launches: src/cuda/loss/linear_cross_entropy/rows.rs.
 #pragma once
 #include "core/args.cuh"
@@ -17,7 +18,8 @@ WL_FN void scaled_upstream(const UpstreamArgs& a, wl_i64 row, double factor, flo
 // The row of a slot, where rows have been packed.
 WL_FN wl_i64 row_of(const LinearRowsArgs& a, wl_i64 slot) { return a.slot_rows ? wl_ld(a.slot_rows + slot) : slot; }
 
-// Marks of rows (of several class indices, of the last that counts), and upstream gradients over τ, by slots where there are any; that of the loss times the row's weight.
+// Marks of rows (of several class indices, of the last that counts), and upstream gradients over τ, by slots where there
+// are any; that of the loss times the row's weight.
 WL_FN void linear_rows_body(const LinearRowsArgs& a) {
   for (wl_i64 at = first_of_grid(); at < a.n; at += step_of_grid()) {
     if (a.target) {

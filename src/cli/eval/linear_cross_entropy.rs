@@ -271,7 +271,6 @@ fn upstream<'a>(given: &'a [Option<Input<'_>>; 3]) -> Result<CrossEntropyUpstrea
 }
 
 impl LinearCrossEntropyArgs {
-    /// A divergence has no options of targets, and no results of theirs.
     /// What arguments are called here.
     fn names(&self) -> Vec<(&str, &str)> {
         let given = [("temperature", &self.rows_temperature), ("ids", &self.subset)];
@@ -281,6 +280,7 @@ impl LinearCrossEntropyArgs {
         NAMES.iter().map(|&(own, name)| (own, of(own).unwrap_or(name))).collect()
     }
 
+    /// A divergence has no options of targets, and no results of theirs.
     fn check_distilled(&self) -> Result<(), Failure> {
         let of_results = [
             ("--write", self.write != [Written::Loss, Written::Lse]),

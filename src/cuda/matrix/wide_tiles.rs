@@ -67,7 +67,7 @@ pub(crate) struct Slots<'p> {
     pub(crate) rows: u64,
     pub(crate) marks: u64,
     /// Address of how many count (i64).
-    pub(crate) count: u64,
+    count: u64,
     _memory: [Workspace<'p>; 2],
 }
 
@@ -92,6 +92,16 @@ impl<'p> Slots<'p> {
     /// Where the slots' rows are, for panels by slots.
     pub(crate) fn places(&self) -> Places {
         Places { rows: self.rows, marks: self.marks }
+    }
+
+    /// How many of the n count: waits for that, but takes them all for such while the stream is captured.
+    ///
+    /// # Safety
+    /// They have been packed of n rows.
+    pub(crate) unsafe fn counted(&self, cuda: &Cuda, n: usize) -> Result<usize> {
+        // SAFETY: packing has written one number, and is on the stream.
+        let numbers = unsafe { cuda.numbers(self.count, 1, n)? };
+        Ok(numbers.first().copied().unwrap_or(n))
     }
 }
 

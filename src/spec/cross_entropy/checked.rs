@@ -67,29 +67,17 @@ impl CrossEntropy<'_> {
         validate::classes("logits", logits.shape())
     }
 
-    /// The same where logits are yet to be made: so many classes in rows of this shape, beside tensors of
-    /// `owner`'s dtype.
+    /// The same where logits are yet to be made: so many classes, along a dimension of what is shaped as rows without it,
+    /// beside tensors of `owner`'s dtype.
     pub(crate) fn check_rows<'a>(
         &'a self,
         (dtype, owner): (DType, &'static str),
-        (classes, rows): (usize, Shape),
+        (classes, rows, class_dim): (usize, Shape, usize),
         target: &TensorRef<'a>,
     ) -> Result<Checked<'a, Target<'a>>> {
         self.check_options()?;
         validate::class_weight(self.weight.as_ref(), classes, (dtype, owner))?;
-        self.check_listed((dtype, owner), [classes, classes], (rows, rows.len()), target)
-    }
-
-    /// The same where the classes of a row's logits are dimension 1, and others come after it.
-    pub(crate) fn check_images<'a>(
-        &'a self,
-        (dtype, owner): (DType, &'static str),
-        (classes, rows): (usize, Shape),
-        target: &TensorRef<'a>,
-    ) -> Result<Checked<'a, Target<'a>>> {
-        self.check_options()?;
-        validate::class_weight(self.weight.as_ref(), classes, (dtype, owner))?;
-        self.check_listed((dtype, owner), [classes, classes], (rows, 1), target)
+        self.check_listed((dtype, owner), [classes, classes], (rows, class_dim), target)
     }
 
     /// The same of rows that have so many classes, and probabilities of so many along a dimension; whatever class

@@ -39,30 +39,11 @@ impl LinearCrossEntropy<'_> {
         validate::float("input", &of.input)?;
         validate::row("input", &of.input)?;
         let (rows, row_shape) = rows_of("input", &of.input)?;
-        let (inner, given) = (positions::of(&of.linear_weight), of.linear_weight.shape());
-        let of = positions::flat(of)?;
-        let columns = check_classifier(NAMES, &of.input, (&of.linear_weight, &of.linear_bias))?;
-        let positions: usize = inner.iter().product();
-        let (dtype, mut all) = ((of.input.dtype(), "the input's"), row_shape);
-        if inner.is_empty() {
-            return self.check_classes(&of, (columns, false), (rows, row_shape));
-        }
-        inner.iter().for_each(|&size| all.push(size));
-        let sizes = (columns / positions, all);
-        let of_logits = self.of_logits.check_images(dtype, sizes, &of.target)?;
-        self.check_filter(&of, (&of_logits.target, positions))?;
-        let (features, subset) = (given[given.len() - 1], None);
-        let input = of;
-        Ok(CheckedLinear {
-            options: self,
-            input,
-            of_logits,
-            subset,
-            given,
-            positions,
-            rows,
-            features,
-        })
+        let (flat, inner) = positions::flat(of)?;
+        let classifier = (&flat.linear_weight, &flat.linear_bias);
+        let columns = check_classifier(NAMES, &flat.input, classifier)?;
+        let checked = self.check_classes(&flat, (columns, false), (rows, row_shape, inner))?;
+        Ok(CheckedLinear { given: of.linear_weight.shape(), ..checked })
     }
 
     /// The same of logits that stand for hidden states.
@@ -70,34 +51,40 @@ impl LinearCrossEntropy<'_> {
         validate::row("logits", &of.input)?;
         let (rows, row_shape) = rows_of("input", &of.input)?;
         let classes = of.input.shape().last().copied().unwrap_or(0);
-        self.check_classes(of, (classes, true), (rows, row_shape))
+        self.check_classes(of, (classes, true), (rows, row_shape, Shape::SCALAR))
     }
 
-    /// What comes with rows that have so many classes.
+    /// What comes with rows that have so many columns: a logit for each class, at each position.
     fn check_classes<'a>(
         &'a self,
         of: &LinearInput<'a>,
-        (classes, given): (usize, bool),
-        (rows, row_shape): (usize, Shape),
+        (columns, given): (usize, bool),
+        (rows, row_shape, inner): (usize, Shape, Shape),
     ) -> Result<CheckedLinear<'a>> {
         let features = of.input.shape().last().copied().unwrap_or(0);
         let dtype = (of.input.dtype(), if given { "the logits'" } else { "the input's" });
-        let sizes = (classes, row_shape);
+        let positions = inner.iter().product();
         let (of_logits, subset) = match of.subset {
-            None => (self.of_logits.check_rows(dtype, sizes, &of.target)?, None),
+            None => {
+                let mut losses = row_shape;
+                inner.iter().for_each(|&size| losses.push(size));
+                let sizes = (columns / positions, losses, row_shape.len());
+                (self.of_logits.check_rows(dtype, sizes, &of.target)?, None)
+            }
             Some(lists) => {
+                let sizes = (columns, row_shape);
                 let (of_logits, lists) = lists.check(&self.of_logits, dtype, sizes, &of.target)?;
                 (of_logits, Some(CheckedSubset { given, ..lists }))
             }
         };
-        self.check_filter(of, (&of_logits.target, 1))?;
+        self.check_filter(of, (&of_logits.target, positions))?;
         for (argument, tensor) in [("temperature", &of.temperature), ("row_weight", &of.row_weight)]
         {
             if let Some(tensor) = tensor {
                 validate::f32_output(argument, tensor, row_shape, "one a row")?;
             }
         }
-        let (given, positions) = (of.linear_weight.shape(), 1);
+        let given = of.linear_weight.shape();
         Ok(CheckedLinear {
             options: self,
             input: *of,

@@ -10,23 +10,16 @@ use crate::spec::linear_cross_entropy::outputs::{LinearGradOut, REST};
 
 pub(super) const NAMES: [&str; 2] = ["linear_weight", "linear_bias"];
 
-/// d1, … of a classifier; none of one that rows share.
-pub(super) fn of(weight: &TensorRef<'_>) -> Shape {
-    match &*weight.shape() {
-        [_, inner @ .., _] => Shape::new(inner).unwrap_or(Shape::SCALAR),
-        _ => Shape::SCALAR,
-    }
-}
-
-/// The input with a classifier of two dimensions.
+/// The input with a classifier of two dimensions, and d1, … of that which was given.
 ///
 /// # Errors
 /// One of more that is not contiguous, or that has not the input's features or a position; a bias of another shape;
 /// what only rows that share a classifier have.
-pub(super) fn flat<'a>(input: &LinearInput<'a>) -> Result<LinearInput<'a>> {
+pub(super) fn flat<'a>(input: &LinearInput<'a>) -> Result<(LinearInput<'a>, Shape)> {
     let shape = input.linear_weight.shape();
-    if shape.len() <= 2 {
-        return Ok(*input);
+    let [_, inner @ .., last] = &*shape else { return Ok((*input, Shape::SCALAR)) };
+    if inner.is_empty() {
+        return Ok((*input, Shape::SCALAR));
     }
     let several = "a linear_weight of more than two dimensions";
     if input.input.rank() != 2 {
@@ -44,7 +37,7 @@ pub(super) fn flat<'a>(input: &LinearInput<'a>) -> Result<LinearInput<'a>> {
         }
     }
     let features = input.input.shape()[1];
-    if shape[shape.len() - 1] != features || shape[1..shape.len() - 1].contains(&0) {
+    if *last != features || inner.contains(&0) {
         let expected = format!("[V, d1, …, {features}] (the input's features; d1, … at least 1)");
         return Err(Error::Shape { argument: NAMES[0], expected, got: shape });
     }
@@ -57,7 +50,8 @@ pub(super) fn flat<'a>(input: &LinearInput<'a>) -> Result<LinearInput<'a>> {
         as_one(NAMES[1], bias, flat.without(1))
     });
     let linear_weight = as_one(NAMES[0], input.linear_weight, flat)?;
-    Ok(LinearInput { linear_weight, linear_bias: bias.transpose()?, ..*input })
+    let linear_bias = bias.transpose()?;
+    Ok((LinearInput { linear_weight, linear_bias, ..*input }, classes.without(0)))
 }
 
 fn as_one<'a>(

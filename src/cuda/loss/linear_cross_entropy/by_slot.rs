@@ -45,8 +45,8 @@ impl<'p> BySlot<'p> {
             let missing = if names_class { u32::MAX } else { 0 };
             results.push(Written { from, to: std::mem::replace(address, from), words, missing });
         }
-        // SAFETY: packing is on the stream: the caller's promise.
-        let count = unsafe { cuda.numbers(slots.count, 1, n)? }.first().copied().unwrap_or(n);
+        // SAFETY: the slots are those of n rows: the caller's promise.
+        let count = unsafe { slots.counted(cuda, n)? };
         Ok(BySlot { count, results, _memory: memory })
     }
 

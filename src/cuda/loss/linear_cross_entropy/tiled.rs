@@ -178,12 +178,9 @@ impl<'c, 'p> Tiled<'c, 'p> {
             wide_tiles::finish(self.cuda, self.kernels.finish, &args)?;
             let Some(to) = gradients else { return Ok(()) };
             let back = self.back(to)?;
-            let count = match self.asks {
-                true => self.cuda.numbers(self.slots.count, 1, self.n)?.first().copied(),
-                false => None,
-            };
+            let count = if self.asks { self.slots.counted(self.cuda, self.n)? } else { self.n };
             // One that does not count is zeros.
-            let of = (count.unwrap_or(self.n).max(1), Panel::from(&self.weight));
+            let of = (count.max(1), Panel::from(&self.weight));
             back.products.run((self.kernels.gradient, &args), of, &back.to)?;
             self.settle(&back)
         }
