@@ -43,40 +43,23 @@ impl LabelArgs {
 }
 
 impl LossOutputs {
-    fn each_row(&mut self, visit: &mut dyn FnMut(&mut u64, usize)) {
+    /// Where each row has something written, and how many bytes of it.
+    fn written(&mut self) -> [(&mut u64, usize); 3] {
         let LossOutputs { loss, z_loss, lse, wide, whole: _ } = self;
         let losses = if *wide != 0 { size_of::<f64>() } else { size_of::<f32>() };
-        visit(loss, losses);
-        visit(z_loss, losses);
-        visit(lse, size_of::<f32>());
+        [(loss, losses), (z_loss, losses), (lse, size_of::<f32>())]
     }
-}
 
-impl TokenArgs {
     fn each_row(&mut self, visit: &mut dyn FnMut(&mut u64, usize)) {
-        let TokenArgs {
-            of_logprob,
-            of_entropy,
-            logprob,
-            entropy,
-            top_classes,
-            top_logprob,
-            k,
-            pad: _,
-        } = self;
-        of_logprob.each_row(visit);
-        of_entropy.each_row(visit);
-        visit(logprob, size_of::<f32>());
-        visit(entropy, size_of::<f32>());
-        visit(top_classes, *k as usize * size_of::<i64>());
-        visit(top_logprob, *k as usize * size_of::<f32>());
+        self.written().into_iter().for_each(|(address, bytes)| visit(address, bytes));
     }
 }
 
 impl RankOutputs {
     fn each_row(&mut self, visit: &mut dyn FnMut(&mut u64, usize)) {
-        visit(&mut self.argmax, size_of::<i64>());
-        visit(&mut self.rank, size_of::<i64>());
+        let RankOutputs { argmax, rank } = self;
+        visit(argmax, size_of::<i64>());
+        visit(rank, size_of::<i64>());
     }
 }
 
@@ -89,15 +72,24 @@ impl ShardArgs {
 impl CrossEntropyArgs {
     /// Where each row has something written, how many bytes of it, and whether those name a class.
     pub(crate) fn written(&mut self) -> [(&mut u64, usize, bool); 9] {
-        let LossOutputs { loss, z_loss, lse, wide, whole: _ } = &mut self.out;
-        let losses = if *wide != 0 { size_of::<f64>() } else { size_of::<f32>() };
+        let [loss, z_loss, lse] =
+            self.out.written().map(|(address, bytes)| (address, bytes, false));
         let RankOutputs { argmax, rank } = &mut self.ranks;
-        let TokenArgs { logprob, entropy, top_classes, top_logprob, k, .. } = &mut self.tokens;
+        let TokenArgs {
+            of_logprob: _,
+            of_entropy: _,
+            logprob,
+            entropy,
+            top_classes,
+            top_logprob,
+            k,
+            pad: _,
+        } = &mut self.tokens;
         let (k, index, number) = (*k as usize, size_of::<i64>(), size_of::<f32>());
         [
-            (loss, losses, false),
-            (z_loss, losses, false),
-            (lse, number, false),
+            loss,
+            z_loss,
+            lse,
             (logprob, number, false),
             (entropy, number, false),
             (top_classes, k * index, true),
@@ -119,18 +111,18 @@ impl PartArgument for CrossEntropyArgs {
             target,
             weight: _,
             options: _,
-            out,
-            ranks,
+            out: _,
+            ranks: _,
             tokens,
             shard,
             bias: _,
         } = self;
         upstream.each_row(visit);
         target.each_row(visit);
-        out.each_row(visit);
-        ranks.each_row(visit);
-        tokens.each_row(visit);
+        tokens.of_logprob.each_row(visit);
+        tokens.of_entropy.each_row(visit);
         shard.each_row(visit);
+        self.written().into_iter().for_each(|(address, bytes, _)| visit(address, bytes));
     }
     fn upstream(&mut self) -> &mut UpstreamArgs {
         &mut self.upstream
