@@ -31,6 +31,7 @@ enum Owned {
 ///
 /// Tensors on the host are equal where their elements are; on a device, where they share memory.
 #[derive(Clone)]
+#[must_use]
 pub struct Tensor {
     memory: Owned,
     shape: Shape,

@@ -10,12 +10,14 @@ use crate::base::tensor::memory::{Exclusive, Shared};
 
 /// A shared view of a tensor in the caller's memory.
 #[derive(Clone, Copy)]
+#[must_use]
 pub struct TensorRef<'a> {
     pub(crate) memory: Shared<'a>,
     pub(crate) layout: Layout,
 }
 
 /// An exclusive view of a tensor in the caller's memory.
+#[must_use]
 pub struct TensorMut<'a> {
     pub(crate) memory: Exclusive<'a>,
     pub(crate) layout: Layout,

@@ -19,7 +19,7 @@ pub(crate) fn read(path: &Path, wanted: impl Fn(&str) -> bool) -> Result<Vec<(St
         expected: expected.into(),
         got: format!("{}: {got}", path.display()),
     };
-    let unreadable = |e: std::io::Error| refuse("a file that can be read", e.to_string());
+    let unreadable = |e| failed("a file that can be read", path, e);
     let file = File::open(path).map_err(unreadable)?;
     // SAFETY: read-only and private. A process that writes to the file meanwhile changes what is
     // copied, for which every bit pattern is a value; one that shortens it can end this process,
@@ -47,6 +47,11 @@ pub(crate) fn copy_bytes<T: Element>(from: &[u8], to: &mut [T]) {
     // SAFETY: both have n bytes, apart from one another; `Element` is sealed to numbers (f16 and
     // bf16 are transparent over u16), for which every bit pattern is a value.
     unsafe { std::ptr::copy_nonoverlapping(from.as_ptr(), to.as_mut_ptr().cast::<u8>(), n) };
+}
+
+/// What the system says of a file.
+pub(crate) fn failed(expected: &'static str, path: &Path, error: std::io::Error) -> Error {
+    Error::Io { argument: "path", expected, path: path.into(), source: error.into() }
 }
 
 /// Writes under a temporary name in the same folder, then renames.
