@@ -1,8 +1,5 @@
 //! Element types: three floating-point types for data, four integer types for class indices.
 
-use crate::base::error::Error;
-use std::str::FromStr;
-
 /// Type of a tensor's elements.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
@@ -62,60 +59,8 @@ impl DType {
     }
 }
 
-/// By [`DType::name`], or as PyTorch calls it: `float32`, `torch.bfloat16`, `long`, …
-///
-/// ```
-/// use warploss::DType;
-///
-/// assert_eq!("bf16".parse(), Ok(DType::BF16));
-/// assert_eq!("torch.int64".parse(), Ok(DType::I64));
-/// let said = "float64".parse::<DType>().expect_err("no loss takes it").to_string();
-/// assert_eq!(said, "dtype: expected f32, f16, bf16, i64, i32, u32 or u8, got float64");
-/// ```
-impl FromStr for DType {
-    type Err = Error;
-
-    fn from_str(text: &str) -> Result<DType, Error> {
-        let called = match text.strip_prefix("torch.").unwrap_or(text) {
-            "float32" | "float" => Some(DType::F32),
-            "float16" | "half" => Some(DType::F16),
-            "bfloat16" => Some(DType::BF16),
-            "int64" | "long" => Some(DType::I64),
-            "int32" | "int" => Some(DType::I32),
-            "uint32" => Some(DType::U32),
-            "uint8" => Some(DType::U8),
-            _ => DType::ALL.into_iter().find(|dtype| dtype.name() == text),
-        };
-        called.ok_or_else(|| Error::unnamed("dtype", &DType::ALL.map(DType::name), text))
-    }
-}
-
 impl std::fmt::Display for DType {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(self.name())
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn names_are_read_as_they_are_written_and_as_pytorch_has_them() {
-        for dtype in DType::ALL {
-            assert_eq!(dtype.name().parse(), Ok(dtype));
-        }
-        let torch = ["float32", "float16", "bfloat16", "int64", "int32", "uint32", "uint8"];
-        for (dtype, name) in DType::ALL.into_iter().zip(torch) {
-            assert_eq!(name.parse(), Ok(dtype));
-            assert_eq!(format!("torch.{name}").parse(), Ok(dtype));
-        }
-        let short = ["float", "half", "long", "int"].map(|name| name.parse());
-        assert_eq!(short, [DType::F32, DType::F16, DType::I64, DType::I32].map(Ok));
-        for wrong in ["", "torch.", "torch.f32", "F32", "bool", "i8", "f64", " f32"] {
-            let said = wrong.parse::<DType>().unwrap_err().to_string();
-            let expected = "dtype: expected f32, f16, bf16, i64, i32, u32 or u8, got";
-            assert_eq!(said, format!("{expected} {wrong}"));
-        }
     }
 }

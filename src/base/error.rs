@@ -173,15 +173,6 @@ impl Error {
         }
     }
 
-    /// A name that is none of those that there are.
-    pub(crate) fn unnamed(argument: &'static str, names: &[&str], got: &str) -> Error {
-        let expected = match names {
-            [others @ .., last] if !others.is_empty() => format!("{} or {last}", others.join(", ")),
-            _ => names.concat(),
-        };
-        Error::Value { argument, expected, got: got.into() }
-    }
-
     /// Host memory that could not be had.
     pub(crate) fn no_memory(argument: &'static str, bytes: usize) -> Error {
         Error::OutOfMemory { argument, bytes, free: None }

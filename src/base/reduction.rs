@@ -1,8 +1,6 @@
 //! How the losses of the rows become the result.
 
-use crate::base::error::Error;
 use crate::base::shape::Shape;
-use std::str::FromStr;
 
 /// Reduction of per-row (or per-element) losses, named as in PyTorch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
@@ -42,41 +40,8 @@ impl Reduction {
     }
 }
 
-/// By [`Reduction::name`].
-///
-/// ```
-/// use warploss::Reduction;
-///
-/// assert_eq!("batchmean".parse(), Ok(Reduction::BatchMean));
-/// let said = "average".parse::<Reduction>().expect_err("none of PyTorch's").to_string();
-/// assert_eq!(said, "reduction: expected none, sum, mean or batchmean, got average");
-/// ```
-impl FromStr for Reduction {
-    type Err = Error;
-
-    fn from_str(text: &str) -> Result<Reduction, Error> {
-        let named = Reduction::ALL.into_iter().find(|reduction| reduction.name() == text);
-        named.ok_or_else(|| Error::unnamed("reduction", &Reduction::ALL.map(Reduction::name), text))
-    }
-}
-
 impl std::fmt::Display for Reduction {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(self.name())
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn names_are_read_as_they_are_written() {
-        for reduction in Reduction::ALL {
-            assert_eq!(reduction.name().parse(), Ok(reduction));
-        }
-        for wrong in ["", "Mean", "batch_mean", "elementwise_mean"] {
-            assert!(wrong.parse::<Reduction>().is_err(), "{wrong}");
-        }
     }
 }

@@ -41,14 +41,6 @@ pub(crate) fn read(path: &Path, wanted: impl Fn(&str) -> bool) -> Result<Vec<(St
         .collect()
 }
 
-/// Fills `to` from as many bytes, at any address.
-pub(crate) fn copy_bytes<T: Element>(from: &[u8], to: &mut [T]) {
-    let n = from.len().min(size_of_val(to));
-    // SAFETY: both have n bytes, apart from one another; `Element` is sealed to numbers (f16 and
-    // bf16 are transparent over u16), for which every bit pattern is a value.
-    unsafe { std::ptr::copy_nonoverlapping(from.as_ptr(), to.as_mut_ptr().cast::<u8>(), n) };
-}
-
 /// What the system says of a file.
 pub(crate) fn failed(expected: &'static str, path: &Path, error: std::io::Error) -> Error {
     Error::Io { argument: "path", expected, path: path.into(), source: error.into() }
