@@ -38,7 +38,7 @@ mod spec;
 pub mod cli;
 
 pub use base::dtype::DType;
-pub use base::error::{Error, IoError, Result};
+pub use base::error::{Error, Result};
 pub use base::host::{Element, Float, Index};
 pub use base::reduction::Reduction;
 pub use base::shape::{MAX_RANK, Shape};
@@ -75,7 +75,8 @@ pub use spec::js_div_logits::{JsDivLogits, JsDivLogitsGrad, JsDivLogitsGradOut};
 pub use spec::kl_div::{KlDiv, KlDivLoss};
 pub use spec::l1::{L1, L1Loss};
 pub use spec::linear_cross_entropy::{
-    LinearCrossEntropy, LinearGrad, LinearGradOut, LinearInput, LinearPath, LinearPlan,
+    LinearCrossEntropy, LinearGrad, LinearGradOut, LinearInput, LinearOutputs, LinearPath,
+    LinearPlan,
 };
 pub use spec::linear_distillation::{
     DistillationGrad, DistillationGradOut, DistillationInput, LinearDistillation, LinearHead,

@@ -104,7 +104,6 @@ impl SamplerOptions {
 /// # Ok::<(), warploss::Error>(())
 /// ```
 #[derive(Debug, Clone)]
-#[must_use]
 pub struct BalancedSampler {
     rings: Arc<Rings>,
     options: SamplerOptions,

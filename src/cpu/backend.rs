@@ -10,7 +10,7 @@ use crate::spec::adaptive_log_softmax::{self, CheckedAdaptive};
 use crate::spec::cross_entropy::{self, Checked, CheckedShard, SoftTarget};
 use crate::spec::information::{self, CheckedInformation};
 use crate::spec::js_div_logits::{self, CheckedJsDiv};
-use crate::spec::linear_cross_entropy::{self, CheckedLinear, LinearPlan};
+use crate::spec::linear_cross_entropy::{self, CheckedLinear, LinearOutputs, LinearPlan};
 use crate::spec::linear_distillation::{self, CheckedDistillation};
 use crate::spec::log_softmax::{self, CheckedLines};
 use crate::spec::multi_margin::{self, CheckedMargin};
@@ -115,10 +115,14 @@ impl Backend for Cpu {
         }
     }
 
-    fn linear_plan(&self, checked: &CheckedLinear<'_>, backward: bool) -> Result<LinearPlan> {
+    fn linear_plan(
+        &self,
+        checked: &CheckedLinear<'_>,
+        outputs: LinearOutputs,
+    ) -> Result<LinearPlan> {
         match checked.subset {
-            Some(_) => self.class_subset_plan(checked, backward),
-            None => Cpu::linear_plan(self, checked, backward),
+            Some(_) => self.class_subset_plan(checked, outputs.gradients),
+            None => Cpu::linear_plan(self, checked, outputs.gradients),
         }
     }
 

@@ -14,7 +14,7 @@ use crate::spec::adaptive_log_softmax::{self, CheckedAdaptive};
 use crate::spec::cross_entropy::{self, Checked, CheckedShard, SoftTarget};
 use crate::spec::information::{self, CheckedInformation};
 use crate::spec::js_div_logits::{self, CheckedJsDiv};
-use crate::spec::linear_cross_entropy::{self, CheckedLinear, LinearPlan};
+use crate::spec::linear_cross_entropy::{self, CheckedLinear, LinearOutputs, LinearPlan};
 use crate::spec::linear_distillation::{self, CheckedDistillation};
 use crate::spec::log_softmax::{self, CheckedLines};
 use crate::spec::multi_margin::{self, CheckedMargin};
@@ -81,7 +81,7 @@ impl Backend for CudaBackend {
         beside: &TensorRef<'_>,
     ) -> Result<Tensor> {
         if beside.place() != "device" {
-            return Tensor::zeros_for(argument, dtype, shape);
+            return Tensor::zeros(argument, dtype, shape);
         }
         let elements = shape.elements().unwrap_or(usize::MAX);
         let memory = Resident::new(argument, &self.stream, dtype, elements)?;
@@ -209,10 +209,14 @@ impl Backend for CudaBackend {
         }
     }
 
-    fn linear_plan(&self, checked: &CheckedLinear<'_>, backward: bool) -> Result<LinearPlan> {
+    fn linear_plan(
+        &self,
+        checked: &CheckedLinear<'_>,
+        outputs: LinearOutputs,
+    ) -> Result<LinearPlan> {
         match checked.subset {
-            Some(_) => self.call().class_subset_plan(checked, backward),
-            None => self.call().linear_plan(checked, backward),
+            Some(_) => self.call().class_subset_plan(checked, outputs.gradients),
+            None => self.call().linear_plan(checked, outputs),
         }
     }
 

@@ -10,7 +10,7 @@ use crate::spec::adaptive_log_softmax::{self, CheckedAdaptive};
 use crate::spec::cross_entropy::{self, Checked, CheckedShard, SoftTarget};
 use crate::spec::information::{self, CheckedInformation};
 use crate::spec::js_div_logits::{self, CheckedJsDiv};
-use crate::spec::linear_cross_entropy::{self, CheckedLinear, LinearPlan};
+use crate::spec::linear_cross_entropy::{self, CheckedLinear, LinearOutputs, LinearPlan};
 use crate::spec::linear_distillation::{self, CheckedDistillation};
 use crate::spec::log_softmax::{self, CheckedLines};
 use crate::spec::multi_margin::{self, CheckedMargin};
@@ -83,7 +83,7 @@ pub(crate) trait Backend: Debug + Send + Sync {
         shape: Shape,
         _beside: &TensorRef<'_>,
     ) -> Result<Tensor> {
-        Tensor::zeros_for(argument, dtype, shape)
+        Tensor::zeros(argument, dtype, shape)
     }
 
     /// The device with a stream of its own; `None` where calls wait for nothing of each other.
@@ -203,11 +203,15 @@ pub(crate) trait Backend: Debug + Send + Sync {
         absent(self.name(), "linear cross entropy")
     }
 
-    /// What [`Backend::linear_cross_entropy`] would do, with gradients or without.
+    /// What [`Backend::linear_cross_entropy`] would do that gives these results.
     ///
     /// # Errors
     /// Those that it has before it reads anything.
-    fn linear_plan(&self, _checked: &CheckedLinear<'_>, _backward: bool) -> Result<LinearPlan> {
+    fn linear_plan(
+        &self,
+        _checked: &CheckedLinear<'_>,
+        _outputs: LinearOutputs,
+    ) -> Result<LinearPlan> {
         absent(self.name(), "linear cross entropy")
     }
 

@@ -6,7 +6,8 @@ use crate::device::Device;
 use crate::loss::linear_gradients::LinearGradients;
 use crate::spec::cross_entropy::{CrossEntropyOut, CrossEntropyOutput, CrossEntropyUpstream};
 use crate::spec::linear_cross_entropy::{
-    Call, CheckedLinear, LinearCrossEntropy, LinearGrad, LinearGradOut, LinearInput, LinearPlan,
+    Call, CheckedLinear, LinearCrossEntropy, LinearGrad, LinearGradOut, LinearInput, LinearOutputs,
+    LinearPlan,
 };
 
 impl LinearCrossEntropy<'_> {
@@ -105,19 +106,21 @@ impl LinearCrossEntropy<'_> {
             .linear_cross_entropy(&checked, Call::Backward { upstream, gradients, out: None })
     }
 
-    /// What a call will do, with gradients or without: the path, the rows of a chunk, and the memory that it
-    /// takes.
+    /// What a call will do that gives these results (`true`: gradients, `false`: losses alone): the path, the rows of
+    /// a chunk, and the memory that it takes.
     ///
     /// # Errors
-    /// As [`LinearCrossEntropy::forward`], but for what is found in the values of tensors.
+    /// As [`LinearCrossEntropy::forward`], but for what is found in the values of tensors; likeliest classes that are
+    /// more than there are, or than 128.
     pub fn plan(
         &self,
         device: &Device,
         input: &LinearInput<'_>,
-        backward: bool,
+        outputs: impl Into<LinearOutputs>,
     ) -> Result<LinearPlan> {
-        let checked = self.check(input)?;
-        device.backend("input", &checked.places())?.linear_plan(&checked, backward)
+        let (checked, outputs) = (self.check(input)?, outputs.into());
+        checked.check_outputs(outputs)?;
+        device.backend("input", &checked.places())?.linear_plan(&checked, outputs)
     }
 }
 

@@ -6,7 +6,7 @@ use crate::base::shape::Shape;
 use crate::base::tensor::Tensor;
 use crate::device::Device;
 use crate::loss::linear_gradients::LinearGradients;
-use crate::spec::linear_cross_entropy::{LinearGradOut, LinearInput, LinearPlan};
+use crate::spec::linear_cross_entropy::{LinearGradOut, LinearInput, LinearOutputs, LinearPlan};
 use crate::spec::linear_logprob_entropy::{LinearLogprobEntropy, LinearLogprobEntropyGrad};
 use crate::spec::logprob_entropy::{
     LogprobEntropyOut, LogprobEntropyOutput, LogprobEntropyUpstream,
@@ -124,10 +124,10 @@ impl LinearLogprobEntropy {
         &self,
         device: &Device,
         input: &LinearInput<'_>,
-        backward: bool,
+        outputs: impl Into<LinearOutputs>,
     ) -> Result<LinearPlan> {
         self.check(input)?;
-        self.linear.plan(device, input, backward)
+        self.linear.plan(device, input, outputs)
     }
 
     fn output(&self, device: &Device, input: &LinearInput<'_>) -> Result<LogprobEntropyOutput> {

@@ -94,7 +94,7 @@ impl SubsetCrossEntropy<'_> {
         backward: bool,
     ) -> Result<LinearPlan> {
         let checked = self.check(input)?;
-        device.backend("logits", &checked.places())?.linear_plan(&checked, backward)
+        device.backend("logits", &checked.places())?.linear_plan(&checked, backward.into())
     }
 }
 

@@ -29,7 +29,7 @@ pub(crate) use call::Call;
 pub(crate) use checked::{CheckedLinear, check_classifier, rows_of};
 pub use input::LinearInput;
 pub(crate) use outputs::REST;
-pub use outputs::{LinearGrad, LinearGradOut};
+pub use outputs::{LinearGrad, LinearGradOut, LinearOutputs};
 
 /// Cross entropy between hidden states times a classifier, and class indices or class probabilities, in nats;
 /// the logits are never all in memory.
@@ -70,7 +70,6 @@ pub use outputs::{LinearGrad, LinearGradOut};
 /// # Ok::<(), warploss::Error>(())
 /// ```
 #[derive(Debug, Clone, PartialEq)]
-#[must_use = "options do nothing until a call is made with them"]
 pub struct LinearCrossEntropy<'w> {
     pub(crate) of_logits: CrossEntropy<'w>,
     pub(crate) path: LinearPath,

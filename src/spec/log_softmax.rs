@@ -25,7 +25,6 @@ use crate::base::validate;
 /// # Ok::<(), warploss::Error>(())
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[must_use = "options do nothing until a call is made with them"]
 pub struct LogSoftmax {
     dim: isize,
 }

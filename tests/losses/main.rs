@@ -66,7 +66,6 @@ mod partial;
 mod planner;
 mod properties;
 mod ranks;
-mod raw_views;
 mod sampled_softmax;
 #[cfg(feature = "emulator")]
 mod schedules;

@@ -113,7 +113,7 @@ impl SubsetCall {
             |shape: &[usize]| typed::tensor(DType::F32, shape, &vec![0.0; shape.iter().product()]);
         let one = if self.labels.reduction == Reduction::None { rows } else { &[] };
         let mut out = [zeros(one)?, zeros(rows)?, zeros(rows)?, zeros(rows)?];
-        let like = |of: TensorRef<'_>| Tensor::zeros_for("gradient", of.dtype(), of.shape());
+        let like = |of: TensorRef<'_>| Tensor::zeros("gradient", of.dtype(), of.shape());
         let mut dx = like(input)?;
         let mut dq = self.probabilities.as_ref().map(|q| like(q.view())).transpose()?;
         let mut dw = self.weight.as_ref().map(|w| like(w.view())).transpose()?;
@@ -183,6 +183,7 @@ impl Call for SubsetCall {
             features: case.shape.last().copied().unwrap_or(1),
             weight: weight.as_deref().unwrap_or(&[]),
             classes: self.classes,
+            positions: 1,
             bias: bias.as_deref(),
             target: match &probabilities {
                 Some(q) => LinearTarget::Probabilities(q),
@@ -190,6 +191,7 @@ impl Call for SubsetCall {
             },
             temperature: temperature.as_deref(),
             row_weight: row_weight.as_deref(),
+            gradient_filter: None,
             upstream: [&g, &a, &b],
         };
         let out = reference::class_subset(&self.loss(), &data, &lists.data(self.weight.is_none()));

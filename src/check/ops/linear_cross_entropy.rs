@@ -43,6 +43,8 @@ struct LinearCall {
     labels: Labels,
     options: CrossEntropy<'static>,
     classes: usize,
+    /// Sizes between the classes and the features of a classifier for each position.
+    positions: Vec<usize>,
     weight: Tensor,
     bias: Option<Tensor>,
     /// In the place of the labels' target.
@@ -51,17 +53,22 @@ struct LinearCall {
     row_weight: Option<Tensor>,
     /// Of log-probability and entropy.
     tokens: [Upstream; 2],
+    gradient_filter: Option<f32>,
     /// Whether parameters have gradients that are numbers: no hidden state is infinite.
     finite: bool,
 }
 
 impl LinearCall {
     /// The loss with its options.
-    fn loss(&self) -> CrossEntropy<'_> {
+    fn of_logits(&self) -> CrossEntropy<'_> {
         match &self.labels.weight {
             Some(weight) => self.options.clone().weight(weight.view()),
             None => self.options.clone(),
         }
+    }
+
+    fn loss(&self) -> LinearCrossEntropy<'_> {
+        LinearCrossEntropy::from(self.of_logits()).gradient_filter(self.gradient_filter)
     }
 
     fn input<'a>(&'a self, input: TensorRef<'a>) -> LinearInput<'a> {
@@ -88,16 +95,15 @@ impl LinearCall {
         &self,
         device: &Device,
         input: TensorRef<'_>,
-        (pass, path): (&'static str, LinearPath),
+        (pass, loss): (&'static str, LinearCrossEntropy<'_>),
     ) -> Result<Vec<Outcome>> {
-        let loss = LinearCrossEntropy::from(self.loss()).path(path);
         let view = self.input(input);
         let checked = loss.check(&view)?;
         let rows = checked.of_logits.rows;
-        let zeros = |shape| Tensor::zeros_for("result", DType::F32, shape);
+        let zeros = |shape| Tensor::zeros("result", DType::F32, shape);
         let mut one = zeros(checked.of_logits.loss_shape())?;
         let [mut logprob, mut entropy, mut lse] = [zeros(rows)?, zeros(rows)?, zeros(rows)?];
-        let like = |of: TensorRef<'_>| Tensor::zeros_for("gradient", of.dtype(), of.shape());
+        let like = |of: TensorRef<'_>| Tensor::zeros("gradient", of.dtype(), of.shape());
         let [mut dx, mut dw] = [like(input)?, like(view.linear_weight)?];
         let mut db = view.linear_bias.map(like).transpose()?;
         let indices = self.probabilities.is_none();
@@ -139,14 +145,16 @@ impl LinearCall {
 impl Call for LinearCall {
     fn describe(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let LinearCall { labels, options, classes, tokens: [logprob, entropy], .. } = self;
-        write!(f, ", classes {classes}{labels}, bias {}", self.bias.is_some())?;
+        write!(f, ", classes {classes}, positions {:?}", self.positions)?;
+        write!(f, "{labels}, bias {}", self.bias.is_some())?;
         write!(f, ", probabilities {}", self.probabilities.is_some())?;
         let rows = [self.temperature.is_some(), self.row_weight.is_some()];
         write!(f, ", temperature and row_weight {rows:?}")?;
         write!(f, ", label_smoothing {}", options.label_smoothing)?;
         write!(f, ", lse_square_scale {}", options.lse_square_scale)?;
         write!(f, ", logit_scale {}, softcap {:?}", options.logit_scale, options.softcap)?;
-        write!(f, ", grad_logprob {logprob}, grad_entropy {entropy}")
+        write!(f, ", grad_logprob {logprob}, grad_entropy {entropy}")?;
+        write!(f, ", gradient_filter {:?}", self.gradient_filter)
     }
 
     fn expect(&self, case: &Case) -> Result<Vec<Expected>> {
@@ -165,6 +173,7 @@ impl Call for LinearCall {
             features,
             weight: &weight,
             classes: self.classes,
+            positions: self.positions.iter().product(),
             bias: bias.as_deref(),
             target: match &probabilities {
                 Some(q) => LinearTarget::Probabilities(q),
@@ -172,9 +181,10 @@ impl Call for LinearCall {
             },
             temperature: temperature.as_deref(),
             row_weight: row_weight.as_deref(),
+            gradient_filter: self.gradient_filter.map(f64::from),
             upstream: [&g, &a, &b],
         };
-        let out = reference::linear_cross_entropy(&self.loss(), &data);
+        let out = reference::linear_cross_entropy(&self.of_logits(), &data);
         let mut expected = vec![
             Expected::product(Quantity::Loss, out.loss),
             Expected::product(Quantity::ZLoss, out.z_loss),
@@ -196,26 +206,40 @@ impl Call for LinearCall {
     fn compute(&self, device: &Device, case: &Case) -> Result<Vec<Outcome>> {
         let packed = layer::packed(case)?;
         let input = layer::input(case, &packed)?;
-        let loss = LinearCrossEntropy::from(self.loss());
+        let loss = self.loss();
         let out = loss.forward(device, &self.input(input))?;
         let mut outcomes = vec![
             Outcome::new(Quantity::Loss, "forward", out.loss.view())?,
             Outcome::new(Quantity::ZLoss, "forward", out.z_loss.view())?,
             Outcome::new(Quantity::Lse, "forward", out.lse.view())?,
         ];
-        outcomes.extend(self.all(device, input, ("all of it", LinearPath::Auto))?);
-        // Where the device has tiles for it.
-        if loss.path(LinearPath::Tiled).plan(device, &self.input(input), true).is_ok() {
-            outcomes.extend(self.all(device, input, ("all of it, tiled", LinearPath::Tiled))?);
+        let has =
+            |loss: &LinearCrossEntropy<'_>| loss.plan(device, &self.input(input), true).is_ok();
+        let tiled = loss.clone().path(LinearPath::Tiled);
+        // A device without tiles has no filter, unless it is the CPU.
+        if self.gradient_filter.is_none() || has(&loss) {
+            outcomes.extend(self.all(device, input, ("all of it", loss))?);
+        }
+        if has(&tiled) {
+            outcomes.extend(self.all(device, input, ("all of it, tiled", tiled))?);
         }
         Ok(outcomes)
     }
 
     fn unread(&self, case: &Case) -> Result<Vec<usize>> {
-        match self.probabilities {
-            Some(_) => Ok(Vec::new()),
-            None => layer::unread(case, self.labels.target.view(), self.labels.ignore_index),
+        // At another position the same hidden row may be read.
+        match self.probabilities.is_some() || !self.positions.is_empty() {
+            true => Ok(Vec::new()),
+            false => layer::unread(case, self.labels.target.view(), self.labels.ignore_index),
         }
+    }
+}
+
+/// What lies between the classes and the features of a classifier for each position: nothing in most cases.
+fn positions(random: &mut Random, several_rows: bool) -> Vec<usize> {
+    match several_rows && random.one_in(5) {
+        true => (0..1 + random.below(2)).map(|_| 1 + random.below(3)).collect(),
+        false => Vec::new(),
     }
 }
 
@@ -232,11 +256,17 @@ pub(in crate::check::ops) fn per_row(
 
 fn case(random: &mut Random, first: &First<'_>) -> Result<Box<dyn Call>> {
     let First { values, dtype, shape, .. } = *first;
-    let (rows, features) = (&shape[..shape.len() - 1], shape[shape.len() - 1]);
+    let (before, features) = (&shape[..shape.len() - 1], shape[shape.len() - 1]);
+    let positions = positions(random, before.len() == 1);
+    let rows = &[before, &positions].concat()[..];
     let classes = random.pick(&[1, 2, 5, 40, 300, 2100]);
     let reduction = random.pick(&[Reduction::None, Reduction::Sum, Reduction::Mean]);
     let Targets { indices, ignore_index } = Targets::draw(random, classes, rows)?;
     let soft = random.one_in(4);
+    let of_classes = [&[classes], &positions[..]].concat();
+    let alone = positions.is_empty();
+    let filters = !soft && alone && dtype != DType::F32 && random.one_in(4);
+    let gradient_filter = filters.then(|| random.pick(&[0.0, 1e-3, 0.02, 0.3]));
     let labels = Labels {
         target: indices,
         weight: weight(random, dtype, classes)?,
@@ -246,18 +276,24 @@ fn case(random: &mut Random, first: &First<'_>) -> Result<Box<dyn Call>> {
     };
     let plain = matches!(values, Values::Tiny | Values::Equal | Values::Offset);
     let caps: &[Option<f32>] = if values.moderate() { &[None, None, Some(30.0)] } else { &[None] };
+    let smoothing: &[f64] = match plain {
+        _ if filters => &[0.0],
+        true => &[0.0, 0.1],
+        false => &[0.0, 0.0, 0.1, 1.0],
+    };
     let options = CrossEntropy::default()
         .ignore_index(labels.ignore_index)
         .reduction(reduction)
-        .label_smoothing(random.pick(if plain { &[0.0, 0.1] } else { &[0.0, 0.0, 0.1, 1.0] }))
+        .label_smoothing(random.pick(smoothing))
         .lse_square_scale(random.pick(&[0.0, 0.0, 1e-4, 0.1]))
         .logit_scale(random.pick(&[1.0, 0.5, 2.0]))
         .softcap(random.pick(caps));
     let deviation = layer::deviation(random, values, dtype);
-    let weights = layer::parameter(random, dtype, &[classes, features], deviation)?;
-    let bias = layer::parameter(random, dtype, &[classes], deviation)?;
+    let of_weight = [&of_classes[..], &[features]].concat();
+    let weights = layer::parameter(random, dtype, &of_weight, deviation)?;
+    let bias = layer::parameter(random, dtype, &of_classes, deviation)?;
     let probabilities = soft.then(|| {
-        let sizes = [rows, &[classes]].concat();
+        let sizes = [before, &of_classes].concat();
         let share = 1.0 / classes as f64;
         let count = sizes.iter().product();
         let one = |_| match random.one_in(4) {
@@ -279,12 +315,14 @@ fn case(random: &mut Random, first: &First<'_>) -> Result<Box<dyn Call>> {
         labels,
         options,
         classes,
+        positions,
         weight: weights,
         bias: (!random.one_in(2)).then_some(bias),
         probabilities: probabilities.transpose()?,
-        temperature: per_row(random, rows, |r| r.pick(&[0.5, 0.7, 1.0, 2.0]))?,
-        row_weight: per_row(random, rows, |r| r.pick(&[0.0, 0.3, 1.0, 2.5]))?,
+        temperature: per_row(random, rows, |r| r.pick(&[0.5, 0.7, 1.0, 2.0]))?.filter(|_| alone),
+        row_weight: per_row(random, rows, |r| r.pick(&[0.0, 0.3, 1.0, 2.5]))?.filter(|_| alone),
         tokens,
+        gradient_filter,
         finite: values.finite(),
     }))
 }

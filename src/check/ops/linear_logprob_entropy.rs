@@ -55,10 +55,12 @@ fn right(
         features: of.input.shape().last().copied().unwrap_or(1),
         weight: &weight,
         classes: of.linear_weight.shape()[0],
+        positions: 1,
         bias: bias.as_deref(),
         target: LinearTarget::Classes(&target),
         temperature: temperature.as_deref(),
         row_weight: None,
+        gradient_filter: None,
         upstream: [&[0.0], &a, &b],
     };
     Ok(reference::linear_cross_entropy(&op.linear.of_logits, &data))

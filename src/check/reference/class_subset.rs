@@ -218,6 +218,7 @@ impl Row {
             features: self.input.len(),
             weight: &self.weight,
             classes: self.list.len(),
+            positions: 1,
             bias: self.bias.as_deref(),
             target: match of.target {
                 LinearTarget::Classes(_) => LinearTarget::Classes(&target),
@@ -225,6 +226,7 @@ impl Row {
             },
             temperature: temperature.as_ref().map(|t| &t[..]),
             row_weight: row_weight.as_ref().map(|u| &u[..]),
+            gradient_filter: None,
             upstream: [&g, &a, &b],
         };
         let mut out = linear_cross_entropy(&options, &data);

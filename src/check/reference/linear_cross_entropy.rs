@@ -1,24 +1,29 @@
 //! Cross entropy of hidden states times a classifier, row by row.
 
+mod filter;
+
 use super::products::{FLOOR, Matrix, WithSizes};
 use super::{Softmax, cross_entropy, soft_cross_entropy};
 use crate::base::reduction::Reduction;
 use crate::check::compare::FAR;
 use crate::spec::cross_entropy::CrossEntropy;
 use crate::spec::logprob_entropy::LogprobEntropy;
+use std::borrow::Cow;
 
-/// What goes into it.
+/// What goes into it: N hidden rows and, of a classifier for each of P positions, N·P rows of logits.
 #[derive(Debug, Clone)]
 pub struct LinearData<'a> {
     /// `[N, D]`.
     pub input: &'a [f64],
     /// D.
     pub features: usize,
-    /// `[V, D]`.
+    /// `[V, P, D]`.
     pub weight: &'a [f64],
     /// V.
     pub classes: usize,
-    /// `[V]`.
+    /// P: 1 where rows share a classifier.
+    pub positions: usize,
+    /// `[V, P]`.
     pub bias: Option<&'a [f64]>,
     /// Class indices, or class probabilities.
     pub target: LinearTarget<'a>,
@@ -26,6 +31,8 @@ pub struct LinearData<'a> {
     pub temperature: Option<&'a [f64]>,
     /// One a row.
     pub row_weight: Option<&'a [f64]>,
+    /// The bound below which pieces of rows have no gradient.
+    pub gradient_filter: Option<f64>,
     /// Upstream gradients of loss, log-probability and entropy: one number each, or one a row.
     pub upstream: [&'a [f64]; 3],
 }
@@ -35,8 +42,42 @@ pub struct LinearData<'a> {
 pub enum LinearTarget<'a> {
     /// One a row.
     Classes(&'a [i64]),
-    /// `[N, V]`.
+    /// `[N, V, P]`.
     Probabilities(&'a [f64]),
+}
+
+/// What a row is to be.
+enum RowTarget<'a> {
+    Class(i64),
+    Probabilities(Cow<'a, [f64]>),
+}
+
+impl LinearData<'_> {
+    fn rows(&self) -> usize {
+        match self.target {
+            LinearTarget::Classes(target) => target.len(),
+            LinearTarget::Probabilities(all) => all.len() / self.classes,
+        }
+    }
+
+    /// Where a class of a row of logits stands among those of all, `[N, V, P]`.
+    fn place(&self, row: usize, class: usize) -> usize {
+        let (hidden, position) = (row / self.positions, row % self.positions);
+        (hidden * self.classes + class) * self.positions + position
+    }
+
+    fn target(&self, row: usize) -> RowTarget<'_> {
+        match self.target {
+            LinearTarget::Classes(target) => RowTarget::Class(target[row]),
+            LinearTarget::Probabilities(all) if self.positions == 1 => {
+                RowTarget::Probabilities(all[row * self.classes..][..self.classes].into())
+            }
+            LinearTarget::Probabilities(all) => {
+                let classes = 0..self.classes;
+                RowTarget::Probabilities(classes.map(|class| all[self.place(row, class)]).collect())
+            }
+        }
+    }
 }
 
 /// What it should give.
@@ -79,11 +120,8 @@ struct Of {
 /// # Panics
 /// Where the engine returns an error for shapes or targets, this may panic.
 pub fn linear_cross_entropy(options: &CrossEntropy<'_>, of: &LinearData<'_>) -> LinearReference {
-    let (features, classes) = (of.features, of.classes);
-    let rows = match of.target {
-        LinearTarget::Classes(target) => target.len(),
-        LinearTarget::Probabilities(_) => of.input.len() / features,
-    };
+    let (features, classes, positions) = (of.features, of.classes, of.positions);
+    let rows = of.rows();
     let weight = match &options.weight {
         Some(weight) => weight.to_f64().expect("weights in host memory"),
         None => vec![1.0; classes],
@@ -107,15 +145,20 @@ pub fn linear_cross_entropy(options: &CrossEntropy<'_>, of: &LinearData<'_>) -> 
         true => g / by,
     };
     let mut result = LinearReference {
+        grad_input: WithSizes::zeros(rows / positions * features),
         grad_weight: WithSizes::zeros(of.weight.len()),
-        grad_bias: WithSizes::zeros(classes),
+        grad_bias: WithSizes::zeros(classes * positions),
+        grad_target: WithSizes::zeros(match of.target {
+            LinearTarget::Classes(_) => 0,
+            LinearTarget::Probabilities(all) => all.len(),
+        }),
         ..LinearReference::default()
     };
     let [mut losses, mut z_losses] = [(); 2].map(|()| WithSizes::default());
-    let matrix = Matrix::new(of.weight, features);
     for row in 0..rows {
-        let x = WithSizes::exact(&of.input[row * features..][..features]);
-        let mut dx = WithSizes::zeros(features);
+        let (hidden, position) = (row / positions, row % positions);
+        let matrix = Matrix::new(of.weight, features).every(positions, position);
+        let x = WithSizes::exact(&of.input[hidden * features..][..features]);
         if !kept(row) {
             for to in [&mut losses, &mut z_losses] {
                 to.push(0.0, 0.0);
@@ -123,20 +166,20 @@ pub fn linear_cross_entropy(options: &CrossEntropy<'_>, of: &LinearData<'_>) -> 
             for to in [&mut result.lse, &mut result.logprob, &mut result.entropy] {
                 to.push(0.0, 0.0);
             }
-            result.grad_input.extend(dx);
             continue;
         }
         let tau = of.temperature.map_or(1.0, |temperature| temperature[row]);
         let mut z = matrix.times(classes, &x);
         for j in 0..classes {
-            let b = of.bias.map_or(0.0, |bias| bias[j]);
+            let b = of.bias.map_or(0.0, |bias| bias[j * positions + position]);
             z.values[j] = (z.values[j] + b) / tau;
             z.sizes[j] = (z.sizes[j] + b.abs()) / tau;
         }
         let [g, a, b] = of.upstream.map(|g| g[if g.len() == 1 { 0 } else { row }]);
         let g = if u(row) == 0.0 { 0.0 } else { g * u(row) };
         let row_of = Row { options, weight: &weight, z: &z };
-        let out = row_of.evaluate(of, row, [divided(g, by_weight), divided(g, by_rows), a, b]);
+        let target = of.target(row);
+        let out = row_of.evaluate(&target, [divided(g, by_weight), divided(g, by_rows), a, b]);
         let off = out.loss_size + row_of.off();
         let weighted = |loss: f64| if u(row) == 0.0 { 0.0 } else { loss * u(row) };
         losses.push(weighted(out.loss), weighted(off));
@@ -150,13 +193,22 @@ pub fn linear_cross_entropy(options: &CrossEntropy<'_>, of: &LinearData<'_>) -> 
         result.logprob.push(out.logprob, out.logprob.abs() + row_of.off());
         result.entropy.push(out.entropy, out.entropy.abs() + 4.0 * row_of.off());
         let mut dz = out.dz;
-        dz.values.iter_mut().chain(&mut dz.sizes).for_each(|v| *v /= tau);
-        matrix.back(&x, &dz, &mut result.grad_weight, &mut dx);
-        for j in 0..classes {
-            result.grad_bias.add(j, dz.values[j], dz.sizes[j]);
+        if let (Some(bound), RowTarget::Class(own)) = (of.gradient_filter, &target) {
+            row_of.leave_out(&mut dz, *own as usize, bound);
         }
-        result.grad_input.extend(dx);
-        result.grad_target.extend(out.grad_target);
+        dz.values.iter_mut().chain(&mut dz.sizes).for_each(|v| *v /= tau);
+        let mut dx = WithSizes::zeros(features);
+        matrix.back(&x, &dz, &mut result.grad_weight, &mut dx);
+        for d in 0..features {
+            result.grad_input.add(hidden * features + d, dx.values[d], dx.sizes[d]);
+        }
+        for j in 0..classes {
+            result.grad_bias.add(j * positions + position, dz.values[j], dz.sizes[j]);
+        }
+        for j in 0..out.grad_target.values.len() {
+            let (value, size) = (out.grad_target.values[j], out.grad_target.sizes[j]);
+            result.grad_target.add(of.place(row, j), value, size);
+        }
     }
     let reduce = |of: WithSizes, by: f64| {
         let divide = |values: Vec<f64>| {
@@ -195,23 +247,22 @@ impl Row<'_> {
         1.0 + largest * f64::from(self.options.logit_scale).max(1.0)
     }
 
-    fn evaluate(&self, of: &LinearData<'_>, row: usize, upstream: [f64; 4]) -> Of {
+    fn evaluate(&self, target: &RowTarget<'_>, upstream: [f64; 4]) -> Of {
         let plain = self.options.clone().reduction(Reduction::None);
         let classes = self.z.values.len();
         let shape = [1, classes];
         let [g, g_z, a, b] = upstream;
         let without = CrossEntropy { lse_square_scale: 0.0, ..plain.clone() };
         // Of an upstream gradient each: the z-loss is divided by another number.
-        let (one, with_z, grad_target, own) = match of.target {
-            LinearTarget::Classes(target) => {
-                let target = &target[row..=row];
+        let (one, with_z, grad_target, own) = match target {
+            RowTarget::Class(target) => {
+                let target = std::slice::from_ref(target);
                 let one = cross_entropy(&without, &shape, &self.z.values, target, &[g]);
                 let with_z = cross_entropy(&plain, &shape, &self.z.values, target, &[1.0]);
                 let no_z = cross_entropy(&without, &shape, &self.z.values, target, &[1.0]);
                 (one, [with_z, no_z], WithSizes::default(), Some(target[0] as usize))
             }
-            LinearTarget::Probabilities(all) => {
-                let target = &all[row * classes..][..classes];
+            RowTarget::Probabilities(target) => {
                 let soft =
                     |options, g| soft_cross_entropy(options, &shape, &self.z.values, target, &[g]);
                 let (one, grad_target) = soft(&without, g);
@@ -257,7 +308,7 @@ impl Row<'_> {
                 dz.sizes[j] += tokens.grad_logits_size[j];
             }
         }
-        self.widen(&mut dz, (own, of, row), upstream, lse);
+        self.widen(&mut dz, (own, target), upstream, lse);
         let [logprob, entropy] = match &tokens {
             Some(tokens) => [tokens.logprob[0], tokens.entropy[0]],
             None => [0.0; 2],
@@ -271,7 +322,7 @@ impl Row<'_> {
     fn widen(
         &self,
         dz: &mut WithSizes,
-        (own, of, row): (Option<usize>, &LinearData<'_>, usize),
+        (own, target): (Option<usize>, &RowTarget<'_>),
         [g, g_z, a, b]: [f64; 4],
         lse: f64,
     ) {
@@ -292,13 +343,12 @@ impl Row<'_> {
         if softmax.undefined() {
             return;
         }
-        let mass: f64 = match of.target {
-            LinearTarget::Classes(_) => {
+        let mass: f64 = match target {
+            RowTarget::Class(_) => {
                 let own = own.map_or(0.0, |own| self.weight[own]);
                 own + options.label_smoothing * self.weight.iter().sum::<f64>() / z.len() as f64
             }
-            LinearTarget::Probabilities(q) => {
-                let q = &q[row * z.len()..][..z.len()];
+            RowTarget::Probabilities(q) => {
                 let share = options.label_smoothing / z.len() as f64;
                 q.iter().zip(self.weight).map(|(q, w)| w * (q.abs() + share)).sum()
             }

@@ -65,22 +65,33 @@ impl WithSizes {
 /// A gradient on its way below the smallest normal f32 may be 0: what is allowed of a size of this.
 pub(super) const FLOOR: f64 = f32::MIN_POSITIVE as f64 / 2e-5;
 
-/// `[rows, columns]`, row by row.
+/// `[rows, columns]`, row by row; or every so many of such rows.
 pub(super) struct Matrix<'a> {
     values: &'a [f64],
     columns: usize,
+    every: usize,
+    first: usize,
 }
 
 impl<'a> Matrix<'a> {
     pub(super) fn new(values: &'a [f64], columns: usize) -> Matrix<'a> {
-        Matrix { values, columns }
+        Matrix { values, columns, every: 1, first: 0 }
+    }
+
+    /// The rows `first`, `first + every` and so on alone.
+    pub(super) fn every(self, every: usize, first: usize) -> Matrix<'a> {
+        Matrix { every, first, ..self }
+    }
+
+    fn start(&self, row: usize) -> usize {
+        (row * self.every + self.first) * self.columns
     }
 
     /// The products with a vector, with their sizes; of finite terms alone, as others have none.
     pub(super) fn times(&self, rows: usize, x: &WithSizes) -> WithSizes {
         let mut products = WithSizes::default();
         for row in 0..rows {
-            let weights = &self.values[row * self.columns..][..self.columns];
+            let weights = &self.values[self.start(row)..][..self.columns];
             let terms = weights.iter().zip(&x.values).map(|(w, x)| w * x);
             let sizes = weights.iter().zip(&x.sizes).map(|(w, x)| (w * x).abs());
             products.push(terms.sum(), sizes.filter(|size| size.is_finite()).sum());
@@ -98,7 +109,7 @@ impl<'a> Matrix<'a> {
     ) {
         for (row, (&dz, &size)) in dz.values.iter().zip(&dz.sizes).enumerate() {
             for d in 0..self.columns {
-                let at = row * self.columns + d;
+                let at = self.start(row) + d;
                 grad.add(at, dz * x.values[d], size * x.sizes[d]);
                 dx.add(d, dz * self.values[at], size * self.values[at].abs());
             }

@@ -32,8 +32,10 @@ use crate::cuda::stream::Cuda;
 use crate::cuda::stream::memory::Output;
 use crate::spec::cross_entropy::checked::Target;
 use crate::spec::cross_entropy::{Checked, CrossEntropyOut, CrossEntropyUpstream, SoftTarget};
-use crate::spec::linear_cross_entropy::{Call, CheckedLinear, LinearGradOut, LinearPlan, REST};
-use budget::{Asked, Budget};
+use crate::spec::linear_cross_entropy::{
+    Call, CheckedLinear, LinearGradOut, LinearOutputs, LinearPlan, REST,
+};
+use budget::Budget;
 use by_slot::BySlot;
 use chunks::{Chunks, Gradients, Probabilities};
 use path::Path;
@@ -94,9 +96,8 @@ impl Cuda {
             Call::Forward { out } => (CrossEntropyUpstream::default(), None, Some(out)),
             Call::Backward { upstream, gradients, out } => (upstream, Some(gradients), out),
         };
-        let rest = gradients.as_ref().is_some_and(|to| to.linear_weight_rest.is_some());
-        let asked = Asked { rest, ..Asked::of(gradients.is_some(), out.as_ref()) };
-        let path = Path::of(self.driver.card(), checked, asked)?;
+        let outputs = LinearOutputs::of(gradients.as_ref(), out.as_ref());
+        let path = Path::of(self.driver.card(), checked, outputs)?;
         let back = gradients.map(|gradients| Backward::new(self, gradients)).transpose()?;
         match checked.of_logits.target {
             Target::Classes(classes) => {
@@ -105,7 +106,7 @@ impl Cuda {
             }
             Target::Soft(soft) => {
                 let of_logits = checked.of_logits.with(soft);
-                let budget = Budget::new(checked, asked)?;
+                let budget = Budget::new(checked, outputs)?;
                 self.linear_soft(checked, (&of_logits, &budget), &upstream, (back, out))
             }
         }
@@ -114,10 +115,9 @@ impl Cuda {
     pub(crate) fn linear_plan(
         &self,
         checked: &CheckedLinear<'_>,
-        backward: bool,
+        outputs: LinearOutputs,
     ) -> Result<LinearPlan> {
-        let asked = Asked::of(backward, None);
-        Ok(Path::of(self.driver.card(), checked, asked)?.plan())
+        Ok(Path::of(self.driver.card(), checked, outputs)?.plan())
     }
 
     fn linear_classes<'a, 'p: 'a>(
@@ -264,7 +264,7 @@ impl Cuda {
     ) -> Result<()> {
         let gradients = back.map(Backward::gradients);
         let (kernels, at_once) = ((loss, Data::F32, work), chunks.longest());
-        let lie = match chunks.positions > 1 && self.side_by_side(kernels, &mut args) {
+        let lie = match chunks.side_by_side() && self.side_by_side(kernels, &mut args) {
             true => Lie::SideBySide,
             false => Lie::Whole { aligned: chunks.aligned() },
         };

@@ -6,7 +6,7 @@ use crate::base::error::Result;
 use crate::code::args;
 use crate::code::args::{LinearRowsArgs, LinearTileArgs};
 use crate::code::card::Card;
-use crate::code::variants::Batch;
+use crate::code::variants::{Batch, Loss};
 use crate::cuda::matrix::clusters::blocks;
 use crate::cuda::matrix::products::{Places, Workspace};
 use crate::cuda::stream::Cuda;
@@ -28,6 +28,40 @@ const FEW: usize = 256;
 /// the three goes through the classifier once a chunk, or its gradient in f32, which is read and written: 12 bytes a
 /// weight and chunk, as long as 6 operations a row take of some 300 rows. Not measured on a card.
 const FEW_BACK: usize = 128;
+
+/// The kernels of a type, and f32 words of a row's state and of what its gradients are made of.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Kernels {
+    pub(crate) forward: Batch,
+    pub(crate) finish: Batch,
+    pub(crate) gradient: Batch,
+    pub(crate) state: usize,
+    pub(crate) slopes: usize,
+}
+
+impl Kernels {
+    /// Those that give what `loss` does, for hidden rows and weights of 16 bits.
+    pub(crate) fn of(dtype: DType, loss: Loss) -> Kernels {
+        use Batch::*;
+        let pick = |f16, bf16| if dtype == DType::F16 { f16 } else { bf16 };
+        match loss {
+            Loss::CrossEntropy => Kernels {
+                forward: pick(LinearForwardF16, LinearForwardBf16),
+                finish: LinearFinish,
+                gradient: pick(LinearGradientF16, LinearGradientBf16),
+                state: loss.words(),
+                slopes: 4,
+            },
+            _ => Kernels {
+                forward: pick(LinearFullForwardF16, LinearFullForwardBf16),
+                finish: LinearFullFinish,
+                gradient: pick(LinearFullGradientF16, LinearFullGradientBf16),
+                state: Loss::CrossEntropyTokens.words(),
+                slopes: 5,
+            },
+        }
+    }
+}
 
 /// Parts that so many classes are gone through in.
 pub(crate) fn splits(classes: usize) -> usize {

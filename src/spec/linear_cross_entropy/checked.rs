@@ -8,9 +8,10 @@ use crate::base::validate;
 use crate::spec::class_subset::CheckedSubset;
 use crate::spec::cross_entropy::CrossEntropyUpstream;
 use crate::spec::cross_entropy::checked::{Checked, Target};
+use crate::spec::cross_entropy::tokens::MOST_TOP;
 use crate::spec::linear_cross_entropy::positions::NAMES;
 use crate::spec::linear_cross_entropy::{
-    LinearCrossEntropy, LinearGradOut, LinearInput, REST, positions,
+    LinearCrossEntropy, LinearGradOut, LinearInput, LinearOutputs, REST, positions,
 };
 use crate::spec::output_layer::places;
 
@@ -187,6 +188,29 @@ impl<'a> CheckedLinear<'a> {
     pub(crate) fn places(&self) -> [&'static str; 2] {
         let of = &self.input;
         places(&of.input, of.others().chain([of.target]))
+    }
+
+    /// There can be such results.
+    pub(crate) fn check_outputs(&self, outputs: LinearOutputs) -> Result<()> {
+        let LinearOutputs { gradients, ranks, top_k, linear_weight_rest } = outputs;
+        let most = MOST_TOP.min(self.classes());
+        let refuse =
+            |argument, expected: String, got: String| Err(Error::Value { argument, expected, got });
+        if ranks {
+            self.of_logits.has_classes("ranks")?;
+        }
+        if top_k > 0 {
+            self.of_logits.has_classes("top_k")?;
+        }
+        if top_k > most {
+            return refuse("top_k", format!("from 0 to {most}"), top_k.to_string());
+        }
+        let narrow = self.input.linear_weight.dtype() != DType::F32;
+        match linear_weight_rest {
+            true if !gradients => refuse(REST, "gradients beside it".into(), "none".into()),
+            true if !narrow => refuse(REST, "a linear_weight of f16 or bf16".into(), "f32".into()),
+            _ => Ok(()),
+        }
     }
 
     /// Gradients have the shapes and the dtype of what they belong to; upstream ones those of the results.

@@ -2,7 +2,7 @@
 
 use crate::base::error::{Error, Result};
 use crate::base::tensor::{Tensor, TensorMut};
-use crate::spec::cross_entropy::CrossEntropyOutput;
+use crate::spec::cross_entropy::{CrossEntropyOut, CrossEntropyOutput, TopKOut};
 
 /// Memory that gradients are written to; without one of them its product is not made.
 #[derive(Debug, Default)]
@@ -37,6 +37,52 @@ pub struct LinearGrad {
     pub linear_weight: Tensor,
     /// Gradient of the bias, where there is one; its shape and dtype.
     pub linear_bias: Option<Tensor>,
+}
+
+/// What a call gives beside its losses, as far as its path and its memory follow from that:
+/// [`LinearCrossEntropy::plan`](crate::LinearCrossEntropy::plan). Of a `bool`: gradients, or nothing.
+///
+/// ```
+/// use warploss::LinearOutputs;
+/// let training = LinearOutputs { top_k: 5, ..true.into() };
+/// assert!(training.gradients && !training.ranks);
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct LinearOutputs {
+    /// Gradients: [`LinearGradOut`].
+    pub gradients: bool,
+    /// The target's rank, or the row's likeliest class.
+    pub ranks: bool,
+    /// So many of a row's likeliest classes, at most 128.
+    pub top_k: usize,
+    /// [`LinearGradOut::linear_weight_rest`].
+    pub linear_weight_rest: bool,
+}
+
+impl From<bool> for LinearOutputs {
+    fn from(gradients: bool) -> LinearOutputs {
+        LinearOutputs { gradients, ..LinearOutputs::default() }
+    }
+}
+
+impl LinearOutputs {
+    /// Those that a call writes.
+    pub(crate) fn of(
+        gradients: Option<&LinearGradOut<'_>>,
+        out: Option<&CrossEntropyOut<'_>>,
+    ) -> LinearOutputs {
+        LinearOutputs {
+            gradients: gradients.is_some(),
+            ranks: out.is_some_and(|out| out.argmax.is_some() || out.rank.is_some()),
+            top_k: out.and_then(|out| out.top_k.as_ref()).map_or(0, TopKOut::k),
+            linear_weight_rest: gradients.is_some_and(|to| to.linear_weight_rest.is_some()),
+        }
+    }
+
+    /// Whether a row's classes are compared.
+    pub(crate) fn in_order(&self) -> bool {
+        self.ranks || self.top_k > 0
+    }
 }
 
 /// What rounding left of the classifier's gradient.

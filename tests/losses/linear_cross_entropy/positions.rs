@@ -6,8 +6,8 @@ use super::{Results, bits, floats, full, noise, values};
 use crate::harness::devices;
 use warploss::{
     CrossEntropy, CrossEntropyOut, CrossEntropyUpstream, DType, Device, GradOutput,
-    LinearCrossEntropy, LinearGradOut, LinearInput, LinearPath, Reduction, Tensor, TensorRef,
-    TopKOut,
+    LinearCrossEntropy, LinearGradOut, LinearInput, LinearOutputs, LinearPath, Reduction, Tensor,
+    TensorRef, TopKOut,
 };
 
 const ROWS: usize = 19;
@@ -59,16 +59,15 @@ impl Data {
     }
 }
 
-/// What a call writes, of losses of this shape and gradients of what it reads.
+/// What a call writes, of losses of this shape and gradients of what it reads; with so many likeliest classes.
 fn written(
     device: &Device,
     loss: &LinearCrossEntropy<'_>,
     input: &LinearInput<'_>,
-    given: &[Tensor; 3],
+    (given, k): (&[Tensor; 3], usize),
 ) -> Results {
-    const K: usize = 3;
     let rows = given[0].shape();
-    let top: Vec<usize> = rows.iter().copied().chain([K]).collect();
+    let top: Vec<usize> = rows.iter().copied().chain([k]).collect();
     let mut numbers: [Tensor; 5] =
         std::array::from_fn(|i| full(DType::F32, if i < 4 { &rows } else { &top }));
     let mut classes: [Tensor; 3] =
@@ -84,7 +83,7 @@ fn written(
         entropy: Some(entropy),
         argmax: Some(argmax),
         rank: Some(rank),
-        top_k: Some(TopKOut { classes: of_classes, logprob: of_top }),
+        top_k: (k > 0).then_some(TopKOut { classes: of_classes, logprob: of_top }),
         ..CrossEntropyOut::loss(losses)
     };
     let gradients = LinearGradOut {
@@ -119,13 +118,23 @@ fn at(tensor: &Tensor, position: usize, after: usize) -> Vec<f64> {
 
 #[test]
 fn each_position_has_what_it_has_alone() {
-    let of = [(DType::F32, 0), (DType::F32, 2), (DType::BF16, 1), (DType::F16, 1)];
-    for (dtype, i) in of {
-        let classes = CLASSES[i];
+    let [few, some, many] = CLASSES;
+    let of = [
+        (DType::F32, few, 3),
+        (DType::F32, many, 3),
+        (DType::BF16, some, 3),
+        (DType::F16, some, 3),
+        // Without names for classes kernels take lines as they lie, unless those are of one class.
+        (DType::F32, few, 0),
+        (DType::BF16, some, 0),
+        (DType::F32, 1, 0),
+        (DType::F16, 1, 1),
+    ];
+    for (dtype, classes, k) in of {
         let data = Data::new(dtype, ROWS, classes);
         let loss = LinearCrossEntropy::from(plain());
         for (name, device) in devices() {
-            let got = written(device, &loss, &data.input(), &data.given);
+            let got = written(device, &loss, &data.input(), (&data.given, k));
             let mut of_x = vec![0.0; ROWS * FEATURES];
             for position in 0..POSITIONS {
                 let one = |tensor: &Tensor, shape: &[usize], after| {
@@ -138,7 +147,7 @@ fn each_position_has_what_it_has_alone() {
                 let given = data.given.each_ref().map(|given| one(given, &[ROWS], 1));
                 let input =
                     LinearInput::new(data.x.view(), w.view(), target.view()).linear_bias(b.view());
-                let alone = written(device, &loss, &input, &given);
+                let alone = written(device, &loss, &input, (&given, k));
                 for ((what, got), (_, alone)) in got.iter().zip(&alone) {
                     if *what == "grad_input" {
                         of_x.iter_mut().zip(values(alone)).for_each(|(sum, x)| *sum += x);
@@ -146,7 +155,8 @@ fn each_position_has_what_it_has_alone() {
                     }
                     let after = match *what {
                         "grad_linear_weight" => FEATURES,
-                        "top_k.classes" | "top_k.logprob" => 3,
+                        "top_k.classes" | "top_k.logprob" if k == 0 => continue,
+                        "top_k.classes" | "top_k.logprob" => k,
                         _ => 1,
                     };
                     let what = format!("{name}: {dtype} {classes} {what} at {position}");
@@ -177,7 +187,7 @@ fn near(what: &str, (got, dtype): (&[f64], DType), wanted: &[f64]) {
 #[test]
 fn chunks_do_not_change_a_bit_of_a_row() {
     // More rows than the CPU's gradients are added up over at once.
-    for (rows, classes) in [(140, CLASSES[0]), (140, CLASSES[1]), (ROWS, CLASSES[2])] {
+    for (rows, classes) in [(140, CLASSES[0]), (ROWS, CLASSES[1]), (ROWS, CLASSES[2])] {
         let data = Data::new(DType::F32, rows, classes);
         let input = data.input();
         for (name, device) in devices() {
@@ -189,9 +199,10 @@ fn chunks_do_not_change_a_bit_of_a_row() {
             let least: usize = least.unwrap().parse().unwrap();
             let run = |budget| {
                 let loss = loss(budget);
-                let plan = loss.plan(device, &input, true).unwrap();
+                let asked = LinearOutputs { ranks: true, top_k: 3, ..true.into() };
+                let plan = loss.plan(device, &input, asked).unwrap();
                 assert!(plan.workspace_bytes <= budget, "{plan:?} of {budget}");
-                let got = written(device, &loss, &input, &data.given);
+                let got = written(device, &loss, &input, (&data.given, 3));
                 let mut rows: Vec<_> = got.iter().take(8).map(|(_, tensor)| bits(tensor)).collect();
                 // Kernels that take lines as they lie name no classes.
                 let few = loss.forward_backward(device, &input, data.given[0].view()).unwrap();

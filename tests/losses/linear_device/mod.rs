@@ -3,6 +3,7 @@
 
 mod filter;
 mod ignored;
+mod plan;
 mod results;
 mod tiled;
 

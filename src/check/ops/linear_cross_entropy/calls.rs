@@ -29,32 +29,53 @@ pub(super) fn draw(d: &mut Draft) {
         true => (vec![features], ""),
         false => (vec![rows, features], "N"),
     };
-    let rows = shape[..shape.len() - 1].to_vec();
+    let (inner, inner_letters) = draw_positions(d, shape.len() > 1);
+    let of_classes = [&[classes], &inner[..]].concat();
+    let class_letters = format!("C{inner_letters}");
     // The features are the input's and the classifier's.
     let input_letters = format!("{letters}D");
     let data = d.features(&shape);
     d.given(("input", Role::Read), (d.dtype, &shape, &input_letters), data);
-    let data = d.normal(&[classes, features], 0.4);
-    d.given(("linear_weight", Role::Read), (d.dtype, &[classes, features], "CD"), data);
-    let mut parameters = vec![("linear_weight".to_owned(), vec![classes, features])];
-    if d.random.one_in(2) {
-        let data = d.normal(&[classes], 0.4);
-        d.given(("linear_bias", Role::Read), (d.dtype, &[classes], "C"), data);
-        parameters.push(("linear_bias".to_owned(), vec![classes]));
+    let of_weight = [&of_classes[..], &[features]].concat();
+    let data = d.normal(&of_weight, 0.4);
+    let sizes: (_, &[usize], &str) = (d.dtype, &of_weight, &format!("{class_letters}D"));
+    let weight = d.given(("linear_weight", Role::Read), sizes, data);
+    if !inner.is_empty() {
+        weight.padding = 0;
     }
+    let mut parameters = vec![("linear_weight".to_owned(), of_weight)];
+    if d.random.one_in(2) {
+        let data = d.normal(&of_classes, 0.4);
+        let bias =
+            d.given(("linear_bias", Role::Read), (d.dtype, &of_classes, &class_letters), data);
+        bias.padding = 0;
+        parameters.push(("linear_bias".to_owned(), of_classes.clone()));
+    }
+    let before = &shape[..shape.len() - 1];
+    let (rows, letters) = ([before, &inner].concat(), &format!("{letters}{inner_letters}")[..]);
     let soft = d.random.one_in(4);
     if soft {
-        let sizes = [&rows[..], &[classes]].concat();
+        let sizes = [before, &of_classes].concat();
         let share = 1.0 / classes as f64;
         let data = d.normal(&sizes, share).into_iter().map(f64::abs).collect();
-        d.given(("target", Role::Read), (d.dtype, &sizes, &format!("{letters}C")), data);
+        let letters = input_letters.replace('D', &class_letters);
+        d.given(("target", Role::Read), (d.dtype, &sizes, &letters), data);
     } else {
         d.targets("target", classes, &rows, letters);
     }
     d.weight("weight", &[classes], "C");
-    draw_rows(d, &rows, letters);
+    if inner.is_empty() {
+        draw_rows(d, &rows, letters);
+    }
     let reduction = d.reduction(false);
-    d.number("label_smoothing", 0.0, &[0.1, 0.3, 1e-9]);
+    // Every device has a filter of these.
+    let filters = !soft && inner.is_empty() && d.dtype != DType::F32 && d.random.one_in(4);
+    if filters {
+        let bound = d.random.pick(&[0.0, 1e-3, 0.02, 0.3]);
+        d.set("gradient_filter", Setpoint::Number(bound));
+    }
+    let smoothing: &[f64] = if filters { &[] } else { &[0.1, 0.3, 1e-9] };
+    d.number("label_smoothing", 0.0, smoothing);
     d.number("lse_square_scale", 0.0, &[1e-4, 0.1]);
     d.number("logit_scale", 1.0, &[0.5, 2.0]);
     d.option("softcap", Setpoint::Unset, &[Setpoint::Number(30.0)]);
@@ -67,6 +88,19 @@ pub(super) fn draw(d: &mut Draft) {
     draw_results(d, loss, (&rows, letters), soft, &[]);
     if form.ends_with("backward_into") {
         draw_gradients(d, ("grad_input", &shape, &input_letters), &parameters);
+    }
+}
+
+/// The sizes of a classifier between its classes and its features, in one of six calls of several rows, and their
+/// letters.
+fn draw_positions(d: &mut Draft, several_rows: bool) -> (Vec<usize>, &'static str) {
+    if !several_rows || !d.random.one_in(6) {
+        return (Vec::new(), "");
+    }
+    let inner = [1 + d.random.below(4), 1 + d.random.below(3)];
+    match d.random.one_in(2) {
+        true => (inner.to_vec(), "XY"),
+        false => (inner[..1].to_vec(), "X"),
     }
 }
 
@@ -125,6 +159,7 @@ fn loss<'a>(b: &Bound<'a>) -> LinearCrossEntropy<'a> {
         Some(weight) => loss.weight(weight),
         None => loss,
     });
+    let loss = loss.gradient_filter(b.optional_number("gradient_filter").map(|bound| bound as f32));
     match b.optional_integer("workspace") {
         Some(bytes) => loss.max_workspace_bytes(usize::try_from(bytes).unwrap_or(0)),
         None => loss,
@@ -189,7 +224,12 @@ pub(super) fn run(b: &Bound<'_>) -> Result<()> {
 }
 
 pub(super) fn expect(b: &Bound<'_>) -> Result<Reference> {
-    expect_by(b, |data| reference::linear_cross_entropy(&loss(b).of_logits, data))
+    let loss = loss(b);
+    let gradient_filter = loss.gradient_filter.map(f64::from);
+    expect_by(b, |data| {
+        let data = LinearData { gradient_filter, ..data.clone() };
+        reference::linear_cross_entropy(&loss.of_logits, &data)
+    })
 }
 
 /// What a reference says of the call's numbers.
@@ -219,6 +259,7 @@ pub(in crate::check::ops) fn expect_by(
         features: of.input.shape().last().copied().unwrap_or(1),
         weight: &weight,
         classes: of.linear_weight.shape()[0],
+        positions: of.linear_weight.shape()[1..].iter().rev().skip(1).product(),
         bias: bias.as_deref(),
         target: match soft {
             true => LinearTarget::Probabilities(&target),
@@ -226,6 +267,7 @@ pub(in crate::check::ops) fn expect_by(
         },
         temperature: temperature.as_deref(),
         row_weight: row_weight.as_deref(),
+        gradient_filter: None,
         upstream: [&g, &a, &e],
     };
     let out = right(&data);

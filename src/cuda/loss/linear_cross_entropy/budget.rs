@@ -11,8 +11,7 @@ use crate::cuda::matrix::factors::{SUM, two_parts};
 use crate::cuda::matrix::products::padded;
 use crate::cuda::matrix::wide_tiles::SLOT;
 use crate::spec::cross_entropy::checked::Target;
-use crate::spec::cross_entropy::{CrossEntropyOut, TopKOut};
-use crate::spec::linear_cross_entropy::{CheckedLinear, small_budget};
+use crate::spec::linear_cross_entropy::{CheckedLinear, LinearOutputs, small_budget};
 
 /// What the pool's blocks are multiples of, and how many a call takes at most.
 pub(in crate::cuda::loss) const GRAIN: usize = 512;
@@ -27,28 +26,6 @@ const _: () = assert!(words(Loss::JsDivLogits) <= words(WIDEST[0]));
 
 const fn words(loss: Loss) -> usize {
     loss.words() + 1 + loss.second_words()
-}
-
-/// What a call asks for.
-#[derive(Clone, Copy)]
-pub(super) struct Asked {
-    pub(super) back: bool,
-    /// Whether rows' classes are compared.
-    pub(super) order: bool,
-    /// Whether what rounding leaves of the classifier's gradient is kept.
-    pub(super) rest: bool,
-    /// Likeliest classes of a row.
-    pub(super) top: usize,
-}
-
-impl Asked {
-    pub(super) fn of(back: bool, out: Option<&CrossEntropyOut<'_>>) -> Asked {
-        let order = |out: &CrossEntropyOut<'_>| {
-            out.argmax.is_some() || out.rank.is_some() || out.top_k.is_some()
-        };
-        let top = out.and_then(|out| out.top_k.as_ref()).map_or(0, TopKOut::k);
-        Asked { back, order: out.is_some_and(order), rest: false, top }
-    }
 }
 
 /// What a call takes beside its inputs, outputs and gradients.
@@ -84,17 +61,17 @@ pub(in crate::cuda::loss) struct Needs {
 impl Budget {
     /// # Errors
     /// One that does not do for a row.
-    pub(super) fn new(checked: &CheckedLinear<'_>, asked: Asked) -> Result<Budget> {
-        let sizes = Sizes::new(checked, asked.back);
+    pub(super) fn new(checked: &CheckedLinear<'_>, outputs: LinearOutputs) -> Result<Budget> {
+        let sizes = Sizes::new(checked, outputs.gradients);
         let (n, all) = (checked.rows, checked.options.workspace);
-        let needs = Needs { must: asked.rest, ..sizes.needs() };
+        let needs = Needs { must: outputs.linear_weight_rest, ..sizes.needs() };
         let budget = Budget::of(needs, n, all)?;
         let packs = checked.options.skip_ignored && !sizes.soft && sizes.positions == 1;
         if !packs || budget.rows >= n {
             return Ok(budget);
         }
         // What is known of a row by its slot.
-        let row = SLOT + by_slot::BYTES + asked.top * (8 + 4);
+        let row = SLOT + by_slot::BYTES + outputs.top_k * (8 + 4);
         let slots = n.saturating_mul(row).saturating_add(by_slot::PIECES * GRAIN);
         let fixed = needs.fixed.saturating_add(slots);
         let packed = Budget::of(Needs { fixed, ..needs }, n, all);

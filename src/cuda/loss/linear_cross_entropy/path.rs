@@ -1,11 +1,11 @@
 //! Which way a call's logits are made.
 
-use super::budget::{Asked, Budget, Sizes};
+use super::budget::{Budget, Sizes};
 use super::slabs::Slabs;
 use crate::base::error::{Error, Result};
 use crate::code::card::Card;
 use crate::cuda::matrix::wide_tiles;
-use crate::spec::linear_cross_entropy::{CheckedLinear, LinearPath, LinearPlan};
+use crate::spec::linear_cross_entropy::{CheckedLinear, LinearOutputs, LinearPath, LinearPlan};
 
 /// What has no products beside those of a tile's.
 const TAKES: &str = "auto or chunked (tiled takes f16 or bf16, class indices and a linear_weight [V, D], and gives no ranks, likeliest classes or grad_linear_weight_rest)";
@@ -23,20 +23,24 @@ pub(super) enum Path {
 impl Path {
     /// # Errors
     /// A budget that is too small, a path that cannot give what is asked for.
-    pub(super) fn of(card: &Card, checked: &CheckedLinear<'_>, asked: Asked) -> Result<Path> {
-        let sizes = Sizes::new(checked, asked.back);
+    pub(super) fn of(
+        card: &Card,
+        checked: &CheckedLinear<'_>,
+        outputs: LinearOutputs,
+    ) -> Result<Path> {
+        let sizes = Sizes::new(checked, outputs.gradients);
         let fits = wide_tiles::fit(card);
         let takes = fits
             && sizes.narrow()
             && !sizes.soft
-            && !asked.order
-            && !asked.rest
+            && !outputs.in_order()
+            && !outputs.linear_weight_rest
             && checked.positions == 1;
         let tiled = || Slabs::new(checked, &sizes).map(Path::Tiled);
-        let chunked = || Budget::new(checked, asked);
+        let chunked = || Budget::new(checked, outputs);
         let few_rows =
             |budget: &Budget| !sizes.back && wide_tiles::lead(card, [sizes.n, budget.rows]);
-        let filters = asked.back && checked.options.gradient_filter.is_some();
+        let filters = outputs.gradients && checked.options.gradient_filter.is_some();
         match checked.options.path {
             LinearPath::Auto if filters && takes => tiled(),
             LinearPath::Auto | LinearPath::Chunked if filters => Err(Error::Value {

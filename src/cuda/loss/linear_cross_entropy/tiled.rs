@@ -14,44 +14,10 @@ use crate::cuda::matrix::accumulator::Sum;
 use crate::cuda::matrix::products::{Bias, Places, Workspace};
 use crate::cuda::matrix::slab_products::{Extent, Slab, SlabProducts, To};
 use crate::cuda::matrix::wide_tiles;
-use crate::cuda::matrix::wide_tiles::Slots;
+use crate::cuda::matrix::wide_tiles::{Kernels, Slots};
 use crate::cuda::stream::Cuda;
 use crate::cuda::stream::memory::Input;
 use crate::spec::linear_cross_entropy::CheckedLinear;
-
-/// The kernels of a type, and words of their states and of what gradients are made of.
-struct Kernels {
-    forward: Batch,
-    finish: Batch,
-    gradient: Batch,
-    state: usize,
-    slopes: usize,
-}
-
-impl Kernels {
-    /// Those that give what `loss` does, for hidden rows and weights of 16 bits.
-    fn of(dtype: DType, loss: Loss) -> Kernels {
-        use Batch::*;
-        let half = dtype == DType::F16;
-        let pick = |f16, bf16| if half { f16 } else { bf16 };
-        match loss {
-            Loss::CrossEntropy => Kernels {
-                forward: pick(LinearForwardF16, LinearForwardBf16),
-                finish: LinearFinish,
-                gradient: pick(LinearGradientF16, LinearGradientBf16),
-                state: loss.words(),
-                slopes: 4,
-            },
-            _ => Kernels {
-                forward: pick(LinearFullForwardF16, LinearFullForwardBf16),
-                finish: LinearFullFinish,
-                gradient: pick(LinearFullGradientF16, LinearFullGradientBf16),
-                state: Loss::CrossEntropyTokens.words(),
-                slopes: 5,
-            },
-        }
-    }
-}
 
 /// A call's inputs, with memory for what its launches hand on.
 pub(super) struct Tiled<'c, 'p> {

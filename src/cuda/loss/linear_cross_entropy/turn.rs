@@ -15,6 +15,17 @@ use crate::cuda::schedule::place::Place;
 use crate::cuda::schedule::rows::Planned;
 
 impl Chunks<'_, '_> {
+    /// The lines of so many rows of a panel, one for each position.
+    fn lines(&self, n: usize, panel: Panel) -> Lines {
+        let sizes = [n, self.classes / self.positions.max(1), self.positions];
+        Lines::new(&Shape::new(&sizes).unwrap_or(Shape::SCALAR), panel.stride, along(1))
+    }
+
+    /// Whether lines lie side by side: they have several positions, and more than one class.
+    pub(super) fn side_by_side(&self) -> bool {
+        self.lines(1, self.logits).side_by_side().is_some()
+    }
+
     /// # Safety
     /// The call's shapes were checked, what `args` names is as long as they say, and outputs are borrowed
     /// exclusively; the part's logits are on the stream, and the plan is for as many rows.
@@ -60,10 +71,7 @@ impl Chunks<'_, '_> {
         ([values, gradient], back): ([Option<Panel>; 2], bool),
     ) -> Result<()> {
         let losses = part.from * self.positions..(part.from + part.n) * self.positions;
-        let lines = |panel: Panel| {
-            let sizes = [part.n, self.classes / self.positions.max(1), self.positions];
-            Lines::new(&Shape::new(&sizes).unwrap_or(Shape::SCALAR), panel.stride, along(1))
-        };
+        let lines = |panel: Panel| self.lines(part.n, panel);
         let place = |panel: Panel, read: bool| {
             let (lines, dtype) = (lines(panel), DType::F32);
             if !lines.gathered() || planned.side_by_side() {

@@ -6,18 +6,14 @@ use super::operands::Softmax;
 use crate::base::dtype::DType;
 use crate::base::error::Result;
 use crate::code::args::{CrossEntropyArgs, LinearTileArgs};
-use crate::code::variants::{Batch, Loss};
+use crate::code::variants::Loss;
 use crate::cuda::driver::product::Panel;
 use crate::cuda::matrix::factors::{SUM, tile_terms, two_parts};
 use crate::cuda::matrix::products::{Workspace, padded};
 use crate::cuda::matrix::slab_products::{Extent, Slab, SlabProducts, To};
 use crate::cuda::matrix::wide_tiles;
-use crate::cuda::matrix::wide_tiles::{CLASSES, Slots};
+use crate::cuda::matrix::wide_tiles::{CLASSES, Kernels, Slots};
 use crate::cuda::stream::Cuda;
-
-/// Words of a row's state, and of what its gradient is made of (`CrossEntropy::Slopes`).
-const STATE: usize = Loss::CrossEntropy.words();
-const SLOPES: usize = 4;
 
 /// Rows of a chunk, and classes of a slab (0 without a backward pass).
 #[derive(Debug, Clone, Copy)]
@@ -51,11 +47,15 @@ impl Softmax<'_> {
 
     /// Columns of f32 that the longest of a row's buffers takes, without those of a backward pass.
     fn wide_columns(&self) -> usize {
-        let states = wide_tiles::splits(self.classes) * STATE;
+        let states = wide_tiles::splits(self.classes) * self.kernels().state;
         match self.projection {
             Some(_) => states.max(self.width).max(padded(self.terms()) / 2),
             None => states,
         }
+    }
+
+    fn kernels(&self) -> Kernels {
+        Kernels::of(self.dtype(), Loss::CrossEntropy)
     }
 
     /// Features of a hidden row as tiles multiply it.
@@ -77,8 +77,7 @@ pub(super) struct Wide<'p> {
     weight: Panel,
     /// Features of the weights.
     width: usize,
-    forward: Batch,
-    gradient: Batch,
+    kernels: Kernels,
     splits: usize,
     /// Parts of the hidden rows, where these are not of the weights' type.
     parts: Option<Panel>,
@@ -111,6 +110,7 @@ impl<'p> Wide<'p> {
         back: Option<[bool; 2]>,
     ) -> Result<Wide<'p>> {
         let (cuda, dtype, rows) = (softmax.cuda, softmax.dtype(), chunk.rows);
+        let kernels = softmax.kernels();
         let splits = wide_tiles::splits(softmax.classes);
         let mut workspace = Workspace::new(cuda, rows);
         let parts = match softmax.projection {
@@ -126,14 +126,13 @@ impl<'p> Wide<'p> {
             cuda,
             weight: softmax.linear.weight,
             width: softmax.width,
-            forward: if half { Batch::LinearForwardF16 } else { Batch::LinearForwardBf16 },
-            gradient: if half { Batch::LinearGradientF16 } else { Batch::LinearGradientBf16 },
+            kernels,
             splits,
             parts,
             scales: address(parts.is_some() && half, 1)?,
-            partials: address(true, splits * STATE)?,
+            partials: address(true, splits * kernels.state)?,
             targets: address(true, 1)?,
-            slopes: address(back.is_some(), SLOPES)?,
+            slopes: address(back.is_some(), kernels.slopes)?,
             back: match back {
                 Some(of) => Some(SlabProducts::new(cuda, softmax.extent(rows), slab, of)?),
                 None => None,
@@ -179,8 +178,8 @@ impl<'p> Wide<'p> {
                 splits: self.splits as i64,
                 ..LinearTileArgs::default()
             };
-            wide_tiles::launch(cuda, self.forward, &tiles)?;
-            wide_tiles::finish(cuda, Batch::LinearFinish, &tiles)?;
+            wide_tiles::launch(cuda, self.kernels.forward, &tiles)?;
+            wide_tiles::finish(cuda, self.kernels.finish, &tiles)?;
             Ok(Pass { slots, tiles })
         }
     }
@@ -193,6 +192,6 @@ impl<'p> Wide<'p> {
         let Some(back) = &self.back else { return Ok(()) };
         let n = pass.tiles.row.rows.count as usize;
         // SAFETY: the weights have the softmax's sizes, and the rest is the caller's promise.
-        unsafe { back.run((self.gradient, &pass.tiles), (n, self.weight), to) }
+        unsafe { back.run((self.kernels.gradient, &pass.tiles), (n, self.weight), to) }
     }
 }
