@@ -74,7 +74,7 @@ fn copies(
     let (shape, size) = (data::SHAPES[0], size_of::<f32>());
     let mut group = data::group(c, "staging/to_device/staged");
     data::time::<f32>(&mut group, shape, size, || {
-        device.upload(TensorRef::new(logits, &shape)?)?;
+        drop(device.upload(TensorRef::new(logits, &shape)?)?);
         device.synchronize()
     });
     group.finish();

@@ -38,7 +38,7 @@ mod spec;
 pub mod cli;
 
 pub use base::dtype::DType;
-pub use base::error::{Error, Result};
+pub use base::error::{Error, IoError, Result};
 pub use base::host::{Element, Float, Index};
 pub use base::reduction::Reduction;
 pub use base::shape::{MAX_RANK, Shape};

@@ -104,6 +104,7 @@ impl SamplerOptions {
 /// # Ok::<(), warploss::Error>(())
 /// ```
 #[derive(Debug, Clone)]
+#[must_use]
 pub struct BalancedSampler {
     rings: Arc<Rings>,
     options: SamplerOptions,

@@ -2,6 +2,8 @@
 
 use crate::base::dtype::DType;
 use crate::base::shape::Shape;
+use std::path::PathBuf;
+use std::sync::Arc;
 
 /// Result of every fallible call of this crate.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -125,6 +127,18 @@ pub enum Error {
         /// Bytes free on the device; `None` on the host.
         free: Option<usize>,
     },
+    /// A file cannot be read or written.
+    #[error("{argument}: expected {expected}, got {}", path.display())]
+    Io {
+        /// The argument's name.
+        argument: &'static str,
+        /// What the file has to be good for.
+        expected: &'static str,
+        /// The file.
+        path: PathBuf,
+        /// What the system says.
+        source: IoError,
+    },
     /// A device cannot be used.
     #[error("device: {reason}")]
     Device {
@@ -134,9 +148,76 @@ pub enum Error {
 }
 
 impl Error {
+    /// The argument that is to blame, by its name in the call; `None` where a device is.
+    ///
+    /// ```
+    /// use warploss::{Error, TensorRef};
+    ///
+    /// let error: Error = TensorRef::new(&[0f32; 5], &[2, 3]).expect_err("five numbers of six");
+    /// assert_eq!(error.argument(), Some("shape"));
+    /// ```
+    pub fn argument(&self) -> Option<&'static str> {
+        match self {
+            Error::Shape { argument, .. }
+            | Error::Rank { argument, .. }
+            | Error::Dtype { argument, .. }
+            | Error::Length { argument, .. }
+            | Error::Stride { argument, .. }
+            | Error::Value { argument, .. }
+            | Error::NotFinite { argument, .. }
+            | Error::Target { argument, .. }
+            | Error::Place { argument, .. }
+            | Error::OutOfMemory { argument, .. }
+            | Error::Io { argument, .. } => Some(argument),
+            Error::Device { .. } => None,
+        }
+    }
+
     /// Host memory that could not be had.
     pub(crate) fn no_memory(argument: &'static str, bytes: usize) -> Error {
         Error::OutOfMemory { argument, bytes, free: None }
+    }
+}
+
+/// An error of the system's, which [`Error::Io`] has as its source; it derefs to that.
+///
+/// Two are equal where they are of a kind and say the same.
+///
+/// ```
+/// use std::error::Error as _;
+/// use warploss::{Error, IoError};
+///
+/// let missing = std::io::Error::from(std::io::ErrorKind::NotFound);
+/// let error = Error::Io {
+///     argument: "path",
+///     expected: "a file that can be read",
+///     path: "weights.safetensors".into(),
+///     source: IoError::from(missing),
+/// };
+/// let system = error.source().and_then(|source| source.downcast_ref::<std::io::Error>());
+/// assert_eq!(system.map(|e| e.kind()), Some(std::io::ErrorKind::NotFound));
+/// ```
+#[derive(Debug, Clone)]
+pub struct IoError(Arc<std::io::Error>);
+
+impl From<std::io::Error> for IoError {
+    fn from(error: std::io::Error) -> IoError {
+        IoError(Arc::new(error))
+    }
+}
+
+// No `Error` itself, so that the source of an `Error::Io` is the `std::io::Error` inside, which a
+// caller can downcast to.
+impl std::ops::Deref for IoError {
+    type Target = std::io::Error;
+    fn deref(&self) -> &std::io::Error {
+        &self.0
+    }
+}
+
+impl PartialEq for IoError {
+    fn eq(&self, other: &IoError) -> bool {
+        (self.kind(), self.to_string()) == (other.kind(), other.to_string())
     }
 }
 
@@ -176,6 +257,26 @@ impl std::fmt::Display for Free {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_files_error_keeps_what_the_system_says() {
+        use std::error::Error as _;
+        let error = |kind: std::io::ErrorKind| Error::Io {
+            argument: "path",
+            expected: "a file that can be read",
+            path: "/none".into(),
+            source: std::io::Error::from(kind).into(),
+        };
+        let missing = error(std::io::ErrorKind::NotFound);
+        assert_eq!(missing.to_string(), "path: expected a file that can be read, got /none");
+        assert_eq!(missing.argument(), Some("path"));
+        let source = missing.source().and_then(|e| e.downcast_ref::<std::io::Error>());
+        assert_eq!(source.map(|e| e.kind()), Some(std::io::ErrorKind::NotFound));
+        assert_eq!(missing, missing.clone());
+        assert_ne!(missing, error(std::io::ErrorKind::PermissionDenied));
+        assert!(Error::no_memory("loss", 1).source().is_none());
+        assert_eq!(Error::Device { reason: "none".into() }.argument(), None);
+    }
 
     #[test]
     fn one_is_singular() {

@@ -25,6 +25,9 @@ pub trait Element:
     fn from_host<'a>(host: HostRef<'a>) -> Option<&'a [Self]>;
     #[doc(hidden)]
     fn from_host_mut<'a>(host: HostMut<'a>) -> Option<&'a mut [Self]>;
+    /// The vector that `host_vec` took, or the memory as it came.
+    #[doc(hidden)]
+    fn from_host_vec(host: HostVec) -> Result<Vec<Self>, HostVec>;
 }
 
 /// A floating-point element: widened exactly to f32, rounded once (to nearest even) from f32.
@@ -97,6 +100,44 @@ macro_rules! each_dtype {
 
 pub(crate) use each_dtype;
 
+/// Runs `$body` with `$type` standing for the type of a dtype's elements.
+macro_rules! with_dtype {
+    ($dtype:expr, $type:ident => $body:expr) => {
+        match $dtype {
+            DType::F32 => {
+                type $type = f32;
+                $body
+            }
+            DType::F16 => {
+                type $type = half::f16;
+                $body
+            }
+            DType::BF16 => {
+                type $type = half::bf16;
+                $body
+            }
+            DType::I64 => {
+                type $type = i64;
+                $body
+            }
+            DType::I32 => {
+                type $type = i32;
+                $body
+            }
+            DType::U32 => {
+                type $type = u32;
+                $body
+            }
+            DType::U8 => {
+                type $type = u8;
+                $body
+            }
+        }
+    };
+}
+
+pub(crate) use with_dtype;
+
 fn dtype_of<T: Element>(_: &[T]) -> DType {
     T::DTYPE
 }
@@ -110,6 +151,35 @@ impl HostRef<'_> {
     }
     pub(crate) fn address(&self) -> usize {
         each_dtype!(HostRef, self, s => s.as_ptr() as usize)
+    }
+}
+
+impl<'a> HostRef<'a> {
+    /// Memory at an address; of no elements it may be any address.
+    ///
+    /// # Safety
+    /// Unless `len` is 0, so many elements of `dtype` lie at `data`, which is aligned for them:
+    /// initialised, and for `'a` neither freed nor written.
+    pub(crate) unsafe fn from_raw(dtype: DType, data: *const u8, len: usize) -> HostRef<'a> {
+        with_dtype!(dtype, T => match len {
+            0 => T::host_ref(&[]),
+            // SAFETY: the caller vouches for `len` elements at an address that is theirs.
+            _ => T::host_ref(unsafe { std::slice::from_raw_parts(data.cast::<T>(), len) }),
+        })
+    }
+}
+
+impl<'a> HostMut<'a> {
+    /// As [`HostRef::from_raw`], to be written.
+    ///
+    /// # Safety
+    /// As there, and nobody else reads or writes the elements during `'a`.
+    pub(crate) unsafe fn from_raw(dtype: DType, data: *mut u8, len: usize) -> HostMut<'a> {
+        with_dtype!(dtype, T => match len {
+            0 => T::host_mut(&mut []),
+            // SAFETY: the caller vouches for `len` elements that are nobody else's.
+            _ => T::host_mut(unsafe { std::slice::from_raw_parts_mut(data.cast::<T>(), len) }),
+        })
     }
 }
 
@@ -180,15 +250,7 @@ impl HostVec {
             data.resize(n, T::default());
             Ok(T::host_vec(data))
         }
-        match dtype {
-            DType::F32 => zeros::<f32>(argument, n),
-            DType::F16 => zeros::<f16>(argument, n),
-            DType::BF16 => zeros::<bf16>(argument, n),
-            DType::I64 => zeros::<i64>(argument, n),
-            DType::I32 => zeros::<i32>(argument, n),
-            DType::U32 => zeros::<u32>(argument, n),
-            DType::U8 => zeros::<u8>(argument, n),
-        }
+        with_dtype!(dtype, T => zeros::<T>(argument, n))
     }
 
     pub(crate) fn as_ref(&self) -> HostRef<'_> {
@@ -257,6 +319,12 @@ macro_rules! elements {
                 match host {
                     HostMut::$variant(slice) => Some(slice),
                     _ => None,
+                }
+            }
+            fn from_host_vec(host: HostVec) -> Result<Vec<Self>, HostVec> {
+                match host {
+                    HostVec::$variant(vec) => Ok(vec),
+                    other => Err(other),
                 }
             }
         }

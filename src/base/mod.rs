@@ -4,6 +4,7 @@ pub(crate) mod dtype;
 pub(crate) mod error;
 pub(crate) mod host;
 pub(crate) mod lines;
+mod names;
 pub(crate) mod random;
 pub(crate) mod reduction;
 pub(crate) mod shape;

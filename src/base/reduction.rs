@@ -17,6 +17,10 @@ pub enum Reduction {
 }
 
 impl Reduction {
+    /// Every reduction.
+    pub const ALL: [Reduction; 4] =
+        [Reduction::None, Reduction::Sum, Reduction::Mean, Reduction::BatchMean];
+
     /// The name as PyTorch writes it.
     pub const fn name(self) -> &'static str {
         match self {

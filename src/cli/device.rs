@@ -117,7 +117,7 @@ impl DeviceChoice {
     /// The device, or why there is none.
     pub(super) fn open(self) -> Result<Device, Failure> {
         match self {
-            DeviceChoice::Auto => Ok(Device::best()),
+            DeviceChoice::Auto => Ok(Device::default()),
             DeviceChoice::Cpu => Ok(Device::cpu()),
             DeviceChoice::Cuda(ordinal) => cuda(ordinal),
             DeviceChoice::Emulated => emulated(),

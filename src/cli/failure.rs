@@ -66,9 +66,12 @@ impl From<Error> for Failure {
             | Error::Stride { .. }
             | Error::Value { .. }
             | Error::NotFinite { .. }
-            | Error::Target { .. } => BAD_INPUT,
+            | Error::Target { .. }
+            | Error::Io { .. } => BAD_INPUT,
         };
-        Failure { status, message: error.to_string() }
+        let said = std::iter::successors(Some(&error as &dyn std::error::Error), |e| e.source());
+        let said: Vec<_> = said.map(|e| e.to_string()).collect();
+        Failure { status, message: said.join(": ") }
     }
 }
 

@@ -7,14 +7,12 @@
 use super::failure::Failure;
 use super::{memory, similar};
 use crate::base::dtype::DType;
-use crate::base::error::Error;
-use crate::base::host::{Element, HostRef};
+use crate::base::host::HostRef;
 use crate::base::shape::MAX_RANK;
+use crate::base::tensor::safetensors::dtype_of;
 use crate::base::tensor::{Tensor, TensorRef};
 use crate::check::typed;
-use crate::loss::io::file::{copy_bytes, dtype_of};
 use crate::loss::io::sniff::what_it_is;
-use half::{bf16, f16};
 use memmap2::Mmap;
 use safetensors::SafeTensors;
 use std::fs::{self, File};
@@ -253,31 +251,13 @@ impl<'a> Input<'a> {
 
 impl<'a> Data<'a> {
     fn new(dtype: DType, bytes: &'a [u8], name: &str) -> Result<Self, Failure> {
-        match dtype {
-            DType::F32 => Data::typed::<f32>(bytes, name),
-            DType::F16 => Data::typed::<f16>(bytes, name),
-            DType::BF16 => Data::typed::<bf16>(bytes, name),
-            DType::I64 => Data::typed::<i64>(bytes, name),
-            DType::I32 => Data::typed::<i32>(bytes, name),
-            DType::U32 => Data::typed::<u32>(bytes, name),
-            DType::U8 => Data::typed::<u8>(bytes, name),
-        }
-    }
-
-    fn typed<T: Element>(bytes: &'a [u8], name: &str) -> Result<Self, Failure> {
-        let n = bytes.len() / size_of::<T>();
-        // SAFETY: `Element` is sealed to numbers (f16 and bf16 are transparent over u16), for
-        // which every bit pattern is a value.
-        let (head, body, tail) = unsafe { bytes.align_to::<T>() };
-        if n == 0 || (head.is_empty() && tail.is_empty()) {
-            return Ok(Data::Mapped(T::host_ref(body)));
+        let n = bytes.len() / dtype.size();
+        let lent = TensorRef::from_bytes(dtype, bytes, &[n], None).ok();
+        if let Some(mapped) = lent.and_then(|view| view.host_data()) {
+            return Ok(Data::Mapped(mapped));
         }
         memory::require(bytes.len() as u128, &format!("a copy of {name}, which is misaligned"))?;
-        let mut copy: Vec<T> = Vec::new();
-        copy.try_reserve_exact(n).map_err(|_| Error::no_memory("input", bytes.len()))?;
-        copy.resize(n, T::default());
-        copy_bytes(bytes, &mut copy);
-        Ok(Data::Copied(Tensor::from_vec(copy, &[n])?))
+        Ok(Data::Copied(Tensor::copy_bytes(dtype, bytes, &[n], None)?))
     }
 }
 

@@ -7,6 +7,7 @@ use crate::device::facts::CpuInfo;
 
 impl Device {
     /// The CPU, with the threads of rayon's global pool (or of the pool that the caller is in).
+    #[must_use]
     pub fn cpu() -> Device {
         Device::new(Cpu::new())
     }

@@ -81,7 +81,7 @@ impl Backend for CudaBackend {
         beside: &TensorRef<'_>,
     ) -> Result<Tensor> {
         if beside.place() != "device" {
-            return Tensor::zeros(argument, dtype, shape);
+            return Tensor::zeros_for(argument, dtype, shape);
         }
         let elements = shape.elements().unwrap_or(usize::MAX);
         let memory = Resident::new(argument, &self.stream, dtype, elements)?;

@@ -83,7 +83,7 @@ pub(crate) trait Backend: Debug + Send + Sync {
         shape: Shape,
         _beside: &TensorRef<'_>,
     ) -> Result<Tensor> {
-        Tensor::zeros(argument, dtype, shape)
+        Tensor::zeros_for(argument, dtype, shape)
     }
 
     /// The device with a stream of its own; `None` where calls wait for nothing of each other.

@@ -35,6 +35,7 @@ use std::sync::Arc;
 /// # Ok::<(), warploss::Error>(())
 /// ```
 #[derive(Debug, Clone)]
+#[must_use = "options do nothing until a call is made with them"]
 pub struct CutoffPlanner {
     /// Σ of the counts of the most frequent classes, as shares of all; `[V + 1]`.
     mass: Arc<[f64]>,

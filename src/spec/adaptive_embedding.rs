@@ -50,6 +50,7 @@ pub use parameters::AdaptiveEmbeddingParameters;
 /// # Ok::<(), warploss::Error>(())
 /// ```
 #[derive(Debug, Clone, PartialEq)]
+#[must_use = "options do nothing until a call is made with them"]
 pub struct AdaptiveEmbedding {
     /// Where the classes are cut, and how wide clusters are.
     pub(crate) cut: AdaptiveLogSoftmax<'static>,

@@ -71,6 +71,7 @@ pub(crate) use parameters::{fill, tail_key};
 /// # Ok::<(), warploss::Error>(())
 /// ```
 #[derive(Debug, Clone, PartialEq)]
+#[must_use = "options do nothing until a call is made with them"]
 pub struct AdaptiveLogSoftmax<'w> {
     pub(crate) in_features: usize,
     pub(crate) classes: usize,

@@ -37,6 +37,18 @@ impl<'a> ClassIndices<'a> {
         ClassIndices::new(argument, tensor)
     }
 
+    /// As [`ClassIndices::of_rows`], beside a tensor whose dimension 1 is classes, which `owner` says
+    /// without them.
+    pub(crate) fn beside(
+        argument: &'static str,
+        tensor: &TensorRef<'a>,
+        rows: Shape,
+        (classified, owner): (Shape, impl std::fmt::Display),
+    ) -> Result<Self> {
+        let hint = ClassesLast { classified, target: tensor.shape() };
+        ClassIndices::of_rows(argument, tensor, rows, format_args!("{owner}{hint}"))
+    }
+
     /// What the caller calls them.
     pub(crate) fn argument(&self) -> &'static str {
         self.argument
@@ -64,5 +76,25 @@ impl<'a> ClassIndices<'a> {
             expected: "host",
             got: self.tensor.place(),
         })
+    }
+}
+
+/// What to do about `[B, T, V]` with targets `[B, T]`, as language models have them; of other
+/// shapes nothing is said.
+struct ClassesLast {
+    classified: Shape,
+    target: Shape,
+}
+
+impl std::fmt::Display for ClassesLast {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self.classified.split_last() {
+            Some((classes, positions)) if positions.len() > 1 && positions == &*self.target => {
+                let rows: usize = positions.iter().product();
+                write!(f, ", dimension 1; where classes come last, ")?;
+                write!(f, "view both as [{rows}, {classes}] and [{rows}]")
+            }
+            _ => Ok(()),
+        }
     }
 }

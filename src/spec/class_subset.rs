@@ -57,6 +57,7 @@ use crate::spec::cross_entropy::checked::{Checked, Target};
 /// # Ok::<(), warploss::Error>(())
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq)]
+#[must_use]
 pub struct ClassSubset<'a> {
     ids: TensorRef<'a>,
     counts: Option<TensorRef<'a>>,

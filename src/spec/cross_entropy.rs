@@ -74,6 +74,7 @@ pub use tokens::{CrossEntropyUpstream, TopKOut};
 /// # Ok::<(), warploss::Error>(())
 /// ```
 #[derive(Debug, Clone, PartialEq)]
+#[must_use = "options do nothing until a call is made with them"]
 pub struct CrossEntropy<'w> {
     pub(crate) weight: Option<TensorRef<'w>>,
     pub(crate) ignore_index: i64,

@@ -60,6 +60,7 @@ pub(crate) mod sealed {
 /// in an order that does not depend on the number of threads. A gradient is rounded once. An empty
 /// result has the sum 0 and the mean NaN.
 #[derive(Debug, Clone, PartialEq)]
+#[must_use = "options do nothing until a call is made with them"]
 pub struct Elementwise<'w, L> {
     pub(crate) loss: L,
     weight: Option<TensorRef<'w>>,

@@ -57,6 +57,7 @@ use crate::spec::grad_output::GradOutput;
 /// # Ok::<(), warploss::Error>(())
 /// ```
 #[derive(Debug, Clone, PartialEq)]
+#[must_use = "options do nothing until a call is made with them"]
 pub struct JsDivLogits<'w> {
     pub(crate) divergence: Divergence,
     pub(crate) reduction: Reduction,

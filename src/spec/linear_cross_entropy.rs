@@ -70,6 +70,7 @@ pub use outputs::{LinearGrad, LinearGradOut, LinearOutputs};
 /// # Ok::<(), warploss::Error>(())
 /// ```
 #[derive(Debug, Clone, PartialEq)]
+#[must_use = "options do nothing until a call is made with them"]
 pub struct LinearCrossEntropy<'w> {
     pub(crate) of_logits: CrossEntropy<'w>,
     pub(crate) path: LinearPath,

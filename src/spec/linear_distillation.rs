@@ -69,6 +69,7 @@ pub use outputs::{DistillationGrad, DistillationGradOut};
 /// # Ok::<(), warploss::Error>(())
 /// ```
 #[derive(Debug, Clone, PartialEq)]
+#[must_use = "options do nothing until a call is made with them"]
 pub struct LinearDistillation<'w> {
     pub(crate) of_logits: JsDivLogits<'w>,
     pub(crate) path: LinearPath,

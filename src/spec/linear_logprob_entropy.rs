@@ -49,6 +49,7 @@ use crate::spec::logprob_entropy::{
 /// # Ok::<(), warploss::Error>(())
 /// ```
 #[derive(Debug, Clone, PartialEq)]
+#[must_use = "options do nothing until a call is made with them"]
 pub struct LinearLogprobEntropy {
     /// The loss that gives the same on the way, and is itself worth nothing.
     pub(crate) linear: LinearCrossEntropy<'static>,

@@ -25,6 +25,7 @@ use crate::base::validate;
 /// # Ok::<(), warploss::Error>(())
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[must_use = "options do nothing until a call is made with them"]
 pub struct LogSoftmax {
     dim: isize,
 }

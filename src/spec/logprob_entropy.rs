@@ -46,6 +46,7 @@ use crate::spec::grad_output::GradOutput;
 /// # Ok::<(), warploss::Error>(())
 /// ```
 #[derive(Debug, Clone, PartialEq)]
+#[must_use = "options do nothing until a call is made with them"]
 pub struct LogprobEntropy {
     /// Its rows are those of cross entropy: the same options, checks and targets.
     pub(crate) rows: CrossEntropy<'static>,

@@ -25,6 +25,7 @@ use crate::spec::log_softmax::CheckedLines;
 /// # Ok::<(), warploss::Error>(())
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[must_use = "options do nothing until a call is made with them"]
 pub struct LogSumExp {
     dims: [isize; crate::base::shape::MAX_RANK],
     count: usize,

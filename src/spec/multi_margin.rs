@@ -45,6 +45,7 @@ use crate::spec::grad_output::GradOutput;
 /// # Ok::<(), warploss::Error>(())
 /// ```
 #[derive(Debug, Clone, PartialEq)]
+#[must_use = "options do nothing until a call is made with them"]
 pub struct MultiMargin<'w> {
     p: u32,
     margin: f32,
@@ -106,7 +107,7 @@ impl<'w> MultiMargin<'w> {
         let shape = input.shape();
         let (class_dim, rows) = validate::classes("input", shape)?;
         let owner = format_args!("the input's {shape} without its classes");
-        let target = ClassIndices::of_rows("target", target, rows, owner)?;
+        let target = ClassIndices::beside("target", target, rows, (shape, owner))?;
         let classes = shape[class_dim];
         validate::class_weight(weight.as_ref(), classes, (input.dtype(), "the input's"))?;
         let rows = target.len();

@@ -39,6 +39,7 @@ use crate::spec::grad_output::GradOutput;
 /// # Ok::<(), warploss::Error>(())
 /// ```
 #[derive(Debug, Clone, PartialEq)]
+#[must_use = "options do nothing until a call is made with them"]
 pub struct Nll<'w> {
     pub(crate) weight: Option<TensorRef<'w>>,
     pub(crate) ignore_index: i64,
@@ -100,7 +101,7 @@ impl<'w> Nll<'w> {
         let shape = input.shape();
         let (class_dim, rows) = validate::classes(argument, shape)?;
         let owner = format_args!("the input's {shape} without its classes");
-        let target = ClassIndices::of_rows("target", target, rows, owner)?;
+        let target = ClassIndices::beside("target", target, rows, (shape, owner))?;
         let classes = shape[class_dim];
         validate::class_weight(self.weight.as_ref(), classes, (input.dtype(), "the input's"))?;
         let counting = Counting {

@@ -61,6 +61,7 @@ pub(crate) use sampler::Negatives;
 /// # Ok::<(), warploss::Error>(())
 /// ```
 #[derive(Debug, Clone, PartialEq)]
+#[must_use = "options do nothing until a call is made with them"]
 pub struct SampledSoftmax {
     pub(crate) in_features: usize,
     pub(crate) sampler: NegativeSampler,

@@ -38,10 +38,12 @@ use crate::spec::linear_cross_entropy::{
 /// # Ok::<(), warploss::Error>(())
 /// ```
 #[derive(Debug, Clone, PartialEq, Default)]
+#[must_use = "options do nothing until a call is made with them"]
 pub struct SubsetCrossEntropy<'w>(pub(crate) LinearCrossEntropy<'w>);
 
 /// Logits, what they are to be, and the classes that count.
 #[derive(Debug, Clone, Copy, PartialEq)]
+#[must_use]
 pub struct SubsetInput<'a>(LinearInput<'a>);
 
 /// Memory that gradients are written to; a [`TensorMut`] stands for that of the logits alone.

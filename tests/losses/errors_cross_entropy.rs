@@ -157,3 +157,34 @@ fn the_first_bad_target_of_a_large_batch_is_named() {
         assert!(said.contains("row 33333") && said.contains("-7"), "{said}");
     }
 }
+
+/// Language models have their classes last, PyTorch's losses in dimension 1.
+#[test]
+fn logits_whose_classes_are_last_are_told_which_views_to_take() {
+    let device = Device::cpu();
+    let said = |shape: &[usize], target: &[usize]| {
+        let (logits, target) = (f32s(shape), i64s(target, &vec![0; target.iter().product()]));
+        let (logits, target) = (logits.view(), target.view());
+        let cross_entropy = CrossEntropy::default().forward(&device, logits, target).map(|_| ());
+        let nll = warploss::Nll::default().forward(&device, logits, target).map(|_| ());
+        [cross_entropy, nll].map(|refused| refused.expect_err("another shape").to_string())
+    };
+    for said in said(&[2, 5, 7], &[2, 5]) {
+        assert!(said.starts_with("target: expected shape [2, 7] (the "), "{said}");
+        let hint = "where classes come last, view both as [10, 7] and [10]), got [2, 5]";
+        assert!(said.ends_with(hint), "{said}");
+    }
+    for said in said(&[2, 3, 5, 7], &[2, 3, 5]) {
+        assert!(said.contains("[30, 7] and [30]"), "{said}");
+    }
+    let others =
+        [([2, 5, 7], &[2, 6][..]), ([2, 5, 7], &[5, 7]), ([2, 5, 7], &[2]), ([2, 5, 7], &[10])];
+    for (shape, target) in others {
+        for said in said(&shape, target) {
+            assert!(!said.contains("view both"), "{said}");
+        }
+    }
+    for said in said(&[4, 3], &[3]) {
+        assert!(!said.contains("view both"), "{said}");
+    }
+}

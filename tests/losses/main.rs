@@ -66,6 +66,7 @@ mod partial;
 mod planner;
 mod properties;
 mod ranks;
+mod raw_views;
 mod sampled_softmax;
 #[cfg(feature = "emulator")]
 mod schedules;

@@ -1,7 +1,7 @@
 //! Where a shape and a stride meet a length.
 
 use crate::base::error::{Error, Result};
-use crate::base::shape::Shape;
+use crate::base::shape::{MAX_RANK, Shape};
 
 /// Shape and row stride of a view, known to fit its memory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -11,6 +11,9 @@ pub(crate) struct Layout {
 }
 
 impl Layout {
+    /// Of a single number.
+    pub(crate) const SCALAR: Layout = Layout { shape: Shape::SCALAR, row_stride: 1 };
+
     /// Elements of a row.
     pub(crate) fn row(&self) -> usize {
         self.shape.iter().skip(1).product()
@@ -44,14 +47,19 @@ impl Layout {
         }
     }
 
+    /// Elements from the first to the last, padding between rows counted.
+    pub(crate) fn reach(&self) -> usize {
+        let row = self.row();
+        match self.shape.elements() {
+            Some(0) => 0,
+            _ => self.shape.first().map_or(row, |&rows| (rows - 1) * self.row_stride + row),
+        }
+    }
+
     /// The one place where a shape and a stride meet a length.
     pub(crate) fn check(sizes: &[usize], row_stride: Option<usize>, len: usize) -> Result<Layout> {
         let argument = "shape";
-        let shape = Shape::new(sizes).ok_or_else(|| Error::Rank {
-            argument,
-            expected: format!("at most {}", crate::base::shape::MAX_RANK),
-            got: sizes.len(),
-        })?;
+        let shape = shape(sizes)?;
         let too_large = |got| Error::Stride {
             argument: "row_stride",
             expected: format!("a size of shape {shape} that fits the address space"),
@@ -59,10 +67,7 @@ impl Layout {
         };
         let elements = shape.elements().ok_or_else(|| too_large(row_stride.unwrap_or(0)))?;
         let rows = shape.first().copied().unwrap_or(1);
-        let row = match shape.get(1..) {
-            Some(inner) => inner.iter().product(),
-            None => 1,
-        };
+        let row = shape.iter().skip(1).product();
         let row_stride = row_stride.unwrap_or(row);
         if row_stride < row {
             return Err(Error::Stride {
@@ -71,18 +76,30 @@ impl Layout {
                 got: row_stride,
             });
         }
-        let reach = match elements {
-            0 => 0,
-            _ => (rows - 1)
-                .checked_mul(row_stride)
-                .and_then(|n| n.checked_add(row))
-                .ok_or_else(|| too_large(row_stride))?,
-        };
-        if reach > len {
-            return Err(Error::Length { argument, shape, row_stride, expected: reach, got: len });
+        if elements > 0 {
+            let before = (rows - 1).checked_mul(row_stride);
+            before.and_then(|n| n.checked_add(row)).ok_or_else(|| too_large(row_stride))?;
         }
-        Ok(Layout { shape, row_stride })
+        let layout = Layout { shape, row_stride };
+        match layout.reach() {
+            reach if reach > len => {
+                Err(Error::Length { argument, shape, row_stride, expected: reach, got: len })
+            }
+            _ => Ok(layout),
+        }
     }
+}
+
+/// Sizes as a shape.
+///
+/// # Errors
+/// [`Error::Rank`] where there are too many.
+pub(crate) fn shape(sizes: &[usize]) -> Result<Shape> {
+    Shape::new(sizes).ok_or_else(|| Error::Rank {
+        argument: "shape",
+        expected: format!("at most {MAX_RANK}"),
+        got: sizes.len(),
+    })
 }
 
 #[cfg(test)]

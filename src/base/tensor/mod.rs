@@ -6,9 +6,18 @@
 //! begin `row_stride` elements apart, so that a padded vocabulary needs no copy.
 
 pub(crate) mod buffer;
+mod copied;
+mod into_vec;
 mod layout;
 mod memory;
+#[cfg(feature = "ndarray")]
+mod ndarray;
 mod owned;
+mod raw;
+#[cfg(feature = "safetensors")]
+pub(crate) mod safetensors;
+mod shown;
+mod strides;
 mod view;
 
 #[cfg(gpu)]

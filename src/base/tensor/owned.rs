@@ -6,12 +6,12 @@ use crate::base::host::{Element, HostRef, HostVec};
 use crate::base::shape::Shape;
 use crate::base::tensor::buffer::{Buffer, DeviceMut, DeviceRef, not_on_host};
 use crate::base::tensor::buffer::{not_so_many, unshared};
-use crate::base::tensor::layout::Layout;
+use crate::base::tensor::layout::{self, Layout};
 use crate::base::tensor::memory::{Exclusive, Shared};
 use crate::base::tensor::view::{TensorMut, TensorRef};
 use std::sync::Arc;
 
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 #[cfg_attr(not(gpu), allow(dead_code))] // Never on a device.
 enum Owned {
     Host(HostVec),
@@ -26,8 +26,12 @@ enum Owned {
 /// does not wait. [`Tensor::to_host`] and [`Tensor::item`] do, and tell errors that kernels found
 /// (a bad target) up to there. A clone shares device memory until one of the two is written.
 ///
+/// A trainer's own memory becomes a tensor by [`Tensor::from_vec`] and comes back by
+/// [`Tensor::into_vec`], neither of which copies. What is formatted (`{:?}`) is dtype, shape and the first values.
+///
 /// Tensors on the host are equal where their elements are; on a device, where they share memory.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
+#[must_use]
 pub struct Tensor {
     memory: Owned,
     shape: Shape,
@@ -47,6 +51,14 @@ impl PartialEq for Tensor {
 impl Tensor {
     /// Takes `data` as a contiguous tensor of `shape`.
     ///
+    /// ```
+    /// use warploss::Tensor;
+    ///
+    /// let tensor = Tensor::from_vec(vec![1.0f32, 2.0, 3.0, 4.0, 5.0, 6.0], &[2, 3])?;
+    /// assert_eq!(*tensor.shape(), [2, 3]);
+    /// # Ok::<(), warploss::Error>(())
+    /// ```
+    ///
     /// # Errors
     /// [`Error::Shape`] where `data` has not exactly the elements of `shape`.
     pub fn from_vec<T: Element>(data: Vec<T>, shape: &[usize]) -> Result<Tensor> {
@@ -61,8 +73,25 @@ impl Tensor {
         Ok(Tensor { memory: Owned::Host(T::host_vec(data)), shape: layout.shape })
     }
 
-    /// Zeros of `shape`; memory that cannot be had is an error, not an abort.
-    pub(crate) fn zeros(argument: &'static str, dtype: DType, shape: Shape) -> Result<Tensor> {
+    /// Zeros on the host.
+    ///
+    /// ```
+    /// use warploss::{DType, Tensor};
+    ///
+    /// let tensor = Tensor::zeros(DType::F32, &[2, 3])?;
+    /// assert_eq!(tensor.as_slice::<f32>(), Some(&[0.0; 6][..]));
+    /// # Ok::<(), warploss::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`Error::OutOfMemory`] where the memory cannot be had, [`Error::Rank`] past 8 dimensions.
+    pub fn zeros(dtype: DType, shape: &[usize]) -> Result<Tensor> {
+        Tensor::zeros_for("tensor", dtype, layout::shape(shape)?)
+    }
+
+    /// Zeros of `shape`; memory that cannot be had is an error that says what it was for, not an
+    /// abort.
+    pub(crate) fn zeros_for(argument: &'static str, dtype: DType, shape: Shape) -> Result<Tensor> {
         let memory = HostVec::zeros(argument, dtype, shape.elements().unwrap_or(usize::MAX))?;
         Ok(Tensor { memory: Owned::Host(memory), shape })
     }
@@ -137,10 +166,45 @@ impl Tensor {
 
     /// The elements, or `None` where they are of another type, or on a device.
     pub fn as_slice<T: Element>(&self) -> Option<&[T]> {
+        let elements = self.shape.elements()?;
         match &self.memory {
-            Owned::Host(host) => T::from_host(host.as_ref()),
+            Owned::Host(host) => T::from_host(host.as_ref())?.get(..elements),
             Owned::Device(_) => None,
         }
+    }
+
+    /// The elements to be written, or `None` where they are of another type, or on a device.
+    ///
+    /// ```
+    /// use warploss::{DType, Tensor};
+    ///
+    /// let mut bias = Tensor::zeros(DType::F32, &[3])?;
+    /// if let Some(bias) = bias.as_mut_slice::<f32>() {
+    ///     bias[1] = 0.5;
+    /// }
+    /// assert_eq!(bias.as_slice(), Some(&[0.0f32, 0.5, 0.0][..]));
+    /// # Ok::<(), warploss::Error>(())
+    /// ```
+    pub fn as_mut_slice<T: Element>(&mut self) -> Option<&mut [T]> {
+        let elements = self.shape.elements()?;
+        match &mut self.memory {
+            Owned::Host(host) => T::from_host_mut(host.as_mut())?.get_mut(..elements),
+            Owned::Device(_) => None,
+        }
+    }
+
+    /// The vector that holds the elements, or the tensor as it was.
+    pub(super) fn into_host<T: Element>(self) -> Result<Vec<T>, Tensor> {
+        let shape = self.shape;
+        let refuse = |memory| Tensor { memory, shape };
+        let host = match self.memory {
+            Owned::Host(host) => host,
+            device @ Owned::Device(_) => return Err(refuse(device)),
+        };
+        let mut data = T::from_host_vec(host).map_err(|host| refuse(Owned::Host(host)))?;
+        // Memory that was taken as a smaller shape holds more.
+        data.truncate(shape.elements().unwrap_or(usize::MAX));
+        Ok(data)
     }
 
     /// The same elements on the host. Waits for the device that they lie on.
@@ -232,12 +296,26 @@ impl Tensor {
     }
 }
 
+/// [`Tensor::view`].
+impl<'a> From<&'a Tensor> for TensorRef<'a> {
+    fn from(tensor: &'a Tensor) -> Self {
+        tensor.view()
+    }
+}
+
+/// [`Tensor::view_mut`].
+impl<'a> From<&'a mut Tensor> for TensorMut<'a> {
+    fn from(tensor: &'a mut Tensor) -> Self {
+        tensor.view_mut()
+    }
+}
+
 impl TensorRef<'_> {
     /// A copy of host memory, without padding.
     pub(crate) fn to_owned_host(self) -> Result<Tensor> {
         fn copy<T: Element>(tensor: &TensorRef<'_>, from: &[T]) -> Result<Tensor> {
             let (shape, row) = (tensor.shape(), tensor.layout.row());
-            let mut copy = Tensor::zeros("tensor", T::DTYPE, shape)?;
+            let mut copy = Tensor::zeros_for("tensor", T::DTYPE, shape)?;
             let to = copy.view_mut().into_host::<T>().unwrap_or_default();
             if row > 0 {
                 for (i, to) in to.chunks_exact_mut(row).enumerate() {

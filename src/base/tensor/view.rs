@@ -9,14 +9,15 @@ use crate::base::tensor::layout::Layout;
 use crate::base::tensor::memory::{Exclusive, Shared};
 
 /// A shared view of a tensor in the caller's memory.
-#[derive(Debug, Clone, Copy)]
+#[derive(Clone, Copy)]
+#[must_use]
 pub struct TensorRef<'a> {
     pub(crate) memory: Shared<'a>,
     pub(crate) layout: Layout,
 }
 
 /// An exclusive view of a tensor in the caller's memory.
-#[derive(Debug)]
+#[must_use]
 pub struct TensorMut<'a> {
     pub(crate) memory: Exclusive<'a>,
     pub(crate) layout: Layout,
@@ -85,6 +86,19 @@ impl<'a> TensorRef<'a> {
         row_stride: usize,
     ) -> Result<Self> {
         Self::build(Shared::Host(T::host_ref(data)), shape, Some(row_stride))
+    }
+
+    /// A view of one number, of shape `[]`.
+    ///
+    /// ```
+    /// use warploss::TensorRef;
+    ///
+    /// let scale = TensorRef::scalar(&0.5f32);
+    /// assert_eq!((scale.rank(), scale.elements()), (0, 1));
+    /// ```
+    pub fn scalar<T: Element>(number: &'a T) -> Self {
+        let data = T::host_ref(std::slice::from_ref(number));
+        TensorRef { memory: Shared::Host(data), layout: Layout::SCALAR }
     }
 
     /// A view of CUDA device memory that the caller owns, and orders.
@@ -221,6 +235,24 @@ impl<'a> TensorMut<'a> {
         Ok(TensorMut { memory: Exclusive::Host(T::host_mut(data)), layout })
     }
 
+    /// A view of one number, of shape `[]`: a loss, where the reduction leaves one.
+    ///
+    /// ```
+    /// use warploss::{CrossEntropy, CrossEntropyOut, Device, TensorMut, TensorRef};
+    ///
+    /// let logits = TensorRef::new(&[2.0f32, 1.0, 0.1, 0.5, 2.5, 0.0], &[2, 3])?;
+    /// let target = TensorRef::new(&[0i64, 1], &[2])?;
+    /// let mut loss = 0f32;
+    /// let out = CrossEntropyOut::loss(TensorMut::scalar(&mut loss));
+    /// CrossEntropy::default().forward_into(&Device::cpu(), logits, target, out)?;
+    /// assert!(loss > 0.0);
+    /// # Ok::<(), warploss::Error>(())
+    /// ```
+    pub fn scalar<T: Element>(number: &'a mut T) -> Self {
+        let data = T::host_mut(std::slice::from_mut(number));
+        TensorMut { memory: Exclusive::Host(data), layout: Layout::SCALAR }
+    }
+
     /// A view of CUDA device memory, as [`TensorRef::from_device`], to be written.
     ///
     /// # Safety
@@ -291,6 +323,13 @@ impl<'a> TensorMut<'a> {
             Exclusive::Host(host) => Some(host),
             Exclusive::Device(_) => None,
         }
+    }
+}
+
+/// [`TensorMut::as_ref`].
+impl<'a> From<&'a TensorMut<'_>> for TensorRef<'a> {
+    fn from(tensor: &'a TensorMut<'_>) -> Self {
+        tensor.as_ref()
     }
 }
 

@@ -64,7 +64,7 @@ impl Data {
         let mut work = device.zeros("gradient", dtype, all, &logits.view())?;
         // A device's memory holds nothing yet, and checks read it.
         work.copy_on_device(&logits)?;
-        let numbers = || Tensor::zeros("loss", DType::F32, Shape::SCALAR);
+        let numbers = || Tensor::zeros_for("loss", DType::F32, Shape::SCALAR);
         let mut data = Data {
             rows,
             classes,
@@ -253,7 +253,7 @@ fn make(
         "cpu" => shape,
         _ => Shape::new(&[room.min(MADE)]).unwrap_or(Shape::SCALAR),
     };
-    let mut tensor = Tensor::zeros(name, dtype, made)?;
+    let mut tensor = Tensor::zeros_for(name, dtype, made)?;
     fill(&mut tensor, seed, number);
     let mut tensor = device.hold_repeated(tensor, room)?;
     tensor.reshape(shape);

@@ -96,7 +96,7 @@ impl Call for ElementwiseDraw {
         }
         if reference::broadcast(&case.shape, &y.shape()) == case.shape {
             let mut memory = case.memory.clone();
-            let mut loss = Tensor::zeros("loss", DType::F32, loss.shape())?;
+            let mut loss = Tensor::zeros_for("loss", DType::F32, loss.shape())?;
             let view = typed::strided_mut(&mut memory, &case.shape, case.row_stride)?;
             op.forward_backward_in_place(device, view, y, g, loss.view_mut())?;
             let pass = "in place";

@@ -113,7 +113,7 @@ impl SubsetCall {
             |shape: &[usize]| typed::tensor(DType::F32, shape, &vec![0.0; shape.iter().product()]);
         let one = if self.labels.reduction == Reduction::None { rows } else { &[] };
         let mut out = [zeros(one)?, zeros(rows)?, zeros(rows)?, zeros(rows)?];
-        let like = |of: TensorRef<'_>| Tensor::zeros("gradient", of.dtype(), of.shape());
+        let like = |of: TensorRef<'_>| Tensor::zeros_for("gradient", of.dtype(), of.shape());
         let mut dx = like(input)?;
         let mut dq = self.probabilities.as_ref().map(|q| like(q.view())).transpose()?;
         let mut dw = self.weight.as_ref().map(|w| like(w.view())).transpose()?;

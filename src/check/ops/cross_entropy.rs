@@ -97,8 +97,8 @@ impl Call for CrossEntropyCall {
         let (ranked, ranks) = loss.forward_with_ranks(device, logits, target)?;
 
         let mut memory = case.memory.clone();
-        let mut fused_loss = Tensor::zeros("loss", DType::F32, out.loss.shape())?;
-        let mut fused_lse = Tensor::zeros("lse", DType::F32, out.lse.shape())?;
+        let mut fused_loss = Tensor::zeros_for("loss", DType::F32, out.loss.shape())?;
+        let mut fused_lse = Tensor::zeros_for("lse", DType::F32, out.lse.shape())?;
         let fused = CrossEntropyOut {
             lse: Some(fused_lse.view_mut()),
             ..CrossEntropyOut::loss(fused_loss.view_mut())

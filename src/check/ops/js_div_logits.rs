@@ -84,14 +84,14 @@ impl Call for JsDivLogitsCall {
         let (logits, target, loss) = (case.input()?, self.target.view(), self.loss());
         let g = self.grad_output.view();
         let value = loss.forward(device, logits, target)?;
-        let zeros = |name| Tensor::zeros(name, target.dtype(), target.shape());
+        let zeros = |name| Tensor::zeros_for(name, target.dtype(), target.shape());
         let (mut grad, mut grad_target) = (zeros("grad_logits")?, zeros("grad_target")?);
         let both =
             JsDivLogitsGradOut { logits: grad.view_mut(), target: Some(grad_target.view_mut()) };
         loss.backward_into(device, logits, target, g, both)?;
 
         let mut memory = case.memory.clone();
-        let mut fused = Tensor::zeros("loss", DType::F32, value.shape())?;
+        let mut fused = Tensor::zeros_for("loss", DType::F32, value.shape())?;
         let view = typed::strided_mut(&mut memory, &case.shape, case.row_stride)?;
         loss.forward_backward_in_place(device, view, target, g, fused.view_mut())?;
         let pass = "forward-backward";

@@ -100,10 +100,10 @@ impl LinearCall {
         let view = self.input(input);
         let checked = loss.check(&view)?;
         let rows = checked.of_logits.rows;
-        let zeros = |shape| Tensor::zeros("result", DType::F32, shape);
+        let zeros = |shape| Tensor::zeros_for("result", DType::F32, shape);
         let mut one = zeros(checked.of_logits.loss_shape())?;
         let [mut logprob, mut entropy, mut lse] = [zeros(rows)?, zeros(rows)?, zeros(rows)?];
-        let like = |of: TensorRef<'_>| Tensor::zeros("gradient", of.dtype(), of.shape());
+        let like = |of: TensorRef<'_>| Tensor::zeros_for("gradient", of.dtype(), of.shape());
         let [mut dx, mut dw] = [like(input)?, like(view.linear_weight)?];
         let mut db = view.linear_bias.map(like).transpose()?;
         let indices = self.probabilities.is_none();

@@ -95,8 +95,8 @@ impl DistillationCall {
         let pass = "all of it, forward-backward";
         let (loss, view) = (self.loss(), self.input(input)?);
         let shape = loss.check(&view)?.of_rows.loss_shape();
-        let mut one = Tensor::zeros("loss", DType::F32, shape)?;
-        let like = |of: TensorRef<'_>| Tensor::zeros("gradient", of.dtype(), of.shape());
+        let mut one = Tensor::zeros_for("loss", DType::F32, shape)?;
+        let like = |of: TensorRef<'_>| Tensor::zeros_for("gradient", of.dtype(), of.shape());
         let of_side = |head: &LinearHead<'_>| -> Result<(Tensor, Tensor, Option<Tensor>)> {
             let bias = head.linear_bias.map(like).transpose()?;
             Ok((like(head.input)?, like(head.linear_weight)?, bias))

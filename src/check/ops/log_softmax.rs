@@ -61,7 +61,7 @@ impl Call for LogSoftmaxCall {
     fn compute(&self, device: &Device, case: &Case) -> Result<Vec<Outcome>> {
         let input = case.input()?;
         let op = LogSoftmax::dim(self.dim);
-        let mut out = Tensor::zeros("output", self.output, input.shape())?;
+        let mut out = Tensor::zeros_for("output", self.output, input.shape())?;
         op.forward_into(device, input, out.view_mut())?;
         let grad = op.backward(device, input, self.grad_output.view())?;
         Ok(vec![

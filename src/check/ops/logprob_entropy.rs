@@ -86,8 +86,8 @@ impl Call for LogprobEntropyCall {
             self.options.backward(device, logits, target, out.lse.view(), self.upstream())?;
 
         let mut memory = case.memory.clone();
-        let mut logprob = Tensor::zeros("logprob", DType::F32, target.shape())?;
-        let mut entropy = Tensor::zeros("entropy", DType::F32, target.shape())?;
+        let mut logprob = Tensor::zeros_for("logprob", DType::F32, target.shape())?;
+        let mut entropy = Tensor::zeros_for("entropy", DType::F32, target.shape())?;
         let fused = LogprobEntropyOut::new(logprob.view_mut(), entropy.view_mut());
         let view = typed::strided_mut(&mut memory, &case.shape, case.row_stride)?;
         self.options.forward_backward_in_place(device, view, target, self.upstream(), fused)?;

@@ -143,7 +143,7 @@ impl Call for MarginCall {
         let loss = loss_of.forward(device, input, target)?;
         let grad = loss_of.backward(device, input, target, g)?;
         let mut memory = case.memory.clone();
-        let mut fused = Tensor::zeros("loss", DType::F32, loss.shape())?;
+        let mut fused = Tensor::zeros_for("loss", DType::F32, loss.shape())?;
         let view = typed::strided_mut(&mut memory, &case.shape, case.row_stride)?;
         loss_of.forward_backward_in_place(device, view, target, g, fused.view_mut())?;
         let pass = "forward-backward";

@@ -70,7 +70,7 @@ impl Call for NllCall {
         let loss = nll.forward(device, input, target)?;
         let grad = nll.backward(device, input, target, g)?;
         let mut memory = case.memory.clone();
-        let mut fused = Tensor::zeros("loss", DType::F32, loss.shape())?;
+        let mut fused = Tensor::zeros_for("loss", DType::F32, loss.shape())?;
         let view = typed::strided_mut(&mut memory, &case.shape, case.row_stride)?;
         nll.forward_backward_in_place(device, view, target, g, fused.view_mut())?;
         let pass = "forward-backward";

@@ -99,9 +99,9 @@ impl Call for SoftCrossEntropyCall {
         let grad = loss.backward(device, logits, target, out.lse.view(), g)?;
 
         let mut memory = case.memory.clone();
-        let mut fused_loss = Tensor::zeros("loss", DType::F32, out.loss.shape())?;
+        let mut fused_loss = Tensor::zeros_for("loss", DType::F32, out.loss.shape())?;
         let mut grad_target = match loss.teacher_scale {
-            None => Some(Tensor::zeros("grad_target", target.dtype(), target.shape())?),
+            None => Some(Tensor::zeros_for("grad_target", target.dtype(), target.shape())?),
             Some(_) => None,
         };
         let gradients = CrossEntropyGradients {

@@ -116,11 +116,12 @@ impl Data {
     ) -> Result<Data, Error> {
         let rows = target.len();
         let shape = Shape::new(&[rows, loss.in_features()]).unwrap_or(Shape::SCALAR);
-        let mut input = Tensor::zeros("input", dtype, shape)?;
+        let mut input = Tensor::zeros_for("input", dtype, shape)?;
         normal(&mut input);
         let input = device.hold(input)?;
         let parameters = loss.init(dtype, 0x5eed)?.try_into_map(|p| device.hold(p))?;
-        let zeros = |like: &Tensor| device.hold(Tensor::zeros("gradient", dtype, like.shape())?);
+        let zeros =
+            |like: &Tensor| device.hold(Tensor::zeros_for("gradient", dtype, like.shape())?);
         let gradients = parameters.try_map(|_, p| zeros(p))?;
         let grad_input = zeros(&input)?;
         Ok(Data {

@@ -73,14 +73,15 @@ impl Data {
         let Line { rows, classes, hidden, dtype, .. } = *line;
         let random = |name, sizes: [usize; 2]| {
             let mut tensor =
-                Tensor::zeros(name, dtype, Shape::new(&sizes).unwrap_or(Shape::SCALAR))?;
+                Tensor::zeros_for(name, dtype, Shape::new(&sizes).unwrap_or(Shape::SCALAR))?;
             normal(&mut tensor);
             Ok::<_, Error>(tensor)
         };
         let scale = 1.0 / (hidden as f32).sqrt();
         let input = device.hold(random("input", [rows, hidden])?)?;
         let weight = device.hold(random("linear_weight", [classes, hidden])?)?;
-        let zeros = |like: &Tensor| device.hold(Tensor::zeros("gradient", dtype, like.shape())?);
+        let zeros =
+            |like: &Tensor| device.hold(Tensor::zeros_for("gradient", dtype, like.shape())?);
         let target = zipf(rows, classes);
         let lists = match line.subset {
             0 => None,

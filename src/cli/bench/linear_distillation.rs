@@ -54,7 +54,7 @@ impl Data {
     fn new(device: &Device, line: &Line) -> Result<Data, Error> {
         let Line { rows, classes, hidden, dtype, .. } = *line;
         let zeros = |sizes: [usize; 2]| {
-            Tensor::zeros("tensor", dtype, Shape::new(&sizes).unwrap_or(Shape::SCALAR))
+            Tensor::zeros_for("tensor", dtype, Shape::new(&sizes).unwrap_or(Shape::SCALAR))
         };
         let random = |sizes| {
             let mut tensor = zeros(sizes)?;
@@ -74,7 +74,7 @@ impl Data {
                 device.hold(zeros([rows, hidden])?)?,
                 device.hold(zeros([classes, hidden])?)?,
             ],
-            mean: device.hold(Tensor::zeros("loss", DType::F32, Shape::SCALAR)?)?,
+            mean: device.hold(Tensor::zeros_for("loss", DType::F32, Shape::SCALAR)?)?,
         })
     }
 

@@ -265,7 +265,7 @@ fn negative<'a>(
         return Ok(GradOutput::Number(-1.0));
     };
     let shape = Shape::new(given.shape()).unwrap_or(Shape::SCALAR);
-    let mut tensor = Tensor::zeros("grad_output", given.dtype(), shape)?;
+    let mut tensor = Tensor::zeros_for("grad_output", given.dtype(), shape)?;
     upstream::fill_by(&mut tensor, |i| -given.host().float(i));
     Ok(GradOutput::Tensor(to.insert(tensor).view()))
 }

@@ -177,7 +177,7 @@ pub(super) fn zeros(name: &'static str, dtype: DType, shape: &[usize]) -> Result
             crate::base::shape::MAX_RANK
         ))
     })?;
-    Ok(Tensor::zeros(name, dtype, shape)?)
+    Ok(Tensor::zeros_for(name, dtype, shape)?)
 }
 
 /// The number that a result of no dimensions is.

@@ -4,32 +4,13 @@ use crate::base::dtype::DType;
 use crate::base::error::{Error, Result};
 use crate::base::host::{Element, HostRef};
 use crate::base::tensor::Tensor;
+use crate::base::tensor::safetensors::{dtype_of, file_dtype};
 use crate::loss::io::sniff::what_it_is;
-use half::{bf16, f16};
 use memmap2::Mmap;
 use safetensors::SafeTensors;
-use safetensors::tensor::TensorView;
 use std::borrow::{Borrow, Cow};
 use std::fs::File;
 use std::path::Path;
-
-/// The file's dtype for ours.
-pub(crate) fn file_dtype(dtype: DType) -> safetensors::Dtype {
-    match dtype {
-        DType::F32 => safetensors::Dtype::F32,
-        DType::F16 => safetensors::Dtype::F16,
-        DType::BF16 => safetensors::Dtype::BF16,
-        DType::I64 => safetensors::Dtype::I64,
-        DType::I32 => safetensors::Dtype::I32,
-        DType::U32 => safetensors::Dtype::U32,
-        DType::U8 => safetensors::Dtype::U8,
-    }
-}
-
-/// Our dtype for the file's; `None` for those that no loss takes.
-pub(crate) fn dtype_of(dtype: safetensors::Dtype) -> Option<DType> {
-    DType::ALL.into_iter().find(|&d| file_dtype(d) == dtype)
-}
 
 /// Copies of the tensors whose names are wanted.
 pub(crate) fn read(path: &Path, wanted: impl Fn(&str) -> bool) -> Result<Vec<(String, Tensor)>> {
@@ -38,7 +19,7 @@ pub(crate) fn read(path: &Path, wanted: impl Fn(&str) -> bool) -> Result<Vec<(St
         expected: expected.into(),
         got: format!("{}: {got}", path.display()),
     };
-    let unreadable = |e: std::io::Error| refuse("a file that can be read", e.to_string());
+    let unreadable = |e| failed("a file that can be read", path, e);
     let file = File::open(path).map_err(unreadable)?;
     // SAFETY: read-only and private. A process that writes to the file meanwhile changes what is
     // copied, for which every bit pattern is a value; one that shortens it can end this process,
@@ -50,40 +31,19 @@ pub(crate) fn read(path: &Path, wanted: impl Fn(&str) -> bool) -> Result<Vec<(St
     names
         .map(|name| {
             let view = tensors.tensor(&name).map_err(|e| refuse(&name, e.to_string()))?;
-            let tensor = match dtype_of(view.dtype()) {
-                Some(DType::F32) => copy::<f32>(&view),
-                Some(DType::F16) => copy::<f16>(&view),
-                Some(DType::BF16) => copy::<bf16>(&view),
-                Some(DType::I64) => copy::<i64>(&view),
-                Some(DType::I32) => copy::<i32>(&view),
-                Some(DType::U32) => copy::<u32>(&view),
-                Some(DType::U8) => copy::<u8>(&view),
-                None => {
-                    let expected = format!("`{name}` of a dtype that losses take");
-                    return Err(refuse(&expected, format!("{:?}", view.dtype())));
-                }
-            }?;
+            if dtype_of(view.dtype()).is_none() {
+                let expected = format!("`{name}` of a dtype that losses take");
+                return Err(refuse(&expected, format!("{:?}", view.dtype())));
+            }
+            let tensor = Tensor::try_from(&view)?;
             Ok((name, tensor))
         })
         .collect()
 }
 
-/// The elements, wherever the file has them.
-fn copy<T: Element>(view: &TensorView<'_>) -> Result<Tensor> {
-    let (bytes, n) = (view.data(), view.data().len() / size_of::<T>());
-    let mut data: Vec<T> = Vec::new();
-    data.try_reserve_exact(n).map_err(|_| Error::no_memory("parameters", bytes.len()))?;
-    data.resize(n, T::default());
-    copy_bytes(bytes, &mut data);
-    Tensor::from_vec(data, view.shape())
-}
-
-/// Fills `to` from as many bytes, at any address.
-pub(crate) fn copy_bytes<T: Element>(from: &[u8], to: &mut [T]) {
-    let n = from.len().min(size_of_val(to));
-    // SAFETY: both have n bytes, apart from one another; `Element` is sealed to numbers (f16 and
-    // bf16 are transparent over u16), for which every bit pattern is a value.
-    unsafe { std::ptr::copy_nonoverlapping(from.as_ptr(), to.as_mut_ptr().cast::<u8>(), n) };
+/// What the system says of a file.
+pub(crate) fn failed(expected: &'static str, path: &Path, error: std::io::Error) -> Error {
+    Error::Io { argument: "path", expected, path: path.into(), source: error.into() }
 }
 
 /// Writes under a temporary name in the same folder, then renames.

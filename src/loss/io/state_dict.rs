@@ -126,19 +126,18 @@ impl AdaptiveParameters<crate::base::tensor::Tensor> {
     /// # Errors
     /// The file cannot be written.
     pub fn save(&self, path: impl AsRef<std::path::Path>, prefix: &str) -> Result<()> {
-        let bad = |expected: &str, got: String| Error::Value {
-            argument: "path",
-            expected: expected.into(),
-            got,
-        };
         let named = self.try_map(|key, tensor| match tensor.view().place() {
             "host" => Ok(tensor),
-            got => Err(bad("parameters in host memory", format!("`{key}` in {got} memory"))),
+            got => Err(Error::Value {
+                argument: "path",
+                expected: "parameters in host memory".into(),
+                got: format!("`{key}` in {got} memory"),
+            }),
         })?;
         let named = named.into_named().into_iter();
         let named: Vec<_> = named.map(|(key, tensor)| (format!("{prefix}{key}"), tensor)).collect();
         let path = path.as_ref();
         crate::loss::io::file::write(path, &named)
-            .map_err(|e| bad("a file that can be written", format!("{}: {e}", path.display())))
+            .map_err(|e| crate::loss::io::file::failed("a file that can be written", path, e))
     }
 }

@@ -4,6 +4,7 @@ use crate::base::error::{Error, Result};
 
 /// Which class of the caller's has which place in the order of falling frequency.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[must_use]
 pub struct ClassOrder {
     /// Of a class its place.
     places: Vec<u32>,

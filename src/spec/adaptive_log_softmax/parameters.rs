@@ -155,7 +155,7 @@ pub(crate) fn fill(dtype: DType, shape: Shape, number: impl Fn(u64) -> f64) -> R
             *x = T::from_f32(number(i) as f32);
         }
     }
-    let mut tensor = Tensor::zeros("parameters", dtype, shape)?;
+    let mut tensor = Tensor::zeros_for("parameters", dtype, shape)?;
     match tensor.view_mut().into_host_data() {
         Some(HostMut::F32(x)) => each(x, number),
         Some(HostMut::F16(x)) => each(x, number),

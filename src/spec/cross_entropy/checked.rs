@@ -175,7 +175,7 @@ fn class_indices<'a>(
     rows: Shape,
 ) -> Result<ClassIndices<'a>> {
     let owner = format_args!("the logits' {} without their classes", logits.shape());
-    ClassIndices::of_rows("target", target, rows, owner)
+    ClassIndices::beside("target", target, rows, (logits.shape(), owner))
 }
 
 /// Probabilities, or a teacher's logits, of the logits' shape and dtype.

@@ -57,7 +57,7 @@ impl CrossEntropy<'_> {
             });
         }
         let owner = format_args!("the logits' {} without their classes", logits.shape());
-        let target = ClassIndices::of_rows("target", target, rows, owner)?;
+        let target = ClassIndices::beside("target", target, rows, (logits.shape(), owner))?;
         self.shard((logits.dtype(), class_dim), target, vocabulary)
     }
 

@@ -15,6 +15,7 @@ use crate::spec::class_subset::ClassSubset;
 /// # Ok::<(), warploss::Error>(())
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq)]
+#[must_use]
 pub struct LinearInput<'a> {
     /// Hidden states, `[D]` or `[N, D]`.
     pub input: TensorRef<'a>,

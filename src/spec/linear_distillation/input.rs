@@ -4,6 +4,7 @@ use crate::base::tensor::TensorRef;
 
 /// Hidden states and the classifier that makes logits of them.
 #[derive(Debug, Clone, Copy, PartialEq)]
+#[must_use]
 pub struct LinearHead<'a> {
     /// Hidden states, `[D]` or `[N, D]`.
     pub input: TensorRef<'a>,
@@ -42,6 +43,7 @@ impl<'a> LinearHead<'a> {
 
 /// A student and its teacher.
 #[derive(Debug, Clone, Copy, PartialEq)]
+#[must_use]
 pub struct DistillationInput<'a> {
     /// The model that learns.
     pub student: LinearHead<'a>,

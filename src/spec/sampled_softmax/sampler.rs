@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 /// Draws the negatives of a [`SampledSoftmax`](crate::SampledSoftmax).
 #[derive(Debug, Clone, PartialEq)]
+#[must_use]
 pub struct NegativeSampler {
     classes: usize,
     samples: usize,

@@ -133,15 +133,15 @@ impl Tokens {
         let loss_shape = loss.reduction.loss_shape(rows);
         let mut outcomes = Vec::new();
         for pass in ["all of it, forward", "all of it, forward-backward"] {
-            let mut one = Tensor::zeros("loss", DType::F32, loss_shape)?;
+            let mut one = Tensor::zeros_for("loss", DType::F32, loss_shape)?;
             let [mut logprob, mut entropy] = [
-                Tensor::zeros("logprob", DType::F32, rows)?,
-                Tensor::zeros("entropy", DType::F32, rows)?,
+                Tensor::zeros_for("logprob", DType::F32, rows)?,
+                Tensor::zeros_for("entropy", DType::F32, rows)?,
             ];
-            let mut rank = Tensor::zeros("rank", DType::I64, rows)?;
+            let mut rank = Tensor::zeros_for("rank", DType::I64, rows)?;
             let top_shape = Shape::new(&top).unwrap_or(rows);
-            let mut classes = Tensor::zeros("classes", DType::I64, top_shape)?;
-            let mut values = Tensor::zeros("logprob", DType::F32, top_shape)?;
+            let mut classes = Tensor::zeros_for("classes", DType::I64, top_shape)?;
+            let mut values = Tensor::zeros_for("logprob", DType::F32, top_shape)?;
             let top_k = TopKOut { classes: classes.view_mut(), logprob: values.view_mut() };
             let out = CrossEntropyOut {
                 logprob: Some(logprob.view_mut()),
