@@ -100,6 +100,7 @@ pub use spec::sigmoid_focal::{SigmoidFocal, SigmoidFocalLoss};
 pub use spec::smooth_l1::{SmoothL1, SmoothL1Loss};
 pub use spec::soft_margin::{SoftMargin, SoftMarginLoss};
 pub use spec::subset_cross_entropy::{SubsetCrossEntropy, SubsetGrad, SubsetGradOut, SubsetInput};
+pub use spec::weight::Weight;
 
 /// The README's example, compiled and run as a test.
 #[cfg(doctest)]

@@ -1,8 +1,8 @@
 //! Binary cross entropy with logits.
 
 use crate::base::error::Result;
-use crate::base::tensor::TensorRef;
 use crate::spec::elementwise::{Elementwise, Formula, Functor, Third, Traits, Weights, sealed};
+use crate::spec::weight::Weight;
 
 /// Binary cross entropy of logits x and probabilities t
 /// (`torch.nn.functional.binary_cross_entropy_with_logits`): with v the weight and r the positive
@@ -30,16 +30,16 @@ use crate::spec::elementwise::{Elementwise, Formula, Functor, Third, Traits, Wei
 pub type BceWithLogits<'w> = Elementwise<'w, BceWithLogitsLoss<'w>>;
 
 /// The loss of [`BceWithLogits`].
-#[derive(Debug, Clone, Copy, PartialEq, Default)]
+#[derive(Debug, Clone, PartialEq, Default)]
 pub struct BceWithLogitsLoss<'w> {
-    pos_weight: Option<TensorRef<'w>>,
+    pos_weight: Option<Weight<'w>>,
 }
 
 impl<'w> BceWithLogits<'w> {
     /// r, a weight of the positive part, which broadcasts to the input; f32 or the input's dtype.
     /// Default: 1 each.
-    pub fn pos_weight(mut self, pos_weight: TensorRef<'w>) -> Self {
-        self.loss.pos_weight = Some(pos_weight);
+    pub fn pos_weight(mut self, pos_weight: impl Into<Weight<'w>>) -> Self {
+        self.loss.pos_weight = Some(pos_weight.into());
         self
     }
 }
@@ -50,7 +50,7 @@ impl sealed::Loss for BceWithLogitsLoss<'_> {
             formula: Formula::new(Functor::BceWithLogits, []),
             broadcasts: false,
             weight: Weights::Broadcast,
-            third: self.pos_weight.map(Third::PosWeight),
+            third: self.pos_weight.as_ref().map(|weight| Third::PosWeight(weight.view())),
             batch_mean: false,
             probabilities: false,
         })

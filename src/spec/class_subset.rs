@@ -167,7 +167,7 @@ impl<'a> ClassSubset<'a> {
         let counts = self.counts.as_ref();
         let counts =
             counts.map(|counts| ClassIndices::of_rows("counts", counts, rows, "one a row"));
-        validate::class_weight(options.weight.as_ref(), classes, (dtype, owner))?;
+        validate::class_weight(options.class_weight().as_ref(), classes, (dtype, owner))?;
         let (soft, append) = (target.dtype().is_float(), self.missing == MissingTarget::Append);
         let bucket = self.rest == Rest::Bucket;
         let columns = if (append && !soft) || bucket { k + 1 } else { k };
@@ -230,7 +230,7 @@ fn check_options(options: &CrossEntropy<'_>, (soft, bucket): (bool, bool)) -> Re
             got: epsilon.to_string(),
         });
     }
-    let Some(weight) = options.weight else { return Ok(()) };
+    let Some(weight) = options.class_weight() else { return Ok(()) };
     if soft {
         return Err(Error::Value {
             argument: "weight",

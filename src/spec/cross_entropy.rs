@@ -30,6 +30,7 @@ pub(crate) mod tokens;
 
 use crate::base::reduction::Reduction;
 use crate::base::tensor::TensorRef;
+use crate::spec::weight::Weight;
 
 pub(crate) use call::{Call, SoftCall};
 pub(crate) use checked::{Checked, SoftTarget};
@@ -76,7 +77,7 @@ pub use tokens::{CrossEntropyUpstream, TopKOut};
 #[derive(Debug, Clone, PartialEq)]
 #[must_use = "options do nothing until a call is made with them"]
 pub struct CrossEntropy<'w> {
-    pub(crate) weight: Option<TensorRef<'w>>,
+    pub(crate) weight: Option<Weight<'w>>,
     pub(crate) ignore_index: i64,
     pub(crate) reduction: Reduction,
     pub(crate) label_smoothing: f64,
@@ -105,9 +106,9 @@ impl Default for CrossEntropy<'_> {
 
 impl<'w> CrossEntropy<'w> {
     /// Class weights, `[C]`, finite; f32 or the logits' dtype. Default: 1 each.
-    pub fn weight(self, weight: TensorRef<'_>) -> CrossEntropy<'_> {
+    pub fn weight<'v>(self, weight: impl Into<Weight<'v>>) -> CrossEntropy<'v> {
         CrossEntropy {
-            weight: Some(weight),
+            weight: Some(weight.into()),
             ignore_index: self.ignore_index,
             reduction: self.reduction,
             label_smoothing: self.label_smoothing,
@@ -117,6 +118,11 @@ impl<'w> CrossEntropy<'w> {
             softcap_approximate: self.softcap_approximate,
             teacher_scale: self.teacher_scale,
         }
+    }
+
+    /// The weights, where there are any.
+    pub(crate) fn class_weight(&self) -> Option<TensorRef<'_>> {
+        self.weight.as_ref().map(Weight::view)
     }
 
     /// The label of rows that do not count; any integer. Default −100.

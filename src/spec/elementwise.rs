@@ -19,6 +19,7 @@ mod space;
 use crate::base::error::Result;
 use crate::base::reduction::Reduction;
 use crate::base::tensor::{Tensor, TensorMut, TensorRef};
+use crate::spec::weight::Weight;
 pub(crate) use call::{Call, Input};
 pub(crate) use checked::{Checked, Denominator, Formula, Options, Third, Traits, Weights};
 pub(crate) use functors::Functor;
@@ -63,7 +64,7 @@ pub(crate) mod sealed {
 #[must_use = "options do nothing until a call is made with them"]
 pub struct Elementwise<'w, L> {
     pub(crate) loss: L,
-    weight: Option<TensorRef<'w>>,
+    weight: Option<Weight<'w>>,
     reduction: Reduction,
 }
 
@@ -132,13 +133,14 @@ impl<'w, L: sealed::Loss> Elementwise<'w, L> {
         target: &TensorRef<'_>,
     ) -> Result<Checked<'_>> {
         let traits = self.loss.traits()?;
-        Checked::new(traits, self.reduction, self.weight, input, target)
+        let weight = self.weight.as_ref().map(Weight::view);
+        Checked::new(traits, self.reduction, weight, input, target)
     }
 }
 
 impl<'w, L: sealed::Weighted> Elementwise<'w, L> {
     /// A weight for each element. Default: 1 each.
-    pub fn weight(self, weight: TensorRef<'_>) -> Elementwise<'_, L> {
-        Elementwise { loss: self.loss, weight: Some(weight), reduction: self.reduction }
+    pub fn weight<'v>(self, weight: impl Into<Weight<'v>>) -> Elementwise<'v, L> {
+        Elementwise { loss: self.loss, weight: Some(weight.into()), reduction: self.reduction }
     }
 }

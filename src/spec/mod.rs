@@ -40,3 +40,4 @@ pub(crate) mod smooth_l1;
 pub(crate) mod soft_cap;
 pub(crate) mod soft_margin;
 pub(crate) mod subset_cross_entropy;
+pub(crate) mod weight;

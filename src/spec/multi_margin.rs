@@ -17,6 +17,7 @@ use crate::spec::class_indices::ClassIndices;
 use crate::spec::counting::Counting;
 use crate::spec::elementwise::Input;
 use crate::spec::grad_output::GradOutput;
+use crate::spec::weight::Weight;
 
 /// Margin between the score of a row's class and every other (`torch.nn.MultiMarginLoss`):
 ///
@@ -49,7 +50,7 @@ use crate::spec::grad_output::GradOutput;
 pub struct MultiMargin<'w> {
     p: u32,
     margin: f32,
-    weight: Option<TensorRef<'w>>,
+    weight: Option<Weight<'w>>,
     reduction: Reduction,
 }
 
@@ -82,9 +83,9 @@ impl<'w> MultiMargin<'w> {
     }
 
     /// Class weights, `[C]`, finite; f32 or the input's dtype. Default: 1 each.
-    pub fn weight(self, weight: TensorRef<'_>) -> MultiMargin<'_> {
+    pub fn weight<'v>(self, weight: impl Into<Weight<'v>>) -> MultiMargin<'v> {
         let MultiMargin { p, margin, reduction, .. } = self;
-        MultiMargin { p, margin, weight: Some(weight), reduction }
+        MultiMargin { p, margin, weight: Some(weight.into()), reduction }
     }
 
     /// Default [`Reduction::Mean`], which divides by the number of rows.
@@ -99,7 +100,8 @@ impl<'w> MultiMargin<'w> {
         input: &TensorRef<'_>,
         target: &TensorRef<'a>,
     ) -> Result<CheckedMargin<'a>> {
-        let MultiMargin { p, margin, weight, reduction } = *self;
+        let MultiMargin { p, margin, reduction, .. } = *self;
+        let weight = self.weight.as_ref().map(Weight::view);
         validate::value("p", p, matches!(p, 1 | 2), "1 or 2")?;
         validate::value("margin", margin, margin.is_finite(), "a finite number")?;
         validate::reduction(reduction)?;

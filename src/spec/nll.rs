@@ -15,6 +15,7 @@ use crate::base::validate;
 use crate::spec::class_indices::ClassIndices;
 use crate::spec::counting::Counting;
 use crate::spec::grad_output::GradOutput;
+use crate::spec::weight::Weight;
 
 /// Negative log-likelihood −w_t·x_t of class indices, x being log-probabilities
 /// (`torch.nn.NLLLoss`).
@@ -41,7 +42,7 @@ use crate::spec::grad_output::GradOutput;
 #[derive(Debug, Clone, PartialEq)]
 #[must_use = "options do nothing until a call is made with them"]
 pub struct Nll<'w> {
-    pub(crate) weight: Option<TensorRef<'w>>,
+    weight: Option<Weight<'w>>,
     pub(crate) ignore_index: i64,
     pub(crate) reduction: Reduction,
 }
@@ -63,9 +64,14 @@ pub struct NllGrad {
 
 impl<'w> Nll<'w> {
     /// Class weights, `[C]`, finite; f32 or the input's dtype. Default: 1 each.
-    pub fn weight(self, weight: TensorRef<'_>) -> Nll<'_> {
+    pub fn weight<'v>(self, weight: impl Into<Weight<'v>>) -> Nll<'v> {
         let Nll { ignore_index, reduction, .. } = self;
-        Nll { weight: Some(weight), ignore_index, reduction }
+        Nll { weight: Some(weight.into()), ignore_index, reduction }
+    }
+
+    /// The weights, where there are any.
+    pub(crate) fn class_weight(&self) -> Option<TensorRef<'_>> {
+        self.weight.as_ref().map(Weight::view)
     }
 
     /// The label of rows that do not count; any integer. Default −100.
@@ -103,10 +109,11 @@ impl<'w> Nll<'w> {
         let owner = format_args!("the input's {shape} without its classes");
         let target = ClassIndices::beside("target", target, rows, (shape, owner))?;
         let classes = shape[class_dim];
-        validate::class_weight(self.weight.as_ref(), classes, (input.dtype(), "the input's"))?;
+        let weight = self.class_weight();
+        validate::class_weight(weight.as_ref(), classes, (input.dtype(), "the input's"))?;
         let counting = Counting {
             rows: target.len(),
-            weight: self.weight,
+            weight,
             classes,
             ignore_index: Some(self.ignore_index),
             by_rows: false,

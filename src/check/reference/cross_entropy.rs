@@ -42,7 +42,7 @@ pub fn cross_entropy(
     let class_dim = usize::from(shape.len() > 1);
     let classes = shape[class_dim];
     let lines = Lines::new(shape, &[class_dim]);
-    let weight = match &options.weight {
+    let weight = match options.class_weight() {
         Some(weight) => weight.to_f64().expect("weights in host memory"),
         None => vec![1.0; classes],
     };

@@ -122,7 +122,7 @@ struct Of {
 pub fn linear_cross_entropy(options: &CrossEntropy<'_>, of: &LinearData<'_>) -> LinearReference {
     let (features, classes, positions) = (of.features, of.classes, of.positions);
     let rows = of.rows();
-    let weight = match &options.weight {
+    let weight = match options.class_weight() {
         Some(weight) => weight.to_f64().expect("weights in host memory"),
         None => vec![1.0; classes],
     };

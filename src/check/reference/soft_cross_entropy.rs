@@ -22,7 +22,7 @@ pub fn soft_cross_entropy(
     let classes = shape[class_dim];
     let lines = Lines::new(shape, &[class_dim]);
     let rows = lines.bases.len();
-    let weight = match &options.weight {
+    let weight = match options.class_weight() {
         Some(weight) => weight.to_f64().expect("weights in host memory"),
         None => vec![1.0; classes],
     };

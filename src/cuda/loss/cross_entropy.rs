@@ -230,7 +230,7 @@ impl<'p> Batch<'p> {
     ) -> Result<Self> {
         let options = checked.options;
         let target = cuda.indices(checked.target)?;
-        let weight = options.weight.map(|w| cuda.input("weight", w)).transpose()?;
+        let weight = options.class_weight().map(|w| cuda.input("weight", w)).transpose()?;
         let upstream = Upstream::new(cuda, "grad_output", grad_output)?;
         let of = (Some(&target), weight.as_ref());
         let census = cuda.census_of_rows(&checked.counting(), of, factors)?;

@@ -279,7 +279,7 @@ impl Cuda {
         weight: &mut WeightArgs,
         of: &Checked<'_, T>,
     ) -> Result<Option<Workspace<'p>>> {
-        let Some(given) = of.options.weight.filter(|w| w.dtype() != DType::F32) else {
+        let Some(given) = of.options.class_weight().filter(|w| w.dtype() != DType::F32) else {
             return Ok(None);
         };
         let mut memory = Workspace::new(self, 1);

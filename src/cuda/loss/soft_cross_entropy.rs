@@ -130,7 +130,7 @@ impl<'p> SoftBatch<'p> {
         factors: RowFactors,
     ) -> Result<Self> {
         let options = checked.options;
-        let weight = options.weight.map(|w| cuda.input("weight", w)).transpose()?;
+        let weight = options.class_weight().map(|w| cuda.input("weight", w)).transpose()?;
         let upstream = Upstream::new(cuda, "grad_output", grad_output)?;
         let of = (None, weight.as_ref());
         let census = cuda.census_of_rows(&checked.counting(), of, factors)?;

@@ -76,7 +76,7 @@ impl CrossEntropy<'_> {
         target: &TensorRef<'a>,
     ) -> Result<Checked<'a, Target<'a>>> {
         self.check_options()?;
-        validate::class_weight(self.weight.as_ref(), classes, (dtype, owner))?;
+        validate::class_weight(self.class_weight().as_ref(), classes, (dtype, owner))?;
         self.check_listed((dtype, owner), [classes, classes], (rows, class_dim), target)
     }
 
@@ -125,7 +125,7 @@ impl CrossEntropy<'_> {
         rows: Shape,
     ) -> Result<Checked<'a, T>> {
         let (dtype, classes) = (logits.dtype(), logits.shape()[class_dim]);
-        validate::class_weight(self.weight.as_ref(), classes, (dtype, "the logits'"))?;
+        validate::class_weight(self.class_weight().as_ref(), classes, (dtype, "the logits'"))?;
         Ok(Checked { options: self, dtype, class_dim, classes, target, rows })
     }
 
@@ -219,7 +219,7 @@ impl<'a, T> Checked<'a, T> {
     pub(crate) fn counting(&self) -> Counting<'a> {
         Counting {
             rows: self.rows.iter().product(),
-            weight: self.options.weight,
+            weight: self.options.class_weight(),
             classes: self.classes,
             ignore_index: Some(self.options.ignore_index),
             by_rows: false,

@@ -69,7 +69,7 @@ impl CrossEntropy<'_> {
     ) -> Result<CheckedShard<'a>> {
         self.check_options()?;
         let target = ClassIndices::of_rows("target", target, state.rows, "the state's rows")?;
-        let dtype = self.weight.map_or(DType::F32, |weight| weight.dtype());
+        let dtype = self.class_weight().map_or(DType::F32, |weight| weight.dtype());
         let checked = self.shard((dtype, 0), target, state.vocabulary)?;
         checked.check_state(state)?;
         Ok(checked)
@@ -89,7 +89,7 @@ impl CrossEntropy<'_> {
             });
         }
         let classes = vocabulary.whole;
-        validate::class_weight(self.weight.as_ref(), classes, (dtype, "the logits'"))?;
+        validate::class_weight(self.class_weight().as_ref(), classes, (dtype, "the logits'"))?;
         let rows = target.shape();
         let whole = Checked { options: self, dtype, class_dim, classes, target, rows };
         let record = Record::new(&vocabulary, self.label_smoothing > 0.0);

@@ -31,7 +31,7 @@ impl<'a> Batch<'a> {
         upstream: Upstream<'a>,
     ) -> Result<Batch<'a>> {
         let options = checked.options;
-        let weights = Weights(options.weight.map(|w| host_data(w, "weight")).transpose()?);
+        let weights = Weights(options.class_weight().map(|w| host_data(w, "weight")).transpose()?);
         let classes = checked.classes;
         let WeightSum { sum, unit } = weights.sum(classes)?;
         // Every row counts, and as 1; rows without classes have no mean.

@@ -132,7 +132,7 @@ impl Sizes {
             narrow_weights: checked
                 .of_logits
                 .options
-                .weight
+                .class_weight()
                 .is_some_and(|weight| weight.dtype() != DType::F32),
         }
     }
