@@ -55,7 +55,8 @@ impl Backend for Cpu {
             Call::BackwardInPlace { logits, lse, grad_output } => {
                 self.cross_entropy_backward_in_place(checked, logits, lse, grad_output)
             }
-            Call::ForwardBackward { logits, upstream, out } => {
+            Call::ForwardBackward { from, grad_logits, upstream, out } => {
+                let logits = (from, grad_logits);
                 self.cross_entropy_forward_backward(checked, logits, upstream, out)
             }
         }
@@ -95,11 +96,9 @@ impl Backend for Cpu {
             SoftCall::Forward { logits, out } => {
                 self.soft_cross_entropy_forward(checked, logits, out)
             }
-            SoftCall::Backward { logits, grad_output, gradients } => {
-                self.soft_cross_entropy_backward(checked, logits, grad_output, gradients)
-            }
-            SoftCall::InPlace { gradients, grad_output, out } => {
-                self.soft_cross_entropy_in_place(checked, gradients, grad_output, out)
+            SoftCall::Backward { from, gradients, grad_output, out } => {
+                let logits = (from, gradients);
+                self.soft_cross_entropy_backward(checked, logits, grad_output, out)
             }
         }
     }

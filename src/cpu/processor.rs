@@ -50,7 +50,7 @@ impl Cpu {
 /// Shapes and dtypes were checked by the loss; what is left over is an error all the same, so
 /// that no caller can make a panic of it.
 macro_rules! each_float {
-    ($data:expr, $argument:literal, $kind:ident, $slice:ident => $body:expr) => {
+    ($data:expr, $argument:expr, $kind:ident, $slice:ident => $body:expr) => {
         match $data {
             Some($crate::base::host::$kind::F32($slice)) => $body,
             Some($crate::base::host::$kind::F16($slice)) => $body,

@@ -148,7 +148,8 @@ impl Backend for CudaBackend {
             Call::BackwardInPlace { logits, lse, grad_output } => {
                 self.call().cross_entropy_backward_in_place(checked, logits, lse, grad_output)
             }
-            Call::ForwardBackward { logits, upstream, out } => {
+            Call::ForwardBackward { from, grad_logits, upstream, out } => {
+                let logits = (from, grad_logits);
                 self.call().cross_entropy_forward_backward(checked, logits, upstream, out)
             }
         }
@@ -189,11 +190,9 @@ impl Backend for CudaBackend {
             SoftCall::Forward { logits, out } => {
                 self.call().soft_cross_entropy_forward(checked, logits, out)
             }
-            SoftCall::Backward { logits, grad_output, gradients } => {
-                self.call().soft_cross_entropy_backward(checked, logits, grad_output, gradients)
-            }
-            SoftCall::InPlace { gradients, grad_output, out } => {
-                self.call().soft_cross_entropy_in_place(checked, gradients, grad_output, out)
+            SoftCall::Backward { from, gradients, grad_output, out } => {
+                let logits = (from, gradients);
+                self.call().soft_cross_entropy_backward(checked, logits, grad_output, out)
             }
         }
     }

@@ -128,7 +128,8 @@ impl<'w> CrossEntropy<'w> {
                 backend.cross_entropy(&checked.with(t), call)
             }
             Target::Soft(t) => {
-                let call = SoftCall::Backward { logits, grad_output, gradients };
+                let from = Some(logits);
+                let call = SoftCall::Backward { from, gradients, grad_output, out: None };
                 backend.soft_cross_entropy(&checked.with(t), call)
             }
         }
@@ -158,7 +159,7 @@ impl<'w> CrossEntropy<'w> {
                 backend.cross_entropy(&checked.with(t), call)
             }
             Target::Soft(t) => {
-                let call = SoftCall::InPlace { gradients, grad_output, out: None };
+                let call = SoftCall::Backward { from: None, gradients, grad_output, out: None };
                 backend.soft_cross_entropy(&checked.with(t), call)
             }
         }
@@ -177,21 +178,66 @@ impl<'w> CrossEntropy<'w> {
         upstream: impl Into<CrossEntropyUpstream<'g>>,
         out: CrossEntropyOut<'_>,
     ) -> Result<()> {
-        let (gradients, upstream) = (logits.into(), upstream.into());
-        let logits = gradients.logits.as_ref();
+        self.fused(device, (None, logits.into()), target, (upstream.into(), out))
+    }
+
+    /// As [`CrossEntropy::forward_backward_in_place`], **keeping the logits**: they are read once, and their gradient
+    /// is written once to `gradients` (the logits' shape and dtype, its own row stride), with the same bits.
+    ///
+    /// ```
+    /// use warploss::{CrossEntropy, CrossEntropyOut, Device, Tensor, TensorRef};
+    /// let logits = TensorRef::new(&[2.0f32, 1.0, 0.1, 0.5, 2.5, 0.0], &[2, 3])?;
+    /// let target = TensorRef::new(&[0i64, 1], &[2])?;
+    /// let mut loss = Tensor::from_vec(vec![0.0f32], &[])?;
+    /// let mut grad = Tensor::from_vec(vec![0.0f32; 6], &[2, 3])?;
+    /// let out = CrossEntropyOut::loss(loss.view_mut());
+    /// let call = CrossEntropy::default();
+    /// call.forward_backward_into(&Device::cpu(), logits, target, 1.0, grad.view_mut(), out)?;
+    /// assert!((loss.item()? - 0.3069).abs() < 1e-4);
+    /// assert!(grad.as_slice::<f32>().unwrap()[0] < 0.0);
+    /// # Ok::<(), warploss::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// As [`CrossEntropy::forward`]; nothing is written then.
+    pub fn forward_backward_into<'g, 'o>(
+        &self,
+        device: &Device,
+        logits: TensorRef<'_>,
+        target: TensorRef<'_>,
+        upstream: impl Into<CrossEntropyUpstream<'g>>,
+        gradients: impl Into<CrossEntropyGradients<'o>>,
+        out: CrossEntropyOut<'_>,
+    ) -> Result<()> {
+        self.fused(device, (Some(logits), gradients.into()), target, (upstream.into(), out))
+    }
+
+    /// Loss and gradient in one pass, from logits that are kept or over them.
+    fn fused(
+        &self,
+        device: &Device,
+        (from, gradients): (Option<TensorRef<'_>>, CrossEntropyGradients<'_>),
+        target: TensorRef<'_>,
+        (upstream, out): (CrossEntropyUpstream<'_>, CrossEntropyOut<'_>),
+    ) -> Result<()> {
+        let grad = gradients.logits.as_ref();
+        let logits = from.unwrap_or(grad);
         let checked = self.check(&logits, &target)?;
         checked.check_out(&out)?;
         checked.check_upstream(&upstream)?;
+        validate::shape("grad_logits", &grad, logits.shape(), "the logits'")?;
+        validate::dtype("grad_logits", &grad, &[logits.dtype()], "the logits'")?;
         checked.check_grad_target(&gradients)?;
-        let backend = device.backend("logits", &[logits.place()])?;
+        let backend = device.backend("logits", &[logits.place(), grad.place()])?;
         match checked.target {
             Target::Classes(t) => {
-                let call = Call::ForwardBackward { logits: gradients.logits, upstream, out };
+                let grad_logits = gradients.logits;
+                let call = Call::ForwardBackward { from, grad_logits, upstream, out };
                 backend.cross_entropy(&checked.with(t), call)
             }
             Target::Soft(t) => {
                 let grad_output = upstream.grad_output;
-                let call = SoftCall::InPlace { gradients, grad_output, out: Some(out) };
+                let call = SoftCall::Backward { from, gradients, grad_output, out: Some(out) };
                 backend.soft_cross_entropy(&checked.with(t), call)
             }
         }

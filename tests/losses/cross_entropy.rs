@@ -205,13 +205,19 @@ impl CrossEntropyCase {
         Ok(out.got(&logits))
     }
 
-    fn fused_loss_only(&self, device: &Device) -> Result<Vec<Got>> {
+    /// The loss alone beside the gradient, of logits that are kept.
+    fn kept_loss_only(&self, device: &Device) -> Result<Vec<Got>> {
         let mut loss = Data::poison(DType::F32, self.loss_shape());
-        let mut logits = self.logits.clone();
-        let (target, g) = (self.target.view(), self.grad_output());
+        // A padding of its own, unlike the logits'.
+        let mut grad = Data::poison(self.logits.dtype(), self.logits.shape()).padded(5);
+        let (logits, target, g) = (self.logits.view(), self.target.view(), self.grad_output());
         let out = CrossEntropyOut::loss(loss.view_mut());
-        self.options().forward_backward_in_place(device, logits.view_mut(), target, g, out)?;
-        Ok(vec![Got::new("loss", loss.view()), Got::new("grad_logits", logits.view())])
+        let before = self.logits.bits();
+        let options = self.options();
+        options.forward_backward_into(device, logits, target, g, grad.view_mut(), out)?;
+        assert!(self.logits.bits() == before, "logits that are kept were written to");
+        grad.assert_padding_is_poison("grad_logits");
+        Ok(vec![Got::new("loss", loss.view()), Got::new("grad_logits", grad.view())])
     }
 
     fn consuming(&self, device: &Device) -> Result<Vec<Got>> {
@@ -248,7 +254,7 @@ impl Case for CrossEntropyCase {
             ("into", self.into(device)),
             ("in place", self.in_place(device)),
             ("fused", self.fused(device)),
-            ("fused, loss only", self.fused_loss_only(device)),
+            ("kept, loss only", self.kept_loss_only(device)),
             ("consuming", self.consuming(device)),
         ]
     }

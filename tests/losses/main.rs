@@ -46,6 +46,7 @@ mod gradients;
 mod harness;
 mod information;
 mod js_div_logits;
+mod kept;
 mod lanes;
 mod linear_cross_entropy;
 #[cfg(feature = "emulator")]

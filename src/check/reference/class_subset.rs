@@ -94,7 +94,8 @@ pub fn class_subset(
 ) -> LinearReference {
     let (features, classes) = (of.features, of.classes);
     let rows = of.input.len() / features;
-    let of_classes = options.class_weight().map(|weight| weight.to_f64().expect("weights in host memory"));
+    let of_classes =
+        options.class_weight().map(|weight| weight.to_f64().expect("weights in host memory"));
     let list_of = |row: usize| match of.target {
         LinearTarget::Classes(target) => lists.with_target(row, target[row], options.ignore_index),
         LinearTarget::Probabilities(_) => Some(lists.reads(row, classes)),

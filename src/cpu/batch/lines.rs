@@ -6,7 +6,7 @@
 
 use crate::base::error::{Error, Result};
 use crate::base::lines::Lines;
-use crate::base::tensor::TensorMut;
+use crate::base::tensor::{TensorMut, TensorRef};
 use crate::cpu::processor::Cpu;
 use crate::cpu::simd::{Lanes, ask_for};
 use crate::cpu::threads::{Spread, SyncRef};
@@ -59,6 +59,12 @@ pub(crate) struct Sink<T> {
     pub(crate) lines: Lines,
 }
 
+/// The slice of host logits that are kept, of the same type as `y`, or an error that names them.
+pub(crate) fn kept<'a, T: Lanes>(_: &Source<T>, logits: TensorRef<'a>) -> Result<&'a [T]> {
+    let (expected, got) = ("host", "device");
+    logits.host().ok_or(Error::Place { argument: "logits", expected, got })
+}
+
 /// The slice of a host tensor of the same type as `x`, or an error that names the argument.
 pub(crate) fn host_like<'a, T: Lanes>(
     _: &Source<T>,
@@ -87,6 +93,11 @@ pub(crate) struct Line<X, A, Y> {
 }
 
 impl<X, A, Y> Line<X, A, Y> {
+    /// The same, with its output for the first input: they are of one type.
+    pub(crate) fn at_output(self) -> Self {
+        Line { x: self.y.cast_const().cast(), ..self }
+    }
+
     /// Asks for an element of the line that most likely comes next, right behind this one.
     pub(crate) fn ask_for_next(&self, element: Option<usize>) {
         if let Some(element) = element {

@@ -2,6 +2,7 @@
 
 mod blocks;
 mod call;
+mod kept;
 mod shards;
 mod short;
 mod tiled;
@@ -11,13 +12,14 @@ use crate::base::dtype::DType;
 use crate::base::error::Result;
 use crate::base::lines::Lines;
 use crate::base::tensor::{TensorMut, TensorRef};
-use crate::cpu::batch::lines::{Line, LineOp, Sink, Source, each_line, host_like};
+use crate::cpu::batch::lines::{GROUP, Line, LineOp, Sink, Source, each_line, kept};
 use crate::cpu::batch::numbers::{Batch, Factors, Sums, Upstream};
 use crate::cpu::batch::results::{Buffers, Results};
 use crate::cpu::batch::targets::with_weights;
 use crate::cpu::batch::tiles::{each_tile, short};
 use crate::cpu::loss::cross_entropy::blocks::Blocks;
 use crate::cpu::loss::cross_entropy::call::Call;
+use crate::cpu::loss::cross_entropy::kept::{brings, brought};
 use crate::cpu::loss::cross_entropy::short::Short;
 pub(crate) use crate::cpu::loss::cross_entropy::tiled::States;
 use crate::cpu::loss::cross_entropy::tokens::Tokens;
@@ -57,6 +59,7 @@ impl LineOp for Forward<'_> {
                 }
                 return;
             };
+            let line = if brings(&self.call, &line) { brought(line) } else { line };
             line.ask_for_next(batch.targets.class_after(line.index));
             let row = self.call.row(&line);
             let hole = batch.hole(line.x, class);
@@ -94,11 +97,25 @@ impl LineOp for Forward<'_> {
         lines: &[Line<X, A, Y>],
         sums: &mut Sums,
     ) -> bool {
-        let blocks = lines.first().and_then(|line| Blocks::new(&self.call, &self.results, line));
-        let Some(blocks) = blocks else { return false };
+        let Some(first) = lines.first() else { return false };
+        let brings = brings(&self.call, first);
+        let mut own = [*first; GROUP];
+        let own = &mut own[..lines.len()];
+        own.copy_from_slice(lines);
         // SAFETY: the caller's promise; the lines are of one tensor, and so alike.
         unsafe {
-            blocks.lines(lines, sums, &|line, sums| self.line(line, sums));
+            if brings {
+                let counts =
+                    |line: &Line<X, A, Y>| self.call.batch.targets.class(line.index).is_some();
+                for line in own.iter_mut() {
+                    *line = if counts(line) { brought(*line) } else { line.at_output() };
+                }
+            }
+            match Blocks::new(&self.call, &self.results, &own[0]) {
+                Some(blocks) => blocks.lines(own, sums, &|line, sums| self.line(line, sums)),
+                None if brings => own.iter().for_each(|line| self.line(*line, sums)),
+                None => return false,
+            }
         }
         true
     }
@@ -345,7 +362,7 @@ impl Cpu {
     pub(crate) fn cross_entropy_forward_backward(
         &self,
         checked: &Checked<'_>,
-        logits: TensorMut<'_>,
+        logits: (Option<TensorRef<'_>>, TensorMut<'_>),
         upstream: CrossEntropyUpstream<'_>,
         mut out: CrossEntropyOut<'_>,
     ) -> Result<()> {
@@ -358,7 +375,7 @@ impl Cpu {
             None if !upstream.of_tokens() => Pass::Forward(results),
             tokens => Pass::Tokens(results, tokens.unwrap_or_default(), of_tokens),
         };
-        let sums = self.run_in_place(&batch, pass, checked, logits)?;
+        let sums = self.with_gradient(&batch, pass, checked, logits)?;
         buffers.finish(&batch.scaling, &sums, batch.lambda > 0.0);
         Ok(())
     }
@@ -373,15 +390,9 @@ impl Cpu {
     ) -> Result<()> {
         let batch = Batch::new(self, checked, Upstream::new(&grad_output)?)?;
         let lse = host_f32_ref(lse, "lse")?;
-        let x_lines = rows(checked, &logits);
-        let y_lines = rows(checked, &grad_logits.as_ref());
-        each_float!(logits.host_data(), "logits", HostRef, x => {
-            let x = Source { base: x.as_ptr(), lines: x_lines };
-            let y = host_like(&x, grad_logits, "grad_logits")?;
-            let y = Sink { base: y.as_mut_ptr(), lines: y_lines };
-            self.run(&batch, Pass::Backward { lse }, x, Some(y));
-            Ok(())
-        })
+        let logits = (Some(logits), grad_logits);
+        self.with_gradient(&batch, Pass::Backward { lse }, checked, logits)?;
+        Ok(())
     }
 
     pub(crate) fn cross_entropy_backward_in_place(
@@ -393,21 +404,26 @@ impl Cpu {
     ) -> Result<()> {
         let batch = Batch::new(self, checked, Upstream::new(&grad_output)?)?;
         let lse = host_f32_ref(lse, "lse")?;
-        self.run_in_place(&batch, Pass::Backward { lse }, checked, logits)?;
+        self.with_gradient(&batch, Pass::Backward { lse }, checked, (None, logits))?;
         Ok(())
     }
 
-    fn run_in_place(
+    /// The logits' gradient, of logits that are kept or over them.
+    fn with_gradient(
         &self,
         batch: &Batch<'_>,
         pass: Pass<'_>,
         checked: &Checked<'_>,
-        logits: TensorMut<'_>,
+        (from, grad_logits): (Option<TensorRef<'_>>, TensorMut<'_>),
     ) -> Result<Sums> {
-        let lines = rows(checked, &logits.as_ref());
-        each_float!(logits.into_host_data(), "logits", HostMut, x => {
-            let base = x.as_mut_ptr();
-            let x = Source { base: base.cast_const(), lines };
+        let lines = rows(checked, &grad_logits.as_ref());
+        let named = if from.is_some() { "grad_logits" } else { "logits" };
+        each_float!(grad_logits.into_host_data(), named, HostMut, y => {
+            let base = y.as_mut_ptr();
+            let mut x = Source { base: base.cast_const(), lines };
+            if let Some(from) = from {
+                x = Source { base: kept(&x, from)?.as_ptr(), lines: rows(checked, &from) };
+            }
             Ok(self.run(batch, pass, x, Some(Sink { base, lines })))
         })
     }

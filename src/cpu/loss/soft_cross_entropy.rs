@@ -8,7 +8,9 @@ use crate::base::dtype::DType;
 use crate::base::error::Result;
 use crate::base::lines::Lines;
 use crate::base::tensor::{TensorMut, TensorRef};
-use crate::cpu::batch::lines::{Line, LineOp, Operands, Sink, Source, each_line_of, host_like};
+use crate::cpu::batch::lines::{
+    Line, LineOp, Operands, Sink, Source, each_line_of, host_like, kept,
+};
 use crate::cpu::batch::numbers::{Sums, Upstream};
 use crate::cpu::batch::results::{Buffers, Results};
 use crate::cpu::batch::targets::with_weights;
@@ -181,31 +183,11 @@ impl Cpu {
         Ok(())
     }
 
+    /// Gradients, from logits that are kept or over them, and the loss where there is room for it.
     pub(crate) fn soft_cross_entropy_backward(
         &self,
         checked: &Checked<'_, SoftTarget<'_>>,
-        logits: TensorRef<'_>,
-        grad_output: GradOutput<'_>,
-        gradients: CrossEntropyGradients<'_>,
-    ) -> Result<()> {
-        let batch = Batch::new(checked, Upstream::new(&grad_output)?)?;
-        let lines = rows(checked, &logits);
-        let y_lines = rows(checked, &gradients.logits.as_ref());
-        each_float!(logits.host_data(), "logits", HostRef, x => {
-            let x = Source { base: x.as_ptr(), lines };
-            let y = host_like(&x, gradients.logits, "grad_logits")?;
-            let target = sink(checked, &x, gradients.target)?;
-            let logits = Some(Sink { base: y.as_mut_ptr(), lines: y_lines });
-            self.soft(checked, &batch, x, Outputs { logits, target }, None)?;
-            Ok(())
-        })
-    }
-
-    /// The gradient over the logits, and the loss where there is room for it.
-    pub(crate) fn soft_cross_entropy_in_place(
-        &self,
-        checked: &Checked<'_, SoftTarget<'_>>,
-        gradients: CrossEntropyGradients<'_>,
+        (from, gradients): (Option<TensorRef<'_>>, CrossEntropyGradients<'_>),
         grad_output: GradOutput<'_>,
         out: Option<CrossEntropyOut<'_>>,
     ) -> Result<()> {
@@ -213,9 +195,13 @@ impl Cpu {
         let mut buffers = out.map(Buffers::new).transpose()?;
         let results = buffers.as_mut().map(|b| b.results(batch.scaling.reduction));
         let lines = rows(checked, &gradients.logits.as_ref());
-        let sums = each_float!(gradients.logits.into_host_data(), "logits", HostMut, x => {
-            let base = x.as_mut_ptr();
-            let x = Source { base: base.cast_const(), lines };
+        let named = if from.is_some() { "grad_logits" } else { "logits" };
+        let sums = each_float!(gradients.logits.into_host_data(), named, HostMut, y => {
+            let base = y.as_mut_ptr();
+            let mut x = Source { base: base.cast_const(), lines };
+            if let Some(from) = from {
+                x = Source { base: kept(&x, from)?.as_ptr(), lines: rows(checked, &from) };
+            }
             let target = sink(checked, &x, gradients.target)?;
             let outputs = Outputs { logits: Some(Sink { base, lines }), target };
             self.soft(checked, &batch, x, outputs, results)

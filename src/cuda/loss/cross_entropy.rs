@@ -45,14 +45,18 @@ impl Cuda {
     pub(crate) fn cross_entropy_forward_backward(
         &self,
         checked: &Checked<'_>,
-        logits: TensorMut<'_>,
+        (from, grad_logits): (Option<TensorRef<'_>>, TensorMut<'_>),
         upstream: CrossEntropyUpstream<'_>,
         out: CrossEntropyOut<'_>,
     ) -> Result<()> {
-        self.with_losses(checked, Logits::Overwrite(logits), &upstream, out)
+        let logits = match from {
+            Some(from) => Logits::Keep(from, grad_logits),
+            None => Logits::Overwrite(grad_logits),
+        };
+        self.with_losses(checked, logits, &upstream, out)
     }
 
-    /// Loss and what else `out` asks for; in place on `logits` where there are any.
+    /// Loss and what else `out` asks for; with the logits' gradient where that is asked for.
     fn with_losses(
         &self,
         checked: &Checked<'_>,
@@ -184,6 +188,8 @@ impl<'a, 'p: 'a> Pass<'a, 'p> {
 pub(crate) enum Logits<'a> {
     Read(TensorRef<'a>),
     Overwrite(TensorMut<'a>),
+    /// The gradient goes elsewhere.
+    Keep(TensorRef<'a>, TensorMut<'a>),
 }
 
 impl<'a> Logits<'a> {
@@ -193,11 +199,16 @@ impl<'a> Logits<'a> {
         cuda: &'p Cuda,
         checked: &Checked<'_>,
     ) -> Result<(Work, Option<ReadRows<'a>>, Option<WriteRows<'a, 'p>>)> {
-        let along = along(checked.class_dim);
+        let along = || along(checked.class_dim);
         Ok(match self {
-            Logits::Read(t) => (Work::Forward, Some(cuda.read_rows("logits", t, along)?), None),
+            Logits::Read(t) => (Work::Forward, Some(cuda.read_rows("logits", t, along())?), None),
             Logits::Overwrite(t) => {
-                (Work::Fused, None, Some(cuda.write_rows("logits", t, true, along)?))
+                (Work::Fused, None, Some(cuda.write_rows("logits", t, true, along())?))
+            }
+            Logits::Keep(x, y) => {
+                let x = cuda.read_rows("logits", x, along())?;
+                let y = cuda.write_rows("grad_logits", y, false, along())?;
+                (Work::Fused, Some(x), Some(y))
             }
         })
     }

@@ -32,34 +32,23 @@ impl Cuda {
         self.soft_rows(checked, call, Work::Forward, (Some(&x), None), Some(results))
     }
 
+    /// Gradients, from logits that are kept or over them, and the loss where there is room for it.
     pub(crate) fn soft_cross_entropy_backward(
         &self,
         checked: &Checked<'_, SoftTarget<'_>>,
-        logits: TensorRef<'_>,
-        grad_output: GradOutput<'_>,
-        gradients: CrossEntropyGradients<'_>,
-    ) -> Result<()> {
-        let x = self.read_rows("logits", logits, along(checked.class_dim))?;
-        let CrossEntropyGradients { logits, target } = gradients;
-        let y = self.write_rows("grad_logits", logits, false, along(checked.class_dim))?;
-        let call = Call::new(self, checked, &grad_output, target)?;
-        self.soft_rows(checked, call, Work::Fused, (Some(&x), Some(y)), None)
-    }
-
-    /// The gradient over the logits, and the loss where there is room for it.
-    pub(crate) fn soft_cross_entropy_in_place(
-        &self,
-        checked: &Checked<'_, SoftTarget<'_>>,
-        gradients: CrossEntropyGradients<'_>,
+        (from, gradients): (Option<TensorRef<'_>>, CrossEntropyGradients<'_>),
         grad_output: GradOutput<'_>,
         out: Option<CrossEntropyOut<'_>>,
     ) -> Result<()> {
+        let along = || along(checked.class_dim);
         let CrossEntropyGradients { logits, target } = gradients;
         let results =
             out.map(|out| Results::new(self, out.loss, out.z_loss, out.lse)).transpose()?;
-        let x = self.write_rows("logits", logits, true, along(checked.class_dim))?;
+        let (named, over) = if from.is_some() { ("grad_logits", false) } else { ("logits", true) };
+        let x = from.map(|from| self.read_rows("logits", from, along())).transpose()?;
+        let y = self.write_rows(named, logits, over, along())?;
         let call = Call::new(self, checked, &grad_output, target)?;
-        self.soft_rows(checked, call, Work::Fused, (None, Some(x)), results)
+        self.soft_rows(checked, call, Work::Fused, (x.as_ref(), Some(y)), results)
     }
 
     /// Goes through rows of logits and of targets: from `x` to `y`, or over `y`.

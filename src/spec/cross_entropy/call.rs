@@ -26,9 +26,10 @@ pub(crate) enum Call<'a> {
         lse: TensorRef<'a>,
         grad_output: GradOutput<'a>,
     },
-    /// In one pass, the gradient over the logits.
+    /// In one pass, from logits that are kept, or else over them.
     ForwardBackward {
-        logits: TensorMut<'a>,
+        from: Option<TensorRef<'a>>,
+        grad_logits: TensorMut<'a>,
         upstream: CrossEntropyUpstream<'a>,
         out: CrossEntropyOut<'a>,
     },
@@ -42,13 +43,9 @@ pub(crate) enum SoftCall<'a> {
         logits: TensorRef<'a>,
         out: CrossEntropyOut<'a>,
     },
+    /// From logits that are kept, or else over them; with a loss, in one pass.
     Backward {
-        logits: TensorRef<'a>,
-        grad_output: GradOutput<'a>,
-        gradients: CrossEntropyGradients<'a>,
-    },
-    /// The gradient over the logits; with a loss, in one pass.
-    InPlace {
+        from: Option<TensorRef<'a>>,
         gradients: CrossEntropyGradients<'a>,
         grad_output: GradOutput<'a>,
         out: Option<CrossEntropyOut<'a>>,

@@ -2,7 +2,7 @@
 
 use crate::base::error::{Error, Result};
 use crate::base::tensor::{Tensor, TensorMut};
-use crate::spec::cross_entropy::{CrossEntropyOut, CrossEntropyOutput, TopKOut};
+use crate::spec::cross_entropy::CrossEntropyOutput;
 
 /// Memory that gradients are written to; without one of them its product is not made.
 #[derive(Debug, Default)]
@@ -62,26 +62,6 @@ pub struct LinearOutputs {
 impl From<bool> for LinearOutputs {
     fn from(gradients: bool) -> LinearOutputs {
         LinearOutputs { gradients, ..LinearOutputs::default() }
-    }
-}
-
-impl LinearOutputs {
-    /// Those that a call writes.
-    pub(crate) fn of(
-        gradients: Option<&LinearGradOut<'_>>,
-        out: Option<&CrossEntropyOut<'_>>,
-    ) -> LinearOutputs {
-        LinearOutputs {
-            gradients: gradients.is_some(),
-            ranks: out.is_some_and(|out| out.argmax.is_some() || out.rank.is_some()),
-            top_k: out.and_then(|out| out.top_k.as_ref()).map_or(0, TopKOut::k),
-            linear_weight_rest: gradients.is_some_and(|to| to.linear_weight_rest.is_some()),
-        }
-    }
-
-    /// Whether a row's classes are compared.
-    pub(crate) fn in_order(&self) -> bool {
-        self.ranks || self.top_k > 0
     }
 }
 

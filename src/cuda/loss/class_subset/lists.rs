@@ -62,7 +62,8 @@ impl<'p> Lists<'p> {
         };
         let bias = bias.map(|bias| cuda.input("linear_bias", bias)).transpose()?;
         let options = checked.of_logits.options;
-        let weight = options.class_weight().map(|weight| cuda.input("weight", weight)).transpose()?;
+        let weight =
+            options.class_weight().map(|weight| cuda.input("weight", weight)).transpose()?;
         let ids = cuda.indices(subset.ids)?;
         let counts = subset.counts.map(|counts| cuda.indices(counts)).transpose()?;
         let target = match checked.of_logits.target {

@@ -11,7 +11,10 @@ use crate::cuda::matrix::factors::{SUM, two_parts};
 use crate::cuda::matrix::products::padded;
 use crate::cuda::matrix::wide_tiles::SLOT;
 use crate::spec::cross_entropy::checked::Target;
-use crate::spec::linear_cross_entropy::{CheckedLinear, LinearOutputs, small_budget};
+use crate::spec::cross_entropy::{CrossEntropyOut, TopKOut};
+use crate::spec::linear_cross_entropy::{
+    CheckedLinear, LinearGradOut, LinearOutputs, small_budget,
+};
 
 /// What the pool's blocks are multiples of, and how many a call takes at most.
 pub(in crate::cuda::loss) const GRAIN: usize = 512;
@@ -26,6 +29,26 @@ const _: () = assert!(words(Loss::JsDivLogits) <= words(WIDEST[0]));
 
 const fn words(loss: Loss) -> usize {
     loss.words() + 1 + loss.second_words()
+}
+
+impl LinearOutputs {
+    /// Those that a call writes.
+    pub(crate) fn of(
+        gradients: Option<&LinearGradOut<'_>>,
+        out: Option<&CrossEntropyOut<'_>>,
+    ) -> LinearOutputs {
+        LinearOutputs {
+            gradients: gradients.is_some(),
+            ranks: out.is_some_and(|out| out.argmax.is_some() || out.rank.is_some()),
+            top_k: out.and_then(|out| out.top_k.as_ref()).map_or(0, TopKOut::k),
+            linear_weight_rest: gradients.is_some_and(|to| to.linear_weight_rest.is_some()),
+        }
+    }
+
+    /// Whether a row's classes are compared.
+    pub(crate) fn in_order(&self) -> bool {
+        self.ranks || self.top_k > 0
+    }
 }
 
 /// What a call takes beside its inputs, outputs and gradients.
