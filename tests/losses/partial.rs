@@ -162,6 +162,10 @@ fn shards_of_any_number_give_the_bits_of_the_whole() {
                 if i > 0 && sharded.shards.len() < shards && sharded.shards.len() <= SHARDS[i - 1] {
                     continue;
                 }
+                // On emulated cards each number of shards has every other case.
+                if !name.starts_with("cpu") && (i + turn / 2) % 2 == 1 {
+                    continue;
+                }
                 let in_place = (i + turn) % 2 == 0;
                 let got = bits(&sharded.results(device, in_place).expect("a legal call"));
                 assert!(got == whole, "{shards} shards, {in_place} on {name}: {case:?}");

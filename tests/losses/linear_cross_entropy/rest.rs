@@ -92,8 +92,11 @@ fn many_calls_that_add_come_to_one_rounding_of_their_sum() {
                     m.max((got - v).abs() / (v.abs() + largest / FLOOR))
                 })
             };
-            // Of chunks, and of all rows at once.
+            // Of chunks, and of all rows at once; on emulated cards one type has one, and the other the other.
             for rows in [None, Some(40 << 10)] {
+                if !name.starts_with("cpu") && rows.is_some() != (dtype == DType::BF16) {
+                    continue;
+                }
                 let loss = loss().path(LinearPath::Chunked);
                 let loss = rows.map_or(loss.clone(), |bytes| least(device, &loss, bytes));
                 let of = (&batches[..], &weight);
