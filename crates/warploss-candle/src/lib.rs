@@ -29,3 +29,8 @@ pub mod nn;
 pub use cross_entropy::CrossEntropyLoss;
 pub use linear_cross_entropy::{LinearArgs, LinearCrossEntropyLoss};
 pub use warploss;
+
+/// The README's example, compiled and run as a test.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;
