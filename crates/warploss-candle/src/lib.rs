@@ -21,13 +21,17 @@ mod cross_entropy;
 #[cfg(feature = "cuda")]
 mod cuda;
 mod graph;
+mod linear;
 mod linear_cross_entropy;
+mod linear_logprob_entropy;
 pub mod loss;
 mod memory;
 pub mod nn;
 
 pub use cross_entropy::CrossEntropyLoss;
-pub use linear_cross_entropy::{LinearArgs, LinearCrossEntropyLoss};
+pub use linear::LinearArgs;
+pub use linear_cross_entropy::LinearCrossEntropyLoss;
+pub use linear_logprob_entropy::LinearLogprobEntropyOp;
 pub use warploss;
 
 /// The README's example, compiled and run as a test.

@@ -2,7 +2,9 @@
 
 use candle_core::{D, DType, Device, Result, Tensor, Var};
 use warploss_candle::warploss::{CrossEntropy, Reduction};
-use warploss_candle::{CrossEntropyLoss, LinearArgs, LinearCrossEntropyLoss, loss, nn};
+use warploss_candle::{
+    CrossEntropyLoss, LinearArgs, LinearCrossEntropyLoss, LinearLogprobEntropyOp, loss, nn,
+};
 
 const CPU: Device = Device::Cpu;
 
@@ -128,6 +130,40 @@ fn linear_cross_entropy_is_a_product_and_candles_loss() -> Result<()> {
     // And without anything that is trained there is no graph.
     let none = LinearArgs::new(&hidden.detach(), &weight.detach(), &target);
     assert!(!call.forward(&none)?.track_op());
+    Ok(())
+}
+
+#[test]
+fn log_probabilities_and_entropies_are_those_of_the_softmax() -> Result<()> {
+    let (rows, features, classes) = (13, 8, 301);
+    let hidden = Var::randn(0f32, 1.0, (rows, features), &CPU)?;
+    let weight = Var::randn(0f32, 0.5, (classes, features), &CPU)?;
+    let temperature = Tensor::rand(0.5f32, 2.0, rows, &CPU)?;
+    let target = target(rows, classes, DType::I64)?;
+    let logits = hidden.matmul(&weight.t()?)?.broadcast_div(&temperature.unsqueeze(1)?)?;
+    let log_softmax = candle_nn::ops::log_softmax(&logits, D::Minus1)?;
+    let entropy = (log_softmax.exp()? * &log_softmax)?.sum(1)?.neg()?;
+    let theirs = [plain(&logits, &target)?.neg()?, entropy];
+    let args = LinearArgs::new(&hidden, &weight, &target).temperature(&temperature);
+    let (logprob, entropy) = LinearLogprobEntropyOp::default().forward(&args)?;
+    near("logprob", &logprob, &theirs[0])?;
+    near("entropy", &entropy, &theirs[1])?;
+    let by = [(); 2].map(|()| Tensor::randn(0f32, 1.0, rows, &CPU));
+    let [a, b] = by;
+    let (a, b) = (a?, b?);
+    // Of both, and of one alone.
+    for entropies in [1.0, 0.0] {
+        let sum = |logprob: &Tensor, entropy: &Tensor| -> Result<_> {
+            ((logprob * &a)?.sum_all()? + ((entropy * &b)?.sum_all()? * entropies)?)?.backward()
+        };
+        let (got, wanted) = (sum(&logprob, &entropy)?, sum(&theirs[0], &theirs[1])?);
+        for (name, var) in [("hidden", &hidden), ("weight", &weight)] {
+            near(name, got.get(var).unwrap(), wanted.get(var).unwrap())?;
+        }
+    }
+    let weighted = args.row_weight(&temperature);
+    let said = LinearLogprobEntropyOp::default().forward(&weighted).unwrap_err().to_string();
+    assert!(said.contains("row_weight"), "{said}");
     Ok(())
 }
 
