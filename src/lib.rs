@@ -16,6 +16,17 @@
 //! println!("{} {:?}", result.output.loss.item()?, result.grad_logits.as_slice::<f32>());
 //! # Ok::<(), warploss::Error>(())
 //! ```
+//!
+//! | a trainer has | and calls |
+//! |---|---|
+//! | a `Vec` that it lends for good | [`Tensor::from_vec`]; [`Tensor::into_vec`] gives it back, uncopied |
+//! | a slice, rows padded or not | [`TensorRef::new`], [`TensorRef::with_row_stride`], [`TensorRef::with_strides`] |
+//! | one number | [`TensorRef::scalar`], [`TensorMut::scalar`] |
+//! | another library's tensor: dtype, address, shape, strides | [`TensorRef::from_raw_parts`], [`TensorMut::from_raw_parts`] |
+//! | bytes, as of a file | [`TensorRef::from_bytes`]; [`Tensor::copy_bytes`] at any address |
+//! | elements that lie apart | [`Tensor::copy_strided`], [`Tensor::copy_raw_parts`] |
+//! | an array of `ndarray`, a view of safetensors (features of those names) | `TensorRef::try_from`; `Tensor::try_from` copies |
+//! | memory of a CUDA device | [`TensorRef::from_device`], [`Device::upload`] |
 
 pub mod balance;
 mod base;

@@ -48,8 +48,8 @@ fn taken(view: &TensorView<'_>) -> Result<DType> {
 ///
 /// let bytes = [0, 0, 128, 63, 0, 0, 0, 64]; // 1 and 2
 /// let view = TensorView::new(Dtype::F32, vec![2], &bytes).expect("two numbers");
-/// // The format aligns its data to 8 bytes from where a file begins in memory.
-/// let (tensor, copy);
+/// // The format aligns its data to 8 bytes from the beginning of a file, which may lie anywhere.
+/// let copy;
 /// let weight = match TensorRef::try_from(&view) {
 ///     Ok(lent) => lent,
 ///     Err(_) => {
@@ -57,8 +57,7 @@ fn taken(view: &TensorView<'_>) -> Result<DType> {
 ///         copy.view()
 ///     }
 /// };
-/// tensor = weight;
-/// assert_eq!(tensor.to_f64()?, [1.0, 2.0]);
+/// assert_eq!(weight.to_f64()?, [1.0, 2.0]);
 /// # Ok::<(), warploss::Error>(())
 /// ```
 impl<'data> TryFrom<&TensorView<'data>> for TensorRef<'data> {
