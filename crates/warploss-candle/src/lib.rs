@@ -17,6 +17,7 @@
 //! each to zeros. [`LinearCrossEntropyLoss`] has no gradient as large as the logits, and is the one to choose.
 #![warn(missing_docs)]
 
+mod adaptive;
 mod cross_entropy;
 #[cfg(feature = "cuda")]
 mod cuda;

@@ -1,5 +1,6 @@
 //! Layers with parameters of their own, as candle-nn has them.
 
+pub use crate::adaptive::AdaptiveLogSoftmaxWithLoss;
 use crate::{LinearArgs, LinearCrossEntropyLoss};
 use candle_core::{Result, Tensor};
 use candle_nn::{Init, VarBuilder};
