@@ -24,6 +24,7 @@ mod cuda;
 mod graph;
 mod linear;
 mod linear_cross_entropy;
+mod linear_distillation;
 mod linear_logprob_entropy;
 pub mod loss;
 mod memory;
@@ -32,6 +33,7 @@ pub mod nn;
 pub use cross_entropy::CrossEntropyLoss;
 pub use linear::LinearArgs;
 pub use linear_cross_entropy::LinearCrossEntropyLoss;
+pub use linear_distillation::{LinearDistillationLoss, LinearSide};
 pub use linear_logprob_entropy::LinearLogprobEntropyOp;
 pub use warploss;
 

@@ -1,9 +1,10 @@
 //! Against candle's own losses, and candle's own operations, in f32: values, and gradients of all that there is below.
 
 use candle_core::{D, DType, Device, Result, Tensor, Var};
-use warploss_candle::warploss::{CrossEntropy, Reduction};
+use warploss_candle::warploss::{CrossEntropy, Divergence, Reduction};
 use warploss_candle::{
-    CrossEntropyLoss, LinearArgs, LinearCrossEntropyLoss, LinearLogprobEntropyOp, loss, nn,
+    CrossEntropyLoss, LinearArgs, LinearCrossEntropyLoss, LinearDistillationLoss,
+    LinearLogprobEntropyOp, LinearSide, loss, nn,
 };
 
 const CPU: Device = Device::Cpu;
@@ -186,6 +187,36 @@ fn log_probabilities_and_entropies_are_those_of_the_softmax() -> Result<()> {
     let weighted = args.row_weight(&temperature);
     let said = LinearLogprobEntropyOp::default().forward(&weighted).unwrap_err().to_string();
     assert!(said.contains("row_weight"), "{said}");
+    Ok(())
+}
+
+#[test]
+fn distillation_is_a_divergence_of_softmaxes() -> Result<()> {
+    let (rows, classes) = (17, 203);
+    let hidden = var(50, 1.0, &[rows, 8])?;
+    let [weight, bias] = [var(51, 0.4, &[classes, 8])?, var(52, 0.4, &[classes])?];
+    let teacher = [normal(53, 1.0, &[rows, 5])?, normal(54, 0.5, &[classes, 5])?];
+    let q = hidden.matmul(&weight.t()?)?.broadcast_add(&bias)?;
+    let q = candle_nn::ops::log_softmax(&q, 1)?;
+    let p = candle_nn::ops::log_softmax(&teacher[0].matmul(&teacher[1].t()?)?, 1)?;
+    let kl = |p: &Tensor, q: &Tensor| -> Result<Tensor> { (p.exp()? * (p - q)?)?.sum(1) };
+    let of_teacher = LinearSide::new(&teacher[0], &teacher[1]);
+    let student = LinearSide::new(&hidden, &weight).linear_bias(&bias);
+    let ways = [(Divergence::Kl, kl(&p, &q)?), (Divergence::ReverseKl, kl(&q, &p)?)];
+    for (divergence, theirs) in ways {
+        let theirs = theirs.mean_all()?;
+        let ours = LinearDistillationLoss::from(divergence).max_workspace_bytes(1 << 18);
+        let ours = ours.forward(&student, &of_teacher, None)?;
+        near("divergence", &ours, &theirs)?;
+        let (got, wanted) = ((ours * 2.0)?.backward()?, (theirs * 2.0)?.backward()?);
+        for (name, var) in [("hidden", &hidden), ("weight", &weight), ("bias", &bias)] {
+            near(name, got.get(var).unwrap(), wanted.get(var).unwrap())?;
+        }
+    }
+    let learns = LinearSide::new(&hidden, &weight);
+    let call = LinearDistillationLoss::from(Divergence::Kl);
+    let said = call.forward(&learns, &learns, None).unwrap_err().to_string();
+    assert!(said.contains("teacher") && said.contains("detach"), "{said}");
     Ok(())
 }
 
