@@ -9,7 +9,6 @@ use warploss::{CrossEntropy, CrossEntropyOut, CrossEntropyUpstream, Reduction};
 /// What losses of rows come to.
 #[repr(C)]
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[allow(non_camel_case_types)]
 pub enum warploss_reduction {
     /// One a row.
     None = 0,
@@ -35,7 +34,6 @@ pub(crate) fn reduction(number: u32) -> Result<Reduction> {
 /// Options of cross entropy: `warploss_cross_entropy_options_default` makes them.
 #[repr(C)]
 #[derive(Debug, Clone, Copy)]
-#[allow(non_camel_case_types)]
 pub struct warploss_cross_entropy_options {
     /// Class weights, `[C]`; null: 1 each.
     pub weight: *const warploss_tensor,
@@ -70,7 +68,6 @@ pub extern "C" fn warploss_cross_entropy_options_default() -> warploss_cross_ent
 /// Where results go; null: they are not asked for, but the loss is.
 #[repr(C)]
 #[derive(Debug, Clone, Copy)]
-#[allow(non_camel_case_types)]
 pub struct warploss_cross_entropy_outputs {
     /// `[]`, or one a row without a reduction; f32.
     pub loss: *const warploss_tensor,
@@ -91,7 +88,6 @@ pub struct warploss_cross_entropy_outputs {
 /// Upstream gradients: a tensor where it is not null, else the number.
 #[repr(C)]
 #[derive(Debug, Clone, Copy)]
-#[allow(non_camel_case_types)]
 pub struct warploss_upstream {
     /// Of the loss: its shape.
     pub grad_output: *const warploss_tensor,

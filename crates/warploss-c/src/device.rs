@@ -4,7 +4,6 @@ use crate::status::{Refusal, Result, call, warploss_status};
 use warploss::Device;
 
 /// A device: the CPU's threads, or a stream of a CUDA device. It may be called from several threads.
-#[allow(non_camel_case_types)]
 #[derive(Debug)]
 pub struct warploss_device(Device);
 

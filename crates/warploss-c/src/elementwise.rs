@@ -10,7 +10,6 @@ use warploss::{BceWithLogits, ElementwiseGradOut, Huber, KlDiv, L1, Mse, SmoothL
 /// Which loss.
 #[repr(C)]
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[allow(non_camel_case_types)]
 pub enum warploss_elementwise {
     /// Squared difference.
     Mse = 0,
@@ -29,7 +28,6 @@ pub enum warploss_elementwise {
 /// Options of them: `warploss_elementwise_options_default` makes them.
 #[repr(C)]
 #[derive(Debug, Clone, Copy)]
-#[allow(non_camel_case_types)]
 pub struct warploss_elementwise_options {
     /// A `warploss_elementwise`.
     pub loss: u32,

@@ -4,6 +4,7 @@
 //! [`warploss_last_error`] what was wrong. No panic crosses the border. What a pointer names must be what its type says: that
 //! alone cannot be checked.
 #![warn(missing_docs)]
+#![expect(non_camel_case_types, reason = "types have the names that C calls them by")]
 
 mod cross_entropy;
 mod device;

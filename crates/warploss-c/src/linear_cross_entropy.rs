@@ -12,7 +12,6 @@ use warploss::{LinearCrossEntropy, LinearGradOut, LinearInput};
 /// Hidden states, a classifier and what comes with them; what there need not be is null.
 #[repr(C)]
 #[derive(Debug, Clone, Copy)]
-#[allow(non_camel_case_types)]
 pub struct warploss_linear_input {
     /// Hidden states, `[N, D]`.
     pub input: *const warploss_tensor,
@@ -31,7 +30,6 @@ pub struct warploss_linear_input {
 /// Where gradients go; null: none is made.
 #[repr(C)]
 #[derive(Debug, Clone, Copy)]
-#[allow(non_camel_case_types)]
 pub struct warploss_linear_gradients {
     /// As the hidden states.
     pub input: *const warploss_tensor,

@@ -7,7 +7,6 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 /// How a call ended.
 #[repr(C)]
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[allow(non_camel_case_types)]
 pub enum warploss_status {
     /// Done; on a CUDA device: begun.
     Ok = 0,

@@ -7,7 +7,6 @@ use warploss::{DType, GradOutput, TensorMut, TensorRef};
 /// Where memory lies: DLPack's `DLDevice`.
 #[repr(C)]
 #[derive(Debug, Clone, Copy)]
-#[allow(non_camel_case_types)]
 pub struct warploss_place {
     /// 1: the host; 2: a CUDA device; 3: the host, pinned.
     pub device_type: i32,
@@ -18,7 +17,6 @@ pub struct warploss_place {
 /// Type of elements: DLPack's `DLDataType`.
 #[repr(C)]
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[allow(non_camel_case_types)]
 pub struct warploss_dtype {
     /// 0: signed integer, 1: unsigned integer, 2: IEEE float, 4: bfloat.
     pub code: u8,
@@ -31,7 +29,6 @@ pub struct warploss_dtype {
 /// A tensor: DLPack's `DLTensor`, member by member.
 #[repr(C)]
 #[derive(Debug, Clone, Copy)]
-#[allow(non_camel_case_types)]
 pub struct warploss_tensor {
     /// The memory.
     pub data: *mut c_void,
@@ -53,12 +50,11 @@ pub struct warploss_tensor {
 /// What stands for a tensor's memory: address, dtype, sizes and distances, checked as far as numbers can be.
 struct Facts {
     dtype: DType,
-    #[cfg_attr(not(feature = "cuda"), allow(dead_code))]
-    ordinal: usize,
     address: *mut u8,
     shape: Vec<usize>,
     strides: Option<Vec<isize>>,
-    cuda: bool,
+    /// On which CUDA device.
+    cuda: Option<usize>,
 }
 
 /// # Safety
@@ -83,9 +79,13 @@ unsafe fn facts(name: &str, tensor: *const warploss_tensor) -> Result<Facts> {
             return Err(Refusal::argument(name, expected, got));
         }
     };
+    let ordinal = || {
+        let id = tensor.device.device_id;
+        usize::try_from(id).map_err(|_| Refusal::argument(name, "a device_id from 0 on", id))
+    };
     let cuda = match tensor.device.device_type {
-        1 | 3 => false,
-        2 if cfg!(feature = "cuda") => true,
+        1 | 3 => ordinal().map(|_| None)?,
+        2 if cfg!(feature = "cuda") => Some(ordinal()?),
         got => {
             let expected = "a device_type of the host (1, 3) or, in a build with cuda, CUDA (2)";
             return Err(Refusal::argument(name, expected, got));
@@ -109,12 +109,9 @@ unsafe fn facts(name: &str, tensor: *const warploss_tensor) -> Result<Facts> {
     let shape = shape.collect::<Result<Vec<usize>>>()?;
     let strides = (!tensor.strides.is_null())
         .then(|| numbers(tensor.strides).iter().map(|&stride| stride as isize).collect());
-    let Ok(ordinal) = usize::try_from(tensor.device.device_id) else {
-        return Err(Refusal::argument(name, "a device_id from 0 on", tensor.device.device_id));
-    };
     let offset = usize::try_from(tensor.byte_offset).unwrap_or(usize::MAX);
     let address = tensor.data.cast::<u8>().wrapping_add(offset);
-    Ok(Facts { dtype, ordinal, address, shape, strides, cuda })
+    Ok(Facts { dtype, address, shape, strides, cuda })
 }
 
 fn named(name: &str) -> impl FnOnce(warploss::Error) -> Refusal {
@@ -132,7 +129,7 @@ fn named(name: &str) -> impl FnOnce(warploss::Error) -> Refusal {
 
 #[cfg(feature = "cuda")]
 impl Facts {
-    fn device(&self, name: &str) -> Result<(warploss::DeviceMemory, usize)> {
+    fn device(&self, name: &str, ordinal: usize) -> Result<(warploss::DeviceMemory, usize)> {
         let inner: usize = self.shape.iter().skip(1).product();
         let mut expected = 1;
         for (i, &size) in self.shape.iter().enumerate().rev() {
@@ -150,10 +147,29 @@ impl Facts {
             0 => 0,
             rows => (rows - 1).saturating_mul(stride).saturating_add(inner),
         };
-        let Facts { dtype, ordinal, address, .. } = *self;
+        let Facts { dtype, address, .. } = *self;
         let address = address.addr() as u64;
         Ok((warploss::DeviceMemory { address, len, dtype, ordinal }, stride))
     }
+}
+
+/// A view of the tensor's memory, shared or to be written. Unsafe, as [`read`] and [`write`] are.
+macro_rules! view {
+    ($View:ident, $name:expr, $tensor:expr) => {{
+        let facts = facts($name, $tensor)?;
+        match facts.cuda {
+            #[cfg(feature = "cuda")]
+            Some(ordinal) => {
+                let (memory, stride) = facts.device($name, ordinal)?;
+                $View::from_device(memory, &facts.shape, stride)
+            }
+            _ => {
+                let Facts { dtype, address, shape, strides, .. } = facts;
+                $View::from_raw_parts(dtype, address, &shape, strides.as_deref())
+            }
+        }
+        .map_err(named($name))
+    }};
 }
 
 /// # Safety
@@ -161,19 +177,7 @@ impl Facts {
 /// CUDA device: before what was begun is done).
 pub(crate) unsafe fn read<'a>(name: &str, tensor: *const warploss_tensor) -> Result<TensorRef<'a>> {
     // SAFETY: the caller's promise.
-    let facts = unsafe { facts(name, tensor)? };
-    #[cfg(feature = "cuda")]
-    if facts.cuda {
-        let (memory, stride) = facts.device(name)?;
-        // SAFETY: the caller's promise.
-        return unsafe { TensorRef::from_device(memory, &facts.shape, stride) }
-            .map_err(named(name));
-    }
-    debug_assert!(!facts.cuda);
-    let Facts { dtype, address, shape, strides, .. } = facts;
-    // SAFETY: the caller's promise.
-    let view = unsafe { TensorRef::from_raw_parts(dtype, address, &shape, strides.as_deref()) };
-    view.map_err(named(name))
+    unsafe { view!(TensorRef, name, tensor) }
 }
 
 /// # Safety
@@ -193,19 +197,7 @@ pub(crate) unsafe fn write<'a>(
     tensor: *const warploss_tensor,
 ) -> Result<TensorMut<'a>> {
     // SAFETY: the caller's promise.
-    let facts = unsafe { facts(name, tensor)? };
-    #[cfg(feature = "cuda")]
-    if facts.cuda {
-        let (memory, stride) = facts.device(name)?;
-        // SAFETY: the caller's promise.
-        return unsafe { TensorMut::from_device(memory, &facts.shape, stride) }
-            .map_err(named(name));
-    }
-    debug_assert!(!facts.cuda);
-    let Facts { dtype, address, shape, strides, .. } = facts;
-    // SAFETY: the caller's promise.
-    let view = unsafe { TensorMut::from_raw_parts(dtype, address, &shape, strides.as_deref()) };
-    view.map_err(named(name))
+    unsafe { view!(TensorMut, name, tensor) }
 }
 
 /// # Safety

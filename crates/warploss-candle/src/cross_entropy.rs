@@ -83,11 +83,12 @@ impl CrossEntropyLoss {
         let tracked = logits.track_op() || soft && target.track_op();
         let rows = rows_of(&logits);
         if !tracked {
-            return Ok(self.losses(&logits, &target, &rows, false)?.0);
+            return self.losses(&logits, &target, &rows, None);
         }
         if self.reduction == Reduction::None {
-            let (loss, lse) = self.losses(&logits, &target, &rows, true)?;
-            let back = self.later(&logits, &target, lse);
+            let mut lse = Made::new(logits.device(), DType::F32, &rows)?;
+            let loss = self.losses(&logits, &target, &rows, Some(&mut lse))?;
+            let back = self.later(&logits, &target, lse.tensor());
             return result(&loss, &of(&logits, &target), back);
         }
         let (loss, ready) = match self.in_place {
@@ -101,26 +102,23 @@ impl CrossEntropyLoss {
         if self.reduction == Reduction::None { rows } else { &[] }
     }
 
-    /// Losses, and what a backward pass is made from.
+    /// Losses, with what a backward pass is made from where there is room for it.
     fn losses(
         &self,
         logits: &Tensor,
         target: &Tensor,
         rows: &[usize],
-        saves: bool,
-    ) -> Result<(Tensor, Tensor)> {
+        lse: Option<&mut Made>,
+    ) -> Result<Tensor> {
         let mut loss = Made::new(logits.device(), DType::F32, self.loss_shape(rows))?;
-        let mut lse = Made::new(logits.device(), DType::F32, if saves { rows } else { &[0] })?;
         lend!(x = logits, "logits");
         lend!(t = target, "target");
         lend_some!(w = self.weight, "weight");
         let options = self.with(w);
-        let mut out = CrossEntropyOut::loss(loss.view_mut()?);
-        if saves {
-            out.lse = Some(lse.view_mut()?);
-        }
+        let lse = lse.map(Made::view_mut).transpose()?;
+        let out = CrossEntropyOut { lse, ..CrossEntropyOut::loss(loss.view_mut()?) };
         options.forward_into(&device(logits.device())?, x, t, out).map_err(told)?;
-        Ok((loss.tensor(), lse.tensor()))
+        Ok(loss.tensor())
     }
 
     /// The options with weights that are lent.

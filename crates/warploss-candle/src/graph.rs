@@ -80,10 +80,9 @@ impl CustomOp1 for Part {
         }
     }
 
-    fn cuda_fwd(&self, _: &CudaStorage, layout: &Layout) -> Result<(CudaStorage, Shape)> {
+    fn cuda_fwd(&self, _: &CudaStorage, _: &Layout) -> Result<(CudaStorage, Shape)> {
         use candle_core::backend::BackendStorage;
         let (storage, own) = self.value.storage_and_layout();
-        let _ = layout;
         match &*storage {
             Storage::Cuda(storage) => Ok((storage.try_clone(own)?, self.shape())),
             _ => candle_core::bail!("warploss: a value on another device than its arguments"),

@@ -31,9 +31,9 @@ mod memory;
 pub mod nn;
 
 pub use cross_entropy::CrossEntropyLoss;
-pub use linear::LinearArgs;
+pub use linear::{LinearArgs, LinearSide};
 pub use linear_cross_entropy::LinearCrossEntropyLoss;
-pub use linear_distillation::{LinearDistillationLoss, LinearSide};
+pub use linear_distillation::LinearDistillationLoss;
 pub use linear_logprob_entropy::LinearLogprobEntropyOp;
 pub use warploss;
 

@@ -6,29 +6,24 @@ use candle_core::{DType, Result, Tensor};
 use std::sync::Arc;
 use warploss::LinearGradOut;
 
-/// Hidden states, a classifier and what comes with them.
+/// Hidden states and the classifier that makes logits of them.
 #[derive(Debug, Clone)]
-pub struct LinearArgs {
+pub struct LinearSide {
     /// `[D]` or `[N, D]`.
     pub input: Tensor,
     /// `[V, D]`.
     pub linear_weight: Tensor,
     /// `[V]`.
     pub linear_bias: Option<Tensor>,
-    /// Class indices, one a row; or probabilities, `[N, V]`.
-    pub target: Tensor,
     /// What each row's logits are divided by; f32, one a row.
     pub temperature: Option<Tensor>,
-    /// What each row's loss is multiplied by; f32, one a row.
-    pub row_weight: Option<Tensor>,
 }
 
-impl LinearArgs {
-    /// Without a bias, temperatures and weights of rows.
-    pub fn new(input: &Tensor, linear_weight: &Tensor, target: &Tensor) -> LinearArgs {
-        let [input, linear_weight, target] = [input, linear_weight, target].map(Tensor::clone);
-        let (linear_bias, temperature, row_weight) = (None, None, None);
-        LinearArgs { input, linear_weight, linear_bias, target, temperature, row_weight }
+impl LinearSide {
+    /// Without a bias and temperatures.
+    pub fn new(input: &Tensor, linear_weight: &Tensor) -> LinearSide {
+        let [input, linear_weight] = [input, linear_weight].map(Tensor::clone);
+        LinearSide { input, linear_weight, linear_bias: None, temperature: None }
     }
 
     /// With a bias.
@@ -43,6 +38,81 @@ impl LinearArgs {
         self
     }
 
+    /// What `change` makes of each tensor.
+    fn try_map(&self, change: impl Fn(&Tensor) -> Result<Tensor>) -> Result<LinearSide> {
+        let some = |tensor: &Option<Tensor>| tensor.as_ref().map(&change).transpose();
+        Ok(LinearSide {
+            input: change(&self.input)?,
+            linear_weight: change(&self.linear_weight)?,
+            linear_bias: some(&self.linear_bias)?,
+            temperature: some(&self.temperature)?,
+        })
+    }
+
+    /// Tensors as views have them.
+    pub(crate) fn in_rows(&self) -> Result<LinearSide> {
+        self.try_map(in_rows)
+    }
+
+    /// The shape of what has one number a row.
+    pub(crate) fn rows(&self) -> &[usize] {
+        &self.input.dims()[..self.input.rank().saturating_sub(1)]
+    }
+
+    /// What has a gradient.
+    pub(crate) fn of(&self) -> Vec<&Tensor> {
+        let all = [Some(&self.input), Some(&self.linear_weight), self.linear_bias.as_ref()];
+        all.into_iter().flatten().collect()
+    }
+
+    /// Of which of those the graph asks for it.
+    pub(crate) fn wanted(&self) -> Vec<bool> {
+        self.of().iter().map(|tensor| tensor.track_op()).collect()
+    }
+
+    /// Memory for the gradients that are wanted.
+    pub(crate) fn gradients(&self, wanted: &[bool]) -> Result<Vec<Option<Made>>> {
+        let of = self.of().into_iter().zip(wanted);
+        of.map(|(tensor, &wanted)| wanted.then(|| Made::like(tensor)).transpose()).collect()
+    }
+
+    /// Gradients in the order of [`LinearSide::of`]; nothing where nobody asks.
+    pub(crate) fn tensors(&self, made: Vec<Option<Made>>) -> Result<Vec<Tensor>> {
+        let none = || Tensor::zeros((), DType::F32, self.input.device());
+        made.into_iter().map(|made| made.map_or_else(none, |made| Ok(made.tensor()))).collect()
+    }
+}
+
+/// Hidden states, a classifier and what comes with them.
+#[derive(Debug, Clone)]
+pub struct LinearArgs {
+    /// Hidden states and the classifier.
+    pub side: LinearSide,
+    /// Class indices, one a row; or probabilities, `[N, V]`.
+    pub target: Tensor,
+    /// What each row's loss is multiplied by; f32, one a row.
+    pub row_weight: Option<Tensor>,
+}
+
+impl LinearArgs {
+    /// Without a bias, temperatures and weights of rows.
+    pub fn new(input: &Tensor, linear_weight: &Tensor, target: &Tensor) -> LinearArgs {
+        let side = LinearSide::new(input, linear_weight);
+        LinearArgs { side, target: target.clone(), row_weight: None }
+    }
+
+    /// With a bias.
+    pub fn linear_bias(mut self, bias: &Tensor) -> Self {
+        self.side = self.side.linear_bias(bias);
+        self
+    }
+
+    /// With temperatures.
+    pub fn temperature(mut self, temperature: &Tensor) -> Self {
+        self.side = self.side.temperature(temperature);
+        self
+    }
+
     /// With weights of rows.
     pub fn row_weight(mut self, row_weight: &Tensor) -> Self {
         self.row_weight = Some(row_weight.detach());
@@ -51,48 +121,11 @@ impl LinearArgs {
 
     /// Tensors as views have them.
     pub(crate) fn in_rows(&self) -> Result<LinearArgs> {
-        let some = |tensor: &Option<Tensor>| tensor.as_ref().map(in_rows).transpose();
         Ok(LinearArgs {
-            input: in_rows(&self.input)?,
-            linear_weight: in_rows(&self.linear_weight)?,
-            linear_bias: some(&self.linear_bias)?,
+            side: self.side.in_rows()?,
             target: in_rows(&self.target)?,
-            temperature: some(&self.temperature)?,
-            row_weight: some(&self.row_weight)?,
+            row_weight: self.row_weight.as_ref().map(in_rows).transpose()?,
         })
-    }
-
-    /// What has a gradient.
-    pub(crate) fn of(&self) -> Vec<&Tensor> {
-        [Some(&self.input), Some(&self.linear_weight), self.linear_bias.as_ref()]
-            .into_iter()
-            .flatten()
-            .collect()
-    }
-
-    /// The same tensors, which no graph is asked about.
-    pub(crate) fn detached(&self) -> LinearArgs {
-        let some = |tensor: &Option<Tensor>| tensor.as_ref().map(Tensor::detach);
-        LinearArgs {
-            input: self.input.detach(),
-            linear_weight: self.linear_weight.detach(),
-            linear_bias: some(&self.linear_bias),
-            target: self.target.detach(),
-            temperature: some(&self.temperature),
-            row_weight: some(&self.row_weight),
-        }
-    }
-
-    /// Memory for the gradients of what has one: of those alone that the graph asks for.
-    pub(crate) fn gradients(&self) -> Result<Vec<Option<Made>>> {
-        let made = |tensor: &&Tensor| tensor.track_op().then(|| Made::like(tensor)).transpose();
-        self.of().iter().map(made).collect()
-    }
-
-    /// Gradients in the order of [`LinearArgs::of`]; nothing where nobody asks.
-    pub(crate) fn tensors(&self, made: Vec<Option<Made>>) -> Result<Vec<Tensor>> {
-        let none = || Tensor::zeros((), DType::F32, self.input.device());
-        made.into_iter().map(|made| made.map_or_else(none, |made| Ok(made.tensor()))).collect()
     }
 }
 
@@ -100,43 +133,57 @@ impl LinearArgs {
 pub(crate) fn later(
     args: &LinearArgs,
     run: impl Fn(&LinearArgs, &mut [Option<Made>], &Tensor) -> Result<()> + Send + Sync + 'static,
-) -> Arc<Back> {
+) -> Result<Arc<Back>> {
     // What the graph asks for is known now; the tensors that a backward pass reads are to be no part of it.
-    let wanted: Vec<bool> = args.of().iter().map(|tensor| tensor.track_op()).collect();
-    let args = args.detached();
-    Arc::new(move |grad: &Tensor| {
-        let made = args.of().into_iter().zip(&wanted);
-        let made = made.map(|(tensor, &wanted)| wanted.then(|| Made::like(tensor)).transpose());
-        let mut made: Vec<Option<Made>> = made.collect::<Result<_>>()?;
+    let wanted = args.side.wanted();
+    let args = LinearArgs {
+        side: args.side.try_map(|tensor| Ok(tensor.detach()))?,
+        target: args.target.detach(),
+        row_weight: args.row_weight.clone(),
+    };
+    Ok(Arc::new(move |grad: &Tensor| {
+        let mut made = args.side.gradients(&wanted)?;
         run(&args, &mut made, &grad.contiguous()?)?;
-        args.tensors(made)
-    })
+        args.side.tensors(made)
+    }))
+}
+
+/// Binds what is lent of a side as the library has it; errors say whose it is.
+macro_rules! lend_head {
+    ($head:ident = $side:expr, $whose:literal) => {
+        let side: &$crate::LinearSide = $side;
+        $crate::memory::lend!(input = &side.input, concat!($whose, "input"));
+        $crate::memory::lend!(weight = &side.linear_weight, concat!($whose, "linear_weight"));
+        $crate::memory::lend_some!(bias = side.linear_bias, concat!($whose, "linear_bias"));
+        $crate::memory::lend_some!(by = side.temperature, concat!($whose, "temperature"));
+        let $head = warploss::LinearHead {
+            linear_bias: bias,
+            temperature: by,
+            ..warploss::LinearHead::new(input, weight)
+        };
+    };
 }
 
 /// A call over what is lent of the arguments.
 macro_rules! with_input {
     ($args:expr, $input:ident => $body:expr) => {{
-        use $crate::memory::{lend, lend_some};
         let args: &$crate::LinearArgs = $args;
-        lend!(input = &args.input, "input");
-        lend!(linear_weight = &args.linear_weight, "linear_weight");
-        lend!(target = &args.target, "target");
-        lend_some!(linear_bias = args.linear_bias, "linear_bias");
-        lend_some!(temperature = args.temperature, "temperature");
-        lend_some!(row_weight = args.row_weight, "row_weight");
+        $crate::linear::lend_head!(head = &args.side, "");
+        $crate::memory::lend!(target = &args.target, "target");
+        $crate::memory::lend_some!(row_weight = args.row_weight, "row_weight");
         let $input = warploss::LinearInput {
-            linear_bias,
-            temperature,
+            linear_bias: head.linear_bias,
+            temperature: head.temperature,
             row_weight,
-            ..warploss::LinearInput::new(input, linear_weight, target)
+            ..warploss::LinearInput::new(head.input, head.linear_weight, target)
         };
         $body
     }};
 }
 
-pub(crate) use with_input;
+pub(crate) use {lend_head, with_input};
 
-/// Where the gradients of [`LinearArgs::of`] go.
+/// Where the gradients of [`LinearSide::of`] go.
 pub(crate) fn outputs(made: &mut [Option<Made>]) -> Result<LinearGradOut<'_>> {
     let mut views = made.iter_mut().map(|made| made.as_mut().map(Made::view_mut).transpose());
     let mut next = || views.next().unwrap_or(Ok(None));

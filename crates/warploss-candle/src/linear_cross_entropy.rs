@@ -3,7 +3,7 @@
 use crate::LinearArgs;
 use crate::graph::{Back, result, scaled};
 use crate::linear::{later, outputs, with_input};
-use crate::memory::{Made, device, told};
+use crate::memory::{Made, device, lend, told};
 use candle_core::{DType, Result, Tensor};
 use std::sync::Arc;
 use warploss::{
@@ -32,9 +32,10 @@ use warploss::{
 /// ```
 #[derive(Debug, Clone)]
 pub struct LinearCrossEntropyLoss {
-    options: LinearCrossEntropy<'static>,
     of_logits: CrossEntropy<'static>,
     reduction: Reduction,
+    max_workspace_bytes: Option<usize>,
+    path: LinearPath,
 }
 
 impl Default for LinearCrossEntropyLoss {
@@ -47,28 +48,39 @@ impl LinearCrossEntropyLoss {
     /// With the library's options of cross entropy; the mean of the rows' losses unless
     /// [`LinearCrossEntropyLoss::reduction`] says otherwise.
     pub fn new(options: CrossEntropy<'static>) -> LinearCrossEntropyLoss {
-        let of_logits = options.reduction(Reduction::Mean);
-        let options = LinearCrossEntropy::from(of_logits.clone());
-        LinearCrossEntropyLoss { options, of_logits, reduction: Reduction::Mean }
+        LinearCrossEntropyLoss {
+            of_logits: options,
+            reduction: Reduction::Mean,
+            max_workspace_bytes: None,
+            path: LinearPath::Auto,
+        }
     }
 
-    /// Default [`Reduction::Mean`]. It is to be called before the options of products are.
-    pub fn reduction(self, reduction: Reduction) -> Self {
-        let of_logits = self.of_logits.reduction(reduction);
-        let options = LinearCrossEntropy::from(of_logits.clone());
-        LinearCrossEntropyLoss { options, of_logits, reduction }
+    /// Default [`Reduction::Mean`].
+    pub fn reduction(mut self, reduction: Reduction) -> Self {
+        self.reduction = reduction;
+        self
     }
 
     /// [`LinearCrossEntropy::max_workspace_bytes`].
     pub fn max_workspace_bytes(mut self, bytes: usize) -> Self {
-        self.options = self.options.max_workspace_bytes(bytes);
+        self.max_workspace_bytes = Some(bytes);
         self
     }
 
     /// [`LinearCrossEntropy::path`].
     pub fn path(mut self, path: LinearPath) -> Self {
-        self.options = self.options.path(path);
+        self.path = path;
         self
+    }
+
+    fn options(&self) -> LinearCrossEntropy<'static> {
+        let of_logits = self.of_logits.clone().reduction(self.reduction);
+        let options = LinearCrossEntropy::from(of_logits).path(self.path);
+        match self.max_workspace_bytes {
+            Some(bytes) => options.max_workspace_bytes(bytes),
+            None => options,
+        }
     }
 
     /// The loss.
@@ -77,47 +89,49 @@ impl LinearCrossEntropyLoss {
     /// The library's, in its words.
     pub fn forward(&self, args: &LinearArgs) -> Result<Tensor> {
         let args = args.in_rows()?;
-        let tracked = args.of().iter().any(|tensor| tensor.track_op());
+        let tracked = args.side.wanted().contains(&true);
         if args.target.track_op() && args.target.dtype().is_float() {
             candle_core::bail!("target: expected no gradient of it, got a tensor that has one");
         }
         match (tracked, self.reduction) {
             (false, _) => self.losses(&args),
-            (true, Reduction::None) => result(&self.losses(&args)?, &args.of(), self.later(&args)),
+            (true, Reduction::None) => {
+                result(&self.losses(&args)?, &args.side.of(), self.later(&args)?)
+            }
             (true, _) => {
                 let (loss, ready) = self.fused(&args)?;
-                result(&loss, &args.of(), Arc::new(move |grad: &Tensor| scaled(&ready, grad)))
+                result(&loss, &args.side.of(), Arc::new(move |grad: &Tensor| scaled(&ready, grad)))
             }
         }
     }
 
     fn losses(&self, args: &LinearArgs) -> Result<Tensor> {
-        let rows = &args.input.dims()[..args.input.rank().saturating_sub(1)];
-        let shape = if self.reduction == Reduction::None { rows } else { &[] };
-        let mut loss = Made::new(args.input.device(), DType::F32, shape)?;
-        let device = device(args.input.device())?;
+        let shape = if self.reduction == Reduction::None { args.side.rows() } else { &[] };
+        let mut loss = Made::new(args.side.input.device(), DType::F32, shape)?;
+        let device = device(args.side.input.device())?;
         with_input!(args, input => {
             let out = CrossEntropyOut::loss(loss.view_mut()?);
-            self.options.forward_into(&device, &input, out).map_err(told)?;
+            self.options().forward_into(&device, &input, out).map_err(told)?;
         });
         Ok(loss.tensor())
     }
 
     fn fused(&self, args: &LinearArgs) -> Result<(Tensor, Vec<Tensor>)> {
-        let mut loss = Made::new(args.input.device(), DType::F32, &[])?;
-        let (mut made, device) = (args.gradients()?, device(args.input.device())?);
+        let mut loss = Made::new(args.side.input.device(), DType::F32, &[])?;
+        let (mut made, device) =
+            (args.side.gradients(&args.side.wanted())?, device(args.side.input.device())?);
         with_input!(args, input => {
             let (out, to) = (CrossEntropyOut::loss(loss.view_mut()?), outputs(&mut made)?);
-            let done = self.options.forward_backward_into(&device, &input, 1.0, to, out);
+            let done = self.options().forward_backward_into(&device, &input, 1.0, to, out);
             done.map_err(told)?;
         });
-        Ok((loss.tensor(), args.tensors(made)?))
+        Ok((loss.tensor(), args.side.tensors(made)?))
     }
 
-    fn later(&self, args: &LinearArgs) -> Arc<Back> {
-        let options = self.options.clone();
+    fn later(&self, args: &LinearArgs) -> Result<Arc<Back>> {
+        let options = self.options();
         later(args, move |args, made, grad| {
-            let device = device(args.input.device())?;
+            let device = device(args.side.input.device())?;
             with_input!(args, input => {
                 lend!(g = grad, "grad_output");
                 let upstream = CrossEntropyUpstream::from(GradOutput::Tensor(g));

@@ -3,7 +3,7 @@
 use crate::LinearArgs;
 use crate::graph::result;
 use crate::linear::{later, outputs, with_input};
-use crate::memory::{Made, device, told};
+use crate::memory::{Made, device, lend, told};
 use candle_core::{DType, Result, Tensor};
 use warploss::{
     GradOutput, LinearLogprobEntropy, LogprobEntropy, LogprobEntropyOut, LogprobEntropyUpstream,
@@ -56,7 +56,8 @@ impl LinearLogprobEntropyOp {
         let both = self.both(&args)?;
         let options = self.options.clone();
         let back = later(&args, move |args, made, grad| {
-            let (device, halves) = (device(args.input.device())?, [grad.get(0)?, grad.get(1)?]);
+            let (device, halves) =
+                (device(args.side.input.device())?, [grad.get(0)?, grad.get(1)?]);
             with_input!(args, input => {
                 lend!(of_logprob = &halves[0], "grad_logprob");
                 lend!(of_entropy = &halves[1], "grad_entropy");
@@ -66,17 +67,16 @@ impl LinearLogprobEntropyOp {
                 };
                 options.backward_into(&device, &input, upstream, outputs(made)?).map_err(told)
             })
-        });
+        })?;
         // One operation with both for its value, so that one backward pass makes the gradients of both.
-        let both = result(&both, &args.of(), back)?;
+        let both = result(&both, &args.side.of(), back)?;
         Ok((both.get(0)?, both.get(1)?))
     }
 
     fn both(&self, args: &LinearArgs) -> Result<Tensor> {
-        let rows = &args.input.dims()[..args.input.rank().saturating_sub(1)];
-        let new = || Made::new(args.input.device(), DType::F32, rows);
+        let new = || Made::new(args.side.input.device(), DType::F32, args.side.rows());
         let (mut logprob, mut entropy) = (new()?, new()?);
-        let device = device(args.input.device())?;
+        let device = device(args.side.input.device())?;
         with_input!(args, input => {
             let out = LogprobEntropyOut::new(logprob.view_mut()?, entropy.view_mut()?);
             self.options.forward_into(&device, &input, out).map_err(told)?;

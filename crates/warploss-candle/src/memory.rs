@@ -219,7 +219,7 @@ pub(crate) fn device(of: &Device) -> Result<warploss::Device> {
 
 /// Binds a view of a tensor's memory, which is locked for reading from here to the end of the block.
 macro_rules! lend {
-    ($view:ident = $tensor:expr, $argument:literal) => {
+    ($view:ident = $tensor:expr, $argument:expr) => {
         let lent = $crate::memory::Lent::new($tensor);
         let part = lent.part($argument)?;
         let $view = part.view()?;
@@ -228,7 +228,7 @@ macro_rules! lend {
 
 /// The same of a tensor that there may be.
 macro_rules! lend_some {
-    ($view:ident = $tensor:expr, $argument:literal) => {
+    ($view:ident = $tensor:expr, $argument:expr) => {
         let lent = $tensor.as_ref().map($crate::memory::Lent::new);
         let part = lent.as_ref().map(|lent| lent.part($argument)).transpose()?;
         let $view = part.as_ref().map($crate::memory::Part::view).transpose()?;

@@ -137,7 +137,7 @@ fn linear_cross_entropy_is_a_product_and_candles_loss() -> Result<()> {
     let logits = hidden.matmul(&weight.t()?)?.broadcast_add(&bias)?;
     let by = normal(14, 1.0, &[rows])?;
     let call = LinearCrossEntropyLoss::default();
-    let of_rows = call.clone().reduction(Reduction::None).max_workspace_bytes(1 << 20);
+    let of_rows = call.clone().max_workspace_bytes(1 << 20).reduction(Reduction::None);
     let theirs = candle_nn::loss::cross_entropy(&logits, &target)?;
     let theirs_of_rows = (plain(&logits, &target)? * &by)?.sum_all()?;
     let ours = [call.forward(&args)?, (of_rows.forward(&args)? * &by)?.sum_all()?];
@@ -148,6 +148,10 @@ fn linear_cross_entropy_is_a_product_and_candles_loss() -> Result<()> {
             near(name, got.get(var).unwrap(), wanted.get(var).unwrap())?;
         }
     }
+    // A budget stays what it is, whatever is said after it.
+    let small = call.clone().max_workspace_bytes(1).reduction(Reduction::Sum);
+    let said = small.forward(&args).unwrap_err().to_string();
+    assert!(said.contains("max_workspace_bytes"), "{said}");
     // Of a classifier that is not trained no gradient is made.
     let frozen = LinearArgs::new(&hidden, &weight.detach(), &target);
     let got = call.forward(&frozen)?.backward()?;
