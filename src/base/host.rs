@@ -103,35 +103,14 @@ pub(crate) use each_dtype;
 /// Runs `$body` with `$type` standing for the type of a dtype's elements.
 macro_rules! with_dtype {
     ($dtype:expr, $type:ident => $body:expr) => {
+        with_dtype!($dtype, $type => $body; F32 f32, F16 half::f16, BF16 half::bf16, I64 i64, I32 i32, U32 u32, U8 u8)
+    };
+    ($dtype:expr, $type:ident => $body:expr; $($variant:ident $of:ty),*) => {
         match $dtype {
-            DType::F32 => {
-                type $type = f32;
+            $(DType::$variant => {
+                type $type = $of;
                 $body
-            }
-            DType::F16 => {
-                type $type = half::f16;
-                $body
-            }
-            DType::BF16 => {
-                type $type = half::bf16;
-                $body
-            }
-            DType::I64 => {
-                type $type = i64;
-                $body
-            }
-            DType::I32 => {
-                type $type = i32;
-                $body
-            }
-            DType::U32 => {
-                type $type = u32;
-                $body
-            }
-            DType::U8 => {
-                type $type = u8;
-                $body
-            }
+            })*
         }
     };
 }

@@ -104,6 +104,17 @@ pub(crate) fn shape(
     Err(Error::Shape { argument, expected: format!("{expected} ({owner})"), got: tensor.shape() })
 }
 
+/// The tensor, which is a gradient of `of`, has its shape and dtype.
+pub(crate) fn like(
+    argument: &'static str,
+    tensor: &TensorRef<'_>,
+    of: &TensorRef<'_>,
+    owner: &str,
+) -> Result<()> {
+    shape(argument, tensor, of.shape(), owner)?;
+    dtype(argument, tensor, &[of.dtype()], owner)
+}
+
 /// The tensor has one of two dtypes: its own, or the one that `owner` gives it.
 pub(crate) fn dtype(
     argument: &'static str,

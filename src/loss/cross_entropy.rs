@@ -116,8 +116,7 @@ impl<'w> CrossEntropy<'w> {
         let (grad_output, gradients) = (grad_output.into(), gradients.into());
         checked.check_backward(&lse, &grad_output)?;
         let grad = gradients.logits.as_ref();
-        validate::shape("grad_logits", &grad, logits.shape(), "the logits'")?;
-        validate::dtype("grad_logits", &grad, &[logits.dtype()], "the logits'")?;
+        validate::like("grad_logits", &grad, &logits, "the logits'")?;
         checked.check_grad_target(&gradients)?;
         let places = [logits.place(), grad.place(), lse.place()];
         let backend = device.backend("logits", &places)?;
@@ -225,8 +224,7 @@ impl<'w> CrossEntropy<'w> {
         let checked = self.check(&logits, &target)?;
         checked.check_out(&out)?;
         checked.check_upstream(&upstream)?;
-        validate::shape("grad_logits", &grad, logits.shape(), "the logits'")?;
-        validate::dtype("grad_logits", &grad, &[logits.dtype()], "the logits'")?;
+        validate::like("grad_logits", &grad, &logits, "the logits'")?;
         checked.check_grad_target(&gradients)?;
         let backend = device.backend("logits", &[logits.place(), grad.place()])?;
         match checked.target {

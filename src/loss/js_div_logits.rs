@@ -77,8 +77,7 @@ impl<'w> JsDivLogits<'w> {
         let (grad_output, gradients) = (grad_output.into(), gradients.into());
         grad_output.check(checked.of_rows.loss_shape(), logits.dtype())?;
         let grad = gradients.logits.as_ref();
-        validate::shape("grad_logits", &grad, logits.shape(), "the logits'")?;
-        validate::dtype("grad_logits", &grad, &[logits.dtype()], "the logits'")?;
+        validate::like("grad_logits", &grad, &logits, "the logits'")?;
         checked.check_grad_target(&gradients)?;
         device
             .backend("logits", &[logits.place(), grad.place()])?

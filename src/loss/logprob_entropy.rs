@@ -105,8 +105,7 @@ impl LogprobEntropy {
         let (target, lse) = saved;
         let checked = self.check_backward(&logits, &target, &lse, &upstream)?;
         let grad = grad_logits.as_ref();
-        validate::shape("grad_logits", &grad, logits.shape(), "the logits'")?;
-        validate::dtype("grad_logits", &grad, &[logits.dtype()], "the logits'")?;
+        validate::like("grad_logits", &grad, &logits, "the logits'")?;
         let [a, b] = upstream.places();
         device
             .backend("logits", &[logits.place(), grad.place(), lse.place(), a, b])?

@@ -72,8 +72,7 @@ impl LogSumExp {
         validate::dtype("grad_output", &grad_output, &dtypes, "the input's")?;
         validate::contiguous("grad_output", &grad_output)?;
         let grad = grad_input.as_ref();
-        validate::shape("grad_input", &grad, input.shape(), "the input's")?;
-        validate::dtype("grad_input", &grad, &[input.dtype()], "the input's")?;
+        validate::like("grad_input", &grad, &input, "the input's")?;
         let places = [input.place(), output.place(), grad_output.place(), grad.place()];
         device
             .backend("input", &places)?

@@ -125,8 +125,7 @@ impl MultiMargin<'_> {
         }
         if let Some(grad) = &call.grad_input {
             let grad = grad.as_ref();
-            validate::shape("grad_input", &grad, input.shape(), "the input's")?;
-            validate::dtype("grad_input", &grad, &[input.dtype()], "the input's")?;
+            validate::like("grad_input", &grad, &input, "the input's")?;
             places[1] = grad.place();
         }
         call.grad_output.check(checked.loss_shape(), input.dtype())?;

@@ -183,8 +183,7 @@ impl CrossEntropy<'_> {
         let grad_output = grad_output.into();
         checked.check_backward(state, &grad_output)?;
         let grad = grad_logits.as_ref();
-        validate::shape("grad_logits", &grad, logits.shape(), "the logits'")?;
-        validate::dtype("grad_logits", &grad, &[logits.dtype()], "the logits'")?;
+        validate::like("grad_logits", &grad, &logits, "the logits'")?;
         let state = state.values();
         let places = [logits.place(), grad.place(), state.place()];
         let backend = device.backend("logits", &places)?;

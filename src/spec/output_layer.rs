@@ -113,8 +113,7 @@ impl LayerRows {
     ) -> Result<()> {
         grad_output.check(self.loss_shape(reduction), input.dtype())?;
         if let Some(grad) = grad_input {
-            validate::shape("grad_input", &grad.as_ref(), input.shape(), "the input's")?;
-            validate::dtype("grad_input", &grad.as_ref(), &[input.dtype()], "the input's")?;
+            validate::like("grad_input", &grad.as_ref(), input, "the input's")?;
             validate::row("grad_input", &grad.as_ref())?;
         }
         Ok(())

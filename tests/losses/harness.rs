@@ -25,6 +25,13 @@ pub(crate) fn devices() -> &'static [(&'static str, Device)] {
     })
 }
 
+/// The least budget that would do, as the error of a smaller one names it.
+pub(crate) fn least_of(error: &warploss::Error) -> usize {
+    let text = error.to_string();
+    let number = text.split("at least ").nth(1).and_then(|rest| rest.split(' ').next());
+    number.and_then(|number| number.parse().ok()).unwrap_or_else(|| panic!("{text}"))
+}
+
 /// The device on which cases run once more with all their data there.
 pub(crate) const RESIDENT: &str = "emulated tiny card";
 

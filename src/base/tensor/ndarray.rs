@@ -75,9 +75,12 @@ impl<'a, T: Element, D: Dimension> TryFrom<ArrayViewMut<'a, T, D>> for TensorMut
     type Error = Error;
 
     fn try_from(array: ArrayViewMut<'a, T, D>) -> Result<Self> {
-        let error = not_standard(array.shape(), array.strides());
-        let shape = array.shape().to_vec();
-        TensorMut::new(array.into_slice().ok_or(error)?, &shape)
+        if !array.is_standard_layout() {
+            return Err(not_standard(array.shape(), array.strides()));
+        }
+        let shape = array.raw_dim();
+        // In standard layout there always is a slice; of none a shape would be an error.
+        TensorMut::new(array.into_slice().unwrap_or_default(), shape.slice())
     }
 }
 

@@ -178,21 +178,18 @@ impl Call for SubsetCall {
         let [g, a, b] = [grad_output, grad_logprob, grad_entropy].map(reference::upstream);
         let (g, a, b) = (g?, a?, b?);
         let lists = self.lists.owned()?;
+        let target = match &probabilities {
+            Some(q) => LinearTarget::Probabilities(q),
+            None => LinearTarget::Classes(&indices),
+        };
+        let hidden = (&input[..], case.shape.last().copied().unwrap_or(1));
+        let classifier = (weight.as_deref().unwrap_or(&[]), self.classes);
         let data = LinearData {
-            input: &input,
-            features: case.shape.last().copied().unwrap_or(1),
-            weight: weight.as_deref().unwrap_or(&[]),
-            classes: self.classes,
-            positions: 1,
             bias: bias.as_deref(),
-            target: match &probabilities {
-                Some(q) => LinearTarget::Probabilities(q),
-                None => LinearTarget::Classes(&indices),
-            },
             temperature: temperature.as_deref(),
             row_weight: row_weight.as_deref(),
-            gradient_filter: None,
             upstream: [&g, &a, &b],
+            ..LinearData::new(hidden, classifier, target)
         };
         let out = reference::class_subset(&self.loss(), &data, &lists.data(self.weight.is_none()));
         let mut expected = vec![

@@ -168,21 +168,18 @@ impl Call for LinearCall {
         let [g, a, b] = upstream;
         let (g, a, b) = (g?, a?, b?);
         let features = case.shape.last().copied().unwrap_or(1);
+        let target = match &probabilities {
+            Some(q) => LinearTarget::Probabilities(q),
+            None => LinearTarget::Classes(&indices),
+        };
         let data = LinearData {
-            input: &input,
-            features,
-            weight: &weight,
-            classes: self.classes,
             positions: self.positions.iter().product(),
             bias: bias.as_deref(),
-            target: match &probabilities {
-                Some(q) => LinearTarget::Probabilities(q),
-                None => LinearTarget::Classes(&indices),
-            },
             temperature: temperature.as_deref(),
             row_weight: row_weight.as_deref(),
             gradient_filter: self.gradient_filter.map(f64::from),
             upstream: [&g, &a, &b],
+            ..LinearData::new((&input, features), (&weight, self.classes), target)
         };
         let out = reference::linear_cross_entropy(&self.of_logits(), &data);
         let mut expected = vec![

@@ -50,18 +50,13 @@ fn right(
     let target = reference::indices(of.target)?;
     let LogprobEntropyUpstream { grad_logprob, grad_entropy } = upstream;
     let (a, b) = (reference::upstream(grad_logprob)?, reference::upstream(grad_entropy)?);
+    let features = of.input.shape().last().copied().unwrap_or(1);
+    let classifier = (&weight[..], of.linear_weight.shape()[0]);
     let data = LinearData {
-        input: &input,
-        features: of.input.shape().last().copied().unwrap_or(1),
-        weight: &weight,
-        classes: of.linear_weight.shape()[0],
-        positions: 1,
         bias: bias.as_deref(),
-        target: LinearTarget::Classes(&target),
         temperature: temperature.as_deref(),
-        row_weight: None,
-        gradient_filter: None,
         upstream: [&[0.0], &a, &b],
+        ..LinearData::new((&input, features), classifier, LinearTarget::Classes(&target))
     };
     Ok(reference::linear_cross_entropy(&op.linear.of_logits, &data))
 }

@@ -214,21 +214,18 @@ impl Row {
             let tau = temperature.map_or(1.0, |t| t[0]);
             RestOfRow::new(&self.logits(&options, tau), &listed, &mut probabilities)
         });
+        let target = match of.target {
+            LinearTarget::Classes(_) => LinearTarget::Classes(&target),
+            LinearTarget::Probabilities(_) => LinearTarget::Probabilities(&probabilities),
+        };
+        let (hidden, classifier) =
+            ((&self.input[..], self.input.len()), (&self.weight[..], self.list.len()));
         let data = LinearData {
-            input: &self.input,
-            features: self.input.len(),
-            weight: &self.weight,
-            classes: self.list.len(),
-            positions: 1,
             bias: self.bias.as_deref(),
-            target: match of.target {
-                LinearTarget::Classes(_) => LinearTarget::Classes(&target),
-                LinearTarget::Probabilities(_) => LinearTarget::Probabilities(&probabilities),
-            },
             temperature: temperature.as_ref().map(|t| &t[..]),
             row_weight: row_weight.as_ref().map(|u| &u[..]),
-            gradient_filter: None,
             upstream: [&g, &a, &b],
+            ..LinearData::new(hidden, classifier, target)
         };
         let mut out = linear_cross_entropy(&options, &data);
         if let Some(rest) = rest {

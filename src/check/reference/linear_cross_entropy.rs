@@ -52,7 +52,29 @@ enum RowTarget<'a> {
     Probabilities(Cow<'a, [f64]>),
 }
 
-impl LinearData<'_> {
+impl<'a> LinearData<'a> {
+    /// Hidden rows of so many features, a classifier of so many classes that they share, and targets; with nothing else,
+    /// and the gradient of the loss alone.
+    pub fn new(
+        (input, features): (&'a [f64], usize),
+        (weight, classes): (&'a [f64], usize),
+        target: LinearTarget<'a>,
+    ) -> LinearData<'a> {
+        LinearData {
+            input,
+            features,
+            weight,
+            classes,
+            positions: 1,
+            bias: None,
+            target,
+            temperature: None,
+            row_weight: None,
+            gradient_filter: None,
+            upstream: [&[1.0], &[0.0], &[0.0]],
+        }
+    }
+
     fn rows(&self) -> usize {
         match self.target {
             LinearTarget::Classes(target) => target.len(),

@@ -98,23 +98,22 @@ impl LineOp for Forward<'_> {
         sums: &mut Sums,
     ) -> bool {
         let Some(first) = lines.first() else { return false };
-        let brings = brings(&self.call, first);
+        if !brings(&self.call, first) {
+            // SAFETY: the caller's promise.
+            return unsafe { self.blocks(lines, sums) };
+        }
         let mut own = [*first; GROUP];
         let own = &mut own[..lines.len()];
-        own.copy_from_slice(lines);
-        // SAFETY: the caller's promise; the lines are of one tensor, and so alike.
+        for (own, line) in own.iter_mut().zip(lines) {
+            // What an ignored row holds is not read.
+            let counts = self.call.batch.targets.class(line.index).is_some();
+            // SAFETY: the caller's promise; the lines are of one tensor, and so alike.
+            *own = if counts { unsafe { brought(*line) } } else { line.at_output() };
+        }
+        // SAFETY: the caller's promise, of lines that are in place now.
         unsafe {
-            if brings {
-                let counts =
-                    |line: &Line<X, A, Y>| self.call.batch.targets.class(line.index).is_some();
-                for line in own.iter_mut() {
-                    *line = if counts(line) { brought(*line) } else { line.at_output() };
-                }
-            }
-            match Blocks::new(&self.call, &self.results, &own[0]) {
-                Some(blocks) => blocks.lines(own, sums, &|line, sums| self.line(line, sums)),
-                None if brings => own.iter().for_each(|line| self.line(*line, sums)),
-                None => return false,
+            if !self.blocks(own, sums) {
+                own.iter().for_each(|line| self.line(*line, sums));
             }
         }
         true
@@ -122,6 +121,24 @@ impl LineOp for Forward<'_> {
 
     fn merge(total: &mut Sums, part: &Sums) {
         total.add(part);
+    }
+}
+
+impl Forward<'_> {
+    /// Does lines some at a time, where they are rows of one block, and says whether they are.
+    ///
+    /// # Safety
+    /// As for [`LineOp::group`].
+    unsafe fn blocks<X: Lanes, A: Lanes, Y: Lanes>(
+        &self,
+        lines: &[Line<X, A, Y>],
+        sums: &mut Sums,
+    ) -> bool {
+        let blocks = lines.first().and_then(|line| Blocks::new(&self.call, &self.results, line));
+        let Some(blocks) = blocks else { return false };
+        // SAFETY: the caller's promise; the lines are of one tensor, and so alike.
+        unsafe { blocks.lines(lines, sums, &|line, sums| self.line(line, sums)) };
+        true
     }
 }
 

@@ -245,8 +245,7 @@ impl<'a> CheckedLinear<'a> {
             };
             let Some(owner) = owner else { continue };
             let grad = grad.as_ref();
-            validate::shape(argument, &grad, owner.shape(), name)?;
-            validate::dtype(argument, &grad, &[owner.dtype()], name)?;
+            validate::like(argument, &grad, owner, name)?;
             validate::row(argument, &grad)?;
         }
         self.of_logits.check_target_gradient(gradients.target.as_ref())

@@ -8,7 +8,7 @@ mod rest;
 mod untouched;
 
 use crate::adaptive_log_softmax::{floats, noise, values};
-use crate::harness::devices;
+use crate::harness::{devices, least_of};
 use crate::linear_cross_entropy::{Results, bits, everything};
 use warploss::{
     ClassSubset, CrossEntropy, CrossEntropyUpstream, DType, LinearCrossEntropy, LinearInput,
@@ -237,9 +237,7 @@ fn the_least_budget_does() {
             let loss = loss(Reduction::Mean).max_workspace_bytes(bytes);
             loss.forward_backward(device, &input, 1.0).map(|_| loss)
         };
-        let error = go(100).unwrap_err().to_string();
-        let number = error.split("at least ").nth(1).and_then(|rest| rest.split(' ').next());
-        let least: usize = number.unwrap_or_else(|| panic!("{error}")).parse().unwrap();
+        let least = least_of(&go(100).unwrap_err());
         assert!(go(least - 1).is_err(), "{name}");
         let loss = go(least).unwrap_or_else(|error| panic!("{name}: {error}"));
         let plan = loss.plan(device, &input, true).unwrap();

@@ -3,7 +3,7 @@
 
 use super::errors::refused;
 use super::{Results, bits, floats, full, noise, values};
-use crate::harness::devices;
+use crate::harness::{devices, least_of};
 use warploss::{
     CrossEntropy, CrossEntropyOut, CrossEntropyUpstream, DType, Device, GradOutput,
     LinearCrossEntropy, LinearGradOut, LinearInput, LinearOutputs, LinearPath, Reduction, Tensor,
@@ -194,9 +194,7 @@ fn chunks_do_not_change_a_bit_of_a_row() {
             let loss =
                 |budget: usize| LinearCrossEntropy::from(plain()).max_workspace_bytes(budget);
             let error = loss(1).forward_backward(device, &input, data.given[0].view());
-            let error = error.unwrap_err().to_string();
-            let least = error.split("at least ").nth(1).and_then(|rest| rest.split(' ').next());
-            let least: usize = least.unwrap().parse().unwrap();
+            let least = least_of(&error.unwrap_err());
             let run = |budget| {
                 let loss = loss(budget);
                 let asked = LinearOutputs { ranks: true, top_k: 3, ..true.into() };

@@ -1,7 +1,7 @@
 //! What rounding leaves of the classifier's gradient: with it many calls that add come to one rounding of their sum.
 
 use super::{floats, noise, values};
-use crate::harness::devices;
+use crate::harness::{devices, least_of};
 use warploss::{
     ClassSubset, CrossEntropy, DType, Device, LinearCrossEntropy, LinearGradOut, LinearInput,
     LinearOutputs, LinearPath, Reduction, Tensor,
@@ -132,11 +132,7 @@ fn least<'w>(
     let input = LinearInput::new(batch.input.view(), weight.view(), batch.target.view());
     let outputs = LinearOutputs { linear_weight_rest: true, ..true.into() };
     let error = loss.clone().max_workspace_bytes(1).plan(device, &input, outputs).unwrap_err();
-    let text = error.to_string();
-    let bytes = text.split("at least ").nth(1).and_then(|rest| rest.split(' ').next());
-    let bytes: usize =
-        bytes.and_then(|bytes| bytes.parse().ok()).unwrap_or_else(|| panic!("{text}"));
-    loss.clone().max_workspace_bytes(bytes.max(most))
+    loss.clone().max_workspace_bytes(least_of(&error).max(most))
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! Chunks, threads and the other rows of a batch change no bit.
 
 use super::{bits, everything, floats, noise};
-use crate::harness::devices;
+use crate::harness::{devices, least_of};
 use warploss::{
     CrossEntropy, CrossEntropyUpstream, DType, Device, LinearCrossEntropy, LinearInput, Reduction,
     Tensor, TensorRef,
@@ -86,10 +86,7 @@ impl Batch {
 
 /// The least budget, found by the error that names it.
 fn least(device: &Device, loss: &LinearCrossEntropy<'_>, input: &LinearInput<'_>) -> usize {
-    let error = loss.clone().max_workspace_bytes(1).plan(device, input, true).unwrap_err();
-    let text = error.to_string();
-    let number = text.split("at least ").nth(1).and_then(|rest| rest.split(' ').next());
-    number.and_then(|number| number.parse().ok()).unwrap_or_else(|| panic!("{text}"))
+    least_of(&loss.clone().max_workspace_bytes(1).plan(device, input, true).unwrap_err())
 }
 
 #[test]

@@ -2,6 +2,7 @@
 
 use super::same_bits::{Batch, ROWS};
 use super::{Results, bits, floats, results};
+use crate::harness::least_of;
 use warploss::{
     CrossEntropy, DType, Device, LinearCrossEntropy, LinearInput, LinearPath, Reduction, Tensor,
 };
@@ -53,9 +54,7 @@ fn budgets_threads_and_other_rows_change_no_bit() {
         let (input, cpu) = (batch.all(), Device::cpu());
         let whole = results(&cpu, &loss, &input, (true, 7));
         let error = loss.clone().max_workspace_bytes(1).plan(&cpu, &input, false).unwrap_err();
-        let text = error.to_string();
-        let least = text.split("at least ").nth(1).and_then(|rest| rest.split(' ').next());
-        let least: usize = least.and_then(|n| n.parse().ok()).unwrap_or_else(|| panic!("{text}"));
+        let least = least_of(&error);
         let mut bands = Vec::new();
         for more in [0, 10_000, 100_000, 1_000_000, 4_000_000] {
             let loss = loss.clone().max_workspace_bytes(least + more);

@@ -7,6 +7,7 @@ mod plan;
 mod results;
 mod tiled;
 
+use crate::harness::least_of;
 use warploss::emulator::Description;
 use warploss::{
     CrossEntropy, CrossEntropyOut, CrossEntropyUpstream, Device, Element, GradOutput,
@@ -281,9 +282,7 @@ fn rows_give_the_same_bits_whatever_their_chunk() {
 /// The least budget, as the error names it.
 fn least(device: &Device, input: &LinearInput<'_>, path: LinearPath) -> usize {
     let loss = LinearCrossEntropy::default().max_workspace_bytes(1).path(path);
-    let error = loss.forward_backward(device, input, 1.0).unwrap_err().to_string();
-    let number = error.split("at least ").nth(1).and_then(|rest| rest.split(' ').next());
-    number.unwrap_or_else(|| panic!("{error}")).parse().unwrap()
+    least_of(&loss.forward_backward(device, input, 1.0).unwrap_err())
 }
 
 #[test]

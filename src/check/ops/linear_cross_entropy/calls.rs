@@ -254,21 +254,19 @@ pub(in crate::check::ops) fn expect_by(
         }
         false => [vec![1.0], vec![0.0], vec![0.0]],
     };
+    let features = of.input.shape().last().copied().unwrap_or(1);
+    let classifier = (&weight[..], of.linear_weight.shape()[0]);
+    let target = match soft {
+        true => LinearTarget::Probabilities(&target),
+        false => LinearTarget::Classes(&indices),
+    };
     let data = LinearData {
-        input: &input,
-        features: of.input.shape().last().copied().unwrap_or(1),
-        weight: &weight,
-        classes: of.linear_weight.shape()[0],
         positions: of.linear_weight.shape()[1..].iter().rev().skip(1).product(),
         bias: bias.as_deref(),
-        target: match soft {
-            true => LinearTarget::Probabilities(&target),
-            false => LinearTarget::Classes(&indices),
-        },
         temperature: temperature.as_deref(),
         row_weight: row_weight.as_deref(),
-        gradient_filter: None,
         upstream: [&g, &a, &e],
+        ..LinearData::new((&input, features), classifier, target)
     };
     let out = right(&data);
     let bias = of.linear_bias.map(|_| ("linear_bias".to_owned(), out.grad_bias));
